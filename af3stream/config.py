@@ -1,0 +1,168 @@
+"""Every setting, frozen, in sections; read from defaults, then a TOML file, then ``--set section.key=value``.
+
+An unknown key fails and names the nearest known one; a value of the wrong type or outside its range fails and names
+its place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from af3stream.errors import ConfigError
+
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the sections."""
+
+
+class ServerConfig(Section):
+    """Where the service listens, whom it admits, and what bounds a connection."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8765  # 0: any free port
+    tokens: tuple[str, ...] = ()  # empty: no token asked for, so listen on loopback only
+    origins: tuple[str, ...] = ()  # browser origins admitted besides the service's own page
+    max_sessions: Count = 4
+    max_frame_bytes: Annotated[int, Meta(ge=1_024)] = 1 << 20
+    open_timeout_s: Positive = 10.0
+    ping_interval_s: Positive = 15.0
+    ping_timeout_s: Positive = 20.0
+    idle_timeout_s: Positive = 300.0
+    credit_s: Annotated[float, Meta(ge=70)] = 120.0  # more than a window and an utterance, which stay open that long
+    outgoing_messages: Count = 1_024  # waiting for a slow reader, before interims are dropped and then the peer
+    drain_s: Positive = 20.0  # how long a shutdown waits for pending finals
+
+
+class AudioConfig(Section):
+    """How audio is cut."""
+
+    mode: Literal["speech", "everything"] = "speech"
+    vad_level: Annotated[int, Meta(ge=0, le=3)] = 2  # webrtcvad's aggressiveness
+    min_speech_ms: Count = 120  # voiced time within 300 ms that begins an utterance
+    speech_pad_ms: Annotated[int, Meta(ge=0, le=1_000)] = 240  # kept before the first and after the last voiced frame
+    pause_ms: Count = 600  # unvoiced time that ends an utterance
+    utterance_max_s: Positive = 30.0
+    window_min_s: Positive = 15.0  # a window this long closes at the next pause
+    gap_max_s: Positive = 3.0  # a longer stretch without activity closes the window, and is left out
+    silence_dbfs: float = -55.0  # quieter frames are silence, whatever the voice detector says
+
+
+class CaptionsConfig(Section):
+    """How captions are made."""
+
+    captioner: str = "auto"  # auto: the model's own choice; af3; or a folder or hub id of a faster-whisper checkpoint
+    language: str = "en"
+    interims: bool = True
+    interim_every_s: Positive = 1.0
+    max_tokens: Count = 224  # a final caption of one utterance
+
+
+class QuestionsConfig(Section):
+    """How questions are answered."""
+
+    notes: Literal["auto", "off", "forgotten", "all"] = "auto"  # auto: the model's own choice
+    notes_max_tokens: Annotated[int, Meta(ge=0)] = 1_024
+    max_tokens: Count = 192
+    max_chars: Count = 2_000
+    max_waiting: Count = 4  # a session's questions, asked and not yet answered
+    max_watches: Annotated[int, Meta(ge=0)] = 8
+
+
+class ModelConfig(Section):
+    """Which checkpoint, and how it runs."""
+
+    name: str = "mini"  # mini, a folder in the transformers layout, or a hub id
+    device: str = "cpu"  # any torch device
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
+    embeddings: Literal["device", "host"] = "device"  # where a session keeps its projected windows
+    threads: Annotated[int, Meta(ge=0)] = 0  # CPU threads; 0: torch's own choice
+    max_windows: Annotated[int, Meta(ge=0)] = 20  # the horizon's upper bound; the language model's positions may hold fewer
+
+
+class Config(Section):
+    """All sections."""
+
+    server: ServerConfig = ServerConfig()
+    audio: AudioConfig = AudioConfig()
+    captions: CaptionsConfig = CaptionsConfig()
+    questions: QuestionsConfig = QuestionsConfig()
+    model: ModelConfig = ModelConfig()
+
+
+def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
+    """Read the configuration.
+
+    Args:
+        path: a TOML file with the sections above, or ``None``.
+        overrides: ``section.key=value`` each, the value in TOML, or a bare word for a string.
+
+    Raises:
+        ConfigError: for an unreadable file, an unknown key, or a value that does not fit.
+    """
+    tree: dict[str, Any] = _read(path) if path else {}
+    if tokens := os.environ.get("AF3STREAM_TOKENS"):
+        tree.setdefault("server", {})["tokens"] = tokens.split(",")
+    for override in overrides:
+        _set(tree, override)
+    _refuse_unknown(tree)
+    try:
+        return msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"configuration: {error}") from None
+
+
+def cache_dir() -> Path:
+    """Where assembled models live: ``$AF3STREAM_CACHE``, else the user's cache folder."""
+    if explicit := os.environ.get("AF3STREAM_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "af3stream"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    name, equals, value = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise ConfigError(f"--set takes section.key=value, not {override!r}")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    tree.setdefault(section, {})[key] = parsed
+
+
+def _refuse_unknown(tree: dict[str, Any]) -> None:
+    sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    for section, values in tree.items():
+        if section not in sections:
+            raise ConfigError(f"unknown section {section!r}{_nearest(section, list(sections))}")
+        if not isinstance(values, dict):
+            raise ConfigError(f"{section!r} is a section and takes keys, not {values!r}")
+        keys = [field.name for field in msgspec.structs.fields(sections[section])]
+        for key in values:
+            if key not in keys:
+                raise ConfigError(f"unknown key {section}.{key}{_nearest(key, keys)}")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""What hears and speaks: the contract, the scheduler, and the engines behind them."""

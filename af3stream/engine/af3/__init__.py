@@ -1,0 +1,1 @@
+"""Audio Flamingo 3: alignment, encoder, fusion, the persistent KV prefix, and decoding."""

@@ -1,0 +1,79 @@
+"""Loading a checkpoint: one class, any size, device, dtype and attention implementation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
+
+from af3stream.config import ModelConfig
+from af3stream.engine.af3.alignment import Alignment
+from af3stream.errors import ModelError
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A model ready to run, its processor, and its sizes.
+
+    Attributes:
+        model: `AudioFlamingo3ForConditionalGeneration`, in evaluation mode.
+        processor: `AudioFlamingo3Processor`.
+        positions: positions the language model can read.
+        stop: ids of the tokens that end a reply.
+    """
+
+    model: Any
+    processor: Any
+    alignment: Alignment
+    positions: int
+    stop: frozenset[int]
+
+
+def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
+    """Load a folder in the transformers layout.
+
+    Raises:
+        ModelError: where the folder, the device, or the attention implementation cannot be used.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    try:
+        device = torch.device(config.device)
+        model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
+            folder, dtype=getattr(torch, config.dtype), attn_implementation=config.attention
+        )
+        model = model.to(device).eval()
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError, ImportError, RuntimeError, AssertionError) as error:
+        raise ModelError(f"cannot load {folder} on {config.device}: {str(error).splitlines()[0]}") from error
+    return describe(model, processor, config.max_windows)
+
+
+def describe(model: Any, processor: Any, max_windows: int) -> LoadedCheckpoint:
+    """Read a checkpoint's sizes from its own configuration.
+
+    Raises:
+        ModelError: for a language model whose attention slides over its past, which a prefix cannot be kept for.
+    """
+    text = model.config.text_config
+    if any(kind != "full_attention" for kind in getattr(text, "layer_types", None) or ()):
+        raise ModelError("the language model uses sliding-window attention, and needs full attention here")
+    extractor = processor.feature_extractor
+    ends = model.generation_config.eos_token_id
+    if ends is None:
+        ends = processor.tokenizer.eos_token_id
+    return LoadedCheckpoint(
+        model=model,
+        processor=processor,
+        alignment=Alignment(
+            sampling_rate=extractor.sampling_rate,
+            chunk_length=extractor.chunk_length,
+            hop_length=extractor.hop_length,
+            max_windows=max_windows,
+        ),
+        positions=text.max_position_embeddings,
+        stop=frozenset([ends] if isinstance(ends, int) else ends or ()),
+    )

@@ -1,0 +1,69 @@
+"""Text and sound in one sequence: each `<sound>` placeholder's embedding is a projected frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from af3stream.engine.af3.decode import Decoder
+from af3stream.engine.af3.prompt import Template, encode_text
+from af3stream.engine.contract import Part, Sound
+from af3stream.errors import AlignmentMismatch
+
+
+class Fusion:
+    """Turns the parts of a prompt into embeddings (n, hidden).
+
+    Args:
+        template: what stands around body and question.
+        tokenizer: the checkpoint's own.
+        decoder: where text embeddings come from.
+    """
+
+    def __init__(self, template: Template, tokenizer: Any, decoder: Decoder) -> None:
+        self._template = template
+        self.tokenizer = tokenizer
+        self._decoder = decoder
+
+    @property
+    def overhead(self) -> int:
+        """Positions of the template itself."""
+        return len(self._template.head) + len(self._template.tail)
+
+    def head(self) -> torch.Tensor:
+        """The system turn and the user header, (n, hidden)."""
+        return self._decoder.embed(self._template.head)
+
+    def question(self, text: str) -> torch.Tensor:
+        """The user's words and the end of the turn, (n, hidden)."""
+        return self._decoder.embed([*encode_text(self.tokenizer, text), *self._template.tail])
+
+    def prompt(self, text: str, placeholder: str, placeholder_id: int) -> list[int]:
+        """Token ids of a whole prompt whose user's text holds expanded placeholders."""
+        ids = list(self._template.head)
+        for i, piece in enumerate(text.split(placeholder)):
+            ids += [placeholder_id] * (i > 0) + encode_text(self.tokenizer, piece)
+        return ids + list(self._template.tail)
+
+    def parts(self, parts: Sequence[Part]) -> Iterator[torch.Tensor]:
+        """Each part's embeddings, (n_i, hidden).
+
+        Raises:
+            AlignmentMismatch: where a sound has another number of frames than its length says.
+        """
+        for part in parts:
+            yield self._sound(part) if isinstance(part, Sound) else self.text(part.text)
+
+    def text(self, text: str) -> torch.Tensor:
+        """Words in the body, (n, hidden)."""
+        return self._decoder.embed(encode_text(self.tokenizer, text))
+
+    def _sound(self, sound: Sound) -> torch.Tensor:
+        embeddings = sound.embeddings
+        assert isinstance(embeddings, torch.Tensor), "a sound is encoded before it is read"
+        if embeddings.shape != (sound.tokens, self._decoder.hidden_size):
+            raise AlignmentMismatch(sound.tokens, embeddings.shape[0])
+        weight = self._decoder.embed(())
+        return embeddings.to(weight.device, weight.dtype)

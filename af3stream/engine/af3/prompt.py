@@ -1,0 +1,122 @@
+"""The prompt around the audio: the checkpoint's own chat template, cut where the audio and the question stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from af3stream.errors import ModelError
+
+TRANSCRIBE: Final = "Transcribe the input speech."
+
+_QUESTION: Final = "QUESTION"
+_FRAMINGS: Final = (
+    "The spoken content of the audio is",
+    "The transcription of the audio is",
+    "The content of the input audio is",
+)  # AudioFlamingo3Processor._strip_assistant_prefix_and_quotes
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What stands before the audio and after the question.
+
+    Attributes:
+        head: token ids of the system turn and the user header.
+        tail: token ids from the end of the user's turn to where the assistant speaks.
+    """
+
+    head: tuple[int, ...]
+    tail: tuple[int, ...]
+
+
+def read_template(processor: Any) -> Template:
+    """Cut the processor's chat template at its audio and its question.
+
+    Raises:
+        ModelError: where the template does not put the audio right before the text.
+    """
+    content = [{"type": "audio", "path": "audio"}, {"type": "text", "text": _QUESTION}]
+    rendered = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    head, sound, rest = rendered.partition(processor.audio_token)
+    between, question, tail = rest.partition(_QUESTION)
+    if not (sound and question) or between:
+        raise ModelError("the checkpoint's chat template does not put the audio right before the user's text")
+    encode = processor.tokenizer
+    return Template(
+        head=tuple(encode(head, add_special_tokens=False)["input_ids"]),
+        tail=tuple(encode(tail, add_special_tokens=False)["input_ids"]),
+    )
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of people's words: a control token spelled in them is encoded as the characters it is spelled with."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
+
+
+def strip_framing(text: str) -> str:
+    """The words inside ``The spoken content of the audio is "…".``; any other text only trimmed."""
+    stripped = text.strip()
+    for framing in _FRAMINGS:
+        if stripped.startswith(framing):
+            stripped = stripped[len(framing) :].strip().removesuffix(".").strip()
+            if len(stripped) >= 2 and stripped[0] == stripped[-1] and stripped[0] in "'\"":
+                stripped = stripped[1:-1].strip()
+            break
+    return stripped
+
+
+class Unframer:
+    """`strip_framing`, piece by piece: what it lets through so far is never taken back."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._sent = ""
+
+    def push(self, piece: str) -> str:
+        """Take the next piece of a reply; return the words that are certain by now."""
+        self._text += piece
+        stripped = self._text.strip()
+        if any(framing.startswith(stripped) for framing in _FRAMINGS):
+            return ""  # may still become a framing, or is only a framing so far
+        if any(stripped.startswith(framing) for framing in _FRAMINGS):
+            return self._release(_inside(stripped))
+        return self._release(stripped)
+
+    def finish(self) -> str:
+        """The rest, once the reply is complete."""
+        words = strip_framing(self._text)
+        if not words.startswith(self._sent):  # cut off inside the quotation, whose opening mark was left out
+            words = words[1:]
+        return self._release(words)
+
+    def _release(self, certain: str) -> str:
+        new = certain[len(self._sent) :]
+        self._sent += new
+        return new
+
+
+def _inside(framed: str) -> str:
+    """The certain words of an incomplete framed reply: without a closing quote and period that may end it."""
+    framing = next(framing for framing in _FRAMINGS if framed.startswith(framing))
+    words = framed[len(framing) :].strip()
+    quoted = words[:1] in ("'", '"') and words[:1]
+    words = words.rstrip(f".{quoted or ''} ") if words else words
+    return (words[1:] if quoted else words).strip()
+
+
+def detokenize(tokenizer: Any, tokens: Iterator[int]) -> Iterator[str]:
+    """Tokens to pieces of text as they become certain; half a character waits for its other half."""
+    ids: list[int] = []
+    sent = 0
+    for token in tokens:
+        ids.append(token)
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        ready = "" if text.endswith("�") else text[sent:]
+        sent += len(ready)
+        yield ready
+    yield tokenizer.decode(ids, skip_special_tokens=True)[sent:]

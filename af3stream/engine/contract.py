@@ -1,0 +1,160 @@
+"""What the rest of the house knows of an engine. Nothing here imports torch.
+
+A prompt's body is a sequence of **parts**: sounds (windows of audio) and texts (notes). An engine keeps, for each
+session, the keys and values of the parts it read last; a question names the whole body again, and the engine reads
+only what it has not read yet. What is cached can therefore never change an answer, only its cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
+
+
+@dataclass(eq=False, slots=True)
+class Sound:
+    """One piece of audio in a prompt: a window, or what is heard of the open one.
+
+    Attributes:
+        samples: float32 (n,), until it is encoded.
+        tokens: K, the number of projected frames it becomes.
+        embeddings: the engine's own (K, hidden), once it is encoded; encoded at most once.
+    """
+
+    samples: Samples | None
+    tokens: int
+    embeddings: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words in a prompt's body. No spelling of them is ever read as a control token."""
+
+    text: str
+
+
+Part = Sound | Text
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What a captioner believes an utterance says.
+
+    Attributes:
+        text: the words, without framing.
+        tokens: the tokens behind them, which a later call may verify instead of repeating.
+        silence: the captioner's own probability that nobody speaks, 0 where it has none.
+    """
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    silence: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How an answer ended.
+
+    Attributes:
+        tokens: generated tokens, the end token included.
+        finish: ``stop`` at the end token, ``length`` at the cap.
+        prefilled: positions that had to be read for this question alone.
+    """
+
+    tokens: int
+    finish: Literal["stop", "length"]
+    prefilled: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """What an engine has done, in counts; tests compare them where a time would be noise."""
+
+    encoder_passes: int = 0
+    sounds_encoded: int = 0
+    caption_encodes: int = 0
+    forward_passes: int = 0
+    prefill_tokens: int = 0
+    decoded_tokens: int = 0
+    rebuilds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What fits into one prompt.
+
+    Attributes:
+        window_samples: samples of the longest window.
+        windows: the horizon.
+        positions: positions for a body, its question and the answer; the template's own are taken off.
+    """
+
+    window_samples: int
+    windows: int
+    positions: int
+
+
+class Context(Protocol):
+    """One session's persistent prefix."""
+
+    def extend(self, parts: Sequence[Part]) -> Iterator[None]:
+        """Make ``parts`` the kept prefix, reading only what it does not hold; yields between chunks of work.
+
+        Where ``parts`` does not continue the kept prefix, the new one is built beside it and replaces it at the end.
+        """
+
+    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+        """Answer over ``parts``: yields pieces of text as they come ("" between chunks), then one `Completion`.
+
+        The kept prefix is as before afterwards, also when the iterator is closed early.
+        """
+
+    def cool(self) -> None:
+        """Give up the keys and values; the next call builds them again from the embeddings."""
+
+    @property
+    def kept_tokens(self) -> int:
+        """Positions of the kept prefix, 0 when cool."""
+
+
+class Captioner(Protocol):
+    """Words of one utterance."""
+
+    name: str
+
+    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        """Hear an utterance of at most 30 s. ``draft`` is the last hypothesis about a shorter part of it."""
+
+
+class Engine(Protocol):
+    """A checkpoint that encodes, answers and captions. Called from one thread."""
+
+    name: str
+    capacity: Capacity
+    captioner: Captioner
+    counters: Counters
+
+    def frames(self, samples: int) -> int:
+        """Projected frames K of a window of so many samples."""
+
+    def count(self, text: str) -> int:
+        """Positions that a text takes."""
+
+    def encode(self, sounds: Sequence[Sound]) -> None:
+        """Encode the sounds that are not encoded yet, together where that is cheaper."""
+
+    def context(self) -> Context:
+        """A new, empty context."""
+
+
+def unread(parts: Sequence[Part], kept: Sequence[Part]) -> Sequence[Part] | None:
+    """The parts after ``kept``, or ``None`` where ``parts`` does not begin with ``kept``."""
+    return parts[len(kept) :] if list(parts[: len(kept)]) == list(kept) else None
+
+

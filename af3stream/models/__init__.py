@@ -1,0 +1,1 @@
+"""Models: finding, pulling, assembling and checking checkpoints."""

@@ -1,0 +1,1 @@
+"""The wire: typed messages, and the two ways they are spelled (MessagePack and JSON)."""

@@ -1,0 +1,229 @@
+"""Protocol v1: every message, typed and frozen.
+
+A message is a map with a ``type`` field. ``offset``, ``received``, ``processed`` and ``total`` count sample frames at the
+rate the client declared, from the session's start. ``start``, ``end`` and ``at`` are seconds of audio on the same axis.
+Clock durations carry their unit in their name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$", description="chosen by the client, unique while in use")]
+Format = Literal["pcm_s16le", "pcm_f32le", "mulaw"]
+Mode = Literal["speech", "everything"]
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
+    """Base of all messages: a frozen map that refuses fields it does not know."""
+
+
+class Start(Message, tag="start"):
+    """Opens the session: what the audio frames will look like, and what the client wants to hear back."""
+
+    format: Format = "pcm_s16le"
+    rate: int = 16_000  # Hz
+    channels: int = 1
+    mode: Mode | None = None  # None: as the server is configured
+    interims: bool = True  # captions while an utterance is still open
+
+
+class Audio(Message, tag="audio"):
+    """Sample frames from ``offset`` on, interleaved, in the declared format."""
+
+    offset: int
+    pcm: bytes
+
+
+class Gap(Message, tag="gap"):
+    """The client lost ``frames`` sample frames at ``offset`` (a full capture buffer); they count as silence."""
+
+    offset: int
+    frames: int
+
+
+class Scope(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a question hears: the windows that reach into the last ``last_s`` seconds."""
+
+    last_s: Annotated[float, Meta(gt=0)]
+
+
+class Ask(Message, tag="ask"):
+    """A question about what was heard. Without a scope it hears everything within the horizon."""
+
+    id: Id
+    text: str
+    scope: Scope | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None  # None: as the server is configured
+
+
+class Cancel(Message, tag="cancel"):
+    """Stops the question ``id``, waiting or being answered."""
+
+    id: Id
+
+
+class Watch(Message, tag="watch"):
+    """A standing question, asked again as windows close, or every ``every_s`` seconds of audio."""
+
+    id: Id
+    text: str
+    every_s: Annotated[float, Meta(gt=0)] | None = None  # None: as windows close
+
+
+class Unwatch(Message, tag="unwatch"):
+    """Ends the watch ``id``."""
+
+    id: Id
+
+
+class Flush(Message, tag="flush"):
+    """Finalise now what was heard so far; the session goes on."""
+
+    id: Id
+
+
+class End(Message, tag="end"):
+    """No more audio: ``total`` sample frames were sent or declared lost."""
+
+    total: int
+
+
+class Ready(Message, tag="ready"):
+    """The session exists; how it is set up, and what bounds it."""
+
+    session: str
+    server: str  # name and version
+    model: str
+    captioner: str
+    format: Format
+    rate: int
+    channels: int
+    mode: Mode
+    window_s: float  # the longest window
+    horizon_windows: int  # how many windows a question can hear
+    credit_s: float  # how many seconds of audio a client may run ahead of `processed`
+    max_frame_bytes: int
+    max_question_chars: int
+    max_questions: int
+
+
+class Ack(Message, tag="ack"):
+    """Cumulative: all samples below ``received`` have arrived, all below ``processed`` are captioned and encoded."""
+
+    received: int
+    processed: int
+
+
+class Speech(Message, tag="speech"):
+    """The voice detector heard speech begin or end."""
+
+    state: Literal["started", "stopped"]
+    at: float
+
+
+class Window(Message, tag="window"):
+    """A window closed and was encoded: questions hear it from the cache from now on."""
+
+    index: int
+    start: float
+    end: float
+    tokens: int  # projected frames, K
+
+
+class Caption(Message, tag="caption"):
+    """The words of one utterance: interim until ``final`` is true, and then authoritative."""
+
+    utterance: int
+    text: str
+    start: float
+    end: float
+    final: bool
+    stable: str = ""  # the leading part of `text` that two hypotheses in a row agree on
+
+
+class AnswerDelta(Message, tag="answer_delta"):
+    """The next piece of the answer to ``id``."""
+
+    id: Id
+    text: str
+
+
+class Answer(Message, tag="answer"):
+    """The whole answer to ``id``, and the range of audio it heard."""
+
+    id: Id
+    text: str
+    start: float
+    end: float
+    windows: int  # closed windows heard
+    tokens: int  # tokens generated
+    finish: Literal["stop", "length", "cancelled"]
+    ttft_ms: float | None = None  # from the question's arrival to the answer's first token
+
+
+class WatchHit(Message, tag="watch_hit"):
+    """A watch's answer changed."""
+
+    id: Id
+    text: str
+    start: float
+    end: float
+
+
+class Flushed(Message, tag="flushed"):
+    """Every final caption up to ``received`` has been sent."""
+
+    id: Id
+    received: int
+
+
+class Degraded(Message, tag="degraded"):
+    """How far behind the service is, and what it has given up: nothing, interims stretched, or interims dropped."""
+
+    level: Literal["none", "interims_stretched", "interims_dropped"]
+    lag_s: float
+
+
+class Error(Message, tag="error"):
+    """A refusal. ``fatal``: the connection closes after it."""
+
+    code: str
+    message: str
+    fatal: bool
+    retryable: bool
+    retry_after_ms: int | None = None
+    ref: str | None = None  # the client's id of what was refused
+    expected_offset: int | None = None  # where the next audio must begin
+
+
+class Ended(Message, tag="ended"):
+    """Everything was delivered. The ledger accounts for every second: received = heard + skipped + lost."""
+
+    total: int
+    received_s: float
+    heard_s: float  # given to the language model in windows
+    skipped_s: float  # no speech, left out in `speech` mode
+    lost_s: float  # declared lost by the client
+    captioned_s: float  # in utterances
+    windows: int
+    utterances: int
+
+
+ClientMessage = Start | Audio | Gap | Ask | Cancel | Watch | Unwatch | Flush | End
+ServerMessage = (
+    Ready
+    | Ack
+    | Speech
+    | Window
+    | Caption
+    | AnswerDelta
+    | Answer
+    | WatchHit
+    | Flushed
+    | Degraded
+    | Error
+    | Ended
+)
