@@ -25,7 +25,7 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of the sections."""
 
 
-class ServerConfig(Section):
+class ServerConfig(Section, frozen=True):
     """Where the service listens, whom it admits, and what bounds a connection."""
 
     host: str = "127.0.0.1"
@@ -43,7 +43,7 @@ class ServerConfig(Section):
     drain_s: Positive = 20.0  # how long a shutdown waits for pending finals
 
 
-class AudioConfig(Section):
+class AudioConfig(Section, frozen=True):
     """How audio is cut."""
 
     mode: Literal["speech", "everything"] = "speech"
@@ -57,7 +57,7 @@ class AudioConfig(Section):
     silence_dbfs: float = -55.0  # quieter frames are silence, whatever the voice detector says
 
 
-class CaptionsConfig(Section):
+class CaptionsConfig(Section, frozen=True):
     """How captions are made."""
 
     captioner: str = "auto"  # auto: the model's own choice; af3; or a folder or hub id of a faster-whisper checkpoint
@@ -67,7 +67,7 @@ class CaptionsConfig(Section):
     max_tokens: Count = 224  # a final caption of one utterance
 
 
-class QuestionsConfig(Section):
+class QuestionsConfig(Section, frozen=True):
     """How questions are answered."""
 
     notes: Literal["auto", "off", "forgotten", "all"] = "auto"  # auto: the model's own choice
@@ -78,7 +78,7 @@ class QuestionsConfig(Section):
     max_watches: Annotated[int, Meta(ge=0)] = 8
 
 
-class ModelConfig(Section):
+class ModelConfig(Section, frozen=True):
     """Which checkpoint, and how it runs."""
 
     name: str = "mini"  # mini, a folder in the transformers layout, or a hub id
@@ -87,10 +87,10 @@ class ModelConfig(Section):
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     embeddings: Literal["device", "host"] = "device"  # where a session keeps its projected windows
     threads: Annotated[int, Meta(ge=0)] = 0  # CPU threads; 0: torch's own choice
-    max_windows: Annotated[int, Meta(ge=0)] = 20  # the horizon's upper bound; the language model's positions may hold fewer
+    max_windows: Annotated[int, Meta(ge=0)] = 20  # the horizon, where the model's positions hold as many
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """All sections."""
 
     server: ServerConfig = ServerConfig()

@@ -21,9 +21,9 @@
     │   ├── BadText                bad_text        -       yes
     │   ├── BadEnd                 bad_end         -       yes
     │   ├── NoSession              no_session      4404    no
-    │   └── ShuttingDown           shutting_down   1012    no
+    │   ├── ShuttingDown           shutting_down   1012    no
+    │   └── EngineFailed           engine_failed   -       yes
     └── EngineError                the model could not do what it was asked
-        ├── EngineFailure          engine_failed   -       yes
         ├── AlignmentMismatch      "Audio tokens and features mismatch ..."
         ├── PlaceholderMismatch    "Sample X: found N placeholders but audio was split into M window(s)."
         ├── TooManyWindows         more audio than the horizon holds
@@ -107,6 +107,10 @@ class OffsetGap(Refusal):
 
     code, retryable = "offset_gap", True
 
+    def __init__(self, message: str, *, expected_offset: int) -> None:
+        super().__init__(message)
+        self.expected_offset = expected_offset
+
 
 class AudioConflict(Refusal):
     """Audio sent again for a range already received, with other bytes. The first stays."""
@@ -162,14 +166,14 @@ class ShuttingDown(Refusal):
     code, close_code, retryable = "shutting_down", 1012, True
 
 
-class EngineError(Af3StreamError):
-    """The model could not do what it was asked."""
-
-
-class EngineFailure(Refusal):
+class EngineFailed(Refusal):
     """One job failed in the engine; the session and its audio are unharmed."""
 
     code, retryable = "engine_failed", True
+
+
+class EngineError(Af3StreamError):
+    """The model could not do what it was asked."""
 
 
 class AlignmentMismatch(EngineError):

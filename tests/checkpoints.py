@@ -134,7 +134,9 @@ def _fill(model: Any, generator: Any) -> None:
     """Overwrite every parameter: matrices at unit gain or above, norms at one, biases small."""
     for name, parameter in sorted(model.named_parameters()):
         if parameter.ndim == 1:
-            parameter.fill_(1.0) if "norm" in name and "weight" in name else parameter.normal_(0, 0.1, generator=generator)
+            parameter.fill_(1.0) if "norm" in name and "weight" in name else parameter.normal_(
+                0, 0.1, generator=generator
+            )
         elif "embed_tokens" in name or "embed_positions" in name:
             parameter.normal_(0, 1.0 if "tokens" in name else 0.3, generator=generator)
         else:
@@ -148,5 +150,9 @@ def _never_said(tokenizer: Any) -> list[int]:
         number
         for number in range(len(tokenizer))
         if number != tokenizer.eos_token_id
-        and (number in tokenizer.all_special_ids or not (piece := tokenizer.decode([number])).isascii() or not piece.isprintable())
+        and (
+            number in tokenizer.all_special_ids
+            or not (piece := tokenizer.decode([number])).isascii()
+            or not piece.isprintable()
+        )
     ]

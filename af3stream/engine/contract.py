@@ -156,5 +156,3 @@ class Engine(Protocol):
 def unread(parts: Sequence[Part], kept: Sequence[Part]) -> Sequence[Part] | None:
     """The parts after ``kept``, or ``None`` where ``parts`` does not begin with ``kept``."""
     return parts[len(kept) :] if list(parts[: len(kept)]) == list(kept) else None
-
-

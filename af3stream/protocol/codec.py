@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -28,11 +29,8 @@ class Codec(Generic[T]):
             raise ValueError(f"unknown subprotocol {subprotocol!r}; expected one of {SUBPROTOCOLS}")
         self.subprotocol = subprotocol
         self.binary = subprotocol == MSGPACK
-        self._decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T]
-        if self.binary:
-            self._decoder = msgspec.msgpack.Decoder(incoming)  # type: ignore[arg-type]
-        else:
-            self._decoder = msgspec.json.Decoder(incoming)  # type: ignore[arg-type]
+        decoder = msgspec.msgpack.Decoder if self.binary else msgspec.json.Decoder
+        self._decode: Callable[[Any], T] = decoder(incoming).decode
 
     def decode(self, frame: bytes | str) -> T:
         """Parse one frame.
@@ -43,7 +41,7 @@ class Codec(Generic[T]):
         if isinstance(frame, str) == self.binary:
             raise BadMessage(f"{self.subprotocol} takes {'binary' if self.binary else 'text'} frames")
         try:
-            return self._decoder.decode(frame)
+            return self._decode(frame)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise BadMessage(_without_content(error)) from None
 
@@ -66,8 +64,8 @@ def client_codec(subprotocol: str) -> Codec[ServerMessage]:
 
 def _without_content(error: Exception) -> str:
     """What is wrong and where, for messages whose shape is wrong; nothing that quotes the peer's own bytes."""
-    if isinstance(error, msgspec.ValidationError) and "unknown field" not in str(error) and "Invalid value" not in str(error):
-        return str(error)
-    if isinstance(error, msgspec.ValidationError):
+    if not isinstance(error, msgspec.ValidationError):
+        return "the frame is not a well-formed message"
+    if "unknown field" in str(error) or "Invalid value" in str(error):
         return "the message has an unknown type, field or value"
-    return "the frame is not a well-formed message"
+    return str(error)

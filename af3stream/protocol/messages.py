@@ -1,8 +1,8 @@
 """Protocol v1: every message, typed and frozen.
 
-A message is a map with a ``type`` field. ``offset``, ``received``, ``processed`` and ``total`` count sample frames at the
-rate the client declared, from the session's start. ``start``, ``end`` and ``at`` are seconds of audio on the same axis.
-Clock durations carry their unit in their name.
+A message is a map with a ``type`` field. ``offset``, ``received``, ``processed`` and ``total`` count sample frames at
+the rate the client declared, from the session's start. ``start``, ``end`` and ``at`` are seconds of audio on the same
+axis. Clock durations carry their unit in their name.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from af3stream.errors import OffsetGap, Refusal
+
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$", description="chosen by the client, unique while in use")]
 Format = Literal["pcm_s16le", "pcm_f32le", "mulaw"]
 Mode = Literal["speech", "everything"]
+Level = Literal["none", "interims_stretched", "interims_dropped"]
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
     """Base of all messages: a frozen map that refuses fields it does not know."""
 
 
-class Start(Message, tag="start"):
+class Start(Message, frozen=True, tag="start"):
     """Opens the session: what the audio frames will look like, and what the client wants to hear back."""
 
     format: Format = "pcm_s16le"
@@ -30,14 +33,14 @@ class Start(Message, tag="start"):
     interims: bool = True  # captions while an utterance is still open
 
 
-class Audio(Message, tag="audio"):
+class Audio(Message, frozen=True, tag="audio"):
     """Sample frames from ``offset`` on, interleaved, in the declared format."""
 
     offset: int
     pcm: bytes
 
 
-class Gap(Message, tag="gap"):
+class Gap(Message, frozen=True, tag="gap"):
     """The client lost ``frames`` sample frames at ``offset`` (a full capture buffer); they count as silence."""
 
     offset: int
@@ -50,7 +53,7 @@ class Scope(Struct, frozen=True, forbid_unknown_fields=True):
     last_s: Annotated[float, Meta(gt=0)]
 
 
-class Ask(Message, tag="ask"):
+class Ask(Message, frozen=True, tag="ask"):
     """A question about what was heard. Without a scope it hears everything within the horizon."""
 
     id: Id
@@ -59,13 +62,13 @@ class Ask(Message, tag="ask"):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None  # None: as the server is configured
 
 
-class Cancel(Message, tag="cancel"):
+class Cancel(Message, frozen=True, tag="cancel"):
     """Stops the question ``id``, waiting or being answered."""
 
     id: Id
 
 
-class Watch(Message, tag="watch"):
+class Watch(Message, frozen=True, tag="watch"):
     """A standing question, asked again as windows close, or every ``every_s`` seconds of audio."""
 
     id: Id
@@ -73,25 +76,25 @@ class Watch(Message, tag="watch"):
     every_s: Annotated[float, Meta(gt=0)] | None = None  # None: as windows close
 
 
-class Unwatch(Message, tag="unwatch"):
+class Unwatch(Message, frozen=True, tag="unwatch"):
     """Ends the watch ``id``."""
 
     id: Id
 
 
-class Flush(Message, tag="flush"):
+class Flush(Message, frozen=True, tag="flush"):
     """Finalise now what was heard so far; the session goes on."""
 
     id: Id
 
 
-class End(Message, tag="end"):
+class End(Message, frozen=True, tag="end"):
     """No more audio: ``total`` sample frames were sent or declared lost."""
 
     total: int
 
 
-class Ready(Message, tag="ready"):
+class Ready(Message, frozen=True, tag="ready"):
     """The session exists; how it is set up, and what bounds it."""
 
     session: str
@@ -110,21 +113,21 @@ class Ready(Message, tag="ready"):
     max_questions: int
 
 
-class Ack(Message, tag="ack"):
+class Ack(Message, frozen=True, tag="ack"):
     """Cumulative: all samples below ``received`` have arrived, all below ``processed`` are captioned and encoded."""
 
     received: int
     processed: int
 
 
-class Speech(Message, tag="speech"):
+class Speech(Message, frozen=True, tag="speech"):
     """The voice detector heard speech begin or end."""
 
     state: Literal["started", "stopped"]
     at: float
 
 
-class Window(Message, tag="window"):
+class Window(Message, frozen=True, tag="window"):
     """A window closed and was encoded: questions hear it from the cache from now on."""
 
     index: int
@@ -133,7 +136,7 @@ class Window(Message, tag="window"):
     tokens: int  # projected frames, K
 
 
-class Caption(Message, tag="caption"):
+class Caption(Message, frozen=True, tag="caption"):
     """The words of one utterance: interim until ``final`` is true, and then authoritative."""
 
     utterance: int
@@ -144,14 +147,14 @@ class Caption(Message, tag="caption"):
     stable: str = ""  # the leading part of `text` that two hypotheses in a row agree on
 
 
-class AnswerDelta(Message, tag="answer_delta"):
+class AnswerDelta(Message, frozen=True, tag="answer_delta"):
     """The next piece of the answer to ``id``."""
 
     id: Id
     text: str
 
 
-class Answer(Message, tag="answer"):
+class Answer(Message, frozen=True, tag="answer"):
     """The whole answer to ``id``, and the range of audio it heard."""
 
     id: Id
@@ -164,7 +167,7 @@ class Answer(Message, tag="answer"):
     ttft_ms: float | None = None  # from the question's arrival to the answer's first token
 
 
-class WatchHit(Message, tag="watch_hit"):
+class WatchHit(Message, frozen=True, tag="watch_hit"):
     """A watch's answer changed."""
 
     id: Id
@@ -173,21 +176,21 @@ class WatchHit(Message, tag="watch_hit"):
     end: float
 
 
-class Flushed(Message, tag="flushed"):
+class Flushed(Message, frozen=True, tag="flushed"):
     """Every final caption up to ``received`` has been sent."""
 
     id: Id
     received: int
 
 
-class Degraded(Message, tag="degraded"):
+class Degraded(Message, frozen=True, tag="degraded"):
     """How far behind the service is, and what it has given up: nothing, interims stretched, or interims dropped."""
 
-    level: Literal["none", "interims_stretched", "interims_dropped"]
+    level: Level
     lag_s: float
 
 
-class Error(Message, tag="error"):
+class Error(Message, frozen=True, tag="error"):
     """A refusal. ``fatal``: the connection closes after it."""
 
     code: str
@@ -199,7 +202,7 @@ class Error(Message, tag="error"):
     expected_offset: int | None = None  # where the next audio must begin
 
 
-class Ended(Message, tag="ended"):
+class Ended(Message, frozen=True, tag="ended"):
     """Everything was delivered. The ledger accounts for every second: received = heard + skipped + lost."""
 
     total: int
@@ -212,18 +215,20 @@ class Ended(Message, tag="ended"):
     utterances: int
 
 
+def error(refusal: Refusal, *, fatal: bool = False) -> Error:
+    """A refusal as the message that tells the peer."""
+    return Error(
+        code=refusal.code,
+        message=str(refusal),
+        fatal=fatal,
+        retryable=refusal.retryable,
+        retry_after_ms=refusal.retry_after_ms,
+        ref=refusal.ref,
+        expected_offset=refusal.expected_offset if isinstance(refusal, OffsetGap) else None,
+    )
+
+
 ClientMessage = Start | Audio | Gap | Ask | Cancel | Watch | Unwatch | Flush | End
 ServerMessage = (
-    Ready
-    | Ack
-    | Speech
-    | Window
-    | Caption
-    | AnswerDelta
-    | Answer
-    | WatchHit
-    | Flushed
-    | Degraded
-    | Error
-    | Ended
+    Ready | Ack | Speech | Window | Caption | AnswerDelta | Answer | WatchHit | Flushed | Degraded | Error | Ended
 )

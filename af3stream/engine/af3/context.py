@@ -64,17 +64,15 @@ class PrefixContext:
         kept = slot.length
         try:
             prompt = torch.cat([*self._fusion.parts(new or ()), self._fusion.question(question)])
-            states = None
+            state = prompt[-1]
             for states in self._decoder.prefill(slot, prompt):
+                state = states[-1]
                 yield ""
-            assert states is not None, "a question has at least one token"
-            yield from self._write(slot, states[-1], len(prompt), max_tokens)
+            yield from self._write(slot, state, len(prompt), max_tokens)
         finally:
             slot.roll_back(kept)
 
-    def _write(
-        self, slot: Slot, hidden: torch.Tensor, prefilled: int, max_tokens: int
-    ) -> Iterator[str | Completion]:
+    def _write(self, slot: Slot, hidden: torch.Tensor, prefilled: int, max_tokens: int) -> Iterator[str | Completion]:
         written: list[int] = []
 
         def words() -> Iterator[int]:
@@ -103,5 +101,3 @@ class PrefixContext:
                 slot.roll_back(start)
                 raise
             kept.append(part)
-
-

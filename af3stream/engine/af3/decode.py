@@ -49,7 +49,7 @@ class Decoder:
 
     def prefill(self, slot: Slot, embeddings: torch.Tensor) -> Iterator[torch.Tensor]:
         """Read (n, hidden) into the slot, a chunk an iteration; yields the chunk's hidden states (chunk, hidden)."""
-        for chunk in embeddings.split(PREFILL_CHUNK):
+        for chunk in torch.split(embeddings, PREFILL_CHUNK):
             self._counters.prefill_tokens += len(chunk)
             yield self._forward(slot, chunk)
 
@@ -110,7 +110,8 @@ class Decoder:
         """
         longest = max(len(row) for row in rows)
         valid = torch.arange(longest)[None] >= longest - torch.tensor([[len(row)] for row in rows])
-        ids = torch.zeros(len(rows), longest, dtype=torch.long).masked_scatter(valid, torch.tensor(sum(map(list, rows), [])))
+        flat = torch.tensor([token for row in rows for token in row])
+        ids = torch.zeros(len(rows), longest, dtype=torch.long).masked_scatter(valid, flat)
         for row, row_frames in zip(rows, frames, strict=True):
             check_alignment(np.asarray(row), placeholder, len(row_frames))
         device = self._embed.weight.device

@@ -64,7 +64,7 @@ class Encoder:
         return [row[: pooled_length(length)].clone() for row, length in zip(projected, valid, strict=True)]
 
     def mel(self, windows: Sequence[Samples]) -> torch.Tensor:
-        """Log-mel of windows: (batch, mels, max(L_mel) + context) in the tower's dtype, padded as the longest window is."""
+        """Log-mel of windows, (batch, mels, max(L_mel) + context) in the tower's dtype, padded as stock windows are."""
         hop = self._alignment.hop_length
         width = max(self._alignment.mel_frames(len(window)) for window in windows) + CONTEXT_FRAMES
         longest = self._alignment.window_samples // hop
@@ -76,7 +76,8 @@ class Encoder:
             return_tensors="pt",
         )["input_features"]
         weight = self._tower.conv1.weight
-        return features.to(weight.device, weight.dtype)
+        mels: torch.Tensor = features.to(weight.device, weight.dtype)
+        return mels
 
     def _mask(self, hidden: torch.Tensor, valid: Sequence[int]) -> torch.Tensor | None:
         """Which keys hold audio, in the form the attention implementation takes; none where every row is full."""

@@ -80,7 +80,8 @@ class Slot(Cache):
     @property
     def length(self) -> int:
         """Positions held."""
-        return self.layers[0].length
+        length: int = self.layers[0].length
+        return length
 
     def roll_back(self, length: int) -> None:
         """Hold only the first ``length`` positions; nothing is copied or cleared."""

@@ -41,6 +41,7 @@ TOP_NAMES = {
     "layer_norm/beta": "layer_norm.bias",
 }
 
+
 class _Reader:
     """A cursor over the bytes of the file."""
 

@@ -1,0 +1,243 @@
+"""Final captions to readable cues, and cues to caption files. Times are seconds of audio, exact to the millisecond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from af3stream.errors import SourceError
+from af3stream.protocol.messages import Caption
+
+VTT_HEADER: Final = "WEBVTT\n\n"
+LINE_CHARS: Final = 42
+LONGEST_MS: Final = 7_000
+SHORTEST_MS: Final = 1_000  # where the next cue leaves so much room
+SENTENCE_END: Final = tuple(".?!…。？！")
+CLAUSE_END: Final = tuple(",;:—–，、；：")
+CLOSING: Final = "\"')]}”’»"  # may follow the punctuation that ends a sentence
+CLAUSE_COST, WORD_COST = 0.25, 0.5  # in halves of a cue: how far from its middle a better place to break may lie
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """At most two lines of text, shown from ``start`` to ``end`` seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """The words of one cue, and the time they were spoken in."""
+
+    start_ms: int
+    end_ms: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Half:
+    """A place to break words in two: before the word ``cut``, with so many characters before and after it."""
+
+    cut: int
+    before: int
+    after: int
+    last: str  # the word before the break
+
+    @property
+    def cost(self) -> float:
+        """How far the break is from the middle, and what it tears apart."""
+        distance = abs(self.before - self.after) / (self.before + self.after)
+        if self.last.endswith(SENTENCE_END):
+            return distance
+        return distance + (CLAUSE_COST if self.last.endswith(CLAUSE_END) else WORD_COST)
+
+
+def cues(finals: Iterable[Caption]) -> list[Cue]:
+    """Readable cues from final captions in the order of their arrival.
+
+    A caption is broken where a sentence ends, else a clause, else a word, near the middle of what does not fit into two
+    lines of 42 characters and 7 s; its time is shared out by characters. A cue is held for at least 1 s if the next
+    leaves so much room. Cues do not overlap, and every character that is not white space is kept.
+    """
+    return _timed([piece for caption in finals for piece in _pieces(caption)], floor_ms=0, until_ms=None)
+
+
+def to_vtt(cues: Iterable[Cue]) -> str:
+    """A WebVTT file."""
+    return VTT_HEADER + "".join(map(_vtt_block, cues))
+
+
+def to_srt(cues: Iterable[Cue]) -> str:
+    """A SubRip file."""
+    return "".join(_srt_block(cue, number) for number, cue in enumerate(cues, start=1))
+
+
+class CaptionWriter:
+    """Writes final captions to a ``.vtt``, ``.srt`` or ``.jsonl`` file as they arrive; the file is valid at any moment.
+
+    How long the newest caption's last cue is shown depends on when the next caption begins, so the newest caption's
+    cues are spelled once more with the next; their text, and so their length in bytes, stays.
+
+    Raises:
+        SourceError: for another suffix, or a path that cannot be written; any method, when the disk refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kind = path.suffix.lower()
+        if self._kind not in (".vtt", ".srt", ".jsonl"):
+            raise SourceError(f"captions are written as .vtt, .srt or .jsonl, and {path} is none of these")
+        self._newest: list[_Piece] = []
+        self._newest_at = 0  # byte position of the newest caption's first cue
+        self._cues_before = 0
+        self._floor_ms = 0  # where the cues before the newest caption end
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        if self._kind == ".vtt":
+            self._newest_at = self._write(0, VTT_HEADER)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def add(self, final: Caption) -> None:
+        """Write one final caption."""
+        if self._kind == ".jsonl":
+            self._newest_at = self._write(self._newest_at, _json_line(final))
+        elif pieces := _pieces(final):
+            self._add_pieces(pieces)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _add_pieces(self, pieces: list[_Piece]) -> None:
+        settled = _timed(self._newest, floor_ms=self._floor_ms, until_ms=pieces[0].start_ms)
+        self._newest_at = self._write(self._newest_at, self._spelled(settled))
+        self._cues_before += len(settled)
+        self._floor_ms = _ms(settled[-1].end) if settled else 0
+        self._newest = pieces
+        self._write(self._newest_at, self._spelled(_timed(pieces, floor_ms=self._floor_ms, until_ms=None)))
+
+    def _spelled(self, cues: list[Cue]) -> str:
+        if self._kind == ".vtt":
+            return "".join(map(_vtt_block, cues))
+        return "".join(_srt_block(cue, number) for number, cue in enumerate(cues, start=self._cues_before + 1))
+
+    def _write(self, position: int, text: str) -> int:
+        """Write ``text`` at a byte position; returns the position after it."""
+        try:
+            self._file.seek(position)
+            self._file.write(text.encode())
+            self._file.flush()
+            return self._file.tell()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> SourceError:
+        return SourceError(f"cannot write captions to {self.path}: {error.strerror}")
+
+
+def _vtt_block(cue: Cue) -> str:
+    text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")  # so no "-->" is left either
+    return f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{text}\n\n"
+
+
+def _srt_block(cue: Cue, number: int) -> str:
+    return f"{number}\n{_stamp(cue.start, ',')} --> {_stamp(cue.end, ',')}\n{cue.text}\n\n"
+
+
+def _json_line(final: Caption) -> str:
+    fields = {"utterance": final.utterance, "start": final.start, "end": final.end, "text": final.text}
+    return msgspec.json.encode(fields).decode() + "\n"
+
+
+def _stamp(seconds: float, point: str) -> str:
+    minutes, ms = divmod(_ms(seconds), 60_000)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{ms // 1_000:02}{point}{ms % 1_000:03}"
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1_000)
+
+
+def _timed(pieces: Sequence[_Piece], *, floor_ms: int, until_ms: int | None) -> list[Cue]:
+    """Cues that begin at ``floor_ms`` or later, each ending before the next begins, and the last before ``until_ms``."""
+    timed: list[Cue] = []
+    for index, piece in enumerate(pieces):
+        start = max(piece.start_ms, floor_ms)
+        following = pieces[index + 1].start_ms if index + 1 < len(pieces) else until_ms
+        end = min(max(piece.end_ms, start + SHORTEST_MS), start + LONGEST_MS)
+        if following is not None:
+            end = min(end, max(following, start + 1))  # a cue of no duration would not be valid
+        timed.append(Cue(start / 1_000, end / 1_000, "\n".join(piece.lines)))
+        floor_ms = end
+    return timed
+
+
+def _pieces(caption: Caption) -> list[_Piece]:
+    start_ms = max(0, _ms(caption.start))
+    return _broken(_words(caption.text), start_ms, max(start_ms, _ms(caption.end)))
+
+
+def _words(text: str) -> list[str]:
+    """What is between white space; a run that is longer than a line, in pieces of a line."""
+    return [run[at : at + LINE_CHARS] for run in text.split() for at in range(0, len(run), LINE_CHARS)]
+
+
+def _broken(words: list[str], start_ms: int, end_ms: int) -> list[_Piece]:
+    """The words in as many pieces as they need, halved until each fits."""
+    if not words:
+        return []
+    lines = _lines(words)
+    if lines and (end_ms - start_ms <= LONGEST_MS or len(words) == 1):
+        return [_Piece(start_ms, end_ms, lines)]
+    half = _best_half(words, end_ms - start_ms)
+    middle_ms = start_ms + round((end_ms - start_ms) * half.before / (half.before + half.after))
+    return _broken(words[: half.cut], start_ms, middle_ms) + _broken(words[half.cut :], middle_ms, end_ms)
+
+
+def _lines(words: list[str]) -> tuple[str, ...]:
+    """The words in one line or two, or nothing where they do not fit."""
+    if _chars(words) <= LINE_CHARS:
+        return (" ".join(words),)
+    fitting = [half for half in _halves(words) if max(half.before, half.after) <= LINE_CHARS]
+    if not fitting:
+        return ()
+    cut = min(fitting, key=lambda half: half.cost).cut
+    return " ".join(words[:cut]), " ".join(words[cut:])
+
+
+def _best_half(words: list[str], duration_ms: int) -> _Half:
+    """Where to break at least two words; no part is shorter than :data:`SHORTEST_MS` if that can be."""
+    halves = _halves(words)
+    margin = _chars(words) * SHORTEST_MS / duration_ms if duration_ms else 0.0
+    roomy = [half for half in halves if min(half.before, half.after) >= margin]
+    return min(roomy or halves, key=lambda half: half.cost)
+
+
+def _halves(words: list[str]) -> list[_Half]:
+    """Every place between two words."""
+    ends = list(accumulate(len(word) + 1 for word in words))
+    return [
+        _Half(cut, end - 1, ends[-1] - end - 1, words[cut - 1].rstrip(CLOSING))
+        for cut, end in enumerate(ends[:-1], start=1)
+    ]
+
+
+def _chars(words: list[str]) -> int:
+    return sum(map(len, words)) + len(words) - 1

@@ -1,0 +1,26 @@
+"""The Python SDK: audio in, captions and answers out.
+
+::
+
+    async with connect("ws://127.0.0.1:8765") as session:
+        await session.send(pcm)
+        print((await session.ask("What was decided?")).text)
+        ended = await session.end()
+
+:mod:`af3stream.client.sync` is the same without an event loop.
+"""
+
+from af3stream.client.connecting import connect, stream_url
+from af3stream.client.errors import ConnectionLost, ReaderTooSlow, ServerError, SessionEnded
+from af3stream.client.session import AnswerStream, Session
+
+__all__ = [
+    "AnswerStream",
+    "ConnectionLost",
+    "ReaderTooSlow",
+    "ServerError",
+    "Session",
+    "SessionEnded",
+    "connect",
+    "stream_url",
+]

@@ -1,0 +1,159 @@
+"""The client for programs without an event loop: the same session, run on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from af3stream.client.connecting import connect as connect_async
+from af3stream.client.errors import SessionEnded
+from af3stream.client.session import AnswerStream, Session
+from af3stream.protocol.codec import MSGPACK
+from af3stream.protocol.messages import Answer, Ended, Flushed, Format, Mode, Ready, ServerMessage
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """An event loop on a daemon thread."""
+
+    def __init__(self) -> None:
+        self._running = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),), name="af3stream-client", daemon=True)
+        self._thread.start()
+        self._running.wait()
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._running.set()
+        await self._stop.wait()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` to its end; an interrupted wait cancels it."""
+        if self._loop.is_closed():
+            work.close()
+            raise SessionEnded("the session was left")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+
+class SyncSession:
+    """:class:`~af3stream.client.Session` with methods that block; they may be called from several threads."""
+
+    def __init__(self, loop: _Loop, session: Session) -> None:
+        self._loop, self._session = loop, session
+
+    @property
+    def ready(self) -> Ready:
+        """How the server set the session up."""
+        return self._session.ready
+
+    @property
+    def sent(self) -> int:
+        """Sample frames sent or declared lost."""
+        return self._session.sent
+
+    @property
+    def received(self) -> int:
+        """Sample frames that the server says it has."""
+        return self._session.received
+
+    @property
+    def processed(self) -> int:
+        """Sample frames that the server says are captioned and encoded."""
+        return self._session.processed
+
+    @property
+    def lag_s(self) -> float:
+        """Seconds of audio sent and not yet processed."""
+        return self._session.lag_s
+
+    def send(self, pcm: bytes) -> None:
+        """See :meth:`Session.send`."""
+        self._loop.call(self._session.send(pcm))
+
+    def gap(self, frames: int) -> None:
+        """See :meth:`Session.gap`."""
+        self._loop.call(self._session.gap(frames))
+
+    def messages(self) -> Iterator[ServerMessage]:
+        """See :meth:`Session.messages`."""
+        while (message := self._loop.call(self._session.next_message())) is not None:
+            yield message
+
+    def ask(self, text: str, *, last_s: float | None = None, max_tokens: int | None = None) -> Answer:
+        """See :meth:`Session.ask`."""
+        return self._loop.call(self._session.ask(text, last_s=last_s, max_tokens=max_tokens))
+
+    def ask_stream(self, text: str, *, last_s: float | None = None, max_tokens: int | None = None) -> Iterator[str]:
+        """The answer piece by piece. An iterator that is closed early cancels the question."""
+        stream = self._session.ask_stream(text, last_s=last_s, max_tokens=max_tokens)
+        try:
+            while (piece := self._loop.call(_next_piece(stream))) is not None:
+                yield piece
+        finally:
+            self._loop.call(stream.cancel())
+
+    def watch(self, text: str, *, every_s: float | None = None) -> str:
+        """See :meth:`Session.watch`."""
+        return self._loop.call(self._session.watch(text, every_s=every_s))
+
+    def unwatch(self, watch_id: str) -> None:
+        """See :meth:`Session.unwatch`."""
+        self._loop.call(self._session.unwatch(watch_id))
+
+    def flush(self) -> Flushed:
+        """See :meth:`Session.flush`."""
+        return self._loop.call(self._session.flush())
+
+    def end(self) -> Ended:
+        """See :meth:`Session.end`."""
+        return self._loop.call(self._session.end())
+
+
+@contextmanager
+def connect(
+    url: str,
+    *,
+    token: str | None = None,
+    format: Format = "pcm_s16le",
+    rate: int = 16_000,
+    channels: int = 1,
+    mode: Mode | None = None,
+    interims: bool = True,
+    subprotocol: str = MSGPACK,
+) -> Iterator[SyncSession]:
+    """As :func:`af3stream.client.connect`, in a plain ``with``."""
+    opening = connect_async(
+        url,
+        token=token,
+        format=format,
+        rate=rate,
+        channels=channels,
+        mode=mode,
+        interims=interims,
+        subprotocol=subprotocol,
+    )
+    loop = _Loop()
+    try:
+        session = loop.call(opening.__aenter__())
+        try:
+            yield SyncSession(loop, session)
+        finally:
+            loop.call(opening.__aexit__(None, None, None))
+    finally:
+        loop.close()
+
+
+async def _next_piece(stream: AnswerStream) -> str | None:
+    return await anext(stream, None)

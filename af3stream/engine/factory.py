@@ -1,0 +1,58 @@
+"""From a configuration to an engine. The only place that decides what is loaded; torch is imported here or below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from af3stream.config import Config
+from af3stream.engine.contract import Captioner, Engine
+from af3stream.models.card import Notes
+from af3stream.models.registry import Checkpoint, resolve
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An engine, and how its checkpoint likes to be asked.
+
+    Attributes:
+        notes: which captions stand in a prompt beside the audio.
+        licence: what its users must know, or ``None``.
+    """
+
+    engine: Engine
+    notes: Notes
+    licence: str | None
+
+
+def load_engine(config: Config) -> Loaded:
+    """Find the model that the configuration names, and load it.
+
+    Raises:
+        ModelError: where that is not possible.
+    """
+    from af3stream.engine.af3.checkpoint import load_checkpoint
+    from af3stream.engine.af3.engine import Af3Engine
+
+    checkpoint = resolve(config.model.name)
+    loaded = load_checkpoint(checkpoint.folder, config.model)
+    engine = Af3Engine(loaded, checkpoint.name, keep_on_host=config.model.embeddings == "host")
+    captioner = _captioner(checkpoint, config, engine)
+    if captioner is not None:
+        engine.captioner = captioner
+    notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes
+    return Loaded(engine, notes, checkpoint.licence)
+
+
+def _captioner(checkpoint: Checkpoint, config: Config, engine: Engine) -> Captioner | None:
+    """Another captioner than the checkpoint itself, where the checkpoint or the configuration names one."""
+    from af3stream.engine.whisper import WhisperCaptioner
+
+    chosen: Path | str | None = config.captions.captioner
+    if chosen == "auto":
+        chosen = checkpoint.captioner
+    if chosen is None or chosen == "af3":
+        return None
+    return WhisperCaptioner(
+        chosen, config.captions.language, config.model.device, config.model.threads, engine.counters
+    )

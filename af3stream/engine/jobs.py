@@ -1,0 +1,56 @@
+"""What a session asks of the engine, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CaptionJob:
+    """Hear one utterance, or the part of it heard so far. Returns a `Hypothesis`."""
+
+    utterance: int
+    samples: Samples
+    draft: Hypothesis | None
+    final: bool
+    max_tokens: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EncodeJob:
+    """Encode one closed window. Returns nothing; the sound then holds its embeddings."""
+
+    window: int
+    sound: Sound
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ExtendJob:
+    """Make these parts the session's kept prefix. ``rebuild``: beside the one in use, which answers go on using."""
+
+    parts: tuple[Part, ...]
+    rebuild: bool
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AnswerJob:
+    """Answer a question over these parts. Returns pieces of text, then a `Completion`."""
+
+    parts: tuple[Part, ...]
+    question: str
+    max_tokens: int
+
+
+Job = CaptionJob | EncodeJob | ExtendJob | AnswerJob
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A job that could not be done, and what may be said of it to a peer."""
+
+    reason: str
+
+
+Result = Hypothesis | Completion | Failed | str | None

@@ -1,0 +1,84 @@
+"""Whose turn it is on the device. A pure object: no clock, no thread, no engine.
+
+Finals go before answers, answers before catch-up, catch-up before interims; within one kind the session that has had
+the least device time goes first, and within one session the oldest task. A task is run step by step, and after each
+step the turn is decided anew, so that a final caption never waits for an answer to be written to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Priority(IntEnum):
+    """Kinds of work, the most urgent first."""
+
+    FINAL = 0
+    ANSWER = 1
+    CATCH_UP = 2
+    INTERIM = 3
+
+
+@dataclass(eq=False, slots=True)
+class Task(Generic[T]):
+    """One piece of work of one session."""
+
+    session: str
+    priority: Priority
+    work: T
+    arrival: int = field(default=0)
+
+
+class Scheduler(Generic[T]):
+    """Holds the tasks that are not finished yet."""
+
+    def __init__(self) -> None:
+        self._tasks: list[Task[T]] = []
+        self._used_s: dict[str, float] = {}
+        self._arrivals = 0
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def submit(self, session: str, priority: Priority, work: T) -> Task[T]:
+        """Add a task. A session that had nothing to do starts level with the one that has had the least."""
+        if not any(task.session == session for task in self._tasks):
+            active = [self._used_s.get(task.session, 0.0) for task in self._tasks]
+            self._used_s[session] = max(self._used_s.get(session, 0.0), min(active, default=0.0))
+        self._arrivals += 1
+        task = Task(session, priority, work, self._arrivals)
+        self._tasks.append(task)
+        return task
+
+    def next(self) -> Task[T] | None:
+        """The task whose next step is due; it stays until `finish`."""
+        return min(self._tasks, key=self._rank, default=None)
+
+    def like(self, task: Task[T], same: Callable[[T], bool], most: int) -> list[Task[T]]:
+        """``task`` and, in order of their turn, further tasks of its kind that can run in the same step."""
+        others = [other for other in self._tasks if other is not task and same(other.work)]
+        return [task, *sorted(others, key=self._rank)][:most]
+
+    def charge(self, session: str, seconds: float) -> None:
+        """Account device time to a session."""
+        self._used_s[session] = self._used_s.get(session, 0.0) + seconds
+
+    def finish(self, task: Task[T]) -> None:
+        """Remove a task that is done, failed or cancelled."""
+        if task in self._tasks:
+            self._tasks.remove(task)
+
+    def forget(self, session: str) -> list[Task[T]]:
+        """Remove a session and all its tasks, which are returned."""
+        gone = [task for task in self._tasks if task.session == session]
+        self._tasks = [task for task in self._tasks if task.session != session]
+        self._used_s.pop(session, None)
+        return gone
+
+    def _rank(self, task: Task[T]) -> tuple[int, float, int]:
+        return task.priority, self._used_s.get(task.session, 0.0), task.arrival

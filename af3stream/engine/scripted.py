@@ -1,0 +1,98 @@
+"""An engine without a model, for the tests of what is not the engine: its words are a function of what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from af3stream.engine.contract import Capacity, Completion, Counters, Hypothesis, Part, Samples, Sound, Text, unread
+
+SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
+
+
+class ScriptedEngine:
+    """Captions say how much they heard, a word a half second; answers name the parts they read, a word a step."""
+
+    name = "scripted"
+
+    def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
+        self.capacity = Capacity(int(window_s * 16_000), windows, positions)
+        self.counters = Counters()
+        self.captioner = ScriptedCaptioner(self.counters)
+
+    def frames(self, samples: int) -> int:
+        """One frame a 40 ms."""
+        return samples // SAMPLES_A_FRAME
+
+    def count(self, text: str) -> int:
+        """One position a word."""
+        return len(text.split())
+
+    def encode(self, sounds: Sequence[Sound]) -> None:
+        """Marks the sounds as encoded."""
+        waiting = [sound for sound in sounds if sound.embeddings is None]
+        for sound in waiting:
+            sound.embeddings = f"{len(sound.samples) / 16_000:g}s" if sound.samples is not None else "?"
+            sound.samples = None
+        self.counters.encoder_passes += bool(waiting)
+        self.counters.sounds_encoded += len(waiting)
+
+    def context(self) -> ScriptedContext:
+        """An empty context."""
+        return ScriptedContext(self.counters)
+
+
+class ScriptedCaptioner:
+    """Says "word1 word2 …", one word a half second."""
+
+    name = "scripted"
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        """One word a half second of audio."""
+        self._counters.caption_encodes += 1
+        words = [f"word{i + 1}" for i in range(min(max_tokens, len(samples) // 8_000))]
+        return Hypothesis(" ".join(words) + ("." if final else ""), tuple(range(len(words))))
+
+
+class ScriptedContext:
+    """Keeps the parts it was told to keep, and answers by naming what it reads."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._kept: list[Part] = []
+
+    @property
+    def kept_tokens(self) -> int:
+        """Parts kept."""
+        return len(self._kept)
+
+    def cool(self) -> None:
+        """Forgets what is kept."""
+        self._kept = []
+
+    def extend(self, parts: Sequence[Part]) -> Iterator[None]:
+        """Keeps the parts, one a step."""
+        new = unread(parts, self._kept)
+        if new is None:
+            self._counters.rebuilds += 1
+            new, kept = parts, list[Part]()
+        else:
+            kept = self._kept
+        for part in new:
+            self._counters.prefill_tokens += 1
+            kept.append(part)
+            yield None
+        self._kept = kept
+
+    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+        """Says the question back and names the parts: the length of a sound, the words of a text."""
+        new = unread(parts, self._kept)
+        heard = [part.text.strip() if isinstance(part, Text) else str(part.embeddings) for part in parts]
+        words = f"{question} <- {' | '.join(heard)}".split()
+        for i, word in enumerate(words[:max_tokens]):
+            self._counters.decoded_tokens += 1
+            yield f"{' ' if i else ''}{word}"
+        prefilled = len(parts if new is None else new) + 1
+        yield Completion(min(len(words), max_tokens), "stop" if len(words) <= max_tokens else "length", prefilled)

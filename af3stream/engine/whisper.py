@@ -1,0 +1,100 @@
+"""A Whisper checkpoint as captioner, through faster-whisper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from af3stream.engine.contract import Counters, Hypothesis, Samples
+from af3stream.errors import ModelError
+
+SAMPLING_RATE: Final = 16_000
+FULL_S: Final = 30.0  # what Whisper was trained on
+FINAL_PAD_S, FINAL_LEAST_S = 5.0, 15.0  # silence after an utterance, and the shortest input, of a final caption
+INTERIM_PAD_S, INTERIM_LEAST_S = 2.0, 5.0
+SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # openai-whisper's no_speech_threshold and logprob_threshold
+DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened input is not trusted
+FASTEST_SPEECH: Final = 30.0  # characters a second that nobody speaks
+
+
+class WhisperCaptioner:
+    """Implements `af3stream.engine.contract.Captioner`: greedy, each utterance by itself.
+
+    The input is padded to little more than the utterance, so that its cost follows its length; where the words are
+    doubtful, it is heard again with the full 30 s that Whisper was trained on.
+
+    Args:
+        folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
+        language: a code such as ``en``, or ``auto``.
+        threads: CPU threads, 0 for the library's choice.
+
+    Raises:
+        ModelError: where the checkpoint cannot be loaded.
+    """
+
+    def __init__(self, folder: Path | str, language: str, device: str, threads: int, counters: Counters) -> None:
+        from faster_whisper import WhisperModel
+
+        kind = device.partition(":")[0]
+        try:
+            whisper = WhisperModel(
+                str(folder), device=kind, compute_type="int8" if kind == "cpu" else "float16", cpu_threads=threads
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"cannot load the captioner {folder}: {str(error).splitlines()[0]}") from error
+        self.name = Path(folder).name if Path(folder).exists() else str(folder)
+        self._model: Any = whisper.model
+        self._features: Any = whisper.feature_extractor
+        self._tokenizer: Any = whisper.hf_tokenizer
+        self._language = language
+        self._counters = counters
+        if self._prompt_ids("en")[1] is None and language != "en":
+            raise ModelError(f"the captioner {self.name} hears English only, and captions.language is {language!r}")
+
+    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        """Transcribe (n,) at 16 kHz, n at most 30 s. The draft is not used: hearing again costs less than verifying."""
+        seconds = len(samples) / SAMPLING_RATE
+        pad, least = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
+        heard = self._hear(samples, min(FULL_S, max(least, seconds + pad)), max_tokens)
+        if _doubtful(heard, seconds):
+            heard = self._hear(samples, FULL_S, max_tokens)
+        text, score, silence = heard
+        if silence > SILENT_SPEECH and score < SILENT_SCORE:
+            text = ""
+        return Hypothesis(text, silence=silence)
+
+    def _hear(self, samples: Samples, padded_s: float, max_tokens: int) -> tuple[str, float, float]:
+        """Words, mean log-probability of a token, and probability of silence, of samples padded to ``padded_s``."""
+        from ctranslate2 import StorageView
+
+        self._counters.caption_encodes += 1
+        wanted = round(padded_s * SAMPLING_RATE)
+        padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
+        mel = self._features(padded, padding=0)  # (mels, frames) float32
+        encoded = self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
+        result = self._model.generate(
+            encoded,
+            [self._prompt(encoded)],
+            beam_size=1,
+            max_length=max_tokens * 2,  # counts the prompt as well, and finals are cut by utterance, not by tokens
+            return_scores=True,
+            return_no_speech_prob=True,
+        )[0]
+        return self._tokenizer.decode(result.sequences_ids[0]).strip(), result.scores[0], result.no_speech_prob
+
+    def _prompt(self, encoded: Any) -> list[int]:
+        language = self._language
+        if language == "auto":
+            language = self._model.detect_language(encoded)[0][0][0].strip("<|>")
+        return [token for token in self._prompt_ids(language) if token is not None]
+
+    def _prompt_ids(self, language: str) -> list[int | None]:
+        names = ("<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>")
+        return [self._tokenizer.token_to_id(name) for name in names]
+
+
+def _doubtful(heard: tuple[str, float, float], seconds: float) -> bool:
+    text, score, _ = heard
+    return score < DOUBTFUL_SCORE or len(text) > FASTEST_SPEECH * max(seconds, 1.0)

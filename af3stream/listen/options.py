@@ -1,0 +1,65 @@
+"""What the ``listen`` command is asked to do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from af3stream.errors import SourceError
+from af3stream.protocol.messages import Format
+
+DEFAULT_SERVER: Final = "ws://127.0.0.1:8765"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """The command's arguments.
+
+    Attributes:
+        source: an audio file, ``mic``, or ``-`` for raw PCM on standard input.
+        server: the service's address.
+        pace: how fast a file or standard input is sent: as it would be heard, or as fast as the service takes it.
+        asks: questions, each asked when all audio was sent, or ``@12.5 text`` when so many seconds of it were.
+        watches: standing questions, from the start on.
+        captions: a ``.vtt``, ``.srt`` or ``.jsonl`` file to write.
+        json: print every message of the server as one JSON line.
+        format, rate, channels: what standard input holds, and what the microphone is asked for; a file has its own.
+        token: for the service; by default ``$AF3STREAM_TOKEN``.
+    """
+
+    source: str
+    server: str = DEFAULT_SERVER
+    pace: Literal["realtime", "fast"] = "realtime"
+    asks: tuple[str, ...] = ()
+    watches: tuple[str, ...] = ()
+    captions: Path | None = None
+    json: bool = False
+    format: Format = "pcm_s16le"
+    rate: int = 16_000  # Hz
+    channels: int = 1
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, and the second of audio at which it is asked; ``None``: when all audio was sent."""
+
+    text: str
+    at: float | None
+
+
+def question(spelled: str) -> Question:
+    """Read one ``--ask``.
+
+    Raises:
+        SourceError: for no text, or an ``@`` without a number of seconds.
+    """
+    match = re.fullmatch(r"@(\d+(?:\.\d+)?)\s+(.*)", spelled, re.DOTALL)
+    if spelled.startswith("@") and not match:
+        raise SourceError(f"a timed question reads '@12.5 text', not {spelled!r}")
+    text = (match[2] if match else spelled).strip()
+    if not text:
+        raise SourceError("a question has no text")
+    return Question(text, float(match[1]) if match else None)

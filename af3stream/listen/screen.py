@@ -1,0 +1,175 @@
+"""What the ``listen`` command prints: lines for people, lines for a pipe, or JSON lines for a program."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TextIO
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from af3stream.protocol.messages import (
+    Answer,
+    AnswerDelta,
+    Caption,
+    Ended,
+    Error,
+    Message,
+    Ready,
+    ServerMessage,
+    Speech,
+    WatchHit,
+)
+
+BIDI_CONTROLS: Final = (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0))
+HARMLESS: Final = dict.fromkeys(BIDI_CONTROLS) | dict.fromkeys(CONTROLS, " ")  # what a terminal would obey
+
+
+class Screen(Protocol):
+    """Where a session is shown."""
+
+    def asked(self, question_id: str, text: str) -> None:
+        """A question or a watch went out."""
+
+    def show(self, message: ServerMessage) -> None:
+        """A message arrived."""
+
+    def close(self) -> None:
+        """Nothing follows."""
+
+
+def open_screen(*, json: bool) -> Screen:
+    """The screen that suits standard output."""
+    if json:
+        return JsonLines(sys.stdout)
+    console = Console(highlight=False)
+    return LiveScreen(console) if console.is_terminal else PlainLines(sys.stdout, sys.stderr)
+
+
+class JsonLines:
+    """Every message of the server as one line."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def asked(self, question_id: str, text: str) -> None:
+        """Nothing: what the client says is not the server's."""
+
+    def show(self, message: ServerMessage) -> None:
+        print(msgspec.json.encode(message).decode(), file=self._out, flush=True)
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+@dataclass
+class _Lines:
+    """Finished messages as lines; ``None`` for what has no line."""
+
+    questions: dict[str, str] = field(default_factory=dict)
+
+    def line(self, message: Message) -> str | None:
+        match message:
+            case Caption(final=True, text=text) if text:
+                return f"{clock(message.start)}  {clean(text)}"
+            case Answer():
+                return f"{self._question(message.id)} {clean(message.text)} {self._heard(message)}"
+            case WatchHit():
+                heard = f"({clock(message.start)} to {clock(message.end)})"
+                return f"{self._question(message.id, '!')} {clean(message.text)} {heard}"
+            case Error():
+                return f"refused: {clean(message.message)} ({message.code})"
+        return None
+
+    def _question(self, question_id: str, mark: str = "?") -> str:
+        return f"{mark} {clean(self.questions.get(question_id, question_id))}\n ->"
+
+    def _heard(self, answer: Answer) -> str:
+        ending = "" if answer.finish == "stop" else f", {answer.finish}"
+        return f"({clock(answer.start)} to {clock(answer.end)}{ending})"
+
+
+class PlainLines:
+    """Final captions, answers and watch hits as lines; refusals on the error stream."""
+
+    def __init__(self, out: TextIO, errors: TextIO) -> None:
+        self._out, self._errors = out, errors
+        self._lines = _Lines()
+
+    def asked(self, question_id: str, text: str) -> None:
+        self._lines.questions[question_id] = text
+
+    def show(self, message: ServerMessage) -> None:
+        if line := self._lines.line(message):
+            print(line, file=self._errors if isinstance(message, Error) else self._out, flush=True)
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+class LiveScreen:
+    """Finished lines scroll up; below them stand the open caption, its unstable part dim, and the open answers."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lines = _Lines()
+        self._open_caption = Text()
+        self._open_answers: dict[str, str] = {}
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def asked(self, question_id: str, text: str) -> None:
+        self._lines.questions[question_id] = text
+
+    def show(self, message: ServerMessage) -> None:
+        match message:
+            case Caption():
+                self._open_caption = Text() if message.final else _interim(message)
+            case Speech(state="started"):
+                self._open_caption = Text(f"{clock(message.at)}  …", style="dim")
+            case AnswerDelta():
+                self._open_answers[message.id] = self._open_answers.get(message.id, "") + message.text
+            case Answer():
+                self._open_answers.pop(message.id, None)
+            case Error(ref=str(ref)):
+                self._open_answers.pop(ref, None)
+        if line := self._styled(message):
+            self._console.print(line)
+        answers = (Text(f"-> {clean(text)}", style="cyan") for text in self._open_answers.values())
+        self._live.update(Group(self._open_caption, *answers), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _styled(self, message: ServerMessage) -> Text | None:
+        match message:
+            case Ready():
+                return Text(f"{clean(message.server)}, {clean(message.model)}", style="dim")
+            case Ended():
+                return Text(f"{message.received_s:.1f} s received, {message.heard_s:.1f} s heard", style="dim")
+            case Caption(final=True, text=text) if text:
+                return Text.assemble((f"{clock(message.start)}  ", "dim"), clean(text))
+        styles: dict[type[Message], str] = {Answer: "cyan", WatchHit: "yellow", Error: "red"}
+        line = self._lines.line(message)
+        return Text(line, style=styles.get(type(message), "")) if line else None
+
+
+def clean(text: str) -> str:
+    """The text without what could steer a terminal or turn its direction; line breaks become blanks."""
+    return text.translate(HARMLESS)
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03.4``: hours, minutes, seconds and tenths."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 36_000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"
+
+
+def _interim(caption: Caption) -> Text:
+    stable = caption.stable if caption.text.startswith(caption.stable) else ""
+    parts = (clean(stable), ""), (clean(caption.text[len(stable) :]), "dim")
+    return Text.assemble((f"{clock(caption.start)}  ", "dim"), *parts)

@@ -1,0 +1,34 @@
+"""``af3stream pull``: fetches or assembles a checkpoint, checks it, and shows what lies on the disk."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from af3stream.models import manifest, mini
+from af3stream.models.registry import MINI, resolve
+
+
+def pull(name: str, console: Console) -> None:
+    """Bring a checkpoint to this disk and print its files with size and SHA-256, its licence and its folder.
+
+    What is there already is checked, not fetched again; a ``mini`` whose files differ from its manifest is assembled
+    anew.
+
+    Raises:
+        ModelError: as ``registry.resolve``.
+    """
+
+    def tell(sentence: str) -> None:
+        console.print(sentence, highlight=False)
+
+    if name == MINI:
+        mini.assemble(tell, hashes=True)
+    checkpoint = resolve(name, tell)
+    folders = [checkpoint.folder] + ([checkpoint.captioner] if checkpoint.captioner else [])
+    total = 0
+    for folder in folders:
+        console.print(f"{folder}", highlight=False, soft_wrap=True)
+        for file in manifest.describe(folder):
+            total += file.size
+            console.print(f"  {file.size:>13,}  {file.sha256}  {file.path}", highlight=False, soft_wrap=True)
+    tell(f"{checkpoint.name} is complete: {total / 1e6:,.0f} MB. Licence: {checkpoint.licence or 'none is stated'}.")

@@ -1,0 +1,1 @@
+"""Listens, admits, and pumps bytes between a socket and a session."""

@@ -1,0 +1,60 @@
+"""What waits to be sent to one peer: bounded; interim captions give way first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from af3stream.errors import SlowConsumer
+from af3stream.protocol.messages import Ack, Caption, ServerMessage
+
+
+class DropInterimsOutbox:
+    """A queue of at most ``limit`` messages.
+
+    Where it is full, interim captions and acknowledgements that a later one replaces are dropped; where that does not
+    help, the peer is too slow.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._messages: deque[ServerMessage] = deque()
+        self._filled = asyncio.Event()
+        self._closed = False
+
+    def put(self, messages: Iterable[ServerMessage]) -> None:
+        """Add messages.
+
+        Raises:
+            SlowConsumer: where they do not fit.
+        """
+        self._messages.extend(messages)
+        if len(self._messages) > self._limit:
+            self._messages = deque(message for message in self._messages if not _gives_way(message))
+        if len(self._messages) > self._limit:
+            raise SlowConsumer(f"{self._limit} messages wait to be read")
+        self._filled.set()
+
+    def end_with(self, message: ServerMessage) -> None:
+        """Add the last message, whatever waits, and close."""
+        self._messages.append(message)
+        self.close()
+
+    def close(self) -> None:
+        """Nothing follows; `get` gives what is left and then ends."""
+        self._closed = True
+        self._filled.set()
+
+    async def get(self) -> ServerMessage | None:
+        """The next message, ``None`` after the last."""
+        while not self._messages:
+            if self._closed:
+                return None
+            self._filled.clear()
+            await self._filled.wait()
+        return self._messages.popleft()
+
+
+def _gives_way(message: ServerMessage) -> bool:
+    return isinstance(message, Ack) or (isinstance(message, Caption) and not message.final)

@@ -1,0 +1,138 @@
+// Questions with their streaming answers, and watches (standing questions).
+
+import { FINISHES, make, range, refusal } from "./words.js";
+
+export class Questions {
+  constructor({ list, spoken, send, onPick, onCount }) {
+    Object.assign(this, { list, spoken, send, onPick, onCount });
+    this.clear();
+  }
+
+  clear() {
+    this.cards = new Map();
+    this.answers = [];
+    this.list.replaceChildren();
+  }
+
+  get waiting() { return [...this.cards.values()].filter((card) => !card.done).length; }
+
+  ask(text, last_s) {
+    const id = `q${this.cards.size + 1}`;
+    const card = { text, done: false, ...questionCard(text, () => this.send({ type: "cancel", id })) };
+    this.cards.set(id, card);
+    this.list.prepend(card.element);
+    this.send({ type: "ask", id, text, ...(last_s ? { scope: { last_s } } : {}) });
+    this.onCount(this.waiting);
+  }
+
+  delta({ id, text }) {
+    const card = this.cards.get(id);
+    if (!card || card.done) return;
+    if (card.element.dataset.state === "waiting") {
+      card.element.dataset.state = "answering";
+      card.foot.firstElementChild.textContent = "Answering";
+    }
+    card.answer.textContent += text;
+  }
+
+  answer(message) {
+    const card = this.cards.get(message.id);
+    if (!card || card.done) return;
+    card.answer.textContent = message.text;
+    const heard = make("button", { type: "button", className: "range", textContent: `Heard ${range(message)}` });
+    heard.addEventListener("click", () => this.onPick(message));
+    const notes = [FINISHES[message.finish], message.ttft_ms != null && `${Math.round(message.ttft_ms)} ms to the first word`];
+    card.foot.replaceChildren(heard, make("span", { textContent: notes.filter(Boolean).join(" · ") }));
+    this.finish(card, message.finish === "cancelled" ? "cancelled" : "answered");
+    const { text, start, end, windows, finish } = message;
+    this.answers.push({ question: card.text, answer: text, start, end, windows, finish });
+    this.spoken.replaceChildren(make("p", { textContent: `Answer to “${card.text}”: ${text}` }));
+    this.onPick(message);
+  }
+
+  /** Shows a refusal on the card it belongs to; false if it belongs to none. */
+  fail(error) {
+    const card = this.cards.get(error.ref);
+    if (!card || card.done) return false;
+    card.foot.replaceChildren(make("span", { className: "problem", textContent: refusal(error) }));
+    this.finish(card, "failed");
+    return true;
+  }
+
+  /** The connection is gone: nothing more will come. */
+  abandon() {
+    for (const card of this.cards.values()) {
+      if (card.done) continue;
+      card.foot.replaceChildren(make("span", { className: "problem", textContent: "Not answered: the session ended." }));
+      this.finish(card, "failed");
+    }
+  }
+
+  finish(card, state) {
+    card.done = true;
+    card.element.dataset.state = state;
+    this.onCount(this.waiting);
+  }
+}
+
+function questionCard(text, onCancel) {
+  const answer = make("p", { className: "answer" });
+  const cancel = make("button", { type: "button", className: "quiet", textContent: "Cancel" });
+  cancel.setAttribute("aria-label", `Cancel the question: ${text}`);
+  cancel.addEventListener("click", onCancel);
+  const foot = make("footer", {}, make("span", { className: "thinking", textContent: "Listening back" }), cancel);
+  const element = make("li", {}, make("p", { className: "asked", textContent: text }), answer, foot);
+  element.dataset.state = "waiting";
+  return { element, answer, foot };
+}
+
+export class Watches {
+  constructor({ list, send, onPick }) {
+    Object.assign(this, { list, send, onPick, made: 0 });
+    this.clear();
+  }
+
+  clear() {
+    this.cards = new Map();
+    this.list.replaceChildren();
+  }
+
+  add(text, every_s) {
+    this.made += 1;
+    const id = `w${this.made}`;
+    const answer = make("p", { className: "answer", textContent: "No answer yet." });
+    const remove = make("button", { type: "button", className: "quiet", textContent: "Remove" });
+    remove.setAttribute("aria-label", `Remove the watch: ${text}`);
+    const when = make("span", { textContent: every_s ? `every ${every_s} s of audio` : "as windows close" });
+    const foot = make("footer", {}, when, remove);
+    const element = make("li", {}, make("p", { className: "asked", textContent: text }), answer, foot);
+    element.dataset.state = "waiting";
+    remove.addEventListener("click", () => {
+      this.send({ type: "unwatch", id });
+      this.cards.delete(id);
+      element.remove();
+    });
+    this.cards.set(id, { element, answer, foot, when });
+    this.list.prepend(element);
+    this.send({ type: "watch", id, text, ...(every_s ? { every_s } : {}) });
+  }
+
+  hit(message) {
+    const card = this.cards.get(message.id);
+    if (!card) return;
+    card.element.dataset.state = "answered";
+    card.answer.textContent = message.text;
+    const heard = make("button", { type: "button", className: "range", textContent: `Heard ${range(message)}` });
+    heard.addEventListener("click", () => this.onPick(message));
+    card.when.replaceWith(heard);
+    card.when = heard;
+  }
+
+  fail(error) {
+    const card = this.cards.get(error.ref);
+    if (!card) return false;
+    card.element.dataset.state = "failed";
+    card.answer.textContent = refusal(error);
+    return true;
+  }
+}

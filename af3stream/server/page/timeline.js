@@ -1,0 +1,170 @@
+// The session drawn on one canvas: waveform, speech, utterances, windows, and the range an answer heard.
+
+import { clock } from "./words.js";
+
+const BIN_S = 0.05; // one stored peak
+const RECENT_S = 60;
+const SHORTEST_S = 30;
+const BAR_PX = 3;
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
+const COLOURS = ["soft", "muted", "line", "accent", "tint"];
+
+export class Timeline {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.view = "all";
+    this.clear();
+    new ResizeObserver(() => this.refresh()).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.refresh());
+  }
+
+  clear() {
+    Object.assign(this, { peaks: [], bin: 0, binned: 0, frames: 0, rate: 1, picked: null });
+    Object.assign(this, { speech: [], windows: [], utterances: new Map() });
+    this.refresh();
+  }
+
+  get duration_s() { return this.frames / this.rate; }
+
+  addSamples(samples, rate) {
+    this.rate = rate;
+    this.frames += samples.length;
+    const frames = rate * BIN_S;
+    for (const sample of samples) {
+      this.bin = Math.max(this.bin, Math.abs(sample));
+      this.binned += 1;
+      if (this.binned >= frames) {
+        this.peaks.push(this.bin / 32_768);
+        this.bin = 0;
+        this.binned -= frames;
+      }
+    }
+    this.refresh();
+  }
+
+  addSpeech({ state, at }) {
+    if (state === "started") this.speech.push({ start: at, end: null });
+    else if (this.speech.length) this.speech.at(-1).end = at;
+    this.refresh();
+  }
+
+  addWindow(window) { this.windows.push(window); this.refresh(); }
+  setUtterance(caption) { this.utterances.set(caption.utterance, caption); this.refresh(); }
+  setView(view) { this.view = view; this.refresh(); }
+
+  /** Marks a range (or nothing); whether it can be seen is the caller's to arrange by the view. */
+  pick(range) { this.picked = range; this.refresh(); }
+  shows({ start }) { return start >= this.span().start; }
+
+  span() {
+    const end = Math.max(this.duration_s, SHORTEST_S);
+    if (this.view === "all") return { start: 0, end };
+    const last = Math.max(end, RECENT_S);
+    return { start: last - RECENT_S, end: last };
+  }
+
+  refresh() {
+    if (this.pending) return;
+    this.pending = true;
+    requestAnimationFrame(() => { this.pending = false; this.draw(); });
+  }
+
+  draw() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const ratio = window.devicePixelRatio || 1;
+    const [deviceWidth, deviceHeight] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.canvas.width !== deviceWidth) this.canvas.width = deviceWidth;
+    if (this.canvas.height !== deviceHeight) this.canvas.height = deviceHeight;
+    const style = getComputedStyle(this.canvas);
+    const colours = Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+    const pen = this.canvas.getContext("2d");
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.clearRect(0, 0, width, height);
+    pen.font = `11px ${style.fontFamily}`;
+    const { start, end } = this.span();
+    const x = (seconds) => ((seconds - start) / (end - start)) * width;
+    const room = { pen, x, colours, start, end, width, wave: { top: 8, height: height - 62 }, rows: height - 46, axis: height - 6 };
+    this.drawRange(room);
+    this.drawWave(room);
+    this.drawUtterances(room);
+    this.drawWindows(room);
+    this.drawAxis(room);
+    this.describe();
+  }
+
+  drawRange({ pen, x, colours, rows }) {
+    if (!this.picked) return;
+    const [from, to] = [x(this.picked.start), x(this.picked.end)];
+    pen.fillStyle = colours.tint;
+    pen.beginPath();
+    pen.roundRect(from, 0, Math.max(3, to - from), rows + 24, 6);
+    pen.fill();
+    pen.strokeStyle = colours.accent;
+    pen.lineWidth = 1.5;
+    pen.stroke();
+  }
+
+  /** One bar every few pixels, as tall as the loudest sample under it; accent where speech was detected. */
+  drawWave({ pen, x, colours, start, end, width, wave }) {
+    const middle = wave.top + wave.height / 2;
+    const per = (end - start) / width;
+    const bars = Math.ceil(Math.min(x(this.duration_s), width) / BAR_PX);
+    for (let bar = 0; bar < bars; bar += 1) {
+      const at = start + bar * BAR_PX * per;
+      const first = Math.floor(at / BIN_S);
+      const last = Math.max(first + 1, Math.floor((at + BAR_PX * per) / BIN_S));
+      let peak = 0;
+      for (let bin = first; bin < last; bin += 1) peak = Math.max(peak, this.peaks[bin] ?? 0);
+      const tall = Math.max(1.5, Math.sqrt(peak) * wave.height); // the root lifts quiet speech into view
+      pen.fillStyle = this.spoken(at) ? colours.accent : colours.muted;
+      pen.fillRect(bar * BAR_PX, middle - tall / 2, BAR_PX - 1, tall);
+    }
+    pen.fillStyle = colours.line;
+    pen.fillRect(Math.max(0, bars * BAR_PX), middle - 0.5, width, 1);
+  }
+
+  spoken(at) {
+    return this.speech.some(({ start, end }) => at >= start && at < (end ?? Infinity));
+  }
+
+  drawUtterances({ pen, x, colours, rows }) {
+    for (const { start, end, final } of this.utterances.values()) {
+      pen.globalAlpha = final ? 1 : 0.4;
+      pen.fillStyle = colours.accent;
+      pen.fillRect(x(start), rows, Math.max(2, x(end) - x(start) - 2), 3);
+    }
+    pen.globalAlpha = 1;
+  }
+
+  drawWindows({ pen, x, colours, rows }) {
+    for (const { index, start, end } of this.windows) {
+      const [from, wide] = [x(start), Math.max(3, x(end) - x(start) - 2)];
+      pen.fillStyle = colours.tint;
+      pen.strokeStyle = colours.accent;
+      pen.lineWidth = 1;
+      pen.beginPath();
+      pen.roundRect(from + 0.5, rows + 7.5, wide - 1, 15, 4);
+      pen.fill();
+      pen.stroke();
+      pen.fillStyle = colours.accent;
+      const label = wide > 84 ? `window ${index + 1}` : String(index + 1);
+      if (wide > 16) pen.fillText(label, from + 6, rows + 19);
+    }
+  }
+
+  drawAxis({ pen, x, colours, start, end, width, axis }) {
+    const step = STEPS_S.find((seconds) => ((seconds / (end - start)) * width) > 64) ?? STEPS_S.at(-1);
+    pen.fillStyle = colours.soft;
+    for (let at = Math.ceil(start / step) * step; x(at) < width - 28; at += step) {
+      pen.fillText(clock(at), x(at) + (at ? -pen.measureText(clock(at)).width / 2 : 0), axis);
+    }
+  }
+
+  describe() {
+    if (!this.frames) return this.canvas.setAttribute("aria-label", "No audio yet");
+    const heard = this.windows.length ? `, ${this.windows.length} closed windows` : "";
+    const picked = this.picked ? `, marked from ${clock(this.picked.start)} to ${clock(this.picked.end)}` : "";
+    const label = `${clock(Math.floor(this.duration_s / 10) * 10)} of audio, ${this.utterances.size} utterances${heard}${picked}`;
+    if (this.canvas.getAttribute("aria-label") !== label) this.canvas.setAttribute("aria-label", label);
+  }
+}

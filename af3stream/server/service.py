@@ -1,0 +1,145 @@
+"""The service: one engine, one address, many connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import NegotiationError
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from af3stream.config import Config
+from af3stream.engine.factory import Loaded
+from af3stream.engine.worker import Worker
+from af3stream.errors import SourceError
+from af3stream.metrics import Metrics
+from af3stream.protocol.codec import SUBPROTOCOLS
+from af3stream.server import http
+from af3stream.server.admission import Refused, admit
+from af3stream.server.connection import Connection
+
+log = logging.getLogger(__name__)
+
+STREAM_PATH: Final = "/v1/stream"
+
+
+class Service:
+    """Everything that lives as long as the server.
+
+    Attributes:
+        metrics: what it measures of itself.
+        port: where it listens, once it does.
+    """
+
+    def __init__(self, config: Config, loaded: Loaded) -> None:
+        self.metrics = Metrics()
+        self.port = config.server.port
+        self._config = config
+        self._loaded = loaded
+        self._worker = Worker(loaded.engine)
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def sessions(self) -> int:
+        """Connections that are open."""
+        return len(self._connections)
+
+    @property
+    def address(self) -> str:
+        """The page's address."""
+        return f"http://{self._config.server.host}:{self.port}"
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Service]:
+        """Serve while the context lasts; drain at its end.
+
+        Raises:
+            SourceError: where the address cannot be listened on.
+        """
+        server_config = self._config.server
+        try:
+            server = await serve(
+                self._handle,
+                server_config.host,
+                server_config.port,
+                process_request=self._process_request,
+                select_subprotocol=_select_subprotocol,
+                compression=None,
+                max_size=server_config.max_frame_bytes,
+                open_timeout=server_config.open_timeout_s,
+                ping_interval=server_config.ping_interval_s,
+                ping_timeout=server_config.ping_timeout_s,
+                server_header=None,
+            )
+        except OSError as error:
+            where = f"{server_config.host}:{server_config.port}"
+            raise SourceError(f"cannot listen on {where}: {error.strerror or error}") from None
+        self.port = next(iter(server.sockets)).getsockname()[1]
+        self._worker.start()
+        try:
+            yield self
+        finally:
+            await self._drain(server)
+            await asyncio.to_thread(self._worker.stop)
+
+    async def _handle(self, socket: ServerConnection) -> None:
+        connection = Connection(
+            socket, config=self._config, loaded=self._loaded, worker=self._worker, metrics=self.metrics
+        )
+        self._connections.add(connection)
+        self._empty.clear()
+        self.metrics.sessions.set(self.sessions)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._empty.set()
+            self.metrics.sessions.set(self.sessions)
+
+    async def _drain(self, server: Server) -> None:
+        """Take nothing new, let every session finish what is pending, and close."""
+        server.close(close_connections=False)
+        for connection in list(self._connections):
+            connection.drain()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), self._config.server.drain_s)
+        server.close(close_connections=True)
+        await server.wait_closed()
+
+    def _process_request(self, _connection: ServerConnection, request: Request) -> Response | None:
+        """Plain requests are answered here; a handshake passes on, or is refused."""
+        path = urlsplit(request.path).path
+        if path == STREAM_PATH:
+            try:
+                admit(request, self._config.server, self.sessions)
+            except Refused as refused:
+                self.metrics.refusals.labels(str(refused.status.value)).inc()
+                later = {"Retry-After": str(refused.retry_after_s)} if refused.retry_after_s else None
+                return http.respond(refused.status, f"{refused}\n".encode(), extra=later)
+            return None
+        if path == "/healthz":
+            return http.health(self.sessions, self._config.server.max_sessions, self._lag_s(), self._loaded.engine.name)
+        if path == "/metrics":
+            self.metrics.lag.set(self._lag_s())
+            return http.respond(HTTPStatus.OK, self.metrics.render(), "text/plain; version=0.0.4")
+        return http.page(path)
+
+    def _lag_s(self) -> float:
+        return max((c.session.lag_s for c in self._connections if c.session), default=0.0)
+
+
+def _select_subprotocol(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol:
+    for name in offered:
+        if name in SUBPROTOCOLS:
+            return name
+    raise NegotiationError(f"offer one of the subprotocols {', '.join(SUBPROTOCOLS)}")

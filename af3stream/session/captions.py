@@ -1,0 +1,117 @@
+"""Captions of one session: interim while an utterance is open, final when it is closed, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from af3stream.audio import SAMPLE_RATE
+from af3stream.audio.events import Utterance
+from af3stream.audio.pcm import Samples
+from af3stream.engine.contract import Hypothesis
+from af3stream.engine.jobs import CaptionJob
+from af3stream.protocol.messages import Caption
+from af3stream.session.guard import agreed, without_loops
+from af3stream.session.ledger import seconds
+
+STRETCH = 2.0  # an interim takes its turn again after this many times what the last one took
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A final caption and its place. Positions are samples at 16 kHz."""
+
+    utterance: int
+    start: int
+    end: int
+    text: str
+
+
+class CaptionTrack:
+    """The utterances that are open or waiting for their final words.
+
+    At most one interim is on its way. Its turn comes every ``every_s`` seconds of new audio, or less often where the
+    last one took long.
+
+    Attributes:
+        lines: final captions that said something, in order.
+    """
+
+    def __init__(self, every_s: float, max_tokens: int, interims: bool) -> None:
+        self.lines: list[Line] = []
+        self.interims = interims
+        self._every = int(every_s * SAMPLE_RATE)
+        self._max_tokens = max_tokens
+        self._waiting: dict[int, Utterance] = {}
+        self._open: int = 0  # index of the open utterance, or of the next one
+        self._hypothesis: Hypothesis | None = None
+        self._shown: dict[int, str] = {}  # interim words of utterances without final ones
+        self._interim: tuple[CaptionJob, int, int, float] | None = None  # job, start, end, submitted at
+        self._heard_to = 0
+        self._took_s = 0.0
+
+    @property
+    def oldest_waiting(self) -> Utterance | None:
+        """The first closed utterance without its final words."""
+        return next(iter(self._waiting.values()), None)
+
+    @property
+    def stretched(self) -> bool:
+        """Whether interims come less often than they were asked for."""
+        return STRETCH * self._took_s * SAMPLE_RATE > self._every
+
+    @property
+    def draft(self) -> str:
+        """The interim words of all that has no final ones yet."""
+        return " ".join(self._shown.values())
+
+    def interim_due(self, start: int, end: int) -> bool:
+        """Whether the open utterance, heard up to ``end``, should be heard again."""
+        if not self.interims or self._interim is not None:
+            return False
+        step = max(self._every, int(STRETCH * self._took_s * SAMPLE_RATE))
+        return end - max(start, self._heard_to) >= step
+
+    def interim(self, start: int, end: int, samples: Samples, now: float) -> CaptionJob:
+        """The job that hears the open utterance so far."""
+        job = CaptionJob(self._open, samples, self._hypothesis, final=False, max_tokens=self._max_tokens)
+        self._interim = (job, start, end, now)
+        self._heard_to = end
+        return job
+
+    def close(self, utterance: Utterance) -> CaptionJob:
+        """The job that hears a closed utterance for good."""
+        self._waiting[utterance.index] = utterance
+        draft, self._hypothesis = self._hypothesis, None
+        self._open = utterance.index + 1
+        return CaptionJob(utterance.index, utterance.samples, draft, final=True, max_tokens=self._max_tokens)
+
+    def abandon_interim(self) -> CaptionJob | None:
+        """Give up the interim on its way, whose utterance is closed."""
+        interim, self._interim = self._interim, None
+        return interim[0] if interim else None
+
+    def heard_interim(self, job: CaptionJob, hypothesis: Hypothesis, now: float) -> Caption | None:
+        """A hypothesis about the open utterance came in."""
+        if self._interim is None or self._interim[0] is not job:
+            return None
+        _, start, end, submitted = self._interim
+        self._interim = None
+        self._took_s = now - submitted
+        text = without_loops(hypothesis.text)
+        stable = agreed(self._shown.get(self._open, ""), text)
+        self._hypothesis = hypothesis
+        if not text:
+            return None
+        self._shown[self._open] = text
+        return Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable)
+
+    def heard_final(self, job: CaptionJob, hypothesis: Hypothesis) -> Caption | None:
+        """The final words of an utterance; nothing where nobody spoke and nothing was shown."""
+        utterance = self._waiting.pop(job.utterance)
+        text = without_loops(hypothesis.text)
+        shown = self._shown.pop(utterance.index, "")
+        if text:
+            self.lines.append(Line(utterance.index, utterance.start, utterance.end, text))
+        if not (text or shown):
+            return None
+        return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)

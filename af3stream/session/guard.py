@@ -1,0 +1,39 @@
+"""Words that nobody said: what a recogniser invents when it loops. Pure text."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LONGEST_LOOP: Final = 12  # words
+REPEATS: Final = 4  # of a phrase in a row; people do say a thing twice or three times
+
+
+def without_loops(text: str) -> str:
+    """The text with every phrase that comes four times in a row, or more, said once."""
+    words = text.split()
+    for length in range(1, LONGEST_LOOP + 1):
+        i = 0
+        while i + length * REPEATS <= len(words):
+            phrase = _bare(words[i : i + length])
+            repeats = 1
+            while _bare(words[i + repeats * length : i + (repeats + 1) * length]) == phrase:
+                repeats += 1
+            if repeats >= REPEATS:
+                del words[i + length : i + repeats * length]
+            i += 1
+    return " ".join(words)
+
+
+def agreed(previous: str, current: str) -> str:
+    """The leading words of ``current`` on which ``previous`` agrees, as ``current`` spells them."""
+    count = 0
+    for before, after in zip(_bare(previous.split()), _bare(current.split()), strict=False):
+        if before != after:
+            break
+        count += 1
+    words = current.split(" ")
+    return " ".join(words[:count])
+
+
+def _bare(words: list[str]) -> list[str]:
+    return [word.strip(".,;:!?\"'").casefold() for word in words]

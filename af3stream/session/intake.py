@@ -1,0 +1,89 @@
+"""What arrived: offsets, formats, and the samples they become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from af3stream.audio import SAMPLE_RATE
+from af3stream.audio.pcm import AudioFormat, PcmDecoder, Samples
+from af3stream.errors import BadAudio, BadEnd, BadOffset, OffsetGap, RateLimited
+
+LARGEST_OFFSET = 1 << 53  # sample frames; what every peer's number type holds exactly
+LONGEST_GAP_S = 3_600
+
+
+class Intake:
+    """One session's audio as the client sends it, in order and without a hole.
+
+    Attributes:
+        received: sample frames at the client's rate, declared gaps included.
+        lost: sample frames of declared gaps.
+    """
+
+    def __init__(self, audio_format: AudioFormat) -> None:
+        self.format = audio_format
+        self.received = 0
+        self.lost = 0
+        self._decoder = PcmDecoder(audio_format)
+
+    def audio(self, offset: int, pcm: bytes, limit: int) -> Samples | None:
+        """Take in sample frames; returns what they become, float32 (n,) at 16 kHz, or ``None`` for a repeated range.
+
+        Args:
+            limit: the first frame that the credit does not cover.
+
+        Raises:
+            BadAudio: for bytes that are not whole, finite frames.
+            BadOffset, OffsetGap: for frames that are not the next ones, with the offset that is expected.
+            RateLimited: for frames beyond the credit.
+        """
+        frames = self.format.frames(pcm)
+        self._check(offset)
+        if offset + frames <= self.received:
+            return None
+        if offset < self.received:
+            raise BadOffset(f"frames {offset} to {offset + frames} overlap what is received, up to {self.received}")
+        if offset + frames > limit:
+            raise RateLimited(f"frames {offset} to {offset + frames} are beyond the credit, which ends at {limit}")
+        self.received += frames
+        return self._decoder.decode(pcm)
+
+    def gap(self, offset: int, frames: int) -> Iterator[Samples]:
+        """Take in a stretch that the client lost: silence, float32 (n,) at 16 kHz, block by block.
+
+        Raises:
+            BadAudio: for a length that is not positive, or above an hour.
+            BadOffset, OffsetGap: as for audio.
+        """
+        if not 0 < frames <= LONGEST_GAP_S * self.format.rate:
+            raise BadAudio(f"a gap of {frames} frames, expected 1 to {LONGEST_GAP_S} s of them")
+        self._check(offset)
+        if offset < self.received:
+            raise BadOffset(f"the gap begins at {offset}, and {self.received} frames are received")
+        self.received += frames
+        self.lost += frames
+        return self._decoder.silence(frames)
+
+    def end(self, total: int) -> Samples:
+        """No more audio follows; returns what the resampler holds back.
+
+        Raises:
+            BadEnd: where ``total`` is not what was received.
+        """
+        if total != self.received:
+            raise BadEnd(f"end names {total} sample frames in all, and {self.received} were received")
+        return self._decoder.finish()
+
+    def seconds(self, frames: int) -> float:
+        """Client frames to seconds."""
+        return frames / self.format.rate
+
+    def frames_before(self, position: int) -> int:
+        """Client frames that lie before a 16 kHz sample, of those received."""
+        return min(self.received, position * self.format.rate // SAMPLE_RATE)
+
+    def _check(self, offset: int) -> None:
+        if not 0 <= offset <= LARGEST_OFFSET:
+            raise BadOffset(f"the offset must lie between 0 and {LARGEST_OFFSET}")
+        if offset > self.received:
+            raise OffsetGap(f"expected offset {self.received}, found {offset}", expected_offset=self.received)

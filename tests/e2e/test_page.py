@@ -1,0 +1,267 @@
+"""The page in real Chromium, against the running service: microphone, file, question, ledger, downloads.
+
+``AF3STREAM_PAGE_PNG=docs/page.png pytest tests/e2e/test_page.py -k picture`` makes the picture that the docs show.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+import jiwer
+import numpy as np
+import pytest
+import soundfile
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = "/usr/bin/chromium"
+RECORDINGS = Path(__file__).parents[1] / "recordings"
+RATE = 16_000
+SENTENCES = {
+    "0870": "and mister john dashwood had then leisure to consider how much there might be prudently in his power "
+    "to do for them",
+    "0880": "he was not an ill disposed young man",
+    "0890": "unless to be rather cold hearted and rather selfish is to be ill disposed",
+    "0920": "had he married a more amiable woman he might have been made still more respectable than he was",
+    "0930": "he might even have been made amiable himself",
+}
+MAX_WER = 0.15
+PATIENCE_MS = 120_000  # a loaded machine with two cores
+
+RECORD_CAPTIONS = """() => {
+    window.seen = [];
+    const note = () => {
+        for (const row of document.querySelectorAll("#captions li")) {
+            const now = [row.dataset.utterance, row.dataset.state, row.querySelector("p").textContent];
+            if (!window.seen.some((old) => String(old) === String(now))) window.seen.push(now);
+        }
+    };
+    new MutationObserver(note).observe(document.querySelector("#captions"),
+        { subtree: true, childList: true, characterData: true, attributes: true });
+}"""
+
+RECORD_ANSWERS = """() => {
+    window.answerStates = [];
+    new MutationObserver((changes) => {
+        for (const { target } of changes) window.answerStates.push(target.dataset.state);
+    }).observe(document.querySelector("#answers"), { subtree: true, attributeFilter: ["data-state"] });
+}"""
+
+DROP = """([name, data]) => {
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], name, { type: "audio/wav" }));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""
+
+
+class Service(Protocol):
+    """What the fixture of ``conftest.py`` offers."""
+
+    http: str
+    ws: str
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The five recordings in one file, a second of silence after each."""
+    parts: list[np.ndarray] = []
+    for number in SENTENCES:
+        (path,) = RECORDINGS.glob(f"*{number}.wav")
+        samples, rate = soundfile.read(path, dtype="int16")
+        assert rate == RATE
+        parts += [samples, np.zeros(RATE, np.int16)]
+    joined = tmp_path_factory.mktemp("speech") / "speech.wav"
+    soundfile.write(joined, np.concatenate(parts), RATE)
+    return joined
+
+
+@pytest.fixture
+async def browser(speech: Path) -> AsyncIterator[Browser]:
+    """Chromium with the recordings as its microphone, over and over."""
+    switches = (
+        "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
+    )
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*switches.split(), f"--use-file-for-fake-audio-capture={speech}"]
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser, service: Service) -> AsyncIterator[Page]:
+    """The open page; whatever it complains of (a blocked asset, an uncaught error) fails the test."""
+    page = await browser.new_page(viewport={"width": 1280, "height": 860})
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    await page.goto(service.http)
+    await page.evaluate(RECORD_CAPTIONS)
+    await page.evaluate(RECORD_ANSWERS)
+    yield page
+    assert complaints == []
+
+
+async def test_the_microphone_is_captioned_questioned_and_accounted_for(page: Page) -> None:
+    await page.get_by_role("button", name="Start microphone").click()
+    await expect(page.locator("#connection dd")).to_have_text("Listening", timeout=PATIENCE_MS)
+    finals = await captions_until(page, seconds=32)  # a whole turn of the recordings: at most one sentence is cut
+
+    seen: list[tuple[str, str, str]] = await page.evaluate("window.seen")
+    first_final = next(at for at, (_, state, _) in enumerate(seen) if state == "final")
+    assert any(state == "open" and text for _, state, text in seen[:first_final])
+    assert wer_of_best_four(finals) <= MAX_WER
+
+    await ask(page, "Who is this about?")
+    received_s, parts_s = await stop(page)
+    assert received_s > 30
+    assert sum(parts_s) == pytest.approx(received_s, abs=0.3)
+    assert parts_s[2] == 0  # nothing was lost on the way
+
+    finals = await final_texts(page)
+    vtt = await download(page, "VTT")
+    assert vtt.startswith("WEBVTT\n\n")
+    check_cues(vtt, finals)
+
+
+async def test_a_dropped_file_is_heard_fast(page: Page, speech: Path) -> None:
+    await page.get_by_label("Fast").check()
+    await page.evaluate(DROP, ["speech.wav", encoded(speech)])
+    await expect(page.locator("#connection dd")).to_have_text("File heard", timeout=PATIENCE_MS)
+    await expect(page.get_by_role("button", name="Finalise now")).to_be_enabled(timeout=PATIENCE_MS)
+
+    finals = await final_texts(page)
+    assert jiwer.wer(" ".join(SENTENCES.values()), plain(" ".join(finals))) <= MAX_WER
+    await expect(page.locator("#timeline")).to_have_attribute("aria-label", re.compile("0:20 of audio"))
+
+    await ask(page, "What kind of young man is he?")
+    received_s, parts_s = await stop(page)
+    assert received_s == pytest.approx(soundfile.info(speech).duration, abs=0.1)
+    assert sum(parts_s) == pytest.approx(received_s, abs=0.3)
+
+    check_cues(await download(page, "SRT"), finals)
+    saved = json.loads(await download(page, "JSON"))
+    assert [caption["text"] for caption in saved["captions"]] == finals
+    assert saved["answers"][0]["question"] == "What kind of young man is he?"
+    assert saved["ledger"]["received_s"] == pytest.approx(received_s, abs=0.1)
+
+
+async def test_a_file_that_is_no_audio_is_refused_in_plain_words(page: Page) -> None:
+    await page.evaluate(DROP, ["notes.wav", base64.b64encode(b"no sound in here").decode()])
+    await expect(page.locator("#notice p")).to_contain_text("“notes.wav” is not an audio file this browser can read")
+    await expect(page.get_by_role("button", name="Start microphone")).to_be_visible()
+
+
+@pytest.mark.skipif("AF3STREAM_PAGE_PNG" not in os.environ, reason="AF3STREAM_PAGE_PNG names no file for the picture")
+async def test_picture_for_the_docs(page: Page) -> None:
+    await page.set_viewport_size({"width": 1280, "height": 1060})
+    await page.get_by_role("button", name="Start microphone").click()
+    await captions_until(page, seconds=8)
+    await page.get_by_label("Standing question").fill("Is a young man described?")
+    await page.get_by_role("button", name="Watch", exact=True).click()
+    await captions_until(page, seconds=22)
+    await ask(page, "Who is this about?")
+    await expect(page.locator("#captions li[data-state=open]").first).to_be_visible(timeout=PATIENCE_MS)
+    await page.evaluate("document.activeElement.blur()")
+    await page.screenshot(path=os.environ["AF3STREAM_PAGE_PNG"])
+
+
+async def final_texts(page: Page) -> list[str]:
+    return await page.locator("#captions li[data-state=final] p").all_inner_texts()
+
+
+async def captions_until(page: Page, seconds: int) -> list[str]:
+    """Final captions, once one of them begins at ``seconds`` of audio or later."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while time.monotonic() < deadline:
+        stamps = await page.locator("#captions li[data-state=final] .time").all_inner_texts()
+        if any(int(stamp.split(":")[0]) * 60 + int(stamp.split(":")[1]) >= seconds for stamp in stamps):
+            return await final_texts(page)
+        await page.wait_for_timeout(200)
+    raise AssertionError(f"no final caption from {seconds} s on; so far: {await final_texts(page)}")
+
+
+async def ask(page: Page, question: str) -> None:
+    """Ask, and check that the answer streams in and names what it heard."""
+    await page.get_by_label("Your question").fill(question)
+    await page.get_by_role("button", name="Ask", exact=True).click()
+    card = page.locator("#answers > li").first
+    await expect(card.locator(".range")).to_have_text(re.compile(r"^Heard \d+:\d\d – \d+:\d\d$"), timeout=PATIENCE_MS)
+    await expect(card.locator(".answer")).not_to_be_empty()
+    assert await page.evaluate("[...new Set(window.answerStates)]") == ["answering", "answered"]
+
+
+async def stop(page: Page) -> tuple[float, list[float]]:
+    """Stop, and read the ledger: seconds received, and those heard, skipped and lost."""
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#ledger")).to_be_visible(timeout=PATIENCE_MS)
+    await expect(page.locator("#connection dd")).to_have_text("Finished")
+    values = await page.locator("#ledger dd").all_inner_texts()
+    received_s, *parts_s = (float(value.removesuffix(" s")) for value in values[:4])
+    return received_s, parts_s
+
+
+async def download(page: Page, kind: str) -> str:
+    async with page.expect_download() as waiting:
+        await page.get_by_role("button", name=kind).click()
+    download = await waiting.value
+    assert download.suggested_filename == f"captions.{kind.lower()}"
+    return read_text(await download.path())
+
+
+def encoded(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def check_cues(text: str, finals: list[str]) -> None:
+    """Cues are in order, have a length, and together say what the captions say."""
+    stamp = r"(\d\d):(\d\d):(\d\d)[.,](\d{3})"
+    times_ms: list[int] = []
+    words: list[str] = []
+    for block in text.removeprefix("WEBVTT").strip().split("\n\n"):
+        cue = re.fullmatch(rf"(?:\d+\n)?{stamp} --> {stamp}\n(.+)", block, flags=re.DOTALL)
+        assert cue, block
+        *digits, lines = cue.groups()
+        for at in (0, 4):
+            h, m, s, ms = map(int, digits[at : at + 4])
+            times_ms.append(((h * 60 + m) * 60 + s) * 1000 + ms)
+        words += lines.split()
+    assert times_ms == sorted(times_ms)
+    assert words == " ".join(finals).split()
+
+
+def plain(text: str) -> str:
+    """Lower case, no punctuation, titles spelled out."""
+    words = re.sub(r"[^a-z' ]+", " ", text.lower().replace("mr.", "mister")).split()
+    return " ".join("mister" if word == "mr" else word for word in words)
+
+
+def wer_of_best_four(finals: list[str]) -> float:
+    """Word error rate over four of the five sentences, each where it fits best: the loop may begin inside one."""
+    heard = plain(" ".join(finals)).split()
+    errors: list[tuple[float, int]] = []
+    for sentence in SENTENCES.values():
+        count = len(sentence.split())
+        pieces = (
+            " ".join(heard[at : at + length])
+            for at in range(len(heard))
+            for length in range(max(1, count - 2), count + 3)
+        )
+        errors.append((min(jiwer.wer(sentence, piece) for piece in pieces), count))
+    best = sorted(errors)[:4]
+    return sum(rate * count for rate, count in best) / sum(count for _, count in best)
