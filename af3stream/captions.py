@@ -123,7 +123,10 @@ class CaptionWriter:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     def _add_pieces(self, pieces: list[_Piece]) -> None:
         settled = _timed(self._newest, floor_ms=self._floor_ms, until_ms=pieces[0].start_ms)
@@ -176,7 +179,7 @@ def _ms(seconds: float) -> int:
 
 
 def _timed(pieces: Sequence[_Piece], *, floor_ms: int, until_ms: int | None) -> list[Cue]:
-    """Cues that begin at ``floor_ms`` or later, each ending before the next begins, and the last before ``until_ms``."""
+    """Cues from ``floor_ms`` on, each ending before the next begins, and the last before ``until_ms``."""
     timed: list[Cue] = []
     for index, piece in enumerate(pieces):
         start = max(piece.start_ms, floor_ms)

@@ -133,7 +133,7 @@ def _open_soundfile(path: Path) -> _Opened:
 
 
 def _open_av(path: Path) -> _Opened:
-    import av  # noqa: PLC0415
+    import av
 
     try:
         container = av.open(str(path))

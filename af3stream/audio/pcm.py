@@ -141,10 +141,8 @@ class PcmDecoder:
 
 
 def _to_float(raw: NDArray[Any], encoding: Encoding) -> Samples:
-    match encoding:
-        case "pcm_s16le":
-            return raw.astype(np.float32) / np.float32(32_768)
-        case "pcm_f32le":
-            return np.clip(raw.astype(np.float32), -1.0, 1.0)
-        case "mulaw":
-            return _MULAW[raw.astype(np.uint8)]
+    if encoding == "mulaw":
+        return np.take(_MULAW, raw)
+    if encoding == "pcm_s16le":
+        return raw.astype(np.float32) / np.float32(32_768)
+    return np.clip(raw.astype(np.float32), -1.0, 1.0)

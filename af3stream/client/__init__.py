@@ -10,9 +10,10 @@
 :mod:`af3stream.client.sync` is the same without an event loop.
 """
 
+from af3stream.client.answers import AnswerStream
 from af3stream.client.connecting import connect, stream_url
 from af3stream.client.errors import ConnectionLost, ReaderTooSlow, ServerError, SessionEnded
-from af3stream.client.session import AnswerStream, Session
+from af3stream.client.session import Session
 
 __all__ = [
     "AnswerStream",

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -129,7 +129,8 @@ async def _open(address: str, token: str | None, subprotocol: str) -> ClientConn
 async def _start(socket: ClientConnection, codec: Codec[ServerMessage], start: Start, shown: str) -> Ready:
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
-            await socket.send(codec.encode(start))
+            with suppress(ConnectionClosed):  # what the server said before it closed comes first
+                await socket.send(codec.encode(start))
             message = codec.decode(await socket.recv())
     except TimeoutError:
         raise SourceError(f"{shown} took the connection and then said nothing for {OPEN_TIMEOUT_S:.0f} s") from None

@@ -6,15 +6,16 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from af3stream.client.answers import AnswerStream, Reply
 from af3stream.client.errors import ConnectionLost, ServerError, SessionEnded
 from af3stream.client.inbox import InterimsDroppedFirst
+from af3stream.client.outgoing import Outgoing
 from af3stream.errors import Af3StreamError, BadMessage
 from af3stream.protocol.codec import Codec
 from af3stream.protocol.messages import (
@@ -23,7 +24,6 @@ from af3stream.protocol.messages import (
     AnswerDelta,
     Ask,
     Audio,
-    Cancel,
     ClientMessage,
     End,
     Ended,
@@ -39,21 +39,10 @@ from af3stream.protocol.messages import (
 )
 
 INBOX_MESSAGES: Final = 4_096
-PIECE_S: Final = 1  # the most audio in one message
-ENVELOPE_BYTES: Final = 256  # more than a message needs around its audio
-SAMPLE_BYTES: Final = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1}
 END_REF: Final = "end"  # `end` has no id on the wire; its refusal is known by its code
 
 Outcome = TypeVar("Outcome", Answer, Flushed, Ended)
 Request = TypeVar("Request", Ask, Watch)
-
-
-@dataclass(slots=True)
-class _Reply:
-    """What the server has said so far to one request."""
-
-    unread: str = ""  # pieces of an answer that nobody has taken yet
-    outcome: Answer | Flushed | Ended | Error | None = None
 
 
 class Session:
@@ -61,28 +50,33 @@ class Session:
 
     Attributes:
         ready: how the server set the session up.
-        sent: sample frames sent or declared lost.
-        received: sample frames that the server says it has.
-        processed: sample frames that the server says are captioned and encoded.
     """
 
     def __init__(self, socket: ClientConnection, codec: Codec[ServerMessage], ready: Ready) -> None:
         self.ready = ready
-        self.sent = self.received = self.processed = 0
         self._socket, self._codec = socket, codec
+        self._outgoing = Outgoing(ready)
         self._inbox = InterimsDroppedFirst(INBOX_MESSAGES)
-        self._replies: dict[str, _Reply] = {}
+        self._replies: dict[str, Reply] = {}
         self._numbers = itertools.count(1)
-        self._refused_from: int | None = None  # audio from here on did not arrive
-        self._mended_to = 0  # below this offset, refused audio is already declared lost
         self._sending = asyncio.Lock()  # one caller at a time assigns offsets
         self._changed = asyncio.Condition()  # notified after every message, and when the session is over
         self._over: Af3StreamError | None = None
-        self._frame_bytes = SAMPLE_BYTES[ready.format] * ready.channels
-        self._credit_frames = int(ready.credit_s * ready.rate)
-        base64_safe = (ready.max_frame_bytes - ENVELOPE_BYTES) * 3 // 4  # JSON spells 3 bytes as 4 characters
-        by_size = base64_safe // self._frame_bytes
-        self._piece_frames = max(1, min(PIECE_S * ready.rate, self._credit_frames, by_size))
+
+    @property
+    def sent(self) -> int:
+        """Sample frames sent or declared lost."""
+        return self._outgoing.sent
+
+    @property
+    def received(self) -> int:
+        """Sample frames that the server says it has."""
+        return self._outgoing.received
+
+    @property
+    def processed(self) -> int:
+        """Sample frames that the server says are captioned and encoded."""
+        return self._outgoing.processed
 
     @property
     def lag_s(self) -> float:
@@ -98,13 +92,15 @@ class Session:
         Raises:
             ValueError: for a part of a sample frame.
         """
-        if len(pcm) % self._frame_bytes:
-            raise ValueError(f"{len(pcm)} bytes are not a whole number of {self._frame_bytes}-byte sample frames")
-        step = self._piece_frames * self._frame_bytes
+        size = self._outgoing.frame_bytes
+        if len(pcm) % size:
+            raise ValueError(f"{len(pcm)} bytes are not a whole number of {size}-byte sample frames")
+        begin = 0
         async with self._sending:
-            for start in range(0, len(pcm), step):
-                piece = pcm[start : start + step]
-                await self._advance(len(piece) // self._frame_bytes, piece)
+            for frames in self._outgoing.pieces(len(pcm) // size):
+                end = begin + frames * size
+                await self._advance(frames, pcm[begin:end])
+                begin = end
 
     async def gap(self, frames: int) -> None:
         """Declare ``frames`` sample frames lost; they count as silence, and against the credit.
@@ -115,8 +111,8 @@ class Session:
         if frames < 1:
             raise ValueError(f"a gap has at least one sample frame, not {frames}")
         async with self._sending:
-            for start in range(0, frames, self._piece_frames):
-                await self._advance(min(self._piece_frames, frames - start), None)
+            for piece in self._outgoing.pieces(frames):
+                await self._advance(piece, None)
 
     async def messages(self) -> AsyncIterator[ServerMessage]:
         """Every message after ``ready``, until the session ends.
@@ -227,7 +223,7 @@ class Session:
     def _receive(self, message: ServerMessage) -> None:
         match message:
             case Ack():
-                self.received, self.processed = message.received, message.processed
+                self._outgoing.acknowledged(message)
             case AnswerDelta() if message.id in self._replies:
                 self._replies[message.id].unread += message.text
             case Answer() | Flushed():
@@ -245,8 +241,8 @@ class Session:
         self._settle(END_REF if error.code == "bad_end" else error.ref, error)
         if error.fatal:
             self._over = self._over or ServerError(error)
-        elif error.expected_offset is not None:
-            self._refused_from = error.expected_offset
+        else:
+            self._outgoing.refused(error)
 
     def _settle(self, ref: str | None, outcome: Answer | Flushed | Ended | Error) -> None:
         if ref is not None and (reply := self._replies.pop(ref, None)):
@@ -254,17 +250,14 @@ class Session:
 
     async def _advance(self, frames: int, pcm: bytes | None) -> None:
         """Send the next ``frames`` once there is credit for them; without ``pcm``, as lost."""
-        await self._until(lambda: self.sent + frames - self.processed <= self._credit_frames)
+        await self._until(lambda: self._outgoing.has_credit(frames))
         await self._mend()
-        offset, self.sent = self.sent, self.sent + frames
+        offset = self._outgoing.advance(frames)
         await self._say(Gap(offset, frames) if pcm is None else Audio(offset, pcm))
 
     async def _mend(self) -> None:
-        """Declare lost what the server has refused; refusals of audio that was under way by then need no second gap."""
-        refused_from, self._refused_from = self._refused_from, None
-        if refused_from is not None and self._mended_to <= refused_from < self.sent:
-            self._mended_to = self.sent
-            await self._say(Gap(refused_from, self.sent - refused_from))
+        if gap := self._outgoing.mend():
+            await self._say(gap)
 
     async def _say(self, message: ClientMessage) -> None:
         if self._over:
@@ -280,67 +273,18 @@ class Session:
             if self._over and not done():
                 raise self._over
 
-    async def _settled(self, reply: _Reply, kind: type[Outcome]) -> Outcome:
+    async def _settled(self, reply: Reply, kind: type[Outcome]) -> Outcome:
         await self._until(lambda: reply.outcome is not None)
         if isinstance(reply.outcome, Error):
             raise ServerError(reply.outcome)
         assert isinstance(reply.outcome, kind)
         return reply.outcome
 
-    def _expect(self, ref: str) -> _Reply:
-        return self._replies.setdefault(ref, _Reply())
+    def _expect(self, ref: str) -> Reply:
+        return self._replies.setdefault(ref, Reply())
 
     def _name(self, kind: str) -> str:
         return f"{kind}{next(self._numbers)}"
-
-
-class AnswerStream:
-    """An answer while it is generated. The question is asked by :meth:`start`, or by the first use of anything else.
-
-    Attributes:
-        id: the question's id, which its messages carry.
-    """
-
-    def __init__(self, session: Session, ask: Ask) -> None:
-        self.id = ask.id
-        self._session, self._ask = session, ask
-        self._reply: _Reply | None = None
-
-    async def start(self) -> None:
-        """Ask now; does nothing when already asked."""
-        if self._reply is None:
-            self._reply = self._session._expect(self.id)
-            await self._session._say(self._ask)
-
-    async def answer(self) -> Answer:
-        """The whole answer, when it is complete.
-
-        Raises:
-            ServerError: when the question is refused.
-        """
-        return await self._session._settled(await self._started(), Answer)
-
-    async def cancel(self) -> None:
-        """Stop the question; its answer is complete at what was generated by then. Does nothing after the answer."""
-        if self._reply and self._reply.outcome is None and self._session._over is None:
-            await self._session._say(Cancel(self.id))
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> str:
-        reply = await self._started()
-        await self._session._until(lambda: bool(reply.unread) or reply.outcome is not None)
-        if not reply.unread:
-            await self._session._settled(reply, Answer)
-            raise StopAsyncIteration
-        piece, reply.unread = reply.unread, ""
-        return piece
-
-    async def _started(self) -> _Reply:
-        await self.start()
-        assert self._reply
-        return self._reply
 
 
 def _valid(request: Request) -> Request:

@@ -8,9 +8,10 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from af3stream.client.answers import AnswerStream
 from af3stream.client.connecting import connect as connect_async
 from af3stream.client.errors import SessionEnded
-from af3stream.client.session import AnswerStream, Session
+from af3stream.client.session import Session
 from af3stream.protocol.codec import MSGPACK
 from af3stream.protocol.messages import Answer, Ended, Flushed, Format, Mode, Ready, ServerMessage
 

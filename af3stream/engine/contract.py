@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal, Protocol
 
 import numpy as np
@@ -104,9 +105,9 @@ class Context(Protocol):
     """One session's persistent prefix."""
 
     def extend(self, parts: Sequence[Part]) -> Iterator[None]:
-        """Make ``parts`` the kept prefix, reading only what it does not hold; yields between chunks of work.
+        """Make ``parts`` the kept prefix, reading only what follows the parts that both share; yields between chunks.
 
-        Where ``parts`` does not continue the kept prefix, the new one is built beside it and replaces it at the end.
+        Where they share no part, the new prefix is built beside the kept one and replaces it at the end.
         """
 
     def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
@@ -153,6 +154,6 @@ class Engine(Protocol):
         """A new, empty context."""
 
 
-def unread(parts: Sequence[Part], kept: Sequence[Part]) -> Sequence[Part] | None:
-    """The parts after ``kept``, or ``None`` where ``parts`` does not begin with ``kept``."""
-    return parts[len(kept) :] if list(parts[: len(kept)]) == list(kept) else None
+def shared(parts: Sequence[Part], kept: Sequence[Part]) -> int:
+    """How many leading parts two bodies share."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts, kept, strict=False)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from af3stream.engine.contract import Capacity, Completion, Counters, Hypothesis, Part, Samples, Sound, Text, unread
+from af3stream.engine.contract import Capacity, Completion, Counters, Hypothesis, Part, Samples, Sound, Text, shared
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
 
@@ -74,25 +74,19 @@ class ScriptedContext:
 
     def extend(self, parts: Sequence[Part]) -> Iterator[None]:
         """Keeps the parts, one a step."""
-        new = unread(parts, self._kept)
-        if new is None:
-            self._counters.rebuilds += 1
-            new, kept = parts, list[Part]()
-        else:
-            kept = self._kept
-        for part in new:
+        common = shared(parts, self._kept)
+        self._counters.rebuilds += bool(self._kept and not common)
+        for _ in parts[common:]:
             self._counters.prefill_tokens += 1
-            kept.append(part)
             yield None
-        self._kept = kept
+        self._kept = list(parts)
 
     def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
         """Says the question back and names the parts: the length of a sound, the words of a text."""
-        new = unread(parts, self._kept)
+        prefilled = len(parts) - shared(parts, self._kept) + 1
         heard = [part.text.strip() if isinstance(part, Text) else str(part.embeddings) for part in parts]
         words = f"{question} <- {' | '.join(heard)}".split()
         for i, word in enumerate(words[:max_tokens]):
             self._counters.decoded_tokens += 1
             yield f"{' ' if i else ''}{word}"
-        prefilled = len(parts if new is None else new) + 1
         yield Completion(min(len(words), max_tokens), "stop" if len(words) <= max_tokens else "length", prefilled)

@@ -1,4 +1,4 @@
-"""The ``listen`` command: a file, a microphone or standard input to the service, captions and answers to the terminal."""
+"""The ``listen`` command: a file, a microphone or standard input goes in, captions and answers are printed."""
 
 from af3stream.listen.options import ListenOptions
 from af3stream.listen.run import listen

@@ -6,30 +6,190 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Final
 
 from af3stream.captions import CaptionWriter
-from af3stream.client import ConnectionLost, ServerError, Session, connect
-from af3stream.errors import Af3StreamError, SourceError
+from af3stream.client import ConnectionLost, ReaderTooSlow, ServerError, Session, connect
+from af3stream.errors import SourceError
 from af3stream.listen.options import ListenOptions, Question, question
 from af3stream.listen.screen import Screen, open_screen
 from af3stream.listen.sources import Lost, Source, open_source
 from af3stream.protocol.messages import Caption
 
 TAIL_S: Final = 15.0  # after Ctrl-C: how long the last captions and answers may take
-INTERRUPTED: Final = 130
+LOST, INTERRUPTED = 1, 130
 
 
 async def listen(options: ListenOptions) -> int:
-    """Stream the source to the service until it ends, or Ctrl-C; print what comes back; return the exit code.
+    """Stream the source to the service until it ends, or Ctrl-C; print what comes back.
+
+    Returns:
+        The exit code: 0, also after one Ctrl-C; 1 when the server went away; 130 after a second Ctrl-C.
 
     Raises:
-        SetupError: for what is wrong before audio flows, and for a source or caption file that fails later.
+        SetupError: for what is wrong before audio flows, and for a source or a caption file that fails later.
     """
+    interrupts = _Interrupts()
+    work = interrupts.work = asyncio.create_task(_listen(options, interrupts))
+    with _on_ctrl_c(interrupts):
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not interrupts.leaving:
+                raise
+            return INTERRUPTED
+        except TimeoutError:
+            print("left before the last captions came", file=sys.stderr)
+        except BrokenPipeError:  # whoever read the output has left, and wants no more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (ConnectionLost, ReaderTooSlow, ServerError) as error:
+            print(error, file=sys.stderr)
+            return LOST
+    return 0
+
+
+class _Interrupts:
+    """Ctrl-C. Once: the audio stops, and what was heard is finished. Again, or before audio flows: the run leaves.
+
+    Attributes:
+        work: the whole run.
+        sending: the audio's part of it, once it flows.
+        patience: bounds the conversation, from the first Ctrl-C on.
+        leaving: whether ``work`` was cancelled.
+    """
+
+    work: asyncio.Task[None]
+    patience: asyncio.Timeout
+    sending: asyncio.Task[None] | None = None
+    stopping = leaving = False
+
+    def __call__(self) -> None:
+        if self.sending and not self.stopping:
+            self.stopping = True
+            self.sending.cancel()
+            self.patience.reschedule(asyncio.get_running_loop().time() + TAIL_S)
+        else:
+            self.leaving = True
+            self.work.cancel()
+
+
+@contextmanager
+def _on_ctrl_c(interrupts: _Interrupts) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+        loop.add_signal_handler(signal.SIGINT, interrupts)
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.remove_signal_handler(signal.SIGINT)
+
+
+async def _listen(options: ListenOptions, interrupts: _Interrupts) -> None:
     questions = [question(spelled) for spelled in options.asks]
-    run = asyncio.create_task(_run(options, questions))
-    interrupts = _Interrupts(run)
-    with _on_sigint(interrupts):
-    ...
+    async with AsyncExitStack() as stack:
+        source = await stack.enter_async_context(open_source(options))
+        session = await _connected(stack, options, source)
+        writer = stack.enter_context(CaptionWriter(options.captions)) if options.captions else None
+        screen = open_screen(json=options.json)
+        stack.callback(screen.close)
+        interrupts.patience = await stack.enter_async_context(asyncio.timeout(None))
+        paced = options.pace == "realtime" and not source.live
+        conversation = _Conversation(session, screen, writer, questions)
+        await conversation.run(source, paced, options.watches, interrupts)
+
+
+async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Source) -> Session:
+    audio = source.format
+    token = options.token or os.environ.get("AF3STREAM_TOKEN")
+    opening = connect(options.server, token=token, format=audio.format, rate=audio.rate, channels=audio.channels)
+    try:
+        return await stack.enter_async_context(opening)
+    except ServerError as error:
+        raise SourceError(str(error)) from None
+
+
+class _Conversation:
+    """The tasks of one session: sending, asking, showing."""
+
+    def __init__(
+        self, session: Session, screen: Screen, writer: CaptionWriter | None, questions: list[Question]
+    ) -> None:
+        self._session, self._screen, self._writer = session, screen, writer
+        self._timed = sorted((q for q in questions if q.at is not None), key=lambda q: q.at or 0.0)
+        self._last = [q for q in questions if q.at is None]
+        self._asking: set[asyncio.Task[None]] = set()
+        self._places = asyncio.Semaphore(max(1, session.ready.max_questions))
+
+    async def run(self, source: Source, paced: bool, watches: tuple[str, ...], interrupts: _Interrupts) -> None:
+        """Everything, to the session's end. A source that fails is reported after what was heard of it is finished."""
+        showing = asyncio.create_task(self._show())
+        sending = interrupts.sending = asyncio.create_task(self._send(source, paced, watches))
+        try:
+            await asyncio.wait((showing, sending), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await self._finish()
+            await showing  # where the session broke off, this prints what had come, and then raises why
+            if sending.done() and not sending.cancelled():
+                sending.result()
+        finally:
+            tasks = {showing, sending, *self._asking}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send(self, source: Source, paced: bool, watches: tuple[str, ...]) -> None:
+        for text in watches:
+            self._screen.asked(await self._session.watch(text), text)
+        loop, audio = asyncio.get_running_loop(), source.format
+        began = loop.time()
+        async for block in source.blocks:
+            frames = block.frames if isinstance(block, Lost) else len(block) // audio.bytes_per_frame
+            if paced:  # a block exists once its last sample was heard; the deadline is absolute, so nothing drifts
+                due = began + (self._session.sent + frames) / audio.rate
+                await asyncio.sleep(due - loop.time())
+            if isinstance(block, Lost):
+                await self._session.gap(frames)
+            else:
+                await self._session.send(block)
+            while self._timed and (self._timed[0].at or 0.0) * audio.rate <= self._session.sent:
+                self._begin(self._timed.pop(0))
+                await asyncio.sleep(0)  # its turn: where a place is free, the question goes out before the next block
+
+    async def _finish(self) -> None:
+        """Ask what is left, over everything that was sent, and end the session."""
+        try:
+            if remaining := self._timed + self._last:
+                await self._session.flush()
+            for later in remaining:
+                self._begin(later)
+            await asyncio.gather(*self._asking)
+            await self._session.end()
+        except (ConnectionLost, ServerError) as error:
+            await self._session.close(error)
+
+    async def _show(self) -> None:
+        self._screen.show(self._session.ready)
+        try:
+            async for message in self._session.messages():
+                if self._writer and isinstance(message, Caption) and message.final:
+                    self._writer.add(message)
+                self._screen.show(message)
+        except ServerError as error:
+            if error.error.fatal:
+                self._screen.show(error.error)
+            raise
+
+    def _begin(self, asked: Question) -> None:
+        self._asking.add(asyncio.create_task(self._ask(asked.text)))
+
+    async def _ask(self, text: str) -> None:
+        """Ask, as soon as the session has a place for another question; a refusal is among the messages."""
+        with suppress(ServerError):
+            async with self._places:
+                stream = self._session.ask_stream(text)
+                self._screen.asked(stream.id, text)
+                await stream.start()
+                await stream.answer()

@@ -81,7 +81,7 @@ class _Lines:
             case WatchHit():
                 heard = f"({clock(message.start)} to {clock(message.end)})"
                 return f"{self._question(message.id, '!')} {clean(message.text)} {heard}"
-            case Error():
+            case Error(fatal=False):  # a fatal one ends the run, with a sentence of its own
                 return f"refused: {clean(message.message)} ({message.code})"
         return None
 
@@ -126,6 +126,13 @@ class LiveScreen:
         self._lines.questions[question_id] = text
 
     def show(self, message: ServerMessage) -> None:
+        if self._changes_what_is_open(message):
+            answers = (Text(f"-> {clean(text)}", style="cyan") for text in self._open_answers.values())
+            self._live.update(Group(self._open_caption, *answers), refresh=True)
+        if line := self._styled(message):
+            self._console.print(line)
+
+    def _changes_what_is_open(self, message: ServerMessage) -> bool:
         match message:
             case Caption():
                 self._open_caption = Text() if message.final else _interim(message)
@@ -137,10 +144,9 @@ class LiveScreen:
                 self._open_answers.pop(message.id, None)
             case Error(ref=str(ref)):
                 self._open_answers.pop(ref, None)
-        if line := self._styled(message):
-            self._console.print(line)
-        answers = (Text(f"-> {clean(text)}", style="cyan") for text in self._open_answers.values())
-        self._live.update(Group(self._open_caption, *answers), refresh=True)
+            case _:
+                return False
+        return True
 
     def close(self) -> None:
         self._live.stop()

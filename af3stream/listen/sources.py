@@ -118,7 +118,7 @@ def _block_frames(audio_format: AudioFormat) -> int:
 
 
 class OverflowDeclaredLost:
-    """Captured blocks waiting to be sent, at most ``capacity``. A block that finds no room is declared lost in its place.
+    """Captured blocks waiting to be sent, at most ``capacity``; one that finds no room is declared lost in its place.
 
     :meth:`put` never waits. All calls come from one thread.
     """
@@ -182,7 +182,7 @@ def _capture(audio_format: AudioFormat, captured: OverflowDeclaredLost) -> Itera
 
 def _sounddevice() -> Any:
     try:
-        import sounddevice  # noqa: PLC0415
+        import sounddevice
     except ImportError:
         raise SourceError("the microphone needs the package sounddevice: pip install 'af3stream[mic]'") from None
     except OSError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -15,7 +17,7 @@ from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from af3stream.config import Config
+from af3stream.config import Config, ServerConfig
 from af3stream.engine.factory import Loaded
 from af3stream.engine.worker import Worker
 from af3stream.errors import SourceError
@@ -34,6 +36,7 @@ class Service:
     """Everything that lives as long as the server.
 
     Attributes:
+        loaded: the engine, and what is known of its checkpoint.
         metrics: what it measures of itself.
         port: where it listens, once it does.
     """
@@ -42,7 +45,7 @@ class Service:
         self.metrics = Metrics()
         self.port = config.server.port
         self._config = config
-        self._loaded = loaded
+        self.loaded = loaded
         self._worker = Worker(loaded.engine)
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -81,8 +84,7 @@ class Service:
                 server_header=None,
             )
         except OSError as error:
-            where = f"{server_config.host}:{server_config.port}"
-            raise SourceError(f"cannot listen on {where}: {error.strerror or error}") from None
+            raise _cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._worker.start()
         try:
@@ -91,9 +93,9 @@ class Service:
             await self._drain(server)
             await asyncio.to_thread(self._worker.stop)
 
-    async def _handle(self, socket: ServerConnection) -> None:
+    async def _handle(self, peer: ServerConnection) -> None:
         connection = Connection(
-            socket, config=self._config, loaded=self._loaded, worker=self._worker, metrics=self.metrics
+            peer, config=self._config, loaded=self.loaded, worker=self._worker, metrics=self.metrics
         )
         self._connections.add(connection)
         self._empty.clear()
@@ -128,7 +130,7 @@ class Service:
                 return http.respond(refused.status, f"{refused}\n".encode(), extra=later)
             return None
         if path == "/healthz":
-            return http.health(self.sessions, self._config.server.max_sessions, self._lag_s(), self._loaded.engine.name)
+            return http.health(self.sessions, self._config.server.max_sessions, self._lag_s(), self.loaded.engine.name)
         if path == "/metrics":
             self.metrics.lag.set(self._lag_s())
             return http.respond(HTTPStatus.OK, self.metrics.render(), "text/plain; version=0.0.4")
@@ -136,6 +138,23 @@ class Service:
 
     def _lag_s(self) -> float:
         return max((c.session.lag_s for c in self._connections if c.session), default=0.0)
+
+
+def check_address(config: ServerConfig) -> None:
+    """Refuse an address that cannot be listened on.
+
+    Raises:
+        SourceError: with the reason.
+    """
+    try:
+        socket.create_server((config.host, config.port)).close()
+    except OSError as error:
+        raise _cannot_listen(config, error) from None
+
+
+def _cannot_listen(config: ServerConfig, error: OSError) -> SourceError:
+    reason = os.strerror(error.errno) if error.errno else error
+    return SourceError(f"cannot listen on {config.host}:{config.port}: {reason}")
 
 
 def _select_subprotocol(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import takewhile
 from typing import Final
 
 from af3stream.audio.events import Window
@@ -12,7 +14,7 @@ from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.models.card import Notes
 from af3stream.session.captions import Line
 
-QUESTION_TOKENS: Final = 320  # positions kept for a question and the notes of the open window
+QUESTION_TOKENS: Final = 256  # positions kept for a question
 KEEP: Final = 0.75  # of the horizon after it rolled; the rest is room until it rolls again
 
 
@@ -47,13 +49,18 @@ class Body:
 class Horizon:
     """The windows that questions can hear, oldest first, within the positions of the language model.
 
-    Before the horizon is full, the oldest windows are left out of a prefix that is rebuilt beside the one in use; until
-    that is done, answers hear the windows they heard before.
+    A body is sounds first and, where notes are `all`, one block of captions after them: a small model answers from what
+    stands last, and a block after every window would hide the others. With notes `forgotten` the captions of windows
+    that fell off head the body, where they stay put.
+
+    The kept prefix is the closed windows; the block of notes joins it while nothing is open. Before the horizon is
+    full, the oldest windows are left out of a prefix that is rebuilt beside the one in use; until that is done, answers
+    hear the windows they heard before.
 
     Args:
         capacity: of one prompt.
         notes: which captions stand in the prompt beside the audio.
-        notes_max_tokens: positions for the captions of forgotten windows.
+        notes_max_tokens: positions for them.
         reply_tokens: positions for an answer.
         frames: projected frames of a number of samples.
         count: positions of a text.
@@ -69,13 +76,13 @@ class Horizon:
         frames: Callable[[int], int],
         count: Callable[[str], int],
     ) -> None:
-        self._notes_mode = notes
+        self._mode = notes
         self._notes_max_tokens = notes_max_tokens
         self._frames = frames
-        self._count = count
-        self._limit = capacity.positions - reply_tokens - QUESTION_TOKENS
+        self._count = lru_cache(maxsize=256)(count)
         self._window_tokens = frames(capacity.window_samples)
-        self._most = capacity.windows
+        by_windows = (capacity.windows + 1) * self._window_tokens + notes_max_tokens  # one more is open
+        self._limit = min(capacity.positions - reply_tokens - QUESTION_TOKENS, by_windows)
         self._entries: list[Entry] = []
         self._closed_to = 0
         self._forgotten = ""
@@ -122,13 +129,17 @@ class Horizon:
                 after = previous.end if previous else -1
                 entry.notes = " ".join(line.text for line in lines if after < line.end <= entry.end)
 
-    def next_extend(self) -> ExtendJob | None:
-        """The job that brings the kept prefix up to date, where one is due and none is on its way."""
+    def next_extend(self, *, quiet: bool) -> ExtendJob | None:
+        """The job that brings the kept prefix up to date, where one is due and none is on its way.
+
+        Args:
+            quiet: nothing is open and every caption is final, so that the notes will stand for a while.
+        """
         if self._extending is not None:
             return None
         if self._entries and self._full():
             self._leaving = self._surplus()
-        parts = self._ready()
+        parts = self._ready(quiet)
         if parts == self._kept:
             return None
         self._extending = ExtendJob(parts, rebuild=bool(self._leaving))
@@ -138,19 +149,19 @@ class Horizon:
         """The kept prefix is up to date, or could not be brought there and is read again by the next question."""
         if job is not self._extending:
             return
-        self._forgotten = self._notes_forgotten()
+        self._forgotten = self._forgotten_after(self._leaving)
         del self._entries[: self._leaving]
         self._leaving = 0
         self._kept = job.parts
         self._extending = None
 
-    def body(self, since: int, tail: tuple[Sound, int, int] | None, tail_notes: str) -> Body | None:
+    def body(self, since: int, tail: tuple[Sound, int, int] | None, newest: str) -> Body | None:
         """What a question hears now: the windows that reach beyond ``since``, and the open one.
 
         Args:
             since: position before which nothing is asked about; 0 for everything.
             tail: the open window as heard so far, with its start and end.
-            tail_notes: captions of what no closed window holds.
+            newest: captions of what no closed window holds, and interim words.
 
         Returns:
             ``None`` where nothing was heard there.
@@ -158,66 +169,71 @@ class Horizon:
         entries = [entry for entry in self._entries if entry.end > since]
         if tail and tail[2] <= since:
             tail = None
-        after = (tail[0],) if tail else ()
-        notes = (Text(_note(tail_notes)),) if tail_notes and self._notes_mode == "all" else ()
-        spent = sum(self._cost(part) for part in (*after, *notes))
-        while entries and spent + self._tokens(entries) > self._limit:
+        sounds = [tail[0]] if tail else []
+
+        def compose() -> tuple[Part, ...]:
+            forgotten = self._forgotten if len(entries) == len(self._entries) else ""
+            return self._compose(entries, forgotten, sounds, newest if tail else "")
+
+        while entries and self._cost(compose()) > self._limit:
             entries = entries[1:]
         if not entries and not tail:
             return None
-        forgotten = self._forgotten if entries == self._entries else ""
         start = entries[0].start if entries else tail[1] if tail else 0
-        end = tail[2] if tail else entries[-1].end
-        return Body((*self._parts(entries, forgotten), *after, *notes), start, end, len(entries))
+        return Body(compose(), start, tail[2] if tail else entries[-1].end, len(entries))
 
-    def _ready(self) -> tuple[Part, ...]:
-        """The parts that the kept prefix should hold: up to the first window that is not encoded and noted."""
-        ready: list[Entry] = []
-        for entry in self._entries[self._leaving :]:
-            unfinished = not entry.encoded or (entry.notes is None and self._notes_mode == "all")
-            if unfinished or self._tokens([*ready, entry]) > self._limit:
-                break
-            ready.append(entry)
-        forgotten = self._notes_forgotten() if self._leaving else self._forgotten
-        return self._parts(ready, forgotten)
+    def _ready(self, quiet: bool) -> tuple[Part, ...]:
+        """The parts that the kept prefix should hold: up to the first window that is not encoded."""
+        staying = self._entries[self._leaving :]
+        forgotten = self._forgotten_after(self._leaving)
+        ready = list(takewhile(lambda entry: entry.encoded, staying))
+        while ready and self._cost(self._compose(ready, forgotten)) > self._limit:
+            ready.pop()
+        parts = self._compose(ready, forgotten)
+        if self._mode == "all" and not (quiet and len(ready) == len(staying)):
+            return tuple(part for part in parts if isinstance(part, Sound))
+        return parts
 
-    def _parts(self, entries: Sequence[Entry], forgotten: str) -> tuple[Part, ...]:
-        parts: list[Part] = [Text(_note(forgotten))] if forgotten else []
-        for entry in entries:
-            parts.append(entry.sound)
-            if self._notes_mode == "all" and entry.notes:
-                parts.append(Text(_note(entry.notes)))
-        return tuple(parts)
+    def _compose(
+        self, entries: Sequence[Entry], forgotten: str, open_sounds: Sequence[Sound] = (), newest: str = ""
+    ) -> tuple[Part, ...]:
+        """A body of these windows: the parts in the order in which the model reads them."""
+        sounds = (*(entry.sound for entry in entries), *open_sounds)
+        if self._mode == "all":
+            words = self._fitting([forgotten, *(entry.notes or "" for entry in entries), newest])
+            return (*sounds, _note(words)) if words else sounds
+        return (_note(forgotten), *sounds) if forgotten else sounds
 
     def _full(self) -> bool:
-        return len(self._entries) >= self._most or self._tokens(self._entries) + self._window_tokens > self._limit
+        return self._cost(self._compose(self._entries, self._forgotten)) + self._window_tokens > self._limit
 
     def _surplus(self) -> int:
         """How many of the oldest windows to leave out, of those that are ready; the newest always stays."""
-        most, limit = max(1, int(KEEP * self._most)), KEEP * self._limit
         leaving = 0
-        while leaving < len(self._entries) - 1 and self._entries[leaving].encoded:
-            rest = self._entries[leaving:]
-            if self._entries[leaving].notes is None or (len(rest) <= most and self._tokens(rest) <= limit):
+        while leaving < len(self._entries) - 1:
+            oldest, rest = self._entries[leaving], self._entries[leaving:]
+            kept = self._cost(self._compose(rest, self._forgotten_after(leaving)))
+            if not oldest.encoded or oldest.notes is None or kept <= KEEP * self._limit:
                 break
             leaving += 1
         return leaving
 
-    def _notes_forgotten(self) -> str:
-        """The newest captions of all forgotten windows, those leaving included, that fit their positions."""
-        if self._notes_mode == "off":
-            return ""
-        words = " ".join([self._forgotten, *(entry.notes or "" for entry in self._entries[: self._leaving])]).split()
-        while words and self._count(_note(" ".join(words))) > self._notes_max_tokens:
+    def _forgotten_after(self, leaving: int) -> str:
+        """The words of all windows that fell off, once the ``leaving`` oldest have."""
+        if self._mode == "off" or not leaving:
+            return self._forgotten
+        return self._fitting([self._forgotten, *(entry.notes or "" for entry in self._entries[:leaving])])
+
+    def _fitting(self, notes: Sequence[str]) -> str:
+        """The newest words that fit the positions for notes."""
+        words = " ".join(note for note in notes if note).split(" ")
+        while words and self._count(_note(" ".join(words)).text) > self._notes_max_tokens:
             del words[: 1 + len(words) // 10]
         return " ".join(words)
 
-    def _tokens(self, entries: Sequence[Entry]) -> int:
-        return sum(self._cost(part) for part in self._parts(entries, self._forgotten))
-
-    def _cost(self, part: Part) -> int:
-        return part.tokens if isinstance(part, Sound) else self._count(part.text)
+    def _cost(self, parts: Sequence[Part]) -> int:
+        return sum(part.tokens if isinstance(part, Sound) else self._count(part.text) for part in parts)
 
 
-def _note(words: str) -> str:
-    return f"Transcript: {words}\n"
+def _note(words: str) -> Text:
+    return Text(f"Transcript: {words}\n")

@@ -312,9 +312,13 @@ class Session:
                 return
             self._messages += self._answers.nothing_heard(question, seconds(self._segmenter.position))
             question = self._answers.next()
-        extend = self._horizon.next_extend()
+        extend = self._horizon.next_extend(quiet=self._quiet())
         if extend is not None:
             self._jobs.append(extend)
+
+    def _quiet(self) -> bool:
+        open_now = self._segmenter.open_window or self._segmenter.open_utterance
+        return open_now is None and self._captions.oldest_waiting is None
 
     def _tail(self) -> tuple[Sound, int, int] | None:
         """The open window as heard so far, with its range."""

@@ -86,6 +86,14 @@ def test_utterance_and_window_that_begin_together_are_cut_together() -> None:
     assert len(spans_ms(events, Window)) > 3
 
 
+@pytest.mark.parametrize(("mode", "middle"), [("speech", "."), ("everything", "."), ("everything", "~")])
+def test_silence_within_an_utterance_is_no_gap(mode: Mode, middle: str) -> None:
+    scene = VOICE + "." * 40 + middle + "." * 40 + VOICE + SILENCE * 4
+    events = cut(sound(scene), mode, **(SHORT | {"gap_max_s": 0.1}), pause_ms=2_000)
+    assert spans_ms(events, Utterance) == [(0, 3860)]
+    assert spans_ms(events, Window) == [(0, 3860)]
+
+
 def test_a_pause_longer_than_a_window_may_last() -> None:
     events = cut(sound(VOICE + SILENCE * 9 + VOICE), window_max_s=6.0, window_min_s=4.0, gap_max_s=20.0)
     windows = spans_ms(events, Window)

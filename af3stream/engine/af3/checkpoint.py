@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
+from transformers.utils.logging import disable_progress_bar
 
 from af3stream.config import ModelConfig
 from af3stream.engine.af3.alignment import Alignment
@@ -40,6 +41,7 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    disable_progress_bar()
     try:
         device = torch.device(config.device)
         model = AudioFlamingo3ForConditionalGeneration.from_pretrained(

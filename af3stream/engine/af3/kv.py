@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,6 +59,14 @@ class SlotLayer(CacheLayerMixin):
         return self.capacity
 
 
+@dataclass(frozen=True, eq=False)
+class SetAside:
+    """A slot's last positions, copied: each layer's keys and values (batch, kv_heads, n, head_dim) after ``length``."""
+
+    length: int
+    copies: list[tuple[torch.Tensor, torch.Tensor]]
+
+
 class Slot(Cache):
     """The cache of one sequence, or of a batch of equal length: a `SlotLayer` a layer of the language model.
 
@@ -89,6 +98,19 @@ class Slot(Cache):
             raise ValueError(f"cannot roll back to {length} of {self.length} positions")
         for layer in self.layers:
             layer.length = length
+
+    def set_aside(self, length: int) -> SetAside:
+        """Roll back to ``length`` positions, keeping a copy of the rest for `put_back`."""
+        rest = slice(length, self.length)
+        copies = [(layer.keys[:, :, rest].clone(), layer.values[:, :, rest].clone()) for layer in self.layers]
+        self.roll_back(length)
+        return SetAside(length, copies)
+
+    def put_back(self, aside: SetAside) -> None:
+        """Hold again exactly what was held when ``aside`` was made."""
+        self.roll_back(aside.length)
+        for layer, (keys, values) in zip(self.layers, aside.copies, strict=True):
+            layer.update(keys, values)
 
     @property
     def nbytes(self) -> int:

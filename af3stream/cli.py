@@ -1,0 +1,240 @@
+"""The command line. Every sentence a person can get wrong input for ends with exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from af3stream import __version__
+from af3stream.config import Config, load
+from af3stream.errors import EngineError, SetupError
+from af3stream.protocol.messages import Caption
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    command: Command = arguments.command
+    try:
+        return command(arguments)
+    except (SetupError, EngineError) as error:
+        print(f"af3stream: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of standard output is gone
+        sys.stdout = None
+        return 141
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("websockets").setLevel(logging.WARNING)
+    asyncio.run(_serve_until_told(_config(arguments)))
+    return 0
+
+
+async def _serve_until_told(config: Config) -> None:
+    from af3stream.engine.factory import load_engine
+    from af3stream.server.service import Service, check_address
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    check_address(config.server)  # before minutes are spent on loading a model
+    service = Service(config, await asyncio.to_thread(load_engine, config))
+    async with service.listening():
+        engine = service.loaded.engine
+        print(f"af3stream {__version__} listens at {service.address}", file=sys.stderr)
+        print(f"  model {engine.name}, captioner {engine.captioner.name}", file=sys.stderr)
+        if service.loaded.licence:
+            print(f"  licence: {service.loaded.licence}", file=sys.stderr)
+        sys.stderr.flush()
+        await stop.wait()
+        print("af3stream: finishing what is pending", file=sys.stderr)
+
+
+def _listen(arguments: argparse.Namespace) -> int:
+    from af3stream.listen import ListenOptions, listen
+
+    options = ListenOptions(
+        source=arguments.source,
+        server=arguments.server,
+        pace=arguments.pace,
+        asks=tuple(arguments.ask),
+        watches=tuple(arguments.watch),
+        captions=arguments.captions,
+        json=arguments.json,
+        format=arguments.format,
+        rate=arguments.rate,
+        channels=arguments.channels,
+    )
+    return asyncio.run(listen(options))
+
+
+def _transcribe(arguments: argparse.Namespace) -> int:
+    from af3stream import offline
+    from af3stream.engine.factory import load_engine
+
+    config = _config(arguments)
+    _check_files(arguments.files)
+    loaded = load_engine(config)
+    for path in arguments.files:
+        began = time.perf_counter()
+        if not arguments.json:
+            offline.transcribe(path, config, loaded, _print_caption)
+            continue
+        heard = offline.transcribe(path, config, loaded)
+        rtf = _rtf(time.perf_counter() - began, heard.seconds)
+        _print_json(file=str(path), text=heard.text, seconds=round(heard.seconds, 3), rtf=rtf)
+    return 0
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    from af3stream import offline
+    from af3stream.engine.factory import load_engine
+
+    config = _config(arguments)
+    _check_files([arguments.file])
+    engine = load_engine(config).engine
+    answered = offline.ask(
+        arguments.file, arguments.question, engine, arguments.max_tokens, normalised=arguments.normalise
+    )
+    if arguments.json:
+        _print_json(
+            file=str(arguments.file),
+            question=arguments.question,
+            text=answered.text,
+            range=[answered.start, round(answered.end, 3)],
+            ttft_s=round(answered.ttft_s, 3),
+            rtf=_rtf(answered.took_s, answered.end),
+        )
+    else:
+        print(answered.text)
+    return 0
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from af3stream.models.pull import pull
+
+    pull(arguments.name, Console())
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from af3stream.models.doctor import diagnose, render
+
+    return render(diagnose(_config(arguments)), Console())
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    """The configuration that a command's options name; an option of its own is one more `--set`."""
+    overrides = list(arguments.set)
+    for option, key in (("model", "model.name"), ("host", "server.host"), ("port", "server.port")):
+        value = getattr(arguments, option, None)
+        if value is not None:
+            overrides.append(f"{key}={json.dumps(value)}")
+    return load(arguments.config, tuple(overrides))
+
+
+def _check_files(paths: list[Path]) -> None:
+    """Refuse unreadable files before a model is loaded."""
+    from af3stream.audio.files import stream_blocks
+
+    for path in paths:
+        stream_blocks(path, block_ms=1_000)
+
+
+def _rtf(took_s: float, seconds: float) -> float | None:
+    return round(took_s / seconds, 4) if seconds else None
+
+
+def _print_caption(caption: Caption) -> None:
+    print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {caption.text}", flush=True)
+
+
+def _print_json(**fields: Any) -> None:
+    print(json.dumps(fields, ensure_ascii=False), flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="af3stream", description="Live captions, and answers about what was heard, from Audio Flamingo 3."
+    )
+    parser.add_argument("--version", action="version", version=f"af3stream {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = _add(commands, "serve", _serve, "listen for audio on a WebSocket", model=True)
+    serve.add_argument("--host", help="address to listen on")
+    serve.add_argument("--port", type=int, help="port to listen on; 0 takes any free one")
+
+    listen = commands.add_parser("listen", help="stream a file, the microphone, or standard input to a server")
+    listen.set_defaults(command=_listen)
+    listen.add_argument("source", metavar="SOURCE", help="an audio file, `mic`, or `-` for raw PCM on standard input")
+    listen.add_argument("--server", default="http://127.0.0.1:8765", metavar="URL")
+    listen.add_argument("--pace", choices=("realtime", "fast"), default="realtime")
+    listen.add_argument(
+        "--ask", action="append", default=[], metavar="TEXT", help="a question; `@SECONDS TEXT` asks it then"
+    )
+    listen.add_argument("--watch", action="append", default=[], metavar="TEXT", help="a standing question")
+    listen.add_argument("--captions", type=Path, metavar="OUT", help="write captions to a .vtt, .srt or .jsonl file")
+    listen.add_argument("--json", action="store_true", help="print every message of the server as one JSON line")
+    listen.add_argument("--format", choices=("pcm_s16le", "pcm_f32le", "mulaw"), default="pcm_s16le", help="of `-`")
+    listen.add_argument("--rate", type=int, default=16_000, help="of `-`, in Hz")
+    listen.add_argument("--channels", type=int, default=1, help="of `-`")
+
+    transcribe = _add(commands, "transcribe", _transcribe, "caption files, without a server", model=True)
+    transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    transcribe.add_argument("--json", action="store_true", help="one JSON line a file")
+
+    ask = _add(commands, "ask", _ask, "answer a question about a file, without a server", model=True)
+    ask.add_argument("file", type=Path, metavar="FILE")
+    ask.add_argument("--question", required=True, metavar="TEXT")
+    ask.add_argument("--max-tokens", type=_positive, default=192, metavar="N")
+    ask.add_argument("--normalise", action="store_true", help="scale the file first, as the model's quickstart does")
+    ask.add_argument("--json", action="store_true", help="one JSON line")
+
+    pull = commands.add_parser("pull", help="fetch a model, or check a folder")
+    pull.set_defaults(command=_pull)
+    pull.add_argument("name", metavar="NAME", help="mini, a hub id, or a folder")
+
+    _add(commands, "doctor", _doctor, "say what this machine can run, and what is missing")
+    return parser
+
+
+def _add(commands: Any, name: str, command: Command, help_text: str, *, model: bool = False) -> argparse.ArgumentParser:
+    """A command that reads the configuration."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text)
+    parser.set_defaults(command=command)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; see configs/")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting")
+    if model:
+        parser.add_argument("--model", metavar="NAME", help="mini (default), a folder, or a hub id")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

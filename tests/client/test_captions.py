@@ -1,0 +1,182 @@
+"""Cues and caption files, as properties, and as a reader would parse them."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from af3stream.captions import CaptionWriter, Cue, cues, to_srt, to_vtt
+from af3stream.errors import SourceError
+from af3stream.protocol.messages import Caption
+
+LETTERS = st.characters(exclude_categories=("Cc", "Cs"))
+WORDS = st.text(LETTERS, min_size=1, max_size=12) | st.sampled_from(["end.", "and,", "-->", "&", "<b>", "x" * 100])
+TEXTS = st.lists(WORDS, max_size=60).map(" ".join)
+TIMES = st.floats(0, 100_000, allow_nan=False)
+
+
+@st.composite
+def captions(draw: st.DrawFn, *, in_order: bool) -> list[Caption]:
+    """Final captions; in order: each begins when or after the one before it ended."""
+    finals, clock = [], 0.0
+    for index in range(draw(st.integers(0, 6))):
+        start = clock + draw(st.floats(0, 5)) if in_order else draw(TIMES)
+        clock = start + draw(st.floats(0, 40))
+        finals.append(Caption(index, draw(TEXTS), start, clock, final=True))
+    return finals
+
+
+def letters(texts: list[str]) -> str:
+    return "".join("".join(texts).split())
+
+
+@given(captions(in_order=False))
+def test_no_character_is_lost_and_no_cue_overlaps_or_is_too_large(finals: list[Caption]):
+    made = cues(finals)
+    assert letters([cue.text for cue in made]) == letters([caption.text for caption in finals])
+    for cue in made:
+        lines = cue.text.split("\n")
+        assert len(lines) <= 2
+        assert all(0 < len(line) <= 42 for line in lines)
+        assert 0 < round((cue.end - cue.start) * 1_000) <= 7_000
+    assert all(before.end <= after.start for before, after in pairwise(made))
+
+
+@given(captions(in_order=True))
+def test_a_cue_is_shown_for_a_second_unless_the_next_one_needs_its_place(finals: list[Caption]):
+    made = cues(finals)
+    for cue, following in pairwise(made):
+        assert cue.end - cue.start > 0.9995 or cue.end == following.start
+    assert all(cue.end - cue.start > 0.9995 for cue in made[-1:])
+
+
+@given(st.lists(st.text("abc", min_size=1, max_size=42), min_size=1, max_size=60))
+def test_words_that_fit_a_line_stay_whole(words: list[str]):
+    made = cues([Caption(0, " ".join(words), 0, 20, final=True)])
+    assert [word for cue in made for word in cue.text.split()] == words
+
+
+@given(captions(in_order=False))
+def test_files_read_back_as_the_cues(finals: list[Caption]):
+    made = cues(finals)
+    assert parse_vtt(to_vtt(made)) == made
+    assert parse_srt(to_srt(made)) == made
+
+
+@given(finals=captions(in_order=False))
+def test_a_file_is_complete_after_every_caption(finals: list[Caption], tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.getbasetemp()
+    vtt, srt = folder / "live.vtt", folder / "live.SRT"
+    with CaptionWriter(vtt) as vtt_writer, CaptionWriter(srt) as srt_writer:
+        for count in range(len(finals) + 1):
+            assert vtt.read_bytes().decode() == to_vtt(cues(finals[:count]))
+            assert srt.read_bytes().decode() == to_srt(cues(finals[:count]))
+            if count < len(finals):
+                vtt_writer.add(finals[count])
+                srt_writer.add(finals[count])
+
+
+def test_a_caption_breaks_where_a_sentence_ends_and_its_time_is_shared_by_characters():
+    text = (
+        "We begin with the budget, which has grown. After that, we come to the plans for next year, "
+        "and whoever has a question may ask it at any time."
+    )
+    assert cues([Caption(0, text, 10.0, 20.0, final=True)]) == [
+        Cue(10.0, 13.0, "We begin with the budget, which has grown."),
+        Cue(13.0, 16.392, "After that, we come to\nthe plans for next year,"),
+        Cue(16.392, 20.0, "and whoever has a question\nmay ask it at any time."),
+    ]
+
+
+def test_a_short_caption_is_held_for_a_second_and_gives_way_to_the_next():
+    finals = [
+        Caption(0, "Yes.", 1.0, 1.2, True),
+        Caption(1, "No.", 1.5, 1.6, True),
+        Caption(2, "Well.", 9.0, 9.1, True),
+    ]
+    assert cues(finals) == [Cue(1.0, 1.5, "Yes."), Cue(1.5, 2.5, "No."), Cue(9.0, 10.0, "Well.")]
+
+
+def test_few_words_in_a_long_time_disappear_after_seven_seconds():
+    assert cues([Caption(0, "Hmm.", 0.0, 20.0, final=True)]) == [Cue(0.0, 7.0, "Hmm.")]
+
+
+def test_a_run_longer_than_a_line_is_cut_into_lines():
+    [cue] = cues([Caption(0, "字" * 50, 0.0, 5.0, final=True)])
+    assert cue.text == "字" * 42 + "\n" + "字" * 8
+
+
+def test_a_caption_without_words_is_no_cue():
+    assert cues([Caption(0, " \n ", 0.0, 5.0, final=True)]) == []
+
+
+def test_the_formats_to_the_letter():
+    made = [Cue(0.5, 2.0, "a < b --> c & d"), Cue(3_723.004, 3_725.0, "two\nlines")]
+    assert to_vtt(made) == (
+        "WEBVTT\n\n00:00:00.500 --> 00:00:02.000\na &lt; b --&gt; c &amp; d\n\n"
+        "01:02:03.004 --> 01:02:05.000\ntwo\nlines\n\n"
+    )
+    assert to_srt(made) == (
+        "1\n00:00:00,500 --> 00:00:02,000\na < b --> c & d\n\n2\n01:02:03,004 --> 01:02:05,000\ntwo\nlines\n\n"
+    )
+
+
+def test_jsonl_holds_one_object_for_each_caption(tmp_path: Path):
+    path = tmp_path / "captions.jsonl"
+    with CaptionWriter(path) as writer:
+        writer.add(Caption(0, "Grüße", 0.5, 1.5, final=True))
+        writer.add(Caption(1, "two\nlines", 2.0, 3.0, final=True))
+        written = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert written == [
+        {"utterance": 0, "start": 0.5, "end": 1.5, "text": "Grüße"},
+        {"utterance": 1, "start": 2.0, "end": 3.0, "text": "two\nlines"},
+    ]
+
+
+def test_what_cannot_be_written_is_one_sentence(tmp_path: Path):
+    with pytest.raises(SourceError, match=r"written as \.vtt, \.srt or \.jsonl"):
+        CaptionWriter(tmp_path / "captions.txt")
+    with pytest.raises(SourceError, match="No such file or directory"):
+        CaptionWriter(tmp_path / "absent" / "captions.vtt")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_one_sentence(tmp_path: Path):
+    path = tmp_path / "captions.srt"
+    path.symlink_to("/dev/full")
+    writer = CaptionWriter(path)
+    with pytest.raises(SourceError, match="No space left on device"):
+        writer.add(Caption(0, "x", 0.0, 1.0, final=True))
+    with pytest.raises(SourceError, match="No space left on device"):
+        writer.close()
+
+
+def parse_vtt(text: str) -> list[Cue]:
+    header, *blocks = text.split("\n\n")
+    assert header == "WEBVTT"
+    assert all("-->" not in line for block in blocks for line in block.split("\n")[1:])
+    return [parse_cue(html.unescape(block), ".") for block in blocks if block]
+
+
+def parse_srt(text: str) -> list[Cue]:
+    blocks = [block.split("\n", 1) for block in text.split("\n\n") if block]
+    assert [number for number, _ in blocks] == [str(number) for number in range(1, len(blocks) + 1)]
+    return [parse_cue(block, ",") for _, block in blocks]
+
+
+def parse_cue(block: str, point: str) -> Cue:
+    times, text = block.split("\n", 1)
+    stamp = rf"(\d\d+):([0-5]\d):([0-5]\d)\{point}(\d\d\d)"
+    match = re.fullmatch(f"{stamp} --> {stamp}", times)
+    assert match
+    hours, minutes, seconds, ms, *end = map(int, match.groups())
+    start_ms = ((hours * 60 + minutes) * 60 + seconds) * 1_000 + ms
+    end_ms = ((end[0] * 60 + end[1]) * 60 + end[2]) * 1_000 + end[3]
+    return Cue(start_ms / 1_000, end_ms / 1_000, text)

@@ -1,0 +1,91 @@
+"""The client for programs without an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from af3stream.client import ServerError, SessionEnded
+from af3stream.client.sync import connect
+from af3stream.errors import SourceError
+from af3stream.protocol.messages import Ack, AnswerDelta, Cancel, Caption, End, Ended, Error
+from tests.client.scripted_server import Peer, Script, Scripted, answer, converse, ended, polite, serving
+
+
+@contextmanager
+def serving_in_thread(script: Script) -> Iterator[Scripted]:
+    started, stop = threading.Event(), threading.Event()
+    running: list[Scripted] = []
+
+    async def run() -> None:
+        async with serving(script) as server:
+            running.append(server)
+            started.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    assert started.wait(5)
+    try:
+        yield running[0]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_same_session_without_an_event_loop():
+    with serving_in_thread(polite) as server:
+        with connect(server.url, token="t") as session:
+            session.send(bytes(32_000))
+            session.gap(8_000)
+            assert session.flush().received == 24_000
+            assert (session.sent, session.received, session.processed, session.lag_s) == (24_000, 24_000, 24_000, 0)
+            assert session.ask("What was said?") == answer("q2", "What was said?")
+            assert "".join(session.ask_stream("Who spoke?")) == "Who spoke? "
+            name = session.watch("Is it loud?")
+            session.unwatch(name)
+            assert session.end() == ended(24_000)
+            kinds = [type(message) for message in session.messages()]
+        assert (kinds[:2], kinds[-2:]) == ([Ack, Ack], [Caption, Ended])
+        assert session.ready.server == "scripted 1"
+        with pytest.raises(SessionEnded):
+            session.flush()
+
+
+def test_an_iterator_that_is_closed_early_cancels_the_question():
+    async def patient(peer: Peer) -> None:
+        await peer.open()
+        await peer.receive()
+        await peer.send(AnswerDelta("q1", "Well"))
+        await converse(peer)
+
+    with serving_in_thread(patient) as server:
+        with connect(server.url) as session:
+            pieces = session.ask_stream("Explain.")
+            assert next(pieces) == "Well"
+            pieces.close()
+            session.end()
+        assert server.heard[2:] == [Cancel("q1"), End(0)]
+
+
+def test_a_reader_on_another_thread_ends_with_the_session():
+    with serving_in_thread(polite) as server, ThreadPoolExecutor(1) as pool:
+        with connect(server.url) as session:
+            reading = pool.submit(list, session.messages())
+        assert reading.result(5) == []
+
+
+def test_errors_come_through():
+    async def strict(peer: Peer) -> None:
+        await peer.receive()
+        await peer.send(Error("bad_format", "no", fatal=True, retryable=False))
+
+    with serving_in_thread(strict) as server, pytest.raises(ServerError, match="bad_format"), connect(server.url):
+        pass
+    with pytest.raises(SourceError, match="Connection refused"), connect(server.url):
+        pass

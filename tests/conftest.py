@@ -1,0 +1,36 @@
+"""What the tests of every room share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from af3stream.engine.contract import Samples
+
+RECORDINGS = Path(__file__).parent / "recordings"
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny seeded checkpoint in the transformers layout."""
+    from tests.checkpoints import make_tiny
+
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def signal() -> Callable[[float, int], Samples]:
+    """`signal(seconds, seed)`: something speech-like, float32 (n,) at 16 kHz."""
+
+    def make(seconds: float, seed: int) -> Samples:
+        rng = np.random.default_rng(seed)
+        t = np.arange(round(seconds * 16_000)) / 16_000
+        pitch, rate = 90 + 200 * rng.random(), 2 + 4 * rng.random()
+        voice = sum(np.sin(2 * np.pi * pitch * k * t + 6 * rng.random()) / k for k in range(1, 8))
+        loud = 0.15 * voice * (1 + np.sin(2 * np.pi * rate * t)) + 0.01 * rng.standard_normal(len(t))
+        return loud.astype(np.float32).clip(-1, 1)
+
+    return make

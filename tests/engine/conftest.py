@@ -1,0 +1,47 @@
+"""Engines on tiny checkpoints, shared by the tests of the room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from af3stream.config import ModelConfig
+from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
+from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.contract import Completion, Context, Part, Samples, Sound, Text
+from tests.checkpoints import make_tiny
+
+
+@pytest.fixture(scope="session", params=["llama", "qwen2"])
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedCheckpoint:
+    """A tiny checkpoint, once with each kind of language model."""
+    folder = make_tiny(tmp_path_factory.mktemp(request.param), text=request.param)
+    return load_checkpoint(folder, ModelConfig())
+
+
+@pytest.fixture(params=["sdpa", "eager"], scope="session")
+def any_attention(request: pytest.FixtureRequest, tiny_folder: Path) -> LoadedCheckpoint:
+    """A tiny checkpoint, once with each attention implementation that a CPU runs."""
+    return load_checkpoint(tiny_folder, ModelConfig(attention=request.param))
+
+
+@pytest.fixture
+def engine(loaded: LoadedCheckpoint) -> Af3Engine:
+    """A fresh engine, its counters at zero."""
+    return Af3Engine(loaded, "tiny")
+
+
+def parts_of(engine: Af3Engine, body: Sequence[Samples | str]) -> list[Part]:
+    """Windows and notes as encoded parts."""
+    parts: list[Part] = [Text(p) if isinstance(p, str) else Sound(p, engine.frames(len(p))) for p in body]
+    engine.encode([part for part in parts if isinstance(part, Sound)])
+    return parts
+
+
+def answer(context: Context, parts: Sequence[Part], question: str, max_tokens: int) -> tuple[str, Completion]:
+    """An answer's whole text, and how it ended."""
+    *pieces, completion = context.answer(parts, question, max_tokens)
+    assert isinstance(completion, Completion)
+    return "".join(piece for piece in pieces if isinstance(piece, str)), completion

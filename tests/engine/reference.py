@@ -1,0 +1,58 @@
+"""The plain way: transformers' own model and `generate`, over everything, from nothing, each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from af3stream.engine.af3.checkpoint import LoadedCheckpoint
+from af3stream.engine.af3.prompt import encode_text, read_template
+from af3stream.engine.contract import Samples
+
+
+def reply(loaded: LoadedCheckpoint, body: Sequence[Samples | str], question: str, max_tokens: int) -> list[int]:
+    """Greedy tokens for a body of windows and notes, each window padded to its full length, counted by itself."""
+    tokenizer, template = loaded.processor.tokenizer, read_template(loaded.processor)
+    ids = list(template.head)
+    for part in body:
+        if isinstance(part, str):
+            ids += encode_text(tokenizer, part)
+        else:
+            ids += [loaded.model.config.audio_token_id] * loaded.alignment.frames(len(part))
+    ids += [*encode_text(tokenizer, question), *template.tail]
+    windows = [part for part in body if not isinstance(part, str)]
+    return _generate(loaded, torch.tensor([ids]), features(loaded, windows), max_tokens)
+
+
+def stock_reply(loaded: LoadedCheckpoint, audio: Samples, question: str, max_tokens: int) -> list[int]:
+    """Greedy tokens through the stock processor and its chat template, for audio in full 30 s windows."""
+    content = [{"type": "audio", "path": "-"}, {"type": "text", "text": question}]
+    text = loaded.processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    inputs = loaded.processor(text=[text], audio=[audio])
+    return _generate(loaded, inputs.pop("input_ids"), dict(inputs), max_tokens)
+
+
+def features(loaded: LoadedCheckpoint, windows: Sequence[Samples]) -> dict[str, torch.Tensor]:
+    """Stock features and their mask: (windows, mels, 3000) and (windows, 3000)."""
+    extracted = loaded.processor.feature_extractor(
+        list(windows), sampling_rate=16_000, padding="max_length", return_attention_mask=True, return_tensors="pt"
+    )
+    return {"input_features": extracted["input_features"], "input_features_mask": extracted["attention_mask"]}
+
+
+def projected(loaded: LoadedCheckpoint, window: Samples) -> torch.Tensor:
+    """A window through the stock encoder and projector, padded: (K, hidden)."""
+    with torch.inference_mode():
+        output = loaded.model.get_audio_features(**features(loaded, [window]))
+    frames: torch.Tensor = output.pooler_output
+    return frames
+
+
+def _generate(loaded: LoadedCheckpoint, ids: torch.Tensor, inputs: dict[str, Any], max_tokens: int) -> list[int]:
+    inputs.setdefault("attention_mask", torch.ones_like(ids))
+    output = loaded.model.generate(input_ids=ids, **inputs, max_new_tokens=max_tokens, do_sample=False)
+    return [token for token in output[0, ids.shape[1] :].tolist() if token not in loaded.stop]
