@@ -160,7 +160,8 @@ def _refuse_unknown(tree: dict[str, Any]) -> None:
         keys = [field.name for field in msgspec.structs.fields(sections[section])]
         for key in values:
             if key not in keys:
-                raise ConfigError(f"unknown key {section}.{key}{_nearest(key, keys)}")
+                full = [f"{section}.{name}" for name in keys]
+                raise ConfigError(f"unknown key {section}.{key}{_nearest(f'{section}.{key}', full)}")
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -9,6 +9,7 @@
     │   └── SourceError            unreadable file, no such device, missing PortAudio, busy port
     ├── Refusal                    a peer's request is refused; told to the peer as ``error{code, ...}``
     │   ├── BadMessage             bad_message     4400    yes, until the third
+    │   │   └── WrongFrame         wrong_frame     1003    no
     │   ├── BadFormat              bad_format      4422    no
     │   ├── BadAudio               bad_audio       -       yes
     │   ├── BadOffset              bad_offset      -       yes
@@ -23,6 +24,7 @@
     │   ├── NoSession              no_session      4404    no
     │   ├── ShuttingDown           shutting_down   1012    no
     │   └── EngineFailed           engine_failed   -       yes
+    ├── ServerError, ConnectionLost, SessionEnded, ReaderTooSlow    of a client's session: `af3stream.client.errors`
     └── EngineError                the model could not do what it was asked
         ├── AlignmentMismatch      "Audio tokens and features mismatch ..."
         ├── PlaceholderMismatch    "Sample X: found N placeholders but audio was split into M window(s)."
@@ -65,6 +67,7 @@ class Refusal(Af3StreamError):
         retryable: whether the same request may succeed later.
         retry_after_ms: how long to wait before trying again, where that is known.
         ref: the peer's own id of the request refused, where it has one.
+        expected_offset: where audio must go on, where audio was refused.
     """
 
     code: ClassVar[str]
@@ -76,12 +79,19 @@ class Refusal(Af3StreamError):
         super().__init__(message)
         self.ref = ref
         self.retry_after_ms = retry_after_ms
+        self.expected_offset: int | None = None
 
 
 class BadMessage(Refusal):
     """Bytes that are not a message of the protocol. The content is never repeated to the peer or to a log."""
 
     code, close_code, strikes = "bad_message", 4400, 3
+
+
+class WrongFrame(BadMessage):
+    """A text frame where the subprotocol has binary ones, or the other way round."""
+
+    code, close_code, strikes = "wrong_frame", 1003, 1
 
 
 class BadFormat(Refusal):
@@ -106,10 +116,6 @@ class OffsetGap(Refusal):
     """Audio that begins after the next expected sample. Nothing is stored; the message names the expected offset."""
 
     code, retryable = "offset_gap", True
-
-    def __init__(self, message: str, *, expected_offset: int) -> None:
-        super().__init__(message)
-        self.expected_offset = expected_offset
 
 
 class AudioConflict(Refusal):

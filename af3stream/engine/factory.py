@@ -31,10 +31,10 @@ def load_engine(config: Config) -> Loaded:
     Raises:
         ModelError: where that is not possible.
     """
+    checkpoint = resolve(config.model.name)  # before torch is imported, so that a wrong name is told at once
     from af3stream.engine.af3.checkpoint import load_checkpoint
     from af3stream.engine.af3.engine import Af3Engine
 
-    checkpoint = resolve(config.model.name)
     loaded = load_checkpoint(checkpoint.folder, config.model)
     engine = Af3Engine(loaded, checkpoint.name, keep_on_host=config.model.embeddings == "host")
     captioner = _captioner(checkpoint, config, engine)

@@ -25,6 +25,7 @@ class Running:
         self.job = job
         self.report = report
         self.steps: Iterator[Result] | None = None
+        self.alone = False  # it failed together with others
 
 
 class Worker:
@@ -103,6 +104,10 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever fails costs one job, never the thread
             log.warning("job failed: session=%s job=%s error=%r", task.session, type(task.work.job).__name__, error)
             done, result = True, Failed(f"the engine failed: {type(error).__name__}")
+            if len(tasks) > 1:  # one of them may be to blame: each is tried again by itself
+                done, result = False, None
+                for each in tasks:
+                    each.work.alone = True
         spent = time.perf_counter() - began
         self.busy_s += spent
         for each in tasks:
@@ -114,9 +119,9 @@ class Worker:
         return True
 
     def _together(self, task: Task[Running]) -> list[Task[Running]]:
-        if not isinstance(task.work.job, EncodeJob):
+        if not _joins(task.work):
             return [task]
-        return self._scheduler.like(task, lambda other: isinstance(other.job, EncodeJob), ENCODE_TOGETHER)
+        return self._scheduler.like(task, _joins, ENCODE_TOGETHER)
 
     def _advance(self, tasks: list[Task[Running]]) -> tuple[bool, Result]:
         job = tasks[0].work.job
@@ -161,6 +166,11 @@ class Worker:
         for task in self._scheduler.forget(session):
             self._drop(task)
         self._contexts.pop(session, None)
+
+
+def _joins(running: Running) -> bool:
+    """Whether a job may be done together with others."""
+    return isinstance(running.job, EncodeJob) and not running.alone
 
 
 def priority_of(job: Job) -> Priority:

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from af3stream.errors import BadMessage
+from af3stream.errors import BadMessage, WrongFrame
 from af3stream.protocol.messages import ClientMessage, ServerMessage
 
 MSGPACK: Final = "af3stream.v1.msgpack"
@@ -36,10 +36,11 @@ class Codec(Generic[T]):
         """Parse one frame.
 
         Raises:
-            BadMessage: for anything that is not a message; what was sent is never repeated.
+            WrongFrame: for a text frame in MessagePack, or a binary one in JSON.
+            BadMessage: for anything else that is not a message; what was sent is never repeated.
         """
         if isinstance(frame, str) == self.binary:
-            raise BadMessage(f"{self.subprotocol} takes {'binary' if self.binary else 'text'} frames")
+            raise WrongFrame(f"{self.subprotocol} takes {'binary' if self.binary else 'text'} frames")
         try:
             return self._decode(frame)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -66,6 +67,7 @@ def _without_content(error: Exception) -> str:
     """What is wrong and where, for messages whose shape is wrong; nothing that quotes the peer's own bytes."""
     if not isinstance(error, msgspec.ValidationError):
         return "the frame is not a well-formed message"
-    if "unknown field" in str(error) or "Invalid value" in str(error):
-        return "the message has an unknown type, field or value"
-    return str(error)
+    wrong = str(error)
+    if wrong.startswith(("Expected ", "Object missing ")):  # of our own types and names; others may quote
+        return wrong
+    return "the message has an unknown type, field or value"

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from af3stream.errors import OffsetGap, Refusal
+from af3stream.errors import Refusal
 
-Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$", description="chosen by the client, unique while in use")]
+Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,64}\Z", description="chosen by the client, unique while in use")]
+Duration = Annotated[float, Meta(gt=0, le=1e6)]  # seconds
 Format = Literal["pcm_s16le", "pcm_f32le", "mulaw"]
 Mode = Literal["speech", "everything"]
 Level = Literal["none", "interims_stretched", "interims_dropped"]
@@ -50,7 +51,7 @@ class Gap(Message, frozen=True, tag="gap"):
 class Scope(Struct, frozen=True, forbid_unknown_fields=True):
     """What a question hears: the windows that reach into the last ``last_s`` seconds."""
 
-    last_s: Annotated[float, Meta(gt=0)]
+    last_s: Duration
 
 
 class Ask(Message, frozen=True, tag="ask"):
@@ -73,7 +74,7 @@ class Watch(Message, frozen=True, tag="watch"):
 
     id: Id
     text: str
-    every_s: Annotated[float, Meta(gt=0)] | None = None  # None: as windows close
+    every_s: Duration | None = None  # None: as windows close
 
 
 class Unwatch(Message, frozen=True, tag="unwatch"):
@@ -203,7 +204,10 @@ class Error(Message, frozen=True, tag="error"):
 
 
 class Ended(Message, frozen=True, tag="ended"):
-    """Everything was delivered. The ledger accounts for every second: received = heard + skipped + lost."""
+    """Everything was delivered. The ledger accounts for every second: received = heard + skipped.
+
+    What was declared lost counts as silence, and so among them.
+    """
 
     total: int
     received_s: float
@@ -224,7 +228,7 @@ def error(refusal: Refusal, *, fatal: bool = False) -> Error:
         retryable=refusal.retryable,
         retry_after_ms=refusal.retry_after_ms,
         ref=refusal.ref,
-        expected_offset=refusal.expected_offset if isinstance(refusal, OffsetGap) else None,
+        expected_offset=refusal.expected_offset,
     )
 
 

@@ -25,6 +25,7 @@ from af3stream.session.session import Session, State
 log = logging.getLogger(__name__)
 
 NORMAL_CLOSE = 1000
+GOODBYE_S = 10.0  # how long a peer that has to go may take to read why
 
 
 class Connection:
@@ -44,6 +45,7 @@ class Connection:
         self._strikes: Counter[str] = Counter()
         self._close_code = NORMAL_CLOSE
         self._timer: asyncio.TimerHandle | None = None
+        self._goodbye: asyncio.TimerHandle | None = None
         self.session: Session | None = None
 
     async def run(self) -> None:
@@ -57,12 +59,9 @@ class Connection:
             self._end_with(refusal)
         finally:
             self._outbox.close()
+            self._hurry()
             await writer
-            if self._timer:
-                self._timer.cancel()
-            if self.session:
-                self._worker.close(self.session.id)
-                log.info("session closed: session=%s code=%s", self.session.id, self._socket.close_code)
+            self._close_session()
 
     def drain(self) -> None:
         """The server is going away: finish what is pending, then say goodbye."""
@@ -85,9 +84,9 @@ class Connection:
             try:
                 self._take(self._codec.decode(frame))
             except Refusal as refusal:
-                self._metrics.refusals.labels(refusal.code).inc()
                 if self._fatal(refusal):
                     raise
+                self._metrics.refusals.labels(refusal.code).inc()
                 self._outbox.put([m.error(refusal)])
 
     def _take(self, message: m.ClientMessage) -> None:
@@ -120,7 +119,6 @@ class Connection:
         try:
             self._outbox.put(session.take_messages())
         except Refusal as refusal:
-            self._metrics.refusals.labels(refusal.code).inc()
             self._end_with(refusal)
             return
         if session.state is State.ENDED:
@@ -158,8 +156,25 @@ class Connection:
 
     def _end_with(self, refusal: Refusal) -> None:
         """Tell the peer why, and close."""
+        self._metrics.refusals.labels(refusal.code).inc()
         self._close_code = refusal.close_code or NORMAL_CLOSE
         self._outbox.end_with(m.error(refusal, fatal=True))
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Give up the socket where the peer does not read what is left soon."""
+        if self._goodbye is None:
+            self._goodbye = self._loop.call_later(GOODBYE_S, self._socket.transport.abort)
+
+    def _close_session(self) -> None:
+        """Let go of the session; what the engine still reports of it comes to nothing."""
+        for timer in (self._timer, self._goodbye):
+            if timer:
+                timer.cancel()
+        session, self.session = self.session, None
+        if session:
+            self._worker.close(session.id)
+            log.info("session closed: session=%s code=%s", session.id, self._socket.close_code)
 
     async def _write(self) -> None:
         """Messages to frames to the peer; closes the socket after the last."""

@@ -11,7 +11,7 @@ from af3stream.protocol.messages import Ack, Caption, ServerMessage
 
 
 class DropInterimsOutbox:
-    """A queue of at most ``limit`` messages.
+    """A queue of at most ``limit`` messages; once it is closed, nothing is added.
 
     Where it is full, interim captions and acknowledgements that a later one replaces are dropped; where that does not
     help, the peer is too slow.
@@ -27,18 +27,22 @@ class DropInterimsOutbox:
         """Add messages.
 
         Raises:
-            SlowConsumer: where they do not fit.
+            SlowConsumer: where they do not fit; all that waits is given up then.
         """
+        if self._closed:
+            return
         self._messages.extend(messages)
         if len(self._messages) > self._limit:
             self._messages = deque(message for message in self._messages if not _gives_way(message))
         if len(self._messages) > self._limit:
+            self._messages.clear()
             raise SlowConsumer(f"{self._limit} messages wait to be read")
         self._filled.set()
 
     def end_with(self, message: ServerMessage) -> None:
         """Add the last message, whatever waits, and close."""
-        self._messages.append(message)
+        if not self._closed:
+            self._messages.append(message)
         self.close()
 
     def close(self) -> None:

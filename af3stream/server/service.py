@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import NegotiationError
@@ -28,6 +27,8 @@ from af3stream.server.admission import Refused, admit
 from af3stream.server.connection import Connection
 
 log = logging.getLogger(__name__)
+wire_log = log.getChild("wire")
+wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames: tokens, questions and audio
 
 STREAM_PATH: Final = "/v1/stream"
 
@@ -82,6 +83,7 @@ class Service:
                 ping_interval=server_config.ping_interval_s,
                 ping_timeout=server_config.ping_timeout_s,
                 server_header=None,
+                logger=wire_log,
             )
         except OSError as error:
             raise _cannot_listen(server_config, error) from None
@@ -120,7 +122,7 @@ class Service:
 
     def _process_request(self, _connection: ServerConnection, request: Request) -> Response | None:
         """Plain requests are answered here; a handshake passes on, or is refused."""
-        path = urlsplit(request.path).path
+        path = request.path.partition("?")[0]
         if path == STREAM_PATH:
             try:
                 admit(request, self._config.server, self.sessions)
@@ -138,6 +140,13 @@ class Service:
 
     def _lag_s(self) -> float:
         return max((c.session.lag_s for c in self._connections if c.session), default=0.0)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nothing listens on."""
+    with socket.create_server((host, 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def check_address(config: ServerConfig) -> None:

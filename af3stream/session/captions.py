@@ -44,6 +44,7 @@ class CaptionTrack:
         self._waiting: dict[int, Utterance] = {}
         self._open: int = 0  # index of the open utterance, or of the next one
         self._hypothesis: Hypothesis | None = None
+        self._final: dict[int, Hypothesis] = {}  # final words that wait for those of an earlier utterance
         self._shown: dict[int, str] = {}  # interim words of utterances without final ones
         self._interim: tuple[CaptionJob, int, int, float] | None = None  # job, start, end, submitted at
         self._heard_to = 0
@@ -105,9 +106,16 @@ class CaptionTrack:
         self._shown[self._open] = text
         return Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable)
 
-    def heard_final(self, job: CaptionJob, hypothesis: Hypothesis) -> Caption | None:
-        """The final words of an utterance; nothing where nobody spoke and nothing was shown."""
-        utterance = self._waiting.pop(job.utterance)
+    def heard_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
+        """The final words of an utterance came in: its caption, and those that waited for it."""
+        self._final[job.utterance] = hypothesis
+        captions: list[Caption | None] = []
+        while (oldest := self.oldest_waiting) and oldest.index in self._final:
+            captions.append(self._finish(self._waiting.pop(oldest.index), self._final.pop(oldest.index)))
+        return [caption for caption in captions if caption is not None]
+
+    def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
+        """The final caption; nothing where nobody spoke and nothing was shown."""
         text = without_loops(hypothesis.text)
         shown = self._shown.pop(utterance.index, "")
         if text:

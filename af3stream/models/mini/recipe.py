@@ -8,7 +8,7 @@ from pathlib import Path
 
 from af3stream.config import cache_dir
 
-LAYOUT = 1  # of the assembled folder; another number, another folder
+LAYOUT = 2  # of the assembled folder; another number, another folder
 
 LICENCE = "MIT (encoder, captioner, projector, adapters) and Apache-2.0 (language model)"
 
@@ -44,6 +44,7 @@ WHEELS = (SMOLLM2, WHISPER_1, WHISPER_2)
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"  # of the joined model.bin
 TRAINED_SHA256 = "e5e4d9b43c52fe9223c3241873ba0ce2dd87daaedac17af3e38d85b74c8b5830"
 
+CAPTIONER = "whisper-base"  # its folder, and what users call it
 TRAINED = Path(__file__).with_name("trained.safetensors")
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 

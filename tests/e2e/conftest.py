@@ -1,0 +1,82 @@
+"""The real thing: `mini`, on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from af3stream.config import Config, load
+from af3stream.engine.factory import Loaded, load_engine
+from af3stream.server.service import Service
+from tests.conftest import RECORDINGS
+
+PAUSE_S = 1.0
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """Where a service can be reached, and what it runs on."""
+
+    http: str
+    ws: str
+    config: Config
+    loaded: Loaded
+
+
+@pytest.fixture(scope="session")
+def mini() -> Loaded:
+    return load_engine(load())
+
+
+@pytest.fixture(scope="session")
+def service(mini: Loaded) -> Iterator[RunningService]:
+    """A service with the real model, on a thread of its own."""
+    config = load(overrides=("server.port=0",))
+    running = threading.Event()
+    stop: asyncio.Event
+    loop: asyncio.AbstractEventLoop
+    address = ""
+
+    async def serve() -> None:
+        nonlocal stop, loop, address
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        async with Service(config, mini).listening() as listening:
+            address = listening.address
+            running.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert running.wait(30)
+    yield RunningService(address, address.replace("http", "ws") + "/v1/stream", config, mini)
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The five sample recordings as one file, a second of silence after each."""
+    pieces = []
+    for path in sorted(RECORDINGS.glob("*.wav")):
+        samples, rate = soundfile.read(path, dtype="int16")
+        pieces += [samples, np.zeros(int(PAUSE_S * rate), np.int16)]
+    path = tmp_path_factory.mktemp("recording") / "recording.wav"
+    soundfile.write(path, np.concatenate(pieces), rate, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="session")
+def transcript() -> str:
+    """What is said in the recordings."""
+    lines = (RECORDINGS / "transcription.txt").read_text().splitlines()
+    sentences = {line.rpartition("(")[2].rstrip(")"): line.rpartition("(")[0] for line in lines if line.strip()}
+    return " ".join(
+        sentences[path.stem].replace("<s>", "").replace("</s>", "").strip() for path in sorted(RECORDINGS.glob("*.wav"))
+    )

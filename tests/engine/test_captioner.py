@@ -1,0 +1,49 @@
+"""AF3 as captioner: a draft makes a caption sooner, never different."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from af3stream.engine.af3.checkpoint import LoadedCheckpoint
+from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.af3.prompt import TRANSCRIBE
+from af3stream.engine.contract import Hypothesis, Samples
+from tests.engine import reference
+
+Signal = Callable[[float, int], Samples]
+TOKENS = 32
+
+
+def test_a_caption_is_what_generate_transcribes(engine: Af3Engine, loaded: LoadedCheckpoint, signal: Signal) -> None:
+    for seconds in (0.4, 3.3, 11.0):
+        heard = engine.captioner.caption(signal(seconds, 1), None, final=True, max_tokens=TOKENS)
+        assert list(heard.tokens) == reference.stock_reply(loaded, signal(seconds, 1), TRANSCRIBE, TOKENS)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, TOKENS])
+@pytest.mark.parametrize("wrong", [(), (7,), (7, 9, 11)])
+def test_a_caption_with_a_draft_equals_one_without(
+    engine: Af3Engine, signal: Signal, kept: int, wrong: tuple[int, ...]
+) -> None:
+    plain = engine.captioner.caption(signal(5.0, 2), None, final=True, max_tokens=TOKENS)
+    draft = Hypothesis("", plain.tokens[:kept] + wrong)
+    assert engine.captioner.caption(signal(5.0, 2), draft, final=True, max_tokens=TOKENS) == plain
+
+
+def test_a_growing_utterance_is_captioned_as_if_each_time_were_the_first(engine: Af3Engine, signal: Signal) -> None:
+    draft = None
+    for seconds in (1.0, 2.0, 3.0, 4.0):
+        samples = signal(4.0, 3)[: round(seconds * 16_000)]
+        plain = engine.captioner.caption(samples, None, final=False, max_tokens=TOKENS)
+        draft = engine.captioner.caption(samples, draft, final=False, max_tokens=TOKENS)
+        assert draft == plain
+
+
+def test_an_agreeing_draft_is_read_in_one_pass(engine: Af3Engine, signal: Signal) -> None:
+    samples = signal(5.0, 4)
+    plain = engine.captioner.caption(samples, None, final=True, max_tokens=TOKENS)
+    before = engine.counters.forward_passes
+    engine.captioner.caption(samples, plain, final=True, max_tokens=len(plain.tokens))
+    assert engine.counters.forward_passes - before == 1

@@ -1,0 +1,180 @@
+"""The wire: what is encoded is decoded again; anything else parses, or raises BadMessage, never anything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from af3stream.errors import BadMessage, WrongFrame
+from af3stream.protocol.codec import JSON, MSGPACK, SUBPROTOCOLS, Codec, client_codec, server_codec
+from af3stream.protocol.messages import Ask, Cancel, ClientMessage, End, Start
+from tests.protocol import examples
+
+SECRET = "sesame"
+
+
+def parses_or_refuses(codec: Codec[Any], frame: bytes | str) -> Any:
+    """The invariant of this file."""
+    try:
+        return codec.decode(frame)
+    except BadMessage:
+        return None
+
+
+def spell(subprotocol: str, tree: object) -> bytes | str:
+    """Any map, message or not, as a frame."""
+    return msgspec.msgpack.encode(tree) if subprotocol == MSGPACK else msgspec.json.encode(tree).decode()
+
+
+def as_frame(subprotocol: str, raw: bytes) -> bytes | str:
+    return raw if subprotocol == MSGPACK else raw.decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+class TestRoundTrip:
+    @pytest.mark.parametrize("cls", examples.CLIENT)
+    @settings(max_examples=25)
+    @given(data=st.data())
+    def test_what_a_client_says_arrives(self, cls: type[msgspec.Struct], subprotocol: str, data: st.DataObject) -> None:
+        message = data.draw(examples.of(cls))
+        assert server_codec(subprotocol).decode(client_codec(subprotocol).encode(message)) == message
+
+    @pytest.mark.parametrize("cls", examples.SERVER)
+    @settings(max_examples=25)
+    @given(data=st.data())
+    def test_what_a_server_says_arrives(self, cls: type[msgspec.Struct], subprotocol: str, data: st.DataObject) -> None:
+        message = data.draw(examples.of(cls))
+        assert client_codec(subprotocol).decode(server_codec(subprotocol).encode(message)) == message
+
+
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+class TestFuzz:
+    @given(raw=st.binary(max_size=200))
+    def test_any_bytes(self, subprotocol: str, raw: bytes) -> None:
+        parses_or_refuses(server_codec(subprotocol), as_frame(subprotocol, raw))
+
+    @given(message=examples.any_client_message, data=st.data())
+    def test_a_damaged_message(self, subprotocol: str, message: ClientMessage, data: st.DataObject) -> None:
+        codec = server_codec(subprotocol)
+        frame = codec.encode(message)
+        raw = bytearray(frame if isinstance(frame, bytes) else frame.encode())
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+        parses_or_refuses(codec, as_frame(subprotocol, bytes(raw)))
+
+    @given(message=examples.any_client_message, data=st.data())
+    def test_a_truncated_message(self, subprotocol: str, message: ClientMessage, data: st.DataObject) -> None:
+        codec = server_codec(subprotocol)
+        frame = codec.encode(message)
+        with pytest.raises(BadMessage):
+            codec.decode(frame[: data.draw(st.integers(0, len(frame) - 1))])
+
+    @given(message=examples.any_client_message)
+    def test_trailing_data(self, subprotocol: str, message: ClientMessage) -> None:
+        codec = server_codec(subprotocol)
+        frame = codec.encode(message)
+        with pytest.raises(BadMessage):
+            codec.decode(frame + frame)
+
+
+@pytest.mark.parametrize(
+    ("subprotocol", "frame"),
+    [
+        pytest.param(MSGPACK, b"\x91" * 1_000_000, id="nested arrays"),
+        pytest.param(MSGPACK, b"\x81\xa4type" * 200_000, id="nested maps"),
+        pytest.param(MSGPACK, b"\x82\xa4type\xa3end\xa5total" + b"\x91" * 900_000, id="nested in a field"),
+        pytest.param(MSGPACK, b"\xdd\x00\x0f\xff\xff" + b"\x80" * 0xFFFFF, id="a million empty maps"),
+        pytest.param(MSGPACK, b"\xdf\xff\xff\xff\xff", id="a map that claims four billion keys"),
+        pytest.param(MSGPACK, b"\x81\xa4type\xc6\xff\xff\xff\xff", id="bytes that claim four gigabytes"),
+        pytest.param(MSGPACK, b"\x82\xa4type\xa3ask\xa4text\xa2\xff\xfe", id="invalid UTF-8"),
+        pytest.param(MSGPACK, b"\x81\xa4type\xc7\x01\x05\x00", id="an extension type"),
+        pytest.param(MSGPACK, b"", id="nothing"),
+        pytest.param(JSON, "[" * 1_000_000, id="nested JSON arrays"),
+        pytest.param(JSON, '{"type":' * 200_000, id="nested JSON objects"),
+        pytest.param(JSON, '{"type":"ask","id":"a","text":"\\ud800"}', id="half a surrogate pair, escaped"),
+        pytest.param(JSON, '{"type":"ask","id":"a","text":"\ud800"}', id="half a surrogate pair"),
+        pytest.param(JSON, f'{{"type":"end","total":{"9" * 100_000}}}', id="a number of 100 000 digits"),
+        pytest.param(JSON, '{"type":"audio","offset":0,"pcm":"?"}', id="not base64"),
+        pytest.param(JSON, '{"type":"audio","offset":1e400,"pcm":""}', id="a number beyond float"),
+    ],
+)
+def test_bombs_and_nonsense(subprotocol: str, frame: bytes | str) -> None:
+    with pytest.raises(BadMessage):
+        server_codec(subprotocol).decode(frame)
+
+
+ASK = {"type": "ask", "id": "q", "text": "What?"}
+
+
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+@pytest.mark.parametrize(
+    "tree",
+    [
+        pytest.param({"type": SECRET}, id="unknown type"),
+        pytest.param({"type": "ready"}, id="a server's message"),
+        pytest.param({"id": "q", "text": "What?"}, id="no type"),
+        pytest.param({**ASK, SECRET: 1}, id="unknown field"),
+        pytest.param({"type": "ask", "id": "q"}, id="missing field"),
+        pytest.param({**ASK, "text": 5}, id="wrong type"),
+        pytest.param({**ASK, "id": f"../{SECRET}"}, id="an id that is a path"),
+        pytest.param({**ASK, "id": f"{SECRET}\n"}, id="an id that ends its line"),
+        pytest.param({**ASK, "id": SECRET * 20}, id="an id too long"),
+        pytest.param({**ASK, "id": ""}, id="an empty id"),
+        pytest.param({**ASK, "max_tokens": 0}, id="no tokens"),
+        pytest.param({**ASK, "scope": {"last_s": 0}}, id="an empty scope"),
+        pytest.param({**ASK, "scope": {"last_s": -1.0}}, id="a negative scope"),
+        pytest.param({**ASK, "scope": {"last_s": 1e300}}, id="a scope beyond all audio"),
+        pytest.param({**ASK, "scope": {"last_s": 1, SECRET: 1}}, id="unknown field of the scope"),
+        pytest.param({"type": "watch", "id": "w", "text": "x", "every_s": 0}, id="a watch without rest"),
+        pytest.param({"type": "start", "format": SECRET}, id="unknown format"),
+        pytest.param({"type": "start", "mode": SECRET}, id="unknown mode"),
+        pytest.param({"type": "start", "rate": SECRET}, id="a rate in words"),
+        pytest.param({"type": "start", "rate": 16_000.5}, id="half a Hertz"),
+        pytest.param({"type": "end", "total": None}, id="null where a number is due"),
+        pytest.param([SECRET], id="not a map"),
+        pytest.param(SECRET, id="a string"),
+    ],
+)
+def test_what_is_no_message_is_refused_and_never_repeated(subprotocol: str, tree: object) -> None:
+    with pytest.raises(BadMessage) as refusal:
+        server_codec(subprotocol).decode(spell(subprotocol, tree))
+    assert SECRET not in str(refusal.value)
+    assert refusal.value.__cause__ is None and refusal.value.__suppress_context__
+
+
+@pytest.mark.parametrize("last_s", [float("nan"), float("inf"), float("-inf")])
+def test_no_duration_that_is_not_a_number(last_s: float) -> None:
+    with pytest.raises(BadMessage):
+        server_codec(MSGPACK).decode(spell(MSGPACK, {**ASK, "scope": {"last_s": last_s}}))
+
+
+@pytest.mark.parametrize(("subprotocol", "frame"), [(MSGPACK, '{"type":"end","total":0}'), (JSON, b'{"type":"end"}')])
+def test_the_wrong_kind_of_frame(subprotocol: str, frame: bytes | str) -> None:
+    with pytest.raises(WrongFrame):
+        server_codec(subprotocol).decode(frame)
+
+
+def test_what_is_as_usual_need_not_be_said() -> None:
+    assert server_codec(JSON).encode(Start()) == '{"type":"start"}'
+    assert server_codec(JSON).decode('{"type":"start"}') == Start("pcm_s16le", 16_000, 1, None, True)
+    assert server_codec(JSON).decode('{"id":"a","type":"cancel"}') == Cancel("a")  # in any order
+
+
+def test_messages_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        End(1).total = 2  # type: ignore[misc]
+
+
+def test_only_known_subprotocols_have_a_codec() -> None:
+    with pytest.raises(ValueError, match="unknown subprotocol"):
+        server_codec("soap")
+
+
+def test_a_question_survives_every_script() -> None:
+    text = "שלום, 世界, مرحبا, 👩‍👩‍👧"
+    for subprotocol in SUBPROTOCOLS:
+        codec = server_codec(subprotocol)
+        assert codec.decode(codec.encode(Ask("q", text))) == Ask("q", text)

@@ -1,0 +1,251 @@
+"""What a question hears: which windows, which words, in which order, and how the past rolls off."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from af3stream.audio.events import Window
+from af3stream.config import AudioConfig, QuestionsConfig
+from af3stream.engine.contract import Capacity, Sound, Text
+from af3stream.engine.jobs import AnswerJob, ExtendJob
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.protocol import messages as m
+from af3stream.session.answers import NOTHING_HEARD
+from af3stream.session.captions import Line
+from af3stream.session.horizon import Horizon
+from tests.session.conversation import SECOND, SENTENCE, SILENCE, VOICE, Conversation
+
+EAGER = AudioConfig(window_min_s=1.0)  # every pause closes a window
+LONG = VOICE * 3 + SILENCE  # a window of 3.24 s, or 3.48 s after a pause
+
+
+def talking(notes: Literal["off", "forgotten", "all"] = "off", notes_max_tokens: int = 0) -> Conversation:
+    """Each `LONG` is a window; the tenth makes the two oldest roll off."""
+    questions = QuestionsConfig(notes_max_tokens=notes_max_tokens)
+    return Conversation(engine=ScriptedEngine(window_s=4.0, windows=7), notes=notes, audio=EAGER, questions=questions)
+
+
+# ---- the body --------------------------------------------------------------------------------------------------------
+
+
+def test_a_question_hears_closed_windows_and_the_open_one() -> None:
+    talk = talking()
+    talk.hear(SENTENCE * 2 + VOICE)
+    answer = talk.ask()
+    assert answer.text == "What? <- 1.24s | 1.48s | 1.24s"
+    assert (answer.start, answer.end, answer.windows) == (0.0, 5.0, 2)
+
+
+def test_a_question_hears_an_open_window_before_any_is_closed() -> None:
+    talk = talking()
+    talk.hear(VOICE)
+    answer = talk.ask()
+    assert (answer.text, answer.windows) == ("What? <- 1s", 0)
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        ("off", "What? <- 1.24s | 1.48s | 1.24s"),
+        ("forgotten", "What? <- 1.24s | 1.48s | 1.24s"),
+        ("all", "What? <- 1.24s | 1.48s | 1.24s | Transcript: word1 word2. word1 word2. word1 word2"),
+    ],
+)
+def test_captions_stand_after_the_last_sound(notes: Literal["off", "forgotten", "all"], expected: str) -> None:
+    talk = talking(notes, notes_max_tokens=100)
+    talk.hear(SENTENCE * 2 + VOICE)
+    assert talk.ask().text == expected
+
+
+def test_while_nothing_is_open_the_kept_prefix_is_the_whole_body() -> None:
+    talk = talking("all", notes_max_tokens=100)
+    talk.hear(SENTENCE * 2)
+    prefix = talk.asked_of_engine(ExtendJob)[-1].parts
+    assert [type(part) for part in prefix] == [Sound, Sound, Text]
+    talk.ask()
+    assert talk.asked_of_engine(AnswerJob)[-1].parts == prefix
+
+
+def test_notes_leave_the_prefix_while_something_is_open() -> None:
+    talk = talking("all", notes_max_tokens=100)
+    talk.hear(SENTENCE * 2 + VOICE)
+    assert [type(part) for part in talk.asked_of_engine(ExtendJob)[-1].parts] == [Sound, Sound]
+
+
+def test_a_window_is_encoded_once() -> None:
+    talk = talking()
+    talk.hear(SENTENCE * 3)
+    for _ in range(3):
+        talk.ask()
+    assert talk.engine.counters.sounds_encoded == 3
+
+
+# ---- scope -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last_s", "sounds", "start"),
+    [
+        (1.0, "1.24s", 5.76),  # the open window alone
+        (1.3, "1.24s", 5.76),
+        (2.8, "1.48s | 1.24s", 3.76),  # a window that the scope only reaches into
+        (100.0, "1.24s | 1.48s | 1.48s | 1.24s", 0.0),
+    ],
+)
+def test_a_scope_hears_exactly_the_windows_it_reaches_into(last_s: float, sounds: str, start: float) -> None:
+    talk = talking()
+    talk.hear(SENTENCE * 3 + VOICE)
+    answer = talk.ask(last_s=last_s)
+    assert answer.text == f"What? <- {sounds}"
+    assert (answer.start, answer.end) == (start, 7.0)
+
+
+def test_a_scope_in_which_nothing_was_heard() -> None:
+    talk = talking()
+    talk.hear(SENTENCE + SILENCE * 10, block=SECOND)
+    answer = talk.ask(last_s=5.0)
+    assert (answer.text, answer.start, answer.end) == (NOTHING_HEARD, 12.0, 12.0)
+    assert (answer.windows, answer.tokens, answer.finish) == (0, 0, "stop")
+    assert talk.asked_of_engine(AnswerJob) == []
+    assert talk.ask().text == "What? <- 1.24s"
+
+
+def test_nothing_was_heard_at_all() -> None:
+    assert talking().ask().text == NOTHING_HEARD
+
+
+# ---- rolling ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_horizon_rolls_by_a_rebuild_of_what_stays() -> None:
+    talk = talking()
+    talk.hear(LONG * 8, block=SECOND)
+    assert not any(job.rebuild for job in talk.asked_of_engine(ExtendJob))
+    assert talk.ask().windows == 8
+    talk.hear(LONG, block=SECOND)
+    *_, rebuild, append = talk.asked_of_engine(ExtendJob)
+    assert rebuild.rebuild and not append.rebuild
+    assert append.parts[:-1] == rebuild.parts  # the newest follows once it is encoded
+    answer = talk.ask()
+    assert (answer.windows, answer.start) == (6, 11.76)
+
+
+def test_a_roll_leaves_room_until_the_next() -> None:
+    talk = talking()
+    talk.hear(LONG * 30, block=SECOND)
+    rebuilds = [job for job in talk.asked_of_engine(ExtendJob) if job.rebuild]
+    assert 3 < len(rebuilds) < 10
+    assert talk.engine.counters.sounds_encoded == 30  # never again
+
+
+def test_answers_during_a_rebuild_hear_the_windows_they_heard_before() -> None:
+    talk = talking()
+    talk.hear(LONG * 8 + VOICE * 3, block=SECOND)
+    talk.working = False
+    talk.hear(SILENCE, block=SECOND)
+    while not talk.asked_of_engine(ExtendJob)[-1].rebuild:
+        talk.work_once()
+    talk.tell(m.Ask("q", "What?"))
+    assert len(talk.asked_of_engine(AnswerJob)[-1].parts) == 9
+    talk.work()
+    assert talk.ask().windows == 6
+
+
+def test_a_question_waits_while_the_prefix_it_reads_is_written() -> None:
+    talk = talking()
+    talk.hear(VOICE)
+    talk.working = False
+    talk.hear(SILENCE)
+    while not talk.asked_of_engine(ExtendJob):
+        talk.work_once()
+    talk.tell(m.Ask("q", "What?"))
+    assert talk.asked_of_engine(AnswerJob) == []
+    talk.work()
+    assert talk.of(m.Answer)[0].text == "What? <- 1.24s"
+
+
+@pytest.mark.parametrize("notes", ["forgotten", "all"])
+def test_what_fell_off_stays_as_words(notes: Literal["forgotten", "all"]) -> None:
+    talk = talking(notes, notes_max_tokens=200)
+    talk.hear(LONG * 30, block=SECOND)
+    answer = talk.ask()
+    parts = talk.asked_of_engine(AnswerJob)[-1].parts
+    place = 0 if notes == "forgotten" else -1
+    words = parts[place]
+    assert isinstance(words, Text) and [part for part in parts if isinstance(part, Text)] == [words]
+    assert answer.windows == len(parts) - 1 < 30
+    assert words.text.count("word1") == (30 - answer.windows if notes == "forgotten" else 30)  # each sentence once
+
+
+@pytest.mark.parametrize(("notes", "limit"), [("forgotten", 20), ("forgotten", 1), ("all", 20), ("all", 0)])
+def test_words_keep_within_their_positions_the_newest_first(notes: Literal["forgotten", "all"], limit: int) -> None:
+    talk = talking(notes, notes_max_tokens=limit)
+    talk.hear(LONG * 15, block=SECOND)
+    talk.ask()
+    texts = [part for part in talk.asked_of_engine(AnswerJob)[-1].parts if isinstance(part, Text)]
+    assert all(talk.engine.count(part.text) <= limit for part in texts)
+    assert all(part.text.endswith("word6.\n") for part in texts)
+    assert bool(texts) == (limit > 1)
+
+
+def test_a_prompt_never_takes_more_positions_than_there_are() -> None:
+    engine = ScriptedEngine(window_s=4.0, windows=7, positions=700)
+    talk = Conversation(engine=engine, notes="all", audio=EAGER)
+    for _ in range(12):
+        talk.hear(LONG, block=SECOND)
+        talk.ask()
+    for job in talk.asked_of_engine(AnswerJob):
+        cost = sum(part.tokens if isinstance(part, Sound) else engine.count(part.text) for part in job.parts)
+        assert cost + 192 + 256 <= 700
+
+
+# ---- the horizon alone -----------------------------------------------------------------------------------------------
+
+
+def horizon() -> Horizon:
+    """Windows of 4 s, 100 positions each, two of which are too many beside an open one."""
+    engine = ScriptedEngine()
+    return Horizon(
+        Capacity(64_000, 1, 8_192),
+        "forgotten",
+        notes_max_tokens=50,
+        reply_tokens=10,
+        frames=engine.frames,
+        count=engine.count,
+    )
+
+
+def window(index: int) -> Window:
+    start = index * 64_000
+    return Window(index, start, start + 64_000, np.zeros(64_000, np.float32))
+
+
+def line(index: int) -> Line:
+    return Line(index, index * 64_000, index * 64_000 + 60_000, f"said{index}")
+
+
+def test_words_of_a_forgotten_window_are_not_those_of_the_next_one_too() -> None:
+    subject = horizon()
+    for index in (0, 1):
+        subject.encoded(subject.close(window(index)))
+    subject.settle([line(0)], final_before=100_000)  # the words of window 1 are not final yet
+    first = subject.next_extend(quiet=False)
+    assert first and first.rebuild
+    subject.extended(first)
+    subject.settle([line(0), line(1)], final_before=200_000)
+    subject.encoded(subject.close(window(2)))
+    second = subject.next_extend(quiet=False)
+    assert second and second.rebuild
+    assert [part.text for part in second.parts if isinstance(part, Text)] == ["Transcript: said0 said1\n"]
+
+
+def test_a_window_that_could_not_be_encoded_is_out_of_reach() -> None:
+    subject = horizon()
+    subject.encoded(subject.close(window(0)))
+    subject.drop(subject.close(window(1)))
+    body = subject.body(0, None, "")
+    assert body and (body.windows, body.start, body.end) == (1, 0, 64_000)
+    assert subject.oldest_unencoded is None
