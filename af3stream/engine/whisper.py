@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,15 +17,42 @@ FULL_S: Final = 30.0  # what Whisper was trained on
 FINAL_PAD_S, FINAL_LEAST_S = 5.0, 15.0  # silence after an utterance, and the shortest input, of a final caption
 INTERIM_PAD_S, INTERIM_LEAST_S = 2.0, 5.0
 SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # openai-whisper's no_speech_threshold and logprob_threshold
+NOISE_SCORE: Final = -1.6  # what whisper-base writes over noise, hum and music scores below -1.8
 DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened input is not trusted
+LOOP_COMPRESSION: Final = 2.4  # openai-whisper's compression_ratio_threshold
+LOOP_TOKENS: Final = 6  # a phrase of so many tokens is not written twice where a loop was heard
 FASTEST_SPEECH: Final = 30.0  # characters a second that nobody speaks
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One pass's words, their mean log-probability a token, and the probability that nobody speaks."""
+
+    text: str
+    score: float
+    silence: float
+
+    @property
+    def nobody_speaks(self) -> bool:
+        """Whether the words are made up over noise or silence."""
+        return self.score < NOISE_SCORE or (self.silence > SILENT_SPEECH and self.score < SILENT_SCORE)
+
+    @property
+    def looping(self) -> bool:
+        """Whether the words repeat themselves more than people do; a loop's own score is high."""
+        raw = self.text.encode()
+        return len(raw) > LOOP_COMPRESSION * len(zlib.compress(raw))
+
+    def faster_than_speech(self, seconds: float) -> bool:
+        """Whether there are more words than can be said in the time."""
+        return len(self.text) > FASTEST_SPEECH * max(seconds, 1.0)
 
 
 class WhisperCaptioner:
     """Implements `af3stream.engine.contract.Captioner`: greedy, each utterance by itself.
 
     The input is padded to little more than the utterance, so that its cost follows its length; where the words are
-    doubtful, it is heard again with the full 30 s that Whisper was trained on.
+    doubtful, it is heard again with the full 30 s that Whisper was trained on, and where they loop, without repeats.
 
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
@@ -57,16 +86,16 @@ class WhisperCaptioner:
         """Transcribe (n,) at 16 kHz, n at most 30 s. The draft is not used: hearing again costs less than verifying."""
         seconds = len(samples) / SAMPLING_RATE
         pad, least = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
-        heard = self._hear(samples, min(FULL_S, max(least, seconds + pad)), max_tokens)
-        if _doubtful(heard, seconds):
+        padded = min(FULL_S, max(least, seconds + pad))
+        heard = self._hear(samples, padded, max_tokens)
+        if heard.looping or heard.faster_than_speech(seconds):
+            heard = self._hear(samples, FULL_S, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
+        elif padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
             heard = self._hear(samples, FULL_S, max_tokens)
-        text, score, silence = heard
-        if silence > SILENT_SPEECH and score < SILENT_SCORE:
-            text = ""
-        return Hypothesis(text, silence=silence)
+        return Hypothesis("" if heard.nobody_speaks else heard.text, silence=heard.silence)
 
-    def _hear(self, samples: Samples, padded_s: float, max_tokens: int) -> tuple[str, float, float]:
-        """Words, mean log-probability of a token, and probability of silence, of samples padded to ``padded_s``."""
+    def _hear(self, samples: Samples, padded_s: float, max_tokens: int, **options: Any) -> Heard:
+        """What greedy decoding writes about samples that are padded to ``padded_s``."""
         from ctranslate2 import StorageView
 
         self._counters.caption_encodes += 1
@@ -81,8 +110,9 @@ class WhisperCaptioner:
             max_length=max_tokens * 2,  # counts the prompt as well, and finals are cut by utterance, not by tokens
             return_scores=True,
             return_no_speech_prob=True,
+            **options,
         )[0]
-        return self._tokenizer.decode(result.sequences_ids[0]).strip(), result.scores[0], result.no_speech_prob
+        return Heard(self._tokenizer.decode(result.sequences_ids[0]).strip(), result.scores[0], result.no_speech_prob)
 
     def _prompt(self, encoded: Any) -> list[int]:
         language = self._language
@@ -93,8 +123,3 @@ class WhisperCaptioner:
     def _prompt_ids(self, language: str) -> list[int | None]:
         names = ("<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>")
         return [self._tokenizer.token_to_id(name) for name in names]
-
-
-def _doubtful(heard: tuple[str, float, float], seconds: float) -> bool:
-    text, score, _ = heard
-    return score < DOUBTFUL_SCORE or len(text) > FASTEST_SPEECH * max(seconds, 1.0)

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections import Counter
+from contextlib import suppress
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -60,6 +61,7 @@ class Connection:
         finally:
             self._outbox.close()
             self._hurry()
+            await self._read_past()
             await writer
             self._close_session()
 
@@ -70,7 +72,11 @@ class Connection:
             self.session.drain(time.monotonic())
             self._pump()
         else:
-            self._end_with(ShuttingDown("the server is going away"))
+            self.leave()
+
+    def leave(self) -> None:
+        """Say goodbye now."""
+        self._end_with(ShuttingDown("the server is going away"))
 
     async def _read(self) -> None:
         """Frames to messages to the session, until the session ends or the peer must go."""
@@ -88,6 +94,12 @@ class Connection:
                     raise
                 self._metrics.refusals.labels(refusal.code).inc()
                 self._outbox.put([m.error(refusal)])
+
+    async def _read_past(self) -> None:
+        """Throw away what still arrives, up to the peer's own goodbye."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self._socket.recv()
 
     def _take(self, message: m.ClientMessage) -> None:
         now = time.monotonic()

@@ -117,7 +117,8 @@ class Service:
             connection.drain()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), self._config.server.drain_s)
-        server.close(close_connections=True)
+        for connection in list(self._connections):
+            connection.leave()
         await server.wait_closed()
 
     def _process_request(self, _connection: ServerConnection, request: Request) -> Response | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,6 +38,9 @@ class Conversation:
         said: everything the session has told so far.
         jobs: everything it has asked of the engine so far.
         working: whether the engine works; while it does not, jobs wait.
+
+    Args:
+        scenes: voice is what a scene says is voice; otherwise, what the real detector hears.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Conversation:
         captions: CaptionsConfig | None = None,
         questions: QuestionsConfig | None = None,
         server: ServerConfig | None = None,
+        scenes: bool = True,
     ) -> None:
         self.engine = engine or ScriptedEngine()
         self.metrics = Metrics()
@@ -59,7 +64,7 @@ class Conversation:
             captions or CaptionsConfig(),
             questions or QuestionsConfig(),
         )
-        with scene_vad():
+        with scene_vad() if scenes else nullcontext():
             self.session = Session(
                 "s", start or m.Start(), config=config, engine=self.engine, notes=notes, metrics=self.metrics
             )

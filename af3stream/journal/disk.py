@@ -1,0 +1,107 @@
+"""Files that are there after a power cut: written whole, synced, and their names too. Private to their owner."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FILE_MODE, FOLDER_MODE = 0o600, 0o700
+STAGED = ".staged"
+
+sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, if it is not there, and its name durable."""
+    if not path.is_dir():
+        path.mkdir(mode=FOLDER_MODE)
+        sync_folder(path.parent)
+
+
+def create(path: Path) -> int:
+    """A new file, open for appending, with a durable name; returns its descriptor."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
+    try:
+        sync_folder(path.parent)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write every byte, in as many calls as it takes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def stage(path: Path, data: bytes) -> Path:
+    """Write and sync a file beside ``path``; returns where."""
+    staged = path.with_name(path.name + STAGED)
+    file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    try:
+        write_all(file, data)
+        os.fsync(file)
+    except OSError:
+        staged.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(file)
+    return staged
+
+
+def reveal(staged: Path, path: Path) -> None:
+    """Give a staged file its name, durably."""
+    staged.replace(path)
+    sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, durably."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder, however deep; what vanishes meanwhile counts nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(place, name)).st_size  # noqa: PTH116, PTH118 (thousands of files)
+            except FileNotFoundError:
+                continue
+    return total
+
+
+class Space:
+    """How much may still be written.
+
+    Attributes:
+        used: bytes that the folder takes, as last measured plus what was written since.
+    """
+
+    def __init__(self, folder: Path, *, quota_mb: int, reserve_mb: int) -> None:
+        self.folder = folder
+        self.quota, self.reserve = quota_mb << 20, reserve_mb << 20
+        self.used = 0
+
+    def measure(self) -> int:
+        """Count anew what the folder takes, in bytes."""
+        self.used = size_of(self.folder)
+        return self.used
+
+    def holds(self, size: int) -> bool:
+        """Whether ``size`` bytes more fit the quota, and leave the reserve free on the disk."""
+        disk = os.statvfs(self.folder)
+        return self.used + size <= self.quota and disk.f_bavail * disk.f_frsize - size >= self.reserve

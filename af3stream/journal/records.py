@@ -1,0 +1,111 @@
+"""One record: audio, or a gap, as bytes that say whether they are whole; and an event.
+
+A record on disk is ``magic, kind, offset, frames, length, crc32`` and ``length`` bytes of audio; the checksum covers
+everything but itself.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from af3stream.journal.errors import TornRecord
+
+MAGIC: Final = b"AF3j"
+_FACTS: Final = struct.Struct("<4sBQII")  # magic, kind, offset, frames, length
+_CHECKSUM: Final = struct.Struct("<I")
+HEADER_BYTES: Final = _FACTS.size + _CHECKSUM.size
+
+
+class Kind(IntEnum):
+    """What a record on disk is."""
+
+    AUDIO = 1
+    GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRecord:
+    """``frames`` sample frames from ``offset`` on: the client's bytes, in the session's format."""
+
+    offset: int
+    pcm: bytes
+    frames: int
+
+    @property
+    def end(self) -> int:
+        """The first frame after it."""
+        return self.offset + self.frames
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return HEADER_BYTES + len(self.pcm)
+
+
+@dataclass(frozen=True, slots=True)
+class GapRecord:
+    """``frames`` sample frames from ``offset`` on that the client declared lost."""
+
+    offset: int
+    frames: int
+
+    @property
+    def end(self) -> int:
+        """The first frame after it."""
+        return self.offset + self.frames
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return HEADER_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """A server message that is kept, in JSON; ``number`` counts a session's events from 1."""
+
+    number: int
+    message: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, about."""
+        return HEADER_BYTES + len(self.message)
+
+
+Heard = AudioRecord | GapRecord
+Record = Heard | EventRecord
+
+
+def encode(record: Heard) -> bytes:
+    """A record as it stands on disk."""
+    kind, pcm = (Kind.AUDIO, record.pcm) if isinstance(record, AudioRecord) else (Kind.GAP, b"")
+    facts = _FACTS.pack(MAGIC, kind, record.offset, record.frames, len(pcm))
+    return facts + _CHECKSUM.pack(zlib.crc32(pcm, zlib.crc32(facts))) + pcm
+
+
+def decode(data: bytes, at: int = 0) -> tuple[Heard, int]:
+    """The record that begins at byte ``at``, and where the next one begins.
+
+    Raises:
+        TornRecord: when the bytes there are not a whole record.
+    """
+    start = at + HEADER_BYTES
+    if len(data) < start:
+        raise TornRecord(f"{len(data) - at} bytes at {at}, expected at least {HEADER_BYTES}")
+    magic, kind, offset, frames, length = _FACTS.unpack_from(data, at)
+    pcm = data[start : start + length]
+    if magic != MAGIC or len(pcm) != length:
+        raise TornRecord(f"no whole record at byte {at}")
+    (checksum,) = _CHECKSUM.unpack_from(data, at + _FACTS.size)
+    if checksum != zlib.crc32(pcm, zlib.crc32(data[at : at + _FACTS.size])):
+        raise TornRecord(f"the record at byte {at} does not match its checksum")
+    if kind == Kind.AUDIO:
+        return AudioRecord(offset, pcm, frames), start + length
+    if kind == Kind.GAP and not length:
+        return GapRecord(offset, frames), start
+    raise TornRecord(f"the record at byte {at} is of the unknown kind {kind}")

@@ -1,0 +1,61 @@
+"""Where nobody speaks, nothing is written: detector, captioner and guard together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from af3stream import offline
+from af3stream.engine.factory import Loaded
+from tests.e2e.conftest import RunningService
+
+pytestmark = pytest.mark.mini
+
+SECONDS = 45
+RATE = 16_000
+Noise = Callable[[np.random.Generator, np.ndarray], np.ndarray]  # of the times (n,) in seconds
+
+
+def pink(rng: np.random.Generator, t: np.ndarray) -> np.ndarray:
+    spectrum = np.fft.rfft(rng.standard_normal(len(t)))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    noise = np.fft.irfft(spectrum, len(t))
+    return 0.3 * noise / np.abs(noise).max()
+
+
+def music(rng: np.random.Generator, t: np.ndarray) -> np.ndarray:
+    tune = np.zeros(len(t) + RATE)
+    for start in range(0, len(t), RATE // 4):
+        pitch, tone = 220 * 2 ** (rng.integers(0, 24) / 12), t[:RATE]
+        tune[start : start + RATE] += 0.1 * np.exp(-3 * tone) * np.sin(2 * np.pi * pitch * tone)
+        tune[start : start + RATE] += 0.05 * np.exp(-4 * tone) * np.sin(4 * np.pi * pitch * tone)
+    return tune[: len(t)]
+
+
+NOISES: dict[str, Noise] = {
+    "silence": lambda rng, t: np.zeros(len(t)),
+    "faint noise": lambda rng, t: 1e-4 * rng.standard_normal(len(t)),
+    "white noise": lambda rng, t: 0.1 * rng.standard_normal(len(t)),
+    "pink noise": pink,
+    "hum": lambda rng, t: 0.2 * np.sin(2 * np.pi * 50 * t) + 0.1 * np.sin(2 * np.pi * 150 * t),
+    "music": music,
+}
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_no_words_where_nobody_speaks(service: RunningService, tmp_path: Path, noise: str) -> None:
+    sound = NOISES[noise](np.random.default_rng(7), np.arange(SECONDS * RATE) / RATE)
+    soundfile.write(tmp_path / "noise.wav", sound.clip(-1, 1), RATE)
+    heard = offline.transcribe(tmp_path / "noise.wav", service.config, service.loaded)
+    assert [caption.text for caption in heard.captions] == []
+
+
+def test_silence_is_never_given_to_the_model(mini: Loaded, service: RunningService, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(SECONDS * RATE), RATE)
+    before = mini.engine.counters.encoder_passes, mini.engine.counters.caption_encodes
+    offline.transcribe(tmp_path / "silence.wav", service.config, service.loaded)
+    assert (mini.engine.counters.encoder_passes, mini.engine.counters.caption_encodes) == before

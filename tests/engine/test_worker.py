@@ -1,0 +1,252 @@
+"""The one thread that touches the device, over the scripted engine; and the same work in the caller's thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Result
+from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
+from af3stream.engine.worker import ENCODE_TOGETHER, Worker
+
+
+def second() -> Sound:
+    return Sound(np.zeros(16_000, np.float32), 25)
+
+
+def caption(final: bool = True) -> CaptionJob:
+    return CaptionJob(0, np.zeros(16_000, np.float32), None, final=final, max_tokens=9)
+
+
+class Reports:
+    """What a worker reported, in order."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[Job, Result, bool]] = []
+        self._done = threading.Condition()
+
+    def __call__(self, job: Job, result: Result, done: bool) -> None:
+        with self._done:
+            self.all.append((job, result, done))
+            self._done.notify_all()
+
+    def of(self, job: Job) -> list[tuple[Result, bool]]:
+        return [(result, done) for reported, result, done in self.all if reported is job]
+
+    @property
+    def finished(self) -> list[Job]:
+        return [job for job, _, done in self.all if done]
+
+    def wait_for(self, *jobs: Job) -> None:
+        with self._done:
+            assert self._done.wait_for(lambda: set(jobs) <= set(self.finished), timeout=10)
+
+
+Run = Callable[..., None]
+
+
+@pytest.fixture(params=["inline", "threaded"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """`run(worker, reports, *jobs)`: submits the jobs as session "s", and has them done."""
+
+    def inline(worker: Worker, reports: Reports, *jobs: Job) -> None:
+        for job in jobs:
+            worker.submit("s", job, reports)
+        worker.run_all()
+
+    def threaded(worker: Worker, reports: Reports, *jobs: Job) -> None:
+        for job in jobs:
+            worker.submit("s", job, reports)
+        worker.start()
+        reports.wait_for(*jobs)
+        worker.stop()
+
+    return inline if request.param == "inline" else threaded
+
+
+def test_every_kind_of_job(run: Run) -> None:
+    sound = second()
+    jobs = caption(), EncodeJob(0, sound), ExtendJob((sound,), rebuild=False), AnswerJob((sound,), "What?", 9)
+    reports = Reports()
+    run(Worker(ScriptedEngine()), reports, *jobs)
+    hear, encode, extend, answer = jobs
+    assert reports.of(hear) == [(Hypothesis("word1 word2.", (0, 1)), True)]
+    assert reports.of(encode) == [(None, True)] and sound.embeddings == "1s"
+    assert reports.of(extend) == [(None, True)]
+    assert reports.of(answer)[:-2] == [("What?", False), (" <-", False), (" 1s", False)]
+    assert reports.of(answer)[-2:] == [(Completion(3, "stop", 2), False), (None, True)]
+    assert reports.finished == [hear, answer, encode, extend]  # by urgency
+
+
+def test_an_answer_encodes_what_it_needs(run: Run) -> None:
+    job = AnswerJob((second(), second()), "What?", 9)
+    engine, reports = ScriptedEngine(), Reports()
+    run(Worker(engine), reports, job)
+    assert engine.counters.sounds_encoded == 2
+    assert (None, True) in reports.of(job)
+
+
+def test_waiting_windows_are_encoded_together(run: Run) -> None:
+    jobs = [EncodeJob(i, second()) for i in range(ENCODE_TOGETHER + 1)]
+    engine, reports = ScriptedEngine(), Reports()
+    run(Worker(engine), reports, *jobs)
+    assert reports.finished == jobs
+    assert engine.counters.encoder_passes == 2
+
+
+class Choosy(ScriptedEngine):
+    """Cannot encode one sound, and cannot hear or answer anything."""
+
+    def __init__(self, bad: Sound | None = None) -> None:
+        super().__init__()
+        self._bad = bad
+        self.captioner = Deaf(self.counters)
+
+    def encode(self, sounds: Sequence[Sound]) -> None:
+        if any(sound is self._bad for sound in sounds):
+            raise RuntimeError("a secret of the device")
+        super().encode(sounds)
+
+    def context(self) -> ScriptedContext:
+        return Mute(self.counters)
+
+
+class Deaf(ScriptedCaptioner):
+    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        raise ValueError("a secret of the device")
+
+
+class Mute(ScriptedContext):
+    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+        yield "So"
+        raise MemoryError("a secret of the device")
+
+
+def test_a_failure_costs_one_job(run: Run) -> None:
+    hear, answer, extend = caption(), AnswerJob((), "What?", 9), ExtendJob((second(),), rebuild=False)
+    reports = Reports()
+    run(Worker(Choosy()), reports, hear, answer, extend)
+    assert reports.of(hear) == [(Failed("the engine failed: ValueError"), True)]
+    assert reports.of(answer) == [("So", False), (Failed("the engine failed: MemoryError"), True)]
+    assert reports.of(extend) == [(None, True)]
+
+
+def test_a_failure_among_windows_encoded_together_costs_the_one_to_blame(run: Run) -> None:
+    jobs = [EncodeJob(i, second()) for i in range(ENCODE_TOGETHER)]
+    reports = Reports()
+    run(Worker(Choosy(bad=jobs[1].sound)), reports, *jobs)
+    failed = [job for job, result, _ in reports.all if isinstance(result, Failed)]
+    assert failed == [jobs[1]]
+    assert [job.sound.embeddings for job in jobs] == ["1s", None, "1s", "1s"]
+    assert len(reports.all) == len(jobs)
+
+
+class Watched(ScriptedEngine):
+    """Knows how many answers are under way, and calls back after each piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = 0
+        self.after_piece: Callable[[], None] = lambda: None
+
+    def context(self) -> ScriptedContext:
+        engine = self
+
+        class Context(ScriptedContext):
+            def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+                engine.open += 1
+                try:
+                    for piece in super().answer(parts, question, max_tokens):
+                        yield piece
+                        engine.after_piece()
+                finally:
+                    engine.open -= 1
+
+        return Context(self.counters)
+
+
+def test_a_cancelled_job_is_closed_and_reported_no_more() -> None:
+    engine, reports = Watched(), Reports()
+    worker = Worker(engine)
+    job, other = AnswerJob((second(),), "one two three four", 9), AnswerJob((second(),), "Next?", 9)
+    engine.after_piece = lambda: worker.cancel(job)
+    worker.submit("s", job, reports)
+    worker.submit("s", other, reports)
+    worker.run_all()
+    assert reports.of(job) == [("one", False), (" two", False)]  # the step under way is finished
+    assert reports.finished == [other]
+    assert engine.open == 0
+
+
+def test_a_job_cancelled_before_its_turn_is_never_begun() -> None:
+    engine, reports = ScriptedEngine(), Reports()
+    worker = Worker(engine)
+    job = caption()
+    worker.submit("s", job, reports)
+    worker.cancel(job)
+    worker.cancel(caption())  # nor does one that was never there matter
+    worker.run_all()
+    assert reports.all == [] and engine.counters.caption_encodes == 0
+
+
+def test_closing_a_session_drops_its_jobs_and_its_context() -> None:
+    engine, reports = Watched(), Reports()
+    worker = Worker(engine)
+    parts = (second(), second())
+    worker.submit("a", ExtendJob(parts, rebuild=False), reports)
+    worker.run_all()
+    job, others = AnswerJob(parts, "one two three", 9), AnswerJob(parts, "Yes?", 9)
+    engine.after_piece = lambda: worker.close("a")
+    worker.submit("a", job, reports)
+    worker.submit("a", caption(final=False), reports)
+    worker.submit("b", others, reports)
+    worker.run_all()
+    assert others in reports.finished and job not in reports.finished and len(reports.finished) == 2
+    assert engine.open == 0
+    engine.after_piece = lambda: None
+    again = AnswerJob(parts, "Again?", 9)
+    worker.submit("a", again, reports)
+    worker.run_all()
+    completion = next(result for result, _ in reports.of(again) if isinstance(result, Completion))
+    assert completion.prefilled == len(parts) + 1  # nothing of the prefix was left
+
+
+def test_a_final_caption_goes_between_the_steps_of_an_answer() -> None:
+    engine, reports = Watched(), Reports()
+    worker = Worker(engine)
+    answer, hear = AnswerJob((second(),), "one two three", 9), caption()
+    begun: list[bool] = []
+    engine.after_piece = lambda: None if begun else (begun.append(True), worker.submit("b", hear, reports))[0]
+    worker.submit("a", answer, reports)
+    worker.run_all()
+    assert reports.finished == [hear, answer]
+
+
+def test_stopping_drops_what_is_left() -> None:
+    engine, reports = ScriptedEngine(), Reports()
+    worker = Worker(engine)
+    first, last = caption(), caption()
+
+    def stop_soon(job: Job, result: Result, done: bool) -> None:
+        reports(job, result, done)
+        stopping = threading.Thread(target=worker.stop)
+        stopping.start()
+        stopping.join(0.1)  # it waits for this step to end
+
+    worker.submit("s", first, stop_soon)
+    worker.submit("s", last, reports)
+    worker.start()
+    reports.wait_for(first)
+    worker.stop()
+    assert reports.finished == [first] and engine.counters.caption_encodes == 1
+
+
+def test_time_on_the_device_is_counted() -> None:
+    worker = Worker(ScriptedEngine())
+    worker.submit("s", caption(), Reports())
+    worker.run_all()
+    assert worker.busy_s > 0

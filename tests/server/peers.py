@@ -1,0 +1,108 @@
+"""A service on a socket, and a peer that speaks the protocol by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from af3stream.config import AudioConfig, Config, QuestionsConfig, ServerConfig
+from af3stream.engine.contract import Engine
+from af3stream.engine.factory import Loaded
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.protocol import messages as m
+from af3stream.protocol.codec import MSGPACK, Codec, client_codec
+from af3stream.server.service import STREAM_PATH, Service
+
+M = TypeVar("M", bound=m.Message)
+PATIENCE_S = 10.0
+
+
+@asynccontextmanager
+async def serving(
+    engine: Engine | None = None, *, audio: AudioConfig | None = None, questions: Any = None, **server: Any
+) -> AsyncIterator[Service]:
+    """A service over the scripted engine, on any free port."""
+    config = Config(
+        ServerConfig(port=0, **server), audio or AudioConfig(), questions=questions or QuestionsConfig()
+    )
+    async with Service(config, Loaded(engine or ScriptedEngine(), "off", None)).listening() as service:
+        yield service
+
+
+@dataclass
+class Peer:
+    """A client's end of a connection. ``said`` is everything that arrived so far."""
+
+    socket: ClientConnection
+    codec: Codec[m.ServerMessage]
+    said: list[m.ServerMessage]
+
+    async def tell(self, *messages: m.ClientMessage) -> None:
+        for message in messages:
+            await self.socket.send(self.codec.encode(message))
+
+    async def hear(self) -> m.ServerMessage:
+        """The next message."""
+        message = self.codec.decode(await asyncio.wait_for(self.socket.recv(), PATIENCE_S))
+        self.said.append(message)
+        return message
+
+    async def until(self, kind: type[M]) -> M:
+        """Read on until a message of this kind comes."""
+        while not isinstance(message := await self.hear(), kind):
+            pass
+        return message
+
+    async def until_closed(self) -> int:
+        """Read all that is left; returns the code that the server closed with."""
+        try:
+            while True:
+                await self.hear()
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None, "the connection was cut"
+            return closed.rcvd.code
+
+    def of(self, kind: type[M]) -> list[M]:
+        return [message for message in self.said if isinstance(message, kind)]
+
+    @property
+    def finals(self) -> list[m.Caption]:
+        return [caption for caption in self.of(m.Caption) if caption.final]
+
+
+@asynccontextmanager
+async def connected(service: Service, subprotocol: str = MSGPACK, **options: Any) -> AsyncIterator[Peer]:
+    """A connection whose session is not open yet."""
+    async with connect(stream_url(service), subprotocols=[Subprotocol(subprotocol)], compression=None, **options) as ws:
+        yield Peer(ws, client_codec(subprotocol), [])
+
+
+@asynccontextmanager
+async def talking(service: Service, start: m.Start | None = None, subprotocol: str = MSGPACK, **options: Any) -> AsyncIterator[Peer]:  # fmt: skip
+    """A connection with an open session."""
+    async with connected(service, subprotocol, **options) as peer:
+        await peer.tell(start or m.Start())
+        await peer.until(m.Ready)
+        yield peer
+
+
+def stream_url(service: Service) -> str:
+    return f"ws://127.0.0.1:{service.port}{STREAM_PATH}"
+
+
+async def get(service: Service, target: str, headers: str = "") -> tuple[int, dict[str, str], bytes]:
+    """A plain request, with the target spelled exactly so; returns status, headers and body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\n{headers}\r\n".encode("latin-1"))
+    answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *rest = head.decode().split("\r\n")
+    return int(first.split()[1]), dict(line.split(": ", 1) for line in rest), body

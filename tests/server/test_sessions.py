@@ -1,0 +1,311 @@
+"""Sessions over real sockets, with the scripted engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import numpy as np
+import pytest
+import soundfile
+from websockets.exceptions import ConnectionClosed
+
+from af3stream.config import QuestionsConfig, ServerConfig
+from af3stream.engine.contract import Sound
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.errors import SourceError
+from af3stream.protocol import messages as m
+from af3stream.protocol.codec import JSON, MSGPACK, SUBPROTOCOLS
+from af3stream.server import connection
+from af3stream.server.service import Service, check_address
+from tests.conftest import RECORDINGS
+from tests.server.peers import PATIENCE_S, Peer, connected, serving, talking
+
+RATE = 16_000
+SPEECH: bytes = soundfile.read(RECORDINGS / "sense_and_sensibility_01_austen_64kb-0880.wav", dtype="int16")[0].tobytes()
+FRAMES = len(SPEECH) // 2
+BLOCK = 2 * RATE // 10  # bytes
+
+
+async def speak(peer: Peer, pcm: bytes = SPEECH, at: int = 0) -> None:
+    for i in range(0, len(pcm), BLOCK):
+        await peer.tell(m.Audio(at + i // 2, pcm[i : i + BLOCK]))
+
+
+class SlowEngine(ScriptedEngine):
+    """Takes its time to encode."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self.contexts = 0
+
+    def encode(self, sounds: Sequence[Sound]) -> None:
+        time.sleep(self._seconds)
+        super().encode(sounds)
+
+    def context(self):  # type: ignore[no-untyped-def]
+        self.contexts += 1
+        return super().context()
+
+
+async def settled(service: Service) -> None:
+    """Wait until no connection is left."""
+    async with asyncio.timeout(PATIENCE_S):
+        while service.sessions:
+            await asyncio.sleep(0.01)
+
+
+# ---- the happy path --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+async def test_a_whole_session(subprotocol: str) -> None:
+    async with serving() as service, talking(service, subprotocol=subprotocol) as peer:
+        await speak(peer)
+        await peer.tell(m.Ask("q", "What was said?"))
+        answer = await peer.until(m.Answer)
+        await peer.tell(m.End(FRAMES))
+        ended = await peer.until(m.Ended)
+        assert await peer.until_closed() == 1000
+    assert answer.text.startswith("What was said? <- ")
+    assert "".join(delta.text for delta in peer.of(m.AnswerDelta)) == answer.text
+    assert peer.finals and peer.said[-1] == ended
+    assert ended.total == FRAMES
+    assert ended.heard_s + ended.skipped_s == pytest.approx(FRAMES / RATE, abs=0.001)
+
+
+async def test_several_sessions_at_once_hear_only_themselves() -> None:
+    async def one(service: Service, index: int) -> list[m.Caption]:
+        pcm = SPEECH[: BLOCK * 10 * (index + 1)]
+        async with talking(service) as peer:
+            await speak(peer, pcm)
+            await peer.tell(m.End(len(pcm) // 2))
+            assert (await peer.until(m.Ended)).total == len(pcm) // 2
+        return peer.finals
+
+    async with serving(max_sessions=3) as service:
+        together = await asyncio.gather(*(one(service, index) for index in range(3)))
+        await settled(service)
+        alone = [await one(service, index) for index in range(3)]
+    assert together == alone
+
+
+async def test_what_is_refused_is_told_and_the_session_goes_on() -> None:
+    async with serving() as service, talking(service) as peer:
+        for message in (
+            m.Audio(5, b"\0\0"),
+            m.Audio(0, b"\0"),
+            m.Audio(-1, b"\0\0"),
+            m.Gap(0, 0),
+            m.Ask("q", ""),
+            m.End(7),
+            m.Start(),
+        ):
+            await peer.tell(message)
+        await peer.tell(m.End(0))
+        await peer.until(m.Ended)
+    errors = peer.of(m.Error)
+    assert [error.code for error in errors] == [
+        "offset_gap", "bad_audio", "bad_offset", "bad_audio", "bad_text", "bad_end", "no_session",
+    ]  # fmt: skip
+    assert not any(error.fatal for error in errors)
+    assert errors[0].expected_offset == 0 and errors[4].ref == "q"
+
+
+# ---- who has to go ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subprotocol", "nonsense"), [(MSGPACK, b"\xc1"), (MSGPACK, b""), (JSON, "{"), (JSON, '{"type":"sesame"}')]
+)
+async def test_three_bad_messages(subprotocol: str, nonsense: bytes | str) -> None:
+    async with serving() as service, talking(service, subprotocol=subprotocol) as peer:
+        for _ in range(2):
+            await peer.socket.send(nonsense)
+        await peer.tell(m.Flush("still-here"))
+        await peer.until(m.Flushed)
+        await peer.socket.send(nonsense)
+        assert await peer.until_closed() == 4400
+    assert [(error.code, error.fatal) for error in peer.of(m.Error)] == [
+        ("bad_message", False), ("bad_message", False), ("bad_message", True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("subprotocol", "frame"), [(MSGPACK, '{"type":"end","total":0}'), (JSON, b"\x80")])
+async def test_the_wrong_kind_of_frame(subprotocol: str, frame: bytes | str) -> None:
+    async with serving() as service, talking(service, subprotocol=subprotocol) as peer:
+        await peer.socket.send(frame)
+        assert await peer.until_closed() == 1003
+    assert [(error.code, error.fatal) for error in peer.of(m.Error)] == [("wrong_frame", True)]
+
+
+async def test_a_frame_that_is_too_large() -> None:
+    async with serving(max_frame_bytes=10_000) as service, talking(service) as peer:
+        await peer.tell(m.Audio(0, bytes(9_000)))
+        await peer.tell(m.Audio(4_500, bytes(10_000)))
+        assert await peer.until_closed() == 1009
+
+
+@pytest.mark.parametrize("message", [m.Audio(0, b"\0\0"), m.End(0), m.Ask("q", "What?")])
+async def test_start_comes_first(message: m.ClientMessage) -> None:
+    async with serving() as service, connected(service) as peer:
+        await peer.tell(message)
+        assert await peer.until_closed() == 4404
+    assert [(error.code, error.fatal) for error in peer.of(m.Error)] == [("no_session", True)]
+
+
+@pytest.mark.parametrize("start", [m.Start(rate=0), m.Start(rate=10**9), m.Start(channels=9)])
+async def test_a_format_that_is_not_taken(start: m.Start) -> None:
+    async with serving() as service, connected(service) as peer:
+        await peer.tell(start)
+        assert await peer.until_closed() == 4422
+    assert [error.code for error in peer.of(m.Error)] == ["bad_format"]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_who_is_silent_for_long(opened: bool) -> None:
+    timeout = {"idle_timeout_s": 0.1} if opened else {"open_timeout_s": 0.1}
+    async with serving(**timeout) as service, connected(service) as peer:
+        if opened:
+            await peer.tell(m.Start())
+        assert await peer.until_closed() == 4408
+        assert service.metrics.registry.get_sample_value("af3stream_refusals_total", {"code": "idle_timeout"}) == 1
+    assert [(error.code, error.retryable) for error in peer.of(m.Error)] == [("idle_timeout", True)]
+
+
+async def test_who_floods_beyond_the_credit() -> None:
+    async with serving(SlowEngine(0.05), credit_s=70) as service, talking(service) as peer:
+        loud = (np.sin(np.arange(10 * RATE) * 0.3) * 9_000).astype("<i2").tobytes()
+        offset = 0
+        with pytest.raises(ConnectionClosed):
+            while offset < 1_000 * RATE:
+                await peer.tell(m.Audio(offset, SPEECH + loud[: 20 * RATE - len(SPEECH)]))
+                offset += 10 * RATE
+                await peer.tell(m.Audio(offset + 200 * RATE, loud))  # never mind the credit
+        assert await peer.until_closed() == 4429
+    errors = [error for error in peer.of(m.Error) if error.code == "rate_limited"]
+    assert [error.fatal for error in errors] == [False, False, True]
+
+
+# ---- who does not read -----------------------------------------------------------------------------------------------
+
+BULK = 100_000  # characters of a question that is answered with itself
+
+
+async def flood_with_answers(service: Service, peer: Peer) -> None:
+    """Ask for more than any buffer holds, without reading, until the server has had enough."""
+    slow = "af3stream_refusals_total"
+    await speak(peer)
+    async with asyncio.timeout(PATIENCE_S):
+        for number in range(1_000):
+            await peer.tell(m.Ask(f"q{number}", "x" * BULK))
+            await asyncio.sleep(0.005)
+            if service.metrics.registry.get_sample_value(slow, {"code": "slow_consumer"}):
+                return
+    raise AssertionError("the server never had enough")
+
+
+def bulky() -> dict[str, object]:
+    return {"questions": QuestionsConfig(max_chars=BULK), "outgoing_messages": 16}
+
+
+async def test_a_slow_reader_is_told_and_closed() -> None:
+    async with serving(**bulky()) as service, talking(service, max_queue=1) as peer:
+        await flood_with_answers(service, peer)
+        assert await peer.until_closed() == 4408
+    assert (peer.said[-1].code, peer.said[-1].fatal) == ("slow_consumer", True)  # type: ignore[union-attr]
+
+
+async def test_who_never_reads_again_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "GOODBYE_S", 0.05)
+    async with serving(**bulky()) as service, talking(service, max_queue=1) as peer:
+        await flood_with_answers(service, peer)
+        await settled(service)
+        peer.socket.transport.abort()
+
+
+# ---- coming and going ------------------------------------------------------------------------------------------------
+
+
+async def test_a_peer_that_vanishes_leaves_nothing_behind() -> None:
+    engine = SlowEngine(0.2)
+    async with serving(engine) as service:
+        async with talking(service) as peer:
+            await speak(peer)
+            await peer.tell(m.Flush("f"), m.Ask("q", "What?"))
+            await peer.until(m.Flushed)
+            peer.socket.transport.abort()
+        await settled(service)
+        before = engine.contexts
+        await asyncio.sleep(0.4)  # what was under way is reported now, to nobody
+        assert engine.contexts == before
+        async with talking(service) as peer:
+            await peer.tell(m.End(0))
+            await peer.until(m.Ended)
+
+
+async def test_a_shutdown_delivers_what_was_heard_and_says_goodbye() -> None:
+    async with AsyncExitStack() as peers:
+        async with serving() as service:
+            peer = await peers.enter_async_context(talking(service))
+            idle = await peers.enter_async_context(connected(service))
+            await speak(peer)
+            while (await peer.until(m.Ack)).received < FRAMES:
+                pass
+            closing = asyncio.gather(peer.until_closed(), idle.until_closed())
+        assert await closing == [1012, 1012]
+    assert peer.finals and isinstance(peer.said[-1], m.Ended)
+    assert [error.code for error in idle.of(m.Error)] == ["shutting_down"]
+
+
+async def test_a_shutdown_does_not_wait_for_ever() -> None:
+    async with AsyncExitStack() as peers:
+        async with serving(SlowEngine(0.5), drain_s=0.1) as service:
+            peer = await peers.enter_async_context(talking(service))
+            await speak(peer)
+            await peer.tell(m.Flush("f"))
+            await peer.until(m.Flushed)
+            closing = asyncio.create_task(peer.until_closed())
+        assert await closing == 1012
+    assert not peer.of(m.Ended)
+    assert [(error.code, error.fatal, error.retryable) for error in peer.of(m.Error)] == [("shutting_down", True, True)]
+
+
+async def test_a_busy_port() -> None:
+    async with serving() as service:
+        config = ServerConfig(port=service.port)
+        with pytest.raises(SourceError, match=f"cannot listen on 127.0.0.1:{service.port}"):
+            check_address(config)
+        with pytest.raises(SourceError, match="in use"):
+            async with serving_on(service.port):
+                pass
+
+
+def serving_on(port: int):  # type: ignore[no-untyped-def]
+    from af3stream.config import Config
+    from af3stream.engine.factory import Loaded
+
+    return Service(Config(ServerConfig(port=port)), Loaded(ScriptedEngine(), "off", None)).listening()
+
+
+async def test_nothing_of_what_people_say_is_in_the_logs(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    token, question = "sesame-open", "Where is the treasure?"
+    headers = {"Authorization": f"Bearer {token}"}
+    async with serving(tokens=(token,)) as service:
+        async with talking(service, subprotocol=JSON, additional_headers=headers) as peer:
+            await speak(peer)
+            await peer.tell(m.Ask("q", question))
+            await peer.until(m.Answer)
+            await peer.socket.send('{"type":"treasure"}')
+            await peer.tell(m.End(FRAMES))
+            await peer.until(m.Ended)
+        await settled(service)
+    ours = [record for record in caplog.records if not record.name.startswith("websockets.client")]
+    assert any("session opened" in record.getMessage() for record in ours)
+    logged = "\n".join(f"{record.getMessage()} {record.exc_text}" for record in ours)
+    assert all(secret not in logged for secret in (token, "treasure", "word1", '"pcm"'))
