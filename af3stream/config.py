@@ -112,7 +112,7 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
     """
     tree: dict[str, Any] = _read(path) if path else {}
     if tokens := os.environ.get("AF3STREAM_TOKENS"):
-        tree.setdefault("server", {})["tokens"] = tokens.split(",")
+        _put(tree, "server", "tokens", tokens.split(","))
     for override in overrides:
         _set(tree, override)
     _refuse_unknown(tree)
@@ -147,7 +147,13 @@ def _set(tree: dict[str, Any], override: str) -> None:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value
-    tree.setdefault(section, {})[key] = parsed
+    _put(tree, section, key, parsed)
+
+
+def _put(tree: dict[str, Any], section: str, key: str, value: object) -> None:
+    values = tree.setdefault(section, {})
+    if isinstance(values, dict):  # else it is refused with what does not fit
+        values[key] = value
 
 
 def _refuse_unknown(tree: dict[str, Any]) -> None:

@@ -24,7 +24,8 @@ PLAN = {  # top to bottom: a room imports only what stands below it, and of that
     "client": "protocol errors",
     "server": "session engine protocol metrics config errors",
     "offline": "session engine audio protocol metrics config errors",
-    "session": "engine models audio protocol metrics config errors",
+    "session": "journal engine models audio protocol metrics config errors",
+    "journal": "audio config errors",
     "engine": "models config errors",
     "captions": "protocol errors",
     "models": "config errors",
@@ -42,7 +43,9 @@ HEAVY = {"torch", "transformers", "faster_whisper"}
 
 def modules(*places: str) -> list[Path]:
     """The files of rooms, and single files."""
-    found = [file for place in places for file in ((ROOT / place).rglob("*.py") if "." not in place else [ROOT / place])]
+    found = [
+        file for place in places for file in ((ROOT / place).rglob("*.py") if "." not in place else [ROOT / place])
+    ]
     assert found
     return sorted(found)
 
@@ -60,8 +63,8 @@ def imported(node: ast.AST) -> Iterator[str]:
 def at_module_level(file: Path) -> set[str]:
     """The packages that importing a file imports."""
     tree = ast.parse(file.read_text())
-    return {name.partition(".")[0] for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If)
-            for name in imported(node)}  # fmt: skip
+    body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)]
+    return {name.partition(".")[0] for node in body for name in imported(node)}
 
 
 def test_the_plan_names_every_room() -> None:
@@ -76,11 +79,11 @@ def test_the_plan_points_downward() -> None:
 
 
 @pytest.mark.parametrize("room", PLAN)
-def test_a_room_imports_what_the_plan_says(room: str) -> None:
+def test_a_room_imports_only_what_the_plan_says(room: str) -> None:
     files = modules(room if (ROOT / room).is_dir() else f"{room}.py")
     names = {name for file in files for name in imported(ast.parse(file.read_text()))}
     rooms = {name.split(".")[1] for name in names if name.startswith("af3stream.")}
-    assert rooms - {room, "__version__"} == set(PLAN[room].split())
+    assert rooms - {room, "__version__"} <= set(PLAN[room].split())
 
 
 @pytest.mark.parametrize("file", modules(*QUIET), ids=lambda file: str(file.relative_to(ROOT)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # openai-whisper's no_speech_threshold 
 NOISE_SCORE: Final = -1.6  # what whisper-base writes over noise, hum and music scores below -1.8
 DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened input is not trusted
 LOOP_COMPRESSION: Final = 2.4  # openai-whisper's compression_ratio_threshold
+PROMPT_TOKENS: Final = 4
+OPENING_TOKENS: Final = 10
 LOOP_TOKENS: Final = 6  # a phrase of so many tokens is not written twice where a loop was heard
 FASTEST_SPEECH: Final = 30.0  # characters a second that nobody speaks
 
@@ -89,7 +91,9 @@ class WhisperCaptioner:
         padded = min(FULL_S, max(least, seconds + pad))
         heard = self._hear(samples, padded, max_tokens)
         if heard.looping or heard.faster_than_speech(seconds):
+            opening = self._hear(samples, FULL_S, OPENING_TOKENS)  # before the loop makes itself likely
             heard = self._hear(samples, FULL_S, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
+            heard = replace(heard, score=min(heard.score, opening.score))
         elif padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
             heard = self._hear(samples, FULL_S, max_tokens)
         return Hypothesis("" if heard.nobody_speaks else heard.text, silence=heard.silence)
@@ -107,7 +111,7 @@ class WhisperCaptioner:
             encoded,
             [self._prompt(encoded)],
             beam_size=1,
-            max_length=max_tokens * 2,  # counts the prompt as well, and finals are cut by utterance, not by tokens
+            max_length=PROMPT_TOKENS + max_tokens,
             return_scores=True,
             return_no_speech_prob=True,
             **options,

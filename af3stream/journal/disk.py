@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
@@ -25,6 +26,8 @@ def create(path: Path) -> int:
         sync_folder(path.parent)
     except OSError:
         os.close(file)
+        with suppress(OSError):
+            path.unlink()
         raise
     return file
 

@@ -1,7 +1,8 @@
-"""The text around the audio: framing taken off piece by piece, no control token from people's words, whole characters."""
+"""The text around the audio: framing taken off piece by piece, no control token in people's words, whole characters."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ FRAMED = [
     "The spoken content of the audio is 'he came in'.",
     'The transcription of the audio is "he came in."',
     "The content of the input audio is he came in.",
-    'The spoken content of the audio is "it\'s \'quoted\' inside".',
+    "The spoken content of the audio is \"it's 'quoted' inside\".",
     'The spoken content of the audio is "".',
     "The spoken content of the audio is",
     'The spoken content of the audio is "cut off in the mid',
@@ -95,7 +96,7 @@ def test_piece_by_piece_gives_the_same_for_every_split(reply: str) -> None:
 def test_any_words_in_any_pieces(framing: str, words: str, cuts: list[int]) -> None:
     reply = framing + words
     bounds = [0, *sorted(min(cut, len(reply)) for cut in cuts), len(reply)]
-    pieces = [reply[i:j] for i, j in zip(bounds, bounds[1:], strict=False)]
+    pieces = [reply[i:j] for i, j in pairwise(bounds)]
     assert unframed(pieces) == certain(reply)
 
 

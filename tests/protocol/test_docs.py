@@ -23,7 +23,7 @@ Row = tuple[str, ...]
 
 def section(heading: str) -> str:
     """What stands under a heading, up to the next one of its level or above."""
-    level = heading.split(" ")[0]
+    level, _, _ = heading.partition(" ")
     _, found, rest = DOC.partition(f"\n{heading}\n")
     assert found, f"docs/protocol.md has no section {heading!r}"
     return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
@@ -47,7 +47,7 @@ def spelled(kind: msgspec.inspect.Type) -> str:
         case msgspec.inspect.FloatType(gt=None):
             return "number"
         case msgspec.inspect.FloatType(gt=low, le=high):
-            return f"number > {low:g}, ≤ {high:g}"
+            return f"number > {low:g}, ≤ {high:.0f}"
         case msgspec.inspect.StrType():
             return "string"
         case msgspec.inspect.BytesType():
@@ -78,7 +78,10 @@ def tag(cls: type[msgspec.Struct]) -> str:
     return str(cls.__struct_config__.tag)
 
 
-@pytest.mark.parametrize(("heading", "messages"), [("## What a client says", examples.CLIENT), ("## What the server says", examples.SERVER)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("heading", "messages"),
+    [("## What a client says", examples.CLIENT), ("## What the server says", examples.SERVER)],
+)
 def test_every_message_is_described_in_its_place(heading: str, messages: tuple[type[msgspec.Struct], ...]) -> None:
     described = re.findall(r"^### `(\w+)`$", section(heading), re.MULTILINE)
     assert described == [tag(cls) for cls in messages]
@@ -91,25 +94,24 @@ def test_every_field_is_described_as_it_is(cls: type[msgspec.Struct]) -> None:
     assert all(len(row) == 4 and row[3] for row in described)
 
 
-def test_every_error_is_described_as_it_is() -> None:
-    def refusals(cls: type[errors.Refusal]) -> Iterator[type[errors.Refusal]]:
-        for sub in cls.__subclasses__():
-            yield sub
-            yield from refusals(sub)
+def refusals(cls: type[errors.Refusal] = errors.Refusal) -> Iterator[type[errors.Refusal]]:
+    """Every kind of refusal."""
+    for kind in cls.__subclasses__():
+        yield kind
+        yield from refusals(kind)
 
-    expected = {
-        (f"`{cls.code}`", str(cls.close_code or "–"), str(cls.strikes) if cls.close_code else "–", "yes" if cls.retryable else "no")
-        for cls in refusals(errors.Refusal)
-    }  # fmt: skip
-    assert {row[:4] for row in table(section("## Errors"))} == expected
+
+def test_every_error_is_described_as_it_is() -> None:
+    def row(cls: type[errors.Refusal]) -> Row:
+        close, strikes = (str(cls.close_code), str(cls.strikes)) if cls.close_code else ("–", "–")
+        return f"`{cls.code}`", close, strikes, "yes" if cls.retryable else "no"
+
+    assert {row[:4] for row in table(section("## Errors"))} == {row(cls) for cls in refusals()}
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
-    drawn = dict(re.findall(r"(\w+) +(\w+) +(\d{4}|-) +(?:yes|no)", errors.__doc__ or "") and [
-        (code, close) for _, code, close in re.findall(r"── (\w+) +([a-z_]+) +(\d{4}|-) ", errors.__doc__ or "")
-    ])  # fmt: skip
-    classes = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.Refusal)]
-    assert drawn == {cls.code: str(cls.close_code or "-") for cls in classes if cls is not errors.Refusal}
+    drawn = {(code, close) for code, close in re.findall(r"── \w+ +([a-z_]+) +(\d{4}|-) ", errors.__doc__ or "")}
+    assert drawn == {(cls.code, str(cls.close_code or "-")) for cls in refusals()}
 
 
 def test_names_and_numbers_of_the_handshake() -> None:

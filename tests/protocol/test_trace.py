@@ -48,7 +48,7 @@ def script() -> list[m.ClientMessage]:
     ]
 
 
-async def record(path: Path) -> None:
+async def record() -> bytes:
     """Have the conversation with a real server, paced so that each message is dealt with before the next."""
     lines: list[bytes] = []
     began = time.monotonic()
@@ -72,14 +72,14 @@ async def record(path: Path) -> None:
             await socket.send(frame)
             await asyncio.sleep(0.05)
         await listener
-    path.write_bytes(b"\n".join(lines) + b"\n")
+    return b"\n".join(lines) + b"\n"
 
 
 @pytest.fixture(scope="module")
 def trace() -> list[dict[str, Any]]:
     """The recorded lines."""
     if os.environ.get("AF3STREAM_RECORD_TRACES"):
-        asyncio.run(record(TRACE))
+        TRACE.write_bytes(asyncio.run(record()))
     return [msgspec.json.decode(line) for line in TRACE.read_bytes().splitlines()]
 
 
@@ -90,15 +90,12 @@ def said(trace: list[dict[str, Any]], who: str) -> list[Any]:
 
 def without_clocks(messages: list[m.ServerMessage]) -> list[m.ServerMessage]:
     """Without what depends on the clock or on chance: acknowledgements, the session's id, the time of a first token."""
-    steady = []
-    for message in messages:
-        if isinstance(message, m.Ready):
-            message = msgspec.structs.replace(message, session="s")
-        elif isinstance(message, m.Answer):
-            message = msgspec.structs.replace(message, ttft_ms=None)
-        if not isinstance(message, m.Ack):
-            steady.append(message)
-    return steady
+    clocks: dict[type, dict[str, Any]] = {m.Ready: {"session": ""}, m.Answer: {"ttft_ms": None}}
+    return [
+        msgspec.structs.replace(message, **clocks.get(type(message), {}))
+        for message in messages
+        if not isinstance(message, m.Ack)
+    ]
 
 
 def replay(messages: list[m.ClientMessage]) -> list[m.ServerMessage]:

@@ -30,7 +30,7 @@ async def serving(
 ) -> AsyncIterator[Service]:
     """A service over the scripted engine, on any free port."""
     config = Config(
-        ServerConfig(port=0, **server), audio or AudioConfig(), questions=questions or QuestionsConfig()
+        ServerConfig(**{"port": 0, **server}), audio or AudioConfig(), questions=questions or QuestionsConfig()
     )
     async with Service(config, Loaded(engine or ScriptedEngine(), "off", None)).listening() as service:
         yield service
@@ -85,12 +85,21 @@ async def connected(service: Service, subprotocol: str = MSGPACK, **options: Any
 
 
 @asynccontextmanager
-async def talking(service: Service, start: m.Start | None = None, subprotocol: str = MSGPACK, **options: Any) -> AsyncIterator[Peer]:  # fmt: skip
+async def talking(
+    service: Service, start: m.Start | None = None, subprotocol: str = MSGPACK, **options: Any
+) -> AsyncIterator[Peer]:
     """A connection with an open session."""
     async with connected(service, subprotocol, **options) as peer:
         await peer.tell(start or m.Start())
         await peer.until(m.Ready)
         yield peer
+
+
+async def settled(service: Service) -> None:
+    """Wait until no connection is left."""
+    async with asyncio.timeout(PATIENCE_S):
+        while service.sessions:  # noqa: ASYNC110 - the service has no reason to tell
+            await asyncio.sleep(0.01)
 
 
 def stream_url(service: Service) -> str:

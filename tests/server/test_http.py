@@ -7,14 +7,13 @@ import json
 import pytest
 
 from af3stream.protocol import messages as m
-from tests.server.peers import get, serving, talking
-from tests.server.test_sessions import FRAMES, RATE, settled, speak
+from tests.server.peers import get, serving, settled, talking
+from tests.server.test_sessions import FRAMES, RATE, speak
 
 
 async def test_health() -> None:
-    async with serving(max_sessions=3) as service:
-        async with talking(service):
-            status, headers, body = await get(service, "/healthz")
+    async with serving(max_sessions=3) as service, talking(service):
+        status, headers, body = await get(service, "/healthz")
     assert status == 200 and headers["Content-Type"].startswith("application/json")
     assert json.loads(body) == {"status": "ok", "model": "scripted", "sessions": 1, "max_sessions": 3, "lag_s": 0.0}
 

@@ -22,7 +22,7 @@ from af3stream.protocol.codec import JSON, MSGPACK, SUBPROTOCOLS
 from af3stream.server import connection
 from af3stream.server.service import Service, check_address
 from tests.conftest import RECORDINGS
-from tests.server.peers import PATIENCE_S, Peer, connected, serving, talking
+from tests.server.peers import PATIENCE_S, Peer, connected, serving, settled, talking
 
 RATE = 16_000
 SPEECH: bytes = soundfile.read(RECORDINGS / "sense_and_sensibility_01_austen_64kb-0880.wav", dtype="int16")[0].tobytes()
@@ -50,13 +50,6 @@ class SlowEngine(ScriptedEngine):
     def context(self):  # type: ignore[no-untyped-def]
         self.contexts += 1
         return super().context()
-
-
-async def settled(service: Service) -> None:
-    """Wait until no connection is left."""
-    async with asyncio.timeout(PATIENCE_S):
-        while service.sessions:
-            await asyncio.sleep(0.01)
 
 
 # ---- the happy path --------------------------------------------------------------------------------------------------
@@ -281,15 +274,7 @@ async def test_a_busy_port() -> None:
         with pytest.raises(SourceError, match=f"cannot listen on 127.0.0.1:{service.port}"):
             check_address(config)
         with pytest.raises(SourceError, match="in use"):
-            async with serving_on(service.port):
-                pass
-
-
-def serving_on(port: int):  # type: ignore[no-untyped-def]
-    from af3stream.config import Config
-    from af3stream.engine.factory import Loaded
-
-    return Service(Config(ServerConfig(port=port)), Loaded(ScriptedEngine(), "off", None)).listening()
+            await serving(port=service.port).__aenter__()
 
 
 async def test_nothing_of_what_people_say_is_in_the_logs(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def hear(cuts: list[int]) -> tuple[list[m.Caption], list[m.Window], m.Ended]:
     """What a session makes of the scene, cut before these frames."""
     talk = Conversation(m.Start(channels=2), audio=AudioConfig(window_min_s=2.0))
     bounds = sorted({0, FRAMES, *cuts})
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         talk.tell(m.Audio(start, AUDIO[2 * start : 2 * end].tobytes()))
         talk.now = end / 16_000
     talk.tell(m.End(FRAMES))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from af3stream.engine.contract import Hypothesis, Samples, Sound
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.errors import EngineFailed
 from af3stream.protocol import messages as m
@@ -41,7 +41,6 @@ class FailingCaptioner(ScriptedCaptioner):
         if final:
             self._engine.fail("captions")
         return super().caption(samples, draft, final=final, max_tokens=max_tokens)
-
 
 
 @pytest.mark.parametrize("what", ["captions", "encodes"])

@@ -1,0 +1,147 @@
+"""A session's audio as it is on disk: what is whole, what is torn, and what is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from af3stream.audio.pcm import AudioFormat
+from af3stream.journal.codecs import unsealed
+from af3stream.journal.errors import DataLoss, TornRecord
+from af3stream.journal.records import AudioRecord, GapRecord, Heard, decode
+from af3stream.journal.segments import Mark, Raw, Sealed, raw_files
+
+BLOCK_S = 1  # of a sealed segment in one record
+
+Piece = Sealed | list[Heard]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A session's audio in order, from frame 0 on.
+
+    Attributes:
+        mark: the acknowledged offset, as far as it is known.
+        end: the first frame that is not there; never less than the mark.
+        pieces: sealed segments, and the records of raw ones.
+        raw: the raw files that hold something below the mark, each with its end in frames.
+        tail: the records above the mark.
+        next_number: of the next file.
+    """
+
+    mark: int
+    end: int
+    pieces: tuple[Piece, ...]
+    raw: tuple[tuple[Raw, int], ...]
+    tail: tuple[Heard, ...]
+    next_number: int
+
+
+def scan(data: bytes, first: int) -> list[Heard]:
+    """The records that follow one another from frame ``first`` on, up to the first that is not whole."""
+    records: list[Heard] = []
+    at, end = 0, first
+    while at < len(data):
+        try:
+            record, at = decode(data, at)
+        except TornRecord:
+            break
+        if record.offset != end:
+            break
+        records.append(record)
+        end = record.end
+    return records
+
+
+def read_timeline(folder: Path, acknowledged: int, sealed: Callable[[], Sequence[Sealed]]) -> Timeline:
+    """Read what a session's folder holds. Nothing is changed. Sealed segments are only looked at when they are heard.
+
+    The session may be written meanwhile: the mark is read before the files, and the files are listed before the sealed
+    segments are, so that nothing is missed that was acknowledged before the call.
+
+    Args:
+        acknowledged: how far the database knows the session to be durable, in frames.
+        sealed: its sealed segments, as the database has them at that moment.
+
+    Raises:
+        DataLoss: where something acknowledged is damaged or missing in the raw files.
+    """
+    mark = max(acknowledged, Mark.read(folder))
+    while True:
+        files = _files(raw_files(folder), sealed())
+        try:
+            return _joined(files, mark)
+        except FileNotFoundError:  # sealed, or left for another, since it was listed
+            continue
+
+
+def _files(raw: Sequence[Raw], sealed: Sequence[Sealed]) -> list[Raw | Sealed]:
+    """What counts, in order: a raw file that is sealed does not."""
+    numbers = {segment.number for segment in sealed}
+    files = [*sealed, *(file for file in raw if file.number not in numbers)]
+    return sorted(files, key=lambda file: file.number)
+
+
+def _joined(files: Sequence[Raw | Sealed], mark: int) -> Timeline:
+    """The files as one timeline: each ends where the next begins."""
+    pieces: list[Piece] = []
+    raw: list[tuple[Raw, int]] = []
+    end = 0
+    for index, file in enumerate(files):
+        if file.first != end:  # the one before is missing
+            raise DataLoss("frames", *sorted((end, file.first)))
+        if isinstance(file, Sealed):
+            pieces.append(file)
+            end = file.end
+            continue
+        records = scan(file.path.read_bytes(), end)
+        if index + 1 < len(files):
+            limit = files[index + 1].first
+            records = [record for record in records if record.end <= limit]
+            if limit > (records[-1].end if records else end):
+                raise DataLoss("frames", records[-1].end if records else end, limit)
+        end = records[-1].end if records else end
+        pieces.append(records)
+        raw.append((file, end))
+    if end < mark:
+        raise DataLoss("frames", end, mark)
+    last = pieces[-1] if pieces else []
+    mark = max(mark, end if isinstance(last, Sealed) else files[-1].first if files else 0)
+    tail = () if isinstance(last, Sealed) else tuple(record for record in last if record.offset >= mark)
+    closed = tuple((file, min(reached, mark)) for file, reached in raw)
+    return Timeline(mark, end, tuple(pieces), closed, tail, files[-1].number + 1 if files else 1)
+
+
+def hear(
+    folder: Path, pieces: Iterable[Piece], audio_format: AudioFormat, *, start: int, end: int
+) -> Iterator[Heard]:
+    """The records that lie between two frames, in order; those at the ends may reach beyond ``start``, not ``end``.
+
+    Raises:
+        DataLoss: at a sealed segment that is damaged or missing, before anything of it is given out.
+    """
+    for piece in pieces:
+        if isinstance(piece, Sealed):
+            if piece.end <= start:
+                continue
+            records: Iterable[Heard] = _sealed_records(folder, piece, audio_format)
+        else:
+            records = piece
+        yield from (record for record in records if start < record.end <= end)
+
+
+def _sealed_records(folder: Path, segment: Sealed, audio_format: AudioFormat) -> Iterator[Heard]:
+    """A sealed segment as records of at most a second, and its gaps."""
+    pcm = unsealed(folder, segment, audio_format)
+    size, at, offset = audio_format.bytes_per_frame, 0, segment.first
+    for frames, is_gap in msgspec.json.decode(segment.parts, type=list[tuple[int, bool]]):
+        if is_gap:
+            yield GapRecord(offset, frames)
+        for begin in range(0, 0 if is_gap else frames, audio_format.rate * BLOCK_S):
+            block = min(frames - begin, audio_format.rate * BLOCK_S)
+            yield AudioRecord(offset + begin, pcm[at : at + block * size], block)
+            at += block * size
+        offset += frames

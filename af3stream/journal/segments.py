@@ -1,0 +1,206 @@
+"""A session's folder, and the raw files that its audio is written to."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from af3stream.errors import NoSession
+from af3stream.journal import disk
+from af3stream.journal.faults import point
+from af3stream.journal.records import Heard, encode
+
+Codec = Literal["flac", "zlib"]
+
+_SESSION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RAW: Final = re.compile(r"(\d+)-(\d+)\.raw")
+_MARK: Final = struct.Struct("<QI")  # the acknowledged offset, crc32 of its bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A file of records: the ``number``-th of its session, from frame ``first`` on."""
+
+    path: Path
+    number: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A closed segment, frames ``first`` to ``end``.
+
+    Attributes:
+        parts: JSON, ``[[frames, is_gap], ...]`` in order.
+        checksum: crc32 of its audio's bytes, as the client sent them.
+    """
+
+    number: int
+    first: int
+    end: int
+    codec: Codec
+    parts: bytes
+    checksum: int
+
+    @property
+    def name(self) -> str:
+        """Its file's name."""
+        return f"{self.number:06d}.{self.codec}"
+
+
+def session_folder(folder: Path, session: str) -> Path:
+    """Where a session's files are.
+
+    Raises:
+        NoSession: for an id that no server made.
+    """
+    if not _SESSION.fullmatch(session):
+        raise NoSession("there is no such session")
+    return folder / "sessions" / session
+
+
+def raw_files(folder: Path) -> list[Raw]:
+    """The raw files of a session, in order."""
+    if not folder.is_dir():
+        return []
+    found = [(path, _RAW.fullmatch(path.name)) for path in folder.iterdir()]
+    return sorted((Raw(path, int(m[1]), int(m[2])) for path, m in found if m), key=lambda raw: raw.number)
+
+
+def raw_path(folder: Path, number: int, first: int) -> Path:
+    """A raw file's place."""
+    return folder / f"{number:06d}-{first}.raw"
+
+
+class Mark:
+    """The file that says how far a session was acknowledged. It is not synced: see the room's description."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = os.open(folder / "mark", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
+
+    def write(self, frames: int) -> None:
+        """Set it. A disk that refuses leaves an older mark, which is true as well."""
+        offset = frames.to_bytes(8, "little")
+        with suppress(OSError):
+            os.pwrite(self._file, _MARK.pack(frames, zlib.crc32(offset)), 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    @staticmethod
+    def read(folder: Path) -> int:
+        """The acknowledged offset in frames, or 0 where the file does not say."""
+        try:
+            frames, checksum = _MARK.unpack((folder / "mark").read_bytes())
+        except (FileNotFoundError, struct.error):
+            return 0
+        return int(frames) if checksum == zlib.crc32(frames.to_bytes(8, "little")) else 0
+
+
+class SegmentLog:
+    """Writes one session's audio, file after file.
+
+    A file that failed once is left for good: it is cut to what is durable, and what was not is written to a new one.
+
+    Attributes:
+        durable: the first frame that is not.
+        closed: files that are complete, each with its end in frames; whoever seals them empties the list.
+    """
+
+    def __init__(self, folder: Path, durable: int, number: int, segment_frames: int) -> None:
+        self.folder = folder
+        self.durable = durable
+        self.closed: list[tuple[Raw, int]] = []
+        self._number = number  # of the next file
+        self._segment_frames = segment_frames
+        self._raw: Raw | None = None
+        self._file = -1
+        self._size = 0  # bytes of the file that are durable
+        self._written_size = 0
+        self._written = durable
+        self._mark = Mark(folder)
+
+    def write(self, records: Sequence[Heard]) -> int:
+        """Write what follows, from ``durable`` on; returns how many bytes that were.
+
+        Raises:
+            OSError: when the disk refuses; nothing of it counts then.
+        """
+        try:
+            if self._raw is None:
+                self._open()
+            data = b"".join(map(encode, records))
+            point("audio-write")
+            disk.write_all(self._file, data)
+        except OSError:
+            self._abandon()
+            raise
+        self._written = records[-1].end
+        self._written_size = self._size + len(data)
+        return len(data)
+
+    def sync(self) -> None:
+        """Make durable what was written.
+
+        Raises:
+            OSError: when the disk refuses; nothing of it counts then.
+        """
+        try:
+            point("audio-written")
+            disk.sync_data(self._file)
+            point("audio-synced")
+        except OSError:
+            self._abandon()
+            raise
+        self.durable, self._size = self._written, self._written_size
+        self._mark.write(self.durable)
+        point("mark-written")
+
+    @property
+    def full(self) -> bool:
+        """Whether the open file holds as much audio as a segment may."""
+        return self._raw is not None and self.durable - self._raw.first >= self._segment_frames
+
+    def close_segment(self) -> None:
+        """Go on in another file, if one is open."""
+        if self._raw is not None:
+            os.close(self._file)
+            self.closed.append((self._raw, self.durable))
+            self._raw = None
+            point("segment-closed")
+
+    def close(self) -> None:
+        """Write no more."""
+        self.close_segment()
+        self._mark.close()
+
+    def _open(self) -> None:
+        point("segment-create")
+        path = raw_path(self.folder, self._number, self.durable)
+        number, self._number = self._number, self._number + 1
+        self._file = disk.create(path)
+        self._raw, self._size = Raw(path, number, self.durable), 0
+        point("segment-created")
+
+    def _abandon(self) -> None:
+        """Leave the file as it is durable; what is cut off or removed here was never acknowledged."""
+        if self._raw is None:
+            return
+        with suppress(OSError):
+            if self._size:
+                os.ftruncate(self._file, self._size)
+            else:
+                self._raw.path.unlink()
+        if self._size:
+            self.close_segment()
+        else:
+            os.close(self._file)
+            self._raw = None
