@@ -86,6 +86,7 @@ class ModelConfig(Section, frozen=True):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     embeddings: Literal["device", "host"] = "device"  # where a session keeps its projected windows
+    prefill_chunk: Count = 128  # positions read in one pass; a final caption waits for one pass at most
     threads: Annotated[int, Meta(ge=0)] = 0  # CPU threads; 0: torch's own choice
     max_windows: Annotated[int, Meta(ge=0)] = 20  # the horizon, where the model's positions hold as many
 

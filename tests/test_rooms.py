@@ -25,7 +25,7 @@ PLAN = {  # top to bottom: a room imports only what stands below it, and of that
     "server": "session engine protocol metrics config errors",
     "offline": "session engine audio protocol metrics config errors",
     "session": "journal engine models audio protocol metrics config errors",
-    "journal": "audio config errors",
+    "journal": "captions audio protocol config errors",
     "engine": "models config errors",
     "captions": "protocol errors",
     "models": "config errors",

@@ -210,8 +210,8 @@ class Database:
             yield self._connection
             self._connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):
+                self._connection.rollback()
             raise storage_failed(error) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -73,6 +74,17 @@ def sync_folder(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def lock(path: Path) -> int | None:
+    """Take a lock that lasts until its descriptor is closed or the process ends, or ``None`` where another has it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file
 
 
 def size_of(folder: Path) -> int:

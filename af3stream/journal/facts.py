@@ -61,7 +61,7 @@ class Commit:
         durable: the first sample frame that is not.
         event: the last event number that is, 0 before the first.
         error: why not more is. What was appended is kept and tried again each second, unless ``refused``.
-        refused: records were not kept: append again from ``durable`` and ``event + 1`` on. What is kept is then skipped.
+        refused: records were not kept: append again from ``durable`` and ``event + 1`` on; what is kept is skipped.
     """
 
     session: str

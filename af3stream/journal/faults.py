@@ -1,7 +1,7 @@
 """Labelled points of the write path, where a test may look, fail, or die.
 
-Without a hook, and without ``$AF3STREAM_KILL_AT``, a point does nothing. ``AF3STREAM_KILL_AT=label`` or ``label:n`` ends
-the process by SIGKILL when it passes the label for the n-th time.
+Without a hook, and without ``$AF3STREAM_KILL_AT``, a point does nothing. ``AF3STREAM_KILL_AT=label`` or ``label:n``
+ends the process by SIGKILL when it passes the label for the n-th time.
 """
 
 from __future__ import annotations

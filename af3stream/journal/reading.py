@@ -81,7 +81,7 @@ def read_timeline(folder: Path, acknowledged: int, sealed: Callable[[], Sequence
 def _files(raw: Sequence[Raw], sealed: Sequence[Sealed]) -> list[Raw | Sealed]:
     """What counts, in order: a raw file that is sealed does not."""
     numbers = {segment.number for segment in sealed}
-    files = [*sealed, *(file for file in raw if file.number not in numbers)]
+    files: list[Raw | Sealed] = [*sealed, *(file for file in raw if file.number not in numbers)]
     return sorted(files, key=lambda file: file.number)
 
 
@@ -115,9 +115,7 @@ def _joined(files: Sequence[Raw | Sealed], mark: int) -> Timeline:
     return Timeline(mark, end, tuple(pieces), closed, tail, files[-1].number + 1 if files else 1)
 
 
-def hear(
-    folder: Path, pieces: Iterable[Piece], audio_format: AudioFormat, *, start: int, end: int
-) -> Iterator[Heard]:
+def hear(folder: Path, pieces: Iterable[Piece], audio_format: AudioFormat, *, start: int, end: int) -> Iterator[Heard]:
     """The records that lie between two frames, in order; those at the ends may reach beyond ``start``, not ``end``.
 
     Raises:

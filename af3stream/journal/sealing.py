@@ -77,6 +77,10 @@ class Sealer:
             log.warning("a segment is not sealed yet: session=%s error=%s", self._closed[0].session, error)
             self._running = None
             self._not_before = now + AGAIN_AFTER_S
+        except Exception:
+            log.exception("a segment cannot be sealed, and stays raw: session=%s", self._closed[0].session)
+            self._running = None
+            self._closed.popleft()
         return True
 
     def _seal(self, closed: Closed) -> Generator[None, None, None]:
@@ -85,7 +89,10 @@ class Sealer:
         if closed.end == raw.first:
             disk.remove(raw.path)
             return
-        data = raw.path.read_bytes()
+        try:
+            data = raw.path.read_bytes()
+        except FileNotFoundError:  # deleted, by another process
+            return
         records = [record for record in scan(data, raw.first) if record.end <= closed.end]
         pcm = b"".join(record.pcm for record in records if isinstance(record, AudioRecord))
         whole = bool(records) and records[-1].end == closed.end and _aligned(records, audio_format)

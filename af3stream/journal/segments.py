@@ -127,6 +127,7 @@ class SegmentLog:
         self._written_size = 0
         self._written = durable
         self._mark = Mark(folder)
+        self._mark.write(durable)
 
     def write(self, records: Sequence[Heard]) -> int:
         """Write what follows, from ``durable`` on; returns how many bytes that were.

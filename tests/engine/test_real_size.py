@@ -50,7 +50,7 @@ def test_windows_become_frames_of_the_language_models_width(
 
 
 def test_twenty_windows_and_a_question_fit_the_slot_in_place(model: AudioFlamingo3ForConditionalGeneration) -> None:
-    decoder = Decoder(model, frozenset({0}), Counters())
+    decoder = Decoder(model, frozenset({0}), Counters(), chunk=512)
     slot = decoder.new_slot(20 * 750 + 512)
     for _ in range(20):
         states = [*decoder.prefill(slot, torch.empty(750, HIDDEN, dtype=torch.bfloat16, device="meta"))]

@@ -24,6 +24,7 @@ class LoadedCheckpoint:
         processor: `AudioFlamingo3Processor`.
         positions: positions the language model can read.
         stop: ids of the tokens that end a reply.
+        prefill_chunk: positions to read in one pass.
     """
 
     model: Any
@@ -31,6 +32,7 @@ class LoadedCheckpoint:
     alignment: Alignment
     positions: int
     stop: frozenset[int]
+    prefill_chunk: int
 
 
 def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
@@ -51,10 +53,10 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, ImportError, RuntimeError, AssertionError) as error:
         raise ModelError(f"cannot load {folder} on {config.device}: {str(error).splitlines()[0]}") from error
-    return describe(model, processor, config.max_windows)
+    return describe(model, processor, config)
 
 
-def describe(model: Any, processor: Any, max_windows: int) -> LoadedCheckpoint:
+def describe(model: Any, processor: Any, config: ModelConfig) -> LoadedCheckpoint:
     """Read a checkpoint's sizes from its own configuration.
 
     Raises:
@@ -74,8 +76,9 @@ def describe(model: Any, processor: Any, max_windows: int) -> LoadedCheckpoint:
             sampling_rate=extractor.sampling_rate,
             chunk_length=extractor.chunk_length,
             hop_length=extractor.hop_length,
-            max_windows=max_windows,
+            max_windows=config.max_windows,
         ),
         positions=text.max_position_embeddings,
         stop=frozenset([ends] if isinstance(ends, int) else ends or ()),
+        prefill_chunk=config.prefill_chunk,
     )

@@ -12,8 +12,6 @@ from af3stream.engine.af3.alignment import check_alignment
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.contract import Counters
 
-PREFILL_CHUNK = 512  # positions read in one pass; between passes the engine may turn to something more urgent
-
 
 class Decoder:
     """The language model of one checkpoint, over slots of its own.
@@ -22,14 +20,16 @@ class Decoder:
         model: an `AudioFlamingo3ForConditionalGeneration`.
         stop: ids of the tokens that end a reply.
         counters: where passes and tokens are counted.
+        chunk: positions read in one pass; between passes the engine may turn to something more urgent.
     """
 
-    def __init__(self, model: Any, stop: frozenset[int], counters: Counters) -> None:
+    def __init__(self, model: Any, stop: frozenset[int], counters: Counters, chunk: int) -> None:
         self._language_model = model.model.language_model
         self._embed = model.model.get_input_embeddings()
         self._head = model.lm_head
         self.stop = stop
         self._counters = counters
+        self._chunk = chunk
 
     @property
     def hidden_size(self) -> int:
@@ -49,7 +49,7 @@ class Decoder:
 
     def prefill(self, slot: Slot, embeddings: torch.Tensor) -> Iterator[torch.Tensor]:
         """Read (n, hidden) into the slot, a chunk an iteration; yields the chunk's hidden states (chunk, hidden)."""
-        for chunk in torch.split(embeddings, PREFILL_CHUNK):
+        for chunk in torch.split(embeddings, self._chunk):
             self._counters.prefill_tokens += len(chunk)
             yield self._forward(slot, chunk)
 

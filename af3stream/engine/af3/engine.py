@@ -37,7 +37,7 @@ class Af3Engine:
         self._loaded = loaded
         self._keep_on_host = keep_on_host
         self._encoder = Encoder(loaded.model, loaded.processor.feature_extractor, loaded.alignment)
-        self._decoder = Decoder(loaded.model, loaded.stop, self.counters)
+        self._decoder = Decoder(loaded.model, loaded.stop, self.counters, loaded.prefill_chunk)
         self._fusion = Fusion(read_template(loaded.processor), loaded.processor.tokenizer, self._decoder)
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.capacity = self._capacity()

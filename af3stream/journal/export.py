@@ -1,0 +1,134 @@
+"""A session as files that other programs read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from af3stream.audio.pcm import AudioFormat
+from af3stream.captions import cues, to_srt, to_vtt
+from af3stream.errors import SourceError
+from af3stream.journal.facts import Recovered
+from af3stream.journal.journal import Journal
+from af3stream.journal.records import EventRecord, GapRecord, Heard
+from af3stream.protocol.messages import Caption
+
+Kind = Literal["wav", "flac", "vtt", "srt", "json"]
+
+LARGEST_WAV: Final = 4_000_000_000  # bytes; a longer one is written as RF64
+_RAW_SUBTYPES: Final = {"pcm_s16le": "PCM_16", "pcm_f32le": "FLOAT", "mulaw": "ULAW"}
+
+
+class _Tagged(msgspec.Struct):
+    type: str
+
+
+def export(
+    journal: Journal, session: str, folder: Path, formats: Sequence[Kind] = ("wav", "vtt", "srt", "json")
+) -> list[Path]:
+    """Write a session's audio, captions and events to ``folder/<session>.<format>``; returns the files.
+
+    Gaps are zeros in the audio. WAV holds every sample as it was sent (mu-law as the 16 bits it stands for). FLAC holds
+    16 bits, or 24 of float audio.
+
+    Raises:
+        NoSession: where there is no such session.
+        DataLoss: where its audio is damaged; the audio file is removed then.
+        SourceError: for an unknown format, or a folder that cannot be written.
+    """
+    for kind in formats:
+        if kind not in get_args(Kind):
+            raise SourceError(f"a session is exported as {', '.join(get_args(Kind))}, not as {kind!r}")
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in formats:
+            recovered = journal.recover(session)
+            paths.append(folder / f"{session}.{kind}")
+            if kind in ("wav", "flac"):
+                _write_audio(paths[-1], recovered)
+            else:
+                paths[-1].write_bytes(_TEXTS[kind](recovered))
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise SourceError(f"cannot export to {folder}: {getattr(error, 'strerror', None) or error}") from None
+    return paths
+
+
+def _write_audio(path: Path, recovered: Recovered) -> None:
+    sound = recovered.facts.format
+    is_float = sound.format == "pcm_f32le"
+    if path.suffix == ".flac":
+        container, subtype = "FLAC", "PCM_24" if is_float else "PCM_16"
+    else:
+        size = recovered.durable * sound.channels * 4
+        container, subtype = "RF64" if size > LARGEST_WAV else "WAV", "FLOAT" if is_float else "PCM_16"
+    try:
+        with soundfile.SoundFile(path, "w", sound.rate, sound.channels, subtype, format=container) as file:
+            for record in recovered.audio:
+                for block in _samples(record, sound):
+                    file.write(block)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _samples(record: Heard, sound: AudioFormat) -> Iterator[NDArray[Any]]:
+    """A record's samples, or a gap's zeros a second at a time.  # (n, channels) int16, or float32 of float audio"""
+    dtype = "float32" if sound.format == "pcm_f32le" else "int16"
+    if isinstance(record, GapRecord):
+        for at in range(0, record.frames, sound.rate):
+            yield np.zeros((min(sound.rate, record.frames - at), sound.channels), dtype)
+        return
+    samples, _ = soundfile.read(
+        io.BytesIO(record.pcm),
+        dtype=dtype,
+        always_2d=True,
+        samplerate=sound.rate,
+        channels=sound.channels,
+        format="RAW",
+        subtype=_RAW_SUBTYPES[sound.format],
+        endian="LITTLE",
+    )
+    yield samples
+
+
+def _captions(events: Sequence[EventRecord]) -> list[Caption]:
+    """Final captions, in the order they were spoken."""
+    finals = [
+        msgspec.json.decode(event.message, type=Caption)
+        for event in events
+        if msgspec.json.decode(event.message, type=_Tagged).type == "caption"
+    ]
+    return sorted(finals, key=lambda caption: caption.start)
+
+
+def _json(recovered: Recovered) -> bytes:
+    facts, rate = recovered.facts, recovered.facts.format.rate
+    gaps = [record for record in recovered.audio if isinstance(record, GapRecord)]
+    fields = {
+        "session": facts.session,
+        "user": facts.user,
+        "format": facts.format,
+        "created_at": facts.created_at,
+        "model": facts.model,
+        "start": msgspec.Raw(facts.start),
+        "frames": recovered.durable,
+        "seconds": recovered.durable / rate,
+        "lost": [{"start": gap.offset / rate, "end": gap.end / rate} for gap in gaps],
+        "events": [{"number": event.number, "message": msgspec.Raw(event.message)} for event in recovered.events],
+    }
+    return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
+
+
+_TEXTS: Final[dict[str, Callable[[Recovered], bytes]]] = {
+    "vtt": lambda recovered: to_vtt(cues(_captions(recovered.events))).encode(),
+    "srt": lambda recovered: to_srt(cues(_captions(recovered.events))).encode(),
+    "json": _json,
+}

@@ -1,0 +1,230 @@
+"""The journal, as the server sees it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from af3stream.errors import ConfigError, NoSession, SetupError
+from af3stream.journal import disk
+from af3stream.journal.database import Database, Row
+from af3stream.journal.errors import storage_failed
+from af3stream.journal.facts import Done, Recovered, SessionFacts, SessionSummary
+from af3stream.journal.reading import Timeline, hear, read_timeline
+from af3stream.journal.records import Heard, Record
+from af3stream.journal.segments import session_folder
+from af3stream.journal.settings import JournalConfig
+from af3stream.journal.store import Store
+from af3stream.journal.writer import Writer
+
+FILLED: Final = 0.9  # of the quota: above it, a sweep deletes finished sessions
+
+
+class Journal:
+    """What a server keeps. ``append`` never waits; every other method may wait for the disk.
+
+    Without ``start`` it only reads, beside a server that writes, and deletes what no server writes.
+
+    Args:
+        clock: unix seconds.
+
+    Raises:
+        ConfigError: where the folder cannot be used.
+        StorageFailed: any method but ``append``, when the disk or the database fails.
+    """
+
+    def __init__(self, config: JournalConfig, clock: Callable[[], float] = time.time) -> None:
+        self._folder = Path(config.folder)
+        self._retention_s = config.retention_h * 3_600
+        self._clock = clock
+        self._lock: int | None = None
+        try:
+            self._folder.mkdir(mode=disk.FOLDER_MODE, parents=True, exist_ok=True)
+            disk.make_folder(self._folder / "sessions")
+        except OSError as error:
+            raise ConfigError(f"the journal's folder {self._folder} cannot be used: {error.strerror}") from None
+        self._database = Database(self._folder / "journal.db")
+        self._store = Store(self._folder, config)
+        self._writer = Writer(
+            self._store, commit_every_s=config.commit_every_ms / 1_000, waiting_bytes=config.waiting_mb << 20
+        )
+
+    def start(self) -> None:
+        """Begin to write, and remove what a sudden end left behind.
+
+        Raises:
+            ConfigError: where another server writes here.
+        """
+        self._lock = disk.lock(self._folder / "lock")
+        if self._lock is None:
+            raise ConfigError(f"another server writes the journal in {self._folder}")
+        self._store.tidy()
+        self._store.space.measure()
+        self._writer.start()
+
+    def stop(self) -> None:
+        """Commit what waits, if the disk lets it, and close everything."""
+        self._writer.stop()
+        self._database.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # ---- one session -------------------------------------------------------------------------------------------------
+
+    def create(self, facts: SessionFacts) -> None:
+        """Begin a session.
+
+        Raises:
+            NoSession: for an id that no server made.
+        """
+        session_folder(self._folder, facts.session)
+        self._database.create(facts)
+        self._writer.call(partial(self._store.open, facts, 0, 0))
+
+    def append(self, session: str, records: Sequence[Record], done: Done) -> None:
+        """Make records durable: audio and gaps that go on where the last ended, events numbered on from the last.
+
+        Thread-safe, and never waits. Everything that waits, of all sessions, is written together; then ``done`` is
+        called on the writer's thread, once for all appends that brought the same one. After a failure it is called with
+        the error, and again when what was kept is durable. A session that is not created or recovered, or that is
+        finished, released or deleted meanwhile, hears nothing any more.
+        """
+        self._writer.append(session, records, done)
+
+    def recover(self, session: str) -> Recovered:
+        """What is known of a session, and all of its audio; it may be appended to after that, unless it is finished.
+
+        What is torn above the acknowledged offset does not count. A session that is being written is read up to its
+        durable offset.
+
+        Raises:
+            NoSession: where there is none.
+            DataLoss: where something acknowledged is damaged or missing; for sealed segments, while they are heard.
+        """
+        row = self._row(session)
+        events = self._database.events(session)
+        timeline = None
+        if self._lock is not None and row.finished_at is None:
+            timeline = self._writer.call(partial(self._store.open, row.facts, row.durable, len(events)))
+        durable, timeline = (timeline.end, timeline) if timeline else self._timeline(row)
+        return Recovered(row.facts, durable, events, self._hear(row, timeline, 0, durable))
+
+    def audio(self, session: str, start: int = 0) -> Iterator[Heard]:
+        """The durable audio from the frame ``start`` on; the first record may begin before it. Raises as `recover`."""
+        row = self._row(session)
+        durable, timeline = self._timeline(row)
+        return self._hear(row, timeline, start, durable)
+
+    def facts(self, session: str) -> SessionFacts | None:
+        """What a session is, if it is there."""
+        row = self._database.row(session)
+        return row.facts if row else None
+
+    def set_token(self, session: str, token_hash: bytes, expires_at: float) -> None:
+        """Give a session the token it is resumed with, in the place of the one before; unix seconds."""
+        self._database.set_token(session, token_hash, expires_at)
+
+    def session_of_token(self, token_hash: bytes) -> str | None:
+        """Which session a token resumes, if it has not expired."""
+        return self._database.session_of_token(token_hash, self._clock())
+
+    def touch(self, session: str) -> None:
+        """Note that someone came for a session."""
+        self._database.touch(session, self._clock())
+
+    def release(self, session: str) -> None:
+        """Close a session's files until it is recovered again; what waits of it is dropped, unacknowledged."""
+        self._writer.call(partial(self._store.release, session))
+
+    def finish(self, session: str) -> None:
+        """Close a session for good, as soon as nothing of it waits any more, and seal it."""
+        self._writer.call(partial(self._store.finish, session, self._clock()))
+
+    # ---- all sessions ------------------------------------------------------------------------------------------------
+
+    def sessions(self) -> list[SessionSummary]:
+        """All sessions, the oldest first."""
+        return [
+            SessionSummary(
+                row.facts,
+                self._store.durable(row.facts.session) or row.durable,
+                row.events,
+                disk.size_of(session_folder(self._folder, row.facts.session)),
+                row.touched_at,
+                row.finished_at,
+            )
+            for row in self._database.rows()
+        ]
+
+    def delete(self, session: str) -> None:
+        """Delete a session: its files, and every trace in the database's files.
+
+        Raises:
+            NoSession: where there is none.
+            SetupError: where another process writes it.
+        """
+        row = self._row(session)
+        if self._lock is None and row.finished_at is None:
+            lock = disk.lock(self._folder / "lock")
+            if lock is None:
+                raise SetupError(f"the session {session} is open on a server, and can be deleted when it has ended")
+            os.close(lock)
+        self._writer.call(partial(self._store.delete, session))
+
+    def sweep(self, now: float) -> list[str]:
+        """Delete what is too old or too much; returns which sessions.
+
+        First every session nobody came for within the retention; then, while more than 90 % of the quota is taken, the
+        session that finished longest ago. Never one that is open here.
+
+        Args:
+            now: unix seconds.
+        """
+        closed = [row for row in self._database.rows() if row.facts.session not in self._store]
+        old = [row for row in closed if self._last_used(row) < now - self._retention_s]
+        finished = [row for row in closed if row.finished_at and row not in old]
+        finished.sort(key=lambda row: row.finished_at or 0.0)
+        for row in old:
+            self.delete(row.facts.session)
+        space = self._store.space
+        deleted = old
+        while finished and space.measure() > FILLED * space.quota:
+            deleted.append(finished.pop(0))
+            self.delete(deleted[-1].facts.session)
+        return [row.facts.session for row in deleted]
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _row(self, session: str) -> Row:
+        row = self._database.row(session)
+        if row is None:
+            raise NoSession("there is no such session")
+        return row
+
+    def _timeline(self, row: Row) -> tuple[int, Timeline]:
+        """The first frame that is not durable, and what is on disk, read without a change."""
+        session = row.facts.session
+        durable = self._store.durable(session)
+        folder = session_folder(self._folder, session)
+        try:
+            timeline = read_timeline(folder, row.durable, lambda: self._database.segments(session))
+        except OSError as error:
+            raise storage_failed(error) from error
+        return timeline.end if durable is None else durable, timeline
+
+    def _hear(self, row: Row, timeline: Timeline, start: int, end: int) -> Iterator[Heard]:
+        folder = session_folder(self._folder, row.facts.session)
+        return hear(folder, timeline.pieces, row.facts.format, start=start, end=end)
+
+    def _last_used(self, row: Row) -> float:
+        """When someone came for a session, or last wrote it, in unix seconds."""
+        try:
+            written = (session_folder(self._folder, row.facts.session) / "mark").stat().st_mtime
+        except FileNotFoundError:
+            return row.touched_at
+        return max(row.touched_at, written)

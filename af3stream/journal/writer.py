@@ -1,0 +1,142 @@
+"""The thread that writes, and the bounded queue before it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from af3stream.journal.facts import Done
+from af3stream.journal.records import EventRecord, Record
+from af3stream.journal.store import Store
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_S: Final = 10.0
+AFTER_A_BUG_S: Final = 1.0
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    session: str
+    records: Sequence[Record]
+    done: Done
+    size: int
+    refused: bool
+
+
+class Writer:
+    """Commits in groups: what arrives while a commit runs, or before the next may begin, is the next.
+
+    Args:
+        commit_every_s: at least this long from one commit's begin to the next.
+        waiting_bytes: what may wait to become durable. Audio beyond it is refused, never waited for; events are few,
+            and always kept.
+    """
+
+    def __init__(self, store: Store, *, commit_every_s: float, waiting_bytes: int) -> None:
+        self._store = store
+        self._commit_every_s = commit_every_s
+        self._waiting_bytes = waiting_bytes
+        self._changed = threading.Condition()
+        self._appended: list[_Append] = []
+        self._appended_bytes = 0
+        self._calls: list[Callable[[], None]] = []
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread is not None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread = threading.Thread(target=self._run, name="journal")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what waits, if the disk lets us, and end the thread."""
+        if self._thread is not None:
+            with self._changed:
+                self._stopping = True
+                self._changed.notify()
+            self._thread.join()
+            self._thread = None
+        self._store.close()
+
+    def append(self, session: str, records: Sequence[Record], done: Done) -> None:
+        """Have records made durable; never waits. ``done`` is called on the thread, until it is stopped."""
+        size = sum(record.size for record in records)
+        heard = any(not isinstance(record, EventRecord) for record in records)
+        with self._changed:
+            if self._stopping:
+                return
+            waiting = self._appended_bytes + self._store.waiting_bytes
+            refused = heard and waiting + size > self._waiting_bytes
+            if refused:
+                records, size = (), 0
+            self._appended.append(_Append(session, records, done, size, refused))
+            self._appended_bytes += size
+            self._changed.notify()
+
+    def call(self, job: Callable[[], Result]) -> Result:
+        """Run something on the thread, after what was appended before; or here, where there is no thread."""
+        if self._thread is None or threading.current_thread() is self._thread:
+            return job()
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(job())
+            except Exception as error:  # noqa: BLE001 (it is raised where the result is asked for)
+                future.set_exception(error)
+
+        with self._changed:
+            self._calls.append(run)
+            self._changed.notify()
+        return future.result()
+
+    def _run(self) -> None:
+        next_commit = 0.0
+        while not self._take():
+            now = time.monotonic()
+            due = max(next_commit, self._store.due)
+            if due <= now:
+                next_commit = now + self._commit_every_s
+                if not self._commit(now):
+                    next_commit = now + AFTER_A_BUG_S
+            elif not self._store.step(now):
+                self._wait(due - now)
+        self._commit(time.monotonic())
+
+    def _take(self) -> bool:
+        """Hand over what was appended, and run what was called for; returns whether to stop."""
+        with self._changed:
+            appended, self._appended = self._appended, []
+            calls, self._calls = self._calls, []
+            self._appended_bytes = 0
+            stopping = self._stopping
+        for item in appended:
+            self._store.append(item.session, item.records, item.done, refused=item.refused)
+        for call in calls:
+            call()
+        return stopping
+
+    def _commit(self, now: float) -> bool:
+        try:
+            self._store.commit(now)
+        except Exception:
+            log.exception("a commit failed in a way that is not foreseen")
+            return False
+        return True
+
+    def _wait(self, longest_s: float) -> None:
+        with self._changed:
+            if not (self._appended or self._calls or self._stopping):
+                self._changed.wait(min(longest_s, LONGEST_WAIT_S))

@@ -1,0 +1,51 @@
+"""A journal's whole life, for a parent that kills it: `python -m tests.journal.child FOLDER`.
+
+Prints what it is told, line by line: `SESSION DURABLE EVENT`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from tests.journal.scenes import BLOCK, Told, audio, event, facts, running
+
+from af3stream.journal.facts import Commit
+from af3stream.journal.records import GapRecord, Record
+
+BATCHES: list[list[Record]] = [
+    [*audio(at, at + 3 * BLOCK), GapRecord(at + 3 * BLOCK, BLOCK), event(number)]
+    for number, at in enumerate(range(0, 40 * BLOCK, 4 * BLOCK), start=1)
+]
+END, SEGMENT_S = 40 * BLOCK, 0.2
+
+
+def say(*words: object) -> None:
+    print(*words, flush=True)
+
+
+class Saying(Told):
+    def __call__(self, commit: Commit) -> None:
+        if not commit.error:
+            say(commit.session, commit.durable, commit.event)
+        super().__call__(commit)
+
+
+def main(folder: Path) -> None:
+    with running(folder, segment_s=SEGMENT_S) as journal:
+        say("old", journal.recover("old").durable, 0)  # it has a tail above its mark
+        journal.create(facts())
+        for number, batch in enumerate(BATCHES, start=1):
+            journal.append("talk", batch, told := Saying())
+            told.durable(4 * BLOCK * number, number)
+        journal.finish("talk")
+        while list((folder / "sessions/talk").glob("*.raw")):
+            time.sleep(0.005)
+        say("deleting", 0, 0)
+        journal.delete("old")
+        say("deleted", 0, 0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

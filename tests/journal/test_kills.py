@@ -1,0 +1,105 @@
+"""SIGKILL at every labelled point of the write path: what was told is there, bit for bit, and the session goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.journal.child import BATCHES, END, main
+from tests.journal.scenes import BLOCK, Told, audio, event, facts, joined, pcm, running
+
+from af3stream.errors import NoSession
+from af3stream.journal.faults import POINTS, hooked, killer
+from af3stream.journal.journal import Journal
+from af3stream.journal.records import EventRecord, Heard
+from af3stream.journal.segments import Mark
+
+ROOT = Path(__file__).parents[2]
+ALL = [record for batch in BATCHES for record in batch]
+WHOLE = joined(record for record in ALL if not isinstance(record, EventRecord))
+OLD_END = 6 * BLOCK
+
+
+def prepare(folder: Path) -> None:
+    """A session whose last records were never acknowledged."""
+    with running(folder / "alive") as journal:
+        journal.create(facts("old"))
+        journal.append("old", audio(0, OLD_END), told := Told())
+        told.durable(OLD_END)
+        shutil.copytree(folder / "alive", folder / "journal")
+    mark = Mark(folder / "journal/sessions/old")
+    mark.write(0)
+    mark.close()
+
+
+def killed_at(order: str, folder: Path) -> dict[str, tuple[int, int]]:
+    """Run the child until it dies at a point; returns what it was last told of each session."""
+    environment = os.environ | {"AF3STREAM_KILL_AT": order}
+    command = [sys.executable, "-m", "tests.journal.child", str(folder)]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    lines = [line.split() for line in ended.stdout.splitlines()]
+    return {name: (int(durable), int(number)) for name, durable, number in lines}
+
+
+def check_old(journal: Journal, told: dict[str, tuple[int, int]]) -> None:
+    """Whole until it is deleted, and then gone."""
+    if "deleting" in told:
+        if journal.facts("old") is None:
+            assert not (journal._folder / "sessions/old").exists()
+            return
+        assert "deleted" not in told
+    recovered = journal.recover("old")
+    assert (recovered.durable, joined(recovered.audio)) == (OLD_END, pcm(0, OLD_END))
+
+
+def check_talk(journal: Journal, durable: int, number: int) -> None:
+    """What was told is there; appended to its end, it is what it would have been."""
+    recovered = journal.recover("talk")
+    heard = joined(recovered.audio)
+    assert recovered.durable >= durable and len(recovered.events) >= number
+    assert heard == WHOLE[: len(heard)] and len(heard) == recovered.durable * 2
+    assert recovered.events == [event(n + 1) for n in range(len(recovered.events))]
+    if next(row.finished_at for row in journal.sessions() if row.facts.session == "talk") is None:
+        journal.append("talk", ALL, told := Told())
+        told.durable(END, len(BATCHES))
+    again = journal.recover("talk")
+    assert (joined(again.audio), len(again.events)) == (WHOLE, len(BATCHES))
+
+
+def test_the_child_passes_every_point(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    passed = Counter[str]()
+    with hooked(lambda label: passed.update([label])):
+        main(tmp_path / "journal")
+    assert set(passed) == set(POINTS)
+
+
+@pytest.mark.parametrize("order", [*POINTS, "audio-written:5", "events-commit:6", "mark-written:7", "tell:4"])
+def test_killed_at(order: str, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    told = killed_at(order, tmp_path / "journal")
+    with running(tmp_path / "journal") as journal:
+        check_old(journal, told)
+        if journal.facts("talk"):
+            check_talk(journal, *told.get("talk", (0, 0)))
+        else:
+            assert "talk" not in told
+            with pytest.raises(NoSession):
+                journal.recover("talk")
+
+
+def test_an_unknown_point_is_loud() -> None:
+    with pytest.raises(ValueError, match="audio-writen"):
+        killer("audio-writen:2")
+
+
+def test_all_heard_records_are_in_the_batches() -> None:
+    assert sum(record.frames for record in ALL if not isinstance(record, EventRecord)) == END
+    assert any(isinstance(record, Heard) for record in ALL)

@@ -1,0 +1,162 @@
+"""After a sudden end: what was acknowledged is there, or its loss is named; what was torn does not count."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.journal.scenes import BLOCK, Told, audio, event, facts, pcm, record_session, reopened, running
+
+from af3stream.errors import NoSession
+from af3stream.journal.errors import DataLoss
+from af3stream.journal.records import AudioRecord, encode
+from af3stream.journal.segments import Mark
+
+RECORD = len(encode(audio(0, BLOCK)[0]))  # bytes; all records are as long
+
+
+def acknowledged(folder: Path, frames: int) -> None:
+    """Set the mark, and forget what SQLite knows of it."""
+    mark = Mark(folder)
+    mark.write(frames)
+    mark.close()
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    """A session of four records, one a commit, all acknowledged; closed as by a kill."""
+    journal_folder = tmp_path / "journal"
+    with running(journal_folder) as journal:
+        journal.create(facts())
+        for at in range(0, 4 * BLOCK, BLOCK):
+            journal.append("talk", audio(at, at + BLOCK), told := Told())
+            told.durable(at + BLOCK)
+        shutil.copytree(journal_folder, tmp_path / "killed")
+    return tmp_path / "killed/sessions/talk"
+
+
+def raw(talk: Path) -> Path:
+    return talk / "000001-0.raw"
+
+
+def test_everything_acknowledged_comes_back(talk: Path) -> None:
+    assert reopened(talk.parents[1]) == (4 * BLOCK, pcm(0, 4 * BLOCK), [])
+
+
+@pytest.mark.parametrize("size", range(2 * RECORD, 4 * RECORD))
+def test_cut_at_any_byte_above_the_mark_the_whole_records_count(talk: Path, size: int) -> None:
+    acknowledged(talk, 2 * BLOCK)
+    raw(talk).write_bytes(raw(talk).read_bytes()[:size])
+    whole = size // RECORD * BLOCK
+    assert reopened(talk.parents[1]) == (whole, pcm(0, whole), [])
+    assert Mark.read(talk) == whole, "what a recovery reports is acknowledged"
+
+
+@pytest.mark.parametrize("size", range(0, 4 * RECORD, 41))
+def test_cut_at_any_byte_below_the_mark_the_loss_is_named(talk: Path, size: int) -> None:
+    raw(talk).write_bytes(raw(talk).read_bytes()[:size])
+    with pytest.raises(DataLoss) as caught:
+        reopened(talk.parents[1])
+    assert (caught.value.start, caught.value.end) == (size // RECORD * BLOCK, 4 * BLOCK)
+
+
+@pytest.mark.parametrize("byte", range(0, 4 * RECORD, 37))
+def test_a_flipped_bit_is_a_loss_below_the_mark_and_a_torn_tail_above(talk: Path, byte: int) -> None:
+    acknowledged(talk, 2 * BLOCK)
+    data = bytearray(raw(talk).read_bytes())
+    data[byte] ^= 0x10
+    raw(talk).write_bytes(data)
+    whole = byte // RECORD * BLOCK
+    if whole >= 2 * BLOCK:
+        assert reopened(talk.parents[1]) == (whole, pcm(0, whole), [])
+    else:
+        with pytest.raises(DataLoss) as caught:
+            reopened(talk.parents[1])
+        assert (caught.value.start, caught.value.end) == (whole, 2 * BLOCK)
+
+
+def test_a_tail_above_the_mark_is_written_again(talk: Path) -> None:
+    acknowledged(talk, BLOCK)
+    old = raw(talk).read_bytes()
+    reopened(talk.parents[1])
+    assert (talk / f"000002-{BLOCK}.raw").read_bytes() == old[RECORD:]
+    raw(talk).write_bytes(old[:RECORD])  # from now on, nothing depends on where it stood first
+    assert reopened(talk.parents[1]) == (4 * BLOCK, pcm(0, 4 * BLOCK), [])
+
+
+def test_a_session_goes_on_after_a_torn_tail(talk: Path) -> None:
+    acknowledged(talk, 2 * BLOCK)
+    raw(talk).write_bytes(raw(talk).read_bytes()[: 3 * RECORD - 1])
+    for end in (5 * BLOCK, 7 * BLOCK):
+        with running(talk.parents[1]) as journal:
+            durable = journal.recover("talk").durable
+            journal.append("talk", audio(durable, end), told := Told())
+            told.durable(end)
+    assert reopened(talk.parents[1]) == (7 * BLOCK, pcm(0, 7 * BLOCK), [])
+
+
+def test_a_missing_file_is_a_loss(tmp_path: Path) -> None:
+    folder = record_session(tmp_path, audio(0, 960), audio(960, 1920), segment_s=0.1)
+    left = sorted(folder.glob("*.[rfz]*"))
+    left[0].unlink()
+    with pytest.raises(DataLoss) as caught:
+        reopened(tmp_path)
+    assert caught.value.start == 0
+
+
+@pytest.mark.parametrize("mark", [b"", b"short", bytes(12), b"\xff" * 12])
+def test_a_damaged_mark_costs_nothing(talk: Path, mark: bytes) -> None:
+    (talk / "mark").write_bytes(mark)
+    assert reopened(talk.parents[1]) == (4 * BLOCK, pcm(0, 4 * BLOCK), [])
+
+
+def test_with_an_event_the_database_knows_the_mark_too(tmp_path: Path) -> None:
+    folder = record_session(tmp_path, [*audio(0, 2 * BLOCK), event(1)])
+    (folder / "mark").unlink()
+    for file in folder.glob("*.raw"):
+        file.write_bytes(file.read_bytes()[:RECORD])
+    with pytest.raises(DataLoss, match=f"frames {BLOCK} to {2 * BLOCK} "):
+        reopened(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["UPDATE events SET message = x'00' WHERE number = 2",
+                                    "DELETE FROM events WHERE number = 2"])  # fmt: skip
+def test_a_damaged_or_missing_event_is_a_loss(tmp_path: Path, damage: str) -> None:
+    record_session(tmp_path, [event(1), event(2), event(3)])
+    with running(tmp_path) as journal:
+        journal._database._run(damage)
+        with pytest.raises(DataLoss, match="events 2 to 3 "):
+            journal.recover("talk")
+
+
+def test_a_recovery_beside_a_writer_changes_nothing(talk: Path) -> None:
+    from tests.journal.scenes import config
+
+    from af3stream.journal.journal import Journal
+
+    acknowledged(talk, 2 * BLOCK)
+    before = {path: path.read_bytes() for path in talk.iterdir()}
+    reader = Journal(config(talk.parents[1]))
+    assert reader.recover("talk").durable == 4 * BLOCK
+    reader.stop()
+    assert {path: path.read_bytes() for path in talk.iterdir()} == before
+
+
+def test_frames_that_were_never_there_are_not_invented(tmp_path: Path) -> None:
+    folder = record_session(tmp_path, audio(0, BLOCK))
+    with next(folder.glob("*.raw")).open("ab") as file:
+        file.write(encode(AudioRecord(5 * BLOCK, b"xx", 1)))
+    assert reopened(tmp_path)[0] == BLOCK
+
+
+@pytest.mark.parametrize("session", ["absent", "../talk", "", "a/b", "..", "x" * 65, "nul\0"])
+def test_no_other_id_leads_anywhere(tmp_path: Path, session: str) -> None:
+    with running(tmp_path) as journal:
+        for method in (journal.recover, journal.delete, journal.audio):
+            with pytest.raises(NoSession):
+                method(session)
+        assert journal.facts(session) is None
+        if session != "absent":
+            with pytest.raises(NoSession):
+                journal.create(facts(session))
