@@ -40,7 +40,20 @@ class ServerConfig(Section, frozen=True):
     idle_timeout_s: Positive = 300.0
     credit_s: Annotated[float, Meta(ge=70)] = 120.0  # more than a window and an utterance, which stay open that long
     outgoing_messages: Count = 1_024  # waiting for a slow reader, before interims are dropped and then the peer
+    resume_s: Positive = 120.0  # a session without a connection stays in memory so long
     drain_s: Positive = 20.0  # how long a shutdown waits for pending finals
+
+
+class JournalConfig(Section, frozen=True):
+    """Where sessions are kept, for how long, and how much of the disk they may take."""
+
+    folder: str = "auto"  # auto: in the user's state folder; empty: nothing is kept
+    segment_s: Positive = 60.0  # a raw file is closed after so much audio, and becomes FLAC
+    commit_every_ms: Annotated[int, Meta(ge=0)] = 20  # at least this long from one commit's begin to the next
+    retention_h: Positive = 24.0 * 7  # a session nobody came for in this time is deleted
+    quota_mb: Count = 2_048  # everything in the folder
+    reserve_mb: Annotated[int, Meta(ge=0)] = 256  # left free on the disk for others
+    waiting_mb: Count = 64  # audio in memory that is not durable yet
 
 
 class AudioConfig(Section, frozen=True):
@@ -99,6 +112,7 @@ class Config(Section, frozen=True):
     captions: CaptionsConfig = CaptionsConfig()
     questions: QuestionsConfig = QuestionsConfig()
     model: ModelConfig = ModelConfig()
+    journal: JournalConfig = JournalConfig()
 
 
 def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
@@ -128,6 +142,13 @@ def cache_dir() -> Path:
     if explicit := os.environ.get("AF3STREAM_CACHE"):
         return Path(explicit)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "af3stream"
+
+
+def state_dir() -> Path:
+    """Where sessions are kept by default: ``$AF3STREAM_STATE``, else the user's state folder."""
+    if explicit := os.environ.get("AF3STREAM_STATE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "af3stream"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -21,6 +21,10 @@
     │   ├── QueryLimit             query_limit     -       yes
     │   ├── BadText                bad_text        -       yes
     │   ├── BadEnd                 bad_end         -       yes
+    │   ├── Superseded             superseded      4409    no
+    │   ├── DataLoss               data_loss       4500    no
+    │   ├── StorageError           storage_error   -       yes
+    │   │   └── StorageFull        storage_full    1013    yes
     │   ├── NoSession              no_session      4404    no
     │   ├── ShuttingDown           shutting_down   1012    no
     │   └── EngineFailed           engine_failed   -       yes
@@ -158,6 +162,44 @@ class BadEnd(Refusal):
     """The total that ``end`` claims is not what was received."""
 
     code = "bad_end"
+
+
+class Superseded(Refusal):
+    """Another connection took the session over."""
+
+    code, close_code = "superseded", 4409
+
+
+class DataLoss(Refusal):
+    """Something that was acknowledged is not there, or not as it was.
+
+    Attributes:
+        start, end: the first sample frame, or event number, of what is lost, and the first after it.
+    """
+
+    code, close_code = "data_loss", 4500
+
+    def __init__(self, what: str, start: int, end: int) -> None:
+        super().__init__(f"{what} {start} to {end} of this session are damaged or missing")
+        self.start, self.end = start, end
+
+
+class StorageError(Refusal):
+    """The disk, or the database, did not take something. What was acknowledged is safe; what waits is kept."""
+
+    code, retryable = "storage_error", True
+
+    def __init__(self, message: str = "the session could not be stored") -> None:
+        super().__init__(message)
+
+
+class StorageFull(StorageError):
+    """No room on the disk, or within the quota and the reserve."""
+
+    code, close_code = "storage_full", 1013
+
+    def __init__(self) -> None:
+        super().__init__("there is no room left to store the session")
 
 
 class NoSession(Refusal):

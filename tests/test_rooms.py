@@ -22,7 +22,7 @@ PLAN = {  # top to bottom: a room imports only what stands below it, and of that
     "cli": "listen server offline engine models audio protocol config errors",
     "listen": "client audio captions protocol errors",
     "client": "protocol errors",
-    "server": "session engine protocol metrics config errors",
+    "server": "session audio journal engine protocol metrics config errors",
     "offline": "session engine audio protocol metrics config errors",
     "session": "journal engine models audio protocol metrics config errors",
     "journal": "captions audio protocol config errors",

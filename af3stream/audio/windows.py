@@ -63,11 +63,17 @@ class Segmenter:
         self._windows = WindowCutter(config, mode == "everything", window_max, self._utterances.look_back, self._frames)
         self._utterance_count = self._window_count = 0
         self._decided = 0  # the end of the last frame
+        self._settled = 0
 
     @property
     def position(self) -> int:
         """Samples taken in."""
         return self._samples.end
+
+    @property
+    def settled(self) -> int:
+        """Everything before it is decided: nothing can begin there any more."""
+        return self._settled
 
     @property
     def open_utterance(self) -> Span | None:
@@ -106,6 +112,7 @@ class Segmenter:
         events = self._step(self._detector.flush())
         events += self._utterance_events(self._utterances.finish())
         events += self._window_events(self._windows.finish(self._decided))
+        self._settled = self._decided
         self._release()
         return events
 
@@ -121,6 +128,7 @@ class Segmenter:
             speech = self._utterances.step(frame)
             events += self._utterance_events(speech)
             events += self._window_events(self._windows.step(frame, speech, self._utterances.open))
+            self._settled = max(self._settled, frame.end - self._utterances.look_back)
         return events
 
     def _utterance_events(self, decided: list[SpeechStarted | SpeechStopped | Span]) -> Iterator[Event]:

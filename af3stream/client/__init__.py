@@ -13,6 +13,7 @@
 from af3stream.client.answers import AnswerStream
 from af3stream.client.connecting import connect, stream_url
 from af3stream.client.errors import ConnectionLost, ReaderTooSlow, ServerError, SessionEnded
+from af3stream.client.line import State
 from af3stream.client.session import Session
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ServerError",
     "Session",
     "SessionEnded",
+    "State",
     "connect",
     "stream_url",
 ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,8 +18,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from af3stream.client.errors import ServerError, SessionEnded
-from af3stream.client.session import Session, why_closed
+from af3stream.client.backoff import Patience
+from af3stream.client.closing import is_final, why_closed
+from af3stream.client.dialogue import Dialogue
+from af3stream.client.errors import NotAdmitted, ServerError, SessionEnded, Unreachable
+from af3stream.client.line import Connection, Line, State
+from af3stream.client.outgoing import credit_frames, frame_bytes
+from af3stream.client.retained import Memory, Spool, Store
+from af3stream.client.session import Session
 from af3stream.errors import BadMessage, SourceError
 from af3stream.protocol.codec import MSGPACK, Codec, client_codec
 from af3stream.protocol.messages import Error, Format, Mode, Ready, ServerMessage, Start
@@ -48,6 +56,9 @@ async def connect(
     mode: Mode | None = None,
     interims: bool = True,
     subprotocol: str = MSGPACK,
+    reconnect_for: float = 300.0,
+    spool: Path | None = None,
+    on_state: Callable[[State], None] | None = None,
 ) -> AsyncIterator[Session]:
     """Open a session: ``async with connect("ws://127.0.0.1:8765") as session``. Leaving the block closes it.
 
@@ -60,26 +71,31 @@ async def connect(
         mode: whether non-speech is left out; ``None`` for the server's own choice.
         interims: whether captions of open utterances are wanted.
         subprotocol: one of :data:`af3stream.protocol.codec.SUBPROTOCOLS`.
+        reconnect_for: seconds without a connection after which the session is given up; 0 for no second attempt. A
+            server that keeps no sessions is given up at once.
+        spool: a folder for what may have to be sent again, at most the server's credit; by default it is in memory.
+        on_state: called with every new :attr:`Session.state`, from the event loop.
 
     Raises:
-        SourceError: for an address that is malformed, cannot be reached, or refuses the connection.
+        SourceError: for an address that is malformed, cannot be reached, or refuses the connection, and for a spool
+            that takes no file.
         ServerError: when the server refuses the session, as for a rate it does not take.
     """
-    address = stream_url(url)
     codec = client_codec(subprotocol)
-    socket = await _open(address, token, subprotocol)
+    start = Start(format, rate, channels, mode, interims)
+    dial = partial(_dial, stream_url(url), token, codec)
+    connection = await dial(start)
     try:
-        ready = await _start(socket, codec, Start(format, rate, channels, mode, interims), _without_secrets(address))
-        session = Session(socket, codec, ready)
-        reader = asyncio.create_task(session.read_socket())
-        try:
-            yield session
-        finally:
-            await session.close(SessionEnded("the session was left"))
-            await socket.close()
-            await reader
+        with closing(_store(connection.ready, spool)) as store:
+            dialogue = Dialogue(start, connection.ready, store)
+            line = Line(dialogue, connection.socket, codec, dial, Patience(reconnect_for), on_state)
+            try:
+                yield Session(line)
+            finally:
+                await line.close(SessionEnded("the session was left"))
+                await line.hang_up()
     finally:
-        await socket.close()
+        await connection.socket.close()
 
 
 def stream_url(url: str) -> str:
@@ -99,6 +115,29 @@ def stream_url(url: str) -> str:
     return urlunsplit((SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))
 
 
+def _store(ready: Ready, spool: Path | None) -> Store:
+    """Where audio is kept until it is durable."""
+    if spool is None or not ready.resume:
+        return Memory()
+    return Spool(spool, max(1, credit_frames(ready)) * frame_bytes(ready))
+
+
+async def _dial(address: str, token: str | None, codec: Codec[ServerMessage], start: Start) -> Connection:
+    """Connect, and begin a session or go on with one.
+
+    Raises:
+        Unreachable: for what may pass.
+        SourceError: for what does not.
+        ServerError: as the server says.
+    """
+    socket = await _open(address, token, codec.subprotocol)
+    try:
+        return Connection(socket, await _start(socket, codec, start, _without_secrets(address)))
+    except BaseException:
+        await socket.close()
+        raise
+
+
 async def _open(address: str, token: str | None, subprotocol: str) -> ClientConnection:
     shown = _without_secrets(address)
     try:
@@ -113,13 +152,13 @@ async def _open(address: str, token: str | None, subprotocol: str) -> ClientConn
             proxy=None if urlsplit(address).hostname in LOOPBACK else True,
         )
     except InvalidStatus as error:
-        raise SourceError(f"{shown} {_refusal(error.response)}") from None
+        raise _refused(shown, error.response) from None
     except TimeoutError:
-        raise SourceError(f"cannot reach {shown}: no answer within {OPEN_TIMEOUT_S:.0f} s") from None
+        raise Unreachable(f"cannot reach {shown}: no answer within {OPEN_TIMEOUT_S:.0f} s") from None
     except OSError as error:
-        raise SourceError(f"cannot reach {shown}: {_reason(error)}") from None
+        raise Unreachable(f"cannot reach {shown}: {_reason(error)}") from None
     except WebSocketException as error:
-        raise SourceError(f"{shown} does not answer as this service does: {error}") from None
+        raise Unreachable(f"{shown} does not answer as this service does: {error}") from None
     if socket.subprotocol != subprotocol:
         await socket.close()
         raise SourceError(f"{shown} does not speak {subprotocol}")
@@ -133,9 +172,10 @@ async def _start(socket: ClientConnection, codec: Codec[ServerMessage], start: S
                 await socket.send(codec.encode(start))
             message = codec.decode(await socket.recv())
     except TimeoutError:
-        raise SourceError(f"{shown} took the connection and then said nothing for {OPEN_TIMEOUT_S:.0f} s") from None
+        raise Unreachable(f"{shown} took the connection and then said nothing for {OPEN_TIMEOUT_S:.0f} s") from None
     except ConnectionClosed as closed:
-        raise SourceError(f"{shown} does not open a session: {why_closed(closed)}") from None
+        sentence = f"{shown} does not open a session: {why_closed(closed)}"
+        raise (SourceError if is_final(closed) else Unreachable)(sentence) from None
     except BadMessage as error:
         raise SourceError(f"{shown} does not answer as this service does: {error}") from None
     if isinstance(message, Error):
@@ -151,11 +191,18 @@ def _without_secrets(address: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _refusal(response: Response) -> str:
+def _refused(shown: str, response: Response) -> SourceError:
+    """What an HTTP status says instead of opening a WebSocket."""
     status = response.status_code
-    sentence = f"{STATUSES.get(status, 'refuses the connection')}: HTTP {status}"
+    sentence = f"{shown} {STATUSES.get(status, 'refuses the connection')}: HTTP {status}"
+    if status in (401, 403):
+        return NotAdmitted(sentence)
     wait = response.headers.get("Retry-After", "").strip()
-    return f"{sentence}, try again in {wait} s" if wait.isdecimal() else sentence
+    if wait.isdecimal():
+        sentence += f", try again in {wait} s"
+    if status == 429 or status >= 500:
+        return Unreachable(sentence, float(wait) if wait.isdecimal() else 0.0)
+    return SourceError(sentence)
 
 
 def _reason(error: OSError) -> str:

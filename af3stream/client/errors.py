@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from af3stream.errors import Af3StreamError
+from af3stream.errors import Af3StreamError, SourceError
 from af3stream.protocol.messages import Error
 
 
@@ -19,7 +19,7 @@ class ServerError(Af3StreamError):
 
 
 class ConnectionLost(Af3StreamError):
-    """The connection went away before the session's end."""
+    """The connection went away before the session's end, and no other one could take its place."""
 
 
 class SessionEnded(Af3StreamError):
@@ -28,3 +28,24 @@ class SessionEnded(Af3StreamError):
 
 class ReaderTooSlow(Af3StreamError):
     """More messages waited for the reader than the session keeps; what came after them was not kept."""
+
+
+class Unreachable(SourceError):
+    """The service cannot be reached now; it may be later.
+
+    Attributes:
+        retry_after_s: how long it asks to wait, where it said so.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotAdmitted(SourceError):
+    """The service does not want this client."""
+
+
+def mismatch(code: str, sentence: str) -> ServerError:
+    """The server goes on in a way that would lose something without a word: a refusal on its behalf."""
+    return ServerError(Error(code, sentence, fatal=True, retryable=False))

@@ -6,31 +6,23 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
 from af3stream.client.answers import AnswerStream, Reply
-from af3stream.client.errors import ConnectionLost, ServerError, SessionEnded
-from af3stream.client.inbox import InterimsDroppedFirst
-from af3stream.client.outgoing import Outgoing
-from af3stream.errors import Af3StreamError, BadMessage
-from af3stream.protocol.codec import Codec
+from af3stream.client.errors import ServerError, SessionEnded
+from af3stream.client.line import Line, State
+from af3stream.client.outgoing import END_REF, Request
+from af3stream.errors import Af3StreamError
 from af3stream.protocol.messages import (
-    Ack,
     Answer,
-    AnswerDelta,
     Ask,
-    Audio,
-    ClientMessage,
     End,
     Ended,
     Error,
     Flush,
     Flushed,
-    Gap,
     Ready,
     Scope,
     ServerMessage,
@@ -38,30 +30,31 @@ from af3stream.protocol.messages import (
     Watch,
 )
 
-INBOX_MESSAGES: Final = 4_096
-END_REF: Final = "end"  # `end` has no id on the wire; its refusal is known by its code
-
 Outcome = TypeVar("Outcome", Answer, Flushed, Ended)
-Request = TypeVar("Request", Ask, Watch)
+Question = TypeVar("Question", Ask, Watch)
 
 
 class Session:
-    """An open session. Every method may raise ``ConnectionLost``, ``SessionEnded``, or the fatal ``ServerError``.
+    """A session, over one connection after another. What its methods raise besides what they name ends it:
 
-    Attributes:
-        ready: how the server set the session up.
+    ``ConnectionLost`` when no connection can take the place of one that is lost, the fatal ``ServerError``, and
+    ``SessionEnded`` after the end.
     """
 
-    def __init__(self, socket: ClientConnection, codec: Codec[ServerMessage], ready: Ready) -> None:
-        self.ready = ready
-        self._socket, self._codec = socket, codec
-        self._outgoing = Outgoing(ready)
-        self._inbox = InterimsDroppedFirst(INBOX_MESSAGES)
-        self._replies: dict[str, Reply] = {}
+    def __init__(self, line: Line) -> None:
+        self._line, self._dialogue, self._outgoing = line, line.dialogue, line.dialogue.outgoing
         self._numbers = itertools.count(1)
         self._sending = asyncio.Lock()  # one caller at a time assigns offsets
-        self._changed = asyncio.Condition()  # notified after every message, and when the session is over
-        self._over: Af3StreamError | None = None
+
+    @property
+    def ready(self) -> Ready:
+        """How the server set the session up."""
+        return self._dialogue.ready
+
+    @property
+    def state(self) -> State:
+        """``open``; ``reconnecting`` after a lost connection, while audio and requests are kept; ``over``."""
+        return self._line.state
 
     @property
     def sent(self) -> int:
@@ -86,11 +79,12 @@ class Session:
     async def send(self, pcm: bytes) -> None:
         """Send audio in the session's format, any whole number of sample frames.
 
-        Waits while the server is more than its credit behind. Audio that the server refuses is declared lost with the
-        next call, so that the timeline goes on; the refusal itself is among the messages.
+        Waits while the server is more than its credit behind, and no longer while the connection is lost. Audio that
+        the server refuses is declared lost, so that the timeline goes on; the refusal itself is among the messages.
 
         Raises:
             ValueError: for a part of a sample frame.
+            SourceError: when the spool takes no more; nothing of the piece that did not fit is sent.
         """
         size = self._outgoing.frame_bytes
         if len(pcm) % size:
@@ -121,7 +115,7 @@ class Session:
 
         Raises:
             ServerError: the fatal refusal that ended the session.
-            ConnectionLost: when the server went away.
+            ConnectionLost: when the server went away, and no other connection could take its place.
             ReaderTooSlow: when messages other than interims could not be kept.
         """
         while (message := await self.next_message()) is not None:
@@ -130,10 +124,10 @@ class Session:
     async def next_message(self) -> ServerMessage | None:
         """The next of :meth:`messages`, or ``None`` once the session has ended; raises what they raise."""
         try:
-            await self._until(lambda: self._inbox.readable)
+            await self._until(lambda: self._dialogue.inbox.readable)
         except SessionEnded:
             return None
-        return self._inbox.take()
+        return self._dialogue.inbox.take()
 
     async def ask(self, text: str, *, last_s: float | None = None, max_tokens: int | None = None) -> Answer:
         """Ask about what was heard, and wait for the whole answer. A cancelled call cancels the question.
@@ -184,7 +178,6 @@ class Session:
         name = self._name("f")
         reply = self._expect(name)
         async with self._sending:
-            await self._mend()
             await self._say(Flush(name))
         return await self._settled(reply, Flushed)
 
@@ -196,82 +189,31 @@ class Session:
         """
         reply = self._expect(END_REF)
         async with self._sending:
-            await self._mend()
             await self._say(End(self.sent))
         return await self._settled(reply, Ended)
 
-    async def read_socket(self) -> None:
-        """Take in what the server sends until the connection is gone. :func:`~af3stream.client.connect` runs it."""
-        try:
-            while True:
-                message = self._codec.decode(await self._socket.recv())
-                async with self._changed:
-                    self._receive(message)
-                    self._changed.notify_all()
-        except BadMessage as error:
-            over = ConnectionLost(f"the server sent something that is no message of {self._codec.subprotocol}: {error}")
-        except ConnectionClosed as closed:
-            over = ConnectionLost(why_closed(closed))
-        await self.close(over)
-
     async def close(self, reason: Af3StreamError) -> None:
         """End every wait with ``reason``, unless the session is over already."""
-        async with self._changed:
-            self._over = self._over or reason
-            self._changed.notify_all()
-
-    def _receive(self, message: ServerMessage) -> None:
-        match message:
-            case Ack():
-                self._outgoing.acknowledged(message)
-            case AnswerDelta() if message.id in self._replies:
-                self._replies[message.id].unread += message.text
-            case Answer() | Flushed():
-                self._settle(message.id, message)
-            case Ended():
-                self._settle(END_REF, message)
-                self._over = SessionEnded("the session has ended")
-            case Error():
-                self._refused(message)
-                if message.fatal:
-                    return
-        self._inbox.put(message)
-
-    def _refused(self, error: Error) -> None:
-        self._settle(END_REF if error.code == "bad_end" else error.ref, error)
-        if error.fatal:
-            self._over = self._over or ServerError(error)
-        else:
-            self._outgoing.refused(error)
-
-    def _settle(self, ref: str | None, outcome: Answer | Flushed | Ended | Error) -> None:
-        if ref is not None and (reply := self._replies.pop(ref, None)):
-            reply.outcome = outcome
+        await self._line.close(reason)
 
     async def _advance(self, frames: int, pcm: bytes | None) -> None:
-        """Send the next ``frames`` once there is credit for them; without ``pcm``, as lost."""
+        """Say the next ``frames`` once there is credit for them; without ``pcm``, as lost."""
         await self._until(lambda: self._outgoing.has_credit(frames))
-        await self._mend()
-        offset = self._outgoing.advance(frames)
-        await self._say(Gap(offset, frames) if pcm is None else Audio(offset, pcm))
+        self._must_go_on()
+        end = self._outgoing.append(frames, pcm)
+        await self._line.deliver(lambda: self._outgoing.said >= end)
 
-    async def _mend(self) -> None:
-        if gap := self._outgoing.mend():
-            await self._say(gap)
+    async def _say(self, request: Request) -> None:
+        self._must_go_on()
+        placed = self._outgoing.request(request)
+        await self._line.deliver(lambda: placed.said)
 
-    async def _say(self, message: ClientMessage) -> None:
-        if self._over:
-            raise self._over
-        try:
-            await self._socket.send(self._codec.encode(message))
-        except ConnectionClosed:
-            await self._until(lambda: False)  # what ended the session may still be on its way through the reader
+    def _must_go_on(self) -> None:
+        if self._dialogue.over:
+            raise self._dialogue.over
 
     async def _until(self, done: Callable[[], bool]) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: done() or self._over is not None)
-            if self._over and not done():
-                raise self._over
+        await self._line.until(done)
 
     async def _settled(self, reply: Reply, kind: type[Outcome]) -> Outcome:
         await self._until(lambda: reply.outcome is not None)
@@ -281,23 +223,15 @@ class Session:
         return reply.outcome
 
     def _expect(self, ref: str) -> Reply:
-        return self._replies.setdefault(ref, Reply())
+        return self._dialogue.expect(ref)
 
     def _name(self, kind: str) -> str:
         return f"{kind}{next(self._numbers)}"
 
 
-def _valid(request: Request) -> Request:
+def _valid(request: Question) -> Question:
     """The request, unless it breaks a bound: the server cannot tie its refusal of such a message to an id."""
     try:
         return msgspec.convert(msgspec.to_builtins(request), type(request))
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
-
-
-def why_closed(closed: ConnectionClosed) -> str:
-    """How a connection ended, as a clause."""
-    if closed.rcvd is None:
-        return "the connection to the server was lost"
-    reason = f": {closed.rcvd.reason}" if closed.rcvd.reason else ""
-    return f"the server closed the connection with code {closed.rcvd.code}{reason}"

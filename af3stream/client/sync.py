@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from af3stream.client.answers import AnswerStream
 from af3stream.client.connecting import connect as connect_async
 from af3stream.client.errors import SessionEnded
+from af3stream.client.line import State
 from af3stream.client.session import Session
 from af3stream.protocol.codec import MSGPACK
 from af3stream.protocol.messages import Answer, Ended, Flushed, Format, Mode, Ready, ServerMessage
@@ -58,6 +60,11 @@ class SyncSession:
     def ready(self) -> Ready:
         """How the server set the session up."""
         return self._session.ready
+
+    @property
+    def state(self) -> State:
+        """See :attr:`Session.state`."""
+        return self._session.state
 
     @property
     def sent(self) -> int:
@@ -133,8 +140,11 @@ def connect(
     mode: Mode | None = None,
     interims: bool = True,
     subprotocol: str = MSGPACK,
+    reconnect_for: float = 300.0,
+    spool: Path | None = None,
+    on_state: Callable[[State], None] | None = None,
 ) -> Iterator[SyncSession]:
-    """As :func:`af3stream.client.connect`, in a plain ``with``."""
+    """As :func:`af3stream.client.connect`, in a plain ``with``; ``on_state`` is called on the session's thread."""
     opening = connect_async(
         url,
         token=token,
@@ -144,6 +154,9 @@ def connect(
         mode=mode,
         interims=interims,
         subprotocol=subprotocol,
+        reconnect_for=reconnect_for,
+        spool=spool,
+        on_state=on_state,
     )
     loop = _Loop()
     try:

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from af3stream.audio.pcm import AudioFormat
-from af3stream.journal.errors import DataLoss
+from af3stream.errors import DataLoss
 from af3stream.journal.segments import Codec, Sealed
 
 ZLIB_LEVEL = 1  # PCM hardly gets smaller with a higher one

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from af3stream.audio.pcm import AudioFormat
-from af3stream.errors import ConfigError
+from af3stream.errors import ConfigError, DataLoss
 from af3stream.journal import disk
-from af3stream.journal.errors import DataLoss, storage_failed
+from af3stream.journal.errors import storage_failed
 from af3stream.journal.facts import SessionFacts
 from af3stream.journal.faults import point
 from af3stream.journal.records import EventRecord
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS sessions (
     session TEXT PRIMARY KEY, user TEXT NOT NULL, format TEXT NOT NULL, rate INTEGER NOT NULL,
     channels INTEGER NOT NULL, start BLOB NOT NULL, created_at REAL NOT NULL, model TEXT NOT NULL,
     touched_at REAL NOT NULL, finished_at REAL, durable INTEGER NOT NULL DEFAULT 0,
-    token_hash BLOB UNIQUE, token_expires_at REAL
+    token_hash BLOB UNIQUE, token_expires_at REAL, token_before BLOB UNIQUE
 ) STRICT;
 CREATE TABLE IF NOT EXISTS events (
     session TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, number INTEGER NOT NULL,
@@ -64,12 +64,13 @@ class Database:
 
     Raises:
         ConfigError: where the file is of another version of the program, or no database.
-        StorageFailed: any method, when the disk or the database fails.
+        StorageError: any method, when the disk or the database fails.
     """
 
     def __init__(self, path: Path) -> None:
         with suppress(FileExistsError):
             path.touch(mode=disk.FILE_MODE, exist_ok=False)
+            disk.sync_folder(path.parent)
         try:
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
@@ -107,17 +108,21 @@ class Database:
         """All sessions, the oldest first."""
         return self._rows("ORDER BY created_at, session")
 
-    def set_token(self, session: str, token_hash: bytes, expires_at: float) -> None:
-        """Replace a session's token."""
+    def set_token(self, session: str, token_hash: bytes, expires_at: float, before: bytes | None) -> None:
+        """Give a session another token; ``before``, which it was resumed with, is good until `confirm_token`."""
         self._run(
-            "UPDATE sessions SET token_hash = ?, token_expires_at = ? WHERE session = ?",
-            *(token_hash, expires_at, session),
+            "UPDATE sessions SET token_hash = ?, token_expires_at = ?, token_before = ? WHERE session = ?",
+            *(token_hash, expires_at, before, session),
         )
+
+    def confirm_token(self, session: str) -> None:
+        """Forget the token before the newest."""
+        self._run("UPDATE sessions SET token_before = NULL WHERE session = ?", session)
 
     def session_of_token(self, token_hash: bytes, now: float) -> str | None:
         """Whose token it is, if it has not expired."""
-        where = "token_hash = ? AND token_expires_at > ?"
-        rows = self._run(f"SELECT session FROM sessions WHERE {where}", token_hash, now)
+        where = "(token_hash = ? OR token_before = ?) AND token_expires_at > ?"
+        rows = self._run(f"SELECT session FROM sessions WHERE {where}", token_hash, token_hash, now)
         return str(rows[0][0]) if rows else None
 
     def touch(self, session: str, now: float) -> None:

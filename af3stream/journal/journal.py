@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from af3stream.config import JournalConfig
 from af3stream.errors import ConfigError, NoSession, SetupError
 from af3stream.journal import disk
 from af3stream.journal.database import Database, Row
@@ -17,7 +18,6 @@ from af3stream.journal.facts import Done, Recovered, SessionFacts, SessionSummar
 from af3stream.journal.reading import Timeline, hear, read_timeline
 from af3stream.journal.records import Heard, Record
 from af3stream.journal.segments import session_folder
-from af3stream.journal.settings import JournalConfig
 from af3stream.journal.store import Store
 from af3stream.journal.writer import Writer
 
@@ -34,7 +34,7 @@ class Journal:
 
     Raises:
         ConfigError: where the folder cannot be used.
-        StorageFailed: any method but ``append``, when the disk or the database fails.
+        StorageError: any method but ``append``, when the disk or the database fails.
     """
 
     def __init__(self, config: JournalConfig, clock: Callable[[], float] = time.time) -> None:
@@ -125,9 +125,17 @@ class Journal:
         row = self._database.row(session)
         return row.facts if row else None
 
-    def set_token(self, session: str, token_hash: bytes, expires_at: float) -> None:
-        """Give a session the token it is resumed with, in the place of the one before; unix seconds."""
-        self._database.set_token(session, token_hash, expires_at)
+    def set_token(self, session: str, token_hash: bytes, expires_at: float, before: bytes | None = None) -> None:
+        """Give a session the token it is resumed with; unix seconds.
+
+        ``before``, the token it was resumed with just now, stays good until `confirm_token`: the client may never hear
+        of the newer one.
+        """
+        self._database.set_token(session, token_hash, expires_at, before)
+
+    def confirm_token(self, session: str) -> None:
+        """The client has the newest token: the one before is worth nothing any more."""
+        self._database.confirm_token(session)
 
     def session_of_token(self, token_hash: bytes) -> str | None:
         """Which session a token resumes, if it has not expired."""

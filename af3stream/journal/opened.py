@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import cast
 
-from af3stream.journal.errors import StorageFailed
+from af3stream.errors import StorageError
 from af3stream.journal.facts import Commit, Done, Failure, SessionFacts
 from af3stream.journal.faults import point
 from af3stream.journal.records import EventRecord, Heard, Record
@@ -43,7 +43,7 @@ class OpenSession:
     broken: bool = False
     finished_at: float | None = None
     retry_at: float = -inf
-    error: StorageFailed | None = None
+    error: StorageError | None = None
 
     @property
     def waits(self) -> bool:
@@ -53,7 +53,7 @@ class OpenSession:
     @property
     def due(self) -> float:
         """When a commit has something to do, in monotonic seconds; infinity while nothing waits."""
-        return self.retry_at if self.waits or self.finished_at is not None else inf
+        return self.retry_at if self.waits or self.dones or self.finished_at is not None else inf
 
     def take(self, record: Record) -> bool:
         """Take a record that continues what is there, or is there already; returns whether it is kept."""
@@ -79,9 +79,11 @@ class OpenSession:
         Raises:
             OSError: when the disk refuses; nothing of it counts then.
         """
-        self.log.sync()
-        self.size -= sum(record.size for record in self.audio)
-        self.audio = []
+        try:
+            self.log.sync()
+        finally:
+            self.size -= sum(record.size for record in self.audio if record.end <= self.log.durable)
+            self.audio = [record for record in self.audio if record.end > self.log.durable]
 
     def events_durable(self) -> None:
         """Note that the events are."""

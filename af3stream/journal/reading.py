@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from af3stream.audio.pcm import AudioFormat
+from af3stream.errors import DataLoss
 from af3stream.journal.codecs import unsealed
-from af3stream.journal.errors import DataLoss, TornRecord
+from af3stream.journal.errors import TornRecord
 from af3stream.journal.records import AudioRecord, GapRecord, Heard, decode
 from af3stream.journal.segments import Mark, Raw, Sealed, raw_files
 

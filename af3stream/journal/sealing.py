@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from af3stream.audio.pcm import AudioFormat
+from af3stream.errors import StorageError
 from af3stream.journal import disk
 from af3stream.journal.codecs import codec_of, decode, encode
 from af3stream.journal.database import Database
-from af3stream.journal.errors import StorageFailed
 from af3stream.journal.faults import point
 from af3stream.journal.reading import scan
 from af3stream.journal.records import AudioRecord, Heard
@@ -73,7 +73,7 @@ class Sealer:
         except StopIteration:
             self._running = None
             self._closed.popleft()
-        except (OSError, StorageFailed) as error:
+        except (OSError, StorageError) as error:
             log.warning("a segment is not sealed yet: session=%s error=%s", self._closed[0].session, error)
             self._running = None
             self._not_before = now + AGAIN_AFTER_S
@@ -91,7 +91,7 @@ class Sealer:
             return
         try:
             data = raw.path.read_bytes()
-        except FileNotFoundError:  # deleted, by another process
+        except FileNotFoundError:  # sealed already, or deleted by another process
             return
         records = [record for record in scan(data, raw.first) if record.end <= closed.end]
         pcm = b"".join(record.pcm for record in records if isinstance(record, AudioRecord))

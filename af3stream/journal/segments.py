@@ -135,6 +135,8 @@ class SegmentLog:
         Raises:
             OSError: when the disk refuses; nothing of it counts then.
         """
+        if self._written > self.durable:  # a commit was broken off before its sync
+            self._abandon()
         try:
             if self._raw is None:
                 self._open()
@@ -189,6 +191,7 @@ class SegmentLog:
         number, self._number = self._number, self._number + 1
         self._file = disk.create(path)
         self._raw, self._size = Raw(path, number, self.durable), 0
+        self._written = self.durable
         point("segment-created")
 
     def _abandon(self) -> None:

@@ -12,9 +12,11 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
+from af3stream.config import JournalConfig
+from af3stream.errors import DataLoss, StorageError, StorageFull
 from af3stream.journal import disk
 from af3stream.journal.database import Database, Row
-from af3stream.journal.errors import DataLoss, StorageFailed, StorageFull, storage_failed
+from af3stream.journal.errors import storage_failed
 from af3stream.journal.facts import Done, SessionFacts
 from af3stream.journal.faults import point
 from af3stream.journal.opened import OpenSession
@@ -22,7 +24,6 @@ from af3stream.journal.reading import Timeline, read_timeline
 from af3stream.journal.records import Record, encode
 from af3stream.journal.sealing import Closed, Sealer
 from af3stream.journal.segments import Sealed, SegmentLog, raw_files, raw_path, session_folder
-from af3stream.journal.settings import JournalConfig
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +68,10 @@ class Store:
 
         Raises:
             DataLoss: where something acknowledged is damaged or missing.
-            StorageFailed: where the disk refuses.
+            StorageError: where the disk refuses.
         """
         if facts.session in self._open:
             return None
-        self._sealer.drop(facts.session)
         folder = session_folder(self._folder, facts.session)
         timeline = read_timeline(folder, acknowledged, lambda: self._database.segments(facts.session))
         closed, number = list(timeline.raw), timeline.next_number
@@ -119,7 +119,7 @@ class Store:
         """Remove a session: its rows, then its files.
 
         Raises:
-            StorageFailed: where the disk refuses; a folder without rows is removed by `tidy`.
+            StorageError: where the disk refuses; a folder without rows is removed by `tidy`.
         """
         self._sealer.drop(session)
         if opened := self._open.pop(session, None):
@@ -134,7 +134,7 @@ class Store:
         sealed), and seal what can be.
 
         Raises:
-            StorageFailed: where the disk refuses.
+            StorageError: where the disk refuses.
         """
         rows = {row.facts.session: row for row in self._database.rows()}
         for folder in list((self._folder / "sessions").iterdir()):
@@ -144,10 +144,13 @@ class Store:
                 self._tidy_session(folder, rows[folder.name])
 
     def close(self) -> None:
-        """Write no more."""
-        for session in list(self._open):
-            self.release(session)
-        self._database.checkpoint()
+        """Write no more. What a disk that refuses does not take here was never acknowledged, or is known otherwise."""
+        try:
+            for session in list(self._open):
+                self.release(session)
+            self._database.checkpoint()
+        except StorageError as error:
+            log.warning("the journal is closed on a disk that refuses: error=%s", error.__cause__)
         self._database.close()
 
     # ---- commits -----------------------------------------------------------------------------------------------------
@@ -211,7 +214,7 @@ class Store:
         events = {opened.facts.session: opened.events for opened in several}
         try:
             self._database.commit(events, {opened.facts.session: opened.log.durable for opened in several})
-        except StorageFailed as error:
+        except StorageError as error:
             log.error("events are not stored: error=%s", error.__cause__)
             for opened in several:
                 opened.error = error
@@ -234,7 +237,7 @@ class Store:
         if opened.finished_at is not None and not opened.waits:
             try:
                 self._close_finished(opened)
-            except StorageFailed:
+            except StorageError:
                 opened.retry_at = now + AGAIN_AFTER_S
 
     def _seal(self, opened: OpenSession) -> None:

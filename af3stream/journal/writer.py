@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from af3stream.errors import StorageError
 from af3stream.journal.facts import Done
 from af3stream.journal.records import EventRecord, Record
 from af3stream.journal.store import Store
@@ -57,7 +58,7 @@ class Writer:
 
     def start(self) -> None:
         """Begin to write."""
-        self._thread = threading.Thread(target=self._run, name="journal")
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -86,7 +87,11 @@ class Writer:
             self._changed.notify()
 
     def call(self, job: Callable[[], Result]) -> Result:
-        """Run something on the thread, after what was appended before; or here, where there is no thread."""
+        """Run something on the thread, after what was appended before; or here, where there is no thread.
+
+        Raises:
+            StorageError: when the thread is ending; and what ``job`` raises.
+        """
         if self._thread is None or threading.current_thread() is self._thread:
             return job()
         future: Future[Result] = Future()
@@ -98,6 +103,8 @@ class Writer:
                 future.set_exception(error)
 
         with self._changed:
+            if self._stopping:
+                raise StorageError
             self._calls.append(run)
             self._changed.notify()
         return future.result()

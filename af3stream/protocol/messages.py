@@ -32,6 +32,9 @@ class Start(Message, frozen=True, tag="start"):
     channels: int = 1
     mode: Mode | None = None  # None: as the server is configured
     interims: bool = True  # captions while an utterance is still open
+    resume: str | None = None  # the token of `ready`, to go on with its session; format, rate, ... stay as they were
+    last_event: int = 0  # when resuming: the newest event that arrived; later ones are sent again
+    durable: int = 0  # when resuming: the `durable` that the client knows
 
 
 class Audio(Message, frozen=True, tag="audio"):
@@ -112,6 +115,11 @@ class Ready(Message, frozen=True, tag="ready"):
     max_frame_bytes: int
     max_question_chars: int
     max_questions: int
+    resume: str = ""  # names the session when it is resumed; another one each time; empty: it cannot be
+    received: int = 0  # when resumed: where audio goes on
+    processed: int = 0
+    durable: int | None = None  # None: nothing is kept on disk
+    last_event: int = 0  # the newest event there is
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -119,6 +127,7 @@ class Ack(Message, frozen=True, tag="ack"):
 
     received: int
     processed: int
+    durable: int | None = None  # below it nothing is lost, whatever happens; None: nothing is kept on disk
 
 
 class Speech(Message, frozen=True, tag="speech"):
@@ -146,6 +155,7 @@ class Caption(Message, frozen=True, tag="caption"):
     end: float
     final: bool
     stable: str = ""  # the leading part of `text` that two hypotheses in a row agree on
+    event: int | None = None  # of a final caption that is kept: sent again to a client that resumes without it
 
 
 class AnswerDelta(Message, frozen=True, tag="answer_delta"):
@@ -166,6 +176,7 @@ class Answer(Message, frozen=True, tag="answer"):
     tokens: int  # tokens generated
     finish: Literal["stop", "length", "cancelled"]
     ttft_ms: float | None = None  # from the question's arrival to the answer's first token
+    event: int | None = None
 
 
 class WatchHit(Message, frozen=True, tag="watch_hit"):
@@ -175,6 +186,7 @@ class WatchHit(Message, frozen=True, tag="watch_hit"):
     text: str
     start: float
     end: float
+    event: int | None = None
 
 
 class Flushed(Message, frozen=True, tag="flushed"):
@@ -201,6 +213,7 @@ class Error(Message, frozen=True, tag="error"):
     retry_after_ms: int | None = None
     ref: str | None = None  # the client's id of what was refused
     expected_offset: int | None = None  # where the next audio must begin
+    durable: int | None = None  # where nothing is lost below
 
 
 class Ended(Message, frozen=True, tag="ended"):
@@ -219,7 +232,7 @@ class Ended(Message, frozen=True, tag="ended"):
     utterances: int
 
 
-def error(refusal: Refusal, *, fatal: bool = False) -> Error:
+def error(refusal: Refusal, *, fatal: bool = False, durable: int | None = None) -> Error:
     """A refusal as the message that tells the peer."""
     return Error(
         code=refusal.code,
@@ -229,6 +242,7 @@ def error(refusal: Refusal, *, fatal: bool = False) -> Error:
         retry_after_ms=refusal.retry_after_ms,
         ref=refusal.ref,
         expected_offset=refusal.expected_offset,
+        durable=durable,
     )
 
 

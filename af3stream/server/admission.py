@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from http import HTTPStatus
 from typing import Final
@@ -28,8 +29,8 @@ class Refused(Exception):
         self.retry_after_s = retry_after_s
 
 
-def admit(request: Request, config: ServerConfig, sessions: int) -> None:
-    """Let a WebSocket handshake pass, or refuse it.
+def admit(request: Request, config: ServerConfig, sessions: int) -> str:
+    """Let a WebSocket handshake pass, or refuse it; returns whose it is: a name for the token, empty without tokens.
 
     Args:
         sessions: how many are open.
@@ -40,10 +41,13 @@ def admit(request: Request, config: ServerConfig, sessions: int) -> None:
     origin = request.headers.get("Origin")
     if origin is not None and not _own(origin, request.headers.get("Host", "")) and origin not in config.origins:
         raise Refused(HTTPStatus.FORBIDDEN, "this origin is not admitted")
-    if config.tokens and not _valid(_token(request), config.tokens):
+    token = _token(request)
+    if config.tokens and not _valid(token, config.tokens):
         raise Refused(HTTPStatus.UNAUTHORIZED, "a valid token is needed: as a bearer token, or as ?token=")
     if sessions >= config.max_sessions:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"all {sessions} sessions are taken", RETRY_AFTER_S)
+
+    return hashlib.sha256(token.encode()).hexdigest()[:16] if config.tokens else ""
 
 
 def _own(origin: str, host: str) -> bool:

@@ -1,57 +1,61 @@
-"""One peer: bytes in, messages to the session, its jobs to the engine, its messages to the peer."""
+"""One peer: bytes in, messages to its session, and the session's messages to the peer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from af3stream.config import Config
-from af3stream.engine.factory import Loaded
-from af3stream.engine.jobs import Job, Result
-from af3stream.engine.worker import Worker
-from af3stream.errors import IdleTimeout, NoSession, Refusal, ShuttingDown
+from af3stream.config import ServerConfig
+from af3stream.errors import IdleTimeout, NoSession, Refusal, ShuttingDown, Superseded
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import server_codec
+from af3stream.server.host import Host
+from af3stream.server.hosts import Hosts
 from af3stream.server.outbox import DropInterimsOutbox
-from af3stream.session.session import Session, State
+from af3stream.session.session import State
 
 log = logging.getLogger(__name__)
 
 NORMAL_CLOSE = 1000
+FAILURE_CLOSE = 1011
+RETRY_AFTER_MS = 1_000  # for a client of a server that is being restarted
 GOODBYE_S = 10.0  # how long a peer that has to go may take to read why
 
 
 class Connection:
-    """Lives as long as one WebSocket. All of it runs on the event loop; the engine's reports are handed over to it."""
+    """Lives as long as one WebSocket; its session may live longer.
+
+    Args:
+        user: whom the handshake let in.
+    """
 
     def __init__(
-        self, socket: ServerConnection, *, config: Config, loaded: Loaded, worker: Worker, metrics: Metrics
+        self, socket: ServerConnection, *, config: ServerConfig, hosts: Hosts, user: str, metrics: Metrics
     ) -> None:
         self._socket = socket
         self._config = config
-        self._loaded = loaded
-        self._worker = worker
+        self._hosts = hosts
+        self._user = user
         self._metrics = metrics
         self._codec = server_codec(socket.subprotocol or "")
-        self._outbox = DropInterimsOutbox(config.server.outgoing_messages)
-        self._loop = asyncio.get_running_loop()
+        self._outbox = DropInterimsOutbox(config.outgoing_messages)
         self._strikes: Counter[str] = Counter()
         self._close_code = NORMAL_CLOSE
-        self._timer: asyncio.TimerHandle | None = None
         self._goodbye: asyncio.TimerHandle | None = None
-        self.session: Session | None = None
+        self._host: Host | None = None
+        self._confirmed = False  # whether the peer has shown that it was greeted
 
     async def run(self) -> None:
         """Serve the peer until it leaves, ends its session, or has to go."""
         writer = asyncio.create_task(self._write())
+        self._close_code = FAILURE_CLOSE  # unless something says otherwise
         try:
             await self._read()
         except ConnectionClosed:
@@ -63,130 +67,74 @@ class Connection:
             self._hurry()
             await self._read_past()
             await writer
-            self._close_session()
+            self._leave()
 
-    def drain(self) -> None:
-        """The server is going away: finish what is pending, then say goodbye."""
-        if self.session is not None and self.session.state is not State.ENDED:
-            self._close_code = ShuttingDown.close_code or NORMAL_CLOSE
-            self.session.drain(time.monotonic())
-            self._pump()
-        else:
-            self.leave()
+    # ---- what a session says to its peer -----------------------------------------------------------------------------
 
-    def leave(self) -> None:
-        """Say goodbye now."""
-        self._end_with(ShuttingDown("the server is going away"))
+    def tell(self, messages: Sequence[m.ServerMessage]) -> None:
+        """Messages for the client, in order."""
+        try:
+            self._outbox.put(messages)
+        except Refusal as refusal:
+            self._end_with(refusal)
+
+    def session_over(self, state: State) -> None:
+        """Nothing follows."""
+        if state is State.DRAINED:
+            self.go_away()
+            return
+        self._close_code = NORMAL_CLOSE
+        self._outbox.close()
+
+    def supersede(self) -> None:
+        """Another connection took the session over."""
+        self._host = None
+        self._end_with(Superseded("another connection resumed this session"))
+
+    def go_away(self) -> None:
+        """The server is going away: say goodbye now."""
+        self._end_with(ShuttingDown("the server is going away", retry_after_ms=RETRY_AFTER_MS))
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no session."""
+        return self._host is None
+
+    # ---- the socket --------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
         """Frames to messages to the session, until the session ends or the peer must go."""
-        timeout = self._config.server.open_timeout_s
+        timeout = self._config.open_timeout_s
         while True:
             try:
                 frame = await asyncio.wait_for(self._socket.recv(), timeout)
             except TimeoutError:
                 raise IdleTimeout(f"nothing arrived for {timeout:g} s") from None
-            timeout = self._config.server.idle_timeout_s
+            timeout = self._config.idle_timeout_s
             try:
-                self._take(self._codec.decode(frame))
+                await self._take(self._codec.decode(frame))
             except Refusal as refusal:
                 if self._fatal(refusal):
                     raise
                 self._metrics.refusals.labels(refusal.code).inc()
                 self._outbox.put([m.error(refusal)])
 
+    async def _take(self, message: m.ClientMessage) -> None:
+        if self._host is not None:
+            if not self._confirmed:
+                self._confirmed = True
+                await self._hosts.confirm(self._host)
+            self._host.receive(message)
+        elif isinstance(message, m.Start):
+            self._host = await self._hosts.open(message, self._user, self)
+        else:
+            raise NoSession("the first message must be start")
+
     async def _read_past(self) -> None:
         """Throw away what still arrives, up to the peer's own goodbye."""
         with suppress(ConnectionClosed):
             while True:
                 await self._socket.recv()
-
-    def _take(self, message: m.ClientMessage) -> None:
-        now = time.monotonic()
-        if self.session is not None:
-            self.session.receive(message, now)
-        elif isinstance(message, m.Start):
-            self.session = Session(
-                secrets.token_urlsafe(12),
-                message,
-                config=self._config,
-                engine=self._loaded.engine,
-                notes=self._loaded.notes,
-                metrics=self._metrics,
-            )
-            log.info("session opened: session=%s rate=%d channels=%d", self.session.id, message.rate, message.channels)
-        else:
-            raise NoSession("the first message must be start")
-        self._pump()
-
-    def _pump(self) -> None:
-        """Carry what the session wants to the engine and to the peer, and set the clock for it."""
-        session = self.session
-        if session is None:
-            return
-        for job in session.take_cancelled():
-            self._worker.cancel(job)
-        for job in session.take_jobs():
-            self._worker.submit(session.id, job, self._report)
-        try:
-            self._outbox.put(session.take_messages())
-        except Refusal as refusal:
-            self._end_with(refusal)
-            return
-        if session.state is State.ENDED:
-            self._outbox.close()
-        self._set_timer(session)
-
-    def _report(self, job: Job, result: Result, done: bool) -> None:
-        """Called on the engine's thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._completed, job, result, done)
-        except RuntimeError:  # the loop is closed: the server is gone, and the result with it
-            log.debug("a result came after the server's end")
-
-    def _completed(self, job: Job, result: Result, done: bool) -> None:
-        if self.session is not None:
-            self.session.complete(job, result, done, time.monotonic())
-            self._pump()
-
-    def _set_timer(self, session: Session) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        deadline = session.next_deadline
-        if deadline is not None and session.state is not State.ENDED:
-            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._wake, session)
-
-    def _wake(self, session: Session) -> None:
-        session.advance(time.monotonic())
-        self._pump()
-
-    def _fatal(self, refusal: Refusal) -> bool:
-        self._strikes[refusal.code] += 1
-        ends = refusal.close_code is not None and self._strikes[refusal.code] >= refusal.strikes
-        return ends and not (isinstance(refusal, NoSession) and self.session is not None)
-
-    def _end_with(self, refusal: Refusal) -> None:
-        """Tell the peer why, and close."""
-        self._metrics.refusals.labels(refusal.code).inc()
-        self._close_code = refusal.close_code or NORMAL_CLOSE
-        self._outbox.end_with(m.error(refusal, fatal=True))
-        self._hurry()
-
-    def _hurry(self) -> None:
-        """Give up the socket where the peer does not read what is left soon."""
-        if self._goodbye is None:
-            self._goodbye = self._loop.call_later(GOODBYE_S, self._socket.transport.abort)
-
-    def _close_session(self) -> None:
-        """Let go of the session; what the engine still reports of it comes to nothing."""
-        for timer in (self._timer, self._goodbye):
-            if timer:
-                timer.cancel()
-        session, self.session = self.session, None
-        if session:
-            self._worker.close(session.id)
-            log.info("session closed: session=%s code=%s", session.id, self._socket.close_code)
 
     async def _write(self) -> None:
         """Messages to frames to the peer; closes the socket after the last."""
@@ -196,3 +144,30 @@ class Connection:
             await self._socket.close(self._close_code)
         except ConnectionClosed:
             pass
+
+    def _fatal(self, refusal: Refusal) -> bool:
+        self._strikes[refusal.code] += 1
+        ends = refusal.close_code is not None and self._strikes[refusal.code] >= refusal.strikes
+        return ends and not (isinstance(refusal, NoSession) and self._host is not None)
+
+    def _end_with(self, refusal: Refusal) -> None:
+        """Tell the peer why, and close."""
+        self._metrics.refusals.labels(refusal.code).inc()
+        self._close_code = refusal.close_code or NORMAL_CLOSE
+        durable = self._host.session.durable if self._host else None
+        self._outbox.end_with(m.error(refusal, fatal=True, durable=durable))
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Give up the socket where the peer does not read what is left soon."""
+        if self._goodbye is None:
+            loop = asyncio.get_running_loop()
+            self._goodbye = loop.call_later(GOODBYE_S, self._socket.transport.abort)
+
+    def _leave(self) -> None:
+        if self._goodbye:
+            self._goodbye.cancel()
+        host, self._host = self._host, None
+        if host:
+            told_all = host.session.over and self._socket.close_code == NORMAL_CLOSE
+            self._hosts.leave(host, self, for_good=told_all)

@@ -6,31 +6,37 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Final
+from weakref import WeakKeyDictionary
 
+import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from af3stream.config import Config, ServerConfig
+from af3stream.config import Config, ServerConfig, state_dir
 from af3stream.engine.factory import Loaded
 from af3stream.engine.worker import Worker
 from af3stream.errors import SourceError
+from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
 from af3stream.server.admission import Refused, admit
 from af3stream.server.connection import Connection
+from af3stream.server.hosts import Hosts
 
 log = logging.getLogger(__name__)
 wire_log = log.getChild("wire")
 wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames: tokens, questions and audio
 
 STREAM_PATH: Final = "/v1/stream"
+SWEEP_EVERY_S: Final = 600.0
 
 
 class Service:
@@ -48,6 +54,11 @@ class Service:
         self._config = config
         self.loaded = loaded
         self._worker = Worker(loaded.engine)
+        self._journal = open_journal(config)
+        self._hosts = Hosts(
+            config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
+        )
+        self._users: WeakKeyDictionary[ServerConnection, str] = WeakKeyDictionary()
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -89,15 +100,32 @@ class Service:
             raise _cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._worker.start()
+        sweeping = asyncio.create_task(self._sweep())
         try:
+            if self._journal:
+                await asyncio.to_thread(self._journal.start)
             yield self
         finally:
+            sweeping.cancel()
             await self._drain(server)
+            await self._hosts.close()
             await asyncio.to_thread(self._worker.stop)
+            if self._journal:
+                await asyncio.to_thread(self._journal.stop)
+
+    async def _sweep(self) -> None:
+        """Delete what is kept for too long, now and then."""
+        while self._journal:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            await asyncio.to_thread(self._journal.sweep, time.time())
 
     async def _handle(self, peer: ServerConnection) -> None:
         connection = Connection(
-            peer, config=self._config, loaded=self.loaded, worker=self._worker, metrics=self.metrics
+            peer,
+            config=self._config.server,
+            hosts=self._hosts,
+            user=self._users.get(peer, ""),
+            metrics=self.metrics,
         )
         self._connections.add(connection)
         self._empty.clear()
@@ -114,33 +142,46 @@ class Service:
         """Take nothing new, let every session finish what is pending, and close."""
         server.close(close_connections=False)
         for connection in list(self._connections):
-            connection.drain()
+            if connection.idle:
+                connection.go_away()
+        self._hosts.drain()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), self._config.server.drain_s)
         for connection in list(self._connections):
-            connection.leave()
+            connection.go_away()
         await server.wait_closed()
 
-    def _process_request(self, _connection: ServerConnection, request: Request) -> Response | None:
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Plain requests are answered here; a handshake passes on, or is refused."""
         path = request.path.partition("?")[0]
         if path == STREAM_PATH:
             try:
-                admit(request, self._config.server, self.sessions)
+                self._users[connection] = admit(request, self._config.server, self.sessions)
             except Refused as refused:
                 self.metrics.refusals.labels(str(refused.status.value)).inc()
                 later = {"Retry-After": str(refused.retry_after_s)} if refused.retry_after_s else None
                 return http.respond(refused.status, f"{refused}\n".encode(), extra=later)
             return None
         if path == "/healthz":
-            return http.health(self.sessions, self._config.server.max_sessions, self._lag_s(), self.loaded.engine.name)
+            return http.health(
+                self.sessions, self._config.server.max_sessions, self._hosts.lag_s, self.loaded.engine.name
+            )
         if path == "/metrics":
-            self.metrics.lag.set(self._lag_s())
+            self.metrics.lag.set(self._hosts.lag_s)
             return http.respond(HTTPStatus.OK, self.metrics.render(), "text/plain; version=0.0.4")
         return http.page(path)
 
-    def _lag_s(self) -> float:
-        return max((c.session.lag_s for c in self._connections if c.session), default=0.0)
+
+def open_journal(config: Config) -> Journal | None:
+    """Where the configuration keeps sessions: a folder of its own a port, unless it names another, or none.
+
+    Raises:
+        ConfigError: where the folder cannot be used.
+    """
+    folder = config.journal.folder
+    if folder == "auto":
+        folder = str(state_dir() / str(config.server.port)) if config.server.port else ""
+    return Journal(msgspec.structs.replace(config.journal, folder=folder)) if folder else None
 
 
 def free_port(host: str = "127.0.0.1") -> int:

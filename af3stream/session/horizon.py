@@ -90,6 +90,7 @@ class Horizon:
         self._leaving = 0  # oldest entries left out by the rebuild on its way
         self._extending: ExtendJob | None = None
         self._kept: tuple[Part, ...] = ()
+        self._cold = False  # restored, and not asked about since: nothing is read ahead of a question
 
     @property
     def oldest_unencoded(self) -> Entry | None:
@@ -136,7 +137,7 @@ class Horizon:
         Args:
             quiet: nothing is open and every caption is final, so that the notes will stand for a while.
         """
-        if self._extending is not None:
+        if self._extending is not None or self._cold:
             return None
         if self._entries and self._full():
             self._leaving = self._surplus()
@@ -156,6 +157,18 @@ class Horizon:
         self._kept = job.parts
         self._extending = None
 
+    def restore(self, job: EncodeJob) -> None:
+        """A closed window came back from the journal: it is encoded when a question wants it."""
+        self._cold = True
+        self.encoded(job)
+
+    def trim(self) -> None:
+        """Leave the oldest windows out at once, where the horizon is full and nothing is read yet."""
+        if self._entries and self._full():
+            leaving = self._surplus()
+            self._forgotten = self._forgotten_after(leaving)
+            del self._entries[:leaving]
+
     def body(self, since: int, tail: tuple[Sound, int, int] | None, newest: str) -> Body | None:
         """What a question hears now: the windows that reach beyond ``since``, and the open one.
 
@@ -167,6 +180,7 @@ class Horizon:
         Returns:
             ``None`` where nothing was heard there.
         """
+        self._cold = False
         entries = [entry for entry in self._entries if entry.end > since]
         if tail and tail[2] <= since:
             tail = None

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.pcm import AudioFormat, PcmDecoder, Samples
 from af3stream.errors import BadAudio, BadEnd, BadOffset, OffsetGap, RateLimited
+from af3stream.journal.records import GapRecord, Heard
 
 LARGEST_OFFSET = 1 << 53  # sample frames; what every peer's number type holds exactly
-LONGEST_GAP_S = 3_600
 
 
 class Intake:
@@ -49,22 +49,31 @@ class Intake:
         self.received += frames
         return self._decoder.decode(pcm)
 
-    def gap(self, offset: int, frames: int) -> Iterator[Samples]:
+    def gap(self, offset: int, frames: int, limit: int) -> Iterator[Samples]:
         """Take in a stretch that the client lost: silence, float32 (n,) at 16 kHz, block by block.
 
         Raises:
-            BadAudio: for a length that is not positive, or above an hour.
-            BadOffset, OffsetGap: as for audio.
+            BadAudio: for a length that is not positive.
+            BadOffset, OffsetGap, RateLimited: as for audio.
         """
-        if not 0 < frames <= LONGEST_GAP_S * self.format.rate:
-            raise BadAudio(f"a gap of {frames} frames, expected 1 to {LONGEST_GAP_S} s of them")
+        if frames <= 0:
+            raise BadAudio(f"a gap of {frames} frames, expected at least one")
         self._in_range(offset)
+        if offset + frames > limit:
+            raise RateLimited(f"the gap is beyond the credit, which ends at {limit}")
         self._next(offset)
         if offset < self.received:
             raise BadOffset(f"the gap begins at {offset}, and {self.received} frames are received")
         self.received += frames
         self.lost += frames
         return self._decoder.silence(frames)
+
+    def relive(self, record: Heard) -> Iterator[Samples]:
+        """Take in what the journal kept."""
+        if isinstance(record, GapRecord):
+            yield from self.gap(record.offset, record.frames, record.end)
+        elif (samples := self.audio(record.offset, record.pcm, record.end)) is not None:
+            yield samples
 
     def end(self, total: int) -> Samples:
         """No more audio follows; returns what the resampler holds back.

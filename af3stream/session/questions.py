@@ -77,6 +77,8 @@ class Questions:
         """
         text = self._clean(message.text, message.id)
         own = [question for question in self._all() if question.watch is None]
+        if any(question.id == message.id and question.text == text for question in own):
+            return  # sent again by a client that resumed
         if len(own) >= self._config.max_waiting:
             raise QueryLimit(f"at most {self._config.max_waiting} questions may wait at once", ref=message.id)
         if any(question.id == message.id for question in own):
@@ -93,7 +95,10 @@ class Questions:
             QueryLimit, BadText: as for a question.
         """
         text = self._clean(message.text, message.id)
-        if message.id not in self.watches and len(self.watches) >= self._config.max_watches:
+        known = self.watches.get(message.id)
+        if known is not None and known.text == text:
+            return  # sent again by a client that resumed
+        if known is None and len(self.watches) >= self._config.max_watches:
             raise QueryLimit(f"at most {self._config.max_watches} watches at once", ref=message.id)
         every = round(message.every_s * SAMPLE_RATE) if message.every_s else None
         self.watches[message.id] = StandingQuestion(message.id, text, every)

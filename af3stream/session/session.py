@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from enum import Enum
 from typing import Final
 
@@ -23,6 +23,8 @@ from af3stream.config import Config
 from af3stream.engine.contract import Engine, Hypothesis, Sound
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Result
 from af3stream.errors import EngineFailed, NoSession, Refusal
+from af3stream.journal.facts import Recovered
+from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
 from af3stream.models.card import Notes
 from af3stream.protocol import messages as m
@@ -30,6 +32,7 @@ from af3stream.session.answers import Answers
 from af3stream.session.captions import CaptionTrack
 from af3stream.session.horizon import Horizon
 from af3stream.session.intake import Intake
+from af3stream.session.keeping import Cut, Keeping, decode_event
 from af3stream.session.ledger import Arrivals, Ledger, seconds
 
 ACK_EVERY_S: Final = 0.2
@@ -43,6 +46,8 @@ class State(Enum):
     OPEN = "open"  # takes audio
     ENDING = "ending"  # has all audio, and finishes what is pending
     ENDED = "ended"  # has sent `ended`
+    DRAINING = "draining"  # the server goes away: takes no more audio, and finishes what is pending
+    DRAINED = "drained"  # has nothing pending; goes on elsewhere, or later
 
 
 class Session:
@@ -52,13 +57,22 @@ class Session:
         session_id: made by the server.
         start: the client's opening message.
         notes: which captions stand in the prompt.
+        journaled: whether its records are written, so that it is durable.
 
     Raises:
         BadFormat: for an audio format the service does not take.
     """
 
     def __init__(
-        self, session_id: str, start: m.Start, *, config: Config, engine: Engine, notes: Notes, metrics: Metrics
+        self,
+        session_id: str,
+        start: m.Start,
+        *,
+        config: Config,
+        engine: Engine,
+        notes: Notes,
+        metrics: Metrics,
+        journaled: bool = False,
     ) -> None:
         self.id = session_id
         self.state = State.OPEN
@@ -83,13 +97,48 @@ class Session:
         self._arrivals = Arrivals()
         self._flushes: list[m.Flushed] = []
         self._failures: Counter[Job] = Counter()
-        self._messages: list[m.ServerMessage] = []
+        self._keeping = Keeping(journaled=journaled)
         self._jobs: list[Job] = []
         self._cancelled: list[Job] = []
-        self._acked = m.Ack(0, 0)
+        self._acked = m.Ack(0, 0, 0 if journaled else None)
         self._acked_at = float("-inf")
         self._level: m.Level = "none"
-        self._messages.append(self._ready())
+
+    def restore(self, recovered: Recovered) -> None:
+        """Become again what the journal kept: the same utterances, windows and words, in a session just made.
+
+        Final captions that are not kept are asked of the captioner; windows are encoded when a question wants them.
+
+        Raises:
+            DataLoss: where something that was acknowledged is damaged or missing.
+        """
+        events = [(record.number, decode_event(record)) for record in recovered.events]
+        finals = {kept.utterance: kept.text for _, kept in events if isinstance(kept, m.Caption)}
+        cuts = deque(kept.offset for _, kept in events if isinstance(kept, Cut))
+        for record in recovered.audio:
+            while cuts and cuts[0] <= self._intake.received:
+                cuts.popleft()
+                self._take_events(self._segmenter.flush())
+            for samples in self._intake.relive(record):
+                self._take_events(self._segmenter.push(samples))
+            self._remember(finals)
+        for _ in cuts:
+            self._take_events(self._segmenter.flush())
+        self._remember(finals)
+        self._keeping.restore(recovered.durable, events)
+
+    def _remember(self, finals: dict[int, str]) -> None:
+        """Take from the journal what the engine would be asked for; jobs for the rest stay."""
+        jobs, self._jobs, self._cancelled = self._jobs, [], []
+        for job in jobs:
+            if isinstance(job, EncodeJob):
+                self._horizon.restore(job)
+            elif isinstance(job, CaptionJob) and job.utterance in finals:
+                self._captions.heard_final(job, Hypothesis(finals[job.utterance]))
+            else:
+                self._jobs.append(job)
+        self._settle()
+        self._horizon.trim()
 
     # ---- in ----------------------------------------------------------------------------------------------------------
 
@@ -99,13 +148,14 @@ class Session:
         Raises:
             Refusal: where it is refused; nothing of it is kept then.
         """
-        if self.state is State.ENDED:
+        if self.state is State.ENDED and not isinstance(message, m.End):
             raise NoSession("the session has ended")
         match message:
             case m.Audio() | m.Gap():
                 self._take_audio(message, now)
             case m.Ask():
-                self._answers.ask(message, now)
+                if message.id not in self._keeping.answered:  # else it was sent again by a client that resumed
+                    self._answers.ask(message, now)
             case m.Cancel(id=question):
                 self._cancel(question)
             case m.Watch():
@@ -113,12 +163,15 @@ class Session:
             case m.Unwatch(id=watch):
                 self._answers.unwatch(watch)
             case m.Flush(id=flush):
-                self._take_events(self._segmenter.flush())
+                self._cut()
                 self._flushes.append(m.Flushed(flush, self._intake.received))
             case m.End(total=total):
+                if self.state is not State.OPEN and total == self._intake.received:
+                    return  # sent again by a client that resumed
                 self._open_only()
                 self._hear(self._intake.end(total), now)
-                self._finish()
+                self._take_events(self._segmenter.finish())
+                self.state = State.ENDING
             case m.Start():
                 raise NoSession("the session is already open")
         self.advance(now)
@@ -133,7 +186,12 @@ class Session:
             case ExtendJob() if done:
                 self._horizon.extended(job)
             case AnswerJob():
-                self._messages += self._answers.heard(job, result, done, now)
+                self._keeping.say(self._answers.heard(job, result, done, now))
+        self.advance(now)
+
+    def committed(self, durable: int, event: int, now: float) -> None:
+        """The journal has written so many sample frames, and so many events."""
+        self._keeping.committed(durable, event)
         self.advance(now)
 
     def advance(self, now: float) -> None:
@@ -145,13 +203,16 @@ class Session:
         self._acknowledge(now)
         self._deliver_flushes()
         if self.state is State.ENDING and self._finished():
-            self._messages.append(self._ended())
+            self._keeping.say([self._ended()])
             self.state = State.ENDED
+        if self.state is State.DRAINING and self._finished():
+            self.state = State.DRAINED
 
     def drain(self, now: float) -> None:
         """Take no more audio, and finish what is pending: the server is going away."""
         if self.state is State.OPEN:
-            self._finish()
+            self._cut()
+            self.state = State.DRAINING
             self.advance(now)
 
     @property
@@ -163,8 +224,11 @@ class Session:
 
     def take_messages(self) -> list[m.ServerMessage]:
         """What is to be sent, in order."""
-        messages, self._messages = self._messages, []
-        return messages
+        return self._keeping.take_messages()
+
+    def take_records(self) -> list[Record]:
+        """What is to be made durable, in order; `committed` says when it is."""
+        return self._keeping.take_records()
 
     def take_jobs(self) -> list[Job]:
         """What the engine is to do."""
@@ -175,6 +239,16 @@ class Session:
         """What the engine need not do any more."""
         jobs, self._cancelled = self._cancelled, []
         return jobs
+
+    @property
+    def over(self) -> bool:
+        """Whether everything is told, and nothing follows."""
+        return self.state in (State.ENDED, State.DRAINED) and not self._keeping.waiting
+
+    @property
+    def durable(self) -> int | None:
+        """Client frames that are on disk; ``None`` where nothing is kept."""
+        return self._keeping.durable if self._keeping.journaled else None
 
     @property
     def lag_s(self) -> float:
@@ -188,7 +262,8 @@ class Session:
         self._open_only()
         try:
             if isinstance(message, m.Gap):
-                silence = self._intake.gap(message.offset, message.frames)
+                silence = self._intake.gap(message.offset, message.frames, self._credit())
+                self._keeping.gap(message.offset, message.frames)
                 self._metrics.seconds.labels("dropped").inc(self._intake.seconds(message.frames))
                 for block in silence:
                     self._hear(block, now)
@@ -198,6 +273,7 @@ class Session:
             refusal.expected_offset = self._intake.received
             raise
         if samples is not None:
+            self._keeping.audio(message.offset, message.pcm, self._intake.format.frames(message.pcm))
             self._hear(samples, now)
 
     def _hear(self, samples: Samples, now: float) -> None:
@@ -209,9 +285,9 @@ class Session:
         for event in events:
             match event:
                 case SpeechStarted(at=at):
-                    self._messages.append(m.Speech("started", seconds(at)))
+                    self._keeping.say([m.Speech("started", seconds(at))])
                 case SpeechStopped(at=at):
-                    self._messages.append(m.Speech("stopped", seconds(at)))
+                    self._keeping.say([m.Speech("stopped", seconds(at))])
                 case Utterance():
                     self._close_utterance(event)
                 case Window():
@@ -230,9 +306,10 @@ class Session:
             self._cancelled.append(interim)
         self._jobs.append(self._captions.close(utterance))
 
-    def _finish(self) -> None:
-        self._take_events(self._segmenter.finish())
-        self.state = State.ENDING
+    def _cut(self) -> None:
+        """Close what is open, here; what comes after a restart is cut here, too."""
+        self._keeping.cut(self._intake.received)
+        self._take_events(self._segmenter.flush())
 
     def _credit(self) -> int:
         """The first client frame that may not be sent yet."""
@@ -248,7 +325,11 @@ class Session:
             self._horizon.oldest_unencoded,
         )
         starts = [piece.start for piece in pieces if piece is not None]
+        if self.state is State.OPEN:
+            starts.append(self._segmenter.settled)
         reached = self._intake.frames_before(min(starts)) if starts else self._intake.received
+        if self._keeping.journaled:
+            reached = min(reached, self._keeping.durable)
         return max(self._acked.processed, reached)
 
     # ---- captions ----------------------------------------------------------------------------------------------------
@@ -276,7 +357,7 @@ class Session:
         elif interim := self._captions.heard_interim(job, result, now):
             captions = [interim]
         for caption in captions:
-            self._messages.append(caption)
+            self._keeping.say([caption])
             self._measure(caption, now)
 
     def _again(self, job: CaptionJob | EncodeJob) -> bool:
@@ -308,7 +389,7 @@ class Session:
         entry = self._horizon.encoded(job)
         self._metrics.windows.inc()
         self._metrics.seconds.labels("decoded").inc(seconds(entry.end - entry.start))
-        self._messages.append(m.Window(entry.index, seconds(entry.start), seconds(entry.end), entry.sound.tokens))
+        self._keeping.say([m.Window(entry.index, seconds(entry.start), seconds(entry.end), entry.sound.tokens)])
         self._answers.window_closed(now_position=self._segmenter.position)
 
     def _settle(self) -> None:
@@ -330,7 +411,7 @@ class Session:
             if body is not None:
                 self._jobs.append(self._answers.begin(question, body))
                 return
-            self._messages += self._answers.nothing_heard(question, seconds(self._segmenter.position))
+            self._keeping.say(self._answers.nothing_heard(question, seconds(self._segmenter.position)))
             question = self._answers.next()
         extend = self._horizon.next_extend(quiet=self._quiet())
         if extend is not None:
@@ -358,18 +439,18 @@ class Session:
         if job is not None:
             self._cancelled.append(job)
         if answer is not None:
-            self._messages.append(answer)
+            self._keeping.say([answer])
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 
     def _ack(self) -> m.Ack:
-        return m.Ack(self._intake.received, self._processed())
+        return m.Ack(self._intake.received, self._processed(), self.durable)
 
     def _acknowledge(self, now: float) -> None:
         ack = self._ack()
         if ack != self._acked and (now >= self._acked_at + ACK_EVERY_S or self.state is not State.OPEN):
             self._acked, self._acked_at = ack, now
-            self._messages.append(ack)
+            self._keeping.say([ack])
 
     def _degrade(self) -> None:
         level: m.Level = "none"
@@ -379,26 +460,34 @@ class Session:
             level = "interims_stretched"
         if level != self._level:
             self._level = level
-            self._messages.append(m.Degraded(level, round(self.lag_s, 3)))
+            self._keeping.say([m.Degraded(level, round(self.lag_s, 3))])
 
     def _deliver_flushes(self) -> None:
         if self._flushes and self._captions.oldest_waiting is None:
-            self._messages += self._flushes
+            self._keeping.say(self._flushes)
             self._flushes = []
 
     def _finished(self) -> bool:
-        return self._captions.oldest_waiting is None and self._horizon.oldest_unencoded is None and self._answers.idle
+        kept = not self._keeping.journaled or self._keeping.durable == self._intake.received
+        heard = self._captions.oldest_waiting is None and self._horizon.oldest_unencoded is None
+        return kept and heard and self._answers.idle
 
     def _refuse(self, refusal: EngineFailed) -> None:
-        self._messages.append(m.error(refusal))
+        self._keeping.say([m.error(refusal)])
 
     def _open_only(self) -> None:
         if self.state is not State.OPEN:
             raise NoSession("the session takes no more audio")
 
-    def _ready(self) -> m.Ready:
+    def greet(self, token: str = "", last_event: int = 0) -> list[m.ServerMessage]:
+        """What a client is told first: how the session is set up and where it stands, and the events it missed.
+
+        Args:
+            token: what it may resume with.
+            last_event: the newest event it knows.
+        """
         fmt, config, capacity = self._intake.format, self._config, self._engine.capacity
-        return m.Ready(
+        ready = m.Ready(
             session=self.id,
             server=f"af3stream/{__version__}",
             model=self._engine.name,
@@ -413,7 +502,14 @@ class Session:
             max_frame_bytes=config.server.max_frame_bytes,
             max_question_chars=config.questions.max_chars,
             max_questions=config.questions.max_waiting,
+            resume=token,
+            received=self._intake.received,
+            processed=self._processed(),
+            durable=self.durable,
+            last_event=self._keeping.event,
         )
+        ended = [self._ended()] if self.state is State.ENDED else []
+        return [ready, *self._keeping.since(last_event), *ended]
 
     def _ended(self) -> m.Ended:
         ledger, lost = self._ledger, self._intake.seconds(self._intake.lost)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from af3stream.client import ConnectionLost, ServerError, Session, SessionEnded, connect
-from af3stream.client import session as session_module
+from af3stream.client import dialogue as dialogue_module
 from af3stream.client.errors import ReaderTooSlow
 from af3stream.protocol.codec import JSON, MSGPACK
 from af3stream.protocol.messages import (
@@ -353,7 +353,7 @@ async def test_leaving_the_block_ends_a_reader():
 
 
 async def test_a_slow_reader_misses_interims_and_nothing_else(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(session_module, "INBOX_MESSAGES", 4)
+    monkeypatch.setattr(dialogue_module, "INBOX_MESSAGES", 4)
 
     async def talkative(peer: Peer) -> None:
         await peer.open()
@@ -368,7 +368,7 @@ async def test_a_slow_reader_misses_interims_and_nothing_else(monkeypatch: pytes
 
 
 async def test_a_reader_who_misses_more_is_told_and_requests_still_work(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(session_module, "INBOX_MESSAGES", 2)
+    monkeypatch.setattr(dialogue_module, "INBOX_MESSAGES", 2)
 
     async def talkative(peer: Peer) -> None:
         await peer.open()

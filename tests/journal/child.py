@@ -6,13 +6,11 @@ Prints what it is told, line by line: `SESSION DURABLE EVENT`.
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
-
-from tests.journal.scenes import BLOCK, Told, audio, event, facts, running
 
 from af3stream.journal.facts import Commit
 from af3stream.journal.records import GapRecord, Record
+from tests.journal.scenes import BLOCK, Told, audio, event, facts, running, until
 
 BATCHES: list[list[Record]] = [
     [*audio(at, at + 3 * BLOCK), GapRecord(at + 3 * BLOCK, BLOCK), event(number)]
@@ -40,8 +38,7 @@ def main(folder: Path) -> None:
             journal.append("talk", batch, told := Saying())
             told.durable(4 * BLOCK * number, number)
         journal.finish("talk")
-        while list((folder / "sessions/talk").glob("*.raw")):
-            time.sleep(0.005)
+        until(lambda: not list((folder / "sessions/talk").glob("*.raw")))
         say("deleting", 0, 0)
         journal.delete("old")
         say("deleted", 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from af3stream.audio.pcm import AudioFormat
+from af3stream.config import JournalConfig
 from af3stream.journal.facts import Commit, SessionFacts
 from af3stream.journal.faults import hooked
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Heard, Record
-from af3stream.journal.settings import JournalConfig
 from af3stream.journal.store import Store
 
 SPEECH = AudioFormat("pcm_s16le", 8_000, 1)
@@ -129,6 +130,14 @@ def reopened(folder: Path, session: str = "talk") -> tuple[int, bytes, list[Even
     with running(folder) as journal:
         recovered = journal.recover(session)
         return recovered.durable, joined(recovered.audio, recovered.facts.format), recovered.events
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the writer does in its spare time."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import Counter
@@ -9,13 +10,16 @@ from math import inf
 from pathlib import Path
 
 import pytest
-from tests.journal.scenes import BLOCK, Told, audio, event, facts, joined, opened_store, pcm, running
 
+from af3stream.journal import disk
 from af3stream.journal.faults import hooked
 from af3stream.journal.records import GapRecord
+from tests.journal.scenes import BLOCK, Told, audio, event, facts, joined, opened_store, pcm, running
 
 
-def test_sessions_share_a_transaction_and_files_a_sync(tmp_path: Path) -> None:
+def test_sessions_share_a_transaction_and_files_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(disk, "sync_data", lambda file: (os.fdatasync(file), synced.append(file)))
     names = [f"s{n}" for n in range(5)]
     with opened_store(tmp_path, *names) as store:
         told, passed = Told(), Counter[str]()
@@ -26,7 +30,7 @@ def test_sessions_share_a_transaction_and_files_a_sync(tmp_path: Path) -> None:
         assert store.due < inf and store.waiting_bytes > 0
         with hooked(lambda label: passed.update([label])):
             store.commit(now=0.0)
-        assert (passed["audio-synced"], passed["events-committed"]) == (5, 1)
+        assert (passed["audio-synced"], passed["events-committed"], len(set(synced)), len(synced)) == (5, 1, 5, 5)
         assert [(c.session, c.durable, c.event, c.error) for c in told.commits] == [
             (name, 10 * BLOCK, 2, None) for name in names
         ]

@@ -11,14 +11,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.journal.child import BATCHES, END, main
-from tests.journal.scenes import BLOCK, Told, audio, event, facts, joined, pcm, running
 
 from af3stream.errors import NoSession
 from af3stream.journal.faults import POINTS, hooked, killer
 from af3stream.journal.journal import Journal
-from af3stream.journal.records import EventRecord, Heard
+from af3stream.journal.records import EventRecord
 from af3stream.journal.segments import Mark
+from tests.journal.child import BATCHES, END, main
+from tests.journal.scenes import BLOCK, Told, audio, event, facts, joined, pcm, running
 
 ROOT = Path(__file__).parents[2]
 ALL = [record for batch in BATCHES for record in batch]
@@ -42,7 +42,7 @@ def killed_at(order: str, folder: Path) -> dict[str, tuple[int, int]]:
     """Run the child until it dies at a point; returns what it was last told of each session."""
     environment = os.environ | {"AF3STREAM_KILL_AT": order}
     command = [sys.executable, "-m", "tests.journal.child", str(folder)]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     lines = [line.split() for line in ended.stdout.splitlines()]
     return {name: (int(durable), int(number)) for name, durable, number in lines}
@@ -98,8 +98,3 @@ def test_killed_at(order: str, tmp_path: Path) -> None:
 def test_an_unknown_point_is_loud() -> None:
     with pytest.raises(ValueError, match="audio-writen"):
         killer("audio-writen:2")
-
-
-def test_all_heard_records_are_in_the_batches() -> None:
-    assert sum(record.frames for record in ALL if not isinstance(record, EventRecord)) == END
-    assert any(isinstance(record, Heard) for record in ALL)

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from af3stream.config import AudioConfig, Config, QuestionsConfig, ServerConfig
+from af3stream.config import AudioConfig, Config, JournalConfig, QuestionsConfig, ServerConfig
 from af3stream.engine.contract import Engine
 from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
@@ -26,11 +27,19 @@ PATIENCE_S = 10.0
 
 @asynccontextmanager
 async def serving(
-    engine: Engine | None = None, *, audio: AudioConfig | None = None, questions: Any = None, **server: Any
+    engine: Engine | None = None,
+    *,
+    audio: AudioConfig | None = None,
+    questions: Any = None,
+    journal: Path | None = None,
+    **server: Any,
 ) -> AsyncIterator[Service]:
-    """A service over the scripted engine, on any free port."""
+    """A service over the scripted engine, on any free port; keeps sessions where it is given a folder."""
     config = Config(
-        ServerConfig(**{"port": 0, **server}), audio or AudioConfig(), questions=questions or QuestionsConfig()
+        ServerConfig(**{"port": 0, **server}),
+        audio or AudioConfig(),
+        questions=questions or QuestionsConfig(),
+        journal=JournalConfig(folder=str(journal or "")),
     )
     async with Service(config, Loaded(engine or ScriptedEngine(), "off", None)).listening() as service:
         yield service

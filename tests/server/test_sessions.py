@@ -251,7 +251,8 @@ async def test_a_shutdown_delivers_what_was_heard_and_says_goodbye() -> None:
                 pass
             closing = asyncio.gather(peer.until_closed(), idle.until_closed())
         assert await closing == [1012, 1012]
-    assert peer.finals and isinstance(peer.said[-1], m.Ended)
+    assert peer.finals
+    assert [error.code for error in peer.of(m.Error)] == ["shutting_down"]
     assert [error.code for error in idle.of(m.Error)] == ["shutting_down"]
 
 

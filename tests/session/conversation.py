@@ -70,7 +70,7 @@ class Conversation:
             )
         self.now = 0.0
         self.sent = 0
-        self.said: list[m.ServerMessage] = []
+        self.said: list[m.ServerMessage] = self.session.greet()
         self.jobs: list[Job] = []
         self.working = True
         self._carry()

@@ -83,7 +83,8 @@ class Decoder:
         """
         start = slot.length + len(prompt)
         read = torch.cat([prompt, self.embed(draft)]) if draft else prompt
-        states = torch.cat(list(self.prefill(slot, read)))[len(prompt) - 1 :]  # (draft + 1, hidden)
+        self._counters.prefill_tokens += len(read)
+        states = self._forward(slot, read)[len(prompt) - 1 :]  # (draft + 1, hidden)
         chosen = self.logits(states).argmax(-1).tolist()
         accepted = 0
         while accepted < len(draft) and draft[accepted] == chosen[accepted]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from threading import Lock
 
 import torch
 
@@ -39,6 +41,8 @@ class Af3Engine:
         self._encoder = Encoder(loaded.model, loaded.processor.feature_extractor, loaded.alignment)
         self._decoder = Decoder(loaded.model, loaded.stop, self.counters, loaded.prefill_chunk)
         self._fusion = Fusion(read_template(loaded.processor), loaded.processor.tokenizer, self._decoder)
+        self._counting = Lock()
+        self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.capacity = self._capacity()
 
@@ -54,8 +58,9 @@ class Af3Engine:
         return self._loaded.alignment.frames(samples)
 
     def count(self, text: str) -> int:
-        """Positions that a text takes."""
-        return len(encode_text(self._fusion.tokenizer, text))
+        """Positions that a text takes; callable from any thread."""
+        with self._counting:
+            return len(encode_text(self._counting_tokenizer, text))
 
     def encode(self, sounds: Sequence[Sound]) -> None:
         """Encode, in one pass, the sounds that are not encoded yet; their samples are given up."""

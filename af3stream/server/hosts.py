@@ -1,0 +1,184 @@
+"""All sessions of a server: opened, resumed, left alone for a while, and brought back from the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+
+import msgspec
+
+from af3stream.audio.pcm import AudioFormat
+from af3stream.config import Config
+from af3stream.engine.factory import Loaded
+from af3stream.engine.worker import Worker
+from af3stream.errors import DataLoss, NoSession
+from af3stream.journal.facts import SessionFacts
+from af3stream.journal.journal import Journal
+from af3stream.metrics import Metrics
+from af3stream.protocol import messages as m
+from af3stream.server.host import Host, Peer
+from af3stream.session.session import Session, State
+
+log = logging.getLogger(__name__)
+
+NO_SUCH = "there is no such session"  # the same words, whoever asks and whatever is the reason
+
+
+class Hosts:
+    """The sessions in memory, by id, and the way to those that are only on disk.
+
+    Args:
+        journal: where sessions are kept, or ``None``: then none outlives its connection.
+    """
+
+    def __init__(
+        self, *, config: Config, loaded: Loaded, worker: Worker, journal: Journal | None, metrics: Metrics
+    ) -> None:
+        self._config = config
+        self._loaded = loaded
+        self._worker = worker
+        self._journal = journal
+        self._metrics = metrics
+        self._hosts: dict[str, Host] = {}
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._opening = asyncio.Lock()  # one at a time: two that resume the same session find each other
+
+    @property
+    def lag_s(self) -> float:
+        """The worst session's lag."""
+        return max((host.session.lag_s for host in self._hosts.values()), default=0.0)
+
+    async def open(self, start: m.Start, user: str, peer: Peer) -> Host:
+        """A new session, or the one that ``start`` resumes, with ``peer`` listening; it is greeted.
+
+        Raises:
+            BadFormat: for an audio format the service does not take.
+            NoSession: for a token that resumes nothing of this user's.
+            DataLoss: where the client knows of more than there is, or the journal is damaged.
+        """
+        async with self._opening:
+            if start.resume is None:
+                host = await self._create(start, user)
+            else:
+                host = await self._resume(start, user)
+            session_id = host.session.id
+            if leaving := self._leaving.pop(session_id, None):
+                leaving.cancel()
+            if host.peer:
+                host.peer.supersede()
+            host.pump()  # what was said to nobody is not said to the newcomer
+            host.peer = peer
+            peer.tell(host.session.greet(await self._new_token(session_id, start.resume), start.last_event))
+            host.pump()
+            return host
+
+    async def confirm(self, host: Host) -> None:
+        """The peer has its newest token: the one before is worth nothing any more."""
+        if self._journal:
+            await asyncio.to_thread(self._journal.confirm_token, host.session.id)
+
+    def leave(self, host: Host, peer: Peer, *, for_good: bool) -> None:
+        """A peer is gone. Its session stays for a while, unless it is over or cannot be resumed."""
+        if host.peer is not peer:
+            return
+        host.peer = None
+        if for_good or self._journal is None:
+            self._close(host)
+            return
+        loop = asyncio.get_running_loop()
+        self._leaving[host.session.id] = loop.call_later(self._config.server.resume_s, self._close, host)
+
+    def drain(self) -> None:
+        """The server is going away: every session finishes what is pending."""
+        for host in self._hosts.values():
+            host.drain()
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        for host in list(self._hosts.values()):
+            self._close(host)
+        await asyncio.gather(*self._closing)
+
+    async def _create(self, start: m.Start, user: str) -> Host:
+        self._make_room()
+        session = self._session(secrets.token_urlsafe(12), start)
+        if self._journal:
+            audio_format = AudioFormat(start.format, start.rate, start.channels)
+            opening = msgspec.json.encode(start)
+            facts = SessionFacts(session.id, user, audio_format, opening, time.time(), self._loaded.engine.name)
+            await asyncio.to_thread(self._journal.create, facts)
+        log.info("session opened: session=%s rate=%d channels=%d", session.id, start.rate, start.channels)
+        return self._admit(session, user)
+
+    async def _resume(self, start: m.Start, user: str) -> Host:
+        journal = self._journal
+        known = await asyncio.to_thread(journal.session_of_token, _hash(start.resume or "")) if journal else None
+        facts = await asyncio.to_thread(journal.facts, known) if journal and known else None
+        if journal is None or facts is None or facts.user != user:
+            raise NoSession(NO_SUCH)
+        await asyncio.to_thread(journal.touch, facts.session)
+        host = self._hosts.get(facts.session)
+        if host is None or host.session.state in (State.DRAINING, State.DRAINED):
+            host = await self._recover(journal, facts)
+        durable = host.session.durable or 0
+        if start.durable > durable:
+            raise DataLoss("sample frames", durable, start.durable)
+        log.info("session resumed: session=%s", facts.session)
+        return host
+
+    async def _recover(self, journal: Journal, facts: SessionFacts) -> Host:
+        """A session that is only on disk, in memory again."""
+        self._make_room()
+        session = self._session(facts.session, msgspec.json.decode(facts.start, type=m.Start))
+        recovered = await asyncio.to_thread(journal.recover, facts.session)
+        await asyncio.to_thread(session.restore, recovered)
+        log.info("session recovered: session=%s frames=%d", facts.session, recovered.durable)
+        return self._admit(session, facts.user)
+
+    def _session(self, session_id: str, start: m.Start) -> Session:
+        return Session(
+            session_id,
+            start,
+            config=self._config,
+            engine=self._loaded.engine,
+            notes=self._loaded.notes,
+            metrics=self._metrics,
+            journaled=self._journal is not None,
+        )
+
+    def _admit(self, session: Session, user: str) -> Host:
+        host = Host(session, self._worker, self._journal, user)
+        self._hosts[session.id] = host
+        return host
+
+    def _make_room(self) -> None:
+        """Sessions that nobody listens to make room for one that somebody does."""
+        alone = [session_id for session_id in self._leaving if session_id in self._hosts]
+        while alone and len(self._hosts) >= self._config.server.max_sessions:
+            self._close(self._hosts[alone.pop(0)])
+
+    def _close(self, host: Host) -> None:
+        self._hosts.pop(host.session.id, None)
+        if leaving := self._leaving.pop(host.session.id, None):
+            leaving.cancel()
+        task = asyncio.ensure_future(host.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _new_token(self, session_id: str, used: str | None) -> str:
+        """What the session is resumed with from now on; the one before is good until the peer shows that it has it."""
+        if self._journal is None:
+            return ""
+        token = secrets.token_urlsafe(32)
+        expires_at = time.time() + self._config.journal.retention_h * 3_600
+        before = _hash(used) if used else None
+        await asyncio.to_thread(self._journal.set_token, session_id, _hash(token), expires_at, before)
+        return token
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,103 @@
+"""What was appended, as files that other programs read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import soundfile
+
+from af3stream.audio.pcm import AudioFormat
+from af3stream.errors import DataLoss, NoSession, SourceError
+from af3stream.journal.export import export
+from af3stream.journal.journal import Journal
+from af3stream.journal.records import EventRecord, GapRecord, Record
+from af3stream.protocol.messages import Answer, Caption
+from tests.journal.scenes import Told, audio, facts, joined, pcm, running, until
+
+RATE = 8_000
+SOUND: list[Record] = [*audio(0, 2 * RATE), GapRecord(2 * RATE, 4_000), *audio(2 * RATE + 4_000, 4 * RATE)]
+MESSAGES = [
+    Caption(1, "And then?", 2.6, 3.5, final=True),
+    Answer("q", "Nothing.", 0.0, 2.0, 1, 2, "stop"),
+    Caption(0, "It began <here>.", 0.5, 1.75, final=True),
+]
+EVENTS = [EventRecord(number, msgspec.json.encode(message)) for number, message in enumerate(MESSAGES, start=1)]
+
+
+def keep(journal: Journal, records: list[Record], audio_format: AudioFormat, finish: bool) -> None:
+    journal.create(facts("talk", audio_format))
+    journal.append("talk", records, told := Told())
+    told.wait(lambda commit: commit.error is None)
+    if finish:
+        journal.finish("talk")
+
+
+@pytest.mark.parametrize("finish", [False, True], ids=["live", "finished"])
+def test_a_session_in_every_format(tmp_path: Path, finish: bool) -> None:
+    with running(tmp_path / "journal", segment_s=1.0) as journal:
+        keep(journal, [*SOUND, *EVENTS], AudioFormat("pcm_s16le", RATE), finish)
+        paths = export(journal, "talk", tmp_path / "out", ("wav", "flac", "vtt", "srt", "json"))
+    assert [path.name for path in paths] == ["talk.wav", "talk.flac", "talk.vtt", "talk.srt", "talk.json"]
+    for path in paths[:2]:
+        samples, rate = soundfile.read(path, dtype="int16")
+        assert (samples.tobytes(), rate) == (joined(SOUND), RATE)  # type: ignore[arg-type]
+    assert paths[2].read_text() == (
+        "WEBVTT\n\n00:00:00.500 --> 00:00:01.750\nIt began &lt;here&gt;.\n\n"
+        "00:00:02.600 --> 00:00:03.600\nAnd then?\n\n"
+    )
+    assert paths[3].read_text().startswith("1\n00:00:00,500 --> 00:00:01,750\nIt began <here>.\n\n2\n")
+    told = json.loads(paths[4].read_text())
+    assert (told["session"], told["frames"], told["seconds"]) == ("talk", 4 * RATE, 4.0)
+    assert told["lost"] == [{"start": 2.0, "end": 2.5}]
+    assert [row["message"] for row in told["events"]] == [json.loads(record.message) for record in EVENTS]
+
+
+@pytest.mark.parametrize("audio_format", [AudioFormat("pcm_f32le", 16_000, 2), AudioFormat("mulaw", 8_000)])
+def test_other_sample_formats(tmp_path: Path, audio_format: AudioFormat) -> None:
+    from af3stream.audio.pcm import _MULAW
+
+    with running(tmp_path / "journal") as journal:
+        keep(journal, audio(0, 4_000, audio_format), audio_format, finish=True)
+        wav, flac = export(journal, "talk", tmp_path, ("wav", "flac"))
+    raw = np.frombuffer(pcm(0, 4_000, audio_format), "<f4" if audio_format.format == "pcm_f32le" else "u1")
+    expected = raw.reshape(-1, audio_format.channels) if audio_format.format == "pcm_f32le" else _MULAW[raw][:, None]
+    samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
+    assert rate == audio_format.rate
+    np.testing.assert_array_equal(samples, expected)
+    lossless, _ = soundfile.read(flac, dtype="float32", always_2d=True)
+    np.testing.assert_allclose(lossless, expected, atol=2**-23)
+
+
+def test_an_empty_session_is_exported_too(tmp_path: Path) -> None:
+    with running(tmp_path / "journal") as journal:
+        journal.create(facts())
+        wav, vtt, _, _ = export(journal, "talk", tmp_path)
+    assert soundfile.info(wav).frames == 0 and vtt.read_text() == "WEBVTT\n\n"
+
+
+def test_damaged_audio_is_refused_and_no_part_of_it_left(tmp_path: Path) -> None:
+    with running(tmp_path / "journal") as journal:
+        keep(journal, SOUND, AudioFormat("pcm_s16le", RATE), finish=True)
+        talk = tmp_path / "journal/sessions/talk"
+        until(lambda: not list(talk.glob("*.raw")))
+    (flac,) = talk.glob("*.flac")
+    flac.write_bytes(flac.read_bytes()[:-100])
+    with running(tmp_path / "journal") as journal, pytest.raises(DataLoss, match=f"frames 0 to {4 * RATE}"):
+        export(journal, "talk", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_cannot_be_exported(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with running(tmp_path / "journal") as journal:
+        with pytest.raises(NoSession):
+            export(journal, "absent", tmp_path)
+        journal.create(facts())
+        with pytest.raises(SourceError, match="not as 'mp3'"):
+            export(journal, "talk", tmp_path, ("mp3",))  # type: ignore[arg-type]
+        with pytest.raises(SourceError, match="cannot export"):
+            export(journal, "talk", tmp_path / "file/out")

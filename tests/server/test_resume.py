@@ -1,0 +1,257 @@
+"""A session outlives its connection, and its server: what was acknowledged is there, and everything is told once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from af3stream.config import JournalConfig
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.journal.journal import Journal
+from af3stream.journal.records import AudioRecord
+from af3stream.protocol import messages as m
+from af3stream.server.service import Service
+from tests.conftest import RECORDINGS
+from tests.server.peers import Peer, connected, serving, settled
+
+RATE = 16_000
+BLOCK = 3_200  # sample frames a message
+
+
+@pytest.fixture(scope="module")
+def speech() -> bytes:
+    """Two sentences with a pause between them and after: s16le, 16 kHz."""
+    names = ("0880", "0930")
+    pieces = []
+    for name in names:
+        (path,) = RECORDINGS.glob(f"*{name}.wav")
+        pieces += [soundfile.read(path, dtype="int16")[0], np.zeros(RATE, np.int16)]
+    return np.concatenate(pieces).tobytes()
+
+
+@asynccontextmanager
+async def resuming(
+    service: Service, start: m.Start | None = None, **options: Any
+) -> AsyncIterator[tuple[Peer, m.Ready]]:
+    async with connected(service, **options) as peer:
+        await peer.tell(start or m.Start())
+        yield peer, await peer.until(m.Ready)
+
+
+async def send(peer: Peer, speech: bytes, start: int, end: int) -> None:
+    """Stream the sample frames from `start` to `end`."""
+    for at in range(start, end, BLOCK):
+        stop = min(at + BLOCK, end)
+        await peer.tell(m.Audio(at, speech[2 * at : 2 * stop]))
+
+
+async def durable_up_to(peer: Peer, frame: int) -> m.Ack:
+    while (ack := await peer.until(m.Ack)).durable != frame:
+        pass
+    return ack
+
+
+async def finish(peer: Peer, speech: bytes, start: int) -> m.Ended:
+    total = len(speech) // 2
+    await send(peer, speech, start, total)
+    await peer.tell(m.End(total))
+    return await peer.until(m.Ended)
+
+
+async def heard_in_one_go(speech: bytes, folder: Path) -> list[m.Caption]:
+    async with serving(journal=folder) as service, resuming(service) as (peer, _):
+        await finish(peer, speech, 0)
+        return peer.finals
+
+
+def audio_in(folder: Path, session: str) -> bytes:
+    """What the journal has of a session."""
+    journal = Journal(JournalConfig(folder=str(folder)))
+    recovered = journal.recover(session)
+    pcm = b"".join(record.pcm for record in recovered.audio if isinstance(record, AudioRecord))
+    journal.stop()
+    return pcm
+
+
+@pytest.mark.parametrize("cut", [8_000, 30_000, 60_000, 100_000])
+async def test_a_session_goes_on_after_its_connection_is_cut(tmp_path: Path, speech: bytes, cut: int) -> None:
+    expected = await heard_in_one_go(speech, tmp_path / "whole")
+    async with serving(journal=tmp_path / "cut") as service:
+        async with resuming(service) as (first, ready):
+            await send(first, speech, 0, cut)
+            await durable_up_to(first, cut)
+            first.socket.transport.abort()
+        await settled(service)
+        seen = max([final.event or 0 for final in first.finals], default=0)
+        again = m.Start(resume=ready.resume, last_event=seen, durable=cut)
+        async with resuming(service, again) as (second, resumed):
+            assert (resumed.session, resumed.received, resumed.durable) == (ready.session, cut, cut)
+            ended = await finish(second, speech, resumed.received)
+    assert first.finals + second.finals == expected
+    assert ended.total == len(speech) // 2
+    assert audio_in(tmp_path / "cut", ready.session) == speech
+
+
+@pytest.mark.parametrize("cut", [8_000, 60_000, 100_000])
+async def test_a_session_goes_on_after_its_server_is_restarted(tmp_path: Path, speech: bytes, cut: int) -> None:
+    async with AsyncExitStack() as peers:
+        async with serving(journal=tmp_path) as service:
+            first, ready = await peers.enter_async_context(resuming(service))
+            await send(first, speech, 0, cut)
+            await durable_up_to(first, cut)
+            closing = asyncio.create_task(first.until_closed())
+        assert await closing == 1012
+    seen = max([final.event or 0 for final in first.finals], default=0)
+    again = m.Start(resume=ready.resume, last_event=seen, durable=cut)
+    async with serving(journal=tmp_path) as service, resuming(service, again) as (second, resumed):
+        assert (resumed.session, resumed.received) == (ready.session, cut)
+        await second.tell(m.Ask("q", "What?"))
+        answer = await second.until(m.Answer)
+        ended = await finish(second, speech, cut)
+    finals = first.finals + second.finals
+    assert [final.event for final in finals] == sorted({final.event or 0 for final in finals})
+    assert len({final.utterance for final in finals}) == len(finals) == ended.utterances
+    assert all(a.end <= b.start for a, b in pairwise(finals))
+    assert answer.end <= cut / RATE
+    assert audio_in(tmp_path, ready.session) == speech
+
+
+async def test_kept_messages_come_again_from_the_event_that_is_named(tmp_path: Path, speech: bytes) -> None:
+    async with serving(journal=tmp_path) as service:
+        async with resuming(service) as (first, ready):
+            await send(first, speech, 0, 100_000)
+            await first.tell(m.Ask("q", "What?"))
+            await first.until(m.Answer)
+            await first.tell(m.Flush("f"))
+            await first.until(m.Flushed)
+            first.socket.transport.abort()
+        await settled(service)
+        kept = [message for message in first.said if isinstance(message, m.Caption | m.Answer) and message.event]
+        assert len(kept) == 3
+        token = ready.resume
+        for missed, last_event in enumerate([0, *(message.event for message in kept)]):
+            async with resuming(service, m.Start(resume=token, last_event=last_event)) as (peer, resumed):
+                token = resumed.resume
+                await peer.tell(m.Flush("g"))
+                await peer.until(m.Flushed)
+                assert [message for message in peer.said if getattr(message, "event", None)] == kept[missed:]
+            await settled(service)
+
+
+async def test_a_question_sent_again_is_answered_once(tmp_path: Path, speech: bytes) -> None:
+    async with serving(journal=tmp_path) as service:
+        async with resuming(service) as (first, ready):
+            await send(first, speech, 0, 60_000)
+            await first.tell(m.Ask("q", "What?"))
+            answer = await first.until(m.Answer)
+        await settled(service)
+        start = m.Start(resume=ready.resume, last_event=(answer.event or 0) - 1)
+        async with resuming(service, start) as (second, _):
+            await second.tell(m.Ask("q", "What?"), m.Flush("f"))
+            await second.until(m.Flushed)
+            assert second.of(m.Answer) == [answer]
+
+
+async def test_the_newest_connection_wins(tmp_path: Path, speech: bytes) -> None:
+    async with serving(journal=tmp_path) as service, resuming(service) as (first, ready):
+        await send(first, speech, 0, 16_000)
+        await durable_up_to(first, 16_000)
+        async with resuming(service, m.Start(resume=ready.resume)) as (second, resumed):
+            assert resumed.received == 16_000
+            assert await first.until_closed() == 4409
+            assert first.of(m.Error)[-1].code == "superseded"
+            await finish(second, speech, 16_000)
+
+
+async def test_a_token_is_worth_nothing_once_its_successor_is_used(tmp_path: Path) -> None:
+    async with serving(journal=tmp_path) as service:
+        async with resuming(service) as (_, ready):
+            pass
+        await settled(service)
+        for _ in range(2):  # a client that never heard of the successor may come with the same token again
+            async with resuming(service, m.Start(resume=ready.resume)):
+                pass
+            await settled(service)
+        async with resuming(service, m.Start(resume=ready.resume)) as (peer, _):
+            await peer.tell(m.Flush("f"))
+            await peer.until(m.Flushed)
+        await settled(service)
+        async with connected(service) as late:
+            await late.tell(m.Start(resume=ready.resume))
+            assert await late.until_closed() == 4404
+            assert late.of(m.Error)[-1].code == "no_session"
+
+
+async def test_another_users_token_is_as_if_absent(tmp_path: Path) -> None:
+    def bearer(token: str) -> dict[str, Any]:
+        return {"additional_headers": {"Authorization": f"Bearer {token}"}}
+
+    async with serving(journal=tmp_path, tokens=("ann", "bob")) as service:
+        async with resuming(service, **bearer("ann")) as (_, ready):
+            pass
+        await settled(service)
+        told = []
+        for token in (ready.resume, "made-up"):
+            async with connected(service, **bearer("bob")) as thief:
+                await thief.tell(m.Start(resume=token))
+                assert await thief.until_closed() == 4404
+                told.append(thief.of(m.Error)[-1])
+        assert told[0] == told[1]
+        async with resuming(service, m.Start(resume=ready.resume), **bearer("ann")) as (_, resumed):
+            assert resumed.session == ready.session
+
+
+async def test_a_client_that_knows_of_more_than_there_is_is_told_so(tmp_path: Path, speech: bytes) -> None:
+    async with serving(journal=tmp_path) as service:
+        async with resuming(service) as (first, ready):
+            await send(first, speech, 0, 16_000)
+            await durable_up_to(first, 16_000)
+        await settled(service)
+        async with connected(service) as peer:
+            await peer.tell(m.Start(resume=ready.resume, durable=16_001))
+            assert await peer.until_closed() == 4500
+            assert peer.of(m.Error)[-1].code == "data_loss"
+
+
+async def test_without_a_journal_nothing_is_durable_and_nothing_can_be_resumed(speech: bytes) -> None:
+    async with serving() as service:
+        async with resuming(service) as (peer, ready):
+            assert (ready.resume, ready.durable) == ("", None)
+            await send(peer, speech, 0, 16_000)
+            assert (await peer.until(m.Ack)).durable is None
+        await settled(service)
+        async with connected(service) as late:
+            await late.tell(m.Start(resume="anything"))
+            assert await late.until_closed() == 4404
+
+
+async def test_processed_never_passes_durable(tmp_path: Path, speech: bytes) -> None:
+    async with serving(journal=tmp_path) as service, resuming(service) as (peer, _):
+        await finish(peer, speech, 0)
+        acks = peer.of(m.Ack)
+        assert all(ack.durable is not None and ack.processed <= ack.durable <= ack.received for ack in acks)
+        assert [ack.durable for ack in acks] == sorted(ack.durable or 0 for ack in acks)
+        assert acks[-1].durable == len(speech) // 2
+
+
+async def test_a_restored_session_encodes_nothing_until_it_is_asked(tmp_path: Path, speech: bytes) -> None:
+    async with serving(journal=tmp_path) as service, resuming(service) as (first, ready):
+        await send(first, speech, 0, 100_000)
+        await first.tell(m.Flush("f"))
+        await first.until(m.Window)
+    engine, again = ScriptedEngine(), m.Start(resume=ready.resume, last_event=99)
+    async with serving(engine, journal=tmp_path) as service, resuming(service, again) as (peer, _):
+        await peer.tell(m.Flush("g"))
+        await peer.until(m.Flushed)
+        assert (engine.counters.sounds_encoded, engine.counters.caption_encodes) == (0, 0)
+        await peer.tell(m.Ask("q", "What?"))
+        answer = await peer.until(m.Answer)
+        assert engine.counters.sounds_encoded == answer.windows
