@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from af3stream import __version__
+from af3stream import __version__, stored
 from af3stream.config import Config, load
-from af3stream.errors import EngineError, SetupError
+from af3stream.errors import EngineError, Refusal, SetupError
 from af3stream.protocol.messages import Caption
 
 Command = Callable[[argparse.Namespace], int]
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     command: Command = arguments.command
     try:
         return command(arguments)
-    except (SetupError, EngineError) as error:
+    except (SetupError, EngineError, Refusal) as error:
         print(f"af3stream: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -143,6 +143,11 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return render(diagnose(_config(arguments)), Console())
 
 
+def _kept(action: stored.Action) -> Command:
+    """A command on the journal that the configuration names."""
+    return lambda arguments: stored.run(action, arguments, _config(arguments))
+
+
 def _config(arguments: argparse.Namespace) -> Config:
     """The configuration that a command's options name; an option of its own is one more `--set`."""
     overrides = list(arguments.set)
@@ -213,6 +218,18 @@ def _parser() -> argparse.ArgumentParser:
     pull = commands.add_parser("pull", help="fetch a model, or check a folder")
     pull.set_defaults(command=_pull)
     pull.add_argument("name", metavar="NAME", help="mini, a hub id, or a folder")
+
+    sessions = commands.add_parser("sessions", help="what the journal keeps: list, show, export, delete")
+    kept = sessions.add_subparsers(required=True, metavar="ACTION")
+    _add(kept, "list", _kept(stored.list_sessions), "all sessions, the oldest first")
+    _add(kept, "show", _kept(stored.show), "a session's captions and answers").add_argument("session")
+    export = _add(kept, "export", _kept(stored.export_session), "a session's audio and words, as files")
+    export.add_argument("session")
+    export.add_argument("--to", type=Path, default=Path(), metavar="FOLDER")
+    export.add_argument(
+        "--format", action="append", choices=stored.FORMATS, help="again for more; default: all but wav"
+    )
+    _add(kept, "delete", _kept(stored.delete), "a session, for good").add_argument("session")
 
     _add(commands, "doctor", _doctor, "say what this machine can run, and what is missing")
     return parser

@@ -33,6 +33,10 @@ class ServerConfig(Section, frozen=True):
     tokens: tuple[str, ...] = ()  # empty: no token asked for, so listen on loopback only
     origins: tuple[str, ...] = ()  # browser origins admitted besides the service's own page
     max_sessions: Count = 4
+    max_sessions_per_user: Annotated[int, Meta(ge=0)] = 0  # a token's connections; 0: as many as there are
+    max_connections_per_address: Annotated[int, Meta(ge=0)] = 0  # 0: as many as there are, as behind a proxy
+    tls_certificate: str = ""  # a PEM file, the chain included; empty: no TLS
+    tls_key: str = ""  # a PEM file; empty: the key is in the certificate's file
     max_frame_bytes: Annotated[int, Meta(ge=1_024)] = 1 << 20
     open_timeout_s: Positive = 10.0
     ping_interval_s: Positive = 15.0
@@ -99,9 +103,13 @@ class ModelConfig(Section, frozen=True):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     embeddings: Literal["device", "host"] = "device"  # where a session keeps its projected windows
+    encode_together: Count = 1  # waiting windows in one encoder pass; a CPU is full with one
     prefill_chunk: Count = 128  # positions read in one pass; a final caption waits for one pass at most
     threads: Annotated[int, Meta(ge=0)] = 0  # CPU threads; 0: torch's own choice
     max_windows: Annotated[int, Meta(ge=0)] = 20  # the horizon, where the model's positions hold as many
+    step_timeout_s: Positive = 120.0  # what takes longer is given up, one job at a time
+    kv_budget_mb: Annotated[float, Meta(ge=0)] = 0.0  # keys and values of all sessions, in MiB; 0: without a bound
+    cool_after_s: Positive = 120.0  # a session without work for so long gives up its keys and values
 
 
 class Config(Section, frozen=True):

@@ -28,12 +28,15 @@
     │   ├── NoSession              no_session      4404    no
     │   ├── ShuttingDown           shutting_down   1012    no
     │   └── EngineFailed           engine_failed   -       yes
+    │       ├── EngineTimeout      engine_timeout  -       yes
+    │       └── EngineRestart      engine_restart  -       yes
     ├── ServerError, ConnectionLost, SessionEnded, ReaderTooSlow    of a client's session: `af3stream.client.errors`
     └── EngineError                the model could not do what it was asked
         ├── AlignmentMismatch      "Audio tokens and features mismatch ..."
         ├── PlaceholderMismatch    "Sample X: found N placeholders but audio was split into M window(s)."
         ├── TooManyWindows         more audio than the horizon holds
-        └── ContextFull            a prompt that does not fit the language model's positions
+        ├── ContextFull            a prompt that does not fit the language model's positions
+        └── BudgetExceeded         a prompt whose keys and values do not fit the configured bytes
 """
 
 from __future__ import annotations
@@ -220,6 +223,18 @@ class EngineFailed(Refusal):
     code, retryable = "engine_failed", True
 
 
+class EngineTimeout(EngineFailed):
+    """One job took longer than a step of the engine may; it is given up, and the engine begins again without it."""
+
+    code = "engine_timeout"
+
+
+class EngineRestart(EngineFailed):
+    """The engine ran out of memory: it gave up all keys and values, and does the job once more. Nothing is lost."""
+
+    code = "engine_restart"
+
+
 class EngineError(Af3StreamError):
     """The model could not do what it was asked."""
 
@@ -256,3 +271,11 @@ class ContextFull(EngineError):
     def __init__(self, tokens: int, limit: int) -> None:
         super().__init__(f"the prompt needs {tokens} positions, and the language model has {limit}")
         self.tokens, self.limit = tokens, limit
+
+
+class BudgetExceeded(EngineError):
+    """A prompt whose keys and values alone take more than all sessions may."""
+
+    def __init__(self, needed: int, budget: int) -> None:
+        super().__init__(f"the prompt's keys and values take {needed} bytes, and all sessions have {budget}")
+        self.needed, self.budget = needed, budget

@@ -65,7 +65,16 @@ class _serving:  # noqa: N801 - reads as a verb
         self._port, self._log, self._address = port, log, address
 
     def __enter__(self) -> None:
-        command = [sys.executable, "-m", "af3stream.cli", "serve", "--port", str(self._port)]
+        command = [
+            sys.executable,
+            "-m",
+            "af3stream.cli",
+            "serve",
+            "--port",
+            str(self._port),
+            "--set",
+            "journal.folder=",
+        ]
         with self._log.open("wb") as log:
             self._server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT_S

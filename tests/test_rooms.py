@@ -19,7 +19,8 @@ from af3stream.protocol import messages
 ROOT = Path(af3stream.__file__).parent
 
 PLAN = {  # top to bottom: a room imports only what stands below it, and of that only what is named here
-    "cli": "listen server offline engine models audio protocol config errors",
+    "cli": "listen stored server offline engine models audio protocol config errors",
+    "stored": "server session journal protocol config errors",
     "listen": "client audio captions protocol errors",
     "client": "protocol errors",
     "server": "session audio journal engine protocol metrics config errors",
@@ -36,7 +37,9 @@ PLAN = {  # top to bottom: a room imports only what stands below it, and of that
     "errors": "",
 }
 QUIET = ("session", "audio", "protocol", "captions.py", "config.py", "metrics.py", "errors.py", "models/card.py")
-ENGINE_WITHOUT_MODEL = tuple(f"engine/{name}.py" for name in ("contract", "jobs", "scheduler", "scripted", "worker"))
+ENGINE_WITHOUT_MODEL = tuple(
+    f"engine/{name}.py" for name in ("contract", "jobs", "running", "scheduler", "scripted", "warmth", "worker")
+)
 CLOCKS_AND_SOCKETS = {"asyncio", "socket", "threading", "time", "websockets"}
 HEAVY = {"torch", "transformers", "faster_whisper"}
 

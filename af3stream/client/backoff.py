@@ -17,7 +17,7 @@ def delay_s(attempt: int, chance: float, retry_after_s: float = 0.0) -> float:
         chance: 0 to 1, drawn anew for every attempt.
         retry_after_s: from the server; clients that were told the same do not come back together.
     """
-    return retry_after_s + chance * min(LONGEST_S, FIRST_S * 2 ** min(attempt, 32))
+    return retry_after_s + chance * min(LONGEST_S, FIRST_S * 2.0 ** min(attempt, 32))
 
 
 class Patience:

@@ -27,6 +27,7 @@ from af3stream.protocol.messages import (
 )
 
 INBOX_MESSAGES: Final = 4_096
+ENGINE_TROUBLE: Final = ("engine_failed", "engine_timeout", "engine_restart")  # of one job; a watch stands
 
 
 class Dialogue:
@@ -119,7 +120,7 @@ class Dialogue:
 
     def _refused(self, error: Error) -> None:
         ref = END_REF if error.code == "bad_end" else error.ref
-        if ref in self._replies or error.code != "engine_failed":  # a watch that failed once stands
+        if ref in self._replies or error.code not in ENGINE_TROUBLE:  # a watch that failed once stands
             self._settle(ref, error)
         if not error.fatal:
             self.outgoing.refused(error)

@@ -147,9 +147,9 @@ class Line:
         while not loss.final:
             delay = self._patience.next_delay_s(clock(), random(), loss.retry_after_s)
             if delay is None:
-                tried = f"no connection within {self._patience.give_up_after_s:g} s"
+                tried = f"no other connection within {self._patience.give_up_after_s:g} s"
                 loss = _Loss(ConnectionLost(f"{loss.reason}; {tried}"), final=True)
-                break
+                continue
             await asyncio.sleep(delay)
             try:
                 self._socket = await self._resume()

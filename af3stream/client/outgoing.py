@@ -1,7 +1,7 @@
-"""What a client says, in its order: audio at its offsets, within the credit, and requests between it. No clock, no socket.
+"""What a client says, in its order: audio at its offsets and within the credit, and requests. No clock, no socket.
 
-Audio and requests are one sequence. What was said and may not have lasted is kept, so that another connection can say
-it again from where the server stands.
+Audio and requests are one sequence. What was said and may not last is kept, so that another connection can say it again
+from where the server stands.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class Outgoing:
         return placed
 
     def settled(self, ref: str) -> None:
-        """The request of this name has its reply, and is not said again."""
+        """The requests of this name have their reply: they were heard, and are not said again."""
+        for placed in self._requests:
+            placed.said = placed.said or _ref(placed.request) == ref
         self._requests = [placed for placed in self._requests if _ref(placed.request) != ref]
 
     @property

@@ -50,7 +50,7 @@ class Memory:
 
 
 class Spool:
-    """Bytes in a file without a name, a ring of ``capacity`` bytes; nothing of it stays behind, not after a kill either.
+    """Bytes in a file without a name, a ring of ``capacity`` bytes; nothing stays behind, not after a kill either.
 
     Raises:
         SourceError: where the folder takes no file, and later when the disk is full or fails.

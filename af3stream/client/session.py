@@ -35,10 +35,10 @@ Question = TypeVar("Question", Ask, Watch)
 
 
 class Session:
-    """A session, over one connection after another. What its methods raise besides what they name ends it:
+    """A session, over one connection after another.
 
-    ``ConnectionLost`` when no connection can take the place of one that is lost, the fatal ``ServerError``, and
-    ``SessionEnded`` after the end.
+    What ends it, every method may raise: ``ConnectionLost`` when no other connection can take the place of one that is
+    lost, the fatal ``ServerError``, and ``SessionEnded`` after the end.
     """
 
     def __init__(self, line: Line) -> None:

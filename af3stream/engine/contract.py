@@ -123,6 +123,13 @@ class Context(Protocol):
     def kept_tokens(self) -> int:
         """Positions of the kept prefix, 0 when cool."""
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of keys and values that the kept prefix takes, 0 when cool."""
+
+    def bytes_for(self, parts: Sequence[Part], question: str = "", max_tokens: int = 0) -> int:
+        """The most bytes that ``extend``, or ``answer``, takes meanwhile; what is kept beside it included."""
+
 
 class Captioner(Protocol):
     """Words of one utterance."""

@@ -36,7 +36,12 @@ def load_engine(config: Config) -> Loaded:
     from af3stream.engine.af3.engine import Af3Engine
 
     loaded = load_checkpoint(checkpoint.folder, config.model)
-    engine = Af3Engine(loaded, checkpoint.name, keep_on_host=config.model.embeddings == "host")
+    engine = Af3Engine(
+        loaded,
+        checkpoint.name,
+        keep_on_host=config.model.embeddings == "host",
+        encode_together=config.model.encode_together,
+    )
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
         engine.captioner = captioner

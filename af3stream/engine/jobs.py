@@ -48,9 +48,19 @@ Job = CaptionJob | EncodeJob | ExtendJob | AnswerJob
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A job that could not be done, and what may be said of it to a peer."""
+    """A job that could not be done, and what may be said of it to a peer.
+
+    Attributes:
+        timed_out: a step of it did not end in time; another attempt would not either.
+    """
 
     reason: str
+    timed_out: bool = False
 
 
-Result = Hypothesis | Completion | Failed | str | None
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The device ran out of memory under a job: all keys and values were given up, and the job is done once more."""
+
+
+Result = Hypothesis | Completion | Failed | Restarted | str | None

@@ -55,9 +55,9 @@ class Scheduler(Generic[T]):
         self._tasks.append(task)
         return task
 
-    def next(self) -> Task[T] | None:
-        """The task whose next step is due; it stays until `finish`."""
-        return min(self._tasks, key=self._rank, default=None)
+    def next(self, only: Callable[[T], bool] = lambda _: True) -> Task[T] | None:
+        """The task whose next step is due, of ``only`` these; it stays until `finish`."""
+        return min((task for task in self._tasks if only(task.work)), key=self._rank, default=None)
 
     def like(self, task: Task[T], same: Callable[[T], bool], most: int) -> list[Task[T]]:
         """``task`` and, in order of their turn, further tasks of its kind that can run in the same step."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from af3stream.engine.contract import Capacity, Completion, Counters, Hypothesis, Part, Samples, Sound, Text, shared
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
+BYTES_A_PART = 1 << 20  # that a context counts
 
 
 class ScriptedEngine:
@@ -67,6 +68,16 @@ class ScriptedContext:
     def kept_tokens(self) -> int:
         """Parts kept."""
         return len(self._kept)
+
+    @property
+    def kept_bytes(self) -> int:
+        """A MiB a part."""
+        return len(self._kept) * BYTES_A_PART
+
+    def bytes_for(self, parts: Sequence[Part], question: str = "", max_tokens: int = 0) -> int:
+        """A MiB a part, a question counting as one; what shares no part with what is kept stands beside it."""
+        beside = 0 if shared(parts, self._kept) else len(self._kept)
+        return (beside + len(parts) + bool(question)) * BYTES_A_PART
 
     def cool(self) -> None:
         """Forgets what is kept."""

@@ -91,20 +91,26 @@ async def _listen(options: ListenOptions, interrupts: _Interrupts) -> None:
     questions = [question(spelled) for spelled in options.asks]
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(open_source(options))
-        session = await _connected(stack, options, source)
-        writer = stack.enter_context(CaptionWriter(options.captions)) if options.captions else None
         screen = open_screen(json=options.json)
         stack.callback(screen.close)
+        session = await _connected(stack, options, source, screen)
+        writer = stack.enter_context(CaptionWriter(options.captions)) if options.captions else None
         interrupts.patience = await stack.enter_async_context(asyncio.timeout(None))
         paced = options.pace == "realtime" and not source.live
         conversation = _Conversation(session, screen, writer, questions)
         await conversation.run(source, paced, options.watches, interrupts)
 
 
-async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Source) -> Session:
+async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Source, screen: Screen) -> Session:
     audio = source.format
-    token = options.token or os.environ.get("AF3STREAM_TOKEN")
-    opening = connect(options.server, token=token, format=audio.format, rate=audio.rate, channels=audio.channels)
+    opening = connect(
+        options.server,
+        token=options.token or os.environ.get("AF3STREAM_TOKEN"),
+        format=audio.format,
+        rate=audio.rate,
+        channels=audio.channels,
+        on_state=screen.state,
+    )
     try:
         return await stack.enter_async_context(opening)
     except ServerError as error:

@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from af3stream.client import State
 from af3stream.protocol.messages import (
     Answer,
     AnswerDelta,
@@ -26,6 +27,7 @@ from af3stream.protocol.messages import (
 
 BIDI_CONTROLS: Final = (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0))
+NOTICES: Final[dict[State, str]] = {"reconnecting": "reconnecting ...", "open": "reconnected"}
 HARMLESS: Final = dict.fromkeys(BIDI_CONTROLS) | dict.fromkeys(CONTROLS, " ")  # what a terminal would obey
 
 
@@ -38,6 +40,9 @@ class Screen(Protocol):
     def show(self, message: ServerMessage) -> None:
         """A message arrived."""
 
+    def state(self, state: State) -> None:
+        """The connection was lost, or another one took its place."""
+
     def close(self) -> None:
         """Nothing follows."""
 
@@ -45,22 +50,26 @@ class Screen(Protocol):
 def open_screen(*, json: bool) -> Screen:
     """The screen that suits standard output."""
     if json:
-        return JsonLines(sys.stdout)
+        return JsonLines(sys.stdout, sys.stderr)
     console = Console(highlight=False)
     return LiveScreen(console) if console.is_terminal else PlainLines(sys.stdout, sys.stderr)
 
 
 class JsonLines:
-    """Every message of the server as one line."""
+    """Every message of the server as one line; what the connection does on the error stream."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self, out: TextIO, errors: TextIO) -> None:
+        self._out, self._errors = out, errors
 
     def asked(self, question_id: str, text: str) -> None:
         """Nothing: what the client says is not the server's."""
 
     def show(self, message: ServerMessage) -> None:
         print(msgspec.json.encode(message).decode(), file=self._out, flush=True)
+
+    def state(self, state: State) -> None:
+        if notice := NOTICES.get(state):
+            print(notice, file=self._errors, flush=True)
 
     def close(self) -> None:
         """Nothing is held back."""
@@ -94,7 +103,7 @@ class _Lines:
 
 
 class PlainLines:
-    """Final captions, answers and watch hits as lines; refusals on the error stream."""
+    """Final captions, answers and watch hits as lines; refusals, and what the connection does, on the error stream."""
 
     def __init__(self, out: TextIO, errors: TextIO) -> None:
         self._out, self._errors = out, errors
@@ -106,6 +115,10 @@ class PlainLines:
     def show(self, message: ServerMessage) -> None:
         if line := self._lines.line(message):
             print(line, file=self._errors if isinstance(message, Error) else self._out, flush=True)
+
+    def state(self, state: State) -> None:
+        if notice := NOTICES.get(state):
+            print(notice, file=self._errors, flush=True)
 
     def close(self) -> None:
         """Nothing is held back."""
@@ -147,6 +160,10 @@ class LiveScreen:
             case _:
                 return False
         return True
+
+    def state(self, state: State) -> None:
+        if notice := NOTICES.get(state):
+            self._console.print(Text(notice, style="dim"))
 
     def close(self) -> None:
         self._live.stop()

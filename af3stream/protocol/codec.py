@@ -1,18 +1,29 @@
-"""Messages to bytes and back, in MessagePack or JSON. Decoding parses, or raises :class:`BadMessage`, nothing else."""
+"""Messages to bytes and back, in MessagePack or JSON. Decoding parses, or refuses, nothing else.
+
+What is no message is a `BadMessage`. A server names a value that cannot be one by its field: `BadFormat`, `BadOffset`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from af3stream.errors import BadMessage, WrongFrame
+from af3stream.errors import BadFormat, BadMessage, BadOffset, Refusal, WrongFrame
 from af3stream.protocol.messages import ClientMessage, ServerMessage
 
 MSGPACK: Final = "af3stream.v1.msgpack"
 JSON: Final = "af3stream.v1.json"
 SUBPROTOCOLS: Final = (MSGPACK, JSON)
+
+Refusals = Mapping[str, type[Refusal]]  # by the field whose value is none
+
+_CLIENT_FIELDS: Final[Refusals] = {
+    "format": BadFormat, "rate": BadFormat, "channels": BadFormat, "offset": BadOffset,
+}  # fmt: skip
+_VALUE: Final = re.compile(r"(?:Expected |Invalid enum value |Number out of range).* - at `\$\.(\w+)`", re.DOTALL)
 
 T = TypeVar("T")
 
@@ -24,11 +35,12 @@ class Codec(Generic[T]):
         binary: whether frames are binary (MessagePack) or text (JSON).
     """
 
-    def __init__(self, subprotocol: str, incoming: object) -> None:
+    def __init__(self, subprotocol: str, incoming: object, fields: Refusals | None = None) -> None:
         if subprotocol not in SUBPROTOCOLS:
             raise ValueError(f"unknown subprotocol {subprotocol!r}; expected one of {SUBPROTOCOLS}")
         self.subprotocol = subprotocol
         self.binary = subprotocol == MSGPACK
+        self._fields = fields or {}
         decoder = msgspec.msgpack.Decoder if self.binary else msgspec.json.Decoder
         self._decode: Callable[[Any], T] = decoder(incoming).decode
 
@@ -37,6 +49,7 @@ class Codec(Generic[T]):
 
         Raises:
             WrongFrame: for a text frame in MessagePack, or a binary one in JSON.
+            BadFormat, BadOffset: in a server, for a value of another type or range than these have.
             BadMessage: for anything else that is not a message; what was sent is never repeated.
         """
         if isinstance(frame, str) == self.binary:
@@ -44,7 +57,13 @@ class Codec(Generic[T]):
         try:
             return self._decode(frame)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise BadMessage(_without_content(error)) from None
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: Exception) -> Refusal:
+        value = _VALUE.fullmatch(str(error))
+        if value and (kind := self._fields.get(value[1])):
+            return kind(f"the field {value[1]} has no value that it can have")
+        return BadMessage(_without_content(error))
 
     def encode(self, message: ClientMessage | ServerMessage) -> bytes | str:
         """Spell one message as one frame: ``bytes`` for MessagePack, ``str`` for JSON."""
@@ -55,7 +74,7 @@ class Codec(Generic[T]):
 
 def server_codec(subprotocol: str) -> Codec[ClientMessage]:
     """The codec of a server: decodes what clients send."""
-    return Codec(subprotocol, ClientMessage)
+    return Codec(subprotocol, ClientMessage, _CLIENT_FIELDS)
 
 
 def client_codec(subprotocol: str) -> Codec[ServerMessage]:

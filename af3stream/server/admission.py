@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -29,14 +31,28 @@ class Refused(Exception):
         self.retry_after_s = retry_after_s
 
 
-def admit(request: Request, config: ServerConfig, sessions: int) -> str:
-    """Let a WebSocket handshake pass, or refuse it; returns whose it is: a name for the token, empty without tokens.
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Who holds a connection.
+
+    Attributes:
+        user: a name for the token, empty where none is asked for.
+        address: where the connection comes from; a proxy's, behind one.
+    """
+
+    user: str
+    address: str
+
+
+def admit(request: Request, address: str, config: ServerConfig, guests: Collection[Guest]) -> Guest:
+    """Let a WebSocket handshake pass, or refuse it; returns whose it is.
 
     Args:
-        sessions: how many are open.
+        guests: who is admitted already and not gone, those whose handshake is not done yet included.
 
     Raises:
-        Refused: with 403 for a foreign origin, 401 without a valid token, 503 where the house is full.
+        Refused: with 403 for a foreign origin, 401 without a valid token, 429 where the address or the user has enough
+            connections, 503 where the house is full.
     """
     origin = request.headers.get("Origin")
     if origin is not None and not _own(origin, request.headers.get("Host", "")) and origin not in config.origins:
@@ -44,10 +60,18 @@ def admit(request: Request, config: ServerConfig, sessions: int) -> str:
     token = _token(request)
     if config.tokens and not _valid(token, config.tokens):
         raise Refused(HTTPStatus.UNAUTHORIZED, "a valid token is needed: as a bearer token, or as ?token=")
-    if sessions >= config.max_sessions:
-        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"all {sessions} sessions are taken", RETRY_AFTER_S)
+    guest = Guest(hashlib.sha256(token.encode()).hexdigest()[:16] if config.tokens else "", address)
+    if _enough([other for other in guests if other.address == address], config.max_connections_per_address):
+        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "this address has too many connections", RETRY_AFTER_S)
+    if _enough([other for other in guests if other.user == guest.user], config.max_sessions_per_user):
+        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "this user has too many sessions", RETRY_AFTER_S)
+    if _enough(guests, config.max_sessions):
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"all {config.max_sessions} sessions are taken", RETRY_AFTER_S)
+    return guest
 
-    return hashlib.sha256(token.encode()).hexdigest()[:16] if config.tokens else ""
+
+def _enough(guests: Collection[Guest], most: int) -> bool:
+    return 0 < most <= len(guests)
 
 
 def _own(origin: str, host: str) -> bool:

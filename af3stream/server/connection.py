@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from af3stream.config import ServerConfig
-from af3stream.errors import IdleTimeout, NoSession, Refusal, ShuttingDown, Superseded
+from af3stream.errors import BadFormat, IdleTimeout, NoSession, Refusal, ShuttingDown, Superseded
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import server_codec
@@ -91,6 +91,12 @@ class Connection:
         self._host = None
         self._end_with(Superseded("another connection resumed this session"))
 
+    def fail(self) -> None:
+        """The server made a mistake: nothing can follow."""
+        self._close_code = FAILURE_CLOSE
+        self._outbox.close()
+        self._hurry()
+
     def go_away(self) -> None:
         """The server is going away: say goodbye now."""
         self._end_with(ShuttingDown("the server is going away", retry_after_ms=RETRY_AFTER_MS))
@@ -148,7 +154,7 @@ class Connection:
     def _fatal(self, refusal: Refusal) -> bool:
         self._strikes[refusal.code] += 1
         ends = refusal.close_code is not None and self._strikes[refusal.code] >= refusal.strikes
-        return ends and not (isinstance(refusal, NoSession) and self._host is not None)
+        return ends and not (isinstance(refusal, NoSession | BadFormat) and self._host is not None)
 
     def _end_with(self, refusal: Refusal) -> None:
         """Tell the peer why, and close."""

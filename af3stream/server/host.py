@@ -35,6 +35,9 @@ class Peer(Protocol):
     def supersede(self) -> None:
         """Another connection took the session over."""
 
+    def fail(self) -> None:
+        """The server made a mistake: nothing can follow."""
+
 
 class Host:
     """Carries what a session wants to the engine, to the disk and to its peer, and sets the clock for it.
@@ -137,15 +140,21 @@ class Host:
             self._journal.append(self.session.id, list(self._unwritten), self._written)
 
     def _hand_over(self, act: Callable[[], None]) -> None:
-        def on_the_loop() -> None:
-            if not self._closed:
-                act()
-                self.pump()
-
         try:
-            self._loop.call_soon_threadsafe(on_the_loop)
+            self._loop.call_soon_threadsafe(self._do, act)
         except RuntimeError:  # the loop is closed: the server is gone, and the report with it
             log.debug("a report came after the server's end")
+
+    def _do(self, act: Callable[[], None]) -> None:
+        if self._closed:
+            return
+        try:
+            act()
+            self.pump()
+        except Exception:
+            log.exception("a mistake of ours: session=%s", self.session.id)
+            if self.peer:
+                self.peer.fail()
 
     def _set_timer(self) -> None:
         if self._timer:
@@ -153,11 +162,10 @@ class Host:
             self._timer = None
         deadline = self.session.next_deadline
         if deadline is not None and self.session.state is not State.ENDED:
-            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._wake)
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._do, self._wake)
 
     def _wake(self) -> None:
         self.session.advance(time.monotonic())
-        self.pump()
 
 
 def _is_durable(record: Record, commit: Commit) -> bool:

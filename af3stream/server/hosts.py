@@ -70,9 +70,10 @@ class Hosts:
                 leaving.cancel()
             if host.peer:
                 host.peer.supersede()
+            token = await self._new_token(session_id, start.resume)
             host.pump()  # what was said to nobody is not said to the newcomer
             host.peer = peer
-            peer.tell(host.session.greet(await self._new_token(session_id, start.resume), start.last_event))
+            peer.tell(host.session.greet(token, start.last_event))
             host.pump()
             return host
 
@@ -105,7 +106,7 @@ class Hosts:
 
     async def _create(self, start: m.Start, user: str) -> Host:
         self._make_room()
-        session = self._session(secrets.token_urlsafe(12), start)
+        session = self._session(secrets.token_hex(8), start)
         if self._journal:
             audio_format = AudioFormat(start.format, start.rate, start.channels)
             opening = msgspec.json.encode(start)

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Final
-from weakref import WeakKeyDictionary
 
 import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -27,9 +26,10 @@ from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
-from af3stream.server.admission import Refused, admit
+from af3stream.server.admission import Guest, Refused, admit
 from af3stream.server.connection import Connection
 from af3stream.server.hosts import Hosts
+from af3stream.server.tls import Tls
 
 log = logging.getLogger(__name__)
 wire_log = log.getChild("wire")
@@ -53,25 +53,26 @@ class Service:
         self.port = config.server.port
         self._config = config
         self.loaded = loaded
-        self._worker = Worker(loaded.engine)
+        self._worker = Worker(loaded.engine, config.model)
+        self._tls = Tls(config.server) if config.server.tls_certificate else None
         self._journal = open_journal(config)
         self._hosts = Hosts(
             config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
-        self._users: WeakKeyDictionary[ServerConnection, str] = WeakKeyDictionary()
+        self._guests: dict[ServerConnection, Guest] = {}
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
     @property
     def sessions(self) -> int:
-        """Connections that are open."""
-        return len(self._connections)
+        """Connections that are admitted, and not closed yet."""
+        return len(self._guests)
 
     @property
     def address(self) -> str:
         """The page's address."""
-        return f"http://{self._config.server.host}:{self.port}"
+        return f"http{'s' if self._tls else ''}://{self._config.server.host}:{self.port}"
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Service]:
@@ -88,6 +89,7 @@ class Service:
                 server_config.port,
                 process_request=self._process_request,
                 select_subprotocol=_select_subprotocol,
+                ssl=self._tls.context if self._tls else None,
                 compression=None,
                 max_size=server_config.max_frame_bytes,
                 open_timeout=server_config.open_timeout_s,
@@ -100,13 +102,16 @@ class Service:
             raise _cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._worker.start()
-        sweeping = asyncio.create_task(self._sweep())
+        chores = [asyncio.create_task(self._sweep())]
+        if self._tls:
+            chores.append(asyncio.create_task(self._tls.watch()))
         try:
             if self._journal:
                 await asyncio.to_thread(self._journal.start)
             yield self
         finally:
-            sweeping.cancel()
+            for chore in chores:
+                chore.cancel()
             await self._drain(server)
             await self._hosts.close()
             await asyncio.to_thread(self._worker.stop)
@@ -124,19 +129,17 @@ class Service:
             peer,
             config=self._config.server,
             hosts=self._hosts,
-            user=self._users.get(peer, ""),
+            user=self._guests[peer].user,
             metrics=self.metrics,
         )
         self._connections.add(connection)
         self._empty.clear()
-        self.metrics.sessions.set(self.sessions)
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
             if not self._connections:
                 self._empty.set()
-            self.metrics.sessions.set(self.sessions)
 
     async def _drain(self, server: Server) -> None:
         """Take nothing new, let every session finish what is pending, and close."""
@@ -156,11 +159,13 @@ class Service:
         path = request.path.partition("?")[0]
         if path == STREAM_PATH:
             try:
-                self._users[connection] = admit(request, self._config.server, self.sessions)
+                address = (connection.remote_address or ("",))[0]  # a peer may be gone already
+                guest = admit(request, address, self._config.server, self._guests.values())
             except Refused as refused:
                 self.metrics.refusals.labels(str(refused.status.value)).inc()
                 later = {"Retry-After": str(refused.retry_after_s)} if refused.retry_after_s else None
                 return http.respond(refused.status, f"{refused}\n".encode(), extra=later)
+            self._welcome(connection, guest)
             return None
         if path == "/healthz":
             return http.health(
@@ -168,8 +173,15 @@ class Service:
             )
         if path == "/metrics":
             self.metrics.lag.set(self._hosts.lag_s)
+            self.metrics.sessions.set(self.sessions)
             return http.respond(HTTPStatus.OK, self.metrics.render(), "text/plain; version=0.0.4")
         return http.page(path)
+
+    def _welcome(self, connection: ServerConnection, guest: Guest) -> None:
+        """Count a connection from its handshake until it is closed, however that goes."""
+        self._guests[connection] = guest
+        gone = asyncio.ensure_future(connection.wait_closed())
+        gone.add_done_callback(lambda _: self._guests.pop(connection))
 
 
 def open_journal(config: Config) -> Journal | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from af3stream.config import QuestionsConfig
 from af3stream.engine.contract import Completion
 from af3stream.engine.jobs import AnswerJob, Failed, Result
-from af3stream.errors import EngineFailed
+from af3stream.errors import EngineFailed, EngineTimeout
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.session.horizon import Body
@@ -60,8 +60,7 @@ class Answers:
         elif isinstance(result, Completion):
             question.completion = result
         elif isinstance(result, Failed):
-            failure = EngineFailed(f"the question could not be answered: {result.reason}", ref=question.id)
-            messages.append(m.error(failure))
+            messages.append(failure("the question could not be answered", result, ref=question.id))
         if done:
             self._questions.done()
             if question.completion is not None:
@@ -123,6 +122,12 @@ class Answers:
             ttft_ms=round(ttft_s * 1_000, 1),
         )
         return [answer]
+
+
+def failure(what: str, failed: Failed, ref: str | None = None) -> m.Error:
+    """What a client is told of a job that failed."""
+    kind = EngineTimeout if failed.timed_out else EngineFailed
+    return m.error(kind(f"{what}: {failed.reason}", ref=ref))
 
 
 def _bare(text: str) -> str:

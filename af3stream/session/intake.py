@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.pcm import AudioFormat, PcmDecoder, Samples
-from af3stream.errors import BadAudio, BadEnd, BadOffset, OffsetGap, RateLimited
+from af3stream.errors import AudioConflict, BadAudio, BadEnd, BadOffset, OffsetGap, RateLimited
 from af3stream.journal.records import GapRecord, Heard
 
 LARGEST_OFFSET = 1 << 53  # sample frames; what every peer's number type holds exactly
+REMEMBERED_S: Final = 10  # the newest audio, as it came: what is sent again is compared with it
+
+
+class Recent:
+    """The newest messages' bytes, of at least 10 s where there were as many."""
+
+    def __init__(self, audio_format: AudioFormat) -> None:
+        self._size = audio_format.bytes_per_frame
+        self._bound = REMEMBERED_S * audio_format.rate
+        self._messages: deque[tuple[int, bytes]] = deque()  # first frame, bytes
+
+    def add(self, offset: int, pcm: bytes) -> None:
+        """Remember a message, and forget what is too old."""
+        self._messages.append((offset, pcm))
+        end = offset + len(pcm) // self._size
+        while len(self._messages) > 1 and self._messages[1][0] <= end - self._bound:
+            self._messages.popleft()
+
+    def differs(self, offset: int, pcm: bytes) -> bool:
+        """Whether bytes from a frame on are others than those remembered, where they meet."""
+        for known_at, known in self._messages:
+            start = max(offset, known_at)
+            theirs, ours = pcm[(start - offset) * self._size :], known[(start - known_at) * self._size :]
+            common = min(len(theirs), len(ours))
+            if theirs[:common] != ours[:common]:
+                return True
+        return False
 
 
 class Intake:
@@ -25,6 +54,7 @@ class Intake:
         self.received = 0
         self.lost = 0
         self._decoder = PcmDecoder(audio_format)
+        self._recent = Recent(audio_format)
 
     def audio(self, offset: int, pcm: bytes, limit: int) -> Samples | None:
         """Take in sample frames; returns what they become, float32 (n,) at 16 kHz, or ``None`` for a repeated range.
@@ -34,12 +64,15 @@ class Intake:
 
         Raises:
             BadAudio: for bytes that are not whole, finite frames.
+            AudioConflict: for a repeated range with other bytes than the newest 10 s had there; the first stay.
             BadOffset, OffsetGap: for frames that are not the next ones, with the offset that is expected.
             RateLimited: for frames beyond the credit.
         """
         frames = self.format.frames(pcm)
         self._in_range(offset)
         if offset + frames <= self.received:
+            if self._recent.differs(offset, pcm):
+                raise AudioConflict(f"frames {offset} to {offset + frames} were sent before, with other bytes")
             return None
         if offset < self.received:
             raise BadOffset(f"frames {offset} to {offset + frames} overlap what is received, up to {self.received}")
@@ -47,6 +80,7 @@ class Intake:
             raise RateLimited(f"frames {offset} to {offset + frames} are beyond the credit, which ends at {limit}")
         self._next(offset)
         self.received += frames
+        self._recent.add(offset, pcm)
         return self._decoder.decode(pcm)
 
     def gap(self, offset: int, frames: int, limit: int) -> Iterator[Samples]:

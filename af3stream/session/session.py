@@ -21,14 +21,14 @@ from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.windows import Segmenter
 from af3stream.config import Config
 from af3stream.engine.contract import Engine, Hypothesis, Sound
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Result
-from af3stream.errors import EngineFailed, NoSession, Refusal
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Restarted, Result
+from af3stream.errors import BadFormat, EngineRestart, NoSession, Refusal
 from af3stream.journal.facts import Recovered
 from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
 from af3stream.models.card import Notes
 from af3stream.protocol import messages as m
-from af3stream.session.answers import Answers
+from af3stream.session.answers import Answers, failure
 from af3stream.session.captions import CaptionTrack
 from af3stream.session.horizon import Horizon
 from af3stream.session.intake import Intake
@@ -173,11 +173,16 @@ class Session:
                 self._take_events(self._segmenter.finish())
                 self.state = State.ENDING
             case m.Start():
+                if (found := AudioFormat(message.format, message.rate, message.channels)) != self._intake.format:
+                    raise BadFormat(f"the session's audio is {self._intake.format}, and stays so; found {found}")
                 raise NoSession("the session is already open")
         self.advance(now)
 
     def complete(self, job: Job, result: Result, done: bool, now: float) -> None:
         """Take what the engine reports of a job: pieces while it runs, and ``done`` with the last."""
+        if isinstance(result, Restarted):
+            self._keeping.say([m.error(EngineRestart("the engine ran out of memory, and does its work once more"))])
+            return
         match job:
             case CaptionJob():
                 self._captioned(job, result, now)
@@ -259,6 +264,8 @@ class Session:
     # ---- audio -------------------------------------------------------------------------------------------------------
 
     def _take_audio(self, message: m.Audio | m.Gap, now: float) -> None:
+        if self.state in (State.DRAINING, State.DRAINED):
+            return  # not received; the client sends it again when it resumes
         self._open_only()
         try:
             if isinstance(message, m.Gap):
@@ -344,10 +351,10 @@ class Session:
 
     def _captioned(self, job: CaptionJob, result: Result, now: float) -> None:
         if isinstance(result, Failed):
-            if job.final and self._again(job):
+            if job.final and self._again(job, result):
                 return
             if job.final:
-                self._refuse(EngineFailed(f"utterance {job.utterance} could not be captioned: {result.reason}"))
+                self._keeping.say([failure(f"utterance {job.utterance} could not be captioned", result)])
             result = Hypothesis("")
         assert isinstance(result, Hypothesis)
         captions = []
@@ -360,10 +367,10 @@ class Session:
             self._keeping.say([caption])
             self._measure(caption, now)
 
-    def _again(self, job: CaptionJob | EncodeJob) -> bool:
+    def _again(self, job: CaptionJob | EncodeJob, failed: Failed) -> bool:
         """Do a job that failed once more, if it has attempts left."""
         self._failures[job] += 1
-        if self._failures[job] >= ATTEMPTS:
+        if failed.timed_out or self._failures[job] >= ATTEMPTS:
             return False
         self._jobs.append(job)
         return True
@@ -381,9 +388,9 @@ class Session:
 
     def _encoded(self, job: EncodeJob, result: Result) -> None:
         if isinstance(result, Failed):
-            if self._again(job):
+            if self._again(job, result):
                 return
-            self._refuse(EngineFailed(f"window {job.window} could not be encoded: {result.reason}"))
+            self._keeping.say([failure(f"window {job.window} could not be encoded", result)])
             self._horizon.drop(job)
             return
         entry = self._horizon.encoded(job)
@@ -471,9 +478,6 @@ class Session:
         kept = not self._keeping.journaled or self._keeping.durable == self._intake.received
         heard = self._captions.oldest_waiting is None and self._horizon.oldest_unencoded is None
         return kept and heard and self._answers.idle
-
-    def _refuse(self, refusal: EngineFailed) -> None:
-        self._keeping.say([m.error(refusal)])
 
     def _open_only(self) -> None:
         if self.state is not State.OPEN:

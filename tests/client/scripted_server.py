@@ -84,10 +84,14 @@ Script = Callable[[Peer], Awaitable[None]]
 class Scripted:
     """A running server: its address, and its connections so far."""
 
-    url: str
+    port: int = 0
     peers: list[Peer] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     progress: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
 
     @property
     def heard(self) -> list[ClientMessage]:
@@ -102,9 +106,12 @@ class Scripted:
 
 @asynccontextmanager
 async def serving(
-    script: Script, *, refuse: Callable[[ServerConnection, Request], Response | None] | None = None
+    script: Script, *, refuse: Callable[[ServerConnection, Request], Response | None] | None = None, port: int = 0
 ) -> AsyncIterator[Scripted]:
-    """Run the script for every connection; a failed assertion in it fails the test."""
+    """Run the script for every connection; a failed assertion in it fails the test. Leaving the block closes with 1001.
+
+    With the ``port`` of a server that has stopped, it is back.
+    """
     failures: list[Exception] = []
 
     async def follow(socket: ServerConnection) -> None:
@@ -120,10 +127,9 @@ async def serving(
         running.requests.append(request)
         return refuse(socket, request) if refuse else None
 
-    running = Scripted("")
-    async with serve(follow, "127.0.0.1", 0, subprotocols=SUBPROTOCOLS, process_request=look) as server:
-        port = server.sockets[0].getsockname()[1]
-        running.url = f"ws://127.0.0.1:{port}"
+    running = Scripted()
+    async with serve(follow, "127.0.0.1", port, subprotocols=SUBPROTOCOLS, process_request=look) as server:
+        running.port = server.sockets[0].getsockname()[1]
         yield running
     if failures:
         raise failures[0]

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +18,11 @@ import pytest
 import soundfile
 from rich.console import Console
 
+from af3stream.client import line as line_module
 from af3stream.errors import SourceError
 from af3stream.listen import ListenOptions, listen
 from af3stream.listen import run as run_module
+from af3stream.listen import sources as sources_module
 from af3stream.listen.options import Question, question
 from af3stream.listen.screen import LiveScreen
 from af3stream.listen.sources import Lost, OverflowDeclaredLost
@@ -39,6 +42,7 @@ from af3stream.protocol.messages import (
     Watch,
     WatchHit,
 )
+from tests.client.lasting import Lasting, lasting
 from tests.client.scripted_server import Peer, answer, converse, ended, final, interim, polite, serving
 
 
@@ -244,6 +248,23 @@ async def test_a_server_that_goes_away_is_one_sentence_and_code_1(recording: str
     assert printed.err == "the server closed the connection with code 1012: restarting\n"
 
 
+@pytest.mark.parametrize("json_lines", [False, True])
+async def test_a_restarted_server_is_found_again_and_nothing_is_missing(
+    json_lines: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(line_module, "random", lambda: 0.005)
+    path, samples = tmp_path / "steps.wav", np.arange(20_000, dtype=np.int16)
+    soundfile.write(path, samples, 16_000)
+    model, cuts = Lasting(credit=16_000), iter([False] * 7 + [True])
+    async with serving(lasting(model, lambda: next(cuts, False), crashes=True)) as server:
+        assert await listen(fast(str(path), server.url, asks=("What now?",), json=json_lines)) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "reconnecting ...\nreconnected\n"
+    assert printed.out.count('"type":"answer"' if json_lines else "-> What now?") == 1
+    assert printed.out.count('"type":"ready"') == json_lines
+    assert model.pcm == samples.tobytes()
+
+
 async def test_a_fatal_refusal_is_printed_and_code_1(recording: str, capsys: pytest.CaptureFixture[str]):
     async def strict(peer: Peer) -> None:
         await peer.open()
@@ -400,6 +421,32 @@ async def test_lost_capture_is_declared_as_a_gap(monkeypatch: pytest.MonkeyPatch
     assert Gap(160_000, 4_800) in server.heard
 
 
+async def test_the_microphone_is_heard_while_the_server_is_away(monkeypatch: pytest.MonkeyPatch):
+    """What is heard beyond the credit and the capture's own queue is a gap, and all else arrives."""
+    monkeypatch.setattr(line_module, "random", lambda: 0.005)
+    monkeypatch.setattr(sources_module, "CAPTURE_BLOCKS", 5)
+    microphone = FakeMicrophone()
+    monkeypatch.setitem(sys.modules, "sounddevice", microphone)
+    model = Lasting(credit=4 * 1_600)
+    async with AsyncExitStack() as first, AsyncExitStack() as second:
+        server = await first.enter_async_context(serving(lasting(model)))
+        listening = asyncio.create_task(listen(ListenOptions("mic", server.url)))
+        await server.has_heard(3)
+        await first.aclose()
+        for number in range(20):
+            microphone.options["callback"](bytes([number]) * 3_200, 1_600, None, None)  # type: ignore[operator]
+            await asyncio.sleep(0.001)
+        back = await second.enter_async_context(serving(lasting(model), port=server.port))
+        async with back.progress:
+            await back.progress.wait_for(lambda: model.received == 22 * 1_600)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert await listening == 0
+    lost = model.lost[::1_600]
+    assert sum(lost) == 20 - 4 - 5 - 1  # one block is in the hands of the sender, which waits for credit
+    kept = [number for number, gone in zip(range(-2, 20), lost, strict=True) if not gone and number >= 0]
+    assert [model.pcm[(number + 2) * 3_200] for number in kept] == kept
+
+
 def test_a_terminal_shows_the_open_caption_and_keeps_finished_lines():
     out = io.StringIO()
     screen = LiveScreen(Console(file=out, force_terminal=True, width=80, highlight=False, color_system="standard"))
@@ -417,8 +464,13 @@ def test_a_terminal_shows_the_open_caption_and_keeps_finished_lines():
     shown = len(out.getvalue())
     screen.show(Ack(1, 1))
     assert len(out.getvalue()) == shown  # nothing to draw
+    screen.state("reconnecting")
+    screen.state("open")
+    screen.state("over")
     screen.show(ended(32_000))
     screen.close()
+    assert "\x1b[2mreconnecting ...\x1b" in out.getvalue()
+    assert "\x1b[2mreconnected\x1b" in out.getvalue()
     assert "2.0 s received, 2.0 s heard" in out.getvalue()
     assert "[bold]Who?" in out.getvalue()
     assert "A sailor. (0:00:00.0 to 0:00:02.0)" in out.getvalue()

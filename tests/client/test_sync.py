@@ -7,13 +7,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from af3stream.client import ServerError, SessionEnded
+from af3stream.client import ServerError, SessionEnded, State
+from af3stream.client import line as line_module
 from af3stream.client.sync import connect
 from af3stream.errors import SourceError
-from af3stream.protocol.messages import Ack, AnswerDelta, Cancel, Caption, End, Ended, Error
+from af3stream.protocol.messages import Ack, Answer, AnswerDelta, Cancel, Caption, End, Ended, Error
+from tests.client.lasting import Lasting, lasting
 from tests.client.scripted_server import Peer, Script, Scripted, answer, converse, ended, polite, serving
 
 
@@ -78,6 +81,26 @@ def test_a_reader_on_another_thread_ends_with_the_session():
         with connect(server.url) as session:
             reading = pool.submit(list, session.messages())
         assert reading.result(5) == []
+
+
+def test_a_cut_is_not_noticed_here_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(line_module, "random", lambda: 0.005)
+    model = Lasting()
+    states: list[State] = []
+    cuts = iter([False, False, True])
+    script = lasting(model, lambda: next(cuts, False))
+    with serving_in_thread(script) as server:
+        with connect(server.url, spool=tmp_path, reconnect_for=5, on_state=states.append) as session:
+            for number in range(1, 5):
+                session.send(bytes([number]) * 200)
+            assert session.ask("What was said?").text == "What was said?"
+            assert session.state == "open"
+            assert session.end().total == 400
+            kinds = [type(message) for message in session.messages() if not isinstance(message, Ack)]
+        assert len(server.peers) == 2
+    assert model.pcm == b"".join(bytes([number]) * 200 for number in range(1, 5))
+    assert kinds == [Caption] * kinds.count(Caption) + [AnswerDelta, Answer, Ended]
+    assert states == ["reconnecting", "open", "over"]
 
 
 def test_errors_come_through():

@@ -116,7 +116,9 @@ def test_serve_ends_cleanly_when_told_to(how: signal.Signals, tmp_path: Path) ->
         port = probe.getsockname()[1]
     with (tmp_path / "log").open("w+") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "af3stream.cli", "serve", "--port", str(port)], stderr=log, env={**os.environ}
+            [sys.executable, "-m", "af3stream.cli", "serve", "--port", str(port)],
+            stderr=log,
+            env={**os.environ, "AF3STREAM_STATE": str(tmp_path)},
         )
         for _ in range(600):
             time.sleep(0.1)

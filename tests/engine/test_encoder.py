@@ -49,7 +49,7 @@ def test_less_than_three_mel_frames_are_no_frames(loaded: LoadedCheckpoint, sign
 
 
 def test_a_sound_is_encoded_once_and_gives_up_its_samples(loaded: LoadedCheckpoint, signal: Signal) -> None:
-    engine = Af3Engine(loaded, "tiny", keep_on_host=True)
+    engine = Af3Engine(loaded, "tiny", keep_on_host=True, encode_together=2)
     sounds = [Sound(signal(1.0, seed), 25) for seed in range(3)]
     engine.encode(sounds[:2])
     engine.encode(sounds)

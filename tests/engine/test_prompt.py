@@ -74,7 +74,7 @@ def certain(reply: str) -> str:
     words = strip_framing(reply)
     marked = reply.strip().removesuffix(".").strip()
     unclosed = reply.strip() != words and words[:1] in ("'", '"') and marked.endswith(words) and len(words) > 1
-    return words[1:] if unclosed else words
+    return words[1:].strip() if unclosed else words
 
 
 @pytest.mark.parametrize("reply", [*FRAMED, *PLAIN])

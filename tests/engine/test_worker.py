@@ -123,7 +123,7 @@ class Deaf(ScriptedCaptioner):
 class Mute(ScriptedContext):
     def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
         yield "So"
-        raise MemoryError("a secret of the device")
+        raise OSError("a secret of the device")
 
 
 def test_a_failure_costs_one_job(run: Run) -> None:
@@ -131,7 +131,7 @@ def test_a_failure_costs_one_job(run: Run) -> None:
     reports = Reports()
     run(Worker(Choosy()), reports, hear, answer, extend)
     assert reports.of(hear) == [(Failed("the engine failed: ValueError"), True)]
-    assert reports.of(answer) == [("So", False), (Failed("the engine failed: MemoryError"), True)]
+    assert reports.of(answer) == [("So", False), (Failed("the engine failed: OSError"), True)]
     assert reports.of(extend) == [(None, True)]
 
 

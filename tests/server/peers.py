@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from af3stream.config import AudioConfig, Config, JournalConfig, QuestionsConfig, ServerConfig
+from af3stream.config import AudioConfig, Config, JournalConfig, ModelConfig, QuestionsConfig, ServerConfig
 from af3stream.engine.contract import Engine
 from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
@@ -31,6 +31,7 @@ async def serving(
     *,
     audio: AudioConfig | None = None,
     questions: Any = None,
+    model: ModelConfig | None = None,
     journal: Path | None = None,
     **server: Any,
 ) -> AsyncIterator[Service]:
@@ -39,6 +40,7 @@ async def serving(
         ServerConfig(**{"port": 0, **server}),
         audio or AudioConfig(),
         questions=questions or QuestionsConfig(),
+        model=model or ModelConfig(),
         journal=JournalConfig(folder=str(journal or "")),
     )
     async with Service(config, Loaded(engine or ScriptedEngine(), "off", None)).listening() as service:
@@ -102,6 +104,12 @@ async def talking(
         await peer.tell(start or m.Start())
         await peer.until(m.Ready)
         yield peer
+
+
+async def still_there(peer: Peer) -> None:
+    """The session is open, and answers."""
+    await peer.tell(m.Flush("still-there"))
+    await peer.until(m.Flushed)
 
 
 async def settled(service: Service) -> None:

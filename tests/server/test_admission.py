@@ -105,6 +105,34 @@ async def test_a_full_house_says_when_to_come_again() -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    "cap", [{"max_sessions_per_user": 1, "tokens": ("ann", "bob")}, {"max_connections_per_address": 1}]
+)
+async def test_who_has_enough_says_when_to_come_again(cap: dict[str, Any]) -> None:
+    def bearer(name: str) -> dict[str, Any]:
+        return {"additional_headers": {"Authorization": f"Bearer {name}"}}
+
+    async with serving(**cap) as service:
+        async with connected(service, **bearer("ann")):
+            response = await refused(stream_url(service), **bearer("ann"))
+            assert response.status_code == 429
+            assert int(response.headers["Retry-After"]) > 0
+            if "tokens" in cap:
+                async with talking(service, **bearer("bob")):
+                    pass
+        await settled(service)
+        async with talking(service, **bearer("ann")):
+            pass
+
+
+async def test_a_handshake_that_fails_leaves_its_place() -> None:
+    async with serving(max_sessions=1) as service:
+        assert (await refused(stream_url(service), subprotocols=["soap"])).status_code == 400
+        await settled(service)
+        async with talking(service):
+            pass
+
+
 async def test_a_crowd_does_not_fit_through_the_door_together() -> None:
     async def knock() -> bool:
         try:

@@ -47,11 +47,31 @@ class PrefixContext:
         self._capacity = capacity
         self._counters = counters
         self._kept: Prefix | None = None
+        one = decoder.new_slot(1)
+        self._position_bytes = one.nbytes
+        self._touched_only = one.device.type == "cpu"  # elsewhere a slot's memory is taken as soon as it is asked for
 
     @property
     def kept_tokens(self) -> int:
         """Positions of the kept prefix, 0 when cool."""
         return self._kept.slot.length if self._kept else 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the kept prefix's slot, 0 when cool: those of all positions it ever held, on a CPU."""
+        return self._slot_bytes(self._kept.slot.written) if self._kept else 0
+
+    def bytes_for(self, parts: Sequence[Part], question: str = "", max_tokens: int = 0) -> int:
+        """The most bytes that ``extend``, or ``answer``, takes meanwhile; see the contract."""
+        prefix, common = self._reusable(parts)
+        positions = self._fusion.positions(parts, question) + max_tokens
+        if prefix is None:
+            return self.kept_bytes + self._slot_bytes(positions)
+        aside = prefix.slot.length - prefix.ends[common] if question else 0
+        return self._slot_bytes(max(positions, prefix.slot.written)) + aside * self._position_bytes
+
+    def _slot_bytes(self, positions: int) -> int:
+        return (positions if self._touched_only else self._capacity) * self._position_bytes
 
     def cool(self) -> None:
         """Give up the keys and values; the next call builds them again from the embeddings."""

@@ -29,15 +29,23 @@ class Af3Engine:
         name: what users call it.
         captioner: another captioner than the checkpoint itself, or ``None``.
         keep_on_host: keep projected windows in host memory rather than on the model's device.
+        encode_together: windows in one encoder pass.
     """
 
     def __init__(
-        self, loaded: LoadedCheckpoint, name: str, captioner: Captioner | None = None, *, keep_on_host: bool = False
+        self,
+        loaded: LoadedCheckpoint,
+        name: str,
+        captioner: Captioner | None = None,
+        *,
+        keep_on_host: bool = False,
+        encode_together: int = 1,
     ) -> None:
         self.name = name
         self.counters = Counters()
         self._loaded = loaded
         self._keep_on_host = keep_on_host
+        self._encode_together = encode_together
         self._encoder = Encoder(loaded.model, loaded.processor.feature_extractor, loaded.alignment)
         self._decoder = Decoder(loaded.model, loaded.stop, self.counters, loaded.prefill_chunk)
         self._fusion = Fusion(read_template(loaded.processor), loaded.processor.tokenizer, self._decoder)
@@ -63,13 +71,13 @@ class Af3Engine:
             return len(encode_text(self._counting_tokenizer, text))
 
     def encode(self, sounds: Sequence[Sound]) -> None:
-        """Encode, in one pass, the sounds that are not encoded yet; their samples are given up."""
+        """Encode the sounds that are not encoded yet, several in a pass; their samples are given up."""
         waiting = [sound for sound in sounds if sound.embeddings is None]
-        if not waiting:
-            return
-        for sound, embeddings in zip(waiting, self._encode([s.samples for s in waiting]), strict=True):
-            sound.embeddings = embeddings.cpu() if self._keep_on_host else embeddings
-            sound.samples = None
+        for start in range(0, len(waiting), self._encode_together):
+            group = waiting[start : start + self._encode_together]
+            for sound, embeddings in zip(group, self._encode([s.samples for s in group]), strict=True):
+                sound.embeddings = embeddings.cpu() if self._keep_on_host else embeddings
+                sound.samples = None
         self.counters.sounds_encoded += len(waiting)
 
     def _encode(self, windows: Sequence[Samples | None]) -> list[torch.Tensor]:

@@ -47,6 +47,12 @@ class Fusion:
             ids += [placeholder_id] * (i > 0) + encode_text(self.tokenizer, piece)
         return ids + list(self._template.tail)
 
+    def positions(self, parts: Sequence[Part], question: str = "") -> int:
+        """Positions of a prompt: the template, the parts and the question."""
+        words = [question, *(part.text for part in parts if not isinstance(part, Sound))]
+        sounds = sum(part.tokens for part in parts if isinstance(part, Sound))
+        return self.overhead + sounds + sum(len(encode_text(self.tokenizer, text)) for text in words)
+
     def parts(self, parts: Sequence[Part]) -> Iterator[torch.Tensor]:
         """Each part's embeddings, (n_i, hidden).
 

@@ -26,6 +26,7 @@ class SlotLayer(CacheLayerMixin):
         self.is_initialized = True
         self.capacity = shape[2]
         self.length = 0
+        self.written = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Everything is allocated from the start."""
@@ -44,6 +45,7 @@ class SlotLayer(CacheLayerMixin):
         self.keys[:, :, self.length : end] = key_states
         self.values[:, :, self.length : end] = value_states
         self.length = end
+        self.written = max(self.written, end)
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -85,6 +87,7 @@ class Slot(Cache):
         shape = (batch, kv_heads, capacity, head_dim)
         super().__init__(layers=[SlotLayer(shape, dtype, device) for _ in range(text_config.num_hidden_layers)])
         self.capacity = capacity
+        self.device = device
 
     @property
     def length(self) -> int:
@@ -111,6 +114,12 @@ class Slot(Cache):
         self.roll_back(aside.length)
         for layer, (keys, values) in zip(self.layers, aside.copies, strict=True):
             layer.update(keys, values)
+
+    @property
+    def written(self) -> int:
+        """Positions ever held: what the slot has touched of its memory."""
+        written: int = self.layers[0].written
+        return written
 
     @property
     def nbytes(self) -> int:

@@ -91,7 +91,7 @@ class Unframer:
         """The rest, once the reply is complete."""
         words = strip_framing(self._text)
         if not words.startswith(self._sent):  # cut off inside the quotation, whose opening mark was left out
-            words = words[1:]
+            words = words[1:].strip()
         return self._release(words)
 
     def _release(self, certain: str) -> str:

@@ -24,8 +24,8 @@ WHISPER_FILES = ("config.json", "tokenizer.json", "vocabulary.json")
 def assemble(progress: Progress, *, hashes: bool = False) -> Path:
     """The folder of ``mini``, assembled first where it is missing or damaged.
 
-    It holds ``af3/`` (the transformers layout), ``whisper-base/`` (the captioner, for faster-whisper), ``af3stream.json``
-    and ``manifest.json``.
+    It holds ``af3/`` (the transformers layout), ``whisper-base/`` (the captioner, for faster-whisper),
+    ``af3stream.json`` and ``manifest.json``.
 
     Args:
         progress: told each step in a sentence.

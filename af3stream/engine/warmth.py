@@ -1,0 +1,125 @@
+"""Which sessions keep keys and values, and how much of them: the least recently used give theirs up first.
+
+A session is warm (keys and values) or cool (embeddings alone, from which a question warms it again). A pure object: the
+time is an argument, and nothing here touches a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from af3stream.engine.contract import Context, Part, shared
+from af3stream.engine.jobs import Job
+from af3stream.errors import BudgetExceeded
+
+
+@dataclass(eq=False, slots=True)
+class Kept:
+    """One session's context.
+
+    Attributes:
+        parts: what it was last told to keep, and is to keep again once it is cool.
+        used_at: clock seconds of the last job.
+        promised: bytes that each job under way may take, the kept ones included.
+    """
+
+    context: Context
+    used_at: float
+    parts: tuple[Part, ...] = ()
+    promised: dict[Job, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """What to count."""
+        return max(sum(self.promised.values()), self.context.kept_bytes)
+
+    def lost(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        """The leading parts of a body that a cool context is to keep again before the body is read."""
+        return () if self.context.kept_tokens else parts[: shared(parts, self.parts)]
+
+
+class Warmth:
+    """Every session's context within one budget.
+
+    Args:
+        make: a new, empty context.
+        budget: bytes of keys and values of all sessions; 0: without a bound.
+        cool_after_s: without a job for so long, a session is cooled.
+    """
+
+    def __init__(self, make: Callable[[], Context], budget: int, cool_after_s: float) -> None:
+        self._make = make
+        self._budget = budget
+        self._cool_after_s = cool_after_s
+        self._kept: dict[str, Kept] = {}  # the least recently used first
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of keys and values that are written, or promised to a job under way."""
+        return sum(kept.bytes for kept in self._kept.values())
+
+    def use(self, session: str, now: float) -> Kept:
+        """A session's context, for a job."""
+        kept = self._kept.pop(session, None) or Kept(self._make(), now)
+        kept.used_at = now
+        self._kept[session] = kept
+        return kept
+
+    def touch(self, session: str, now: float) -> None:
+        """Note a job of a session that needs no context."""
+        if session in self._kept:
+            self.use(session, now)
+
+    def promise(self, own: Kept, job: Job, needs: Callable[[], int]) -> bool:
+        """Make room for a job, cooling other sessions and at last its own; false where it must wait for jobs under way.
+
+        Args:
+            needs: the most bytes that the job's context takes while it does the job, as things stand.
+
+        Raises:
+            BudgetExceeded: where the job does not fit the budget alone.
+        """
+        if not self._budget:
+            return True
+        for kept in [*(other for other in self._kept.values() if other is not own), own]:
+            if self._fits(own, needs()):
+                break
+            if not kept.promised:
+                kept.context.cool()
+        needed = needs()
+        if self._fits(own, needed):
+            own.promised[job] = needed
+            return True
+        if any(kept.promised for kept in self._kept.values()):
+            return False
+        raise BudgetExceeded(needed, self._budget)
+
+    def release(self, session: str, job: Job) -> None:
+        """A job is done, failed or cancelled."""
+        if kept := self._kept.get(session):
+            kept.promised.pop(job, None)
+
+    def cool_idle(self, now: float) -> None:
+        """Cool the sessions that had no job for long."""
+        for kept in self._kept.values():
+            if now >= kept.used_at + self._cool_after_s and not kept.promised:
+                kept.context.cool()
+
+    def next_deadline(self) -> float | None:
+        """When `cool_idle` is due next, in clock seconds."""
+        warm = (kept.used_at for kept in self._kept.values() if kept.context.kept_tokens and not kept.promised)
+        first = min(warm, default=None)
+        return None if first is None else first + self._cool_after_s
+
+    def cool_all(self) -> None:
+        """Give up all keys and values."""
+        for kept in self._kept.values():
+            kept.context.cool()
+
+    def forget(self, session: str) -> None:
+        """Drop a session's context."""
+        self._kept.pop(session, None)
+
+    def _fits(self, own: Kept, needed: int) -> bool:
+        return self.bytes - own.bytes + sum(own.promised.values()) + needed <= self._budget

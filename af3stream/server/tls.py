@@ -1,0 +1,79 @@
+"""TLS from certificate files, which may be replaced while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+from typing import Final
+
+from af3stream.config import ServerConfig
+from af3stream.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 10.0
+
+
+class Tls:
+    """The certificate that new connections are shown; those that are open keep theirs.
+
+    Attributes:
+        context: for a server's sockets.
+
+    Raises:
+        ConfigError: where the files are no certificate and its key.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._certificate = config.tls_certificate
+        self._key = config.tls_key or config.tls_certificate
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._seen = self._stamp()
+        try:
+            self._load(self.context)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise ConfigError(f"server.tls_certificate and tls_key: {_reason(error)}") from None
+
+    async def watch(self) -> None:
+        """Read the files again whenever they change."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.reload()
+
+    def reload(self) -> None:
+        """Read the files again if they changed; where they do not fit, the certificate stays as it is."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # what fails half-way must not touch the one in use
+            self._load(self.context)
+            log.info("the TLS certificate was read again")
+        except (OSError, ValueError) as error:
+            log.warning("the TLS certificate stays as it is: %s", _reason(error))
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        context.load_cert_chain(self._certificate, self._key, password="")  # a key with a pass phrase is refused
+
+    def _stamp(self) -> list[tuple[int, int, int] | None]:
+        """What tells a file from the one that stood there before; ``None`` where there is none."""
+        return [_facts(Path(name)) for name in (self._certificate, self._key)]
+
+
+def _facts(file: Path) -> tuple[int, int, int] | None:
+    try:
+        facts = file.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without a path or a key."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not a PEM file").lower().replace("_", " ")
+    return (error.strerror if isinstance(error, OSError) else None) or "the files cannot be used"

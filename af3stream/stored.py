@@ -1,0 +1,101 @@
+"""The `sessions` commands: what the journal keeps, for people."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from af3stream.config import Config
+from af3stream.errors import ConfigError
+from af3stream.protocol import messages as m
+
+FORMATS: Final = ("flac", "wav", "vtt", "srt", "json")
+
+Action = Callable[["Kept", argparse.Namespace], None]
+
+
+class Kept:
+    """The journal, opened beside a server that may be writing it."""
+
+    def __init__(self, config: Config) -> None:
+        from af3stream.server.service import open_journal
+
+        journal = open_journal(config)
+        if journal is None:
+            raise ConfigError("the configuration keeps no sessions: journal.folder is empty")
+        self.journal = journal
+        self.console = Console(highlight=False)
+
+
+def run(action: Action, arguments: argparse.Namespace, config: Config) -> int:
+    """Do one of the actions below; returns the exit code."""
+    kept = Kept(config)
+    try:
+        action(kept, arguments)
+    finally:
+        kept.journal.stop()
+    return 0
+
+
+def list_sessions(kept: Kept, _: argparse.Namespace) -> None:
+    """One line a session, the oldest first."""
+    table = Table("session", "begun", "audio", "events", "size", "state", box=None)
+    for summary in kept.journal.sessions():
+        facts = summary.facts
+        begun = datetime.fromtimestamp(facts.created_at, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+        seconds = summary.frames / facts.format.rate
+        state = "ended" if summary.finished_at else "open"
+        table.add_row(
+            facts.session, begun, f"{seconds:.1f} s", str(summary.events), f"{summary.bytes / 1e6:.1f} MB", state
+        )
+    kept.console.print(table)
+
+
+def show(kept: Kept, arguments: argparse.Namespace) -> None:
+    """A session's captions, questions' answers and watch hits, as they were told.
+
+    Raises:
+        NoSession: where there is none of that id.
+    """
+    from af3stream.session.keeping import decode_event
+
+    for record in kept.journal.recover(arguments.session).events:
+        match decode_event(record):
+            case m.Caption(start=start, text=text):
+                kept.console.print(f"[dim]{start:9.2f}[/]  {escape(text)}", soft_wrap=True)
+            case (
+                m.Answer(id=name, text=text, start=start, end=end)
+                | m.WatchHit(id=name, text=text, start=start, end=end)
+            ):
+                kept.console.print(f"[cyan]{escape(name)}[/]  {escape(text)}  [dim]({start:.1f} to {end:.1f} s)[/]")
+
+
+def export_session(kept: Kept, arguments: argparse.Namespace) -> None:
+    """A session's audio and words as files; prints their names.
+
+    Raises:
+        NoSession: where there is none of that id.
+        DataLoss: where something of it is damaged.
+    """
+    from af3stream.journal.export import export
+
+    formats = arguments.format or [name for name in FORMATS if name != "wav"]
+    for path in export(kept.journal, arguments.session, arguments.to, formats):
+        kept.console.print(str(path), soft_wrap=True)
+
+
+def delete(kept: Kept, arguments: argparse.Namespace) -> None:
+    """Delete a session: its files, and every trace in the database.
+
+    Raises:
+        NoSession: where there is none of that id.
+        SetupError: where a server is writing it.
+    """
+    kept.journal.delete(arguments.session)
+    kept.console.print(f"{arguments.session} is deleted")

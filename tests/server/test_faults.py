@@ -1,0 +1,138 @@
+"""A disk, a journal, an engine or a line of ours fails: one session is told so, and another one's captions go on."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from af3stream.config import ModelConfig
+from af3stream.engine.contract import Engine
+from af3stream.engine.jobs import AnswerJob, Job
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.protocol import messages as m
+from af3stream.server.host import Host
+from af3stream.session.session import Session
+from tests.engine.test_hangs_and_memory import Full
+from tests.journal.scenes import failing
+from tests.server.conftest import Said, captions
+from tests.server.peers import connected, serving, settled, still_there, talking
+from tests.server.test_resume import durable_up_to
+from tests.server.test_sessions import FRAMES, RATE, SPEECH, speak
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "storage_full"), (errno.EIO, "storage_error")])
+async def test_a_disk_that_refuses(number: int, code: str, tmp_path: Path, undisturbed: Callable[..., Any]) -> None:
+    with failing("audio-written", OSError(number, "no")):
+        async with undisturbed(journal=tmp_path) as service, talking(service) as peer:
+            await speak(peer)
+            await peer.tell(m.End(FRAMES))
+            await peer.until(m.Ended)
+    errors = peer.of(m.Error)
+    assert all((error.code, error.fatal, error.retryable) == (code, False, True) for error in errors)
+
+
+async def test_a_journal_that_is_damaged_below_what_was_acknowledged(
+    tmp_path: Path, undisturbed: Callable[..., Any]
+) -> None:
+    async with serving(journal=tmp_path) as service, talking(service) as peer:
+        await peer.tell(m.Audio(0, SPEECH[: 2 * RATE]))
+        await durable_up_to(peer, RATE)
+        peer.socket.transport.abort()
+        await settled(service)
+    (ready,) = peer.of(m.Ready)
+    segment = max((tmp_path / "sessions" / ready.session).iterdir(), key=lambda file: file.stat().st_size)
+    damaged = bytearray(segment.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    segment.write_bytes(damaged)
+    async with undisturbed(journal=tmp_path) as service, connected(service) as late:
+        await late.tell(m.Start(resume=ready.resume))
+        assert await late.until_closed() == 4500
+    assert [error.code for error in late.of(m.Error)] == ["data_loss"]
+
+
+class Hanging(ScriptedEngine):
+    """Hangs in one answer for two seconds; everything else is as usual."""
+
+    def context(self):  # type: ignore[no-untyped-def]
+        context = super().context()
+        plain = context.answer
+
+        def answer(parts, question, max_tokens):  # type: ignore[no-untyped-def]
+            if question == "Hang":
+                time.sleep(2)
+            yield from plain(parts, question, max_tokens)
+
+        context.answer = answer
+        return context
+
+
+@pytest.mark.parametrize(
+    ("engine", "question", "code"),
+    [(Hanging, "Hang", "engine_timeout"), (partial(Full, 1), "One two three", "engine_restart")],
+)
+async def test_an_engine_that_fails(engine: Callable[[], Engine], question: str, code: str, expected: Said) -> None:
+    async with serving(engine(), model=ModelConfig(step_timeout_s=0.3)) as service, talking(service) as peer:
+        await speak(peer, SPEECH[: 20 * RATE])
+        await peer.tell(m.Ask("q", question))
+        while not (errors := peer.of(m.Error)):
+            await peer.hear()
+        await peer.tell(m.Ask("r", "What?"))
+        while (await peer.until(m.Answer)).id != "r":
+            pass
+        assert await captions(service) == expected
+    assert [(error.code, error.fatal, error.retryable) for error in errors] == [(code, False, True)]
+    assert {answer.id for answer in peer.of(m.Answer)} == ({"r"} if code == "engine_timeout" else {"q", "r"})
+
+
+async def test_our_own_mistakes_close_one_connection(
+    undisturbed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    receive = Host.receive
+
+    def mistaken(host: Host, message: m.ClientMessage) -> None:
+        if isinstance(message, m.Unwatch):
+            raise ZeroDivisionError
+        receive(host, message)
+
+    monkeypatch.setattr(Host, "receive", mistaken)
+    caplog.set_level(logging.CRITICAL, "af3stream.server.service.wire")
+    async with undisturbed() as service, talking(service) as peer:
+        await peer.tell(m.Unwatch("w"))
+        assert await peer.until_closed() == 1011
+
+
+async def test_our_own_mistakes_with_what_the_engine_says_do_too(
+    undisturbed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = Session.complete
+
+    def mistaken(session: Session, job: Job, *report: Any) -> None:
+        if isinstance(job, AnswerJob):
+            raise ZeroDivisionError
+        complete(session, job, *report)
+
+    monkeypatch.setattr(Session, "complete", mistaken)
+    async with undisturbed() as service, talking(service) as peer:
+        await speak(peer)
+        await peer.tell(m.Ask("q", "What?"))
+        assert await peer.until_closed() == 1011
+
+
+async def test_a_wall_clock_that_jumps_a_day(
+    tmp_path: Path, undisturbed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    async with undisturbed(journal=tmp_path) as service, talking(service) as peer:
+        await speak(peer)
+        for day in (86_400, -86_400):
+            monkeypatch.setattr(time, "time", lambda day=day: real() + day)
+            await still_there(peer)
+        await peer.tell(m.End(FRAMES))
+        assert (await peer.until(m.Ended)).total == FRAMES

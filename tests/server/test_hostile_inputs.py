@@ -1,0 +1,210 @@
+"""Whatever one peer sends or suffers: it is told so, closed where it must be, and another one's captions go on.
+
+What is hostile below a session is tested there: control tokens spelled in a question in tests/engine/test_prompt.py,
+torn and damaged journals, full disks and kills in tests/journal, silence and noise in tests/e2e/test_silence.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from af3stream.engine.contract import Engine
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.protocol import messages as m
+from af3stream.protocol.codec import JSON, MSGPACK
+from tests.server.peers import connected, still_there, talking
+from tests.server.test_resume import audio_in, durable_up_to
+from tests.server.test_sessions import RATE, SPEECH, SlowEngine, speak
+from tests.server.wire import BINARY, FIN, RSV1, RSV2, TEXT, Wire, frame
+
+# ---- messages --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is sent in an open session, how it is refused, and the code the session closes with, where it does."""
+
+    name: str
+    frames: Sequence[bytes | str | m.ClientMessage]
+    code: str | None
+    close: int | None = None
+    start: m.Start = field(default_factory=m.Start)
+    subprotocol: str = MSGPACK
+    engine: Callable[[], Engine] = ScriptedEngine
+
+
+def packed(**fields: object) -> bytes:
+    return msgspec.msgpack.encode(fields)
+
+
+FLUSH = packed(type="flush", id="f")
+SECOND = SPEECH[: 2 * RATE]
+F32 = m.Start(format="pcm_f32le")
+BOMB = b"\xdd\x00\x0f\xff\xf0" + b"\x80" * 0xFFFF0
+CASES = [
+    Case("truncated", [FLUSH[:-1]] * 3, "bad_message", 4400),
+    Case("truncated, twice", [FLUSH[:-1]] * 2, "bad_message"),
+    Case("trailing data", [FLUSH + b"\x00"] * 3, "bad_message", 4400),
+    Case("unknown type", [packed(type="sesame")] * 3, "bad_message", 4400),
+    Case("unknown field", [packed(type="flush", id="f", sesame=1)] * 3, "bad_message", 4400),
+    Case("nested arrays", [b"\x91" * 1_000_000] * 3, "bad_message", 4400),
+    Case("a million empty maps", [BOMB] * 3, "bad_message", 4400),
+    Case("an id that is a path", [packed(type="flush", id="../../etc")] * 3, "bad_message", 4400),
+    Case("text where binary is due", ["{}"], "wrong_frame", 1003),
+    Case("binary where text is due", [b"{}"], "wrong_frame", 1003, subprotocol=JSON),
+    Case("half a sample", [m.Audio(0, b"\0")], "bad_audio"),
+    Case("half a frame of two channels", [m.Audio(0, b"\0\0")], "bad_audio", start=m.Start(channels=2)),
+    Case("NaN", [m.Audio(0, b"\0\0\xc0\x7f")], "bad_audio", start=F32),
+    Case("infinity", [m.Audio(0, b"\0\0\x80\x7f")], "bad_audio", start=F32),
+    Case("no audio", [m.Audio(0, b"")], "bad_audio"),
+    Case("more than 10 s", [m.Audio(0, bytes(20 * RATE + 2))], "bad_audio"),
+    Case("another rate midway", [m.Start(rate=8_000)], "bad_format"),
+    Case("other channels midway", [m.Start(channels=2)], "bad_format"),
+    Case("a rate in words midway", [packed(type="start", rate="fast")], "bad_format"),
+    Case("a negative offset", [m.Audio(-1, SECOND)], "bad_offset"),
+    Case("an offset of 2^63", [m.Audio(1 << 63, SECOND)], "bad_offset"),
+    Case("an offset of 2^64 - 1", [m.Audio((1 << 64) - 1, SECOND)], "bad_offset"),
+    Case("an offset that overflows", ['{"type":"audio","offset":1e999,"pcm":""}'], "bad_offset", subprotocol=JSON),
+    Case("100 digits", [f'{{"type":"gap","offset":{"9" * 100},"frames":1}}'], "bad_offset", subprotocol=JSON),
+    Case("an offset in words", [packed(type="audio", offset="0", pcm=b"")] * 4, "bad_offset"),
+    Case("a gap in offsets", [m.Audio(1, SECOND)], "offset_gap"),
+    Case("a range again, same bytes", [m.Audio(0, SECOND), m.Audio(100, SECOND[200:300])], None),
+    Case("a range again, other bytes", [m.Audio(0, SECOND), m.Audio(100, SECOND[:200])], "audio_conflict", 4409),
+    Case("beyond the credit", [m.Gap(0, 200 * RATE)] * 2, "rate_limited"),
+    Case("far beyond the credit", [m.Gap(0, 200 * RATE)] * 3, "rate_limited", 4429),
+    Case("a question of 100 kB", [m.Ask("q", "x" * 100_000)], "query_limit"),
+    Case(
+        "a storm of questions",
+        [m.Audio(0, SPEECH[: 20 * RATE]), *(m.Ask(f"q{i}", "What?") for i in range(9))],
+        "query_limit",
+        engine=lambda: SlowEngine(0.2),
+    ),
+    Case("a question of controls alone", [m.Ask("q", "\0\u202e\u2066")], "bad_text"),
+    Case("half a surrogate pair", ['{"type":"ask","id":"q","text":"\\ud800"}'], "bad_message", subprotocol=JSON),
+    Case("another total", [m.End(1)], "bad_end"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_a_hostile_message(case: Case, undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed(case.engine()) as service, talking(service, case.start, case.subprotocol) as peer:
+        for sent in case.frames:
+            await peer.socket.send(sent if isinstance(sent, bytes | str) else peer.codec.encode(sent))
+        if case.close:
+            assert await peer.until_closed() == case.close
+        else:
+            await still_there(peer)
+    errors = peer.of(m.Error)
+    assert {error.code for error in errors} == ({case.code} if case.code else set())
+    assert [error.fatal for error in errors] == [False] * (len(errors) - bool(case.close)) + [True] * bool(case.close)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"rate": rate} for rate in (0, -1, 10**9, 2**63, "16000", 16_000.5, None)]
+    + [{"channels": channels} for channels in (0, 3, "two")]
+    + [{"format": name} for name in ("mp3", 16)],
+    ids=str,
+)
+async def test_a_format_that_there_is_not(fields: dict[str, object], undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed() as service, connected(service) as peer:
+        await peer.socket.send(packed(type="start", **fields))
+        assert await peer.until_closed() == 4422
+    assert [(error.code, error.fatal) for error in peer.of(m.Error)] == [("bad_format", True)]
+
+
+async def test_the_gap_in_offsets_names_what_is_expected(undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed() as service, talking(service) as peer:
+        await peer.tell(m.Audio(0, SECOND), m.Audio(RATE + 1, SECOND), m.Audio(RATE, SECOND), m.End(2 * RATE))
+        ended = await peer.until(m.Ended)
+    assert [error.expected_offset for error in peer.of(m.Error)] == [RATE]
+    assert ended.total == 2 * RATE
+
+
+async def test_of_two_bytes_for_one_range_the_first_stay(tmp_path: Path, undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed(journal=tmp_path) as service, talking(service) as peer:
+        await peer.tell(m.Audio(0, SECOND))
+        await durable_up_to(peer, RATE)
+        await peer.tell(m.Audio(0, bytes(2 * RATE)))
+        assert await peer.until_closed() == 4409
+    (ready,) = peer.of(m.Ready)
+    assert audio_in(tmp_path, ready.session) == SECOND
+
+
+async def test_controls_in_a_question_are_taken_out(undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed() as service, talking(service) as peer:
+        await speak(peer)
+        await peer.tell(m.Ask("q", "\0Wh\u202eat\u2069?"))
+        assert (await peer.until(m.Answer)).text.startswith("What? <- ")
+
+
+# ---- the wire --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "subprotocol", "close"),
+    [
+        pytest.param(frame(FIN | BINARY, b"", claimed=1 << 40), MSGPACK, 1009, id="a frame over the limit"),
+        pytest.param(frame(BINARY, bytes(900_000)) + frame(FIN, bytes(900_000)), MSGPACK, 1009, id="in fragments"),
+        pytest.param(frame(FIN | RSV1 | BINARY, b"\x4a\x04\0"), MSGPACK, 1002, id="deflated"),
+        pytest.param(frame(FIN | RSV2 | BINARY, b""), MSGPACK, 1002, id="a reserved bit"),
+        pytest.param(frame(FIN | 0x3, b""), MSGPACK, 1002, id="a reserved opcode"),
+        pytest.param(frame(FIN | BINARY, b"", masked=False), MSGPACK, 1002, id="unmasked"),
+        pytest.param(frame(FIN | TEXT, b"\xff\xfe"), JSON, 1007, id="bad UTF-8"),
+    ],
+)
+async def test_a_hostile_frame(data: bytes, subprotocol: str, close: int, undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed() as service:
+        wire = await Wire.open(service, subprotocol)
+        wire.writer.write(data)
+        assert await wire.close_code() == close
+
+
+async def test_a_peer_that_answers_no_pings_is_closed_and_its_session_kept(
+    tmp_path: Path, undisturbed: Callable[..., Any]
+) -> None:
+    async with undisturbed(journal=tmp_path, ping_interval_s=0.2, ping_timeout_s=0.2) as service:
+        wire = await Wire.open(service)
+        wire.writer.write(frame(FIN | TEXT, b'{"type":"start"}'))
+        ready = json.loads((await wire.next_frame())[1])
+        assert await wire.close_code() == 1011
+        async with talking(service, m.Start(resume=ready["resume"])) as peer:
+            assert peer.of(m.Ready)[0].session == ready["session"]
+
+
+@pytest.mark.parametrize("opening", [b"", b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_handshake_that_never_ends(opening: bytes, undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed(open_timeout_s=0.3) as service:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(opening)
+        async with asyncio.timeout(5):
+            await reader.read()
+        writer.close()
+        assert service.sessions <= 1  # the other one's
+
+
+async def test_a_peer_that_says_nothing_is_closed_and_its_session_kept(
+    tmp_path: Path, undisturbed: Callable[..., Any]
+) -> None:
+    async with undisturbed(journal=tmp_path, idle_timeout_s=0.5) as service:
+        async with talking(service) as peer:
+            assert await peer.until_closed() == 4408
+        again = m.Start(resume=peer.of(m.Ready)[0].resume)
+        async with talking(service, again) as peer:
+            await still_there(peer)
+
+
+async def test_two_that_write_one_session(tmp_path: Path, undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed(journal=tmp_path) as service, talking(service) as older, connected(service) as newer:
+        await newer.tell(m.Start(resume=older.of(m.Ready)[0].resume))
+        assert await older.until_closed() == 4409
+        assert older.of(m.Error)[-1].code == "superseded"
+        await still_there(newer)
