@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
+from af3stream.protocol.messages import Ended
+from af3stream.session.intake import Intake
 
 REMEMBERED: Final = 4_096  # arrivals; more than two minutes of 30 ms messages
 
@@ -21,6 +23,19 @@ class Ledger:
     captioned: int = 0  # in utterances
     windows: int = 0
     utterances: int = 0
+
+    def ended(self, intake: Intake) -> Ended:
+        """The last message: what became of everything that was taken in."""
+        return Ended(
+            total=intake.received,
+            received_s=round(intake.seconds(intake.received), 3),
+            heard_s=round(seconds(self.heard), 3),
+            skipped_s=round(seconds(self.skipped), 3),
+            lost_s=round(intake.seconds(intake.lost), 3),
+            captioned_s=round(seconds(self.captioned), 3),
+            windows=self.windows,
+            utterances=self.utterances,
+        )
 
 
 class Arrivals:

@@ -14,7 +14,8 @@ from collections import Counter, deque
 from enum import Enum
 from typing import Final
 
-from af3stream import __version__
+import msgspec
+
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Event, Skipped, SpeechStarted, SpeechStopped, Utterance, Window
 from af3stream.audio.pcm import AudioFormat, Samples
@@ -30,6 +31,7 @@ from af3stream.models.card import Notes
 from af3stream.protocol import messages as m
 from af3stream.session.answers import Answers, failure
 from af3stream.session.captions import CaptionTrack
+from af3stream.session.greeting import describe
 from af3stream.session.horizon import Horizon
 from af3stream.session.intake import Intake
 from af3stream.session.keeping import Cut, Keeping, decode_event
@@ -208,7 +210,7 @@ class Session:
         self._acknowledge(now)
         self._deliver_flushes()
         if self.state is State.ENDING and self._finished():
-            self._keeping.say([self._ended()])
+            self._keeping.say([self._ledger.ended(self._intake)])
             self.state = State.ENDED
         if self.state is State.DRAINING and self._finished():
             self.state = State.DRAINED
@@ -490,42 +492,14 @@ class Session:
             token: what it may resume with.
             last_event: the newest event it knows.
         """
-        fmt, config, capacity = self._intake.format, self._config, self._engine.capacity
-        ready = m.Ready(
+        ready = msgspec.structs.replace(
+            describe(self._engine, self._config, self._intake.format, self._mode),
             session=self.id,
-            server=f"af3stream/{__version__}",
-            model=self._engine.name,
-            captioner=self._engine.captioner.name,
-            format=fmt.format,
-            rate=fmt.rate,
-            channels=fmt.channels,
-            mode=self._mode,
-            window_s=seconds(capacity.window_samples),
-            horizon_windows=capacity.windows,
-            credit_s=config.server.credit_s,
-            max_frame_bytes=config.server.max_frame_bytes,
-            max_question_chars=config.questions.max_chars,
-            max_questions=config.questions.max_waiting,
             resume=token,
             received=self._intake.received,
             processed=self._processed(),
             durable=self.durable,
             last_event=self._keeping.event,
         )
-        ended = [self._ended()] if self.state is State.ENDED else []
+        ended = [self._ledger.ended(self._intake)] if self.state is State.ENDED else []
         return [ready, *self._keeping.since(last_event), *ended]
-
-    def _ended(self) -> m.Ended:
-        ledger, lost = self._ledger, self._intake.seconds(self._intake.lost)
-        received = self._intake.seconds(self._intake.received)
-        heard, skipped = seconds(ledger.heard), seconds(ledger.skipped)
-        return m.Ended(
-            total=self._intake.received,
-            received_s=round(received, 3),
-            heard_s=round(heard, 3),
-            skipped_s=round(skipped, 3),
-            lost_s=round(lost, 3),
-            captioned_s=round(seconds(ledger.captioned), 3),
-            windows=ledger.windows,
-            utterances=ledger.utterances,
-        )
