@@ -11,12 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from af3stream import __version__, stored
 from af3stream.config import Config, load
 from af3stream.errors import EngineError, Refusal, SetupError
 from af3stream.protocol.messages import Caption
+
+if TYPE_CHECKING:
+    from af3stream.engine.factory import Loaded
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -39,28 +42,29 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
+    from af3stream.engine.factory import load_engine
+    from af3stream.server.service import check_address
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    asyncio.run(_serve_until_told(_config(arguments)))
+    config = _config(arguments)
+    check_address(config.server)  # before minutes are spent on loading a model
+    asyncio.run(_serve_until_told(config, load_engine(config)))
     return 0
 
 
-async def _serve_until_told(config: Config) -> None:
-    from af3stream.engine.factory import load_engine
-    from af3stream.server.service import Service, check_address
+async def _serve_until_told(config: Config, loaded: Loaded) -> None:
+    from af3stream.server.service import Service
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    check_address(config.server)  # before minutes are spent on loading a model
-    service = Service(config, await asyncio.to_thread(load_engine, config))
-    async with service.listening():
-        engine = service.loaded.engine
+    async with Service(config, loaded).listening() as service:
         print(f"af3stream {__version__} listens at {service.address}", file=sys.stderr)
-        print(f"  model {engine.name}, captioner {engine.captioner.name}", file=sys.stderr)
-        if service.loaded.licence:
-            print(f"  licence: {service.loaded.licence}", file=sys.stderr)
+        print(f"  model {loaded.engine.name}, captioner {loaded.engine.captioner.name}", file=sys.stderr)
+        if loaded.licence:
+            print(f"  licence: {loaded.licence}", file=sys.stderr)
         sys.stderr.flush()
         await stop.wait()
         print("af3stream: finishing what is pending", file=sys.stderr)

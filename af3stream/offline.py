@@ -13,7 +13,7 @@ from af3stream.config import Config
 from af3stream.engine.contract import Completion, Engine, Sound
 from af3stream.engine.factory import Loaded
 from af3stream.engine.worker import Worker
-from af3stream.errors import TooManyWindows
+from af3stream.errors import EngineError, TooManyWindows
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.session.session import Session
@@ -85,7 +85,10 @@ def _finals(session: Session, worker: Worker) -> list[m.Caption]:
         for job in jobs:
             worker.submit(session.id, job, lambda job, result, done: session.complete(job, result, done, 0.0))
         worker.run_all()
-    return [message for message in session.take_messages() if isinstance(message, m.Caption) and message.final]
+    messages = session.take_messages()
+    for error in (message for message in messages if isinstance(message, m.Error)):
+        raise EngineError(error.message)
+    return [message for message in messages if isinstance(message, m.Caption) and message.final]
 
 
 def ask(path: Path, question: str, engine: Engine, max_tokens: int, *, normalised: bool = False) -> Answered:

@@ -78,10 +78,14 @@ class _serving:  # noqa: N801 - reads as a verb
         with self._log.open("wb") as log:
             self._server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._healthy():
-            if self._server.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"the server did not start:\n{self._log.read_text()}")
-            time.sleep(0.2)
+        try:
+            while not self._healthy():
+                if self._server.poll() is not None or time.monotonic() > deadline:
+                    sys.exit(f"the server did not start:\n{self._log.read_text()}")
+                time.sleep(0.2)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self._server.terminate()
@@ -106,4 +110,7 @@ def _joined(path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(130)

@@ -2,9 +2,10 @@
 # Installs what the tests need beyond Python: Chromium and PortAudio. Only what is missing; Debian and Ubuntu.
 set -euo pipefail
 
+PATH=$PATH:/sbin:/usr/sbin
 missing=()
 command -v chromium >/dev/null || missing+=(chromium)
-ldconfig -p | grep -q libportaudio.so.2 || missing+=(libportaudio2)
+ldconfig -p | grep libportaudio.so.2 >/dev/null || missing+=(libportaudio2)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 as_root=()

@@ -78,6 +78,10 @@ class Connection:
         except Refusal as refusal:
             self._end_with(refusal)
 
+    def greet(self, messages: Sequence[m.ServerMessage]) -> None:
+        """What a client is told first, however long it is."""
+        self._outbox.put(messages, bounded=False)
+
     def session_over(self, state: State) -> None:
         """Nothing follows."""
         if state is State.DRAINED:

@@ -29,6 +29,9 @@ class Peer(Protocol):
     def tell(self, messages: Sequence[m.ServerMessage]) -> None:
         """Messages for the client, in order."""
 
+    def greet(self, messages: Sequence[m.ServerMessage]) -> None:
+        """What a client is told first, however long it is."""
+
     def session_over(self, state: State) -> None:
         """Nothing follows."""
 

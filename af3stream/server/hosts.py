@@ -14,7 +14,7 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
 from af3stream.engine.factory import Loaded
 from af3stream.engine.worker import Worker
-from af3stream.errors import DataLoss, NoSession
+from af3stream.errors import DataLoss, NoSession, Refusal
 from af3stream.journal.facts import SessionFacts
 from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
@@ -61,19 +61,22 @@ class Hosts:
             DataLoss: where the client knows of more than there is, or the journal is damaged.
         """
         async with self._opening:
-            if start.resume is None:
-                host = await self._create(start, user)
-            else:
-                host = await self._resume(start, user)
+            host = await (self._create(start, user) if start.resume is None else self._resume(start, user))
             session_id = host.session.id
+            try:
+                token = await self._new_token(session_id, start.resume)
+                _refuse_less(host, start.durable)
+            except Refusal:
+                if host.peer is None and session_id not in self._leaving:
+                    self._close(host)
+                raise
             if leaving := self._leaving.pop(session_id, None):
                 leaving.cancel()
             if host.peer:
                 host.peer.supersede()
-            token = await self._new_token(session_id, start.resume)
             host.pump()  # what was said to nobody is not said to the newcomer
             host.peer = peer
-            peer.tell(host.session.greet(token, start.last_event))
+            peer.greet(host.session.greet(token, start.last_event))
             host.pump()
             return host
 
@@ -125,9 +128,6 @@ class Hosts:
         host = self._hosts.get(facts.session)
         if host is None or host.session.state in (State.DRAINING, State.DRAINED):
             host = await self._recover(journal, facts)
-        durable = host.session.durable or 0
-        if start.durable > durable:
-            raise DataLoss("sample frames", durable, start.durable)
         log.info("session resumed: session=%s", facts.session)
         return host
 
@@ -179,6 +179,13 @@ class Hosts:
         before = _hash(used) if used else None
         await asyncio.to_thread(self._journal.set_token, session_id, _hash(token), expires_at, before)
         return token
+
+
+def _refuse_less(host: Host, known: int) -> None:
+    """Refuse to go on where the client was promised more than there is."""
+    durable = host.session.durable or 0
+    if known > durable:
+        raise DataLoss("sample frames", durable, known)
 
 
 def _hash(token: str) -> bytes:

@@ -23,8 +23,11 @@ class DropInterimsOutbox:
         self._filled = asyncio.Event()
         self._closed = False
 
-    def put(self, messages: Iterable[ServerMessage]) -> None:
+    def put(self, messages: Iterable[ServerMessage], *, bounded: bool = True) -> None:
         """Add messages.
+
+        Args:
+            bounded: false for a greeting, which is as long as what the peer missed.
 
         Raises:
             SlowConsumer: where they do not fit; all that waits is given up then.
@@ -32,6 +35,9 @@ class DropInterimsOutbox:
         if self._closed:
             return
         self._messages.extend(messages)
+        if not bounded:
+            self._filled.set()
+            return
         if len(self._messages) > self._limit:
             self._messages = deque(message for message in self._messages if not _gives_way(message))
         if len(self._messages) > self._limit:

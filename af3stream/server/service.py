@@ -82,6 +82,8 @@ class Service:
             SourceError: where the address cannot be listened on.
         """
         server_config = self._config.server
+        if self._journal:
+            await asyncio.to_thread(self._journal.start)
         try:
             server = await serve(
                 self._handle,
@@ -99,6 +101,8 @@ class Service:
                 logger=wire_log,
             )
         except OSError as error:
+            if self._journal:
+                await asyncio.to_thread(self._journal.stop)
             raise _cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._worker.start()
@@ -106,8 +110,6 @@ class Service:
         if self._tls:
             chores.append(asyncio.create_task(self._tls.watch()))
         try:
-            if self._journal:
-                await asyncio.to_thread(self._journal.start)
             yield self
         finally:
             for chore in chores:
@@ -210,7 +212,8 @@ def check_address(config: ServerConfig) -> None:
         SourceError: with the reason.
     """
     try:
-        socket.create_server((config.host, config.port)).close()
+        resolved = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        socket.create_server((config.host, config.port), family=resolved[0][0]).close()
     except OSError as error:
         raise _cannot_listen(config, error) from None
 

@@ -169,13 +169,14 @@ class Horizon:
             self._forgotten = self._forgotten_after(leaving)
             del self._entries[:leaving]
 
-    def body(self, since: int, tail: tuple[Sound, int, int] | None, newest: str) -> Body | None:
+    def body(self, since: int, tail: tuple[Sound, int, int] | None, newest: str, asked: int) -> Body | None:
         """What a question hears now: the windows that reach beyond ``since``, and the open one.
 
         Args:
             since: position before which nothing is asked about; 0 for everything.
             tail: the open window as heard so far, with its start and end.
             newest: captions of what no closed window holds, and interim words.
+            asked: positions of the question; a long one hears less.
 
         Returns:
             ``None`` where nothing was heard there.
@@ -190,7 +191,8 @@ class Horizon:
             forgotten = self._forgotten if len(entries) == len(self._entries) else ""
             return self._compose(entries, forgotten, sounds, newest if tail else "")
 
-        while entries and self._cost(compose()) > self._limit:
+        limit = self._limit - max(0, asked - QUESTION_TOKENS)
+        while entries and self._cost(compose()) > limit:
             entries = entries[1:]
         if not entries and not tail:
             return None

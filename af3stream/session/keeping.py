@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
+from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Heard, Record
 from af3stream.protocol.messages import Answer, Caption, ServerMessage, WatchHit
 
 
@@ -28,6 +28,18 @@ def decode_event(record: EventRecord) -> Kept:
     """An event as it was kept."""
     kept: Kept = _DECODER.decode(record.message)
     return kept
+
+
+def split(record: Heard, cuts: Sequence[int], frame_bytes: int) -> Iterator[Heard]:
+    """A record in pieces that end where a cut fell inside it; a journal may have joined what came apart."""
+    start = record.offset
+    for end in [*(cut for cut in cuts if record.offset < cut < record.end), record.end]:
+        if isinstance(record, AudioRecord):
+            pcm = record.pcm[(start - record.offset) * frame_bytes : (end - record.offset) * frame_bytes]
+            yield AudioRecord(start, pcm, end - start)
+        else:
+            yield GapRecord(start, end - start)
+        start = end
 
 
 class Keeping:

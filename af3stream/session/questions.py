@@ -100,7 +100,7 @@ class Questions:
             return  # sent again by a client that resumed
         if known is None and len(self.watches) >= self._config.max_watches:
             raise QueryLimit(f"at most {self._config.max_watches} watches at once", ref=message.id)
-        every = round(message.every_s * SAMPLE_RATE) if message.every_s else None
+        every = max(SAMPLE_RATE, round(message.every_s * SAMPLE_RATE)) if message.every_s else None
         self.watches[message.id] = StandingQuestion(message.id, text, every)
 
     def unwatch(self, watch_id: str) -> None:

@@ -34,7 +34,7 @@ from af3stream.session.captions import CaptionTrack
 from af3stream.session.greeting import describe
 from af3stream.session.horizon import Horizon
 from af3stream.session.intake import Intake
-from af3stream.session.keeping import Cut, Keeping, decode_event
+from af3stream.session.keeping import Cut, Keeping, decode_event, split
 from af3stream.session.ledger import Arrivals, Ledger, seconds
 
 ACK_EVERY_S: Final = 0.2
@@ -118,25 +118,30 @@ class Session:
         finals = {kept.utterance: kept.text for _, kept in events if isinstance(kept, m.Caption)}
         cuts = deque(kept.offset for _, kept in events if isinstance(kept, Cut))
         for record in recovered.audio:
-            while cuts and cuts[0] <= self._intake.received:
-                cuts.popleft()
-                self._take_events(self._segmenter.flush())
-            for samples in self._intake.relive(record):
-                self._take_events(self._segmenter.push(samples))
-            self._remember(finals)
+            for piece in split(record, list(cuts), self._intake.format.bytes_per_frame):
+                while cuts and cuts[0] <= self._intake.received:
+                    cuts.popleft()
+                    self._take_events(self._segmenter.flush())
+                for samples in self._intake.relive(piece):
+                    self._take_events(self._segmenter.push(samples))
+                self._remember(finals)
         for _ in cuts:
             self._take_events(self._segmenter.flush())
         self._remember(finals)
         self._keeping.restore(recovered.durable, events)
 
     def _remember(self, finals: dict[int, str]) -> None:
-        """Take from the journal what the engine would be asked for; jobs for the rest stay."""
+        """Take from the journal what the engine would be asked for; jobs for the rest stay.
+
+        Finals are told in order: an utterance before the newest kept one that has none said nothing.
+        """
+        told_to = max(finals, default=-1)
         jobs, self._jobs, self._cancelled = self._jobs, [], []
         for job in jobs:
             if isinstance(job, EncodeJob):
                 self._horizon.restore(job)
-            elif isinstance(job, CaptionJob) and job.utterance in finals:
-                self._captions.heard_final(job, Hypothesis(finals[job.utterance]))
+            elif isinstance(job, CaptionJob) and job.utterance <= told_to:
+                self._captions.heard_final(job, Hypothesis(finals.get(job.utterance, "")))
             else:
                 self._jobs.append(job)
         self._settle()
@@ -416,7 +421,8 @@ class Session:
             since = 0
             if question.last_s is not None:
                 since = max(0, self._segmenter.position - round(question.last_s * SAMPLE_RATE))
-            body = self._horizon.body(since, self._tail(), self._tail_notes())
+            asked = self._engine.count(question.text)
+            body = self._horizon.body(since, self._tail(), self._tail_notes(), asked)
             if body is not None:
                 self._jobs.append(self._answers.begin(question, body))
                 return
@@ -501,5 +507,5 @@ class Session:
             durable=self.durable,
             last_event=self._keeping.event,
         )
-        ended = [self._ledger.ended(self._intake)] if self.state is State.ENDED else []
+        ended = [self._ledger.ended(self._intake)] if self.state is State.ENDED and self.over else []
         return [ready, *self._keeping.since(last_event), *ended]

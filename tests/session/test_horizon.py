@@ -246,6 +246,6 @@ def test_a_window_that_could_not_be_encoded_is_out_of_reach() -> None:
     subject = horizon()
     subject.encoded(subject.close(window(0)))
     subject.drop(subject.close(window(1)))
-    body = subject.body(0, None, "")
+    body = subject.body(0, None, "", asked=8)
     assert body and (body.windows, body.start, body.end) == (1, 0, 64_000)
     assert subject.oldest_unencoded is None

@@ -1,0 +1,109 @@
+"""A session that comes back from the journal is the one that was: the same utterances, words and cuts, told once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from af3stream.audio.pcm import AudioFormat
+from af3stream.config import Config
+from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.worker import Worker
+from af3stream.journal.facts import Recovered, SessionFacts
+from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Heard, Record
+from af3stream.metrics import Metrics
+from af3stream.protocol import messages as m
+from af3stream.session.keeping import split
+from af3stream.session.session import Session
+from tests.session.conversation import SENTENCE, SILENCE, pcm, scene_vad
+
+SECOND = 16_000
+SCENE = SILENCE + SENTENCE + SILENCE * 2 + SENTENCE * 2 + SILENCE * 2 + SENTENCE + SILENCE * 2
+
+
+class DeafToTheFirst(ScriptedEngine):
+    """Hears no words in the first utterance, as in a cough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.captioner.caption = self._caption  # type: ignore[method-assign]
+        self.calls = 0
+
+    def _caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        self.calls += 1
+        return Hypothesis("" if self.calls == 1 else f"{len(samples)} samples")
+
+
+def run(session: Session, worker: Worker, records: list[Record]) -> list[m.ServerMessage]:
+    """Carry on what the session wants, with a disk that takes everything at once."""
+    while jobs := session.take_jobs():
+        for job in jobs:
+            worker.submit("s", job, lambda job, result, done: session.complete(job, result, done, 0.0))
+        worker.run_all()
+    records += session.take_records()
+    session.committed(
+        max((r.end for r in records if not isinstance(r, EventRecord)), default=0),
+        max((r.number for r in records if isinstance(r, EventRecord)), default=0),
+        0.0,
+    )
+    return session.take_messages()
+
+
+def new_session(engine: ScriptedEngine) -> Session:
+    with scene_vad():
+        return Session(
+            "s", m.Start(interims=False), config=Config(), engine=engine, notes="all", metrics=Metrics(), journaled=True
+        )
+
+
+def recovered(records: Sequence[Record], joined: bool) -> Recovered:
+    audio: list[Heard] = [record for record in records if not isinstance(record, EventRecord)]
+    durable = audio[-1].end
+    if joined:
+        whole = b"".join(record.pcm for record in audio if isinstance(record, AudioRecord))
+        bounds = [*range(0, durable, SECOND), durable]
+        audio = [AudioRecord(a, whole[2 * a : 2 * b], b - a) for a, b in pairwise(bounds)]
+    facts = SessionFacts("s", "", AudioFormat(), msgspec.json.encode(m.Start(interims=False)), 0.0, "scripted")
+    return Recovered(facts, durable, [r for r in records if isinstance(r, EventRecord)], iter(audio))
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["as it came", "joined by sealing"])
+@pytest.mark.parametrize("flush_at", [None, 60_000, 77_777])
+def test_nothing_is_told_or_captioned_twice(joined: bool, flush_at: int | None) -> None:
+    engine, records = DeafToTheFirst(), list[Record]()
+    first, worker, said = new_session(engine), Worker(engine), list[m.ServerMessage]()
+    speech = pcm(SCENE)
+    bounds = sorted({*range(0, len(speech) // 2, 7_000), len(speech) // 2, *([flush_at] if flush_at else [])})
+    for start, end in pairwise(bounds):
+        if start == flush_at:
+            first.receive(m.Flush("f"), 0.0)
+        first.receive(m.Audio(start, speech[2 * start : 2 * end]), 0.0)
+        said += run(first, worker, records)
+    finals = [message for message in said if isinstance(message, m.Caption)]
+    assert len(finals) >= 2
+
+    second, again = new_session(engine), list[Record]()
+    calls = engine.calls
+    second.restore(recovered(records, joined))
+    second.receive(m.Flush("g"), 0.0)
+    told = run(second, Worker(engine), again)
+    assert [message for message in told if isinstance(message, m.Caption)] == []
+    assert engine.calls == calls
+    (ready, *kept) = second.greet()
+    assert kept == finals
+    assert isinstance(ready, m.Ready) and ready.received == len(speech) // 2
+
+
+def test_a_record_comes_apart_where_a_cut_fell_inside_it() -> None:
+    record = AudioRecord(10, bytes(range(20)), 10)
+    assert list(split(record, [10, 13, 19, 20, 40], 2)) == [
+        AudioRecord(10, bytes(range(6)), 3),
+        AudioRecord(13, bytes(range(6, 18)), 6),
+        AudioRecord(19, bytes(range(18, 20)), 1),
+    ]
+    assert list(split(GapRecord(0, 5), [2], 2)) == [GapRecord(0, 2), GapRecord(2, 3)]
+    assert list(split(record, [], 2)) == [record]
