@@ -31,9 +31,11 @@ def mini() -> Af3Engine:
     return engine
 
 
-def speech(seconds: float) -> Samples:
+def speech(seconds: float, pause_s: float = 0.0) -> Samples:
     """Real speech of so many seconds: the sample recordings, over and over.  # (n,) float32 at 16 kHz"""
-    pieces = [soundfile.read(path, dtype="float32")[0] for path in sorted(RECORDINGS.glob("*.wav"))]
+    pause = np.zeros(round(pause_s * RATE), np.float32)
+    read = [soundfile.read(path, dtype="float32")[0] for path in sorted(RECORDINGS.glob("*.wav"))]
+    pieces = [piece for recording in read for piece in (recording, pause)]
     return np.resize(np.concatenate(pieces), round(seconds * RATE)).astype(np.float32)
 
 

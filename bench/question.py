@@ -17,7 +17,7 @@ from bench.common import RATE, first_token, mini, report, speech, timed
 
 QUESTION = "What was said about the young man?"
 OPEN_S = 10
-RUNS = 3
+RUNS = 1
 
 
 def main() -> None:

@@ -53,8 +53,8 @@ class Heard:
 class WhisperCaptioner:
     """Implements `af3stream.engine.contract.Captioner`: greedy, each utterance by itself.
 
-    The input is padded to little more than the utterance, so that its cost follows its length; where the words are
-    doubtful, it is heard again with the full 30 s that Whisper was trained on, and where they loop, without repeats.
+    The input is padded to little more than the utterance, so that its cost follows its length; where a final's words
+    are doubtful, it is heard again with the full 30 s that Whisper was trained on, and where they loop, without repeats.
 
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
@@ -94,7 +94,7 @@ class WhisperCaptioner:
             opening = self._hear(samples, FULL_S, OPENING_TOKENS)  # before the loop makes itself likely
             heard = self._hear(samples, FULL_S, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             heard = replace(heard, score=min(heard.score, opening.score))
-        elif padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
+        elif final and padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
             heard = self._hear(samples, FULL_S, max_tokens)
         return Hypothesis("" if heard.nobody_speaks else heard.text, silence=heard.silence)
 
