@@ -53,8 +53,8 @@ class Heard:
 class WhisperCaptioner:
     """Implements `af3stream.engine.contract.Captioner`: greedy, each utterance by itself.
 
-    The input is padded to little more than the utterance, so that its cost follows its length. Where a final's words are
-    doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats.
+    The input is padded to little more than the utterance, so that its cost follows its length. Where a final's words
+    are doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats.
 
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
