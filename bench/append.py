@@ -34,7 +34,6 @@ def main() -> None:
         seconds=medians,
         last_over_second=medians[-1] / medians[1],
         bytes_written_a_token=slot.nbytes // slot.capacity,
-        bytes_copied_a_token=0,
         bytes_a_concatenating_cache_copies_a_token_at_the_end=slot.nbytes // slot.capacity * slot.length,
     )
 
