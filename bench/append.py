@@ -1,41 +1,103 @@
-"""What appending a window costs as the session grows, and what a decoded token copies. ``python -m bench.append``"""
+"""What appending a window costs as the session grows, and what it copies; against transformers with its own cache.
+
+Exact attention reads the whole prefix, so the cost grows with it by arithmetic; the bench prints by how much, and how
+far the measured growth is above. ``python -m bench.append [--quick]``
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Part, Sound
-from bench.common import mini, report, speech
+from bench.arithmetic import operations, positions
+from bench.common import RATE, mini, quick, report, speech
 
-ROUNDS = 3
+WINDOW_S = 30
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Append windows up to the horizon, and time each."""
+    small = quick(__doc__, argv)
     engine = mini()
-    windows = engine.capacity.windows
-    costs: list[list[float]] = [[] for _ in range(windows)]
-    for _ in range(ROUNDS):
-        context, parts = engine.context(), list[Part]()
-        for i in range(windows):
-            sound = Sound(speech(30.0), engine.frames(30 * 16_000))
-            engine.encode([sound])
-            parts.append(sound)
-            began = time.perf_counter()
-            list(context.extend(parts))
-            costs[i].append(time.perf_counter() - began)
-    medians = [statistics.median(cost) for cost in costs]
-    slot = context._kept.slot if context._kept else None
-    assert slot is not None
+    windows = 3 if small else engine.capacity.windows
+    sound = Sound(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
+    engine.encode([sound])
+    rounds = [ours(engine, sound, windows) for _ in range(1 if small else 3)]
+    costs = [statistics.median(costs) for costs in zip(*(round_costs for round_costs, _, _ in rounds), strict=True)]
+    _, copied, moved = rounds[0]
+    stock_costs, stock_copied = stock(engine, sound, windows)
+    needed = [operations(engine, sound.tokens, positions(engine, i)) for i in range(windows)]
+    measured, arithmetic = costs[-1] / costs[1], needed[-1] / needed[1]
+    print(f"window {windows} over window 2: measured {measured:.2f}, by arithmetic {arithmetic:.2f}")
     report(
         "append",
         windows=windows,
-        seconds=medians,
-        last_over_second=medians[-1] / medians[1],
-        bytes_written_a_token=slot.nbytes // slot.capacity,
-        bytes_a_concatenating_cache_copies_a_token_at_the_end=slot.nbytes // slot.capacity * slot.length,
+        seconds=costs,
+        last_over_second=measured,
+        last_over_second_by_arithmetic=arithmetic,
+        measured_over_arithmetic=measured / arithmetic,
+        giga_operations_a_second=[need / cost / 1e9 for need, cost in zip(needed, costs, strict=True)],
+        transformers_seconds=stock_costs,
+        last_sooner_than_transformers=stock_costs[-1] / costs[-1],
+        bytes_copied_a_token=copied,
+        bytes_transformers_copies_a_token=stock_copied,
+        keys_and_values_moved=moved,
     )
+
+
+def ours(engine: Af3Engine, sound: Sound, windows: int) -> tuple[list[float], list[float], bool]:
+    """Seconds of each window, bytes copied a token of it, and whether keys and values ever lay elsewhere."""
+    context, parts = engine.context(), list[Part]()
+    list(context.extend([]))
+    assert context._kept is not None
+    slot = context._kept.slot
+    costs, copied, places = [], [], set()
+    for _ in range(windows):
+        parts.append(Sound(None, sound.tokens, sound.embeddings))
+        before = slot.copied
+        costs.append(seconds(lambda: list(context.extend(parts))))
+        copied.append((slot.copied - before) / sound.tokens)
+        places.add(tuple(layer.keys.data_ptr() for layer in slot.layers))
+    return costs, copied, len(places) > 1
+
+
+@torch.inference_mode()
+def stock(engine: Af3Engine, sound: Sound, windows: int) -> tuple[list[float], list[float]]:
+    """transformers' language model and `DynamicCache`, a window a pass: seconds, and bytes the cache copies a token."""
+    model, cache = engine._loaded.model.model.language_model, DynamicCache()
+    embeddings, copied = sound.embeddings, [0]
+    assert isinstance(embeddings, torch.Tensor)
+    update = DynamicLayer.update
+
+    def counted(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        keys, values = update(layer, *args, **kwargs)
+        copied[0] += keys.nbytes + values.nbytes  # concatenated anew
+        return keys, values
+
+    model(inputs_embeds=engine._fusion.head()[None], past_key_values=cache, use_cache=True)
+    costs, each = [], []
+    with patch.object(DynamicLayer, "update", counted):
+        for _ in range(windows):
+            before = copied[0]
+            costs.append(seconds(lambda: model(inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True)))
+            each.append((copied[0] - before) / sound.tokens)
+    return costs, each
+
+
+def seconds(act: Callable[[], Any]) -> float:
+    """How long it takes."""
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

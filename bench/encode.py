@@ -1,27 +1,28 @@
 """An encode at the cost of its length, against the padded 30 s encode; and four together against one by one.
 
-``python -m bench.encode``
+Beside the batch stands how many cores one window alone keeps busy. ``python -m bench.encode [--quick]``
 """
 
 from __future__ import annotations
+
+import time
 
 import torch
 
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Samples
-from bench.common import RATE, mini, report, speech, timed
-
-RUNS = 5
+from bench.common import RATE, mini, quick, report, speech, timed
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure 3, 10 and 30 s, and a batch of four."""
+    runs = 1 if quick(__doc__, argv) else 5
     engine = mini()
-    padded = timed(lambda: stock(engine, speech(3.0)), RUNS)
-    seconds = {str(s): timed(lambda s=s: engine._encode([speech(s)]), RUNS) for s in (3, 10, 30)}  # type: ignore[misc]
+    padded = timed(lambda: stock(engine, speech(3.0)), runs)
+    seconds = {str(s): timed(lambda s=s: engine._encode([speech(s)]), runs) for s in (3, 10, 30)}  # type: ignore[misc]
     four = [speech(12.0), speech(10.0), speech(14.0), speech(9.0)]
-    together = timed(lambda: engine._encode(four), RUNS)
-    alone = timed(lambda: [engine._encode([window]) for window in four], RUNS)
+    together = timed(lambda: engine._encode(four), runs)
+    alone = timed(lambda: [engine._encode([window]) for window in four], runs)
     report(
         "encode",
         padded_s=padded,
@@ -30,7 +31,16 @@ def main() -> None:
         four_together_s=together,
         four_one_by_one_s=alone,
         four_sooner=alone / together,
+        cores_busy_with_one=busy(engine, four[0], runs),
     )
+
+
+def busy(engine: Af3Engine, window: Samples, runs: int) -> float:
+    """Cores that encoding one window alone keeps busy: processor time a second."""
+    began, used = time.perf_counter(), time.process_time()
+    for _ in range(runs):
+        engine._encode([window])
+    return (time.process_time() - used) / (time.perf_counter() - began)
 
 
 @torch.inference_mode()

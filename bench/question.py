@@ -1,70 +1,131 @@
 """Time to first token of a question over a full horizon, against transformers over the same windows.
 
 Named alternatives, in the same run: `generate` from the audio (encode and prefill), and the language model given the
-embeddings ready (prefill only). ``python -m bench.question [windows]``
+embeddings ready (prefill only). ``python -m bench.question [--quick]``
 """
 
 from __future__ import annotations
 
-import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 from transformers import DynamicCache
 
+from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Part, Sound
-from bench.common import RATE, first_token, mini, report, speech, timed
+from af3stream.engine.contract import Completion, Part, Samples, Sound
+from bench.arithmetic import operations, positions
+from bench.common import RATE, mini, quick, report, speech, timed
 
-QUESTION = "What was said about the young man?"
-OPEN_S = 10
-RUNS = 1
+QUESTION: Final = "What was said about the young man?"
+OPEN_S: Final = 10
+WINDOW_S: Final = 30
 
 
-def main() -> None:
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: windows kept, and how often ours is; the alternatives are once, warm from one window."""
+
+    windows: int
+    ours: int = 5
+
+
+def main(argv: list[str] | None = None) -> None:
     """Measure at 1 window and at the full horizon."""
+    small = quick(__doc__, argv)
     engine = mini()
-    full = int(sys.argv[1]) if len(sys.argv) > 1 else engine.capacity.windows
-    figures = {str(windows): measure(engine, windows) for windows in (1, full)}
-    for windows, row in figures.items():
-        print(windows, row)
-    at_full = figures[str(full)]
+    size = Size(2, ours=1) if small else Size(engine.capacity.windows)
+    one, full = measure(engine, Size(1)), measure(engine, size)
+    asked = len(engine._fusion.question(QUESTION))
+    growth = full["kept"] / one["kept"]
+    needed = [operations(engine, asked, positions(engine, windows)) for windows in (1, size.windows)]
+    print(f"growth from 1 window to {size.windows}: measured {growth:.2f}, by arithmetic {needed[1] / needed[0]:.2f}")
     report(
         "question",
-        windows=full,
-        ttft_s=at_full,
-        sooner_than_generate=at_full["generate"] / at_full["kept"],
-        sooner_than_generate_with_10s_open=at_full["generate_open"] / at_full["open"],
-        sooner_than_prefill=at_full["prefill"] / at_full["kept"],
-        sooner_than_prefill_with_10s_open=at_full["prefill_open"] / at_full["open"],
-        growth_from_one_window=at_full["kept"] / figures["1"]["kept"],
+        windows=size.windows,
+        ttft_s=full,
+        ttft_s_one_window=one,
+        sooner_than_generate=full["generate"] / full["kept"],
+        sooner_than_generate_with_10s_open=full["generate_open"] / full["open"],
+        sooner_than_prefill=full["prefill"] / full["kept"],
+        sooner_than_prefill_with_10s_open=full["prefill_open"] / full["open"],
+        growth_from_one_window=growth,
+        growth_by_arithmetic=needed[1] / needed[0],
+        growth_over_arithmetic=growth / (needed[1] / needed[0]),
+        shares=shares(engine, context_of(engine, size.windows), size.ours),
     )
 
 
-def measure(engine: Af3Engine, windows: int) -> dict[str, float]:
+def measure(engine: Af3Engine, size: Size) -> dict[str, float]:
     """Seconds to the first token, ours and the alternatives'."""
-    audio = [speech(30.0)] * windows
+    audio = [speech(WINDOW_S)] * size.windows
     tail = speech(OPEN_S)
-    parts: list[Part] = [Sound(samples, engine.frames(len(samples))) for samples in audio]
-    engine.encode([part for part in parts if isinstance(part, Sound)])
-    context = engine.context()
-    list(context.extend(parts))
-
-    def with_open() -> None:
-        sound = Sound(tail, engine.frames(len(tail)))
-        engine.encode([sound])
-        first_token(context, [*parts, sound], QUESTION)
-
+    context, parts = context_of(engine, size.windows)
     return {
-        "kept": timed(lambda: first_token(context, parts, QUESTION), 5),
-        "open": timed(with_open, RUNS),
-        "generate": timed(lambda: engine_generate(engine, audio), RUNS),
-        "generate_open": timed(lambda: engine_generate(engine, [*audio, tail]), RUNS),
-        "prefill": timed(lambda: prefill(engine, audio), RUNS),
-        "prefill_open": timed(lambda: prefill(engine, [*audio, tail]), RUNS),
+        "kept": timed(lambda: ask(context, parts), size.ours),
+        "open": timed(lambda: ask(context, [*parts, opened(engine, tail)]), size.ours),
+        "generate": once(lambda: generate(engine, audio)),
+        "generate_open": once(lambda: generate(engine, [*audio, tail])),
+        "prefill": once(lambda: prefill(engine, audio)),
+        "prefill_open": once(lambda: prefill(engine, [*audio, tail])),
     }
 
 
-def inputs(engine: Af3Engine, audio: list) -> dict[str, torch.Tensor]:
+def context_of(engine: Af3Engine, windows: int) -> tuple[PrefixContext, list[Part]]:
+    """A context that keeps so many windows, and what it keeps."""
+    sound = opened(engine, speech(WINDOW_S))
+    parts: list[Part] = [Sound(None, sound.tokens, sound.embeddings) for _ in range(windows)]
+    context = engine.context()
+    list(context.extend(parts))
+    return context, parts
+
+
+def opened(engine: Af3Engine, samples: Samples) -> Sound:
+    """A piece of audio, encoded now."""
+    sound = Sound(samples, engine.frames(len(samples)))
+    engine.encode([sound])
+    return sound
+
+
+def ask(context: PrefixContext, parts: list[Part]) -> None:
+    """Answer up to the first token."""
+    for piece in context.answer(parts, QUESTION, 1):
+        if isinstance(piece, Completion):
+            return
+
+
+def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[Part]], runs: int) -> dict[str, float]:
+    """Of the time to the first token with 10 s open: encoding it, reading it and the question, choosing the token."""
+    context, parts = kept
+    took = {"encode": 0.0, "prefill": 0.0, "decode": 0.0}
+    for _ in range(runs):
+        began = time.perf_counter()
+        sound = opened(engine, speech(OPEN_S))
+        encoded = time.perf_counter()
+        answer = context.answer([*parts, sound], QUESTION, 1)
+        read = encoded
+        for _ in answer:
+            if answer.reply:  # the token is chosen
+                break
+            read = time.perf_counter()
+        took["encode"] += encoded - began
+        took["prefill"] += read - encoded
+        took["decode"] += time.perf_counter() - read
+        answer.close()
+    return {step: each / sum(took.values()) for step, each in took.items()}
+
+
+def once(act: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def inputs(engine: Af3Engine, audio: list[Samples]) -> dict[str, torch.Tensor]:
     """What transformers is given: token ids with a placeholder a frame, and padded features."""
     loaded = engine._loaded
     sounds = loaded.processor.audio_token * sum(engine.frames(len(window)) for window in audio)
@@ -80,16 +141,17 @@ def inputs(engine: Af3Engine, audio: list) -> dict[str, torch.Tensor]:
     }
 
 
-def engine_generate(engine: Af3Engine, audio: list) -> None:
+def generate(engine: Af3Engine, audio: list[Samples]) -> None:
     """transformers: encode, prefill and write one token."""
     engine._loaded.model.generate(**inputs(engine, audio), max_new_tokens=1, do_sample=False)
 
 
 @torch.inference_mode()
-def prefill(engine: Af3Engine, audio: list) -> None:
+def prefill(engine: Af3Engine, audio: list[Samples]) -> None:
     """transformers' language model over embeddings of the same length, ready made."""
     model = engine._loaded.model
-    ids = torch.ones(1, sum(engine.frames(len(w)) for w in audio) + 24, dtype=torch.long)
+    asked = len(engine._fusion.head()) + len(engine._fusion.question(QUESTION))
+    ids = torch.ones(1, sum(engine.frames(len(window)) for window in audio) + asked, dtype=torch.long)
     embeddings = model.model.get_input_embeddings()(ids)
     output = model.model.language_model(inputs_embeds=embeddings, past_key_values=DynamicCache(), use_cache=True)
     model.lm_head(output.last_hidden_state[:, -1]).argmax(-1)

@@ -7,7 +7,7 @@ only what it has not read yet. What is cached can therefore never change an answ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal, Protocol
@@ -18,19 +18,31 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Sound:
     """One piece of audio in a prompt: a window, or what is heard of the open one.
 
     Attributes:
         samples: float32 (n,), until it is encoded.
         tokens: K, the number of projected frames it becomes.
-        embeddings: the engine's own (K, hidden), once it is encoded; encoded at most once.
+        embeddings: the engine's own (K, hidden), once it is encoded, for as long as they are kept.
+        again: reads the same samples again; without it, embeddings are never dropped.
     """
 
     samples: Samples | None
     tokens: int
     embeddings: object | None = None
+    again: Callable[[], Samples] | None = None
+
+    @property
+    def droppable(self) -> bool:
+        """Whether there are embeddings that can be made again."""
+        return self.embeddings is not None and self.again is not None
+
+    def recall(self) -> None:
+        """Have samples to encode, where neither they nor the embeddings are there."""
+        if self.samples is None and self.embeddings is None and self.again is not None:
+            self.samples = self.again()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,17 @@ class Capacity:
     positions: int
 
 
+class Answering(Protocol):
+    """An answer on its way: an iterator of pieces of text as they come ("" between chunks), then one `Completion`."""
+
+    def __iter__(self) -> Iterator[str | Completion]: ...
+
+    def __next__(self) -> str | Completion: ...
+
+    def close(self) -> None:
+        """Leave the kept prefix as it was before."""
+
+
 class Context(Protocol):
     """One session's persistent prefix."""
 
@@ -110,14 +133,14 @@ class Context(Protocol):
         Where they share no part, the new prefix is built beside the kept one and replaces it at the end.
         """
 
-    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
-        """Answer over ``parts``: yields pieces of text as they come ("" between chunks), then one `Completion`.
-
-        The kept prefix is as before afterwards, also when the iterator is closed early.
-        """
+    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Answering:
+        """Answer over ``parts``. The kept prefix is as before afterwards, also when the answer is closed early."""
 
     def cool(self) -> None:
         """Give up the keys and values; the next call builds them again from the embeddings."""
+
+    def held(self, parts: Sequence[Part]) -> int:
+        """How many leading parts of a body need not be read: the kept prefix begins with them."""
 
     @property
     def kept_tokens(self) -> int:
@@ -147,6 +170,7 @@ class Engine(Protocol):
     capacity: Capacity
     captioner: Captioner
     counters: Counters
+    frame_bytes: int  # of one projected frame
 
     def frames(self, samples: int) -> int:
         """Projected frames K of a window of so many samples."""
@@ -159,6 +183,12 @@ class Engine(Protocol):
 
     def context(self) -> Context:
         """A new, empty context."""
+
+    def together(self, answers: Sequence[Answering]) -> None:
+        """Do at once what the next steps of these answers, each of a context of its own, would do one by one.
+
+        Where it fails, every answer is as it was.
+        """
 
 
 def shared(parts: Sequence[Part], kept: Sequence[Part]) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
-from af3stream.engine.contract import Engine, Sound
+from af3stream.engine.contract import Answering, Context, Engine, Part, Sound
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Result
 from af3stream.engine.scheduler import Priority
 from af3stream.engine.warmth import Kept
 
 Report = Callable[[Job, Result, bool], None]  # job, result, whether the job is done
+
+ENCODE_TOGETHER: Final = 4  # waiting windows encoded in one step
+ANSWERS_TOGETHER: Final = 8  # answers, each of another session, that are written in one pass a token
 
 
 class Running:
@@ -19,6 +23,7 @@ class Running:
         self.job = job
         self.report = report
         self.steps: Iterator[Result] | None = None
+        self.answer: Answering | None = None  # once it is asked
         self.alone = False  # it failed together with others
         self.again = False  # the device ran out of memory under it once
         self.told = 0  # characters of an answer that were reported
@@ -26,8 +31,8 @@ class Running:
 
 def steps_of(running: Running, job: ExtendJob | AnswerJob, kept: Kept, engine: Engine) -> Iterator[Result]:
     """The steps of a job over a session's context; each yields something that is not ``None``."""
-    engine.encode([part for part in job.parts if isinstance(part, Sound)])
-    yield ""
+    for _ in _warmed(kept.context, job.parts, engine):
+        yield ""
     if isinstance(job, ExtendJob):
         for _ in kept.context.extend(job.parts):
             yield ""
@@ -36,8 +41,19 @@ def steps_of(running: Running, job: ExtendJob | AnswerJob, kept: Kept, engine: E
     if lost := kept.lost(job.parts):
         for _ in kept.context.extend(lost):
             yield ""
-    again = running.told  # a job done once more says the same again
-    for piece in kept.context.answer(job.parts, job.question, job.max_tokens):
+    running.answer = answer = kept.context.answer(job.parts, job.question, job.max_tokens)
+    try:
+        yield from _told_once(running, answer)
+    finally:
+        answer.close()
+        if running.answer is answer:  # where this one hung and was given up, there is another by now
+            running.answer = None
+
+
+def _told_once(running: Running, answer: Answering) -> Iterator[Result]:
+    """The pieces of an answer; a job done once more does not repeat what it has told."""
+    again = running.told
+    for piece in answer:
         if not isinstance(piece, str):
             yield piece
             continue
@@ -46,9 +62,30 @@ def steps_of(running: Running, job: ExtendJob | AnswerJob, kept: Kept, engine: E
         yield fresh
 
 
-def joins(running: Running) -> bool:
-    """Whether a job may be done together with others."""
-    return isinstance(running.job, EncodeJob) and not running.alone
+def encode(sounds: Sequence[Sound], engine: Engine) -> None:
+    """Encode the sounds that are not encoded; those whose samples were given up are read again first."""
+    for sound in sounds:
+        sound.recall()
+    engine.encode(sounds)
+
+
+def _warmed(context: Context, parts: Sequence[Part], engine: Engine) -> Iterator[None]:
+    """Encode what has to be read of a body, a few windows a step, until all of it is there."""
+    yield
+    while cold := [
+        part for part in parts[context.held(parts) :] if isinstance(part, Sound) and part.embeddings is None
+    ]:
+        encode(cold[:ENCODE_TOGETHER], engine)
+        yield
+
+
+def most_together(running: Running) -> int:
+    """How many jobs like this one may be done in one step."""
+    if running.alone:
+        return 1
+    if isinstance(running.job, EncodeJob):
+        return ENCODE_TOGETHER
+    return ANSWERS_TOGETHER if running.answer else 1
 
 
 def priority_of(job: Job) -> Priority:

@@ -3,16 +3,24 @@
 Finals go before answers, answers before catch-up, catch-up before interims; within one kind the session that has had
 the least device time goes first, and within one session the oldest task. A task is run step by step, and after each
 step the turn is decided anew, so that a final caption never waits for an answer to be written to its end.
+
+While more urgent work never runs dry, what waits is **lent** a step now and then: in all at most `LENT` of the time
+that the urgent work takes, and only after a step of just that kind, so that a final which has just come waits for the
+step under way and no other. A rebuild in the background so goes on beside a long answer, and hardly delays it. Interims
+are lent nothing: their finals overtake them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+LENT: Final = 0.2  # device time for what waits, in shares of what more urgent work takes
+UNKNOWN_S: Final = 1.0  # what a step of a kind that never ran is taken for
 
 
 class Priority(IntEnum):
@@ -41,6 +49,9 @@ class Scheduler(Generic[T]):
         self._tasks: list[Task[T]] = []
         self._used_s: dict[str, float] = {}
         self._arrivals = 0
+        self._owed_s = 0.0  # to what waits for more urgent work
+        self._before: Priority | None = None  # the kind of the last step
+        self._step_s: dict[Priority, float] = {}  # the last step of each kind
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -57,16 +68,37 @@ class Scheduler(Generic[T]):
 
     def next(self, only: Callable[[T], bool] = lambda _: True) -> Task[T] | None:
         """The task whose next step is due, of ``only`` these; it stays until `finish`."""
-        return min((task for task in self._tasks if only(task.work)), key=self._rank, default=None)
+        tasks = [task for task in self._tasks if only(task.work)]
+        first = min(tasks, key=self._rank, default=None)
+        return first and (self._lent(first, tasks) or first)
+
+    def _lent(self, first: Task[T], tasks: list[Task[T]]) -> Task[T] | None:
+        """The task that is lent the step of a more urgent one: of the kind that has waited longest."""
+        waiting = [task for task in tasks if first.priority < task.priority < Priority.INTERIM]
+        if self._before != first.priority or not waiting:
+            return None
+        kind = min(waiting, key=lambda task: task.arrival).priority
+        if self._owed_s < self._step_s.get(kind, UNKNOWN_S):  # what such a step takes is saved up before
+            return None
+        return min((task for task in waiting if task.priority == kind), key=self._rank)
 
     def like(self, task: Task[T], same: Callable[[T], bool], most: int) -> list[Task[T]]:
         """``task`` and, in order of their turn, further tasks of its kind that can run in the same step."""
         others = [other for other in self._tasks if other is not task and same(other.work)]
         return [task, *sorted(others, key=self._rank)][:most]
 
-    def charge(self, session: str, seconds: float) -> None:
-        """Account device time to a session."""
-        self._used_s[session] = self._used_s.get(session, 0.0) + seconds
+    def charge(self, tasks: Sequence[Task[T]], seconds: float) -> None:
+        """Account for a step that these tasks, of one kind, took together."""
+        for task in tasks:
+            self._used_s[task.session] = self._used_s.get(task.session, 0.0) + seconds / len(tasks)
+        self._before = kind = tasks[0].priority
+        self._step_s[kind] = seconds
+        if any(task.priority < kind for task in self._tasks):
+            self._owed_s -= seconds
+        elif any(kind < task.priority < Priority.INTERIM for task in self._tasks):
+            self._owed_s += LENT * seconds
+        else:
+            self._owed_s = 0.0
 
     def finish(self, task: Task[T]) -> None:
         """Remove a task that is done, failed or cancelled."""

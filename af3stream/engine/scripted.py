@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
-from af3stream.engine.contract import Capacity, Completion, Counters, Hypothesis, Part, Samples, Sound, Text, shared
+from af3stream.engine.contract import (
+    Answering,
+    Capacity,
+    Completion,
+    Counters,
+    Hypothesis,
+    Part,
+    Samples,
+    Sound,
+    Text,
+    shared,
+)
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
 BYTES_A_PART = 1 << 20  # that a context counts
+FRAME_BYTES = 1 << 10  # of one projected frame: 25 KiB a second
 
 
 class ScriptedEngine:
     """Captions say how much they heard, a word a half second; answers name the parts they read, a word a step."""
 
     name = "scripted"
+    frame_bytes = FRAME_BYTES
 
     def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
         self.capacity = Capacity(int(window_s * 16_000), windows, positions)
@@ -40,6 +53,10 @@ class ScriptedEngine:
     def context(self) -> ScriptedContext:
         """An empty context."""
         return ScriptedContext(self.counters)
+
+    def together(self, answers: Sequence[Answering]) -> None:
+        """Counts a pass."""
+        self.counters.forward_passes += 1
 
 
 class ScriptedCaptioner:
@@ -83,6 +100,10 @@ class ScriptedContext:
         """Forgets what is kept."""
         self._kept = []
 
+    def held(self, parts: Sequence[Part]) -> int:
+        """The parts that both share."""
+        return shared(parts, self._kept)
+
     def extend(self, parts: Sequence[Part]) -> Iterator[None]:
         """Keeps the parts, one a step."""
         common = shared(parts, self._kept)
@@ -92,7 +113,7 @@ class ScriptedContext:
             yield None
         self._kept = list(parts)
 
-    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Generator[str | Completion, None, None]:
         """Says the question back and names the parts: the length of a sound, the words of a text."""
         prefilled = len(parts) - shared(parts, self._kept) + 1
         heard = [part.text.strip() if isinstance(part, Text) else str(part.embeddings) for part in parts]

@@ -1,7 +1,7 @@
 """Which sessions keep keys and values, and how much of them: the least recently used give theirs up first.
 
-A session is warm (keys and values) or cool (embeddings alone, from which a question warms it again). A pure object: the
-time is an argument, and nothing here touches a device.
+A session is warm (keys and values), cool (embeddings alone, from which a question warms it again) or cold (audio alone:
+see `Embeddings`). A pure object: the time is an argument, and nothing here touches a device.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from af3stream.engine.contract import Context, Part, shared
+from af3stream.engine.embeddings import Embeddings
 from af3stream.engine.jobs import Job
 from af3stream.errors import BudgetExceeded
 
@@ -46,9 +47,11 @@ class Warmth:
         make: a new, empty context.
         budget: bytes of keys and values of all sessions; 0: without a bound.
         cool_after_s: without a job for so long, a session is cooled.
+        embeddings: what is left of a session that is cool.
     """
 
-    def __init__(self, make: Callable[[], Context], budget: int, cool_after_s: float) -> None:
+    def __init__(self, make: Callable[[], Context], budget: int, cool_after_s: float, embeddings: Embeddings) -> None:
+        self.embeddings = embeddings
         self._make = make
         self._budget = budget
         self._cool_after_s = cool_after_s
@@ -68,6 +71,7 @@ class Warmth:
 
     def touch(self, session: str, now: float) -> None:
         """Note a job of a session that needs no context."""
+        self.embeddings.touch(session, now)
         if session in self._kept:
             self.use(session, now)
 
@@ -93,15 +97,17 @@ class Warmth:
             return True
         if any(kept.promised for kept in self._kept.values()):
             return False
-        raise BudgetExceeded(needed, self._budget)
+        raise BudgetExceeded("keys and values", needed, self._budget)
 
     def release(self, session: str, job: Job) -> None:
-        """A job is done, failed or cancelled."""
+        """A job is done, failed, cancelled, or waits for other memory."""
+        self.embeddings.release(session, job)
         if kept := self._kept.get(session):
             kept.promised.pop(job, None)
 
     def cool_idle(self, now: float) -> None:
-        """Cool the sessions that had no job for long."""
+        """Cool the sessions that had no job for long, and drop the embeddings of those that had none for longer."""
+        self.embeddings.drop_idle(now)
         for kept in self._kept.values():
             if now >= kept.used_at + self._cool_after_s and not kept.promised:
                 kept.context.cool()
@@ -110,10 +116,12 @@ class Warmth:
         """When `cool_idle` is due next, in clock seconds."""
         warm = (kept.used_at for kept in self._kept.values() if kept.context.kept_tokens and not kept.promised)
         first = min(warm, default=None)
-        return None if first is None else first + self._cool_after_s
+        deadlines = [self.embeddings.next_deadline(), None if first is None else first + self._cool_after_s]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def cool_all(self) -> None:
-        """Give up all keys and values."""
+        """Give up all keys and values, and all embeddings that can be made again."""
+        self.embeddings.drop_all()
         for kept in self._kept.values():
             kept.context.cool()
 

@@ -14,19 +14,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from af3stream.config import ModelConfig
-from af3stream.engine.contract import Engine
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Restarted, Result
-from af3stream.engine.running import Report, Running, joins, priority_of, steps_of
-from af3stream.engine.scheduler import Scheduler, Task
+from af3stream.engine.contract import Engine, Sound
+from af3stream.engine.embeddings import Embeddings
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, Failed, Job, Restarted, Result
+from af3stream.engine.running import Report, Running, encode, most_together, priority_of, steps_of
+from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.engine.warmth import Warmth
 from af3stream.errors import BudgetExceeded
 
 log = logging.getLogger(__name__)
 
-ENCODE_TOGETHER: Final = 4  # waiting windows encoded in one pass
 LOOKS: Final = 8  # at a step, within the time it may take
 STOP_S: Final = 10.0  # how long `stop` waits for the step under way
 OUT_OF_MEMORY: Final = ("MemoryError", "OutOfMemoryError")  # the second is torch's, which is not imported here
+
+
+Outcome = tuple[bool, Result] | Exception  # whether the job is done, and its result
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,8 +45,13 @@ class Worker:
 
     `start` gives it a thread of its own; without one, `run_all` does the same work in the caller's, unwatched.
 
+    Attributes:
+        busy_s: seconds that the device has worked.
+        due_s: of them, those for what cannot be shed: all but interim captions.
+        short_since: since when the most urgent job waits for memory that others have, in clock seconds, or ``None``.
+
     Args:
-        limits: how long a step may take, how much memory keys and values may, and when a session is cooled.
+        limits: how long a step may take, how much memory keys, values and embeddings may, and when they are given up.
     """
 
     def __init__(self, engine: Engine, limits: ModelConfig | None = None) -> None:
@@ -51,14 +59,20 @@ class Worker:
         self.engine = engine
         self._step_timeout_s = limits.step_timeout_s
         self._scheduler: Scheduler[Running] = Scheduler()
-        self._warmth = Warmth(engine.context, int(limits.kv_budget_mb * (1 << 20)), limits.cool_after_s)
+        embeddings = Embeddings(
+            engine.frame_bytes,
+            int(limits.embeddings_budget_mb * (1 << 20)),
+            max(limits.drop_after_s, limits.cool_after_s),
+        )
+        self._warmth = Warmth(engine.context, int(limits.kv_budget_mb * (1 << 20)), limits.cool_after_s, embeddings)
         self._tasks: dict[Job, Task[Running]] = {}
         self._calls: list[Callable[[], None]] = []
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._under_way: Step | None = None
         self._stopping = threading.Event()
-        self.busy_s = 0.0
+        self.busy_s = self.due_s = 0.0
+        self.short_since: float | None = None
 
     def start(self) -> None:
         """Work on a thread from now on."""
@@ -139,67 +153,86 @@ class Worker:
             return bool(calls)
         step = self._under_way = Step(self._together(task), time.monotonic())
         try:
-            outcome: tuple[bool, Result] | Exception = self._advance(step.tasks)
+            outcomes: list[Outcome] | Exception = self._advance(step.tasks)
         except Exception as error:  # noqa: BLE001 - whatever fails costs one job, never the thread
-            outcome = error
+            outcomes = error
         with self._wake:
             if self._under_way is not step:  # it was given up, and another thread goes on
                 return False
             self._under_way = None
         self._charge(step)
-        if isinstance(outcome, Exception):
-            self._failed(step.tasks, outcome)
-        else:
-            self._report(step.tasks, *outcome)
+        if isinstance(outcomes, Exception):
+            self._failed(step.tasks, outcomes)
+            return True
+        for task, outcome in zip(step.tasks, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                self._failed([task], outcome)
+            else:
+                self._report([task], *outcome)
         return True
 
     def _next(self) -> Task[Running] | None:
         """The task whose turn it is; where it must wait for memory, the most urgent of those that have theirs."""
         while task := self._scheduler.next():
             try:
-                return task if self._has_room(task) else self._scheduler.next(lambda work: work.steps is not None)
+                if self._has_room(task):
+                    self.short_since = None
+                    return task
+                self.short_since = self.short_since or time.monotonic()
+                return self._scheduler.next(lambda work: work.steps is not None)
             except BudgetExceeded as error:
                 self._failed([task], error)
+        self.short_since = None
         return None
 
     def _has_room(self, task: Task[Running]) -> bool:
-        """Begin a job over its session's context, if its keys and values fit; others have no need."""
-        job = task.work.job
-        if task.work.steps is not None or not isinstance(job, ExtendJob | AnswerJob):
+        """Begin a job that leaves something in memory, if that fits; others have no need."""
+        job, now = task.work.job, time.monotonic()
+        if task.work.steps is not None or isinstance(job, CaptionJob):
             return True
-        kept = self._warmth.use(task.session, time.monotonic())
+        if isinstance(job, EncodeJob):
+            return self._warmth.embeddings.promise(task.session, job, [job.sound], now)
+        kept = self._warmth.use(task.session, now)
         asked = (job.question, job.max_tokens) if isinstance(job, AnswerJob) else ("", 0)
         if not self._warmth.promise(kept, job, lambda: kept.context.bytes_for(job.parts, *asked)):
+            return False
+        sounds = [part for part in job.parts if isinstance(part, Sound)]
+        if not self._warmth.embeddings.promise(task.session, job, sounds, now):
+            self._warmth.release(task.session, job)
             return False
         task.work.steps = steps_of(task.work, job, kept, self.engine)
         return True
 
     def _together(self, task: Task[Running]) -> list[Task[Running]]:
-        if not joins(task.work):
+        """A task and what can be done in the same step."""
+        most = most_together(task.work)
+        if most == 1:
             return [task]
-        return self._scheduler.like(task, joins, ENCODE_TOGETHER)
+        kind = type(task.work.job)
+        tasks = self._scheduler.like(task, lambda work: type(work.job) is kind and most_together(work) > 1, most)
+        return [other for other in tasks if self._has_room(other)]
 
-    def _advance(self, tasks: list[Task[Running]]) -> tuple[bool, Result]:
+    def _advance(self, tasks: list[Task[Running]]) -> list[Outcome]:
+        """One step of tasks done together."""
         job = tasks[0].work.job
         if isinstance(job, EncodeJob):
-            self.engine.encode([task.work.job.sound for task in tasks if isinstance(task.work.job, EncodeJob)])
-            return True, None
+            encode([task.work.job.sound for task in tasks if isinstance(task.work.job, EncodeJob)], self.engine)
+            return [(True, None)] * len(tasks)
         if isinstance(job, CaptionJob):
-            return True, self.engine.captioner.caption(
-                job.samples, job.draft, final=job.final, max_tokens=job.max_tokens
-            )
-        steps = tasks[0].work.steps
-        result = next(steps, None) if steps else None
-        done = result is None
-        return done, result
+            heard = self.engine.captioner.caption(job.samples, job.draft, final=job.final, max_tokens=job.max_tokens)
+            return [(True, heard)]
+        answers = [task.work.answer for task in tasks if task.work.answer]
+        if len(answers) > 1:
+            self.engine.together(answers)
+        return [_next_step(task.work) for task in tasks]
 
     # ---- what comes of it --------------------------------------------------------------------------------------------
 
     def _charge(self, step: Step) -> None:
         spent = time.monotonic() - step.began
         self.busy_s += spent
-        for task in step.tasks:
-            self._scheduler.charge(task.session, spent / len(step.tasks))
+        self.due_s += spent * (step.tasks[0].priority is not Priority.INTERIM)
+        self._scheduler.charge(step.tasks, spent)
 
     def _report(self, tasks: list[Task[Running]], done: bool, result: Result) -> None:
         for task in tasks:
@@ -226,7 +259,7 @@ class Worker:
         log.error("a step hangs: session=%s job=%s", tasks[0].session, type(tasks[0].work.job).__name__)
         for task in tasks:
             if task.work.steps is not None:
-                task.work.steps = None
+                task.work.steps = task.work.answer = None
                 self._warmth.forget(task.session)
         self._lose(tasks, Failed(f"it took longer than {self._step_timeout_s:g} s", timed_out=True))
 
@@ -265,3 +298,12 @@ class Worker:
         for task in self._scheduler.forget(session):
             self._drop(task)
         self._warmth.forget(session)
+
+
+def _next_step(running: Running) -> Outcome:
+    """One step of a job that has several."""
+    try:
+        result = next(running.steps, None) if running.steps else None
+    except Exception as error:  # noqa: BLE001 - it costs this job, and none that is done together with it
+        return error
+    return result is None, result

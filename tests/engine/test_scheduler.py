@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from af3stream.engine.contract import Hypothesis, Sound
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job
-from af3stream.engine.scheduler import Priority, Scheduler
-from af3stream.engine.worker import priority_of
+from af3stream.engine.running import priority_of
+from af3stream.engine.scheduler import LENT, Priority, Scheduler, Task
 
 FINAL, ANSWER, CATCH_UP, INTERIM = Priority
 SOUND = Sound(None, 1)
@@ -22,6 +25,11 @@ def turns(scheduler: Scheduler[str]) -> list[str]:
         order.append(task.work)
         scheduler.finish(task)
     return order
+
+
+def spend(scheduler: Scheduler[str], session: str, seconds: float) -> None:
+    """Account device time to a session."""
+    scheduler.charge([Task(session, ANSWER, "")], seconds)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +64,7 @@ def test_within_a_kind_the_session_with_the_least_device_time_goes_first() -> No
     scheduler: Scheduler[str] = Scheduler()
     scheduler.submit("a", ANSWER, "a")
     scheduler.submit("b", ANSWER, "b")
-    scheduler.charge("a", 1.0)
+    spend(scheduler, "a", 1.0)
     assert turns(scheduler) == ["b", "a"]
 
 
@@ -64,7 +72,7 @@ def test_device_time_does_not_outweigh_urgency() -> None:
     scheduler: Scheduler[str] = Scheduler()
     scheduler.submit("a", FINAL, "final")
     scheduler.submit("b", ANSWER, "answer")
-    scheduler.charge("a", 100.0)
+    spend(scheduler, "a", 100.0)
     assert turns(scheduler) == ["final", "answer"]
 
 
@@ -87,7 +95,7 @@ def test_long_answers_share_the_device_by_time_not_by_steps() -> None:
         task = scheduler.next()
         assert task
         steps[task.session] += 1
-        scheduler.charge(task.session, cost[task.session])
+        spend(scheduler, task.session, cost[task.session])
     used = {session: steps[session] * cost[session] for session in cost}
     assert max(used.values()) - min(used.values()) <= max(cost.values())
 
@@ -102,7 +110,7 @@ def test_no_session_starves_beside_one_that_never_runs_dry() -> None:
         task = scheduler.next()
         assert task
         served.append(task.work)
-        scheduler.charge(task.session, 1.0)
+        spend(scheduler, task.session, 1.0)
         scheduler.finish(task)
     assert "quiet" in served[:2]
 
@@ -110,14 +118,14 @@ def test_no_session_starves_beside_one_that_never_runs_dry() -> None:
 def test_a_newcomer_starts_level_and_cannot_claim_the_time_it_was_not_there() -> None:
     scheduler: Scheduler[str] = Scheduler()
     scheduler.submit("old", ANSWER, "old")
-    scheduler.charge("old", 100.0)
+    spend(scheduler, "old", 100.0)
     scheduler.submit("new", ANSWER, "new")
     first = scheduler.next()
     assert first and first.work == "old"  # level, and older
-    scheduler.charge("old", 0.1)
+    spend(scheduler, "old", 0.1)
     second = scheduler.next()
     assert second and second.work == "new"
-    scheduler.charge("new", 0.2)
+    spend(scheduler, "new", 0.2)
     third = scheduler.next()
     assert third and third.work == "old"
 
@@ -126,9 +134,9 @@ def test_who_was_idle_starts_level_again() -> None:
     scheduler: Scheduler[str] = Scheduler()
     scheduler.finish(scheduler.submit("idle", ANSWER, "idle"))
     scheduler.submit("busy", ANSWER, "busy")
-    scheduler.charge("busy", 10.0)
+    spend(scheduler, "busy", 10.0)
     scheduler.submit("idle", ANSWER, "idle")
-    scheduler.charge("idle", 0.1)
+    spend(scheduler, "idle", 0.1)
     task = scheduler.next()
     assert task and task.work == "busy"
 
@@ -138,7 +146,7 @@ def test_like_tasks_come_in_order_of_their_turn_and_no_more_than_fit() -> None:
     for session in "abcde":
         scheduler.submit(session, CATCH_UP, f"encode {session}")
     scheduler.submit("a", CATCH_UP, "extend a")
-    scheduler.charge("b", 1.0)
+    spend(scheduler, "b", 1.0)
     task = scheduler.next()
     assert task
     together = scheduler.like(task, lambda work: work.startswith("encode"), most=4)
@@ -150,10 +158,145 @@ def test_a_forgotten_session_leaves_nothing() -> None:
     scheduler.submit("a", ANSWER, "a1")
     scheduler.submit("b", ANSWER, "b1")
     scheduler.submit("a", FINAL, "a2")
-    scheduler.charge("a", 50.0)
+    spend(scheduler, "a", 50.0)
     assert [task.work for task in scheduler.forget("a")] == ["a1", "a2"]
     assert turns(scheduler) == ["b1"]
     scheduler.submit("b", ANSWER, "b2")
-    scheduler.charge("b", 1.0)
+    spend(scheduler, "b", 1.0)
     scheduler.submit("a", ANSWER, "a3")  # a new session of that name starts level
     assert turns(scheduler) == ["b2", "a3"]
+
+
+# ---- simulated time --------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Simulated:
+    """A piece of work that comes at a time and takes so many steps of so many seconds."""
+
+    session: str
+    priority: Priority
+    comes_at: float
+    steps: int
+    step_s: float
+    began_at: float = -1.0
+    done_at: float = -1.0
+    task: Task[Simulated] | None = field(default=None, repr=False)
+
+
+@dataclass
+class Device:
+    """Runs simulated work as the worker does; ``free_at`` is its clock."""
+
+    work: list[Simulated]
+    now: float = 0.0
+    ran: list[tuple[float, float, Simulated, bool]] = field(default_factory=list)  # begin, end, work, in its turn
+
+    def run(self, until: float = 1e9) -> None:
+        scheduler: Scheduler[Simulated] = Scheduler()
+        coming = sorted(self.work, key=lambda work: work.comes_at)
+        while self.now < until and (coming or len(scheduler)):
+            if not len(scheduler):
+                self.now = max(self.now, coming[0].comes_at)
+            while coming and coming[0].comes_at <= self.now:
+                work = coming.pop(0)
+                work.task = scheduler.submit(work.session, work.priority, work)
+            self._step(scheduler)
+
+    def _step(self, scheduler: Scheduler[Simulated]) -> None:
+        task = scheduler.next()
+        assert task
+        work, began = task.work, self.now
+        urgent = min(other.priority for other in scheduler._tasks)
+        work.began_at = began if work.began_at < 0 else work.began_at
+        work.steps -= 1
+        self.now += work.step_s
+        self.ran.append((began, self.now, work, work.priority == urgent))
+        scheduler.charge([task], work.step_s)
+        if not work.steps:
+            work.done_at = self.now
+            scheduler.finish(task)
+
+
+WORK = st.lists(
+    st.builds(
+        Simulated,
+        session=st.sampled_from("abcd"),
+        priority=st.sampled_from(Priority),
+        comes_at=st.integers(0, 40).map(lambda tenths: tenths / 10),
+        steps=st.integers(1, 12),
+        step_s=st.sampled_from([0.03, 0.1, 0.5, 1.0]),
+    ),
+    min_size=1,
+    max_size=24,
+)
+
+
+@given(WORK)
+def test_all_work_is_done_without_a_pause(work: list[Simulated]) -> None:
+    device = Device(work)
+    device.run()
+    assert all(each.done_at >= 0 for each in work)
+    for (_, end, _, _), (begin, _, _, _) in zip(device.ran, device.ran[1:], strict=False):
+        assert begin == end or all(each.comes_at >= begin or each.done_at <= end for each in work)
+
+
+@given(WORK)
+def test_what_is_lent_stays_within_its_share(work: list[Simulated]) -> None:
+    device = Device(work)
+    device.run()
+    lent = [end - begin for begin, end, _, in_turn in device.ran if not in_turn]
+    in_turn = sum(end - begin for begin, end, _, in_turn in device.ran if in_turn)
+    longer = max(lent, default=0.0)  # than the last step of its kind, by which it was lent
+    assert sum(lent) <= LENT * in_turn + longer + 1e-6
+    assert all(each.priority != INTERIM for _, _, each, in_turn in device.ran if not in_turn)
+
+
+@given(WORK)
+def test_a_final_waits_for_the_step_under_way_and_for_finals_only(work: list[Simulated]) -> None:
+    for each in work:  # a final is one step
+        each.steps = 1 if each.priority is FINAL else each.steps
+    device = Device(work)
+    device.run()
+    for each in (each for each in work if each.priority is FINAL):
+        ahead = [(begin, other) for begin, end, other, _ in device.ran if each.comes_at < end and begin < each.began_at]
+        finals = sum(other.priority is FINAL for _, other in ahead)
+        others = sum(other.priority is not FINAL and begin >= each.comes_at for begin, other in ahead)
+        assert others <= finals  # one may be lent after each final ahead of it
+
+
+@pytest.mark.parametrize("waiting", [ANSWER, CATCH_UP])
+def test_what_waits_behind_finals_without_end_is_done_all_the_same(waiting: Priority) -> None:
+    finals = [Simulated("busy", FINAL, 0.0, 1, 0.4) for _ in range(500)]
+    patient = Simulated("patient", waiting, 0.0, 20, 0.5)
+    device = Device([*finals, patient])
+    device.run(until=150.0)
+    assert 0 < patient.done_at <= 20 * 0.5 * (1 + 1 / LENT) + 1.0
+
+
+@pytest.mark.parametrize("step_s", [0.02, 0.3, 0.9])
+def test_a_rebuild_delays_a_running_answer_by_a_fifth_at_most(step_s: float) -> None:
+    before = Simulated("a", CATCH_UP, 0.0, 1, step_s)  # what such a step takes is known
+    rebuild = Simulated("b", CATCH_UP, 0.0, 1_000, step_s)
+    answer = Simulated("a", ANSWER, 2.0, 100, 0.03)
+    Device([before, rebuild, answer]).run(until=12.0)
+    assert answer.done_at - answer.began_at <= 100 * 0.03 * (1 + LENT) + 1e-6
+    assert answer.began_at - answer.comes_at <= step_s  # the step under way
+
+
+@given(st.lists(st.sampled_from([0.03, 0.2, 0.7]), min_size=2, max_size=6))
+def test_answers_without_end_have_equal_shares(costs: list[float]) -> None:
+    answers = [Simulated(str(i), ANSWER, 0.0, 100_000, cost) for i, cost in enumerate(costs)]
+    device = Device(answers)
+    device.run(until=60.0)
+    used = [sum(end - begin for begin, end, work, _ in device.ran if work is answer) for answer in answers]
+    assert max(used) - min(used) <= max(costs) + 1e-6
+
+
+def test_work_done_together_is_paid_for_together() -> None:
+    scheduler: Scheduler[str] = Scheduler()
+    pair = [scheduler.submit(session, ANSWER, session) for session in "ab"]
+    scheduler.submit("c", ANSWER, "c")
+    scheduler.charge(pair, 1.0)
+    spend(scheduler, "c", 0.4)
+    assert turns(scheduler) == ["c", "a", "b"]

@@ -10,8 +10,9 @@ import pytest
 
 from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Result
+from af3stream.engine.running import ENCODE_TOGETHER
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
-from af3stream.engine.worker import ENCODE_TOGETHER, Worker
+from af3stream.engine.worker import Worker
 
 
 def second() -> Sound:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from af3stream.engine.af3.decode import Decoder
+from af3stream.engine.af3.decode import Decoder, Reply
 from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.af3.prompt import Unframer, detokenize
@@ -30,6 +30,28 @@ class Prefix:
         """Keep only the first ``count`` parts."""
         del self.parts[count:], self.ends[count + 1 :]
         self.slot.roll_back(self.ends[-1])
+
+
+@dataclass(eq=False, slots=True)
+class Answer:
+    """An answer on its way: an iterator of its pieces, as the contract has them.
+
+    Attributes:
+        reply: what is being written, once the question is read; several can be advanced in one pass.
+    """
+
+    pieces: Generator[str | Completion, None, None] = field(init=False)
+    reply: Reply | None = None
+
+    def __iter__(self) -> Answer:
+        return self
+
+    def __next__(self) -> str | Completion:
+        return next(self.pieces)
+
+    def close(self) -> None:
+        """Leave the slot as it was."""
+        self.pieces.close()
 
 
 class PrefixContext:
@@ -77,6 +99,10 @@ class PrefixContext:
         """Give up the keys and values; the next call builds them again from the embeddings."""
         self._kept = None
 
+    def held(self, parts: Sequence[Part]) -> int:
+        """How many leading parts need not be read; see the contract."""
+        return self._reusable(parts)[1]
+
     def extend(self, parts: Sequence[Part]) -> Iterator[None]:
         """Make ``parts`` the kept prefix; see the contract."""
         prefix, common = self._reusable(parts)
@@ -97,8 +123,15 @@ class PrefixContext:
             prefix.ends.append(prefix.slot.length)
         self._kept = prefix
 
-    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Answer:
         """Answer over ``parts`` and leave the kept prefix as it was; see the contract."""
+        answer = Answer()
+        answer.pieces = self._pieces(answer, parts, question, max_tokens)
+        return answer
+
+    def _pieces(
+        self, answer: Answer, parts: Sequence[Part], question: str, max_tokens: int
+    ) -> Generator[str | Completion, None, None]:
         prefix, common = self._reusable(parts)
         if prefix is None:  # nothing to begin with: a slot of its own, thrown away
             prefix = self._fresh()
@@ -110,7 +143,8 @@ class PrefixContext:
             for states in self._decoder.prefill(slot, prompt):
                 state = states[-1]
                 yield ""
-            yield from self._write(slot, state, len(prompt), max_tokens)
+            answer.reply = Reply(slot, *self._decoder.likeliest(state[None]))
+            yield from self._write(answer.reply, len(prompt), max_tokens)
         finally:
             slot.put_back(aside)
 
@@ -128,11 +162,11 @@ class PrefixContext:
             pass
         return Prefix(slot, ends=[slot.length])
 
-    def _write(self, slot: Slot, state: torch.Tensor, prefilled: int, max_tokens: int) -> Iterator[str | Completion]:
+    def _write(self, reply: Reply, prefilled: int, max_tokens: int) -> Iterator[str | Completion]:
         written: list[int] = []
 
         def tokens() -> Iterator[int]:
-            for token in self._decoder.greedy(slot, state, max_tokens):
+            for token in self._decoder.greedy(reply, max_tokens):
                 written.append(token)
                 yield token
 

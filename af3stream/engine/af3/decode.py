@@ -1,16 +1,35 @@
-"""Reading and writing tokens over one slot: chunked prefill, greedy decoding, and verifying a draft."""
+"""Reading and writing tokens over slots: chunked prefill, greedy decoding of several together, verifying a draft."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 
 from af3stream.engine.af3.alignment import check_alignment
-from af3stream.engine.af3.kv import Slot
+from af3stream.engine.af3.attention import implementation
+from af3stream.engine.af3.kv import Rows, Slot
+from af3stream.engine.af3.linear import read_with_all_cores
 from af3stream.engine.contract import Counters
+
+
+@dataclass(eq=False, slots=True)
+class Reply:
+    """A reply being written after what its slot holds.
+
+    Attributes:
+        next: the token to write next, once it is known.
+        last: the token written last, while it is not read yet.
+    """
+
+    slot: Slot
+    next: int | None = None
+    last: int | None = None
 
 
 class Decoder:
@@ -24,9 +43,8 @@ class Decoder:
     """
 
     def __init__(self, model: Any, stop: frozenset[int], counters: Counters, chunk: int) -> None:
-        self._language_model = model.model.language_model
+        self._language_model, self._head = _beside(model)
         self._embed = model.model.get_input_embeddings()
-        self._head = model.lm_head
         self.stop = stop
         self._counters = counters
         self._chunk = chunk
@@ -51,26 +69,34 @@ class Decoder:
         """Read (n, hidden) into the slot, a chunk an iteration; yields the chunk's hidden states (chunk, hidden)."""
         for chunk in torch.split(embeddings, self._chunk):
             self._counters.prefill_tokens += len(chunk)
-            yield self._forward(slot, chunk)
+            yield self._forward([slot], chunk[None])[0]
 
-    def greedy(self, slot: Slot, hidden: torch.Tensor, max_tokens: int) -> Iterator[int]:
-        """Write after what the slot holds: the likeliest token each time, until an end token or ``max_tokens``.
-
-        Args:
-            hidden: (hidden,), the last position's state.
+    def greedy(self, reply: Reply, max_tokens: int) -> Iterator[int]:
+        """Write a reply: the likeliest token each time, until an end token or ``max_tokens``.
 
         Yields:
             Token ids; the end token is the last, where there is one.
         """
-        for written in range(max_tokens):
-            token = int(self.logits(hidden).argmax())
+        for left in reversed(range(max_tokens)):
+            if reply.next is None:
+                self.advance([reply])
+            token, reply.next = reply.next, None
+            assert token is not None
             self._counters.decoded_tokens += 1
+            ended = not left or token in self.stop
+            reply.last = None if ended else token
             yield token
-            if token in self.stop or written + 1 == max_tokens:
+            if ended:
                 return
-            hidden = self._forward(slot, self.embed([token]))[-1]
 
-    def verify(self, slot: Slot, prompt: torch.Tensor, draft: Sequence[int]) -> tuple[list[int], torch.Tensor]:
+    def advance(self, replies: Sequence[Reply]) -> None:
+        """Read the last token of each of these replies, in one pass, to know the next; each in a slot of its own."""
+        last = [reply.last for reply in replies if reply.last is not None]
+        states = self._forward([reply.slot for reply in replies], self.embed(last)[:, None])
+        for reply, token in zip(replies, self.likeliest(states[:, -1]), strict=True):
+            reply.next, reply.last = token, None
+
+    def verify(self, slot: Slot, prompt: torch.Tensor, draft: Sequence[int]) -> tuple[list[int], Reply]:
         """Read a prompt and a draft of its reply in one pass; keep the part that greedy decoding would have written.
 
         Args:
@@ -78,25 +104,23 @@ class Decoder:
             draft: token ids, without an end token.
 
         Returns:
-            The accepted tokens, and the state (hidden,) after them, from which decoding goes on. The slot holds the
-            prompt and the accepted tokens.
+            The accepted tokens, which the slot holds after the prompt, and the reply that goes on after them.
         """
         start = slot.length + len(prompt)
         read = torch.cat([prompt, self.embed(draft)]) if draft else prompt
         self._counters.prefill_tokens += len(read)
-        states = self._forward(slot, read)[len(prompt) - 1 :]  # (draft + 1, hidden)
-        chosen = self.logits(states).argmax(-1).tolist()
+        states = self._forward([slot], read[None])[0, len(prompt) - 1 :]  # (draft + 1, hidden)
+        chosen = self.likeliest(states)
         accepted = 0
         while accepted < len(draft) and draft[accepted] == chosen[accepted]:
             accepted += 1
         slot.roll_back(start + accepted)
-        return list(draft[:accepted]), states[accepted]
+        return list(draft[:accepted]), Reply(slot, next=chosen[accepted])
 
-    @torch.inference_mode()
     def greedy_batch(
         self, rows: Sequence[Sequence[int]], frames: Sequence[torch.Tensor], placeholder: int, max_tokens: int
     ) -> list[list[int]]:
-        """Reply to prompts of mixed lengths together, padded on the left.
+        """Reply to prompts of mixed lengths, each in a slot of its own, all written together.
 
         Args:
             rows: token ids of each prompt, its placeholders expanded.
@@ -109,34 +133,32 @@ class Decoder:
         Raises:
             AlignmentMismatch: where placeholders and frames differ in number.
         """
-        longest = max(len(row) for row in rows)
-        valid = torch.arange(longest)[None] >= longest - torch.tensor([[len(row)] for row in rows])
-        flat = torch.tensor([token for row in rows for token in row])
-        ids = torch.zeros(len(rows), longest, dtype=torch.long).masked_scatter(valid, flat)
         for row, row_frames in zip(rows, frames, strict=True):
             check_alignment(np.asarray(row), placeholder, len(row_frames))
-        device = self._embed.weight.device
-        valid, ids = valid.to(device), ids.to(device)
-        hidden = self._embed(ids).masked_scatter(((ids == placeholder) & valid)[..., None], torch.cat(list(frames)))
-        slot = Slot(self._language_model.config, longest + max_tokens, hidden.dtype, device, batch=len(rows))
-        replies: list[list[int]] = [[] for _ in rows]
-        going = [True] * len(rows)
+        replies = [self._read(*prompt, placeholder, max_tokens) for prompt in zip(rows, frames, strict=True)]
+        writing = [self.greedy(reply, max_tokens) for reply in replies]
+        written: list[list[int]] = [[] for _ in rows]
         for _ in range(max_tokens):
-            positions = (valid.cumsum(-1) - 1).clamp(min=0)[:, -hidden.shape[1] :]
-            output = self._language_model(
-                inputs_embeds=hidden, attention_mask=valid, position_ids=positions, past_key_values=slot, use_cache=True
-            )
-            self._counters.forward_passes += 1
-            chosen = self.logits(output.last_hidden_state[:, -1]).argmax(-1)
-            for i, token in enumerate(chosen.tolist()):
-                going[i] = going[i] and token not in self.stop
-                if going[i]:
-                    replies[i].append(token)
-            if not any(going):
+            for tokens, reply_tokens in zip(written, writing, strict=True):
+                tokens += [token for token in (next(reply_tokens, None),) if token is not None]
+            if not (going := [reply for reply in replies if reply.last is not None]):
                 break
-            hidden = self._embed(chosen)[:, None]
-            valid = torch.cat([valid, valid.new_ones(len(rows), 1)], dim=-1)
-        return replies
+            self.advance(going)
+        return [[token for token in tokens if token not in self.stop] for tokens in written]
+
+    def _read(self, ids: Sequence[int], frames: torch.Tensor, placeholder: int, max_tokens: int) -> Reply:
+        """Read one prompt into a new slot."""
+        sounds = torch.tensor(ids, device=frames.device) == placeholder
+        prompt = self.embed(ids).masked_scatter(sounds[:, None], frames)
+        reply = Reply(self.new_slot(len(ids) + max_tokens))
+        for states in self.prefill(reply.slot, prompt):
+            (reply.next,) = self.likeliest(states[-1:])
+        return reply
+
+    def likeliest(self, states: torch.Tensor) -> list[int]:
+        """States (n, hidden) to the likeliest token after each."""
+        tokens: list[int] = self.logits(states).argmax(-1).tolist()
+        return tokens
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -145,9 +167,36 @@ class Decoder:
         return scores
 
     @torch.inference_mode()
-    def _forward(self, slot: Slot, embeddings: torch.Tensor) -> torch.Tensor:
-        """One pass over (n, hidden) after what the slot holds; returns (n, hidden)."""
+    def _forward(self, slots: Sequence[Slot], embeddings: torch.Tensor) -> torch.Tensor:
+        """One pass over (slots, n, hidden), each row after what its slot holds; returns (slots, n, hidden).
+
+        A pass that fails leaves every slot as it was.
+        """
         self._counters.forward_passes += 1
-        output = self._language_model(inputs_embeds=embeddings[None], past_key_values=slot, use_cache=True)
-        states: torch.Tensor = output.last_hidden_state[0]
+        lengths = [slot.length for slot in slots]
+        starts = torch.tensor(lengths, device=embeddings.device)[:, None]
+        positions = starts + torch.arange(embeddings.shape[1], device=embeddings.device)
+        try:
+            output = self._language_model(
+                inputs_embeds=embeddings, position_ids=positions, past_key_values=Rows(slots), use_cache=True
+            )
+        except BaseException:
+            for slot, length in zip(slots, lengths, strict=True):
+                slot.roll_back(length)
+            raise
+        states: torch.Tensor = output.last_hidden_state
         return states
+
+
+def _beside(model: Any) -> tuple[Any, Any]:
+    """The language model and its head, of modules and configuration of their own, over the same weights.
+
+    They attend over slots; ``model`` itself stays as transformers made it.
+    """
+    weights = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    language_model = deepcopy(model.model.language_model, weights)
+    head = deepcopy(model.lm_head, weights)
+    language_model.config._attn_implementation = implementation(language_model.config._attn_implementation)
+    read_with_all_cores(language_model)
+    read_with_all_cores(head)
+    return language_model, head

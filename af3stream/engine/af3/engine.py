@@ -10,12 +10,12 @@ import torch
 
 from af3stream.engine.af3.alignment import expand
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
-from af3stream.engine.af3.context import PrefixContext
+from af3stream.engine.af3.context import Answer, PrefixContext
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
-from af3stream.engine.contract import Capacity, Captioner, Counters, Hypothesis, Samples, Sound
+from af3stream.engine.contract import Answering, Capacity, Captioner, Counters, Hypothesis, Samples, Sound
 from af3stream.errors import ContextFull
 
 REPLY_POSITIONS = 512  # kept free for a question and its answer beyond the horizon
@@ -53,6 +53,7 @@ class Af3Engine:
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.capacity = self._capacity()
+        self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
 
     def _capacity(self) -> Capacity:
         alignment = self._loaded.alignment
@@ -90,6 +91,13 @@ class Af3Engine:
         """A new, empty context, whose slot holds all the language model can read."""
         return PrefixContext(self._fusion, self._decoder, self._loaded.positions, self.counters)
 
+    def together(self, answers: Sequence[Answering]) -> None:
+        """Read the last token of each of these answers in one pass; see the contract."""
+        replies = [answer.reply for answer in answers if isinstance(answer, Answer)]
+        waiting = [reply for reply in replies if reply and reply.last is not None]
+        if len(waiting) > 1:
+            self._decoder.advance(waiting)
+
     def hear(self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int) -> list[int]:
         """Reply to a prompt over one piece of audio, verifying a draft of the reply; a context of its own.
 
@@ -99,11 +107,9 @@ class Af3Engine:
         (frames,) = self._encode([samples])
         body = torch.cat([self._fusion.head(), frames, self._fusion.question(prompt)])
         slot = self._decoder.new_slot(len(body) + max(max_tokens, len(draft)) + 1)
-        reply, state = self._decoder.verify(slot, body, draft[:max_tokens])
-        for token in self._decoder.greedy(slot, state, max_tokens - len(reply)):
-            if token not in self._decoder.stop:
-                reply.append(token)
-        return reply
+        accepted, reply = self._decoder.verify(slot, body, draft[:max_tokens])
+        written = self._decoder.greedy(reply, max_tokens - len(accepted))
+        return accepted + [token for token in written if token not in self._decoder.stop]
 
     def text(self, tokens: Sequence[int]) -> str:
         """The assistant's words behind reply tokens, without framing."""

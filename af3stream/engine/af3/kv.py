@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,94 +12,73 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from af3stream.errors import ContextFull
 
 
-class SlotLayer(CacheLayerMixin):
-    """One layer's keys and values: (batch, kv_heads, capacity, head_dim) each, of which ``length`` positions are held.
+class SlotLayer:
+    """One layer's keys and values: (1, kv_heads, capacity, head_dim) each, of which ``length`` positions are held.
 
     The memory is asked for once and touched only as it fills.
     """
 
-    is_sliding = False
-
     def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty_like(self.keys)
-        self.is_initialized = True
-        self.capacity = shape[2]
         self.length = 0
-        self.written = 0
+        self.copied = 0
 
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Everything is allocated from the start."""
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write (batch, kv_heads, q, head_dim) after what is held; return views of all that is held now.
+    def write(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Put (1, kv_heads, q, head_dim) each after what is held.
 
         Raises:
             ContextFull: where it does not fit.
         """
-        end = self.length + key_states.shape[-2]
-        if end > self.capacity:
-            raise ContextFull(end, self.capacity)
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
+        end, capacity = self.length + keys.shape[-2], self.keys.shape[2]
+        if end > capacity:
+            raise ContextFull(end, capacity)
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
         self.length = end
-        self.written = max(self.written, end)
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        self.copied += keys.nbytes + values.nbytes
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Keys that a query of this length sees, and the first one's position."""
-        return self.length + query_length, 0
-
-    def get_seq_length(self) -> int:
-        """Positions held."""
-        return self.length
-
-    def get_max_length(self) -> int:
-        """Positions allocated."""
-        return self.capacity
+    def held(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views of all that is held."""
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
 
 @dataclass(frozen=True, eq=False)
 class SetAside:
-    """A slot's last positions, copied: each layer's keys and values (batch, kv_heads, n, head_dim) after ``length``."""
+    """A slot's last positions, copied: each layer's keys and values (1, kv_heads, n, head_dim) after ``length``."""
 
     length: int
     copies: list[tuple[torch.Tensor, torch.Tensor]]
 
 
-class Slot(Cache):
-    """The cache of one sequence, or of a batch of equal length: a `SlotLayer` a layer of the language model.
+class Slot:
+    """The keys and values of one sequence: a `SlotLayer` a layer of the language model.
 
     Args:
         text_config: the language model's configuration.
         capacity: positions to allocate.
-        batch: sequences side by side.
     """
 
-    def __init__(
-        self, text_config: Any, capacity: int, dtype: torch.dtype, device: torch.device, batch: int = 1
-    ) -> None:
+    def __init__(self, text_config: Any, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
         heads = text_config.num_attention_heads
         head_dim = getattr(text_config, "head_dim", None) or text_config.hidden_size // heads
         kv_heads = getattr(text_config, "num_key_value_heads", None) or heads
-        shape = (batch, kv_heads, capacity, head_dim)
-        super().__init__(layers=[SlotLayer(shape, dtype, device) for _ in range(text_config.num_hidden_layers)])
+        shape = (1, kv_heads, capacity, head_dim)
+        self.layers = [SlotLayer(shape, dtype, device) for _ in range(text_config.num_hidden_layers)]
         self.capacity = capacity
         self.device = device
+        self._most = 0
 
     @property
     def length(self) -> int:
         """Positions held."""
-        length: int = self.layers[0].length
-        return length
+        return self.layers[0].length
 
     def roll_back(self, length: int) -> None:
         """Hold only the first ``length`` positions; nothing is copied or cleared."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot roll back to {length} of {self.length} positions")
+        self._most = self.written
         for layer in self.layers:
             layer.length = length
 
@@ -113,15 +93,65 @@ class Slot(Cache):
         """Hold again exactly what was held when ``aside`` was made."""
         self.roll_back(aside.length)
         for layer, (keys, values) in zip(self.layers, aside.copies, strict=True):
-            layer.update(keys, values)
+            layer.write(keys, values)
 
     @property
     def written(self) -> int:
         """Positions ever held: what the slot has touched of its memory."""
-        written: int = self.layers[0].written
-        return written
+        return max(self.length, self._most)
+
+    @property
+    def copied(self) -> int:
+        """Bytes of keys and values ever written: each position's own, once."""
+        return sum(layer.copied for layer in self.layers)
 
     @property
     def nbytes(self) -> int:
         """Bytes allocated."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+
+class Rows(Cache):
+    """Slots side by side, as the cache of one pass over a row each; rows may hold different lengths.
+
+    Its layers return a list of views, one a slot, which `af3stream.engine.af3.attention` reads.
+    """
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        super().__init__(layers=[RowsLayer(layers) for layers in zip(*(slot.layers for slot in slots), strict=True)])
+
+
+class RowsLayer(CacheLayerMixin):
+    """One layer of several slots."""
+
+    is_sliding = False
+
+    def __init__(self, layers: Sequence[SlotLayer]) -> None:
+        super().__init__()
+        self._layers = layers
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Everything is allocated from the start."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Write (rows, kv_heads, q, head_dim) each into its slot; return each slot's views of all it holds now."""
+        rows = zip(torch.split(key_states, 1), torch.split(value_states, 1), strict=True)
+        for layer, (keys, values) in zip(self._layers, rows, strict=True):
+            layer.write(keys, values)
+        held = [layer.held() for layer in self._layers]
+        return [keys for keys, _ in held], [values for _, values in held]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Keys that a query of this length sees at most, and the first one's position."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Positions that the longest row holds."""
+        return max(layer.length for layer in self._layers)
+
+    def get_max_length(self) -> int:
+        """Positions that the shortest row has room for."""
+        return min(layer.keys.shape[2] for layer in self._layers)

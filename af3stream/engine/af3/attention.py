@@ -1,0 +1,109 @@
+"""Attention of new positions over what slots hold, without masks and without copies of keys and values.
+
+A row's new positions see each other causally and everything before them, so the two are computed apart and merged by
+their log-sum-exps: the second, where nearly all the work is, needs no mask, and the query heads that share a key-value
+head stand in one long query. The result is softmax attention over all of them, to rounding.
+
+transformers' own models run it by the name `implementation` gives; rows of different lengths come as lists of views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import torch
+from transformers import AttentionInterface
+from transformers.models.llama.modeling_llama import eager_attention_forward
+
+BLOCKS: Final = 4  # that one position's past is cut into, so that all cores read it
+LONG: Final = 2_048  # keys of a past that is worth cutting
+
+Views = Sequence[torch.Tensor]  # of each row, (1, kv_heads, held, head_dim)
+Part = tuple[torch.Tensor, torch.Tensor]  # (1, kv_heads, queries, head_dim), and log-sum-exps (1, kv_heads, queries)
+
+
+def implementation(base: str) -> str:
+    """The name by which a text model attends over slots, each row through transformers' ``base`` where that is best."""
+    name = f"slots_{base}"
+    AttentionInterface.register(name, partial(_attend, base))
+    return name
+
+
+def _attend(
+    base: str,
+    module: Any,
+    query: torch.Tensor,
+    keys: Views,
+    values: Views,
+    _mask: None,
+    *,
+    scaling: float,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Rows (rows, heads, q, head_dim) over views of all that their slots hold; returns (rows, q, heads, head_dim)."""
+    own = base == "sdpa" and query.device.type in ("cpu", "meta")
+    attend: Callable[..., torch.Tensor] = _over_slot if own else partial(_stock, base, module)
+    rows = [attend(row, k, v, scaling) for row, k, v in zip(torch.split(query, 1), keys, values, strict=True)]
+    return torch.cat(rows), None
+
+
+def _stock(
+    base: str, module: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """One row through transformers' implementation, with the mask that it takes."""
+    new, held = query.shape[2], keys.shape[2]
+    mask = None
+    if new > 1 and "flash" not in base:
+        mask = torch.full((1, 1, new, held), -torch.inf, dtype=query.dtype, device=query.device).triu(held - new + 1)
+    attend = eager_attention_forward if base == "eager" else AttentionInterface()[base]
+    output: torch.Tensor = attend(module, query, keys, values, mask, scaling=scaling, dropout=0.0)[0]
+    return output
+
+
+def _over_slot(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> torch.Tensor:
+    """One row on a CPU: (1, heads, q, head_dim) over (1, kv_heads, held, head_dim); returns (1, q, heads, head_dim)."""
+    _, heads, new, head_dim = query.shape
+    kv_heads, held = keys.shape[1:3]
+    if new == 1 and held < LONG:  # a head each is work enough for the cores
+        return _flash(query, keys, values, scaling)[0].transpose(1, 2)
+    past = held - new if new > 1 else held
+    folded = query.reshape(1, kv_heads, heads // kv_heads * new, head_dim)
+    parts = _over_past(folded, keys[:, :, :past], values[:, :, :past], scaling) if past else []
+    if new > 1:
+        output, sums = _flash(query, keys[:, :, past:], values[:, :, past:], scaling, causal=True)
+        parts.append((output.reshape(folded.shape), sums.reshape(folded.shape[:3])))
+    return _merged(parts).reshape(1, heads, new, head_dim).transpose(1, 2)
+
+
+def _over_past(folded: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> list[Part]:
+    """Queries over keys that all of them see; a single position's in blocks side by side, for want of other work."""
+    kv_heads, held, head_dim = keys.shape[1:]
+    if held < LONG or folded.shape[2] >= head_dim:  # there is work enough for the cores
+        return [_flash(folded, keys, values, scaling)]
+    block = held // BLOCKS
+    cut = [view[0, :, : block * BLOCKS].view(kv_heads, BLOCKS, block, head_dim) for view in (keys, values)]
+    outputs, sums = _flash(folded.expand(BLOCKS, -1, -1, -1), cut[0].transpose(0, 1), cut[1].transpose(0, 1), scaling)
+    parts = list(zip(torch.split(outputs, 1), torch.split(sums, 1), strict=True))
+    if rest := held - block * BLOCKS:
+        parts.append(_flash(folded, keys[:, :, -rest:], values[:, :, -rest:], scaling))
+    return parts
+
+
+def _flash(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float, *, causal: bool = False
+) -> Part:
+    output, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, keys, values, 0.0, causal, scale=scaling
+    )
+    return output, sums
+
+
+def _merged(parts: list[Part]) -> torch.Tensor:
+    """Attention over disjoint sets of keys to attention over all of them."""
+    if len(parts) == 1:
+        return parts[0][0]
+    outputs = torch.stack([output for output, _ in parts])
+    weights = torch.stack([sums for _, sums in parts]).softmax(0).to(outputs.dtype)
+    return torch.einsum("pbhqd,pbhq->bhqd", outputs, weights)

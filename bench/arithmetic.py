@@ -1,0 +1,21 @@
+"""What reading positions costs in operations, so that a measured growth has something to be held against."""
+
+from __future__ import annotations
+
+from af3stream.engine.af3.engine import Af3Engine
+
+
+def operations(engine: Af3Engine, new: int, held: int) -> float:
+    """Floating point operations of a pass over ``new`` positions after ``held``: linear layers, and exact attention."""
+    text = engine._loaded.model.config.text_config
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    layers = engine._loaded.model.model.language_model.layers
+    linear = 2 * new * sum(weight.numel() for weight in layers.parameters())
+    seen = new * held + new * (new + 1) / 2  # keys, of all queries together
+    attention = 4 * seen * text.num_attention_heads * head_dim * text.num_hidden_layers
+    return float(linear + attention)
+
+
+def positions(engine: Af3Engine, windows: int) -> int:
+    """Positions of so many full windows and what stands before them."""
+    return windows * engine.frames(engine.capacity.window_samples) + len(engine._fusion.head())

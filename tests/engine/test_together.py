@@ -1,0 +1,135 @@
+"""Answers of several sessions are written together, and each is what it would have been alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from af3stream.config import ModelConfig
+from af3stream.engine import worker as worker_module
+from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
+from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.contract import Answering, Completion, Part, Samples, Text
+from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Result
+from af3stream.engine.running import ANSWERS_TOGETHER
+from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
+from af3stream.engine.worker import Worker
+from tests.engine.conftest import answer, parts_of
+from tests.engine.test_worker import Reports, second
+
+TOKENS = 24
+QUESTIONS = ("What was said?", "Who spoke last, and where?", "Why?", "¿Qué? 😀")
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_folder: Path) -> LoadedCheckpoint:
+    return load_checkpoint(tiny_folder, ModelConfig())
+
+
+@pytest.fixture
+def even_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step takes the device the same time."""
+    ticks = count()
+    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+
+
+@pytest.mark.usefixtures("even_steps")
+def test_four_sessions_are_answered_as_each_alone(
+    tiny: LoadedCheckpoint, signal: Callable[[float, int], Samples]
+) -> None:
+    engine, reports = Af3Engine(tiny, "tiny"), Reports()
+    bodies = [parts_of(engine, [signal(length, i), "Notes.\n"]) for i, length in enumerate((1.0, 29.0, 7.0, 15.0))]
+    alone = [answer(engine.context(), *asked, TOKENS) for asked in zip(bodies, QUESTIONS, strict=True)]
+    worker = Worker(engine)
+    for session, body in enumerate(bodies):
+        worker.submit(str(session), ExtendJob(tuple(body[:1]), rebuild=False), reports)
+        worker.run_all()
+    before = engine.counters.forward_passes
+    jobs = [AnswerJob(tuple(body), question, TOKENS) for body, question in zip(bodies, QUESTIONS, strict=True)]
+    for session, job in enumerate(jobs):
+        worker.submit(str(session), job, reports)
+    worker.run_all()
+    for job, (text, completion) in zip(jobs, alone, strict=True):
+        results = [result for result, _ in reports.of(job)]
+        assert "".join(result for result in results if isinstance(result, str)) == text
+        (ended,) = (result for result in results if isinstance(result, Completion))
+        assert (ended.tokens, ended.finish) == (completion.tokens, completion.finish)
+    passes = engine.counters.forward_passes - before
+    longest, all_tokens = max(c.tokens for _, c in alone), sum(c.tokens for _, c in alone)
+    assert passes < longest + 5 * len(jobs) < all_tokens  # to read notes and question, and to fall in step
+
+
+class Joint(ScriptedEngine):
+    """Notes how many answers each joint step is for, and fails where it is told to."""
+
+    def __init__(self, fail: int = -1, mute: str = "") -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self._fail, self._mute = fail, mute
+
+    def together(self, answers: Sequence[Answering]) -> None:
+        self.sizes.append(len(answers))
+        if len(self.sizes) == self._fail:
+            raise RuntimeError("a secret of the device")
+
+    def context(self) -> ScriptedContext:
+        engine = self
+
+        class Context(ScriptedContext):
+            def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+                for written, piece in enumerate(super().answer(parts, question, max_tokens)):
+                    if question == engine._mute and written == 1:
+                        raise OSError("a secret of the device")
+                    yield piece
+
+        return Context(self.counters)
+
+
+def ask(engine: ScriptedEngine, questions: Sequence[str]) -> list[list[Result]]:
+    """Each question asked by a session of its own; what each is told."""
+    worker, reports = Worker(engine), Reports()
+    jobs = [AnswerJob((Text("a"),), question, 9) for question in questions]
+    for question, job in zip(questions, jobs, strict=True):
+        worker.submit(question, job, reports)
+    worker.run_all()
+    return [[result for result, _ in reports.of(job)] for job in jobs]
+
+
+def told(question: str) -> list[Result]:
+    return [question, " <-", " a", Completion(3, "stop", 2), None]
+
+
+@pytest.mark.usefixtures("even_steps")
+def test_answers_go_step_by_step_together_and_no_more_than_fit() -> None:
+    engine, questions = Joint(), [f"{i}?" for i in range(ANSWERS_TOGETHER + 2)]
+    assert ask(engine, questions) == [told(question) for question in questions]
+    assert max(engine.sizes) == ANSWERS_TOGETHER
+
+
+@pytest.mark.usefixtures("even_steps")
+@pytest.mark.parametrize("fail", [1, 2])
+def test_where_a_joint_step_fails_each_goes_on_by_itself(fail: int) -> None:
+    engine, questions = Joint(fail=fail), ["a?", "b?", "c?"]
+    assert ask(engine, questions) == [told(question) for question in questions]
+    assert len(engine.sizes) >= fail
+    assert sum(engine.sizes[fail:]) < sum(engine.sizes[:fail])
+
+
+@pytest.mark.usefixtures("even_steps")
+def test_an_answer_that_fails_among_others_is_lost_alone() -> None:
+    first, lost, last = ask(Joint(mute="b?"), ["a?", "b?", "c?"])
+    assert (first, last) == (told("a?"), told("c?"))
+    assert lost == ["b?", Failed("the engine failed: OSError")]
+
+
+def test_two_questions_of_one_session_follow_each_other() -> None:
+    engine, reports = Joint(), Reports()
+    worker, jobs = Worker(engine), [AnswerJob((second(),), question, 9) for question in ("One?", "Two?")]
+    for job in jobs:
+        worker.submit("s", job, reports)
+    worker.run_all()
+    assert reports.finished == jobs and engine.sizes == []
