@@ -35,6 +35,9 @@ class ServerConfig(Section, frozen=True):
     max_sessions: Count = 4
     max_sessions_per_user: Annotated[int, Meta(ge=0)] = 0  # a token's connections; 0: as many as there are
     max_connections_per_address: Annotated[int, Meta(ge=0)] = 0  # 0: as many as there are, as behind a proxy
+    memory_mb: Annotated[int, Meta(ge=0)] = 0  # of the process: above it no session is admitted; 0: without a bound
+    admit_busy: Annotated[float, Meta(ge=0)] = 0.9  # of the device, in real time, with one session more; 0: not asked
+    admit_lag_s: Positive = 30.0  # where every session is behind by more, none is admitted
     tls_certificate: str = ""  # a PEM file, the chain included; empty: no TLS
     tls_key: str = ""  # a PEM file; empty: the key is in the certificate's file
     max_frame_bytes: Annotated[int, Meta(ge=1_024)] = 1 << 20
@@ -110,6 +113,8 @@ class ModelConfig(Section, frozen=True):
     step_timeout_s: Positive = 120.0  # what takes longer is given up, one job at a time
     kv_budget_mb: Annotated[float, Meta(ge=0)] = 0.0  # keys and values of all sessions, in MiB; 0: without a bound
     cool_after_s: Positive = 120.0  # a session without work for so long gives up its keys and values
+    embeddings_budget_mb: Annotated[float, Meta(ge=0)] = 0.0  # projected windows of all sessions, in MiB; 0: no bound
+    drop_after_s: Positive = 900.0  # a session in the journal without work for so long gives up its embeddings too
 
 
 class Config(Section, frozen=True):

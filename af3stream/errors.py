@@ -36,7 +36,7 @@
         ├── PlaceholderMismatch    "Sample X: found N placeholders but audio was split into M window(s)."
         ├── TooManyWindows         more audio than the horizon holds
         ├── ContextFull            a prompt that does not fit the language model's positions
-        └── BudgetExceeded         a prompt whose keys and values do not fit the configured bytes
+        └── BudgetExceeded         a prompt whose keys and values, or embeddings, do not fit the configured bytes
 """
 
 from __future__ import annotations
@@ -274,8 +274,8 @@ class ContextFull(EngineError):
 
 
 class BudgetExceeded(EngineError):
-    """A prompt whose keys and values alone take more than all sessions may."""
+    """A prompt that alone takes more memory than all sessions may."""
 
-    def __init__(self, needed: int, budget: int) -> None:
-        super().__init__(f"the prompt's keys and values take {needed} bytes, and all sessions have {budget}")
+    def __init__(self, what: str, needed: int, budget: int) -> None:
+        super().__init__(f"the prompt's {what} take {needed} bytes, and all sessions have {budget}")
         self.needed, self.budget = needed, budget

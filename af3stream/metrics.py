@@ -20,6 +20,11 @@ class Metrics:
         self.lag = Gauge(
             "af3stream_lag_seconds", "Received and due, and not yet processed: the worst session", registry=r
         )
+        self.device = Gauge("af3stream_device_seconds", "Seconds that the device has worked", registry=r)
+        self.cost = Gauge(
+            "af3stream_device_share", "Seconds of the device that a second of audio takes, interims aside", registry=r
+        )
+        self.resident = Gauge("af3stream_resident_bytes", "What the process takes of the memory", registry=r)
         fates = "Audio by what became of it: received, decoded, skipped, dropped"
         self.seconds = Counter("af3stream_audio_seconds", fates, ["fate"], registry=r)
         self.windows = Counter("af3stream_windows", "Windows encoded", registry=r)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from af3stream.audio import SAMPLE_RATE
+from af3stream.audio.resampling import STRETCH, Resampler
 from af3stream.errors import BadAudio, BadFormat
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw"]
@@ -99,18 +99,25 @@ class AudioFormat:
 class PcmDecoder:
     """One stream's bytes to mono float32 at 16 kHz.
 
-    The samples do not depend on how the frames are chunked. Channels are averaged, floats clipped to [-1, 1]. At 16 kHz
-    every sample comes out at once; otherwise the resampler (soxr, HQ) holds back up to 0.12 s until more arrives or
-    ``finish``. n frames become ``format.samples(n)`` samples in all.
+    The samples, and how many of them are ready, do not depend on how the frames are chunked. Channels are averaged,
+    floats clipped to [-1, 1]. At 16 kHz every sample comes out at once; otherwise `Resampler` says what is held back.
+    n frames become ``format.samples(n)`` samples in all.
+
+    Attributes:
+        frame: the frame it is to be given first.
+        position: the sample it gives first.
+
+    Args:
+        position: a sample that is wanted; it gives that and all after it, and some before it.
     """
 
-    def __init__(self, audio_format: AudioFormat) -> None:
+    def __init__(self, audio_format: AudioFormat, position: int = 0) -> None:
         self.format = audio_format
-        self._resampler = (
-            None
-            if audio_format.rate == SAMPLE_RATE
-            else soxr.ResampleStream(audio_format.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        )
+        self.frame = self.position = position
+        self._resampler: Resampler | None = None
+        if audio_format.rate != SAMPLE_RATE:
+            self._resampler = Resampler(audio_format.rate, position // STRETCH)
+            self.frame, self.position = self._resampler.frame, self._resampler.position
 
     def decode(self, pcm: bytes) -> Samples:
         """Take in whole frames; returns what is ready.  # (n,) float32
@@ -131,13 +138,10 @@ class PcmDecoder:
 
     def finish(self) -> Samples:
         """What the resampler still holds back; the decoder takes nothing in after it.  # (n,) float32"""
-        return self._resample(np.zeros(0, np.float32), last=True)
+        return self._resampler.finish() if self._resampler else np.zeros(0, np.float32)
 
-    def _resample(self, mono: Samples, last: bool = False) -> Samples:
-        if self._resampler is None:
-            return mono
-        resampled: Samples = self._resampler.resample_chunk(mono, last=last)
-        return resampled
+    def _resample(self, mono: Samples) -> Samples:
+        return self._resampler.push(mono) if self._resampler else mono
 
 
 def _to_float(raw: NDArray[Any], encoding: Encoding) -> Samples:

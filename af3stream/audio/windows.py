@@ -116,10 +116,6 @@ class Segmenter:
         self._release()
         return events
 
-    def finish(self) -> list[Event]:
-        """The same, at the end of all audio."""
-        return self.flush()
-
     def _step(self, frames: list[Frame]) -> list[Event]:
         events: list[Event] = []
         for frame in frames:

@@ -22,6 +22,7 @@ from af3stream.journal.store import Store
 from af3stream.journal.writer import Writer
 
 FILLED: Final = 0.9  # of the quota: above it, a sweep deletes finished sessions
+ROOM_BYTES: Final = 1 << 21  # a minute of 16-bit audio at 16 kHz
 
 
 class Journal:
@@ -73,6 +74,11 @@ class Journal:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the disk, the quota, and what waits for the disk leave room for another session to begin."""
+        return self._writer.has_room and self._store.space.holds(ROOM_BYTES)
 
     # ---- one session -------------------------------------------------------------------------------------------------
 

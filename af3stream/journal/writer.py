@@ -86,6 +86,11 @@ class Writer:
             self._appended_bytes += size
             self._changed.notify()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more may wait."""
+        return self._appended_bytes + self._store.waiting_bytes < self._waiting_bytes
+
     def call(self, job: Callable[[], Result]) -> Result:
         """Run something on the thread, after what was appended before; or here, where there is no thread.
 

@@ -1,6 +1,7 @@
 """Messages to bytes and back, in MessagePack or JSON. Decoding parses, or refuses, nothing else.
 
-What is no message is a `BadMessage`. A server names a value that cannot be one by its field: `BadFormat`, `BadOffset`.
+What is no message is a `BadMessage`. A server names a value that cannot be one by its field: `BadFormat`, `BadOffset`;
+and text that is not Unicode is `BadText`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from af3stream.errors import BadFormat, BadMessage, BadOffset, Refusal, WrongFrame
+from af3stream.errors import BadFormat, BadMessage, BadOffset, BadText, Refusal, WrongFrame
 from af3stream.protocol.messages import ClientMessage, ServerMessage
 
 MSGPACK: Final = "af3stream.v1.msgpack"
@@ -24,6 +25,8 @@ _CLIENT_FIELDS: Final[Refusals] = {
     "format": BadFormat, "rate": BadFormat, "channels": BadFormat, "offset": BadOffset,
 }  # fmt: skip
 _VALUE: Final = re.compile(r"(?:Expected |Invalid enum value |Number out of range).* - at `\$\.(\w+)`", re.DOTALL)
+_PAIR: Final = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..")  # and a backslash, which is no escape
+_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 T = TypeVar("T")
 
@@ -50,6 +53,7 @@ class Codec(Generic[T]):
         Raises:
             WrongFrame: for a text frame in MessagePack, or a binary one in JSON.
             BadFormat, BadOffset: in a server, for a value of another type or range than these have.
+            BadText: in a server, for text that is not valid UTF-8, or has half a surrogate pair.
             BadMessage: for anything else that is not a message; what was sent is never repeated.
         """
         if isinstance(frame, str) == self.binary:
@@ -57,9 +61,11 @@ class Codec(Generic[T]):
         try:
             return self._decode(frame)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise self._refusal(error) from None
+            raise self._refusal(error, frame) from None
 
-    def _refusal(self, error: Exception) -> Refusal:
+    def _refusal(self, error: Exception, frame: bytes | str) -> Refusal:
+        if self._fields and not isinstance(error, msgspec.ValidationError) and _not_unicode(error, frame):
+            return BadText("the message holds text that is not valid Unicode")
         value = _VALUE.fullmatch(str(error))
         if value and (kind := self._fields.get(value[1])):
             return kind(f"the field {value[1]} has no value that it can have")
@@ -80,6 +86,12 @@ def server_codec(subprotocol: str) -> Codec[ClientMessage]:
 def client_codec(subprotocol: str) -> Codec[ServerMessage]:
     """The codec of a client: decodes what servers send."""
     return Codec(subprotocol, ServerMessage)
+
+
+def _not_unicode(error: Exception, frame: bytes | str) -> bool:
+    """Whether a frame that does not parse has text that is none, MessagePack's bytes or JSON's escapes."""
+    escaped = isinstance(frame, str) and _HALF.search(_PAIR.sub("", frame)) is not None
+    return escaped or isinstance(error, UnicodeError)
 
 
 def _without_content(error: Exception) -> str:

@@ -17,7 +17,7 @@ Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,64}\Z", description="chos
 Duration = Annotated[float, Meta(gt=0, le=1e6)]  # seconds
 Format = Literal["pcm_s16le", "pcm_f32le", "mulaw"]
 Mode = Literal["speech", "everything"]
-Level = Literal["none", "interims_stretched", "interims_dropped"]
+Level = Literal["none", "interims_stretched", "interims_dropped", "answers_queued", "finals_late", "sessions_refused"]
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
@@ -197,7 +197,7 @@ class Flushed(Message, frozen=True, tag="flushed"):
 
 
 class Degraded(Message, frozen=True, tag="degraded"):
-    """How far behind the service is, and what it has given up: nothing, interims stretched, or interims dropped."""
+    """How far behind the service is, and what it has given up by now; each level gives up what those before it do."""
 
     level: Level
     lag_s: float

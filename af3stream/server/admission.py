@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -44,15 +44,22 @@ class Guest:
     address: str
 
 
-def admit(request: Request, address: str, config: ServerConfig, guests: Collection[Guest]) -> Guest:
+def admit(
+    request: Request,
+    address: str,
+    config: ServerConfig,
+    guests: Collection[Guest],
+    no_room: Callable[[str], str | None] = lambda _: None,
+) -> Guest:
     """Let a WebSocket handshake pass, or refuse it; returns whose it is.
 
     Args:
         guests: who is admitted already and not gone, those whose handshake is not done yet included.
+        no_room: why a session of this user would be one too many.
 
     Raises:
         Refused: with 403 for a foreign origin, 401 without a valid token, 429 where the address or the user has enough
-            connections, 503 where the house is full.
+            connections, 503 where the house is full, or has too much to do.
     """
     origin = request.headers.get("Origin")
     if origin is not None and not _own(origin, request.headers.get("Host", "")) and origin not in config.origins:
@@ -67,6 +74,8 @@ def admit(request: Request, address: str, config: ServerConfig, guests: Collecti
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "this user has too many sessions", RETRY_AFTER_S)
     if _enough(guests, config.max_sessions):
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"all {config.max_sessions} sessions are taken", RETRY_AFTER_S)
+    if reason := no_room(guest.user):
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, reason, RETRY_AFTER_S)
     return guest
 
 

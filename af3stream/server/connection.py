@@ -12,12 +12,12 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from af3stream.config import ServerConfig
-from af3stream.errors import BadFormat, IdleTimeout, NoSession, Refusal, ShuttingDown, Superseded
+from af3stream.errors import BadFormat, IdleTimeout, NoSession, Refusal
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import server_codec
-from af3stream.server.host import Host
-from af3stream.server.hosts import Hosts
+from af3stream.server.host import Host, superseded
+from af3stream.server.hosts import Hosts, going_away
 from af3stream.server.outbox import DropInterimsOutbox
 from af3stream.session.session import State
 
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 NORMAL_CLOSE = 1000
 FAILURE_CLOSE = 1011
-RETRY_AFTER_MS = 1_000  # for a client of a server that is being restarted
 GOODBYE_S = 10.0  # how long a peer that has to go may take to read why
 
 
@@ -92,8 +91,8 @@ class Connection:
 
     def supersede(self) -> None:
         """Another connection took the session over."""
+        self._end_with(superseded())
         self._host = None
-        self._end_with(Superseded("another connection resumed this session"))
 
     def fail(self) -> None:
         """The server made a mistake: nothing can follow."""
@@ -103,7 +102,7 @@ class Connection:
 
     def go_away(self) -> None:
         """The server is going away: say goodbye now."""
-        self._end_with(ShuttingDown("the server is going away", retry_after_ms=RETRY_AFTER_MS))
+        self._end_with(going_away())
 
     @property
     def idle(self) -> bool:
@@ -130,11 +129,11 @@ class Connection:
                 self._outbox.put([m.error(refusal)])
 
     async def _take(self, message: m.ClientMessage) -> None:
-        if self._host is not None:
+        if host := self._host:
             if not self._confirmed:
                 self._confirmed = True
-                await self._hosts.confirm(self._host)
-            self._host.receive(message)
+                await self._hosts.confirm(host)  # meanwhile another connection may take the session over
+            host.receive(message, self, self._user)
         elif isinstance(message, m.Start):
             self._host = await self._hosts.open(message, self._user, self)
         else:
@@ -164,7 +163,9 @@ class Connection:
         """Tell the peer why, and close."""
         self._metrics.refusals.labels(refusal.code).inc()
         self._close_code = refusal.close_code or NORMAL_CLOSE
-        durable = self._host.session.durable if self._host else None
+        session = self._host.session if self._host else None
+        log.info("connection ends: session=%s code=%s", session.id if session else "-", refusal.code)
+        durable = session.durable if session else None
         self._outbox.end_with(m.error(refusal, fatal=True, durable=durable))
         self._hurry()
 

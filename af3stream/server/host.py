@@ -11,7 +11,7 @@ from typing import Protocol
 
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.worker import Worker
-from af3stream.errors import Refusal, StorageError, StorageFull
+from af3stream.errors import Refusal, StorageError, StorageFull, Superseded
 from af3stream.journal.facts import Commit
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import EventRecord, Record
@@ -65,16 +65,24 @@ class Host:
         self._failing = False  # whether the client was told that the disk refuses
         self._closed = False
 
-    def receive(self, message: m.ClientMessage) -> None:
-        """What the client sent.
+    def receive(self, message: m.ClientMessage, peer: Peer, user: str) -> None:
+        """What a client sent.
 
         Raises:
-            Refusal: where it is refused.
+            Superseded: where the session is not this peer's, or not this user's, any more.
+            Refusal: where the message is refused.
         """
+        if peer is not self.peer or user != self.user:
+            raise superseded()
         try:
             self.session.receive(message, time.monotonic())
         finally:
             self.pump()
+
+    def refuse_others(self, refusing: bool) -> None:
+        """The server takes no new sessions, or does again."""
+        self.session.refuse_others(refusing, time.monotonic())
+        self.pump()
 
     def drain(self) -> None:
         """The server is going away: take no more audio, finish what is pending."""
@@ -169,6 +177,11 @@ class Host:
 
     def _wake(self) -> None:
         self.session.advance(time.monotonic())
+
+
+def superseded() -> Superseded:
+    """What a peer is told that lost its session to another."""
+    return Superseded("another connection resumed this session")
 
 
 def _is_durable(record: Record, commit: Commit) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import secrets
 import time
+from functools import partial
 
 import msgspec
 
@@ -14,17 +15,18 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
 from af3stream.engine.factory import Loaded
 from af3stream.engine.worker import Worker
-from af3stream.errors import DataLoss, NoSession, Refusal
+from af3stream.errors import DataLoss, NoSession, Refusal, ShuttingDown
 from af3stream.journal.facts import SessionFacts
 from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.server.host import Host, Peer
-from af3stream.session.session import Session, State
+from af3stream.session.session import Session
 
 log = logging.getLogger(__name__)
 
 NO_SUCH = "there is no such session"  # the same words, whoever asks and whatever is the reason
+RETRY_AFTER_MS = 1_000  # for a client of a server that is being restarted
 
 
 class Hosts:
@@ -44,13 +46,19 @@ class Hosts:
         self._metrics = metrics
         self._hosts: dict[str, Host] = {}
         self._leaving: dict[str, asyncio.TimerHandle] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[str, asyncio.Task[None]] = {}
         self._opening = asyncio.Lock()  # one at a time: two that resume the same session find each other
+        self._draining = False
+        self._refusing = False
 
     @property
-    def lag_s(self) -> float:
-        """The worst session's lag."""
-        return max((host.session.lag_s for host in self._hosts.values()), default=0.0)
+    def lags_s(self) -> list[float]:
+        """Every session's lag."""
+        return [host.session.lag_s for host in self._hosts.values()]
+
+    def awaits(self, user: str) -> bool:
+        """Whether a session of this user has lost its connection, and may be resumed any moment."""
+        return any(self._hosts[session_id].user == user for session_id in self._leaving)
 
     async def open(self, start: m.Start, user: str, peer: Peer) -> Host:
         """A new session, or the one that ``start`` resumes, with ``peer`` listening; it is greeted.
@@ -59,8 +67,11 @@ class Hosts:
             BadFormat: for an audio format the service does not take.
             NoSession: for a token that resumes nothing of this user's.
             DataLoss: where the client knows of more than there is, or the journal is damaged.
+            ShuttingDown: where the server is going away.
         """
         async with self._opening:
+            if self._draining:
+                raise going_away()
             host = await (self._create(start, user) if start.resume is None else self._resume(start, user))
             session_id = host.session.id
             try:
@@ -96,8 +107,16 @@ class Hosts:
         loop = asyncio.get_running_loop()
         self._leaving[host.session.id] = loop.call_later(self._config.server.resume_s, self._close, host)
 
+    def refuse_others(self, refusing: bool) -> None:
+        """The server takes no new sessions, or does again: every session is told."""
+        if refusing != self._refusing:
+            self._refusing = refusing
+            for host in self._hosts.values():
+                host.refuse_others(refusing)
+
     def drain(self) -> None:
-        """The server is going away: every session finishes what is pending."""
+        """The server is going away: every session finishes what is pending, and none is opened."""
+        self._draining = True
         for host in self._hosts.values():
             host.drain()
 
@@ -105,7 +124,7 @@ class Hosts:
         """Let go of everything."""
         for host in list(self._hosts.values()):
             self._close(host)
-        await asyncio.gather(*self._closing)
+        await asyncio.gather(*self._closing.values())
 
     async def _create(self, start: m.Start, user: str) -> Host:
         self._make_room()
@@ -125,14 +144,14 @@ class Hosts:
         if journal is None or facts is None or facts.user != user:
             raise NoSession(NO_SUCH)
         await asyncio.to_thread(journal.touch, facts.session)
-        host = self._hosts.get(facts.session)
-        if host is None or host.session.state in (State.DRAINING, State.DRAINED):
-            host = await self._recover(journal, facts)
+        host = self._hosts.get(facts.session) or await self._recover(journal, facts)
         log.info("session resumed: session=%s", facts.session)
         return host
 
     async def _recover(self, journal: Journal, facts: SessionFacts) -> Host:
-        """A session that is only on disk, in memory again."""
+        """A session that is only on disk, in memory again, once it has left it."""
+        if closing := self._closing.get(facts.session):
+            await closing
         self._make_room()
         session = self._session(facts.session, msgspec.json.decode(facts.start, type=m.Start))
         recovered = await asyncio.to_thread(journal.recover, facts.session)
@@ -148,12 +167,13 @@ class Hosts:
             engine=self._loaded.engine,
             notes=self._loaded.notes,
             metrics=self._metrics,
-            journaled=self._journal is not None,
+            recorded=partial(self._journal.audio, session_id) if self._journal else None,
         )
 
     def _admit(self, session: Session, user: str) -> Host:
         host = Host(session, self._worker, self._journal, user)
         self._hosts[session.id] = host
+        host.refuse_others(self._refusing)
         return host
 
     def _make_room(self) -> None:
@@ -163,12 +183,12 @@ class Hosts:
             self._close(self._hosts[alone.pop(0)])
 
     def _close(self, host: Host) -> None:
-        self._hosts.pop(host.session.id, None)
-        if leaving := self._leaving.pop(host.session.id, None):
+        session_id = host.session.id
+        self._hosts.pop(session_id, None)
+        if leaving := self._leaving.pop(session_id, None):
             leaving.cancel()
-        task = asyncio.ensure_future(host.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        task = self._closing[session_id] = asyncio.ensure_future(host.close())
+        task.add_done_callback(lambda _: self._closing.pop(session_id))
 
     async def _new_token(self, session_id: str, used: str | None) -> str:
         """What the session is resumed with from now on; the one before is good until the peer shows that it has it."""
@@ -179,6 +199,11 @@ class Hosts:
         before = _hash(used) if used else None
         await asyncio.to_thread(self._journal.set_token, session_id, _hash(token), expires_at, before)
         return token
+
+
+def going_away() -> ShuttingDown:
+    """What a client of a server that is being restarted is told."""
+    return ShuttingDown("the server is going away", retry_after_ms=RETRY_AFTER_MS)
 
 
 def _refuse_less(host: Host, known: int) -> None:

@@ -29,6 +29,7 @@ from af3stream.server import http
 from af3stream.server.admission import Guest, Refused, admit
 from af3stream.server.connection import Connection
 from af3stream.server.hosts import Hosts
+from af3stream.server.load import Done, Load, Now, resident_bytes
 from af3stream.server.tls import Tls
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames:
 
 STREAM_PATH: Final = "/v1/stream"
 SWEEP_EVERY_S: Final = 600.0
+LOOK_EVERY_S: Final = 1.0
+SHORT_FOR_S: Final = 2.0  # a job that waits for memory for so long is not alone
 
 
 class Service:
@@ -59,6 +62,7 @@ class Service:
         self._hosts = Hosts(
             config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
+        self._load = Load(config.server)
         self._guests: dict[ServerConnection, Guest] = {}
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -68,6 +72,11 @@ class Service:
     def sessions(self) -> int:
         """Connections that are admitted, and not closed yet."""
         return len(self._guests)
+
+    @property
+    def _lag_s(self) -> float:
+        """The worst session's."""
+        return max(self._hosts.lags_s, default=0.0)
 
     @property
     def address(self) -> str:
@@ -106,7 +115,7 @@ class Service:
             raise _cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._worker.start()
-        chores = [asyncio.create_task(self._sweep())]
+        chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._look())]
         if self._tls:
             chores.append(asyncio.create_task(self._tls.watch()))
         try:
@@ -125,6 +134,29 @@ class Service:
         while self._journal:
             await asyncio.sleep(SWEEP_EVERY_S)
             await asyncio.to_thread(self._journal.sweep, time.time())
+
+    async def _look(self) -> None:
+        """Measure what there is to do, and let every session know when it is too much."""
+        audio = "af3stream_audio_seconds_total"
+        while True:
+            heard = [self.metrics.registry.get_sample_value(audio, {"fate": fate}) for fate in ("decoded", "skipped")]
+            self._load.note(Done(time.monotonic(), self._worker.due_s, sum(seconds or 0.0 for seconds in heard)))
+            self._hosts.refuse_others(self._load.overload(self._now()) is not None)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _now(self) -> Now:
+        short_since = self._worker.short_since
+        return Now(
+            self.sessions,
+            self._hosts.lags_s,
+            short_since is not None and time.monotonic() - short_since > SHORT_FOR_S,
+            self._journal is None or self._journal.has_room,
+            resident_bytes(),
+        )
+
+    def _no_room(self, user: str) -> str | None:
+        """Why a session would be one too many; not for who has one, and comes back to it."""
+        return None if self._hosts.awaits(user) else self._load.refusal(self._now())
 
     async def _handle(self, peer: ServerConnection) -> None:
         connection = Connection(
@@ -162,19 +194,21 @@ class Service:
         if path == STREAM_PATH:
             try:
                 address = (connection.remote_address or ("",))[0]  # a peer may be gone already
-                guest = admit(request, address, self._config.server, self._guests.values())
+                guest = admit(request, address, self._config.server, self._guests.values(), self._no_room)
             except Refused as refused:
                 self.metrics.refusals.labels(str(refused.status.value)).inc()
+                log.info("not admitted: status=%d reason=%r", refused.status.value, str(refused))
                 later = {"Retry-After": str(refused.retry_after_s)} if refused.retry_after_s else None
                 return http.respond(refused.status, f"{refused}\n".encode(), extra=later)
             self._welcome(connection, guest)
             return None
         if path == "/healthz":
-            return http.health(
-                self.sessions, self._config.server.max_sessions, self._hosts.lag_s, self.loaded.engine.name
-            )
+            return http.health(self.sessions, self._config.server.max_sessions, self._lag_s, self.loaded.engine.name)
         if path == "/metrics":
-            self.metrics.lag.set(self._hosts.lag_s)
+            self.metrics.lag.set(self._lag_s)
+            self.metrics.device.set(self._worker.busy_s)
+            self.metrics.cost.set(self._load.cost)
+            self.metrics.resident.set(resident_bytes())
             self.metrics.sessions.set(self.sessions)
             return http.respond(HTTPStatus.OK, self.metrics.render(), "text/plain; version=0.0.4")
         return http.page(path)

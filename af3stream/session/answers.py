@@ -35,6 +35,11 @@ class Answers:
         return self._questions.running is not None
 
     @property
+    def waiting_since(self) -> float | None:
+        """When the next question to answer came, in clock seconds."""
+        return self._questions.waiting_since
+
+    @property
     def idle(self) -> bool:
         """Whether no question waits."""
         return self._questions.idle

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Heard, Record
+from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
 from af3stream.protocol.messages import Answer, Caption, ServerMessage, WatchHit
 
 
@@ -30,24 +30,13 @@ def decode_event(record: EventRecord) -> Kept:
     return kept
 
 
-def split(record: Heard, cuts: Sequence[int], frame_bytes: int) -> Iterator[Heard]:
-    """A record in pieces that end where a cut fell inside it; a journal may have joined what came apart."""
-    start = record.offset
-    for end in [*(cut for cut in cuts if record.offset < cut < record.end), record.end]:
-        if isinstance(record, AudioRecord):
-            pcm = record.pcm[(start - record.offset) * frame_bytes : (end - record.offset) * frame_bytes]
-            yield AudioRecord(start, pcm, end - start)
-        else:
-            yield GapRecord(start, end - start)
-        start = end
-
-
 class Keeping:
     """One session's messages on their way out, and its records on their way to the disk.
 
     Attributes:
         durable: sample frames of audio that are on disk.
         event: the number of the newest event.
+        answered: ids of the questions whose answers are kept.
 
     Args:
         journaled: whether anything is kept; otherwise everything may be told at once.
@@ -57,15 +46,11 @@ class Keeping:
         self.journaled = journaled
         self.durable = 0
         self.event = 0
+        self.answered: set[str] = set()
         self._committed = 0
         self._history: list[Told] = []
         self._messages: deque[ServerMessage] = deque()
         self._records: list[Record] = []
-
-    @property
-    def answered(self) -> frozenset[str]:
-        """Ids of the questions whose answers are kept."""
-        return frozenset(told.id for told in self._history if isinstance(told, Answer))
 
     def audio(self, offset: int, pcm: bytes, frames: int) -> None:
         """Keep sample frames as they came."""
@@ -90,7 +75,7 @@ class Keeping:
                 assert isinstance(message, Caption | Answer | WatchHit)
                 told = msgspec.structs.replace(message, event=self.event + 1)
                 self._keep(told)
-                self._history.append(told)
+                self._remember(told)
                 self._messages.append(told)
             else:
                 self._messages.append(message)
@@ -122,13 +107,18 @@ class Keeping:
         for number, kept in events:
             self.event = self._committed = number
             if not isinstance(kept, Cut):
-                self._history.append(kept)
+                self._remember(kept)
         self.durable = durable
         self._messages.clear()
 
     def since(self, event: int) -> list[ServerMessage]:
         """The kept messages after an event, for a client that resumes; those still held back follow by themselves."""
         return [told for told in self._history if event < (told.event or 0) <= self._committed]
+
+    def _remember(self, told: Told) -> None:
+        self._history.append(told)
+        if isinstance(told, Answer):
+            self.answered.add(told.id)
 
     def _keep(self, kept: Kept) -> None:
         self.event += 1

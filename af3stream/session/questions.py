@@ -64,6 +64,11 @@ class Questions:
         self.windows_closed = 0  # position up to which windows are closed and encoded
 
     @property
+    def waiting_since(self) -> float | None:
+        """When the next question to answer came, in clock seconds."""
+        return self._waiting[0].asked_at if self._waiting else None
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits to be answered."""
         return not self._waiting and self.running is None
@@ -126,9 +131,9 @@ class Questions:
                 return question
         return None
 
-    def take(self) -> Question | None:
-        """The next question to answer, where none is being answered."""
-        if self.running is not None or not self._waiting:
+    def take(self, asked_before: float) -> Question | None:
+        """The next question to answer, where none is being answered; one that came later waits."""
+        if self.running is not None or not self._waiting or self._waiting[0].asked_at > asked_before:
             return None
         self.running = self._waiting.pop(0)
         return self.running

@@ -48,7 +48,7 @@ def segmenter(mode: Mode = "speech", window_max_s: float = 30.0, **settings: flo
 
 def cut(samples: Samples, mode: Mode = "speech", window_max_s: float = 30.0, **settings: float) -> list[Event]:
     subject = segmenter(mode, window_max_s, **settings)
-    return subject.push(samples) + subject.finish()
+    return subject.push(samples) + subject.flush()
 
 
 def spans_ms(events: list[Event], kind: type[Utterance | Window | Skipped]) -> list[tuple[float, float]]:

@@ -39,7 +39,7 @@ def run(subject: Segmenter, samples: Samples, cuts: list[int]) -> list[Event]:
     """The events of ``samples``, pushed in pieces that end at ``cuts``."""
     bounds = [0, *sorted(cut % (len(samples) + 1) for cut in cuts), len(samples)]
     events = [event for start, end in pairwise(bounds) for event in subject.push(samples[start:end])]
-    return events + subject.finish()
+    return events + subject.flush()
 
 
 @settings(max_examples=150, deadline=None)

@@ -189,7 +189,7 @@ def test_a_16_khz_recording_is_read_as_librosa_reads_it(path: Path) -> None:
 def test_a_recorded_sentence_is_one_utterance_or_two_in_one_window(path: Path, mode: Mode) -> None:
     samples = read_mono_16k(path)
     subject = Segmenter(AudioConfig(), mode, 30.0)
-    events = subject.push(samples) + subject.finish()
+    events = subject.push(samples) + subject.flush()
     utterances = [event for event in events if isinstance(event, Utterance)]
     (window,) = (event for event in events if isinstance(event, Window))
     assert 1 <= len(utterances) <= 2
@@ -205,7 +205,7 @@ def test_recordings_with_pauses_between_them_are_one_utterance_each() -> None:
         starts.append(len(samples))
         samples = np.concatenate([samples, read_mono_16k(path), pause])
     subject = Segmenter(AudioConfig(), "speech", 30.0)
-    events = subject.push(samples) + subject.finish()
+    events = subject.push(samples) + subject.flush()
     utterances = [event for event in events if isinstance(event, Utterance)]
     assert len(utterances) == len(RECORDINGS)
     assert [utterance.start for utterance in utterances] == pytest.approx(starts, abs=0.5 * 16_000)

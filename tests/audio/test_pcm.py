@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -143,6 +145,43 @@ def test_no_more_than_0_12_s_is_held_back(rate: int) -> None:
     for frames in range(160, 8_000, 160):
         ready += len(decoder.decode(bytes(320)))
         assert audio_format.samples(frames) - ready <= 0.12 * 16_000
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_what_is_ready_is_a_function_of_the_frames_alone(rate: int) -> None:
+    pcm, cuts = noise(31 * rate), np.random.default_rng(rate).integers(1, 31 * rate, 12)
+    whole = decode(AudioFormat("pcm_s16le", rate), *(pcm[at : at + 2 * rate] for at in range(0, len(pcm), 2 * rate)))
+    for frames in (*cuts, 30 * rate, 30 * rate + rate // 20):
+        ready = []
+        for block in (rate // 50, 7 * rate + 1):
+            decoder = PcmDecoder(AudioFormat("pcm_s16le", rate))
+            bounds = [*range(0, frames, block), frames]
+            ready.append(np.concatenate([decoder.decode(pcm[2 * a : 2 * b]) for a, b in pairwise(bounds)]))
+        assert np.array_equal(*ready)
+        assert np.array_equal(ready[0], whole[: len(ready[0])])
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_decoder_may_begin_anywhere(rate: int) -> None:
+    audio_format = AudioFormat("pcm_s16le", rate)
+    pcm, second = noise(61 * rate + 5), 2 * rate
+    whole = decode(audio_format, *(pcm[at : at + second] for at in range(0, len(pcm), second)))
+    for position in (0, 5, 479_999, 480_000, 700_001, 960_000, 16_000 * 61 - 1):
+        decoder = PcmDecoder(audio_format, position)
+        begin = decoder.frame
+        parts = [decoder.decode(pcm[at : at + second]) for at in range(2 * begin, len(pcm), second)]
+        heard = np.concatenate([*parts, decoder.finish()])
+        assert decoder.position <= position
+        assert np.array_equal(heard, whole[decoder.position :])
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_stretches_join_without_a_trace(rate: int) -> None:
+    pcm = np.frombuffer(noise(61 * rate), "<i2").astype(np.float32) / 32_768
+    expected = soxr.resample(pcm, rate, 16_000, quality="HQ") if rate != 16_000 else pcm
+    decoder = PcmDecoder(AudioFormat("pcm_f32le", rate))
+    parts = [decoder.decode(pcm[at : at + rate].tobytes()) for at in range(0, len(pcm), rate)]
+    assert np.allclose(np.concatenate([*parts, decoder.finish()]), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("rate", RATES)

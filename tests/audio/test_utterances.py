@@ -115,7 +115,7 @@ def test_a_flush_in_mid_utterance_loses_no_sample() -> None:
     events += subject.flush()
     assert [event for event in events if isinstance(event, Utterance)] == [Utterance(0, 0, 16_100, samples[:16_100])]
     assert subject.open_utterance is None
-    events += subject.push(samples[16_100:]) + subject.finish()
+    events += subject.push(samples[16_100:]) + subject.flush()
     first, second = (event for event in events if isinstance(event, Utterance))
     assert first.end == second.start == 16_100
     assert second.end == 16_100 + 100 * 320 + 240 * MS  # the last frame with a voice on the grid after it, and padding

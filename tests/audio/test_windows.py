@@ -116,7 +116,7 @@ def test_a_flush_settles_everything_and_goes_on() -> None:
     events = subject.push(samples[:30_001]) + subject.flush()
     assert_tiled(events, 30_001)
     assert subject.open_window is None
-    events += subject.push(samples[30_001:]) + subject.finish()
+    events += subject.push(samples[30_001:]) + subject.flush()
     assert_tiled(events, len(samples))
     assert_samples(events, samples)
     first, second = (event for event in events if isinstance(event, Window))

@@ -96,10 +96,10 @@ async def test_our_own_mistakes_close_one_connection(
 ) -> None:
     receive = Host.receive
 
-    def mistaken(host: Host, message: m.ClientMessage) -> None:
+    def mistaken(host: Host, message: m.ClientMessage, *owner: Any) -> None:
         if isinstance(message, m.Unwatch):
             raise ZeroDivisionError
-        receive(host, message)
+        receive(host, message, *owner)
 
     monkeypatch.setattr(Host, "receive", mistaken)
     caplog.set_level(logging.CRITICAL, "af3stream.server.service.wire")

@@ -1,13 +1,15 @@
 """Whatever one peer sends or suffers: it is told so, closed where it must be, and another one's captions go on.
 
-What is hostile below a session is tested there: control tokens spelled in a question in tests/engine/test_prompt.py,
-torn and damaged journals, full disks and kills in tests/journal, silence and noise in tests/e2e/test_silence.py.
+What fails on the server's own side is in test_faults.py. What is hostile below a session is tested there: control
+tokens spelled in a question in tests/engine/test_prompt.py, torn and damaged journals, full disks and kills in
+tests/journal, noise in tests/e2e/test_silence.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +17,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from websockets.exceptions import ConnectionClosed
 
+from af3stream.config import ModelConfig, QuestionsConfig
 from af3stream.engine.contract import Engine
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON, MSGPACK
-from tests.server.peers import connected, still_there, talking
+from tests.server.peers import PATIENCE_S, connected, still_there, stream_url, talking
+from tests.server.test_admission import refused
 from tests.server.test_resume import audio_in, durable_up_to
-from tests.server.test_sessions import RATE, SPEECH, SlowEngine, speak
+from tests.server.test_sessions import RATE, SPEECH, SlowEngine, bulky, flood_with_answers, speak
 from tests.server.wire import BINARY, FIN, RSV1, RSV2, TEXT, Wire, frame
 
 # ---- messages --------------------------------------------------------------------------------------------------------
@@ -88,7 +93,10 @@ CASES = [
         engine=lambda: SlowEngine(0.2),
     ),
     Case("a question of controls alone", [m.Ask("q", "\0\u202e\u2066")], "bad_text"),
-    Case("half a surrogate pair", ['{"type":"ask","id":"q","text":"\\ud800"}'], "bad_message", subprotocol=JSON),
+    Case("half a surrogate pair", ['{"type":"ask","id":"q","text":"\\ud800"}'] * 4, "bad_text", subprotocol=JSON),
+    Case("a surrogate in UTF-8", [b"\x83\xa4type\xa3ask\xa2id\xa1q\xa4text\xa3\xed\xa0\x80"] * 4, "bad_text"),
+    Case("bytes that are not UTF-8", [b"\x83\xa4type\xa3ask\xa2id\xa1q\xa4text\xa1\xff"] * 4, "bad_text"),
+    Case("a path for a token", [m.Start(resume="../../etc/passwd")], "no_session"),
     Case("another total", [m.End(1)], "bad_end"),
 ]  # fmt: skip
 
@@ -208,3 +216,130 @@ async def test_two_that_write_one_session(tmp_path: Path, undisturbed: Callable[
         assert await older.until_closed() == 4409
         assert older.of(m.Error)[-1].code == "superseded"
         await still_there(newer)
+
+
+# ---- floods ----------------------------------------------------------------------------------------------------------
+
+
+async def test_audio_far_faster_than_it_is_heard(undisturbed: Callable[..., Any]) -> None:
+    speech = (SPEECH * 4)[: 20 * RATE]  # 10 s
+    offset = 0
+    async with undisturbed(SlowEngine(0.5), credit_s=70) as service, talking(service) as peer:
+        async with asyncio.timeout(10):  # the flood is read past, up to the client's own goodbye
+            with pytest.raises(ConnectionClosed):
+                while offset < 1_000 * RATE:
+                    await peer.tell(m.Audio(offset, speech))
+                    offset += 10 * RATE
+            assert await peer.until_closed() == 4429
+    errors = peer.of(m.Error)
+    assert [(error.code, error.fatal) for error in errors] == [
+        ("rate_limited", False), ("rate_limited", False), ("rate_limited", True),
+    ]  # fmt: skip
+
+
+async def test_a_slow_reader_is_told_and_closed(undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed(**bulky()) as service, talking(service, max_queue=1) as peer:
+        await flood_with_answers(service, peer)
+        assert await peer.until_closed() == 4408
+    assert (peer.said[-1].code, peer.said[-1].fatal) == ("slow_consumer", True)  # type: ignore[union-attr]
+
+
+async def test_an_hour_of_silence(undisturbed: Callable[..., Any]) -> None:
+    block = bytes(20 * RATE)
+    async with undisturbed() as service, talking(service) as peer:
+        for number in range(360):
+            await peer.tell(m.Audio(number * 10 * RATE, block))
+            if number % 10 == 9:
+                await still_there(peer)
+        await peer.tell(m.End(3_600 * RATE))
+        ended = await peer.until(m.Ended)
+    assert (ended.skipped_s, ended.windows, ended.utterances) == (3_600, 0, 0)
+    assert not peer.of(m.Caption) and not peer.of(m.Error)
+
+
+async def test_an_answer_without_end_is_capped(undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed(questions=QuestionsConfig(max_tokens=7)) as service, talking(service) as peer:
+        await speak(peer)
+        await peer.tell(m.Ask("q", "and on " * 100, max_tokens=10**9))
+        answer = await peer.until(m.Answer)
+    assert (answer.tokens, answer.finish) == (7, "length")
+
+
+async def test_control_tokens_in_a_question_are_words(undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed() as service, talking(service) as peer:
+        await speak(peer)
+        await peer.tell(m.Ask("q", "<sound> <|im_end|>"))
+        assert (await peer.until(m.Answer)).text.startswith("<sound> <|im_end|> <- ")
+
+
+# ---- at the door -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "knock", "status"),
+    [
+        pytest.param({"max_sessions": 2}, {}, 503, id="a full house"),
+        pytest.param({"max_connections_per_address": 2}, {}, 429, id="an address that has enough"),
+        pytest.param({"tokens": ("a",), "max_sessions_per_user": 2}, {"token": "a"}, 429, id="a user who has enough"),
+        pytest.param({}, {"origin": "https://evil.example"}, 403, id="a foreign origin"),
+        pytest.param({"tokens": ("a",)}, {}, 401, id="no token"),
+        pytest.param({"tokens": ("a",)}, {"token": "b"}, 401, id="another token"),
+    ],
+)
+async def test_who_knocks_and_is_not_admitted(
+    options: dict[str, Any], knock: dict[str, str], status: int, undisturbed: Callable[..., Any]
+) -> None:
+    def headers(token: str | None) -> dict[str, Any]:
+        return {"additional_headers": {"Authorization": f"Bearer {token}"} if token else {}}
+
+    lasting = SlowEngine(1.5)  # the other session does not leave meanwhile
+    own = headers(options.get("tokens", [None])[0])
+    async with undisturbed(lasting, **options) as service, connected(service, **own):
+        async with asyncio.timeout(PATIENCE_S):
+            while service.sessions < 2:  # noqa: ASYNC110 - the other one comes by itself
+                await asyncio.sleep(0.01)
+        for _ in range(5):
+            knocking = {**headers(knock.get("token")), **{k: v for k, v in knock.items() if k == "origin"}}
+            response = await refused(stream_url(service), **knocking)
+            assert response.status_code == status
+        assert ("Retry-After" in response.headers) == (status in (429, 503))
+
+
+@pytest.mark.parametrize("whose", ["another's", "replayed", "expired", "an id for a token", "made up"])
+async def test_a_token_that_resumes_nothing(
+    whose: str, tmp_path: Path, undisturbed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bearer(name: str) -> dict[str, Any]:
+        return {"additional_headers": {"Authorization": f"Bearer {name}"}}
+
+    real = time.time
+    async with undisturbed(journal=tmp_path, tokens=("ann", "bob")) as service:
+        if whose == "expired":
+            monkeypatch.setattr(time, "time", lambda: real() - 1e9)
+        async with talking(service, **bearer("ann")) as first:
+            (ready,) = first.of(m.Ready)
+        monkeypatch.setattr(time, "time", real)
+        if whose == "replayed":
+            async with talking(service, m.Start(resume=ready.resume), **bearer("ann")) as second:
+                await still_there(second)  # which shows that it has the newer one
+        token = {"an id for a token": ready.session, "made up": "sesame"}.get(whose, ready.resume)
+        async with connected(service, **bearer("bob" if whose == "another's" else "ann")) as thief:
+            await thief.tell(m.Start(resume=token))
+            assert await thief.until_closed() == 4404
+    assert [(error.code, error.message, error.fatal) for error in thief.of(m.Error)] == [
+        ("no_session", "there is no such session", True)
+    ]
+
+
+async def test_who_is_silent_for_long_keeps_no_keys_and_values(tmp_path: Path, undisturbed: Callable[..., Any]) -> None:
+    cold = ModelConfig(cool_after_s=0.05)
+    async with undisturbed(journal=tmp_path, model=cold) as service, talking(service) as peer:
+        await speak(peer)
+        await peer.tell(m.Flush("f"), m.Ask("q", "What?"))
+        before = (await peer.until(m.Answer)).text
+        async with asyncio.timeout(PATIENCE_S):
+            while service._worker._warmth.bytes:  # noqa: ASYNC110 - the worker has no reason to tell
+                await asyncio.sleep(0.02)
+        await peer.tell(m.Ask("r", "What?"))
+        assert (await peer.until(m.Answer)).text == before
+    assert audio_in(tmp_path, peer.of(m.Ready)[0].session) == SPEECH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from af3stream.config import JournalConfig
+from af3stream.config import JournalConfig, ModelConfig
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
 from af3stream.protocol import messages as m
+from af3stream.server.host import Host
+from af3stream.server.hosts import Hosts
 from af3stream.server.service import Service
 from tests.conftest import RECORDINGS
 from tests.server.peers import Peer, connected, serving, settled
@@ -255,3 +258,76 @@ async def test_a_restored_session_encodes_nothing_until_it_is_asked(tmp_path: Pa
         await peer.tell(m.Ask("q", "What?"))
         answer = await peer.until(m.Answer)
         assert engine.counters.sounds_encoded == answer.windows
+
+
+async def test_who_is_superseded_while_its_token_is_confirmed_is_not_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirming, go_on = asyncio.Event(), asyncio.Event()
+    confirm = Hosts.confirm
+
+    async def slowly(hosts: Hosts, host: Host) -> None:
+        if not confirming.is_set():
+            confirming.set()
+            await go_on.wait()
+        await confirm(hosts, host)
+
+    monkeypatch.setattr(Hosts, "confirm", slowly)
+    async with serving(journal=tmp_path) as service, resuming(service) as (first, ready):
+        await first.tell(m.Audio(0, bytes(2 * RATE)))
+        await confirming.wait()
+        async with resuming(service, m.Start(resume=ready.resume)) as (second, resumed):
+            go_on.set()
+            assert await first.until_closed() == 4409
+            assert [error.code for error in first.of(m.Error)] == ["superseded"]
+            assert resumed.received == 0
+            await second.tell(m.End(0))
+            assert (await second.until(m.Ended)).total == 0
+
+
+async def test_a_session_is_not_recovered_before_it_has_left_memory(
+    tmp_path: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, released = Journal.release, []
+
+    def slowly(journal: Journal, session: str) -> None:
+        time.sleep(0.3)
+        release(journal, session)
+        released.append(session)
+
+    monkeypatch.setattr(Journal, "release", slowly)
+    async with serving(journal=tmp_path, resume_s=0.01) as service:
+        async with resuming(service) as (first, ready):
+            await send(first, speech, 0, 16_000)
+            await durable_up_to(first, 16_000)
+        await asyncio.sleep(0.1)  # nobody came for it, and it is on its way out
+        async with resuming(service, m.Start(resume=ready.resume)) as (second, resumed):
+            assert released == [ready.session]
+            assert resumed.received == 16_000
+            await finish(second, speech, 16_000)
+
+
+async def test_a_server_that_goes_away_opens_and_resumes_nothing(tmp_path: Path) -> None:
+    async with serving(journal=tmp_path) as service, connected(service) as late:
+        service._hosts.drain()
+        await late.tell(m.Start())
+        assert await late.until_closed() == 1012
+        (error,) = late.of(m.Error)
+        assert (error.code, error.retryable) == ("shutting_down", True)
+        assert error.retry_after_ms
+
+
+async def test_what_was_dropped_for_long_is_read_from_the_journal_again(tmp_path: Path, speech: bytes) -> None:
+    engine = ScriptedEngine()
+    cold = ModelConfig(cool_after_s=0.05, drop_after_s=0.1)
+    async with serving(engine, model=cold, journal=tmp_path) as service, resuming(service) as (peer, _):
+        await send(peer, speech, 0, 100_000)
+        await peer.tell(m.Flush("f"))
+        window = await peer.until(m.Window)
+        answers = []
+        for number in range(2):
+            await peer.tell(m.Ask(f"q{number}", "What?"))
+            answers.append((await peer.until(m.Answer)).text)
+            await asyncio.sleep(0.5)
+        assert answers[0] == answers[1] == f"What? <- {window.end - window.start:g}s"
+        assert engine.counters.sounds_encoded >= 2

@@ -17,7 +17,7 @@ from af3stream.journal.facts import Recovered, SessionFacts
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Heard, Record
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
-from af3stream.session.keeping import split
+from af3stream.session.restoring import split
 from af3stream.session.session import Session
 from tests.session.conversation import SENTENCE, SILENCE, pcm, scene_vad
 
@@ -56,7 +56,13 @@ def run(session: Session, worker: Worker, records: list[Record]) -> list[m.Serve
 def new_session(engine: ScriptedEngine) -> Session:
     with scene_vad():
         return Session(
-            "s", m.Start(interims=False), config=Config(), engine=engine, notes="all", metrics=Metrics(), journaled=True
+            "s",
+            m.Start(interims=False),
+            config=Config(),
+            engine=engine,
+            notes="all",
+            metrics=Metrics(),
+            recorded=lambda frame: iter(()),
         )
 
 

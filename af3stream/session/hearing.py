@@ -1,0 +1,258 @@
+"""From sample frames to what the engine is to hear, and from what it heard to captions and windows."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from af3stream.audio import SAMPLE_RATE
+from af3stream.audio.events import Event, Skipped, SpeechStarted, SpeechStopped, Utterance, Window
+from af3stream.audio.pcm import AudioFormat, Samples
+from af3stream.audio.windows import Segmenter
+from af3stream.config import Config
+from af3stream.engine.contract import Engine, Hypothesis, Sound
+from af3stream.engine.jobs import CaptionJob, EncodeJob, Failed, Job, Result
+from af3stream.journal.records import Heard
+from af3stream.metrics import Metrics
+from af3stream.models.card import Notes
+from af3stream.protocol import messages as m
+from af3stream.session.answers import failure
+from af3stream.session.captions import CaptionTrack
+from af3stream.session.horizon import Horizon
+from af3stream.session.intake import Intake
+from af3stream.session.ledger import Arrivals, Ledger, seconds
+from af3stream.session.recall import Recall
+
+ATTEMPTS = 2  # at a caption or a window, before it is given up
+
+Told = list[m.ServerMessage]
+
+
+class Hearing:
+    """One session's audio: taken in, cut, captioned and encoded. What there is to tell is returned.
+
+    Attributes:
+        intake: what arrived.
+        captions: of utterances.
+        horizon: of windows.
+        jobs, cancelled: what the engine is to do, and need not do any more; whoever takes them empties the lists.
+    """
+
+    def __init__(
+        self, start: m.Start, *, config: Config, engine: Engine, notes: Notes, metrics: Metrics, recall: Recall
+    ) -> None:
+        self.intake = Intake(AudioFormat(start.format, start.rate, start.channels))
+        self.mode: m.Mode = start.mode or config.audio.mode
+        interims = start.interims and config.captions.interims
+        self.captions = CaptionTrack(config.captions.interim_every_s, config.captions.max_tokens, interims)
+        self.horizon = Horizon(
+            engine.capacity,
+            notes,
+            notes_max_tokens=config.questions.notes_max_tokens,
+            reply_tokens=config.questions.max_tokens,
+            frames=engine.frames,
+            count=engine.count,
+        )
+        self.jobs: list[Job] = []
+        self.cancelled: list[Job] = []
+        self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
+        self._recall = recall
+        self._frames = engine.frames
+        self._pad = config.audio.speech_pad_ms * SAMPLE_RATE // 1_000
+        self._metrics = metrics
+        self._ledger = Ledger()
+        self._arrivals = Arrivals()
+        self._failures: Counter[Job] = Counter()
+        self._due: dict[Job, int] = {}  # samples taken in when it became due; until it is done
+        self._ended = False
+
+    # ---- audio -------------------------------------------------------------------------------------------------------
+
+    def audio(self, offset: int, pcm: bytes, limit: int, now: float) -> Told | None:
+        """Take in sample frames; ``None`` for a range that is there already. Raises as `Intake.audio` does."""
+        samples = self.intake.audio(offset, pcm, limit)
+        return None if samples is None else self._hear(samples, now)
+
+    def gap(self, offset: int, frames: int, limit: int, now: float) -> Told:
+        """Take in a stretch that the client lost. Raises as `Intake.gap` does."""
+        silence = self.intake.gap(offset, frames, limit)
+        self._metrics.seconds.labels("dropped").inc(self.intake.seconds(frames))
+        return [message for block in silence for message in self._hear(block, now)]
+
+    def relive(self, record: Heard) -> None:
+        """Take in what the journal kept; everything of it was told."""
+        for samples in self.intake.relive(record):
+            self._events(self._segmenter.push(samples))
+
+    def cut(self) -> Told:
+        """Close what is open, here."""
+        return self._events(self._segmenter.flush())
+
+    def end(self, total: int, now: float) -> Told:
+        """Nothing follows. Raises as `Intake.end` does."""
+        held_back = self.intake.end(total)
+        self._ended = True
+        return [*self._hear(held_back, now), *self.cut()]
+
+    def _hear(self, samples: Samples, now: float) -> Told:
+        self._metrics.seconds.labels("received").inc(seconds(len(samples)))
+        self._arrivals.note(self.position + len(samples), now)
+        return self._events(self._segmenter.push(samples))
+
+    def _events(self, events: list[Event]) -> Told:
+        told: Told = []
+        for event in events:
+            match event:
+                case SpeechStarted(at=at):
+                    told.append(m.Speech("started", seconds(at)))
+                case SpeechStopped(at=at):
+                    told.append(m.Speech("stopped", seconds(at)))
+                case Utterance():
+                    self._close_utterance(event)
+                case Window():
+                    self._close_window(event)
+                case Skipped(start=start, end=end):
+                    self._ledger.skipped += end - start
+                    self._metrics.seconds.labels("skipped").inc(seconds(end - start))
+        return told
+
+    def _close_utterance(self, utterance: Utterance) -> None:
+        self._ledger.captioned += utterance.end - utterance.start
+        self._ledger.utterances += 1
+        interim = self.captions.abandon_interim()
+        if interim is not None:
+            self.cancelled.append(interim)
+        self._do(self.captions.close(utterance))
+
+    def _close_window(self, window: Window) -> None:
+        self._ledger.heard += window.end - window.start
+        self._ledger.windows += 1
+        job = self.horizon.close(window)
+        self._recall.closed(job.sound, window, self.intake.received, ended=self._ended)
+        self._do(job)
+
+    def _do(self, job: Job) -> None:
+        self._due[job] = self.position
+        self.jobs.append(job)
+
+    # ---- where it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Samples taken in."""
+        return self._segmenter.position
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every closed utterance has its words, and every closed window its embeddings."""
+        return self.captions.oldest_waiting is None and self.horizon.oldest_unencoded is None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is open, and every caption final."""
+        open_now = self._segmenter.open_window or self._segmenter.open_utterance
+        return open_now is None and self.captions.oldest_waiting is None
+
+    @property
+    def lag_s(self) -> float:
+        """Seconds of audio that came since the oldest piece of work that is not done became due."""
+        return seconds(self.position - min(self._due.values(), default=self.position))
+
+    def done(self, job: Job) -> None:
+        """A caption or a window is no longer waited for."""
+        self._due.pop(job, None)
+
+    def processed(self, *, listening: bool) -> int:
+        """Client frames before everything that is open or waiting; ``listening``: and that is yet to be decided."""
+        pieces = (
+            self._segmenter.open_utterance,
+            self._segmenter.open_window,
+            self.captions.oldest_waiting,
+            self.horizon.oldest_unencoded,
+        )
+        starts = [piece.start for piece in pieces if piece is not None]
+        if listening:
+            starts.append(self._segmenter.settled)
+        return self.intake.frames_before(min(starts)) if starts else self.intake.received
+
+    def tail(self) -> tuple[Sound, int, int] | None:
+        """The open window as heard so far, with its range."""
+        span = self._segmenter.open_window
+        tokens = self._frames(span.end - span.start) if span else 0
+        if span is None or not tokens:
+            return None
+        return Sound(self._segmenter.read(span.start, span.end), tokens), span.start, span.end
+
+    def tail_notes(self) -> str:
+        """Captions of what no closed window holds: the final ones, then what is heard so far."""
+        lines = [line.text for line in self.captions.lines if line.end > self.horizon.end]
+        return " ".join([*lines, self.captions.draft]).strip()
+
+    def ended(self) -> m.Ended:
+        """What became of everything."""
+        return self._ledger.ended(self.intake)
+
+    # ---- what the engine heard ---------------------------------------------------------------------------------------
+
+    def interim(self, now: float) -> None:
+        """Have the open utterance heard so far, where that is due."""
+        span = self._segmenter.open_utterance  # up to its last voice: a pause is not heard again
+        if span is not None and self.captions.interim_due(span.start, span.end):
+            samples = self._segmenter.read(span.start, span.end)
+            self.jobs.append(self.captions.interim(span.start, span.end, samples, now))
+
+    def settle(self) -> None:
+        """Windows whose captions are all final take them as notes, and the kept prefix follows."""
+        waiting = self.captions.oldest_waiting
+        self.horizon.settle(self.captions.lines, waiting.end if waiting else self.position + 1)
+
+    def captioned(self, job: CaptionJob, result: Result, now: float) -> Told:
+        """The words of an utterance came in, or could not be had."""
+        told: Told = []
+        if isinstance(result, Failed):
+            if job.final and self._again(job, result):
+                return []
+            if job.final:
+                told.append(failure(f"utterance {job.utterance} could not be captioned", result))
+            result = Hypothesis("")
+        assert isinstance(result, Hypothesis)
+        self.done(job)
+        captions = []
+        if job.final:
+            captions = self.captions.heard_final(job, result)
+            self._metrics.utterances.inc()
+        elif interim := self.captions.heard_interim(job, result, now):
+            captions = [interim]
+        for caption in captions:
+            self._measure(caption, now)
+        return [*told, *captions]
+
+    def encoded(self, job: EncodeJob, result: Result) -> Told:
+        """The embeddings of a window are there, or could not be had."""
+        if isinstance(result, Failed):
+            if self._again(job, result):
+                return []
+            self.done(job)
+            self.horizon.drop(job)
+            return [failure(f"window {job.window} could not be encoded", result)]
+        self.done(job)
+        entry = self.horizon.encoded(job)
+        self._metrics.windows.inc()
+        self._metrics.seconds.labels("decoded").inc(seconds(entry.end - entry.start))
+        return [m.Window(entry.index, seconds(entry.start), seconds(entry.end), entry.sound.tokens)]
+
+    def _again(self, job: CaptionJob | EncodeJob, failed: Failed) -> bool:
+        """Do a job that failed once more, if it has attempts left."""
+        self._failures[job] += 1
+        if failed.timed_out or self._failures[job] >= ATTEMPTS:
+            return False
+        self.jobs.append(job)
+        return True
+
+    def _measure(self, caption: m.Caption, now: float) -> None:
+        end = round(caption.end * SAMPLE_RATE)
+        arrived = self._arrivals.at(end)
+        if arrived is None:
+            return
+        self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
+        if caption.final:
+            self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))
