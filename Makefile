@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check setup system clean
+.PHONY: help demo test check audit setup system mini-train mini-train-smoke clean
 
 help:
 	@echo "make demo   captions and answers on a real recording, in the terminal, and a page to open"
@@ -22,6 +22,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The environment against its lock, and the lock against the known vulnerabilities.
+audit: setup
+	@$(BIN)/python scripts/audit.py
+
 setup: $(VENV)/installed
 
 $(VENV)/installed: requirements.lock pyproject.toml
@@ -34,6 +38,20 @@ $(VENV)/installed: requirements.lock pyproject.toml
 # What the tests need beyond Python: a browser, and PortAudio for the microphone.
 system:
 	@scripts/system-packages.sh
+
+# Trains the embedded checkpoint, from packages alone; stopped and started again, it goes on. FROM begins with earlier
+# trained parts.
+TRAINING ?= $(HOME)/.cache/af3stream-training
+FROM     ?=
+
+mini-train: setup
+	@training/packages.sh
+	OMP_WAIT_POLICY=passive $(BIN)/python -u -m training --folder $(TRAINING) --start "$(FROM)"
+
+# The same in minutes: fails unless the losses fall.
+mini-train-smoke: setup
+	@training/packages.sh
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && $(BIN)/python -u -m training --folder "$$work" --smoke
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

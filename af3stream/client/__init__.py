@@ -11,7 +11,7 @@
 """
 
 from af3stream.client.answers import AnswerStream
-from af3stream.client.connecting import connect, stream_url
+from af3stream.client.connecting import Earlier, connect, stream_url
 from af3stream.client.errors import ConnectionLost, ReaderTooSlow, ServerError, SessionEnded
 from af3stream.client.line import State
 from af3stream.client.session import Session
@@ -19,6 +19,7 @@ from af3stream.client.session import Session
 __all__ = [
     "AnswerStream",
     "ConnectionLost",
+    "Earlier",
     "ReaderTooSlow",
     "ServerError",
     "Session",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -45,6 +48,19 @@ STATUSES: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A session that another process began, and this one goes on with.
+
+    Attributes:
+        token: the newest ``session.ready.resume`` of it.
+        last_event: the newest event that was taken in; later ones come again.
+    """
+
+    token: str
+    last_event: int = 0
+
+
 @asynccontextmanager
 async def connect(
     url: str,
@@ -59,6 +75,7 @@ async def connect(
     reconnect_for: float = 300.0,
     spool: Path | None = None,
     on_state: Callable[[State], None] | None = None,
+    earlier: Earlier | None = None,
 ) -> AsyncIterator[Session]:
     """Open a session: ``async with connect("ws://127.0.0.1:8765") as session``. Leaving the block closes it.
 
@@ -75,6 +92,7 @@ async def connect(
             server that keeps no sessions is given up at once.
         spool: a folder for what may have to be sent again, at most the server's credit; by default it is in memory.
         on_state: called with every new :attr:`Session.state`, from the event loop.
+        earlier: a session to go on with; :attr:`Session.sent` says where its audio goes on.
 
     Raises:
         SourceError: for an address that is malformed, cannot be reached, or refuses the connection, and for a spool
@@ -83,6 +101,8 @@ async def connect(
     """
     codec = client_codec(subprotocol)
     start = Start(format, rate, channels, mode, interims)
+    if earlier:
+        start = msgspec.structs.replace(start, resume=earlier.token, last_event=earlier.last_event)
     dial = partial(_dial, stream_url(url), token, codec)
     connection = await dial(start)
     try:
@@ -90,7 +110,7 @@ async def connect(
             dialogue = Dialogue(start, connection.ready, store)
             line = Line(dialogue, connection.socket, codec, dial, Patience(reconnect_for), on_state)
             try:
-                yield Session(line)
+                yield Session(line, f"-{secrets.token_hex(4)}-" if earlier else "")
             finally:
                 await line.close(SessionEnded("the session was left"))
                 await line.hang_up()

@@ -48,7 +48,7 @@ class Dialogue:
         self.over: Af3StreamError | None = None
         self.parting: Error | None = None
         self._start = start
-        self._last_event = 0
+        self._last_event = start.last_event
         self._replies: dict[str, Reply] = {}
 
     @property
@@ -80,6 +80,8 @@ class Dialogue:
             case Answer() | Flushed():
                 self._settle(message.id, message)
             case Ended():
+                for flush in self.outgoing.flushes:  # their replies went to a connection that was lost
+                    self._settle(flush, Flushed(flush, message.total))
                 self._settle(END_REF, message)
                 self.over = SessionEnded("the session has ended")
             case Error():

@@ -65,9 +65,11 @@ class Outgoing:
     """
 
     def __init__(self, ready: Ready, store: Store) -> None:
-        self.said = self.received = self.processed = self.durable = 0
+        self.said = self.received = ready.received
+        self.processed = ready.processed
+        self.durable = ready.received if ready.durable is None else ready.durable
         self.frame_bytes = frame_bytes(ready)
-        self._kept = Retained(self.frame_bytes, store)
+        self._kept = Retained(self.frame_bytes, store, ready.received)
         self._requests: list[Placed] = []
         self._credit = credit_frames(ready)
         self._mended_to = 0  # a refusal below is of audio that is already declared lost
@@ -108,6 +110,11 @@ class Outgoing:
         for placed in self._requests:
             placed.said = placed.said or _ref(placed.request) == ref
         self._requests = [placed for placed in self._requests if _ref(placed.request) != ref]
+
+    @property
+    def flushes(self) -> list[str]:
+        """The names of the flushes that have no reply yet."""
+        return [placed.request.id for placed in self._requests if isinstance(placed.request, Flush)]
 
     @property
     def has_next(self) -> bool:

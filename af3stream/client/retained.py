@@ -110,8 +110,9 @@ class Retained:
         end: the next sample frame.
     """
 
-    def __init__(self, frame_bytes: int, store: Store) -> None:
-        self.begin = self.end = 0
+    def __init__(self, frame_bytes: int, store: Store, begin: int = 0) -> None:
+        self.begin = self.end = begin
+        store.free(begin * frame_bytes)
         self._frame_bytes, self._store = frame_bytes, store
         self._lost: list[range] = []  # in order, neither touching nor overlapping
 

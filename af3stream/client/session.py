@@ -41,7 +41,8 @@ class Session:
     lost, the fatal ``ServerError``, and ``SessionEnded`` after the end.
     """
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, names: str = "") -> None:
+        self._names = names  # in the ids of its requests
         self._line, self._dialogue, self._outgoing = line, line.dialogue, line.dialogue.outgoing
         self._numbers = itertools.count(1)
         self._sending = asyncio.Lock()  # one caller at a time assigns offsets
@@ -70,6 +71,11 @@ class Session:
     def processed(self) -> int:
         """Sample frames that the server says are captioned and encoded."""
         return self._outgoing.processed
+
+    @property
+    def durable(self) -> int:
+        """Sample frames that need not be kept here any more: the server has them, on disk if it has one."""
+        return self._outgoing.durable
 
     @property
     def lag_s(self) -> float:
@@ -226,7 +232,7 @@ class Session:
         return self._dialogue.expect(ref)
 
     def _name(self, kind: str) -> str:
-        return f"{kind}{next(self._numbers)}"
+        return f"{kind}{self._names}{next(self._numbers)}"
 
 
 def _valid(request: Question) -> Question:

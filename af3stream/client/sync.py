@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from af3stream.client.answers import AnswerStream
 from af3stream.client.connecting import connect as connect_async
 from af3stream.client.errors import SessionEnded
 from af3stream.client.line import State
 from af3stream.client.session import Session
-from af3stream.protocol.codec import MSGPACK
-from af3stream.protocol.messages import Answer, Ended, Flushed, Format, Mode, Ready, ServerMessage
+from af3stream.protocol.messages import Answer, Ended, Flushed, Ready, ServerMessage
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -82,6 +82,11 @@ class SyncSession:
         return self._session.processed
 
     @property
+    def durable(self) -> int:
+        """See :attr:`Session.durable`."""
+        return self._session.durable
+
+    @property
     def lag_s(self) -> float:
         """Seconds of audio sent and not yet processed."""
         return self._session.lag_s
@@ -129,44 +134,36 @@ class SyncSession:
         return self._loop.call(self._session.end())
 
 
-@contextmanager
-def connect(
-    url: str,
-    *,
-    token: str | None = None,
-    format: Format = "pcm_s16le",
-    rate: int = 16_000,
-    channels: int = 1,
-    mode: Mode | None = None,
-    interims: bool = True,
-    subprotocol: str = MSGPACK,
-    reconnect_for: float = 300.0,
-    spool: Path | None = None,
-    on_state: Callable[[State], None] | None = None,
-) -> Iterator[SyncSession]:
-    """As :func:`af3stream.client.connect`, in a plain ``with``; ``on_state`` is called on the session's thread."""
-    opening = connect_async(
-        url,
-        token=token,
-        format=format,
-        rate=rate,
-        channels=channels,
-        mode=mode,
-        interims=interims,
-        subprotocol=subprotocol,
-        reconnect_for=reconnect_for,
-        spool=spool,
-        on_state=on_state,
-    )
-    loop = _Loop()
-    try:
-        session = loop.call(opening.__aenter__())
+def _on_a_thread(
+    opening: Callable[P, AbstractAsyncContextManager[Session]],
+) -> Callable[P, AbstractContextManager[SyncSession]]:
+    @wraps(opening, assigned=("__name__", "__qualname__"))  # whose signature it shows
+    @contextmanager
+    def on_a_thread(*args: P.args, **kwargs: P.kwargs) -> Iterator[SyncSession]:
+        """As :func:`af3stream.client.connect`, in a plain ``with``; ``on_state`` is called on the session's thread."""
+        session = opening(*args, **kwargs)
+        loop = _Loop()
         try:
-            yield SyncSession(loop, session)
+            entered = loop.call(_enter(session))
+            try:
+                yield SyncSession(loop, entered)
+            finally:
+                loop.call(_leave(session))
         finally:
-            loop.call(opening.__aexit__(None, None, None))
-    finally:
-        loop.close()
+            loop.close()
+
+    return on_a_thread
+
+
+connect = _on_a_thread(connect_async)
+
+
+async def _enter(session: AbstractAsyncContextManager[Session]) -> Session:
+    return await session.__aenter__()
+
+
+async def _leave(session: AbstractAsyncContextManager[Session]) -> None:
+    await session.__aexit__(None, None, None)
 
 
 async def _next_piece(stream: AnswerStream) -> str | None:

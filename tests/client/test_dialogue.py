@@ -307,3 +307,14 @@ def test_after_the_end_nothing_follows():
     session.receive(ended(0))
     assert session.over
     assert inbox(session) == [ended(0)]
+
+
+def test_a_flush_whose_reply_went_to_a_lost_connection_is_settled_by_the_end():
+    client = Dialogue(m.Start(), msgspec.structs.replace(READY, resume="t"), Memory())
+    flushed, over = client.expect("f1"), client.expect(END_REF)
+    client.outgoing.request(m.Flush("f1"))
+    client.outgoing.request(m.End(0))
+    client.cut()
+    client.resumed(msgspec.structs.replace(READY, resume="u"))
+    client.receive(ended(0))
+    assert (flushed.outcome, over.outcome) == (m.Flushed("f1", 0), ended(0))

@@ -23,9 +23,9 @@ from af3stream.errors import SourceError
 from af3stream.listen import ListenOptions, listen
 from af3stream.listen import run as run_module
 from af3stream.listen import sources as sources_module
+from af3stream.listen.microphone import Lost, OverflowDeclaredLost
 from af3stream.listen.options import Question, question
 from af3stream.listen.screen import LiveScreen
-from af3stream.listen.sources import Lost, OverflowDeclaredLost
 from af3stream.protocol.messages import (
     Ack,
     AnswerDelta,
@@ -351,6 +351,10 @@ def test_how_a_question_is_spelled():
     assert question("@12.5 What\nnow?") == Question("What\nnow?", 12.5)
 
 
+NOW = SimpleNamespace(inputBufferAdcTime=0.0)  # PortAudio's time of a block
+NO_TROUBLE = SimpleNamespace(input_overflow=False)
+
+
 class FakeMicrophone:
     """Stands for ``sounddevice``: two blocks as soon as it is started."""
 
@@ -362,7 +366,7 @@ class FakeMicrophone:
 
     def start(self) -> None:
         for _ in range(2):
-            self.options["callback"](bytes(3_200), 1_600, None, None)  # type: ignore[operator]
+            self.options["callback"](bytes(3_200), 1_600, NOW, NO_TROUBLE)  # type: ignore[operator]
 
     def __enter__(self) -> None:
         pass
@@ -410,7 +414,7 @@ async def test_lost_capture_is_declared_as_a_gap(monkeypatch: pytest.MonkeyPatch
     class Stalled(FakeMicrophone):
         def start(self) -> None:
             for _ in range(103):
-                self.options["callback"](bytes(3_200), 1_600, None, None)  # type: ignore[operator]
+                self.options["callback"](bytes(3_200), 1_600, NOW, NO_TROUBLE)  # type: ignore[operator]
 
     monkeypatch.setitem(sys.modules, "sounddevice", Stalled())
     async with serving(polite) as server:
@@ -434,7 +438,7 @@ async def test_the_microphone_is_heard_while_the_server_is_away(monkeypatch: pyt
         await server.has_heard(3)
         await first.aclose()
         for number in range(20):
-            microphone.options["callback"](bytes([number]) * 3_200, 1_600, None, None)  # type: ignore[operator]
+            microphone.options["callback"](bytes([number]) * 3_200, 1_600, NOW, NO_TROUBLE)  # type: ignore[operator]
             await asyncio.sleep(0.001)
         back = await second.enter_async_context(serving(lasting(model), port=server.port))
         async with back.progress:

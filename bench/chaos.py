@@ -1,0 +1,76 @@
+"""Sessions under faults: random histories of cuts, stalls, kills and restarts, each checked to the last sample.
+
+``python -m bench.chaos --histories 300 --seed 1`` plays them one after another (:mod:`tests.chaos.histories`), shrinks
+one that fails, and then ends with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from bench.common import report
+from tests.chaos.histories import History, Speak, histories, play
+from tests.chaos.house import building
+
+LEAST, MOST = 10, 40  # steps of a history
+
+
+def main() -> None:
+    """Play the histories, and say what was in them."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--histories", type=int, default=300)
+    arguments.add_argument("--seed", type=int, default=1)
+    options = arguments.parse_args()
+    played: list[History] = []
+
+    @seed(options.seed)
+    @settings(
+        max_examples=options.histories,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(history=histories(LEAST, MOST))
+    def live(history: History) -> None:
+        with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
+            try:
+                asyncio.run(play(history, Path(folder), builder))
+            except BaseException as error:
+                print(f"failed with {error!r}:\n{history}", file=sys.stderr, flush=True)
+                raise
+        played.append(history)
+        if len(played) % 25 == 0:
+            print(f"{len(played)} histories", file=sys.stderr, flush=True)
+
+    began, failed = time.monotonic(), False
+    try:
+        with building() as builder:
+            live()
+    except Exception:  # noqa: BLE001 - whatever a history fails with
+        failed = True
+        traceback.print_exc()
+    steps = [step for history in played for step in history.steps]
+    report(
+        "chaos",
+        histories=len(played),
+        seed=options.seed,
+        failed=failed,
+        steps=dict(Counter(type(step).__name__.lower() for step in steps)),
+        audio_s=sum(step.ms for step in steps if isinstance(step, Speak)) / 1_000,
+        took_s=time.monotonic() - began,
+    )
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

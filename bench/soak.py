@@ -1,0 +1,363 @@
+"""Hours of listening: speech, pauses, noise, hum, music and silence, spliced, at faster than real time.
+
+``python -m bench.soak --simulated --hours 4``: scripted engine; the detector, windows, captions, horizon and journal
+are real, and time follows the audio. Memory, and how many sounds, utterances and messages are held at once.
+``python -m bench.soak --hours 4 [--seconds 3600]``: the embedded model and its captioner, too. What a window and a
+question cost at the tail against at the head, memory, and words written where nobody spoke.
+
+The head begins when the horizon is full: before, a question reads less. Costs are CPU seconds, which other work on the
+machine changes less than it changes time. A line for every minute of audio goes to ``progress.jsonl`` in ``--state``;
+SIGTERM ends a run early, with its figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import queue
+import signal
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import soundfile
+
+from af3stream.audio.events import Utterance
+from af3stream.audio.pcm import AudioFormat, Samples
+from af3stream.config import Config, JournalConfig
+from af3stream.engine.contract import Sound
+from af3stream.engine.factory import Loaded, load_engine
+from af3stream.engine.jobs import Job, Result
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.worker import Worker
+from af3stream.journal.facts import Commit, SessionFacts
+from af3stream.journal.journal import Journal
+from af3stream.metrics import Metrics
+from af3stream.protocol import messages as m
+from af3stream.session.session import Session
+from bench.common import RATE, RECORDINGS, config, report
+
+BLOCK: Final = RATE // 5  # sample frames in a message
+ASK_EVERY_S: Final = 60.0
+ANSWER_TOKENS: Final = 8
+MARGIN_S: Final = 1.0  # at the edges of a stretch, where an utterance may reach over
+QUIET: Final = ("silence", "white noise", "faint noise", "hum", "music")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A piece of the day.
+
+    Attributes:
+        kind: ``speech``, or one of `QUIET`.
+        samples: float32 (n,).
+    """
+
+    kind: str
+    samples: Samples
+
+
+def day(seed: int) -> Iterator[Stretch]:
+    """Speech and what is none, in turns, without an end; every hour has about as much of each."""
+    rng = np.random.default_rng(seed)
+    read = [soundfile.read(path, dtype="float32")[0] for path in sorted(RECORDINGS.glob("*.wav"))]
+    while True:
+        for kind in rng.permutation(QUIET):
+            said = [piece for at in rng.permutation(len(read)) for piece in (read[at], pause(rng))]
+            yield Stretch("speech", np.concatenate(said).astype(np.float32))
+            yield Stretch(str(kind), quiet(str(kind), rng))
+
+
+def pause(rng: np.random.Generator) -> Samples:
+    """Between two sentences."""
+    return np.zeros(int(RATE * rng.uniform(0.5, 2.5)), np.float32)
+
+
+def quiet(kind: str, rng: np.random.Generator) -> Samples:
+    """20 to 40 s in which nobody speaks.  # (n,) float32"""
+    t = np.arange(int(RATE * rng.uniform(20, 40))) / RATE
+    match kind:
+        case "white noise":
+            sound = 0.1 * rng.standard_normal(len(t))
+        case "faint noise":
+            sound = 1e-4 * rng.standard_normal(len(t))
+        case "hum":
+            sound = 0.2 * np.sin(2 * np.pi * 50 * t) + 0.1 * np.sin(2 * np.pi * 150 * t)
+        case "music":
+            pitch = 220 * 2 ** (rng.integers(0, 24, len(t) // (RATE // 4) + 1) / 12)
+            note = np.arange(len(t)) % (RATE // 4) / RATE
+            held = np.repeat(pitch, RATE // 4)[: len(t)]
+            sound = np.exp(-3 * note) * (0.1 * np.sin(2 * np.pi * held * note) + 0.05 * np.sin(4 * np.pi * held * note))
+        case _:
+            sound = np.zeros(len(t))
+    return sound.clip(-1, 1).astype(np.float32)
+
+
+class Listening:
+    """A session, its engine and its journal, in one thread; ``now`` follows the audio.
+
+    Attributes:
+        said: finals, windows and answers since they were last taken.
+        most: the most messages and jobs that waited at once.
+    """
+
+    def __init__(self, loaded: Loaded, settings: Config, journal: Journal, *, interims: bool) -> None:
+        start, facts = m.Start(interims=interims), "soak"
+        journal.create(SessionFacts(facts, "", AudioFormat(), msgspec.json.encode(start), time.time(), "soak"))
+        self.worker = Worker(loaded.engine, settings.model)
+        self.session = Session(
+            facts,
+            start,
+            config=settings,
+            engine=loaded.engine,
+            notes=loaded.notes,
+            metrics=Metrics(),
+            recorded=partial(journal.audio, facts),
+        )
+        self.said: list[m.ServerMessage] = []
+        self.most: Counter[str] = Counter()
+        self.position = 0
+        self._journal = journal
+        self._commits: queue.SimpleQueue[Commit] = queue.SimpleQueue()
+
+    @property
+    def now(self) -> float:
+        """Seconds of audio."""
+        return self.position / RATE
+
+    def hear(self, samples: Samples) -> None:
+        """The next samples."""
+        pcm = np.rint(samples * 32_767).astype("<i2").tobytes()
+        at, self.position = self.position, self.position + len(samples)
+        self.tell(m.Audio(at, pcm))
+
+    def tell(self, message: m.ClientMessage) -> None:
+        """A message, and all that follows from it."""
+        self.session.receive(message, self.now)
+        self._carry()
+
+    def settle(self) -> None:
+        """Wait for the journal."""
+        while (self.session.durable or 0) < self.position:
+            self._committed(self._commits.get())
+        self._carry()
+
+    def take(self) -> list[m.ServerMessage]:
+        """What was said."""
+        said, self.said = self.said, []
+        return said
+
+    def _carry(self) -> None:
+        session = self.session
+        for job in session.take_cancelled():
+            self.worker.cancel(job)
+        while jobs := session.take_jobs():
+            self.most["jobs"] = max(self.most["jobs"], len(jobs))
+            for job in jobs:
+                self.worker.submit(session.id, job, self._completed)
+            self.worker.run_all()
+        if records := session.take_records():
+            self._journal.append(session.id, records, self._commits.put)
+        while not self._commits.empty():
+            self._committed(self._commits.get())
+        messages = session.take_messages()
+        self.most["messages"] = max(self.most["messages"], len(messages))
+        self.said += messages
+
+    def _committed(self, commit: Commit) -> None:
+        assert commit.error is None, commit
+        self.session.committed(commit.durable, commit.event, self.now)
+
+    def _completed(self, job: Job, result: Result, done: bool) -> None:
+        self.session.complete(job, result, done, self.now)
+
+
+@dataclass
+class Figures:
+    """What is measured. Each sample is (position in seconds of audio, value)."""
+
+    windows: list[tuple[float, float]] = field(default_factory=list)  # CPU seconds a second of audio in windows
+    questions: list[tuple[float, float]] = field(default_factory=list)  # CPU seconds to the answer
+    memory: list[tuple[float, float]] = field(default_factory=list)  # MiB of this process
+    invented: Counter[str] = field(default_factory=Counter)  # words, by what was heard
+    quiet_s: float = 0.0
+    degraded: Counter[str] = field(default_factory=Counter)  # how often it was said, by level
+    held: Counter[str] = field(default_factory=Counter)  # the most sounds and utterances at once
+    full_at: float | None = None  # when the horizon was full
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, listening: Listening, horizon: int, state: Path) -> None:
+        self.figures = Figures()
+        self.listening = listening
+        self._horizon, self._progress = horizon, state / "progress.jsonl"
+        self._closed, self._spent, self._heard = 0, 0.0, 0.0
+        self._ask_at, self._asked = ASK_EVERY_S, 0
+        self._stretches: list[tuple[str, float, float]] = []
+        self._finals: list[m.Caption] = []
+
+    def play(self, stretch: Stretch, going: Callable[[], bool]) -> None:
+        """One piece of the day, with a question each minute, while it is ``going`` on."""
+        began = self.listening.now
+        for at in range(0, len(stretch.samples), BLOCK):
+            if not going():
+                break
+            spent = time.process_time()
+            self.listening.hear(stretch.samples[at : at + BLOCK])
+            self._spent += time.process_time() - spent
+            self._note(self.listening.take())
+            if self.listening.now >= self._ask_at:
+                self._ask_at += ASK_EVERY_S
+                self._minute()
+        self._stretches.append((stretch.kind, began, self.listening.now))
+
+    def finish(self) -> None:
+        """The end of the audio, and what is known then."""
+        self.listening.tell(m.Flush("end"))
+        self.listening.settle()
+        self._note(self.listening.take())
+        for kind, start, end in self._stretches:
+            if kind == "speech":
+                continue
+            inside = (f for f in self._finals if f.start >= start + MARGIN_S and f.end <= end - MARGIN_S)
+            self.figures.invented[kind] += sum(len(final.text.split()) for final in inside)
+            self.figures.quiet_s += end - start
+
+    def _note(self, said: Sequence[m.ServerMessage]) -> None:
+        for message in said:
+            match message:
+                case m.Window():
+                    self._closed += 1
+                    self._heard += message.end - message.start
+                case m.Caption(final=True):
+                    self._finals.append(message)
+                case m.Degraded():
+                    self.figures.degraded[message.level] += 1
+                case m.Error():
+                    raise AssertionError(message)
+        if self._closed >= self._horizon and self.figures.full_at is None:
+            self.figures.full_at = self.listening.now
+
+    def _minute(self) -> None:
+        """Ask, and note how things stand."""
+        listening, figures = self.listening, self.figures
+        listening.settle()
+        self._note(listening.take())
+        if self._heard:
+            figures.windows.append((listening.now, self._spent / self._heard))
+            self._spent = self._heard = 0.0
+        self._asked += 1
+        began, clock = time.process_time(), time.monotonic()
+        listening.tell(m.Ask(f"q{self._asked}", "What was said about the young man?", max_tokens=ANSWER_TOKENS))
+        figures.questions.append((listening.now, time.process_time() - began))
+        answer_s = time.monotonic() - clock
+        listening.settle()
+        self._note(listening.take())
+        figures.memory.append((listening.now, resident_mib()))
+        held = Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing) in (Sound, Utterance))
+        figures.held |= held
+        line = {
+            "at_s": listening.now,
+            "window": figures.windows[-1:],
+            "question_cpu_s": figures.questions[-1][1],
+            "answer_s": answer_s,
+            "resident_mib": figures.memory[-1][1],
+            **held,
+        }
+        with self._progress.open("ab") as file:
+            file.write(msgspec.json.encode(line) + b"\n")
+
+
+def resident_mib() -> float:
+    """What this process has in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4_096 / (1 << 20)
+
+
+def head_and_tail(samples: Sequence[tuple[float, float]], full_at: float | None) -> dict[str, float] | None:
+    """Medians of the first and of the last quarter after the horizon was full, and their ratio."""
+    values = [value for at, value in samples if full_at is not None and at >= full_at]
+    quarter = len(values) // 4
+    if not quarter:
+        return None
+    head, tail = statistics.median(values[:quarter]), statistics.median(values[-quarter:])
+    return {"head": head, "tail": tail, "ratio": tail / head}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run, and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulated", action="store_true", help="a scripted engine")
+    parser.add_argument("--hours", type=float, default=4.0, help="of audio")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of time, at most")
+    parser.add_argument("--windows", type=int, default=0, help="a shorter horizon than the model's: it is full sooner")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--state", type=Path, help="a folder for the journal and the progress; by default a temporary one"
+    )
+    options = parser.parse_args(argv)
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    with ExitStack() as stack:
+        state = options.state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+        state.mkdir(parents=True, exist_ok=True)
+        settings = config()
+        if options.windows:
+            model = msgspec.structs.replace(settings.model, max_windows=options.windows)
+            settings = msgspec.structs.replace(settings, model=model)
+        loaded = Loaded(ScriptedEngine(), "forgotten", None) if options.simulated else load_engine(settings)
+        journal = Journal(JournalConfig(folder=str(state / f"journal-{time.time_ns()}")))
+        journal.start()
+        stack.callback(journal.stop)
+        listening = Listening(loaded, settings, journal, interims=options.simulated)
+        soak = Soak(listening, loaded.engine.capacity.windows, state)
+        began = time.monotonic()
+
+        def going() -> bool:
+            in_time = time.monotonic() < began + options.seconds
+            return in_time and not stopped and listening.now < 3_600 * options.hours
+
+        for stretch in takewhile(lambda _: going(), day(options.seed)):
+            soak.play(stretch, going)
+        soak.finish()
+        tell(options, soak.figures, listening, loaded, time.monotonic() - began)
+
+
+def tell(options: argparse.Namespace, figures: Figures, listening: Listening, loaded: Loaded, took_s: float) -> None:
+    """The figures, as one line."""
+    measured: dict[str, Any] = {
+        "window_cpu": head_and_tail(figures.windows, figures.full_at),
+        "question_cpu_s": head_and_tail(figures.questions, figures.full_at),
+        "resident_mib": head_and_tail(figures.memory, figures.full_at),
+        "degraded": dict(figures.degraded),
+        "held": dict(figures.held),
+        "waiting": dict(listening.most),
+    }
+    if not options.simulated:
+        measured |= {"invented_words": dict(figures.invented), "quiet_s": figures.quiet_s}
+    report(
+        "soak",
+        engine=loaded.engine.name,
+        audio_h=listening.now / 3_600,
+        times_real=listening.now / took_s,
+        horizon_windows=loaded.engine.capacity.windows,
+        horizon_full_at_s=figures.full_at,
+        questions=len(figures.questions),
+        **measured,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Minutes of a long day, in simulated time: what is held is bounded, and nothing fails."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from af3stream.config import Config, JournalConfig
+from af3stream.engine.factory import Loaded
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.journal.journal import Journal
+from bench.soak import Listening, Soak, day
+
+STRETCHES = 12  # of the day, speech and what is none in turns: about six minutes
+HORIZON = 4
+
+
+def test_what_a_long_session_holds_is_bounded(tmp_path: Path) -> None:
+    loaded = Loaded(ScriptedEngine(windows=HORIZON), "forgotten", None)
+    journal = Journal(JournalConfig(folder=str(tmp_path / "journal")))
+    journal.start()
+    try:
+        listening = Listening(loaded, Config(), journal, interims=True)
+        soak = Soak(listening, HORIZON, tmp_path)
+        for stretch in islice(day(1), STRETCHES):
+            soak.play(stretch, lambda: True)
+        soak.finish()
+        kept = sum(record.frames for record in journal.audio(listening.session.id))
+    finally:
+        journal.stop()
+    figures = soak.figures
+    assert figures.full_at is not None, "the horizon never rolled"
+    assert len(figures.questions) == listening.now // 60 > 4
+    assert figures.held["Sound"] <= 3 * HORIZON  # kept, leaving while the horizon rolls, and not durable yet
+    assert figures.held["Utterance"] <= 1
+    assert kept == listening.position
