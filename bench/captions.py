@@ -1,64 +1,113 @@
-"""What captions cost and get right: Whisper at the utterance's length, against Whisper padded to 30 s each time.
+"""What captions cost, when they come and what they get right.
 
-The recordings are spoken once into a session, 100 ms at a time, with an interim a second; the engine works in between,
-so that computing time is counted without waiting. ``python -m bench.captions``
+At the utterance's length against padded to 30 s: the recordings are spoken into a session, 100 ms at a time, and the
+engine works in between, so that computing is counted without waiting. AF3 as captioner, with the last hypothesis as
+draft against without. And one live stream on a real server: each word's delay, and what a second of audio takes.
+``python -m bench.captions [--quick]``
 """
 
 from __future__ import annotations
 
-import re
-from itertools import pairwise
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
 
 import jiwer
 import numpy as np
+import soundfile
 
-from af3stream.config import Config, load
 from af3stream.engine import whisper
+from af3stream.engine.af3.engine import Af3Captioner, Af3Engine
+from af3stream.engine.contract import Hypothesis, Samples
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.worker import Worker
 from af3stream.metrics import Metrics
+from af3stream.models.registry import resolve
 from af3stream.protocol import messages as m
 from af3stream.session.session import Session
-from bench.common import RATE, RECORDINGS, report, speech
+from bench.common import RATE, RECORDINGS, config, p95, quick, report
+from bench.live import Heard, device_s, server, stream
+from bench.words import Word, bare, delays, revised, said, taken_back, timed_words
 
-BLOCK = RATE // 10
-PAUSE_S = 0.8
-SECONDS = 28.7  # the recordings, once, with pauses between them
+BLOCK: Final = RATE // 10
+PAUSE_S: Final = 0.8
+WARM_S: Final = 3.0
+NEAR_S: Final = 0.1  # between two clocks' opinions of where a word ends
 
 
-def main() -> None:
-    """Measure both ways, finals only and with interims."""
-    config, loaded = load(), load_engine(load())
-    ours = measure(config, loaded)
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: recordings, times that they are spoken live, and tokens of a caption of AF3's own."""
+
+    recordings: int = 5
+    live_times: int = 3
+    tokens: int = 48
+
+
+QUICK: Final = Size(2, 1, 8)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure all of it."""
+    size = QUICK if quick(__doc__, argv) else Size()
+    paths = sorted(RECORDINGS.glob("*.wav"))[: size.recordings]
+    recordings: list[Samples] = [soundfile.read(path, dtype="float32")[0] for path in paths]
+    loaded = load_engine(config())
+    assert isinstance(loaded.engine, Af3Engine)
+    ours = measure(loaded, recordings)
     lengths = (whisper.FINAL_LEAST_S, whisper.INTERIM_LEAST_S)
     whisper.FINAL_LEAST_S = whisper.INTERIM_LEAST_S = whisper.FULL_S
-    padded = measure(config, loaded)
+    padded = measure(loaded, recordings)
     whisper.FINAL_LEAST_S, whisper.INTERIM_LEAST_S = lengths
-    report("captions", at_length=ours, padded_to_30_s=padded)
-
-
-def measure(config: Config, loaded: Loaded) -> dict[str, float]:
-    """Seconds of computing a second of audio, words wrong, and words changed after they were shown."""
-    finals, finals_busy = listen(config, loaded, interims=False)
-    captions, all_busy = listen(config, loaded, interims=True)
-    shown = [caption for caption in captions if not caption.final]
-    return {
-        "computing_s_a_second_finals_only": finals_busy / SECONDS,
-        "computing_s_a_second_with_interims": all_busy / SECONDS,
-        "word_error_rate": jiwer.wer(bare(said()), bare(" ".join(caption.text for caption in finals))),
-        "interims": float(len(shown)),
-        "stable_words_taken_back": float(taken_back(captions)),
-    }
-
-
-def listen(config: Config, loaded: Loaded, *, interims: bool) -> tuple[list[m.Caption], float]:
-    """Speak the recordings to a session; returns its captions and the engine's time."""
-    worker, captions = Worker(loaded.engine), list[m.Caption]()
-    session = Session(
-        "bench", m.Start(interims=interims), config=config, engine=loaded.engine, notes="off", metrics=Metrics()
+    report(
+        "captions",
+        at_length=ours,
+        padded_to_30_s=padded,
+        af3=drafted(loaded.engine, recordings, size.tokens),
+        live=asyncio.run(live(recordings * size.live_times)),
     )
-    pcm = (speech(SECONDS, PAUSE_S) * 32_767).astype("<i2")
-    pcm = np.concatenate([pcm, np.zeros(RATE, "<i2")])
+
+
+# ---- computing, without waiting --------------------------------------------------------------------------------------
+
+
+def measure(loaded: Loaded, recordings: list[Samples]) -> dict[str, Any]:
+    """Seconds of computing a second of audio, words wrong, and words changed after they were shown."""
+    finals, finals_busy, _ = listen(loaded, recordings, interims=False)
+    captions, all_busy, encoded = listen(loaded, recordings, interims=True)
+    seconds = len(spliced(recordings)) / RATE
+    shown = [caption for _, caption in captions if not caption.final]
+    text = " ".join(caption.text for _, caption in finals)
+    figures: dict[str, Any] = {
+        "computing_s_a_second_finals_only": finals_busy / seconds,
+        "computing_s_a_second_with_interims": all_busy / seconds,
+        "interims": len(shown),
+        "encoded_over_heard_in_interims": encoded,
+        "stable_words_taken_back": taken_back(captions),
+    }
+    if len(recordings) == len(list(RECORDINGS.glob("*.wav"))):
+        figures["word_error_rate"] = jiwer.wer(bare(said()), bare(text))
+    return figures
+
+
+def listen(
+    loaded: Loaded, recordings: list[Samples], *, interims: bool
+) -> tuple[list[tuple[float, m.Caption]], float, float]:
+    """Speak the recordings to a session.
+
+    Returns:
+        Its captions, the engine's seconds for captions, and seconds encoded over seconds heard in interims.
+    """
+    worker, captions = Worker(loaded.engine), list[tuple[float, m.Caption]]()
+    heard = Encoded(loaded.engine.captioner)
+    loaded.engine.captioner = heard
+    session = Session(
+        "bench", m.Start(interims=interims), config=config(), engine=loaded.engine, notes="off", metrics=Metrics()
+    )
+    pcm = np.concatenate([(spliced(recordings) * 32_767).astype("<i2"), np.zeros(RATE, "<i2")])
     now = 0.0
     for at in range(0, len(pcm), BLOCK):
         session.receive(m.Audio(at, pcm[at : at + BLOCK].tobytes()), now)
@@ -67,30 +116,142 @@ def listen(config: Config, loaded: Loaded, *, interims: bool) -> tuple[list[m.Ca
             for job in jobs:
                 worker.submit("bench", job, lambda job, result, done: session.complete(job, result, done, now))  # noqa: B023
             worker.run_all()
-        captions += [message for message in session.take_messages() if isinstance(message, m.Caption)]
-    return captions, worker.busy_s
+        captions += [(now, message) for message in session.take_messages() if isinstance(message, m.Caption)]
+    loaded.engine.captioner = heard.captioner
+    return captions, heard.busy_s, heard.encoded / max(1, heard.heard)
 
 
-def taken_back(captions: list[m.Caption]) -> int:
-    """Words that were called stable and are not in the next caption of the utterance."""
-    count = 0
-    for before, after in pairwise(captions):
-        if before.utterance == after.utterance and before.stable:
-            stable, now = bare(before.stable).split(), bare(after.text).split()
-            count += sum(old != new for old, new in zip(stable, now, strict=False)) + max(0, len(stable) - len(now))
-    return count
+class Encoded:
+    """A captioner that counts, of interims, the samples it was given and those it encoded; and its time.
+
+    Whisper's encoder is given a spectrogram, a frame each 10 ms; another captioner encodes what it was given.
+    """
+
+    def __init__(self, captioner: Any) -> None:
+        self.captioner = captioner
+        self.name = captioner.name
+        self.busy_s = 0.0
+        self.heard = self.encoded = 0
+
+    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        """As the captioner does."""
+        features: Callable[..., Any] | None = getattr(self.captioner, "_features", None)
+        frames = 0
+
+        def noted(padded: Samples, **options: Any) -> Any:
+            nonlocal frames
+            assert features is not None
+            mel = features(padded, **options)
+            frames += mel.shape[-1] * RATE // 100
+            return mel
+
+        began = time.perf_counter()
+        if features is not None:
+            self.captioner._features = noted
+        try:
+            return self.captioner.caption(samples, draft, final=final, max_tokens=max_tokens)  # type: ignore[no-any-return]
+        finally:
+            self.busy_s += time.perf_counter() - began
+            if features is not None:
+                self.captioner._features = features
+            if not final:
+                self.heard += len(samples)
+                self.encoded += frames or len(samples)
 
 
-def said() -> str:
-    """What is said in the recordings."""
-    lines = (RECORDINGS / "transcription.txt").read_text().splitlines()
-    return " ".join(re.sub(r"</?s>|\(.*\)", "", line).strip() for line in lines)
+def spliced(recordings: list[Samples]) -> Samples:
+    """The recordings with a pause after each.  # (n,) float32"""
+    pause = np.zeros(round(PAUSE_S * RATE), np.float32)
+    return np.concatenate([piece for recording in recordings for piece in (recording, pause)])
 
 
-def bare(text: str) -> str:
-    """The words alone."""
-    words = re.sub(r"[^\w\s']", " ", text.casefold()).split()
-    return " ".join({"mr": "mister"}.get(word, word) for word in words)
+# ---- AF3 as captioner ------------------------------------------------------------------------------------------------
+
+
+def drafted(engine: Af3Engine, recordings: list[Samples], tokens: int) -> dict[str, Any]:
+    """Passes over the language model for a hypothesis a second, with the last one as draft and without."""
+    captioner = Af3Captioner(engine)
+    passes, took, texts = {"with": 0, "without": 0}, {"with": list[float](), "without": list[float]()}, {}
+    for way in passes:
+        before = engine.counters.forward_passes
+        texts[way] = [
+            text for recording in recordings for text in grow(captioner, recording, way == "with", tokens, took[way])
+        ]
+        passes[way] = engine.counters.forward_passes - before
+    return {
+        "hypotheses": len(texts["with"]),
+        "passes_with_draft": passes["with"],
+        "passes_without": passes["without"],
+        "passes_share": passes["with"] / passes["without"],
+        "seconds_share": sum(took["with"]) / sum(took["without"]),
+        "hypothesis_p95_s": p95(took["with"]),
+        "words_the_same": texts["with"] == texts["without"],
+    }
+
+
+def grow(captioner: Af3Captioner, recording: Samples, draft: bool, tokens: int, took: list[float]) -> list[str]:
+    """Hypotheses about a recording as it goes on, one a second, the last about all of it."""
+    last: Hypothesis | None = None
+    texts = []
+    for end in [*range(RATE, len(recording), RATE), len(recording)]:
+        began = time.perf_counter()
+        last = captioner.caption(recording[:end], last if draft else None, final=False, max_tokens=tokens)
+        took.append(time.perf_counter() - began)
+        texts.append(last.text)
+    return texts
+
+
+# ---- one live stream -------------------------------------------------------------------------------------------------
+
+
+async def live(recordings: list[Samples]) -> dict[str, Any]:
+    """One stream at the pace of speech on a real server."""
+    words = await asyncio.to_thread(reference, recordings)
+    samples = spliced(recordings)
+    async with server() as url:
+        await stream(url, samples[: round(WARM_S * RATE)])  # the first of everything takes longer
+        before = await device_s(url)
+        heard = await stream(url, samples)
+        busy = await device_s(url) - before
+    return {"computing_s_a_second": busy / (len(samples) / RATE), **shown(heard, words)}
+
+
+def reference(recordings: list[Samples]) -> list[Word]:
+    """When each word was said."""
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(str(resolve("mini").captioner), device="cpu", compute_type="int8")
+    return timed_words(model, recordings, starts(recordings))
+
+
+def starts(recordings: list[Samples]) -> list[float]:
+    """Where each recording begins, in seconds."""
+    lengths = [0.0, *(len(recording) / RATE + PAUSE_S for recording in recordings[:-1])]
+    return [float(start) for start in np.cumsum(lengths)]
+
+
+def shown(heard: Heard, words: list[Word]) -> dict[str, Any]:
+    """What its reader saw of a stream."""
+    word_delays = delays(heard.captions, words)
+    stable_delays = delays(heard.captions, words, stable=True)
+    interims = [at for at, caption in heard.captions if not caption.final]
+    to_final = [at - last_word_end(words, caption.end) for at, caption in heard.captions if caption.final]
+    return {
+        "interims": len(interims),
+        "words_matched": len(word_delays) / len(words),
+        "word_delay_s": [round(delay, 3) for delay in sorted(word_delays)],
+        "word_delay_mean_s": statistics.fmean(word_delays) if word_delays else None,
+        "word_delay_p95_s": p95(word_delays) if word_delays else None,
+        "stable_word_delay_mean_s": statistics.fmean(stable_delays) if stable_delays else None,
+        "speech_end_to_final_mean_s": statistics.fmean(to_final),
+        "speech_end_to_final_p95_s": p95(to_final),
+        "revision_rate": revised(heard.captions),
+    }
+
+
+def last_word_end(words: list[Word], utterance_end: float) -> float:
+    """Where speech ended before an utterance did, which is closed a little after its last word."""
+    return max((word.end for word in words if word.end <= utterance_end + NEAR_S), default=utterance_end)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,31 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from af3stream.config import load
+from af3stream.config import Config, load
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Completion, Context, Part, Samples
 from af3stream.engine.factory import load_engine
 
 RATE = 16_000
 RECORDINGS = Path(__file__).parent.parent / "tests" / "recordings"
+SETTINGS: tuple[str, ...] = ()  # `section.key=value` each: what differs from the defaults; another model in tests
+
+
+def quick(description: str | None, argv: Sequence[str] | None = None) -> bool:
+    """The command line of a bench: whether it is asked for its small size."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small size: whether it runs, not what it measures")
+    return bool(parser.parse_args(argv).quick)
+
+
+def config() -> Config:
+    """What benches run with."""
+    return load(overrides=SETTINGS)
 
 
 def mini() -> Af3Engine:
     """The embedded model, in float32."""
-    engine = load_engine(load()).engine
+    engine = load_engine(config()).engine
     assert isinstance(engine, Af3Engine)
     return engine
 
@@ -55,6 +69,16 @@ def first_token(context: Context, parts: list[Part], question: str) -> None:
     for piece in context.answer(parts, question, 1):
         if isinstance(piece, Completion):
             return
+
+
+def endless(engine: Af3Engine) -> None:
+    """Have every answer written to its cap from now on."""
+    engine._decoder.stop = frozenset()
+
+
+def p95(values: Sequence[float]) -> float:
+    """The 95th percentile."""
+    return float(np.percentile(values, 95))
 
 
 def report(bench: str, **figures: Any) -> None:

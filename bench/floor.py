@@ -1,0 +1,101 @@
+"""How close decoding is to the floor: bytes a token must read, against what this machine's memory gives.
+
+A token reads every weight of the language model and all keys and values before it, once. The bandwidth is that of a sum
+over memory much larger than any cache, with all threads, measured in between. ``python -m bench.floor [--quick]``
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+import torch
+
+from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.contract import Context, Part, Sound
+from bench.common import RATE, endless, mini, quick, report, speech
+
+QUESTION: Final = "What was said about the young man?"
+GIB: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: windows kept, tokens of an answer, bytes of memory summed, and how often."""
+
+    windows: tuple[int, ...] = (1, 4)
+    tokens: int = 64
+    summed: int = GIB
+    rounds: int = 5
+
+
+QUICK: Final = Size((1,), 8, 64 << 20, 2)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure decoding over prefixes of several lengths, the memory before and after each."""
+    size = QUICK if quick(__doc__, argv) else Size()
+    engine = mini()
+    endless(engine)
+    weights = weight_bytes(engine)
+    report(
+        "floor",
+        weights_mb=weights / 1e6,
+        by_windows={str(n): measure(engine, n, weights, size) for n in size.windows},
+    )
+
+
+def measure(engine: Af3Engine, windows: int, weights: int, size: Size) -> dict[str, float]:
+    """Tokens a second after so many windows, and the share of the bandwidth that they use."""
+    sounds = [Sound(speech(30.0), engine.frames(30 * RATE)) for _ in range(windows)]
+    engine.encode(sounds)
+    context, parts = engine.context(), list[Part](sounds)
+    list(context.extend(parts))
+    assert context._kept is not None
+    position = context._kept.slot.nbytes // context._kept.slot.capacity
+    taken, bandwidths = [], [bandwidth(size)]
+    for _ in range(size.rounds):
+        taken.append((written_in(context, parts, size.tokens + 1) - written_in(context, parts, 1)) / size.tokens)
+        bandwidths.append(bandwidth(size))
+    a_token, memory = min(taken), max(bandwidths)
+    read = weights + position * (context.kept_tokens + size.tokens // 2)
+    return {
+        "tokens_a_second": 1 / a_token,
+        "mb_a_token": read / 1e6,
+        "read_gb_a_second": read / a_token / 1e9,
+        "memory_gb_a_second": memory / 1e9,
+        "share": read / a_token / memory,
+    }
+
+
+def written_in(context: Context, parts: list[Part], tokens: int) -> float:
+    """Seconds of an answer of so many tokens."""
+    began = time.perf_counter()
+    list(context.answer(parts, QUESTION, tokens))
+    return time.perf_counter() - began
+
+
+def bandwidth(size: Size) -> float:
+    """Bytes a second that a sum over memory reads, at best."""
+    memory = torch.ones(size.summed // 4)
+    best = 0.0
+    for _ in range(3):
+        began = time.perf_counter()
+        memory.sum()
+        best = max(best, memory.nbytes / (time.perf_counter() - began))
+    return best
+
+
+def weight_bytes(engine: Af3Engine) -> int:
+    """Bytes of weights that a token reads: all of the language model's and its head's, one row of the embeddings."""
+    model = engine._loaded.model
+    embeddings = model.model.get_input_embeddings().weight
+    layers = {id(tensor): tensor for tensor in model.model.language_model.parameters() if tensor is not embeddings}
+    head = {id(tensor): tensor for tensor in model.lm_head.parameters()}
+    return sum(tensor.nbytes for tensor in chain((layers | head).values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""A real server, and streams of speech that arrive as fast as they are spoken."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from af3stream.client import connect
+from af3stream.client.session import Session
+from af3stream.engine.contract import Samples
+from af3stream.protocol.messages import Caption
+from bench import common
+from bench.common import RATE
+
+BLOCK = RATE // 10
+ASK_TOKENS = 48
+STOP_S = 10.0
+UNBOUNDED = ("server.port=0", "server.max_sessions=64", "server.admit_busy=0", "server.admit_lag_s=3600")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question's way. Times are seconds since the stream's first sample was spoken.
+
+    Attributes:
+        first: when the first words of the answer came.
+        done: when the answer was complete.
+        tokens: how many it has.
+    """
+
+    at: float
+    first: float
+    done: float
+    tokens: int
+
+
+@dataclass(slots=True)
+class Heard:
+    """What one stream was told, and when: seconds since its first sample was spoken."""
+
+    captions: list[tuple[float, Caption]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+
+    @property
+    def final_lags_s(self) -> list[float]:
+        """From each utterance's end to its final caption."""
+        return [at - caption.end for at, caption in self.captions if caption.final]
+
+
+@asynccontextmanager
+async def server(*settings: str) -> AsyncIterator[str]:
+    """A server in a process of its own, which admits everybody and keeps nothing; yields its address."""
+    overrides = [word for item in (*common.SETTINGS, *UNBOUNDED, *settings) for word in ("--set", item)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "af3stream.cli", "serve", *overrides, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    logged: list[str] = []
+    try:
+        while not (listens := re.search(r"listens at (\S+)", logged[-1] if logged else "")):
+            if not (line := await process.stderr.readline()):
+                raise RuntimeError("the server did not start:\n" + "".join(logged))
+            logged.append(line.decode())
+        draining = asyncio.create_task(_drain(process.stderr))  # a full pipe would stop it
+        yield listens[1]
+    finally:
+        await _stop(process)
+    await draining
+
+
+async def device_s(url: str) -> float:
+    """Seconds that the server's device has worked so far."""
+    text = await asyncio.to_thread(lambda: urllib.request.urlopen(f"{url}/metrics").read().decode())
+    found = re.search(r"^af3stream_device_seconds (\S+)", text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+async def stream(url: str, samples: Samples, *, interims: bool = True, question: str = "", every_s: float = 0) -> Heard:
+    """Speak (n,) at 16 kHz at the pace of speech, asking a question every so many seconds; returns at the end."""
+    heard = Heard()
+    pcm = (samples * 32_767).astype("<i2")
+    async with connect(url, interims=interims, reconnect_for=0) as session, asyncio.TaskGroup() as tasks:
+        began = time.monotonic()
+        reading = tasks.create_task(_read(session, heard, began))
+        next_ask = every_s
+        for at in range(0, len(pcm), BLOCK):
+            spoken_s = min(at + BLOCK, len(pcm)) / RATE
+            await asyncio.sleep(began + spoken_s - time.monotonic())
+            await session.send(pcm[at : at + BLOCK].tobytes())
+            if question and spoken_s >= next_ask:
+                next_ask += every_s
+                tasks.create_task(_ask(session, question, heard, began))
+        await session.end()
+        await reading
+    return heard
+
+
+def spoken(seconds: float, pause_s: float, index: int) -> Samples:
+    """What stream ``index`` says: the recordings, begun at another place by each."""
+    shift = round(index * 3.7 * RATE)
+    return np.roll(common.speech(seconds, pause_s), -shift)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """End the server; what it does at its end is not measured, and is not waited for long."""
+    if process.returncode is None:
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _drain(pipe: asyncio.StreamReader) -> None:
+    while await pipe.readline():
+        pass
+
+
+async def _read(session: Session, heard: Heard, began: float) -> None:
+    async for message in session.messages():
+        if isinstance(message, Caption):
+            heard.captions.append((time.monotonic() - began, message))
+
+
+async def _ask(session: Session, question: str, heard: Heard, began: float) -> None:
+    at, first = time.monotonic(), None
+    answering = session.ask_stream(question, max_tokens=ASK_TOKENS)
+    async for piece in answering:
+        if piece and first is None:
+            first = time.monotonic()
+    answer, done = await answering.answer(), time.monotonic()
+    heard.asked.append(Asked(at - began, (first or done) - began, done - began, answer.tokens))

@@ -1,0 +1,216 @@
+"""What a long session takes of the memory, by part, and whether anything grows once the horizon is full.
+
+The recordings are spoken to a session as fast as it hears them, with a question a minute; keys and values are counted
+by the pages that are in memory (Linux). ``python -m bench.memory [--quick]``
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakSet
+
+import numpy as np
+import torch
+
+from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.af3.kv import Slot
+from af3stream.engine.contract import Sound
+from af3stream.engine.factory import load_engine
+from af3stream.engine.jobs import AnswerJob, Job, Result
+from af3stream.engine.worker import Worker
+from af3stream.metrics import Metrics
+from af3stream.models.registry import resolve
+from af3stream.protocol import messages as m
+from af3stream.server.load import resident_bytes
+from af3stream.session.session import Session
+from bench.common import RATE, config, quick, report, speech
+
+QUESTION: Final = "What was said about the young man?"
+BLOCK: Final = RATE
+PAUSE_S: Final = 0.8
+LIBC: Final = ctypes.CDLL(None, use_errno=True)
+PARTS: Final = ("kv", "embeddings", "audio", "rest", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured, in seconds of audio: the session, what goes on after it, and between questions."""
+
+    session_s: float = 600.0
+    after_s: float = 240.0
+    asked_every_s: float = 60.0
+    tokens: int = 16
+
+
+QUICK: Final = Size(40.0, 20.0, 20.0, 4)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Speak for ten minutes and on, and measure every second of it."""
+    size = QUICK if quick(__doc__, argv) else Size()
+    listening = Listening(size)
+    seconds = listening.measured
+    before = [at for at in seconds if at < size.session_s]
+    peaks = {part: max(seconds[at][part] for at in before) for part in PARTS}
+    full = [at for at in before if at >= size.session_s - size.after_s]
+    after = [at for at in seconds if at >= size.session_s]
+    growth = {part: max(seconds[at][part] for at in after) - max(seconds[at][part] for at in full) for part in PARTS}
+    report(
+        "memory",
+        minutes=size.session_s / 60,
+        minutes_after=size.after_s / 60,
+        windows=listening.windows,
+        weights_mb=listening.weights / 1e6,
+        peak_mb={part: bytes_ / 1e6 for part, bytes_ in peaks.items()},
+        grown_after_mb={part: bytes_ / 1e6 for part, bytes_ in growth.items()},
+        kv_over_arithmetic=listening.kv_over_arithmetic,
+        all_mb_by_minute=[max(seconds[at]["all"] for at in group) / 1e6 for group in minutes(seconds)],
+        ttft_s_by_age_s=listening.first_token_s,
+    )
+
+
+def minutes(seconds: dict[float, Any]) -> list[list[float]]:
+    """The measured times, minute by minute."""
+    last = int(max(seconds) // 60)
+    return [[at for at in seconds if at // 60 == minute] for minute in range(last + 1)]
+
+
+class Listening:
+    """One session over the engine, measured while it hears.
+
+    Attributes:
+        measured: bytes by part, at seconds of audio; without the weights.
+        weights: bytes of the model's and the captioner's.
+        kv_over_arithmetic: keys and values in memory over those of the positions written, where they are the most.
+        first_token_s: of each question, by the session's age in seconds of audio.
+        windows: closed.
+    """
+
+    def __init__(self, size: Size) -> None:
+        loaded = load_engine(config())
+        assert isinstance(loaded.engine, Af3Engine)
+        self._engine = loaded.engine
+        self._slots, self._sounds = watch(self._engine)
+        self._worker = Worker(self._engine)
+        self._session = Session(
+            "bench",
+            m.Start(interims=False),
+            config=config(),
+            engine=self._engine,
+            notes=loaded.notes,
+            metrics=Metrics(),
+        )
+        self.weights = weight_bytes(self._engine)
+        self.measured: dict[float, dict[str, float]] = {}
+        self.first_token_s: dict[str, float] = {}
+        self.windows = 0
+        self._most = self._arithmetic = 0
+        self._asked: dict[Job, tuple[str, float]] = {}
+        self._hear(size)
+
+    @property
+    def kv_over_arithmetic(self) -> float:
+        """See the class."""
+        return self._most / self._arithmetic
+
+    def _hear(self, size: Size) -> None:
+        pcm = (speech(size.session_s + size.after_s, PAUSE_S) * 32_767).astype("<i2")
+        next_ask = size.asked_every_s
+        for at in range(0, len(pcm), BLOCK):
+            now = min(at + BLOCK, len(pcm)) / RATE
+            self._session.receive(m.Audio(at, pcm[at : at + BLOCK].tobytes()), now)
+            self._work(now)
+            if now >= next_ask:
+                self._session.receive(m.Ask(f"q{now:g}", QUESTION, max_tokens=size.tokens), now)
+                self._work(now)
+                next_ask += size.asked_every_s
+            self._measure(now)
+
+    def _work(self, now: float) -> None:
+        def done(job: Job, result: Result, ended: bool) -> None:
+            if job in self._asked and isinstance(result, str) and result:
+                age, asked = self._asked.pop(job)
+                self.first_token_s[age] = time.perf_counter() - asked
+            self._session.complete(job, result, ended, now)
+
+        while jobs := self._session.take_jobs():
+            for job in jobs:
+                if isinstance(job, AnswerJob):
+                    self._asked[job] = (f"{now:g}", time.perf_counter())
+                self._worker.submit("bench", job, done)
+            self._run()
+        self.windows += sum(isinstance(message, m.Window) for message in self._session.take_messages())
+
+    def _run(self) -> None:
+        """Work until nothing is left, and look at the slots after each step, while a rebuild has two."""
+        while self._worker._step():
+            kv = sum(resident(tensor) for slot in self._slots for tensor in tensors(slot))
+            if kv > self._most:
+                self._most = kv
+                self._arithmetic = sum(slot.written * slot.nbytes // slot.capacity for slot in self._slots)
+
+    def _measure(self, now: float) -> None:
+        embeddings = [sound.embeddings for sound in self._sounds if isinstance(sound.embeddings, torch.Tensor)]
+        waiting = [sound.samples for sound in self._sounds if sound.samples is not None]
+        parts: dict[str, float] = {
+            "kv": sum(resident(tensor) for slot in self._slots for tensor in tensors(slot)),
+            "embeddings": sum(tensor.nbytes for tensor in embeddings),
+            "audio": sum(samples.nbytes for samples in [*waiting, self._session._hearing._segmenter._samples._data]),
+            "all": resident_bytes(),
+        }
+        parts["rest"] = parts["all"] - self.weights - parts["kv"] - parts["embeddings"] - parts["audio"]
+        self.measured[now] = parts
+
+
+def watch(engine: Af3Engine) -> tuple[WeakSet[Slot], WeakSet[Sound]]:
+    """All the slots and sounds that the engine is to have from now on."""
+    slots, sounds = WeakSet[Slot](), WeakSet[Sound]()
+    new_slot, encode = engine._decoder.new_slot, engine.encode
+
+    def noted_slot(capacity: int) -> Slot:
+        slot = new_slot(capacity)
+        slots.add(slot)
+        return slot
+
+    def noted_encode(waiting: Any) -> None:
+        sounds.update(waiting)
+        encode(waiting)
+
+    engine._decoder.new_slot = noted_slot  # type: ignore[method-assign]
+    engine.encode = noted_encode  # type: ignore[method-assign]
+    return slots, sounds
+
+
+def weight_bytes(engine: Af3Engine) -> int:
+    """Bytes of the model's weights, and of the captioner's where it has its own."""
+    model = {id(tensor): tensor.nbytes for tensor in engine._loaded.model.parameters()}
+    captioner = resolve(config().model.name).captioner
+    folder = Path(captioner) if captioner and engine.captioner.name != "af3" else None
+    return sum(model.values()) + ((folder / "model.bin").stat().st_size if folder else 0)
+
+
+def tensors(slot: Slot) -> Iterator[torch.Tensor]:
+    """A slot's keys and values."""
+    for layer in slot.layers:
+        yield layer.keys
+        yield layer.values
+
+
+def resident(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor whose pages are in memory."""
+    begin, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    first = begin - begin % mmap.PAGESIZE
+    pages = (ctypes.c_ubyte * -(-(end - first) // mmap.PAGESIZE))()
+    if LIBC.mincore(ctypes.c_void_p(first), ctypes.c_size_t(end - first), pages):
+        raise OSError(ctypes.get_errno(), "mincore")
+    return min(tensor.nbytes, int(np.frombuffer(pages, np.uint8).astype(np.int64).sum() * mmap.PAGESIZE))
+
+
+if __name__ == "__main__":
+    main()

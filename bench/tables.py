@@ -1,0 +1,252 @@
+"""From what the benches print to the rows of docs/measurements.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+HEAD: Final = "| date | machine | command | what | ours | the alternative | ratio |"
+RULE: Final = "|---|---|---|---|---|---|---|"
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that was measured: ours, its named alternative, and the ratio with its aim."""
+
+    what: str
+    ours: str
+    alternative: str = ""
+    ratio: str = ""
+
+
+def encode(f: Figures) -> list[Row]:
+    """`bench.encode`."""
+    rows = [
+        Row(
+            f"encode {s} s",
+            seconds(f["seconds"][s]),
+            f"transformers, padded to 30 s: {seconds(f['padded_s'])}",
+            f"{number(f['share_of_padded'][s])} (aim {aim})",
+        )
+        for s, aim in (("3", "≤ 0.15"), ("10", "≤ 0.4"))
+    ]
+    ratio = f"{number(f['four_sooner'])}x sooner"
+    one_by_one = f"one by one: {seconds(f['four_one_by_one_s'])}"
+    return [*rows, Row("four windows of 9 to 14 s in one batch", seconds(f["four_together_s"]), one_by_one, ratio)]
+
+
+def question(f: Figures) -> list[Row]:
+    """`bench.question`."""
+    ttft, kept = f["ttft_s"], f"first token, {f['windows']} windows kept"
+    rows = [
+        (f"{kept}, nothing open", "kept", "generate", "`generate` from the audio", "sooner_than_generate", 60),
+        ("the same", "kept", "prefill", "prefill of ready embeddings", "sooner_than_prefill", 40),
+        (f"{kept}, 10 s open", "open", "generate_open", "`generate` from the audio", "sooner_than_generate", 12),
+        ("the same", "open", "prefill_open", "prefill of ready embeddings", "sooner_than_prefill", 8),
+    ]
+    return [
+        Row(
+            what,
+            seconds(ttft[ours]),
+            f"{name}: {seconds(ttft[other])}",
+            f"{number(f[key + ('_with_10s_open' if ours == 'open' else '')])}x sooner (aim ≥ {aim})",
+        )
+        for what, ours, other, name, key, aim in rows
+    ] + [
+        Row(
+            f"first token, {f['windows']} windows kept over one, nothing open",
+            seconds(ttft["kept"]),
+            f"one window: {seconds(f['ttft_s_one_window']['kept'])}",
+            f"{number(f['growth_over_arithmetic'])} of what attention's arithmetic says (aim ≤ 1.25)",
+        )
+    ]
+
+
+def append(f: Figures) -> list[Row]:
+    """`bench.append`."""
+    costs, windows, copied = f["seconds"], f["windows"], f["bytes_copied_a_token"]
+    other = f["bytes_transformers_copies_a_token"]
+    arithmetic = number(f["last_over_second_by_arithmetic"])
+    return [
+        Row(
+            f"appending window {windows} over window 2",
+            seconds(costs[-1]),
+            f"window 2: {seconds(costs[1])}",
+            f"{number(f['last_over_second'])} (aim ≤ 1.25; by arithmetic {arithmetic})",
+        ),
+        Row(
+            "bytes copied for a token, in the first and the last window",
+            f"{number(copied[0])}, {number(copied[-1])}",
+            f"transformers: {number(other[0])}, {number(other[-1])}",
+        ),
+    ]
+
+
+def captions(f: Figures) -> list[Row]:
+    """`bench.captions`."""
+    ours, padded, af3, live = f["at_length"], f["padded_to_30_s"], f["af3"], f["live"]
+
+    def against(what: str, key: str, show: Callable[[Any], str]) -> Row:
+        ratio = number(ours[key] / padded[key]) if padded[key] else ""
+        return Row(what, show(ours[key]), f"Whisper padded to 30 s: {show(padded[key])}", ratio)
+
+    rows = [
+        against("computing a second of audio, finals only", "computing_s_a_second_finals_only", seconds),
+        against("the same, with an interim a second", "computing_s_a_second_with_interims", seconds),
+        against("audio encoded for interims over audio heard", "encoded_over_heard_in_interims", number),
+        against("words wrong, sample recordings", "word_error_rate", number),
+        against("words taken back after being called stable", "stable_words_taken_back", number),
+        Row(
+            "AF3 as captioner: passes for a hypothesis a second, with the last as draft",
+            number(af3["passes_with_draft"]),
+            f"without: {number(af3['passes_without'])}",
+            f"{number(af3['passes_share'])} (aim ≤ 0.4)",
+        ),
+        Row(
+            "computing a second of audio, one live stream with interims",
+            seconds(live["computing_s_a_second"]),
+            "",
+            "(aim ≤ 0.35)",
+        ),
+    ]
+    told = [
+        ("from a word's end to its caption, mean", "word_delay_mean_s", seconds),
+        ("the same, p95", "word_delay_p95_s", seconds),
+        ("the same until it is called stable, mean", "stable_word_delay_mean_s", seconds),
+        ("from the end of speech to its final caption, mean", "speech_end_to_final_mean_s", seconds),
+        ("the same, p95", "speech_end_to_final_p95_s", seconds),
+        ("words of an interim that the next one changes", "revision_rate", number),
+    ]
+    return rows + [Row(what, show(live[key])) for what, key, show in told]
+
+
+def sessions(f: Figures) -> list[Row]:
+    """`bench.sessions`."""
+    rows = [
+        Row(
+            f"{count} paced streams, a question each 20 s: finals behind, mean and p95",
+            f"{seconds(g['final_lag_mean_s'])}, {seconds(g['final_lag_p95_s'])}",
+            "",
+            f"worst session's p95 over the others' {number(g['unfairness'])} (aim ≤ 1.5)" if count != "1" else "",
+        )
+        for count, g in f["streams"].items()
+    ]
+    rows += [
+        Row(
+            f"{count} paced streams: first token, mean and p95; tokens a second together",
+            f"{seconds(g['ttft_mean_s'])}, {seconds(g['ttft_p95_s'])}; {number(g['tokens_a_second'])}",
+        )
+        for count, g in f["streams"].items()
+        if "ttft_mean_s" in g
+    ]
+    carried, usual = f["carried"], f["carried_by_growing_buffer"]
+    return [
+        *rows,
+        Row(
+            "streams of captions alone with finals less than 3 s behind",
+            number(carried),
+            f"whisper-base over a growing buffer each second: {number(usual)}",
+            f"{number(carried / usual)}x (aim ≥ 2)" if usual else "",
+        ),
+        Row(
+            "tokens a second, four answers together",
+            number(f["tokens_a_second_of_four"]),
+            f"one answer: {number(f['tokens_a_second_of_one'])}",
+            f"{number(f['four_over_one'])}x (aim ≥ 2)",
+        ),
+    ]
+
+
+def floor(f: Figures) -> list[Row]:
+    """`bench.floor`."""
+    return [
+        Row(
+            f"decoding, {windows} {'window' if windows == '1' else 'windows'} kept: memory read a second",
+            f"{number(g['read_gb_a_second'])} GB ({number(g['tokens_a_second'])} tokens)",
+            f"a sum over memory: {number(g['memory_gb_a_second'])} GB",
+            f"{number(g['share'])} (aim ≥ 0.5)",
+        )
+        for windows, g in f["by_windows"].items()
+    ]
+
+
+def memory(f: Figures) -> list[Row]:
+    """`bench.memory`."""
+    peak, grown = f["peak_mb"], f["grown_after_mb"]
+    parts = ", ".join(f"{part} {number(peak[part])}" for part in ("kv", "embeddings", "audio", "rest"))
+    return [
+        Row(
+            f"memory of a session of {number(f['minutes'])} minutes, at most, MB",
+            f"{number(peak['all'])}: weights {number(f['weights_mb'])}, {parts}",
+        ),
+        Row(
+            "keys and values in memory, while a prefix is built anew too",
+            "",
+            "two numbers a position, layer and head",
+            f"{number(f['kv_over_arithmetic'])} (aim ≤ 1.05)",
+        ),
+        Row(f"grown in {number(f['minutes_after'])} minutes more, MB", number(grown["all"])),
+    ]
+
+
+ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
+    "encode": encode,
+    "append": append,
+    "question": question,
+    "captions": captions,
+    "sessions": sessions,
+    "floor": floor,
+    "memory": memory,
+}
+
+
+def lines(command: str, figures: Figures) -> list[str]:
+    """The table's lines about what a bench printed."""
+    machine = ", ".join(part for part in figures["machine"].split(", ") if part != "x86_64")
+    return [
+        f"| {figures['date']} | {machine} | `{command}` | {row.what} | {row.ours} | {row.alternative} | {row.ratio} |"
+        for row in ROWS[figures["bench"]](figures)
+    ]
+
+
+def put(document: str, bench: str, rows: list[str]) -> str:
+    """The document with these rows in place of the bench's earlier ones; everything else stays.
+
+    Raises:
+        ValueError: where the document has no such table.
+    """
+    before, found, after = document.partition(f"{HEAD}\n{RULE}\n")
+    if not found:
+        raise ValueError(f"no table headed {HEAD!r}")
+    table, rest = _split(after.splitlines(keepends=True))
+    own = re.compile(rf"`python -m bench\.{bench}\b[^`]*`")
+    places = [i for i, line in enumerate(table) if own.search(line.split(" | ")[2])]
+    at = places[0] if places else len(table)
+    kept_before = [line for i, line in enumerate(table[:at]) if i not in places]
+    kept_after = [line for i, line in enumerate(table[at:], at) if i not in places]
+    return "".join([before, found, *kept_before, *(f"{row}\n" for row in rows), *kept_after, *rest])
+
+
+def _split(after: list[str]) -> tuple[list[str], list[str]]:
+    """The lines of a table, and those that follow it."""
+    end = next((i for i, line in enumerate(after) if not line.startswith("|")), len(after))
+    return after[:end], after[end:]
+
+
+def seconds(value: float | None) -> str:
+    """Seconds as a person writes them."""
+    return "" if value is None else f"{number(value)} s"
+
+
+def number(value: float) -> str:
+    """Three digits that count, or all of a whole number."""
+    return (
+        f"{value:.0f}"
+        if float(value).is_integer() or abs(value) >= 100
+        else f"{value:.2g}"
+        if abs(value) < 1
+        else f"{value:.3g}"
+    )
