@@ -84,6 +84,7 @@ def _listen(arguments: argparse.Namespace) -> int:
         format=arguments.format,
         rate=arguments.rate,
         channels=arguments.channels,
+        device=arguments.device,
     )
     return asyncio.run(listen(options))
 
@@ -207,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--format", choices=("pcm_s16le", "pcm_f32le", "mulaw"), default="pcm_s16le", help="of `-`")
     listen.add_argument("--rate", type=int, default=16_000, help="of `-`, in Hz")
     listen.add_argument("--channels", type=int, default=1, help="of `-`")
+    listen.add_argument("--device", metavar="NAME", help="of `mic`: its number, or a part of its name")
 
     transcribe = _add(commands, "transcribe", _transcribe, "caption files, without a server", model=True)
     transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")

@@ -26,6 +26,7 @@ class ListenOptions:
         captions: a ``.vtt``, ``.srt`` or ``.jsonl`` file to write.
         json: print every message of the server as one JSON line.
         format, rate, channels: what standard input holds, and what the microphone is asked for; a file has its own.
+        device: the microphone, by its number or a part of its name; by default the system's choice.
         token: for the service; by default ``$AF3STREAM_TOKEN``.
     """
 
@@ -39,6 +40,7 @@ class ListenOptions:
     format: Format = "pcm_s16le"
     rate: int = 16_000  # Hz
     channels: int = 1
+    device: str | None = None
     token: str | None = None
 
 

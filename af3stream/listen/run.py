@@ -6,16 +6,17 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Final
 
 from af3stream.captions import CaptionWriter
 from af3stream.client import ConnectionLost, ReaderTooSlow, ServerError, Session, connect
 from af3stream.errors import SourceError
+from af3stream.listen.microphone import Lost
 from af3stream.listen.options import ListenOptions, Question, question
 from af3stream.listen.screen import Screen, open_screen
-from af3stream.listen.sources import Lost, Source, open_source
+from af3stream.listen.sources import Source, open_source
 from af3stream.protocol.messages import Caption
 
 TAIL_S: Final = 15.0  # after Ctrl-C: how long the last captions and answers may take
@@ -31,13 +32,13 @@ async def listen(options: ListenOptions) -> int:
     Raises:
         SetupError: for what is wrong before audio flows, and for a source or a caption file that fails later.
     """
-    interrupts = _Interrupts()
-    work = interrupts.work = asyncio.create_task(_listen(options, interrupts))
-    with _on_ctrl_c(interrupts):
+    listening = Listening(options, lambda: open_screen(json=options.json))
+    work = listening.begin()
+    with _on_ctrl_c(listening.stop):
         try:
             await work
         except asyncio.CancelledError:
-            if not interrupts.leaving:
+            if not listening.leaving:
                 raise
             return INTERRUPTED
         except TimeoutError:
@@ -50,55 +51,70 @@ async def listen(options: ListenOptions) -> int:
     return 0
 
 
-class _Interrupts:
-    """Ctrl-C. Once: the audio stops, and what was heard is finished. Again, or before audio flows: the run leaves.
+class Listening:
+    """One run: a source is opened and streamed, and its session shown, to the end.
 
     Attributes:
-        work: the whole run.
-        sending: the audio's part of it, once it flows.
-        patience: bounds the conversation, from the first Ctrl-C on.
-        leaving: whether ``work`` was cancelled.
+        session: once the service has answered.
+        stopping: whether the audio was stopped.
+        leaving: whether the run was given up.
     """
 
-    work: asyncio.Task[None]
-    patience: asyncio.Timeout
-    sending: asyncio.Task[None] | None = None
+    session: Session | None = None
     stopping = leaving = False
+    _conversation: _Conversation | None = None
 
-    def __call__(self) -> None:
-        if self.sending and not self.stopping:
+    def __init__(self, options: ListenOptions, open_screen: Callable[[], Screen]) -> None:
+        self._options, self._open_screen = options, open_screen
+
+    def begin(self) -> asyncio.Task[None]:
+        """The run, as a task.
+
+        It raises what :func:`listen` raises, ``TimeoutError`` when it was stopped and the last captions did not come,
+        and why the session broke off: ``ConnectionLost``, ``ReaderTooSlow`` or ``ServerError``.
+        """
+        self._work = asyncio.create_task(self._run())
+        return self._work
+
+    def stop(self) -> None:
+        """Once: the audio stops, and what was heard is finished. Again, or before audio flows: the run leaves."""
+        if self._conversation and not self.stopping:
             self.stopping = True
-            self.sending.cancel()
-            self.patience.reschedule(asyncio.get_running_loop().time() + TAIL_S)
+            self._conversation.stop()
+            self._patience.reschedule(asyncio.get_running_loop().time() + TAIL_S)
         else:
             self.leaving = True
-            self.work.cancel()
+            self._work.cancel()
+
+    def ask(self, text: str) -> None:
+        """Ask now, once a session is open and until the audio is stopped; the screen is told of the answer."""
+        if self._conversation and not self.stopping:
+            self._conversation.ask(text)
+
+    async def _run(self) -> None:
+        options = self._options
+        questions = [question(spelled) for spelled in options.asks]
+        async with AsyncExitStack() as stack:
+            source = await stack.enter_async_context(open_source(options))
+            screen = self._open_screen()
+            stack.callback(screen.close)
+            self.session = await _connected(stack, options, source, screen)
+            writer = stack.enter_context(CaptionWriter(options.captions)) if options.captions else None
+            self._patience = await stack.enter_async_context(asyncio.timeout(None))
+            self._conversation = _Conversation(self.session, screen, writer, questions)
+            await self._conversation.run(source, options.pace == "realtime" and not source.live, options.watches)
 
 
 @contextmanager
-def _on_ctrl_c(interrupts: _Interrupts) -> Iterator[None]:
+def _on_ctrl_c(act: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-        loop.add_signal_handler(signal.SIGINT, interrupts)
+        loop.add_signal_handler(signal.SIGINT, act)
     try:
         yield
     finally:
         with suppress(NotImplementedError, RuntimeError, ValueError):
             loop.remove_signal_handler(signal.SIGINT)
-
-
-async def _listen(options: ListenOptions, interrupts: _Interrupts) -> None:
-    questions = [question(spelled) for spelled in options.asks]
-    async with AsyncExitStack() as stack:
-        source = await stack.enter_async_context(open_source(options))
-        screen = open_screen(json=options.json)
-        stack.callback(screen.close)
-        session = await _connected(stack, options, source, screen)
-        writer = stack.enter_context(CaptionWriter(options.captions)) if options.captions else None
-        interrupts.patience = await stack.enter_async_context(asyncio.timeout(None))
-        paced = options.pace == "realtime" and not source.live
-        conversation = _Conversation(session, screen, writer, questions)
-        await conversation.run(source, paced, options.watches, interrupts)
 
 
 async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Source, screen: Screen) -> Session:
@@ -129,10 +145,10 @@ class _Conversation:
         self._asking: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(max(1, session.ready.max_questions))
 
-    async def run(self, source: Source, paced: bool, watches: tuple[str, ...], interrupts: _Interrupts) -> None:
+    async def run(self, source: Source, paced: bool, watches: tuple[str, ...]) -> None:
         """Everything, to the session's end. A source that fails is reported after what was heard of it is finished."""
         showing = asyncio.create_task(self._show())
-        sending = interrupts.sending = asyncio.create_task(self._send(source, paced, watches))
+        sending = self._sending = asyncio.create_task(self._send(source, paced, watches))
         try:
             await asyncio.wait((showing, sending), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -146,6 +162,14 @@ class _Conversation:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def stop(self) -> None:
+        """The audio ends here."""
+        self._sending.cancel()
+
+    def ask(self, text: str) -> None:
+        """Ask as soon as the session has a place for another question."""
+        self._asking.add(asyncio.create_task(self._ask(text)))
+
     async def _send(self, source: Source, paced: bool, watches: tuple[str, ...]) -> None:
         for text in watches:
             self._screen.asked(await self._session.watch(text), text)
@@ -156,12 +180,14 @@ class _Conversation:
             if paced:  # a block exists once its last sample was heard; the deadline is absolute, so nothing drifts
                 due = began + (self._session.sent + frames) / audio.rate
                 await asyncio.sleep(due - loop.time())
+            sent = self._session.sent
+            self._screen.sending(block, sent / audio.rate, (sent + frames) / audio.rate)
             if isinstance(block, Lost):
                 await self._session.gap(frames)
             else:
                 await self._session.send(block)
             while self._timed and (self._timed[0].at or 0.0) * audio.rate <= self._session.sent:
-                self._begin(self._timed.pop(0))
+                self.ask(self._timed.pop(0).text)
                 await asyncio.sleep(0)  # its turn: where a place is free, the question goes out before the next block
 
     async def _finish(self) -> None:
@@ -170,7 +196,7 @@ class _Conversation:
             if remaining := self._timed + self._last:
                 await self._session.flush()
             for later in remaining:
-                self._begin(later)
+                self.ask(later.text)
             await asyncio.gather(*self._asking)
             await self._session.end()
         except (ConnectionLost, ServerError) as error:
@@ -188,11 +214,8 @@ class _Conversation:
                 self._screen.show(error.error)
             raise
 
-    def _begin(self, asked: Question) -> None:
-        self._asking.add(asyncio.create_task(self._ask(asked.text)))
-
     async def _ask(self, text: str) -> None:
-        """Ask, as soon as the session has a place for another question; a refusal is among the messages."""
+        """A refusal is among the messages."""
         with suppress(ServerError):
             async with self._places:
                 stream = self._session.ask_stream(text)

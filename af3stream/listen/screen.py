@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from af3stream.client import State
+from af3stream.listen.microphone import Lost
 from af3stream.protocol.messages import (
     Answer,
     AnswerDelta,
@@ -36,6 +37,9 @@ class Screen(Protocol):
 
     def asked(self, question_id: str, text: str) -> None:
         """A question or a watch went out."""
+
+    def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
+        """Audio is about to be sent, or declared lost; from and to so many seconds of audio."""
 
     def show(self, message: ServerMessage) -> None:
         """A message arrived."""
@@ -63,6 +67,9 @@ class JsonLines:
 
     def asked(self, question_id: str, text: str) -> None:
         """Nothing: what the client says is not the server's."""
+
+    def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
+        """Nothing, as above; ``ended`` counts what was lost."""
 
     def show(self, message: ServerMessage) -> None:
         print(msgspec.json.encode(message).decode(), file=self._out, flush=True)
@@ -112,6 +119,10 @@ class PlainLines:
     def asked(self, question_id: str, text: str) -> None:
         self._lines.questions[question_id] = text
 
+    def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
+        if isinstance(block, Lost):
+            print(_lost_line(begin, end), file=self._out, flush=True)
+
     def show(self, message: ServerMessage) -> None:
         if line := self._lines.line(message):
             print(line, file=self._errors if isinstance(message, Error) else self._out, flush=True)
@@ -137,6 +148,10 @@ class LiveScreen:
 
     def asked(self, question_id: str, text: str) -> None:
         self._lines.questions[question_id] = text
+
+    def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
+        if isinstance(block, Lost):
+            self._console.print(Text(_lost_line(begin, end), style="red"))
 
     def show(self, message: ServerMessage) -> None:
         if self._changes_what_is_open(message):
@@ -196,3 +211,7 @@ def _interim(caption: Caption) -> Text:
     stable = caption.stable if caption.text.startswith(caption.stable) else ""
     parts = (clean(stable), ""), (clean(caption.text[len(stable) :]), "dim")
     return Text.assemble((f"{clock(caption.start)}  ", "dim"), *parts)
+
+
+def _lost_line(begin: float, end: float) -> str:
+    return f"{clock(begin)}  [{end - begin:.1f} s lost]"

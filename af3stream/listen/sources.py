@@ -6,29 +6,20 @@ import asyncio
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from af3stream.audio.files import stream_blocks
 from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import BadFormat, SourceError
+from af3stream.listen.microphone import BLOCK_MS, Lost, OverflowDeclaredLost, capturing
 from af3stream.listen.options import ListenOptions
 
-BLOCK_MS: Final = 100
 CAPTURE_BLOCKS: Final = 100  # 10 s of the microphone wait for a slow connection
 PIPE_BLOCKS: Final = 4
-MIC_TYPES: Final = {"pcm_s16le": "int16", "pcm_f32le": "float32"}
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Sample frames that were not captured in time."""
-
-    frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +50,7 @@ async def open_source(options: ListenOptions) -> AsyncIterator[Source]:
         yield Source(audio_format, _pipe(sys.stdin.fileno(), audio_format))
         return
     captured = OverflowDeclaredLost(CAPTURE_BLOCKS, audio_format.bytes_per_frame)
-    with _capture(audio_format, captured):
+    with capturing(audio_format, captured, options.device):
         yield Source(audio_format, _captured(captured), live=True)
 
 
@@ -117,76 +108,6 @@ def _block_frames(audio_format: AudioFormat) -> int:
     return audio_format.rate * BLOCK_MS // 1_000
 
 
-class OverflowDeclaredLost:
-    """Captured blocks waiting to be sent, at most ``capacity``; one that finds no room is declared lost in its place.
-
-    :meth:`put` never waits. All calls come from one thread.
-    """
-
-    def __init__(self, capacity: int, frame_bytes: int) -> None:
-        self.capacity, self.frame_bytes = capacity, frame_bytes
-        self._waiting: deque[bytes | Lost] = deque()
-        self._arrived = asyncio.Event()
-
-    def put(self, block: bytes) -> None:
-        """Add a block, or what it was if there is no room."""
-        if len(self._waiting) < self.capacity:
-            self._waiting.append(block)
-        else:
-            newest = self._waiting[-1]
-            lost = len(block) // self.frame_bytes
-            if isinstance(newest, Lost):
-                self._waiting[-1] = Lost(newest.frames + lost)
-            else:
-                self._waiting.append(Lost(lost))
-        self._arrived.set()
-
-    async def take(self) -> bytes | Lost:
-        """The oldest block or loss, when there is one."""
-        while not self._waiting:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._waiting.popleft()
-
-
 async def _captured(captured: OverflowDeclaredLost) -> AsyncIterator[bytes | Lost]:
     while True:
         yield await captured.take()
-
-
-@contextmanager
-def _capture(audio_format: AudioFormat, captured: OverflowDeclaredLost) -> Iterator[None]:
-    """The default input device into ``captured``, from now on, so that nothing is missed while a connection opens."""
-    if audio_format.format not in MIC_TYPES:
-        raise SourceError(f"a microphone gives {' or '.join(MIC_TYPES)}, not {audio_format.format}")
-    sounddevice = _sounddevice()
-    loop = asyncio.get_running_loop()
-
-    def on_block(block: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG001
-        loop.call_soon_threadsafe(captured.put, bytes(block))
-
-    try:
-        stream = sounddevice.RawInputStream(
-            samplerate=audio_format.rate,
-            channels=audio_format.channels,
-            dtype=MIC_TYPES[audio_format.format],
-            blocksize=_block_frames(audio_format),
-            callback=on_block,
-        )
-        stream.start()
-    except (sounddevice.PortAudioError, ValueError) as error:
-        raise SourceError(f"no microphone can be opened: {error}") from None
-    with stream:
-        yield
-
-
-def _sounddevice() -> Any:
-    try:
-        import sounddevice
-    except ImportError:
-        raise SourceError("the microphone needs the package sounddevice: pip install 'af3stream[mic]'") from None
-    except OSError:
-        raise SourceError(
-            "the microphone needs the PortAudio library: apt install libportaudio2, or brew install portaudio"
-        ) from None
-    return sounddevice

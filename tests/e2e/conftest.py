@@ -36,9 +36,9 @@ def mini() -> Loaded:
 
 
 @pytest.fixture(scope="session")
-def service(mini: Loaded) -> Iterator[RunningService]:
-    """A service with the real model, on a thread of its own."""
-    config = load(overrides=("server.port=0",))
+def service(mini: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """A service with the real model that keeps sessions, on a thread of its own."""
+    config = load(overrides=("server.port=0", f"journal.folder={tmp_path_factory.mktemp('journal')}"))
     running = threading.Event()
     stop: asyncio.Event
     loop: asyncio.AbstractEventLoop

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,9 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, WebSocketRoute, async_playwright, expect
+
+from tests.server.peers import serving
 
 pytestmark = pytest.mark.browser
 
@@ -101,12 +104,26 @@ async def browser(speech: Path) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def page(browser: Browser, service: Service) -> AsyncIterator[Page]:
+    """The page of the service with the real model."""
+    async with opened(browser, service.http) as page:
+        yield page
+
+
+@pytest.fixture
+async def scripted_page(browser: Browser, tmp_path: Path) -> AsyncIterator[Page]:
+    """The page of a service whose words are scripted, and which keeps sessions."""
+    async with serving(journal=tmp_path) as service, opened(browser, service.address) as page:
+        yield page
+
+
+@asynccontextmanager
+async def opened(browser: Browser, address: str) -> AsyncIterator[Page]:
     """The open page; whatever it complains of (a blocked asset, an uncaught error) fails the test."""
     page = await browser.new_page(viewport={"width": 1280, "height": 860})
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    await page.goto(service.http)
+    await page.goto(address)
     await page.evaluate(RECORD_CAPTIONS)
     await page.evaluate(RECORD_ANSWERS)
     yield page
@@ -133,6 +150,86 @@ async def test_the_microphone_is_captioned_questioned_and_accounted_for(page: Pa
     vtt = await download(page, "VTT")
     assert vtt.startswith("WEBVTT\n\n")
     check_cues(vtt, finals)
+
+
+async def test_a_reload_in_the_middle_goes_on_with_the_session(scripted_page: Page) -> None:
+    page = scripted_page
+    await page.get_by_role("button", name="Start microphone").click()
+    await captions_until(page, seconds=7)
+    await ask(page, "Who is this about?")
+    await page.get_by_label("Standing question").fill("Is a young man described?")
+    await page.get_by_role("button", name="Watch", exact=True).click()
+    before = await final_texts(page)
+
+    await page.reload()
+    await expect(page.locator("#connection dd")).to_have_text("Listening", timeout=PATIENCE_MS)
+    await expect(page.locator("#notice p")).to_contain_text("went by unheard")
+    await page.evaluate(RECORD_ANSWERS)
+    await expect(page.locator("#captions li[data-state=final]").nth(len(before) - 1)).to_be_visible(timeout=PATIENCE_MS)
+    assert (await final_texts(page))[: len(before)] == before
+    await expect(page.locator("#answers .asked")).to_have_text(["Who is this about?"])
+    await expect(page.locator("#answers .range")).to_have_count(1)
+    await expect(page.locator("#watches .asked")).to_have_text(["Is a young man described?"])
+    await expect(page.locator("#timeline")).to_have_attribute("aria-label", re.compile(r"\d+ seconds? lost"))
+
+    resumed_at = await page.evaluate("document.querySelectorAll('#captions li').length")
+    await expect(page.locator("#captions li[data-state=final]").nth(resumed_at)).to_be_visible(timeout=PATIENCE_MS)
+    await ask(page, "And what was said after the reload?")
+    received_s, parts_s = await stop(page)
+    assert sum(parts_s[:2]) == pytest.approx(received_s, abs=0.3)
+    assert 0 < parts_s[2] < received_s / 2  # the time without a page, and no more
+    finals = await final_texts(page)
+    for kind in ("VTT", "SRT"):
+        check_cues(await download(page, kind), finals)
+    saved = json.loads(await download(page, "JSON"))
+    assert [caption["text"] for caption in saved["captions"]] == finals
+    assert len(saved["answers"]) == 2
+    assert (
+        await page.evaluate("sessionStorage.length") == 0
+    )  # the session is over, and nothing of it stays in the browser
+
+
+async def test_a_lost_connection_is_replaced_and_nothing_is_lost(scripted_page: Page) -> None:
+    page = scripted_page
+    routes: list[WebSocketRoute] = []
+
+    def route(opened: WebSocketRoute) -> None:
+        opened.connect_to_server()
+        routes.append(opened)
+
+    await page.route_web_socket(re.compile("/v1/stream$"), route)
+    await page.get_by_role("button", name="Start microphone").click()
+    await captions_until(page, seconds=0)
+    await page.get_by_label("Your question").fill("Who is this about?")
+    await page.get_by_role("button", name="Ask", exact=True).click()
+    await routes[0].close(code=1012)
+    await expect(page.locator("#connection dd")).to_have_text("Reconnecting")
+    await expect(page.locator("#connection dd")).to_have_text("Listening", timeout=PATIENCE_MS)
+    assert len(routes) == 2
+    await expect(page.locator("#answers .range")).to_have_count(1, timeout=PATIENCE_MS)
+    await expect(page.locator("#answers .answer")).not_to_be_empty()
+    received_s, parts_s = await stop(page)
+    assert received_s > 5
+    assert parts_s[2] == 0
+    numbers = [await row.get_attribute("data-utterance") for row in await page.locator("#captions li").all()]
+    assert numbers == [str(number) for number in range(len(numbers))]  # each is told, once
+
+
+async def test_the_timeline_is_read_and_walked_with_keys(scripted_page: Page, speech: Path) -> None:
+    page = scripted_page
+    await page.get_by_label("Fast").check()
+    await page.evaluate(DROP, ["speech.wav", encoded(speech)])
+    await expect(page.locator("#connection dd")).to_have_text("File heard", timeout=PATIENCE_MS)
+    await expect(page.get_by_role("button", name="Finalise now")).to_be_enabled(timeout=PATIENCE_MS)
+    finals = await final_texts(page)
+    timeline = page.get_by_role("slider", name=re.compile(r"^Timeline: 0:20 of audio, 5 utterances"))
+    await timeline.focus()
+    for text in finals[:2]:
+        await page.keyboard.press("ArrowRight")
+        await expect(timeline).to_have_attribute("aria-valuetext", re.compile(re.escape(text)))
+        await expect(page.locator("#captions li.heard p")).to_have_text([text])
+    await page.keyboard.press("End")
+    await expect(page.locator("#captions li.heard p")).to_have_text([finals[-1]])
 
 
 async def test_a_dropped_file_is_heard_fast(page: Page, speech: Path) -> None:
@@ -165,16 +262,27 @@ async def test_a_file_that_is_no_audio_is_refused_in_plain_words(page: Page) -> 
 
 @pytest.mark.skipif("AF3STREAM_PAGE_PNG" not in os.environ, reason="AF3STREAM_PAGE_PNG names no file for the picture")
 async def test_picture_for_the_docs(page: Page) -> None:
+    picture = Path(os.environ["AF3STREAM_PAGE_PNG"])
     await page.set_viewport_size({"width": 1280, "height": 1060})
     await page.get_by_role("button", name="Start microphone").click()
     await captions_until(page, seconds=8)
     await page.get_by_label("Standing question").fill("Is a young man described?")
     await page.get_by_role("button", name="Watch", exact=True).click()
-    await captions_until(page, seconds=22)
+    await captions_until(page, seconds=10)
+    await page.reload()
+    await captions_until(page, seconds=20)
+    await page.evaluate(RECORD_ANSWERS)
     await ask(page, "Who is this about?")
     await expect(page.locator("#captions li[data-state=open]").first).to_be_visible(timeout=PATIENCE_MS)
+    await page.get_by_label("Dismiss this message").click()
     await page.evaluate("document.activeElement.blur()")
-    await page.screenshot(path=os.environ["AF3STREAM_PAGE_PNG"])
+    await page.screenshot(path=picture)
+    await page.emulate_media(color_scheme="dark")
+    await page.wait_for_timeout(300)
+    await page.screenshot(path=picture.with_stem(picture.stem + "-dark"))
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await page.wait_for_timeout(300)
+    await page.screenshot(path=picture.with_stem(picture.stem + "-phone"))
 
 
 async def final_texts(page: Page) -> list[str]:

@@ -1,20 +1,25 @@
 // Wires the page: sources into a session, messages onto the page.
 
-import { canCapture, openFile, openMicrophone } from "./capture.js";
-import { CaptionList, toJson, toSrt, toVtt } from "./captions.js";
+import { canCapture, openFile, openMicrophone, somebodyActs } from "./capture.js";
+import { CaptionList } from "./captions.js";
 import { showLedger } from "./ledger.js";
 import { Questions, Watches } from "./questions.js";
+import { forget, load, save } from "./reload.js";
 import { Session } from "./session.js";
+import { download } from "./subtitles.js";
 import { Timeline } from "./timeline.js";
-import { LEVELS, clock, lostConnection, refusal, refusedHandshake, sourceProblem } from "./words.js";
+import {
+  CLICK_TO_GO_ON, FILE_GONE, LEVELS, RECONNECTING, away, clock, lostConnection, refusal, refusedHandshake, sourceProblem,
+} from "./words.js";
 
 const $ = (id) => document.getElementById(id);
+const SAVE_MS = 5_000; // for a page that has no chance to say goodbye
 const STATES = {
   idle: "Not connected", connecting: "Connecting", live: "Listening", finished: "File heard",
-  ending: "Finishing", ended: "Finished", lost: "Disconnected",
+  reconnecting: "Reconnecting", ending: "Finishing", ended: "Finished", lost: "Disconnected",
 };
 
-const timeline = new Timeline($("timeline"));
+const timeline = new Timeline($("timeline"), pick);
 const send = (message) => session?.send(message);
 const captions = new CaptionList({
   list: $("captions"), scroll: $("scroll"), spoken: $("finals"), latest: $("latest"), onPick: pick,
@@ -26,12 +31,15 @@ let session = null;
 let source = null;
 let ledger = null;
 let flushes = 0;
+let heard = false; // whether the source has come to its end
 let token = new URLSearchParams(location.search).get("token") ?? "";
 let again = null; // what to start over once a token has been typed
 
 const HANDLERS = {
   ready(message) {
-    setState("live");
+    setState(session.ending ? "ending" : heard ? "finished" : "live");
+    if ($("notice").firstElementChild.textContent === RECONNECTING) tell("");
+    keep();
     name("model", message.model);
     name("captioner", message.captioner);
     $("question").maxLength = message.max_question_chars;
@@ -66,6 +74,8 @@ const HANDLERS = {
   },
   ended(message) {
     ledger = message;
+    forget();
+    timeline.finish(message.received_s);
     showLedger($("ledger"), message);
     $("lag").textContent = "–";
     setState("ended");
@@ -85,29 +95,96 @@ async function begin(open) {
   try {
     source = await open();
     reset();
-    connect();
+    connect({ mode: $("everything").checked ? "everything" : null });
     $("source-name").textContent = source.run ? `${source.name}, ${clock(source.duration_s)}` : source.name;
     $("fast-option").hidden = !source.run;
-    await (source.run ? runFile(source, session) : source.start());
+    if (source.run) await runFile(source, session);
+    else if (!await source.start()) await source.resume();
   } catch (error) {
     if (!busy()) return; // the connection ended first, and has been told of
     await release();
     session?.close();
     setState("idle");
+addEventListener("pagehide", keep);
+addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });
+setInterval(keep, SAVE_MS);
+const before = load();
+if (before) goOn(before);
     tell(sourceProblem(error));
     $("token-form").hidden = error.name !== "SyntaxError";
   }
 }
 
-function connect() {
-  const mode = $("everything").checked ? { mode: "everything" } : {};
+function connect({ mode, start, resume }) {
   const mine = new Session({
     token,
-    start: { format: "pcm_s16le", rate: source.rate, channels: 1, ...mode },
+    resume,
+    start: start ?? { format: "pcm_s16le", rate: source.rate, channels: 1, ...(mode && { mode }) },
     onMessage: (message) => mine === session && HANDLERS[message.type]?.(message),
+    onLost: (offset, frames) => timeline.addLost(offset / mine.rate, (offset + frames) / mine.rate, mine.rate),
+    onReconnecting: () => mine === session && reconnecting(),
     onClose: (close) => mine === session && closed(close),
   });
   session = mine;
+}
+
+function reconnecting() {
+  questions.torn();
+  setState("reconnecting");
+  tell(RECONNECTING);
+}
+
+/** What another load of this page needs to go on; nothing is kept once the session is over. */
+function keep() {
+  if (!session?.keeps || session.over || !["live", "finished", "reconnecting"].includes(state())) return;
+  save({
+    start: session.start, kept: session.kept(), heard, sourceName: $("source-name").textContent, file: !source?.start,
+    timeline: timeline.kept(), questions: questions.kept(), watches: watches.kept(),
+  });
+}
+
+/** Goes on with the session that this tab had before it was reloaded. */
+async function goOn(before) {
+  setState("connecting");
+  heard = before.heard || before.file;
+  for (const [part, kept] of [[timeline, before.timeline], [questions, before.questions], [watches, before.watches]]) part.restore(kept);
+  const { rate } = before.start;
+  let at = before.kept.begin;
+  for (const { frames, samples } of before.kept.pieces) {
+    if (!samples) timeline.addLost(at / rate, (at + frames) / rate, rate);
+    at += frames;
+  }
+  const resuming = () => connect({ start: before.start, resume: before.kept });
+  $("source-name").textContent = before.sourceName;
+  $("fast-option").hidden = true;
+  if (before.file) {
+    resuming();
+    if (!before.heard) tell(FILE_GONE);
+    return;
+  }
+  try {
+    source = await openMicrophone(onSamples, unplugged, rate);
+    resuming();
+    if (!await source.start()) {
+      tell(CLICK_TO_GO_ON);
+      await somebodyActs();
+    }
+    await source.resume();
+  } catch (error) {
+    heard = true;
+    if (!session) resuming();
+    tell(sourceProblem(error));
+    return;
+  }
+  unheard(before);
+}
+
+/** The time without a page is no audio: it is lost, up to this moment. */
+function unheard({ at, kept }) {
+  const frames = kept.end + Math.round(((Date.now() - at) / 1000) * session.rate) - session.audio.end;
+  if (frames <= 0) return;
+  session.lose(frames);
+  tell(away(frames / session.rate));
 }
 
 function onSamples(samples) {
@@ -118,11 +195,12 @@ function onSamples(samples) {
 /** When a file has been heard the session stays open for questions. */
 async function runFile(file, mine) {
   const whole = await file.run(onSamples, { fast: () => $("fast").checked, ready: () => mine.drained() });
-  if (!whole || mine !== session || !mine.live()) return;
-  while (mine.live() && mine.sent < mine.captured) await new Promise((resolve) => { setTimeout(resolve, 50); });
+  if (!whole || mine !== session || !mine.live) return;
+  heard = true;
+  while (mine.live && mine.unsent) await new Promise((resolve) => { setTimeout(resolve, 50); });
   await release();
-  if (state() !== "live") return;
-  setState("finished");
+  if (!["live", "reconnecting"].includes(state())) return;
+  if (state() === "live") setState("finished");
   flush();
 }
 
@@ -146,6 +224,7 @@ async function release() {
 }
 
 async function closed({ opened, ended, ...close }) {
+  forget();
   if (!ended) setState(opened ? "lost" : "idle");
   await release();
   questions.abandon();
@@ -164,13 +243,14 @@ async function closed({ opened, ended, ...close }) {
 function reset() {
   for (const part of [timeline, captions, questions, watches]) part.clear();
   ledger = null;
+  heard = false;
   $("ledger").hidden = true;
   $("flush").textContent = "Finalise now";
   HANDLERS.degraded({ level: "none", lag_s: 0 });
 }
 
 const state = () => document.body.dataset.state;
-const busy = () => ["connecting", "live", "finished", "ending"].includes(state());
+const busy = () => ["connecting", "live", "finished", "reconnecting", "ending"].includes(state());
 
 function setState(next) {
   document.body.dataset.state = next;
@@ -188,7 +268,7 @@ function setState(next) {
 
 /** Which controls make sense now. */
 function enable() {
-  const open = ["live", "finished"].includes(state());
+  const open = ["live", "finished", "reconnecting"].includes(state());
   $("flush").disabled = !open || $("flush").textContent === "Finalising";
   $("stop").disabled = !open;
   const full = open && questions.waiting >= (session?.ready?.max_questions ?? 1);
@@ -211,32 +291,17 @@ function name(id, value) {
   $(id).title = value;
 }
 
-/** Marks a range on the timeline, and widens the view if it is out of sight. */
+/** Marks a range on the timeline and in the captions, and widens the view if it is out of sight. */
 function pick(range) {
   timeline.pick(range);
+  captions.mark(range, range.utterance !== undefined);
   if (timeline.shows(range)) return;
   $("view").value = "all";
   timeline.setView("all");
 }
 
-function download(kind) {
-  const finals = captions.finals();
-  const extra = { session: session?.ready?.session, model: session?.ready?.model, answers: questions.answers, ledger };
-  const [text, type] = {
-    vtt: () => [toVtt(finals), "text/vtt"],
-    srt: () => [toSrt(finals), "application/x-subrip"],
-    json: () => [toJson(finals, extra), "application/json"],
-  }[kind]();
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type }));
-  link.download = `captions.${kind}`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
-const microphoneSource = () => openMicrophone(onSamples, () => {
-  tell("The microphone was unplugged. What was heard is safe; stop to see the account of it.");
-});
+const unplugged = () => tell("The microphone was unplugged. What was heard is safe; stop to see the account of it.");
+const microphoneSource = () => openMicrophone(onSamples, unplugged);
 
 function listenToFile(file) {
   if (!file) return;
@@ -270,7 +335,9 @@ submit("ask", "question", (text) => questions.ask(text, Number($("scope").value)
 submit("watch", "watch-text", (text) => watches.add(text, Number($("watch-every").value)));
 submit("token-form", "token", (text) => { token = text; again?.(); });
 for (const button of document.querySelectorAll("[data-download]")) {
-  button.addEventListener("click", () => download(button.dataset.download));
+  button.addEventListener("click", () => download(button.dataset.download, captions.finals(), {
+    session: session?.ready?.session, model: session?.ready?.model, answers: questions.answers, ledger,
+  }));
 }
 addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dragging"); });
 addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
@@ -283,3 +350,8 @@ if (!canCapture()) {
   tell("This browser lends its microphone only to pages served over https or from this computer. Files work.");
 }
 setState("idle");
+addEventListener("pagehide", keep);
+addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });
+setInterval(keep, SAVE_MS);
+const before = load();
+if (before) goOn(before);

@@ -1,8 +1,7 @@
-// Captions on the page, and as VTT, SRT and JSON.
+// Captions on the page.
 
 import { clock, make } from "./words.js";
 
-const LINE_CHARS = 42; // of a subtitle line; a cue has at most two
 const NEAR_END_PX = 48;
 
 /** The list of utterances. An utterance keeps its element from the first interim to its final text. */
@@ -42,6 +41,19 @@ export class CaptionList {
     draw(row, caption);
     if (caption.final) this.speak(caption.text);
     if (this.following) this.toEnd();
+  }
+
+  /** Marks the utterances that reach into a range; with `reveal`, scrolls to the first of them. */
+  mark(range, reveal = false) {
+    let first = null;
+    for (const { element, caption } of this.rows.values()) {
+      const inside = caption.start < range.end && caption.end > range.start;
+      element.classList.toggle("heard", inside);
+      if (inside && (!first || caption.start < first.caption.start)) first = { element, caption };
+    }
+    if (!first || !reveal) return;
+    this.follow(false);
+    first.element.scrollIntoView({ block: "nearest" });
   }
 
   /** Gives up on utterances that will never be final, when the connection is lost. */
@@ -93,46 +105,3 @@ function draw({ element, stable, rest, text }, caption) {
 }
 
 const agreed = ({ text, stable = "" }) => (text.startsWith(stable) ? stable : "");
-
-/** Cuts one caption into cues of at most two lines, sharing its time by characters. */
-function cues({ text, start, end }) {
-  const lines = [];
-  for (const word of text.trim().split(/\s+/)) {
-    const last = lines.at(-1);
-    if (last !== undefined && last.length + word.length < LINE_CHARS) lines[lines.length - 1] = `${last} ${word}`;
-    else lines.push(word);
-  }
-  const chars = lines.reduce((sum, line) => sum + line.length, 0);
-  const made = [];
-  for (let at = 0, from = start; at < lines.length; at += 2) {
-    const pair = lines.slice(at, at + 2);
-    const to = at + 2 >= lines.length ? end : from + ((end - start) * pair.join("").length) / chars;
-    made.push({ start: from, end: to, lines: pair });
-    from = to;
-  }
-  return made;
-}
-
-function stamp(seconds, comma) {
-  const ms = Math.round(seconds * 1000);
-  const part = (value, digits = 2) => String(Math.floor(value)).padStart(digits, "0");
-  return `${part(ms / 3_600_000)}:${part((ms / 60_000) % 60)}:${part((ms / 1000) % 60)}${comma}${part(ms % 1000, 3)}`;
-}
-
-const escaped = (line) => line.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-
-export function toVtt(captions) {
-  const body = captions.flatMap(cues).map(
-    ({ start, end, lines }) => `${stamp(start, ".")} --> ${stamp(end, ".")}\n${lines.map(escaped).join("\n")}\n`);
-  return ["WEBVTT\n", ...body].join("\n");
-}
-
-export function toSrt(captions) {
-  return captions.flatMap(cues).map(
-    ({ start, end, lines }, at) => `${at + 1}\n${stamp(start, ",")} --> ${stamp(end, ",")}\n${lines.join("\n")}\n`).join("\n");
-}
-
-export function toJson(captions, extra) {
-  const plain = captions.map(({ utterance, start, end, text }) => ({ utterance, start, end, text }));
-  return `${JSON.stringify({ ...extra, captions: plain }, null, 2)}\n`;
-}

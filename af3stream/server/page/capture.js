@@ -8,11 +8,11 @@ const RATES = { min: 8_000, max: 48_000 };
 
 export const canCapture = () => Boolean(navigator.mediaDevices?.getUserMedia && window.AudioWorkletNode);
 
-/** Opens the microphone and calls `onSamples` about ten times a second. */
-export async function openMicrophone(onSamples, onLost) {
+/** Opens the microphone and calls `onSamples` about ten times a second; `rate` asks for one that a session has. */
+export async function openMicrophone(onSamples, onLost, rate) {
   const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: true };
   const stream = await navigator.mediaDevices.getUserMedia({ audio });
-  let context = new AudioContext();
+  let context = new AudioContext(rate ? { sampleRate: rate } : {});
   if (context.sampleRate < RATES.min || context.sampleRate > RATES.max) {
     await context.close();
     context = new AudioContext({ sampleRate: RATES.max });
@@ -37,11 +37,14 @@ export async function openMicrophone(onSamples, onLost) {
   return {
     name: track.label || "Microphone",
     rate: context.sampleRate,
-    /** Starts the flow of samples; none are taken before. */
+    /** Starts the flow of samples; none are taken before. False where the browser waits for a person to act first. */
     async start() {
+      await Promise.race([context.resume(), sleep(500)]);
+      const allowed = context.state === "running";
       context.createMediaStreamSource(stream).connect(node);
-      await context.resume();
+      return allowed;
     },
+    resume: () => context.resume(),
     /** Resolves once the last samples have been handed over. */
     async stop() {
       track.onended = null;
@@ -126,3 +129,10 @@ function toInt16(samples) {
 }
 
 const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+
+/** Resolves with the next click or key, for which a browser may wait before it lends its audio. */
+export function somebodyActs() {
+  return new Promise((resolve) => {
+    for (const act of ["pointerdown", "keydown"]) addEventListener(act, resolve, { once: true });
+  });
+}

@@ -18,11 +18,36 @@ export class Questions {
 
   ask(text, last_s) {
     const id = `q${this.cards.size + 1}`;
-    const card = { text, done: false, ...questionCard(text, () => this.send({ type: "cancel", id })) };
-    this.cards.set(id, card);
-    this.list.prepend(card.element);
+    this.add(id, text);
     this.send({ type: "ask", id, text, ...(last_s ? { scope: { last_s } } : {}) });
     this.onCount(this.waiting);
+  }
+
+  add(id, text) {
+    const card = { text, done: false, reply: null, ...questionCard(text, () => this.send({ type: "cancel", id })) };
+    this.cards.set(id, card);
+    this.list.prepend(card.element);
+  }
+
+  /** What outlives a reload: every question, with its answer or refusal where there is one. */
+  kept() { return [...this.cards].map(([id, { text, reply }]) => ({ id, text, reply })); }
+
+  restore(kept) {
+    for (const { id, text, reply } of kept) {
+      this.add(id, text);
+      if (reply?.type === "answer") this.show(this.cards.get(id), reply);
+      else if (reply) this.fail(reply);
+    }
+  }
+
+  /** Answers under way begin anew: the connection was lost. */
+  torn() {
+    for (const card of this.cards.values()) {
+      if (card.done) continue;
+      card.answer.textContent = "";
+      card.element.dataset.state = "waiting";
+      card.foot.firstElementChild.textContent = "Listening back";
+    }
   }
 
   delta({ id, text }) {
@@ -38,6 +63,13 @@ export class Questions {
   answer(message) {
     const card = this.cards.get(message.id);
     if (!card || card.done) return;
+    this.show(card, message);
+    this.spoken.replaceChildren(make("p", { textContent: `Answer to “${card.text}”: ${message.text}` }));
+    this.onPick(message);
+  }
+
+  show(card, message) {
+    card.reply = message;
     card.answer.textContent = message.text;
     const heard = make("button", { type: "button", className: "range", textContent: `Heard ${range(message)}` });
     heard.addEventListener("click", () => this.onPick(message));
@@ -46,14 +78,13 @@ export class Questions {
     this.finish(card, message.finish === "cancelled" ? "cancelled" : "answered");
     const { text, start, end, windows, finish } = message;
     this.answers.push({ question: card.text, answer: text, start, end, windows, finish });
-    this.spoken.replaceChildren(make("p", { textContent: `Answer to “${card.text}”: ${text}` }));
-    this.onPick(message);
   }
 
   /** Shows a refusal on the card it belongs to; false if it belongs to none. */
   fail(error) {
     const card = this.cards.get(error.ref);
     if (!card || card.done) return false;
+    card.reply = error;
     card.foot.replaceChildren(make("span", { className: "problem", textContent: refusal(error) }));
     this.finish(card, "failed");
     return true;
@@ -98,8 +129,23 @@ export class Watches {
   }
 
   add(text, every_s) {
-    this.made += 1;
-    const id = `w${this.made}`;
+    const id = `w${this.made + 1}`;
+    this.place({ id, text, every_s });
+    this.send({ type: "watch", id, text, ...(every_s ? { every_s } : {}) });
+  }
+
+  /** What outlives a reload: every watch, with its newest answer. */
+  kept() { return [...this.cards.values()].map(({ watch, newest }) => ({ ...watch, newest })); }
+
+  restore(kept) {
+    for (const { newest, ...watch } of kept) {
+      this.place(watch);
+      if (newest) this.hit(newest);
+    }
+  }
+
+  place({ id, text, every_s }) {
+    this.made = Math.max(this.made, Number(id.slice(1)));
     const answer = make("p", { className: "answer", textContent: "No answer yet." });
     const remove = make("button", { type: "button", className: "quiet", textContent: "Remove" });
     remove.setAttribute("aria-label", `Remove the watch: ${text}`);
@@ -112,14 +158,14 @@ export class Watches {
       this.cards.delete(id);
       element.remove();
     });
-    this.cards.set(id, { element, answer, foot, when });
+    this.cards.set(id, { element, answer, foot, when, watch: { id, text, every_s }, newest: null });
     this.list.prepend(element);
-    this.send({ type: "watch", id, text, ...(every_s ? { every_s } : {}) });
   }
 
   hit(message) {
     const card = this.cards.get(message.id);
     if (!card) return;
+    card.newest = message;
     card.element.dataset.state = "answered";
     card.answer.textContent = message.text;
     const heard = make("button", { type: "button", className: "range", textContent: `Heard ${range(message)}` });

@@ -1,97 +1,118 @@
-// The protocol's client: one WebSocket, one session. Audio waits here for the socket and for credit.
+// The protocol's client: one session, over one connection after another. Audio waits here for the socket and for
+// credit, and where the service keeps sessions, until it is on the service's disk.
+
+import { encode } from "./base64.js";
+import { Retained } from "./retained.js";
 
 const SUBPROTOCOL = "af3stream.v1.json";
 const TOKEN_PREFIX = "af3stream.token.";
 const SOCKET_BYTES = 1 << 20; // unsent bytes in the browser's own buffer before audio waits here
-const QUEUE_S = 30; // audio that waits here before it is given up and declared as a gap
+const WAITING_S = 120; // unsent audio; what is captured beyond is lost
+const PIECE_S = 1; // the most audio in one message
 const LOW_S = 1; // a file hands over more below this
+const PAUSES_MS = [250, 500, 1_000, 2_000, 4_000, 8_000]; // between attempts to connect again, the last one repeated
+const GIVE_UP_MS = 300_000;
+const DATA_LOSS = 4500;
+const ASKED = ["ask", "watch", "flush"]; // said again over another connection, until they are settled
 
 /**
- * Callbacks: `onMessage(message)` for every server message, `onClose({opened, ended, code, reason})` once.
- * `captured`, `sent`, `received` and `processed` count sample frames from the session's start.
+ * Callbacks: `onMessage(message)` for every server message; `onLost(offset, frames)` for audio that never reaches the
+ * service; `onReconnecting()` when a connection broke off that another one follows; `onClose({opened, ended, code,
+ * reason})` once. All counts are sample frames from the session's start.
+ *
+ * `resume` goes on with a session as `kept()` told it; what it said is told again from its beginning.
  */
 export class Session {
-  constructor({ token, start, onMessage, onClose }) {
-    Object.assign(this, { start, onMessage, onClose, ready: null, opened: false, ended: false, ending: false });
-    Object.assign(this, { captured: 0, sent: 0, received: 0, processed: 0, queued: 0, healed: -1, held: false });
-    this.queue = []; // Int16Array of samples, or a number of lost frames
+  constructor({ token, start, resume, onMessage, onLost, onReconnecting, onClose }) {
+    Object.assign(this, { token, start, onMessage, onLost, onReconnecting, onClose });
+    Object.assign(this, { ready: null, greeted: false, opened: false, ended: false, ending: false, over: false, held: false });
+    Object.assign(this, { sent: 0, received: 0, processed: 0, mended: 0, lastEvent: 0, attempts: 0 });
+    this.again = resume?.token ?? "";
+    this.audio = new Retained(resume?.begin);
+    for (const { frames, samples } of resume?.pieces ?? []) samples ? this.audio.append(samples) : this.audio.appendLost(frames);
+    this.asked = new Map(resume?.asked.map((request) => [request.id, request])); // without a reply yet; and watches
     this.waiting = [];
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const offered = token ? [SUBPROTOCOL, TOKEN_PREFIX + token] : [SUBPROTOCOL];
-    this.socket = new WebSocket(`${scheme}//${location.host}/v1/stream`, offered);
-    this.socket.onopen = () => { this.opened = true; this.send({ type: "start", ...start }); };
-    this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
-    this.socket.onclose = ({ code, reason }) => this.closed(code, reason);
+    this.connect();
   }
 
   get rate() { return this.start.rate; }
-  get lag_s() { return (this.received - this.processed) / this.rate; }
-  get open() { return this.socket.readyState === WebSocket.OPEN; }
+  get lag_s() { return (this.audio.end - this.processed) / this.rate; }
+  get open() { return this.greeted && this.socket.readyState === WebSocket.OPEN; }
+  get live() { return !this.over; }
+  get keeps() { return Boolean(this.again); }
+  get unsent() { return this.audio.end - this.sent; }
 
-  send(message) {
-    if (this.open) this.socket.send(JSON.stringify(message));
+  /** What another page needs to go on with this session. */
+  kept() {
+    const { pieces, end } = this.audio;
+    return { token: this.again, begin: pieces[0]?.offset ?? end, end, pieces, asked: [...this.asked.values()] };
   }
 
-  /** Takes captured samples. What finds the queue full is lost, and the service is told so. */
+  connect() {
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const offered = this.token ? [SUBPROTOCOL, TOKEN_PREFIX + this.token] : [SUBPROTOCOL];
+    const socket = new WebSocket(`${scheme}//${location.host}/v1/stream`, offered);
+    const resuming = this.again && { resume: this.again, last_event: this.lastEvent };
+    socket.onopen = () => { this.opened = true; this.say({ type: "start", ...this.start, ...resuming }); };
+    socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
+    socket.onclose = ({ code, reason }) => this.closed(code, reason);
+    this.socket = socket;
+  }
+
+  /** Says a request, and says it again over another connection until it has its reply. */
+  send(message) {
+    if (ASKED.includes(message.type)) this.asked.set(message.id, message);
+    if (message.type === "unwatch") this.asked.delete(message.id);
+    if (this.open) this.say(message);
+  }
+
+  say(message) { this.socket.send(JSON.stringify(message)); }
+
+  /** Takes captured samples. What finds too much waiting is lost, and the service is told so. */
   push(samples) {
-    this.captured += samples.length;
-    if (this.queued + samples.length <= QUEUE_S * this.rate) {
-      this.queue.push(samples);
-      this.queued += samples.length;
-    } else if (typeof this.queue.at(-1) === "number") {
-      this.queue[this.queue.length - 1] += samples.length;
-    } else {
-      this.queue.push(samples.length);
-    }
+    if (this.unsent + samples.length <= WAITING_S * this.rate) this.audio.append(samples);
+    else this.lose(samples.length);
     this.pump();
   }
 
-  /** Resolves when the queue is short, so that a fast file neither floods memory nor outruns its credit. */
+  /** The next frames were not captured. */
+  lose(frames) {
+    this.onLost(this.audio.end, frames);
+    this.audio.appendLost(frames);
+    this.pump();
+  }
+
+  /** Resolves when little is waiting, so that a fast file neither floods memory nor outruns its credit. */
   drained() {
-    if (this.queued < LOW_S * this.rate || !this.live()) return Promise.resolve();
+    if (this.unsent < LOW_S * this.rate || !this.live) return Promise.resolve();
     return new Promise((resolve) => { this.waiting.push(resolve); });
   }
 
-  /** No more audio: `end` follows once everything queued has been sent. */
+  /** No more audio: `end` follows once everything has been sent. */
   end() {
     this.ending = true;
     this.pump();
   }
 
-  live() { return this.socket.readyState <= WebSocket.OPEN; }
-
   pump() {
-    if (!this.ready || !this.open || this.held) return;
-    while (this.queue.length) {
+    if (!this.open || this.held) return;
+    while (this.unsent) {
       if (this.socket.bufferedAmount > SOCKET_BYTES) return this.hold(50);
-      const credit = this.processed + this.ready.credit_s * this.rate - this.sent;
-      if (!(typeof this.queue[0] === "number" ? this.sendGap(credit) : this.sendAudio(credit))) break;
+      const credit = Math.floor(this.processed + this.ready.credit_s * this.rate) - this.sent;
+      if (credit <= 0) break;
+      this.sendPiece(this.audio.piece(this.sent, Math.min(credit, PIECE_S * this.rate)));
     }
-    if (this.queued < LOW_S * this.rate) this.release();
-    if (this.ending && !this.queue.length && !this.endSent) {
+    if (this.unsent < LOW_S * this.rate) this.release();
+    if (this.ending && !this.unsent && !this.endSent) {
       this.endSent = true;
-      this.send({ type: "end", total: this.sent });
+      this.say({ type: "end", total: this.sent });
     }
   }
 
-  sendAudio(credit) {
-    const samples = this.queue[0];
-    if (samples.length > credit) return false;
-    this.queue.shift();
-    this.queued -= samples.length;
-    this.send({ type: "audio", offset: this.sent, pcm: base64(samples) });
-    this.sent += samples.length;
-    return true;
-  }
-
-  sendGap(credit) {
-    const frames = Math.min(this.queue[0], Math.floor(credit));
-    if (frames <= 0) return false;
-    this.send({ type: "gap", offset: this.sent, frames });
-    this.sent += frames;
-    this.queue[0] -= frames;
-    if (!this.queue[0]) this.queue.shift();
-    return true;
+  sendPiece({ offset, frames, samples }) {
+    this.say(samples ? { type: "audio", offset, pcm: encode(samples) } : { type: "gap", offset, frames });
+    this.sent = offset + frames;
+    if (!this.keeps) this.audio.free(this.sent);
   }
 
   hold(ms) {
@@ -104,33 +125,72 @@ export class Session {
   }
 
   receive(message) {
-    if (message.type === "ready") this.ready = message;
-    if (message.type === "ack") ({ received: this.received, processed: this.processed } = message);
+    if (message.event) {
+      if (message.event <= this.lastEvent) return; // told again after a connection was lost
+      this.lastEvent = message.event;
+    }
+    if (message.type === "ready") this.begin(message);
+    if (message.type === "ack") this.acknowledged(message);
     if (message.type === "ended") this.ended = true;
-    if (message.type === "error") this.recover(message);
+    if (message.type === "error") this.refused(message);
+    if (message.type === "answer" || message.type === "flushed") this.asked.delete(message.id);
     this.onMessage(message);
     this.pump();
   }
 
+  /** The session exists, or goes on where the service stands. */
+  begin(message) {
+    const ready = { resume: "", received: 0, processed: 0, durable: null, ...message }; // defaults are left out
+    const resumed = this.again !== "";
+    Object.assign(this, { ready, greeted: true, again: ready.resume, attempts: 0, lostSince: null, endSent: false, mended: 0 });
+    if (!resumed) return;
+    this.sent = ready.received;
+    if (this.audio.end < ready.received) this.audio = new Retained(ready.received); // another page sent more
+    if (ready.received < this.audio.begin) return this.socket.close(DATA_LOSS);
+    this.acknowledged(ready);
+    for (const message of this.asked.values()) this.say(message);
+  }
+
+  acknowledged({ received, processed, durable }) {
+    Object.assign(this, { received, processed });
+    if (this.keeps) this.audio.free(durable ?? received);
+  }
+
   /** Audio the service refused is lost: it is declared once, so that what follows fits on. */
-  recover({ code, retry_after_ms: pause, expected_offset: expected }) {
+  refused({ code, ref, fatal, retry_after_ms: pause, expected_offset: expected }) {
+    if (ref && !code.startsWith("engine_")) this.asked.delete(ref);
+    this.retryAfter = fatal ? pause : null;
     if (code === "rate_limited" && !this.held) this.hold(pause ?? 500);
-    if (expected == null || expected >= this.sent || expected === this.healed) return;
-    this.healed = expected;
-    this.send({ type: "gap", offset: expected, frames: this.sent - expected });
+    if (expected == null || expected >= this.sent || expected < this.mended) return;
+    this.onLost(expected, this.sent - expected);
+    this.audio.lose(expected, this.sent);
+    this.mended = this.sent;
+    this.sent = expected;
   }
 
   closed(code, reason) {
+    const final = [1000, 1002, 1003, 1007, 1009].includes(code) || (code >= 4400 && code !== 4408 && code !== 4429);
+    const began = this.greeted;
+    this.greeted = false;
+    if (this.over) return;
+    this.lostSince ??= performance.now();
+    if (this.keeps && !this.ended && !final && performance.now() - this.lostSince < GIVE_UP_MS) {
+      if (began) this.onReconnecting();
+      const pause = PAUSES_MS[Math.min(this.attempts, PAUSES_MS.length - 1)] * (0.75 + Math.random() / 2);
+      this.attempts += 1;
+      this.retrying = setTimeout(() => this.connect(), Math.max(pause, this.retryAfter ?? 0));
+      return;
+    }
+    this.over = true;
     this.release();
     this.onClose({ opened: this.opened, ended: this.ended, code, reason });
   }
 
-  close() { this.socket.close(1000); }
-}
-
-function base64(samples) {
-  const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength); // browsers run little-endian
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 4_096) text += String.fromCharCode(...bytes.subarray(at, at + 4_096));
-  return btoa(text);
+  /** Leaves; nothing is told any more. */
+  close() {
+    this.over = true;
+    clearTimeout(this.retrying);
+    this.release();
+    this.socket.close(1000);
+  }
 }

@@ -1,4 +1,5 @@
-// The session drawn on one canvas: waveform, speech, utterances, windows, and the range an answer heard.
+// The session drawn on one canvas: waveform, speech, utterances, windows, what was left out or lost, and the range an
+// answer heard. Pointer and arrow keys pick utterances.
 
 import { clock } from "./words.js";
 
@@ -7,20 +8,23 @@ const RECENT_S = 60;
 const SHORTEST_S = 30;
 const BAR_PX = 3;
 const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
-const COLOURS = ["soft", "muted", "line", "accent", "tint"];
+const COLOURS = ["soft", "muted", "line", "accent", "tint", "problem"];
+const HATCH_PX = 7;
+const SHORTEST_SKIP_S = 0.3; // windows touch nearly: what lies between is not worth a mark
 
 export class Timeline {
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.view = "all";
+  constructor(canvas, onPick) {
+    Object.assign(this, { canvas, onPick, view: "all" });
     this.clear();
+    canvas.addEventListener("click", (event) => this.pickAt(event));
+    canvas.addEventListener("keydown", (event) => this.step(event));
     new ResizeObserver(() => this.refresh()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.refresh());
   }
 
   clear() {
     Object.assign(this, { peaks: [], bin: 0, binned: 0, frames: 0, rate: 1, picked: null });
-    Object.assign(this, { speech: [], windows: [], utterances: new Map() });
+    Object.assign(this, { speech: [], windows: [], lost: [], utterances: new Map(), total_s: null });
     this.refresh();
   }
 
@@ -42,6 +46,35 @@ export class Timeline {
     this.refresh();
   }
 
+  /** Frames that were never heard; the timeline goes on over them. */
+  addLost(start, end, rate) {
+    const missing = Math.round(end * rate) - this.frames;
+    if (missing > 0) this.addSamples(new Int16Array(missing), rate);
+    this.lost.push({ start, end });
+    this.refresh();
+  }
+
+  /** All audio has come: what no window heard by now was left out. */
+  finish(total_s) { this.total_s = total_s; this.refresh(); }
+
+  /** What outlives a reload. */
+  kept() {
+    const { frames, rate, speech, windows, lost } = this;
+    return { frames, rate, speech, windows, lost, peaks: this.peaks.map((peak) => Math.round(peak * 255)) };
+  }
+
+  restore({ peaks, ...kept }) {
+    Object.assign(this, kept, { peaks: peaks.map((peak) => peak / 255) });
+    this.refresh();
+  }
+
+  /** Stretches that no window heard: the voice detector found nothing in them. */
+  skipped() {
+    const edges = [{ end: 0 }, ...this.windows, ...(this.total_s === null ? [] : [{ start: this.total_s }])];
+    const between = edges.slice(1).map(({ start }, at) => ({ start: edges[at].end, end: start }));
+    return between.filter(({ start, end }) => end - start >= SHORTEST_SKIP_S);
+  }
+
   addSpeech({ state, at }) {
     if (state === "started") this.speech.push({ start: at, end: null });
     else if (this.speech.length) this.speech.at(-1).end = at;
@@ -55,6 +88,27 @@ export class Timeline {
   /** Marks a range (or nothing); whether it can be seen is the caller's to arrange by the view. */
   pick(range) { this.picked = range; this.refresh(); }
   shows({ start }) { return start >= this.span().start; }
+
+  pickAt({ offsetX }) {
+    const { start, end } = this.span();
+    const at = start + (offsetX / this.canvas.clientWidth) * (end - start);
+    const hit = this.withWords().find((utterance) => at >= utterance.start && at <= utterance.end);
+    if (hit) this.onPick(hit);
+  }
+
+  /** Arrow keys go from utterance to utterance, Home and End to the first and the last. */
+  step(event) {
+    const all = this.withWords();
+    const now = all.findIndex(({ start, end }) => start === this.picked?.start && end === this.picked?.end);
+    const to = { ArrowRight: now + 1, ArrowLeft: now < 0 ? all.length - 1 : now - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    if (all[to]) this.onPick(all[to]);
+  }
+
+  withWords() {
+    return [...this.utterances.values()].filter(({ text }) => text).sort((a, b) => a.start - b.start);
+  }
 
   span() {
     const end = Math.max(this.duration_s, SHORTEST_S);
@@ -84,8 +138,10 @@ export class Timeline {
     const { start, end } = this.span();
     const x = (seconds) => ((seconds - start) / (end - start)) * width;
     const room = { pen, x, colours, start, end, width, wave: { top: 8, height: height - 62 }, rows: height - 46, axis: height - 6 };
+    this.drawSkipped(room);
     this.drawRange(room);
     this.drawWave(room);
+    this.drawLost(room);
     this.drawUtterances(room);
     this.drawWindows(room);
     this.drawAxis(room);
@@ -102,6 +158,39 @@ export class Timeline {
     pen.strokeStyle = colours.accent;
     pen.lineWidth = 1.5;
     pen.stroke();
+  }
+
+  /** Hatched, with how long it is where that fits. */
+  drawSkipped({ pen, x, colours, rows }) {
+    for (const range of this.skipped()) {
+      const [from, to] = [x(range.start), x(range.end)];
+      pen.save();
+      pen.beginPath();
+      pen.rect(from, 0, to - from, rows + 23);
+      pen.clip();
+      pen.strokeStyle = colours.line;
+      pen.lineWidth = 1.5;
+      pen.beginPath();
+      for (let at = from - rows - 23; at < to; at += HATCH_PX) {
+        pen.moveTo(at, rows + 23);
+        pen.lineTo(at + rows + 23, 0);
+      }
+      pen.stroke();
+      pen.restore();
+      pen.fillStyle = colours.soft;
+      if (to - from > 74) pen.fillText(`left out ${(range.end - range.start).toFixed(0)} s`, from + 6, rows + 19);
+    }
+  }
+
+  drawLost({ pen, x, colours, rows }) {
+    for (const { start, end } of this.lost) {
+      const [from, wide] = [x(start), Math.max(2, x(end) - x(start))];
+      pen.fillStyle = colours.problem;
+      pen.globalAlpha = 0.18;
+      pen.fillRect(from, 0, wide, rows);
+      pen.globalAlpha = 1;
+      pen.fillRect(from, rows, wide, 3);
+    }
   }
 
   /** One bar every few pixels, as tall as the loudest sample under it; accent where speech was detected. */
@@ -160,11 +249,20 @@ export class Timeline {
     }
   }
 
+  /** The canvas is a slider over utterances: its value is the one that is picked. */
   describe() {
-    if (!this.frames) return this.canvas.setAttribute("aria-label", "No audio yet");
-    const heard = this.windows.length ? `, ${this.windows.length} closed windows` : "";
-    const picked = this.picked ? `, marked from ${clock(this.picked.start)} to ${clock(this.picked.end)}` : "";
-    const label = `${clock(Math.floor(this.duration_s / 10) * 10)} of audio, ${this.utterances.size} utterances${heard}${picked}`;
-    if (this.canvas.getAttribute("aria-label") !== label) this.canvas.setAttribute("aria-label", label);
+    const set = (name, value) => { if (this.canvas.getAttribute(name) !== String(value)) this.canvas.setAttribute(name, value); };
+    if (!this.frames) return set("aria-label", "Timeline: no audio yet");
+    const many = (count, what) => (count ? `, ${count} ${what}${count === 1 ? "" : "s"}` : "");
+    const total = (ranges) => ranges.reduce((sum, { start, end }) => sum + end - start, 0);
+    const parts = [`Timeline: ${clock(Math.floor(this.duration_s / 10) * 10)} of audio`, many(this.utterances.size, "utterance")];
+    const [skipped, lost] = [Math.round(total(this.skipped())), Math.ceil(total(this.lost))];
+    parts.push(many(this.windows.length, "closed window"));
+    parts.push(skipped ? `${many(skipped, "second")} left out` : "", lost ? `${many(lost, "second")} lost` : "");
+    set("aria-label", parts.join(""));
+    set("aria-valuemax", Math.ceil(this.duration_s));
+    set("aria-valuenow", Math.floor(this.picked?.start ?? 0));
+    const { start, end, text } = this.picked ?? {};
+    set("aria-valuetext", this.picked ? `${clock(start)} to ${clock(end)}${text ? `: ${text}` : ""}` : "nothing picked");
   }
 }

@@ -14,6 +14,8 @@ const REFUSALS = {
   bad_text: "This question is empty or holds characters that cannot be asked.",
   bad_end: "The service counted a different amount of audio than this page sent.",
   no_session: "The session is gone. Start a new one.",
+  superseded: "This session goes on in another tab or window.",
+  data_loss: "The service lost a part of what it had stored, and ended the session.",
   shutting_down: "The service is restarting. Your captions are still here; start again in a moment.",
   engine_failed: "The model stumbled over this one. The audio is safe; try again.",
 };
@@ -24,6 +26,8 @@ const CLOSES = {
   1011: "The service stopped answering and the connection was closed.",
   1012: REFUSALS.shutting_down,
   1013: "The service is full at the moment. Try again later.",
+  4404: REFUSALS.no_session,
+  4500: REFUSALS.data_loss,
   4401: "The token is missing, wrong, or has expired.",
 };
 
@@ -36,10 +40,18 @@ const SOURCES = {
 
 export const UNREACHABLE = "The service cannot be reached. Check that it is running, then start again.";
 
+export const RECONNECTING = "The connection was lost. Audio is kept here until the service is back; nothing is lost so far.";
+export const FILE_GONE = "A page cannot open your file again by itself. What was heard until the reload can be asked about; open the file again to hear the rest.";
+export const CLICK_TO_GO_ON = "Click anywhere or press a key to go on listening: the browser waits for that after a reload.";
+export const away = (seconds) => `The page was reloaded; ${seconds.toFixed(1)} s went by unheard. They are marked as lost on the timeline.`;
+
 export const LEVELS = {
   none: "",
   interims_stretched: "Busy: live text comes less often",
   interims_dropped: "Very busy: only finished captions",
+  answers_queued: "Very busy: answers wait",
+  finals_late: "Very busy: captions come late",
+  sessions_refused: "The server is full",
 };
 
 export const FINISHES = { length: "cut at the length limit", cancelled: "cancelled" };

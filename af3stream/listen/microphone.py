@@ -1,0 +1,168 @@
+"""Microphones: which there are, and what one of them captures. Capturing waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from af3stream.audio.pcm import AudioFormat
+from af3stream.errors import SourceError
+
+BLOCK_MS: Final = 100
+MIC_TYPES: Final = {"pcm_s16le": "int16", "pcm_f32le": "float32"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Sample frames that were not captured in time."""
+
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An input device; ``default`` is heard where none is named."""
+
+    index: int
+    name: str
+    system: str  # the sound system through which it is reached, as ALSA or Core Audio
+    channels: int
+    default: bool
+
+
+class OverflowDeclaredLost:
+    """Captured blocks waiting to be sent, at most ``capacity``; one that finds no room is declared lost in its place.
+
+    One thread puts, and never waits, not for a lock either; one event loop takes.
+
+    Attributes:
+        lost: sample frames that found no room or were never captured, all together.
+    """
+
+    def __init__(self, capacity: int, frame_bytes: int) -> None:
+        self.capacity, self.frame_bytes = capacity, frame_bytes
+        self.lost = 0
+        self._told = 0  # of `lost`
+        self._waiting: deque[tuple[int, bytes]] = deque()  # with what was lost before
+        self._wake: Callable[[], object] = _nobody_waits
+
+    @property
+    def waiting(self) -> int:
+        """Blocks that nobody has taken yet."""
+        return len(self._waiting)
+
+    def put(self, block: bytes) -> None:
+        """Add a block, or what it was if there is no room."""
+        if len(self._waiting) < self.capacity:
+            self._waiting.append((self.lost, block))
+            self._wake()
+        else:
+            self.lose(len(block) // self.frame_bytes)
+
+    def lose(self, frames: int) -> None:
+        """Add what was never captured."""
+        self.lost += frames
+        self._wake()
+
+    async def take(self) -> bytes | Lost:
+        """The oldest block or loss, when there is one."""
+        arrived = asyncio.Event()
+        self._wake = partial(_from_any_thread, asyncio.get_running_loop(), arrived)
+        while not self._waiting and self.lost == self._told:
+            arrived.clear()
+            await arrived.wait()
+        self._wake = _nobody_waits
+        lost = self._waiting[0][0] if self._waiting else self.lost
+        if lost > self._told:
+            lost, self._told = lost - self._told, lost
+            return Lost(lost)
+        return self._waiting.popleft()[1]
+
+
+def _nobody_waits() -> None:
+    pass
+
+
+def _from_any_thread(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop is closed, and nobody listens
+        loop.call_soon_threadsafe(event.set)
+
+
+def devices() -> list[Device]:
+    """Every input device, the default one marked.
+
+    Raises:
+        SourceError: where sound cannot be reached at all, with what to install.
+    """
+    sounddevice = _sounddevice()
+    try:
+        default = sounddevice.default.device[0]
+        systems = sounddevice.query_hostapis()
+        return [
+            Device(index, each["name"], systems[each["hostapi"]]["name"], each["max_input_channels"], index == default)
+            for index, each in enumerate(sounddevice.query_devices())
+            if each["max_input_channels"]
+        ]
+    except sounddevice.PortAudioError as error:
+        raise SourceError(f"no microphone can be listed: {error}") from None
+
+
+@contextmanager
+def capturing(audio_format: AudioFormat, captured: OverflowDeclaredLost, device: str | None = None) -> Iterator[None]:
+    """A microphone into ``captured``, from now on, so that nothing is missed while a connection opens.
+
+    Args:
+        device: its number, or a part of its name that no other has; by default the system's choice.
+
+    Raises:
+        SourceError: for a format that microphones do not give, and a device that is absent or cannot be opened.
+    """
+    if audio_format.format not in MIC_TYPES:
+        raise SourceError(f"a microphone gives {' or '.join(MIC_TYPES)}, not {audio_format.format}")
+    sounddevice = _sounddevice()
+    try:
+        stream = sounddevice.RawInputStream(
+            samplerate=audio_format.rate,
+            channels=audio_format.channels,
+            dtype=MIC_TYPES[audio_format.format],
+            blocksize=audio_format.rate * BLOCK_MS // 1_000,
+            device=int(device) if device and device.isdecimal() else device,
+            callback=_Callback(audio_format.rate, captured),
+        )
+        stream.start()
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise SourceError(f"no microphone can be opened: {error}") from None
+    with stream:
+        yield
+
+
+class _Callback:
+    """What PortAudio calls with every block, on a thread that must not wait."""
+
+    def __init__(self, rate: int, captured: OverflowDeclaredLost) -> None:
+        self._rate, self._captured = rate, captured
+        self._due: float | None = None  # when the next block begins, by the device's clock, in seconds
+
+    def __call__(self, block: Any, frames: int, time: Any, status: Any) -> None:
+        began = time.inputBufferAdcTime
+        if status.input_overflow and self._due is not None:  # PortAudio dropped what came before this block
+            self._captured.lose(max(0, round((began - self._due) * self._rate)))
+        self._due = began + frames / self._rate
+        self._captured.put(bytes(block))
+
+
+def _sounddevice() -> Any:
+    try:
+        import sounddevice
+    except ImportError:
+        raise SourceError("the microphone needs the package sounddevice: pip install 'af3stream[mic]'") from None
+    except OSError:
+        raise SourceError(
+            "the microphone needs the PortAudio library: apt install libportaudio2, or brew install portaudio"
+        ) from None
+    return sounddevice

@@ -1,0 +1,253 @@
+"""The terminal view: captions on the left, windows and questions on the right, a line to ask below."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, Final
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Footer, Input, Static
+
+from af3stream.client import ConnectionLost, ReaderTooSlow, ServerError, State
+from af3stream.errors import Af3StreamError
+from af3stream.listen import Listening, ListenOptions, Lost, clean, clock
+from af3stream.protocol.messages import (
+    Answer,
+    AnswerDelta,
+    Caption,
+    Degraded,
+    Ended,
+    Error,
+    Ready,
+    ServerMessage,
+    Speech,
+    WatchHit,
+    Window,
+)
+from clients.mic.level import FLOOR_DBFS, level_dbfs, meter
+
+MAX_ROWS: Final = 500  # older captions leave the view; --captions writes them all
+METER_CELLS: Final = 14
+REFRESH_S: Final = 0.1
+FALL_DB: Final = 3.0  # the meter falls so much between two refreshes, so that the eye can follow
+STATES: Final[dict[str, tuple[str, str]]] = {
+    "connecting": ("○ connecting", "dim"),
+    "open": ("● listening", "green"),
+    "reconnecting": ("◌ reconnecting, nothing is lost", "yellow"),
+    "finishing": ("◌ finishing", "yellow"),
+    "over": ("○ finished", "dim"),
+}
+
+
+class MicrophoneApp(App[None]):
+    """The screen of one :class:`~af3stream.listen.Listening`.
+
+    Attributes:
+        problem: why it could not begin or broke off, in one sentence.
+    """
+
+    TITLE = "af3stream"
+    CSS = """
+    #status { height: 1; padding: 0 1; background: $panel; }
+    #captions { width: 3fr; padding: 0 1; border: round $panel-lighten-2; border-title-color: $text-muted; }
+    #side { width: 2fr; }
+    #windows { height: auto; max-height: 8; padding: 0 1; border: round $panel-lighten-2; }
+    #questions { height: 1fr; padding: 0 1; border: round $panel-lighten-2; }
+    #captions Static, #questions Static { margin-bottom: 1; }
+    Input { border: round $accent; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "stop", "Stop, again to leave", priority=True),
+        Binding("ctrl+q", "leave", "Leave", priority=True),
+        Binding("pageup", "page(-1)", "Scroll", show=False),
+        Binding("pagedown", "page(1)", "Scroll", show=False),
+    ]
+
+    def __init__(self, options: ListenOptions) -> None:
+        super().__init__()
+        self.problem = ""
+        self._listening = Listening(options, lambda: self)
+        self._state = "connecting"
+        self._device = options.device or "default microphone"
+        self._degraded = ""
+        self._level = FLOOR_DBFS
+        self._lost_s = 0.0
+        self._windows: list[Window] = []
+        self._utterances: dict[int, Static] = {}
+        self._asked: dict[str, str] = {}
+        self._came: dict[str, str] = {}  # of an answer, so far
+        self._answers: dict[str, Static] = {}
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="status")
+        with Horizontal():
+            yield VerticalScroll(id="captions")
+            with Vertical(id="side"):
+                yield Static("none has closed yet", id="windows")
+                yield VerticalScroll(id="questions")
+        yield Input(placeholder="Ask about what was heard, and press Enter")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Everything is on the screen: listen."""
+        for name in ("captions", "windows", "questions"):
+            self.query_one(f"#{name}").border_title = name
+        for name in ("captions", "questions"):
+            self.query_one(f"#{name}").anchor()
+        self.query_one(Input).focus()
+        self.set_interval(REFRESH_S, self._refresh_status)
+        self.run_worker(self._listen())
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """A question was typed."""
+        if text := event.value.strip():
+            self._listening.ask(text)
+            event.input.clear()
+
+    def action_stop(self) -> None:
+        """Stop the microphone and finish; a second time, or when it is over, leave."""
+        if self._state == "over":
+            self.exit()
+        else:
+            self._listening.stop()
+            self._state = "finishing"
+
+    def action_leave(self) -> None:
+        """Leave at once."""
+        self.exit()
+
+    def action_page(self, direction: int) -> None:
+        """Scroll the captions, wherever the cursor is."""
+        captions = self.query_one("#captions", VerticalScroll)
+        captions.scroll_page_up() if direction < 0 else captions.scroll_page_down()
+
+    async def _listen(self) -> None:
+        work = self._listening.begin()
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not self._listening.leaving:
+                work.cancel()
+                raise
+            self.exit()
+        except (ConnectionLost, ReaderTooSlow, ServerError, TimeoutError) as error:
+            self.problem = str(error) or "left before the last captions came"
+            self._note(self.problem)
+            self._state = "over"
+        except Af3StreamError as error:  # nothing was heard: there is nothing to read here
+            self.problem = str(error)
+            self.exit(return_code=2)
+        else:
+            self._state = "over"
+
+    # What `Listening` tells its screen.
+
+    def asked(self, question_id: str, text: str) -> None:
+        self._asked[question_id] = clean(text)
+        self._answer(question_id, "")
+
+    def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
+        if isinstance(block, Lost):
+            self._lost_s += end - begin
+            self._row(Text(f"{clock(begin)}  [{end - begin:.1f} s lost]", style="red"))
+        else:
+            self._level = max(self._level - FALL_DB, level_dbfs(block))
+
+    def show(self, message: ServerMessage) -> None:
+        match message:
+            case Ready():
+                self._state = "open"
+                self.sub_title = clean(message.model)
+            case Caption():
+                self._caption(message)
+            case Speech(state="started"):
+                self.query_one("#captions").border_subtitle = "speech"
+            case Speech():
+                self.query_one("#captions").border_subtitle = ""
+            case Window():
+                self._windows.append(message)
+                self._show_windows()
+            case AnswerDelta():
+                self._answer(message.id, self._came.get(message.id, "") + message.text)
+            case Answer() | WatchHit():
+                heard = f"\n{clock(message.start)} to {clock(message.end)}"
+                self._answer(message.id, message.text, heard=heard)
+            case Degraded():
+                self._degraded = "" if message.level == "none" else message.level.replace("_", " ")
+            case Error(ref=str(ref)) if ref in self._asked:
+                self._answer(ref, f"refused: {message.message}", "red")
+            case Error():
+                self._note(message.message)
+            case Ended():
+                parts = {"received": message.received_s, "heard": message.heard_s, "lost": message.lost_s}
+                heard = ", ".join(f"{seconds:.1f} s {what}" for what, seconds in parts.items())
+                self._row(Text(heard, style="dim"))
+
+    def state(self, state: State) -> None:
+        if self._state != "finishing" or state == "over":
+            self._state = state
+
+    def close(self) -> None:
+        self._level = FLOOR_DBFS
+
+    # How it is drawn.
+
+    def _caption(self, caption: Caption) -> None:
+        row = self._utterances.get(caption.utterance)
+        if caption.final:
+            self._utterances.pop(caption.utterance, None)
+            if not caption.text:
+                if row:
+                    row.remove()
+                return
+        stable = caption.text if caption.final else caption.stable
+        stable = stable if caption.text.startswith(stable) else ""
+        parts = (clean(stable), ""), (clean(caption.text[len(stable) :]), "dim italic")
+        text = Text.assemble((f"{clock(caption.start)}  ", "cyan"), *parts)
+        if row:
+            row.update(text)
+        elif caption.final:
+            self._row(text)
+        else:
+            self._utterances[caption.utterance] = self._row(text)
+
+    def _row(self, text: Text) -> Static:
+        captions = self.query_one("#captions", VerticalScroll)
+        row = Static(text)
+        captions.mount(row)
+        if len(captions.children) > MAX_ROWS:
+            captions.children[0].remove()
+        return row
+
+    def _note(self, text: str) -> None:
+        self._row(Text(clean(text), style="yellow"))
+
+    def _answer(self, question_id: str, answer: str, style: str = "", heard: str = "") -> None:
+        asked = self._asked.get(question_id, question_id)
+        text = Text.assemble((asked, "bold"), "\n", (clean(answer) or "…", style), (heard, "dim cyan"))
+        if question_id in self._answers:
+            self._answers[question_id].update(text)
+        else:
+            self._answers[question_id] = Static(text)
+            self.query_one("#questions").mount(self._answers[question_id])
+        self._came[question_id] = answer
+
+    def _show_windows(self) -> None:
+        lines = [f"{w.index + 1:>3}  {clock(w.start)} to {clock(w.end)}  {w.tokens} tokens" for w in self._windows[-6:]]
+        self.query_one("#windows", Static).update(Text("\n".join(lines)))
+
+    def _refresh_status(self) -> None:
+        session = self._listening.session
+        parts = [STATES[self._state], (self._device, "dim"), (meter(self._level, METER_CELLS), "green")]
+        if session:
+            parts.append((f"lag {session.lag_s:.1f} s", ""))
+        if self.sub_title:
+            parts.append((self.sub_title, "dim"))
+        if self._lost_s:
+            parts.append((f"{self._lost_s:.1f} s lost", "red"))
+        if self._degraded:
+            parts.append((self._degraded, "yellow"))
+        self.query_one("#status", Static).update(Text("   ", end="").join(Text(*part) for part in parts))

@@ -1,0 +1,114 @@
+"""The terminal view, driven by keys, before a scripted server and a microphone that a test speaks into."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from af3stream.listen import ListenOptions
+from af3stream.listen import sources as sources_module
+from af3stream.protocol.messages import Ask, Audio, End, Gap, Speech, Watch, WatchHit, Window
+from clients.mic.__main__ import main
+from clients.mic.app import MicrophoneApp
+from tests.client.scripted_server import Peer, converse, final, interim, polite, serving
+from tests.clients.mic.fakes import BLOCK_FRAMES, FakeSounddevice
+
+LOUD = np.full(BLOCK_FRAMES, 16_384, "<i2").tobytes()
+
+
+@pytest.fixture
+def microphone(monkeypatch: pytest.MonkeyPatch) -> FakeSounddevice:
+    fake = FakeSounddevice()
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    return fake
+
+
+async def talkative(peer: Peer) -> None:
+    """Says something of every kind once it is given a watch, then converses."""
+    await peer.open()
+    assert isinstance(await peer.receive(), Watch)
+    await peer.send(Speech("started", 0.0), interim("Call me", 0.0, 1.0))
+    await peer.send(final("Call me [b]Ishmael.", 0.0, 1.5), Window(0, 0.0, 1.5, 38))
+    await peer.send(interim("Some years", 2.0, 3.0, 1), WatchHit("w1", "A sailor is.", 0.0, 1.5))
+    await converse(peer)
+
+
+def shown(app: MicrophoneApp, place: str) -> str:
+    """The text of a part of the screen."""
+    return "\n".join(str(each.content) for each in app.query(f"#{place}, #{place} Static").results(Static))
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await pilot.pause(0.02)
+
+
+async def test_everything_has_its_place_and_a_typed_question_is_answered(microphone: FakeSounddevice):
+    async with serving(talkative) as server:
+        app = MicrophoneApp(ListenOptions("mic", server.url, watches=("Who is named?",), device="room"))
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "A sailor is." in shown(app, "questions"))
+            assert "0:00:00.0  Call me [b]Ishmael." in shown(app, "captions")
+            assert "Some years" in shown(app, "captions")
+            assert "1  0:00:00.0 to 0:00:01.5  38 tokens" in shown(app, "windows")
+            assert "Who is named?\nA sailor is.\n0:00:00.0 to 0:00:01.5" in shown(app, "questions")
+
+            microphone.speak(LOUD)
+            await until(pilot, lambda: "███" in shown(app, "status"))
+            assert "● listening   room" in shown(app, "status")
+            await until(pilot, lambda: "lag 0.0 s" in shown(app, "status"))
+
+            await pilot.press(*"Who?", "enter")
+            await until(pilot, lambda: "Who?\nWho?\n0:00" in shown(app, "questions"))
+
+            await pilot.press("ctrl+c")
+            await until(pilot, lambda: "○ finished" in shown(app, "status"))
+            assert "0.1 s received" in shown(app, "captions")
+            assert "Call me [b]Ishmael." in shown(app, "captions")  # it stays to be read
+            await pilot.press("ctrl+c")
+    assert app.return_value is None
+    assert app.problem == ""
+    assert [type(message) for message in server.heard[1:]] == [Watch, Audio, Ask, End]
+    assert microphone.closed
+
+
+async def test_what_finds_no_room_is_a_gap_and_a_line_of_the_transcript(
+    microphone: FakeSounddevice, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sources_module, "CAPTURE_BLOCKS", 5)
+    async with serving(polite) as server:
+        app = MicrophoneApp(ListenOptions("mic", server.url))
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "● listening" in shown(app, "status"))
+            for _ in range(8):  # nothing is taken meanwhile
+                microphone.speak(LOUD)
+            await until(pilot, lambda: "0:00:00.5  [0.3 s lost]" in shown(app, "captions"))
+            await until(pilot, lambda: "0.3 s lost" in shown(app, "status"))
+            await until(pilot, lambda: Gap(5 * BLOCK_FRAMES, 3 * BLOCK_FRAMES) in server.heard)
+            await pilot.press("ctrl+q")
+
+
+async def test_what_cannot_begin_leaves_with_a_sentence(microphone: FakeSounddevice):
+    app = MicrophoneApp(ListenOptions("mic", "ws://127.0.0.1:9"))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.return_code == 2)
+    assert "127.0.0.1:9" in app.problem
+
+
+def test_devices_are_listed(microphone: FakeSounddevice, capsys: pytest.CaptureFixture[str]):
+    assert main(["--devices"]) == 0
+    heading, device = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["number", "name", "reached", "through", "channels"]
+    assert device.split() == ["1", "room", "(default)", "ALSA", "1"]
+
+
+def test_a_piped_run_that_cannot_begin_is_one_line(microphone: FakeSounddevice, capsys: pytest.CaptureFixture[str]):
+    assert main(["ws://127.0.0.1:9"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
