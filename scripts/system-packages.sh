@@ -4,7 +4,7 @@
 set -euo pipefail
 
 wanted=(chromium ffmpeg libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins openssl
-  xvfb openbox xdotool at-spi2-core dbus-x11 libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4
+  xvfb x11-utils openbox xdotool at-spi2-core dbus-x11 libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4
   libxcb-keysyms1 libxcb-shape0 libxcb-render-util0 libxcb-image0 libdbus-1-3)
 
 if ! command -v dpkg-query >/dev/null; then

@@ -1,0 +1,89 @@
+"""``python -m clients.captions``: captions over the desktop."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import signal
+import sys
+from pathlib import Path
+
+from PySide6.QtCore import QSettings, QStandardPaths, QTimer
+
+from clients.captions.control import COMMANDS, tell
+
+POLL_MS = 200
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program, or tell the running one what to do; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    name = arguments.name or _name()
+    if tell(name, arguments.do or "history"):  # before all that takes time to import
+        return 0
+    if arguments.do:
+        print("the captions are not running", file=sys.stderr)
+        return 1
+    return _run(arguments, name)
+
+
+def _run(arguments: argparse.Namespace, name: str) -> int:
+    from PySide6.QtWidgets import QApplication, QStyleFactory
+
+    from clients.captions.app import Captions, Options
+
+    if "WAYLAND_DISPLAY" in os.environ and "DISPLAY" in os.environ:  # only X lets a window stay where it was, on top
+        os.environ.setdefault("QT_QPA_PLATFORM", "xcb")
+    application = QApplication(sys.argv[:1])
+    application.setApplicationName("af3stream captions")
+    application.setApplicationDisplayName("Captions")
+    application.setStyle(QStyleFactory.create("Fusion"))
+    options = Options(
+        url=arguments.url,
+        token=arguments.token or os.environ.get("AF3STREAM_TOKEN"),
+        source=arguments.source,
+        name=name,
+        server_options=tuple(part for setting in arguments.set for part in ("--set", setting)),
+    )
+    captions = Captions(application, _settings(arguments.settings), options)
+
+    def leave(*_: object) -> None:
+        captions.close()
+        application.quit()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
+    waking = QTimer(interval=POLL_MS)  # so that Python gets to see a signal
+    waking.timeout.connect(lambda: None)
+    waking.start()
+    return application.exec()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m clients.captions", description="Live captions over the desktop.")
+    parser.add_argument("--url", help="of the service; by default as in the settings, or a server of its own")
+    parser.add_argument("--token", help="for the service; by default $AF3STREAM_TOKEN")
+    parser.add_argument("--source", help="mic, system (what the computer plays), or a file; by default the last one")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of its own server")
+    parser.add_argument("--do", choices=COMMANDS, help="tell the running program, and do nothing else")
+    parser.add_argument("--settings", type=Path, help="the file in which settings are kept")
+    parser.add_argument("--name", default="", help="so that several can run side by side")
+    return parser
+
+
+def _settings(path: Path | None) -> QSettings:
+    if path:
+        return QSettings(str(path), QSettings.Format.IniFormat)
+    return QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "af3stream", "captions")
+
+
+def _name() -> str:
+    """Where the running program is told: a socket that only this user can reach."""
+    folder = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.RuntimeLocation)
+    name = f"af3stream-captions-{getpass.getuser()}"
+    return str(Path(folder) / name) if folder and sys.platform != "win32" else name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,372 @@
+"""The program: its windows, what they share, and what is remembered of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from PySide6.QtCore import QObject, QSettings, QStandardPaths, QTimer, QUrl
+from PySide6.QtGui import QAction, QActionGroup, QDesktopServices
+from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox, QSystemTrayIcon
+
+from clients.captions import settings as remembered
+from clients.captions import theme
+from clients.captions.ask import AskWindow
+from clients.captions.control import Control
+from clients.captions.conversation import Conversation
+from clients.captions.history import HistoryWindow
+from clients.captions.link import Background
+from clients.captions.local_server import Address, LocalServer
+from clients.captions.overlay import Overlay
+from clients.captions.preferences import Preferences
+from clients.captions.questions import Question
+from clients.captions.settings import Settings
+from clients.captions.shortcuts import ACTIONS, Shortcuts
+from clients.captions.sources import Choice, microphones
+from clients.captions.standing import Status
+from clients.captions.transcript import SUFFIXES, Line
+
+AUDIO_FILES: Final = "Sound and video (*.wav *.flac *.ogg *.opus *.mp3 *.m4a *.mp4 *.mkv *.webm);;All files (*)"
+CAPTION_FILES: Final = "WebVTT (*.vtt);;SubRip (*.srt);;Text with times (*.txt)"
+SAID_MS: Final = 4_000
+MANUAL: Final = Path(__file__).parents[2] / "docs" / "desktop.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one run is told to do, whatever is remembered.
+
+    Attributes:
+        url: the service's address; ``None``: as remembered.
+        token: for the service.
+        source: ``mic``, ``system`` or a path; ``None``: as remembered.
+        name: what other calls of the command line know this run by.
+        server_options: further options of a server of one's own.
+    """
+
+    url: str | None = None
+    token: str | None = None
+    source: str | None = None
+    name: str = ""
+    server_options: tuple[str, ...] = ()
+
+
+class Captions(QObject):
+    """The program.
+
+    Attributes:
+        conversation: the session that is shown.
+        settings: what a person has chosen.
+    """
+
+    def __init__(self, application: QApplication, file: QSettings, options: Options) -> None:
+        super().__init__()
+        self._application, self._file = application, file
+        self.settings = remembered.load(file)
+        self._url, self._token = options.url, options.token
+        self._background = Background()
+        self._local = LocalServer(options.server_options)
+        self.conversation: Conversation | None = None
+        self._saved_as: Path | None = None
+        self._closed = False
+        self._said = QTimer(self, singleShot=True, interval=SAID_MS)  # what is said for a while
+        self._said.timeout.connect(self._tell)
+        theme.apply(application, self.settings.appearance)
+        application.setWindowIcon(theme.app_icon())
+        application.setQuitOnLastWindowClosed(False)
+        self.actions = self._make_actions()
+        self.menu = self._make_menu()
+        acts = self.actions
+        self.overlay = Overlay([acts[name] for name in ("pause", "ask", "history", "preferences", "show")], self.menu)
+        self.history = HistoryWindow([acts[name] for name in ("pause", "ask", "save")], self.menu)
+        self.ask = AskWindow()
+        self.preferences = Preferences(self.settings)
+        self.tray = QSystemTrayIcon(theme.app_icon(), self)
+        self.shortcuts = Shortcuts(self)
+        self.control = Control(options.name, self)
+        self._connect()
+        self._draw()
+        self.overlay.set_settings(self.settings)
+        self.overlay.show()
+        self._set_keys()
+        if QSystemTrayIcon.isSystemTrayAvailable():
+            self.tray.show()
+        else:  # without it, this window is the way to everything
+            self.history.show()
+        self.listen(_choice(options.source) or Choice(self.settings.source, self.settings.device))
+
+    def listen(self, choice: Choice) -> None:
+        """Begin a new session with a source; what was said before is forgotten, unless a person would not have it."""
+        if self.conversation:
+            if not self._may_forget():
+                return
+            self.conversation.leave()
+        self._choose(replace(self.settings, source=choice.kind, device=choice.name))
+        for window in (self.overlay.view, self.history, self.ask):
+            window.clear()
+        self._saved_as = None
+        self.conversation = conversation = Conversation(self._background, self._reach, choice, self)
+        conversation.line.connect(self._on_line)
+        conversation.status.connect(self._on_status)
+        conversation.question.connect(self._on_question)
+        conversation.paused.connect(self._on_paused)
+        self._on_paused(False)
+        self._tell()
+
+    def do(self, command: str) -> None:
+        """What a shortcut, or another call of the command line, asks for."""
+        self.actions[command].trigger()
+
+    def save(self, path: Path | None = None) -> None:
+        """Write the captions to a file: to ``path``, to where they were saved before, or where a person says."""
+        if not self.conversation or not (path := path or self._saved_as or self._ask_path()):
+            return
+        try:
+            self.conversation.transcript.save(path)
+        except (OSError, ValueError) as error:
+            QMessageBox.warning(self.history, "Captions", f"The captions could not be saved: {error}")
+            return
+        self._saved_as = path
+        self._choose(replace(self.settings, folder=str(path.parent)))
+        self._on_status(Status("good", f"Saved as {path.name}"))
+        self._said.start()
+
+    def quit(self) -> None:
+        """Leave, unless a person would rather keep what was said."""
+        if self._may_forget():
+            self.close()
+            self._application.quit()
+
+    def close(self) -> None:
+        """End the session, the server and whatever listens; once."""
+        if self._closed:
+            return
+        self._closed = True
+        self.shortcuts.stop()
+        self.control.close()
+        if self.conversation:
+            self.conversation.leave()
+        self._background.spawn(self._local.stop()).result()
+        self._background.stop()
+        self.tray.hide()
+        for window in (self.overlay, self.history, self.ask, self.preferences):
+            window.close()
+
+    def _reach(self, on_start: Callable[[], None]) -> Awaitable[Address]:
+        url = self.settings.server if self._url is None else self._url
+        return _given(Address(url, self._token)) if url else self._local.address(on_start)
+
+    # what happens
+
+    def _on_line(self, line: Line) -> None:
+        self.overlay.view.put(line)
+        assert self.conversation
+        self.history.put(self.conversation.transcript, line)
+
+    def _on_status(self, status: Status) -> None:
+        self.overlay.tell(status)
+        self.history.tell(status)
+        self.tray.setToolTip(f"Captions: {status.text}")
+
+    def _on_question(self, question: Question) -> None:
+        self.ask.put(question)
+
+    def _on_save(self) -> None:
+        self.save()
+
+    def _on_asked(self, text: str, last_s: float | None) -> None:
+        if self.conversation:
+            self.conversation.ask(text, last_s)
+
+    def _on_stopped(self, number: int) -> None:
+        if self.conversation:
+            self.conversation.stop_answer(number)
+
+    def _on_paused(self, paused: bool) -> None:
+        action = self.actions["pause"]
+        action.setChecked(paused)
+        action.setText("Go on &listening" if paused else "&Pause")
+        action.setToolTip("Go on listening" if paused else "Pause")
+        action.setData("play" if paused else "pause")
+        self._draw()
+
+    def _on_server(self, url: str, token: str) -> None:
+        self._url, self._token = None, token or None
+        self._choose(replace(self.settings, server=url))
+        self.listen(Choice(self.settings.source, self.settings.device))
+
+    def _choose(self, settings: Settings) -> None:
+        """Take on other settings, and remember them."""
+        before, self.settings = self.settings, settings
+        remembered.save(settings, self._file)
+        if settings.appearance != before.appearance:
+            theme.apply(self._application, settings.appearance)
+            self._draw()
+            self._tell()
+        self.actions["through"].setChecked(settings.click_through)
+        self.overlay.set_settings(settings)
+        self.preferences.show_settings(settings)
+        if _keys(settings) != _keys(before):
+            self._set_keys()
+
+    def _on_scheme(self) -> None:
+        theme.restyle(self._application)
+        self._draw()
+        self.overlay.set_settings(self.settings)
+        self.preferences.show_settings(self.settings)
+        self._tell()
+
+    def _tell(self) -> None:
+        """How things stand, once more."""
+        if self.conversation:
+            self._on_status(self.conversation.standing.status)
+
+    def _set_keys(self) -> None:
+        self.shortcuts.set_keys(_keys(self.settings))
+        self.preferences.show_problem(self.shortcuts.problem)
+
+    def _may_forget(self) -> bool:
+        """Whether a person minds that what was said is forgotten."""
+        if not self.conversation or self.conversation.transcript.saved:
+            return True
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self.history,
+            "Captions",
+            "Save the captions of this session?",
+            buttons.Save | buttons.Discard | buttons.Cancel,
+            buttons.Save,
+        )
+        if answer == buttons.Save:
+            self.save()
+            return self.conversation.transcript.saved
+        return answer == buttons.Discard
+
+    def _ask_path(self) -> Path | None:
+        documents = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation)
+        assert self.conversation
+        name = f"Captions {self.conversation.began:%Y-%m-%d %H.%M}.vtt"
+        proposed = Path(self.settings.folder or documents) / name
+        chosen, kind = QFileDialog.getSaveFileName(self.history, "Save captions", str(proposed), CAPTION_FILES)
+        if not chosen:
+            return None
+        path = Path(chosen)
+        return path if path.suffix.lower() in SUFFIXES else path.with_name(path.name + kind[-5:-1])
+
+    def _open_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self.history, "Listen to a file", self.settings.folder, AUDIO_FILES)
+        if path:
+            self.listen(Choice("file", path))
+
+    # what there is
+
+    def _make_actions(self) -> dict[str, QAction]:
+        texts = {
+            "show": ("&Show captions", "Hide the captions", "hide"),
+            "pause": ("&Pause", "Pause", "pause"),
+            "ask": ("&Ask…", "Ask about what was heard", "ask"),
+            "history": ("&History", "History", "history"),
+            "save": ("&Save captions", "Save captions", "save"),
+            "through": ("&Mouse goes through", "The mouse goes through the captions", "hide"),
+            "preferences": ("S&ettings…", "Settings", "settings"),
+            "manual": ("&Help", "Help", "ask"),
+            "quit": ("&Quit", "Quit", "hide"),
+        }
+        made = {}
+        for name, (text, tip, icon) in texts.items():
+            made[name] = action = QAction(text, self)
+            action.setToolTip(tip)
+            action.setData(icon)
+        for name in ("show", "pause", "through"):
+            made[name].setCheckable(True)
+        made["show"].setChecked(True)
+        return made
+
+    def _make_menu(self) -> QMenu:
+        menu, acts = QMenu(), self.actions
+        menu.addActions([acts["show"], acts["pause"], acts["ask"], acts["history"], acts["save"]])
+        menu.addSeparator()
+        self._sources = menu.addMenu("&Listen to")
+        self._sources.aboutToShow.connect(self._fill_sources)
+        menu.addActions([acts["through"], acts["preferences"], acts["manual"]])
+        menu.addSeparator()
+        menu.addAction(acts["quit"])
+        return menu
+
+    def _fill_sources(self) -> None:
+        self._sources.clear()
+        group = QActionGroup(self._sources)
+        choices = [("Default microphone", Choice("microphone")), ("What the computer plays", Choice("system"))]
+        for text, choice in choices + [(name, Choice("microphone", name)) for name in microphones()]:
+            action = self._sources.addAction(text)
+            action.setCheckable(True)
+            action.setChecked(bool(self.conversation and self.conversation.choice == choice))
+            action.triggered.connect(lambda _, choice=choice: self.listen(choice))
+            group.addAction(action)
+        self._sources.addSeparator()
+        self._sources.addAction("A file…").triggered.connect(self._open_file)
+
+    def _connect(self) -> None:
+        acts = self.actions
+        acts["show"].toggled.connect(self.overlay.setVisible)
+        acts["pause"].triggered.connect(lambda on: self.conversation.pause(on) if self.conversation else None)
+        acts["ask"].triggered.connect(self.ask.open)
+        acts["history"].triggered.connect(self._show_history)
+        acts["save"].triggered.connect(self._on_save)
+        acts["through"].triggered.connect(lambda on: self._choose(replace(self.settings, click_through=on)))
+        acts["preferences"].triggered.connect(lambda: _raise(self.preferences))
+        acts["manual"].triggered.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(MANUAL))))
+        acts["quit"].triggered.connect(self.quit)
+        self.overlay.placed.connect(lambda place: self._choose(replace(self.settings, place=place)))
+        self.ask.asked.connect(self._on_asked)
+        self.ask.stopped.connect(self._on_stopped)
+        self.preferences.changed.connect(self._choose)
+        self.preferences.server_changed.connect(self._on_server)
+        self.shortcuts.pressed.connect(self.do)
+        self.control.told.connect(self.do)
+        self.tray.setContextMenu(self.menu)
+        self.tray.activated.connect(self._on_tray)
+        QApplication.styleHints().colorSchemeChanged.connect(lambda _: self._on_scheme())
+
+    def _show_history(self) -> None:
+        _raise(self.history)
+        self.history.search.setFocus()
+
+    def _on_tray(self, reason: QSystemTrayIcon.ActivationReason) -> None:
+        if reason == QSystemTrayIcon.ActivationReason.Trigger:
+            self.actions["show"].toggle()
+
+    def _draw(self) -> None:
+        """Icons in the colour of the appearance."""
+        ink = theme.colours().ink
+        for action in self.actions.values():
+            action.setIcon(theme.icon(action.data(), ink))
+        self.history.more.setIcon(theme.icon("menu", ink))
+
+
+async def _given(address: Address) -> Address:
+    return address
+
+
+def _choice(source: str | None) -> Choice | None:
+    match source:
+        case None:
+            return None
+        case "mic":
+            return Choice("microphone")
+        case "system":
+            return Choice("system")
+        case path:
+            return Choice("file", path)
+
+
+def _keys(settings: Settings) -> dict[str, str]:
+    return {action: getattr(settings, f"{action}_key") for action in ACTIONS}
+
+
+def _raise(window: HistoryWindow | Preferences) -> None:
+    window.show()
+    window.raise_()
+    window.activateWindow()

@@ -1,0 +1,176 @@
+"""Captions broken into lines. What was laid out stays where it is: a change lays out again what follows it, no more."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from PySide6.QtCore import QPointF, Qt
+from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QTextCharFormat, QTextLayout, QTextOption
+
+LEADING: Final = 1.12  # of the font's own line spacing
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: the characters of its paragraph from ``start`` on; ``layout`` is without the space at their end."""
+
+    start: int
+    text: str
+    layout: QTextLayout
+
+
+@dataclass(slots=True)
+class Paragraph:
+    """The words of one utterance; ``solid`` leading characters will not change any more."""
+
+    key: int
+    text: str = ""
+    solid: int = 0
+    rows: list[Row] = field(default_factory=list)
+    height: int = 0  # in rows; one that is still open does not shrink
+
+
+class Flow:
+    """Paragraphs, one below the other, broken into rows of a width.
+
+    Attributes:
+        laid: characters laid out so far, for whoever counts the work.
+    """
+
+    def __init__(self, font: QFont, width: float) -> None:
+        self.laid = 0
+        self._font, self._width = font, width
+        self._paragraphs: list[Paragraph] = []
+        self._spacing = QFontMetricsF(font).lineSpacing() * LEADING
+
+    @property
+    def row_height(self) -> float:
+        """Of every row, in pixels."""
+        return self._spacing
+
+    @property
+    def height(self) -> int:
+        """In rows."""
+        return sum(paragraph.height for paragraph in self._paragraphs)
+
+    @property
+    def text(self) -> str:
+        """All of it, a line a row."""
+        return "\n".join(row.text.rstrip() for paragraph in self._paragraphs for row in paragraph.rows)
+
+    def rows(self) -> Iterator[tuple[int, Row, int]]:
+        """Every row: where it stands, the row, and how many of its characters are solid."""
+        at = 0
+        for paragraph in self._paragraphs:
+            for index, row in enumerate(paragraph.rows):
+                yield at + index, row, min(max(paragraph.solid - row.start, 0), len(row.text))
+            at += paragraph.height
+
+    def put(self, key: int, text: str, solid: int, final: bool) -> int:
+        """A paragraph reads so now, and nothing of it is left where it has no text; returns the first row to paint."""
+        index = next((i for i, known in enumerate(self._paragraphs) if known.key >= key), len(self._paragraphs))
+        before = sum(paragraph.height for paragraph in self._paragraphs[:index])
+        if index == len(self._paragraphs) or self._paragraphs[index].key != key:
+            self._paragraphs.insert(index, Paragraph(key))
+        paragraph = self._paragraphs[index]
+        changed = self._change(paragraph, text)
+        if solid != paragraph.solid:
+            settled = min(solid, paragraph.solid)
+            coloured = sum(row.start + len(row.text) <= settled for row in paragraph.rows)
+            changed, paragraph.solid = min(changed, coloured), solid
+        paragraph.height = len(paragraph.rows) if final else max(paragraph.height, len(paragraph.rows))
+        if not text:
+            self._paragraphs.remove(paragraph)
+        return before + changed
+
+    def drop(self, rows: int) -> int:
+        """Forget paragraphs that end within the first ``rows``; returns how many rows they had."""
+        dropped = 0
+        while self._paragraphs and dropped + self._paragraphs[0].height <= rows:
+            dropped += self._paragraphs.pop(0).height
+        return dropped
+
+    def set_shape(self, font: QFont, width: float) -> None:
+        """Lay out everything in another font or width."""
+        self._font, self._width = font, width
+        self._spacing = QFontMetricsF(font).lineSpacing() * LEADING
+        for paragraph in self._paragraphs:
+            text, paragraph.text, paragraph.rows = paragraph.text, "", []
+            self._change(paragraph, text)
+            paragraph.height = len(paragraph.rows)
+
+    def _change(self, paragraph: Paragraph, text: str) -> int:
+        """Lay out what is new; returns the first row that is another one now."""
+        old = paragraph.rows
+        common = _common(paragraph.text, text)
+        if common == len(text) == len(paragraph.text):
+            return len(old)
+        settled = sum(row.start + len(row.text) <= common for row in old)
+        first = max(0, min(settled, len(old) - 1) - 1)  # a shorter word may fit the row before
+        start = old[first].start if old else 0
+        paragraph.text, paragraph.rows = text, old[:first]
+        option = _option(text)
+        for piece in self._broken(text[start:], option):
+            at = len(paragraph.rows)
+            same = at < len(old) and old[at].start == start and old[at].text == piece
+            paragraph.rows.append(old[at] if same else Row(start, piece, self._row(piece.rstrip(), option)))
+            start += len(piece)
+        pairs = enumerate(zip(old, paragraph.rows, strict=False))
+        return next((at for at, (was, now) in pairs if was is not now), min(len(old), len(paragraph.rows)))
+
+    def _broken(self, text: str, option: QTextOption) -> Iterator[str]:
+        """Rows of text, as wide as fits."""
+        self.laid += len(text)
+        layout = QTextLayout(text, self._font)
+        layout.setTextOption(option)
+        layout.beginLayout()
+        ends = []
+        while (line := layout.createLine()).isValid():
+            line.setLineWidth(self._width)
+            ends.append(line.textStart() + line.textLength())
+        layout.endLayout()
+        start = 0
+        for end in ends:
+            yield text[start:end]
+            start = end
+
+    def _row(self, text: str, option: QTextOption) -> QTextLayout:
+        option = QTextOption(option)
+        option.setWrapMode(QTextOption.WrapMode.NoWrap)
+        layout = QTextLayout(text, self._font)
+        layout.setTextOption(option)
+        layout.setCacheEnabled(True)
+        layout.beginLayout()
+        layout.createLine().setLineWidth(self._width)
+        layout.endLayout()
+        return layout
+
+
+def paint(flow: Flow, painter: QPainter, top: float, rows: int, solid: QColor, faded: QColor) -> None:
+    """Paint so many rows from the row ``top`` on, which may be half a row away."""
+    painter.setPen(solid)
+    fading = QTextCharFormat()
+    fading.setForeground(faded)
+    for at, row, standing in flow.rows():
+        if top - 1 < at < top + rows:
+            rest = QTextLayout.FormatRange()
+            rest.start, rest.length, rest.format = standing, len(row.text) - standing, fading
+            row.layout.draw(painter, QPointF(0, (at - top) * flow.row_height), [rest] if rest.length else [])
+
+
+def _common(one: str, other: str) -> int:
+    """How many leading characters they share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _option(text: str) -> QTextOption:
+    """Rows begin at the side that the first letter of the text says."""
+    kinds = (unicodedata.bidirectional(letter) for letter in text)
+    leftward = next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L"
+    option = QTextOption(Qt.AlignmentFlag.AlignRight if leftward else Qt.AlignmentFlag.AlignLeft)
+    option.setTextDirection(Qt.LayoutDirection.RightToLeft if leftward else Qt.LayoutDirection.LeftToRight)
+    return option

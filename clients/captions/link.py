@@ -1,0 +1,256 @@
+"""One session on an event loop in a thread of its own; what it hears comes to the windows as Qt signals."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from random import random
+from typing import Any, Final
+
+from PySide6.QtCore import QObject, Signal
+
+from af3stream.client import AnswerStream, Session, State, connect
+from af3stream.client.backoff import delay_s
+from af3stream.client.errors import Unreachable
+from af3stream.errors import Af3StreamError, SourceError
+from af3stream.listen.microphone import Lost
+from af3stream.protocol.messages import Error
+from clients.captions.local_server import Address
+from clients.captions.sources import Choice, Source, open_source
+from clients.captions.standing import Phase, Progress
+from clients.captions.words import sentence
+
+REPORT_S: Final = 0.25
+LEAVE_S: Final = 15.0
+
+Reach = Callable[[Callable[[], None]], Awaitable[Address]]
+
+
+class Background:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="captions-network", daemon=True)
+        self._thread.start()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+        """Run something there."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def call(self, act: Callable[..., object], *arguments: object) -> None:
+        """Call something there."""
+        self._loop.call_soon_threadsafe(act, *arguments)
+
+    def stop(self) -> None:
+        """Cancel whatever runs, and wait for its end."""
+        self.spawn(self._cancel_all()).result(LEAVE_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(LEAVE_S)
+
+    async def _cancel_all(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+
+class Link(QObject):
+    """A session from its first attempt to connect to its end. Its methods are called from the windows' thread.
+
+    Signals:
+        phase: a :data:`Phase`, and the reason where there is one.
+        heard: a message of the server; the first is ``Ready``.
+        progress: a :class:`Progress`, four times a second.
+        paused: whether no sound is taken, and the trouble that stopped it, where it was not asked for.
+        piece, answered, refused: of the question with this number.
+    """
+
+    phase = Signal(str, str)
+    heard = Signal(object)
+    progress = Signal(object)
+    paused = Signal(bool, str)
+    piece = Signal(int, str)
+    answered = Signal(int, object)
+    refused = Signal(int, str)
+
+    def __init__(self, background: Background, reach: Reach, choice: Choice, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._background, self._reach, self._choice = background, reach, choice
+        self._listening = asyncio.Event()
+        self._listening.set()
+        self._session: Session | None = None
+        self._tasks: asyncio.TaskGroup
+        self._lost_frames = 0
+        self._lost_to = 0
+        self._answers: dict[int, AnswerStream] = {}
+        self._running: concurrent.futures.Future[None] | None = None
+
+    def begin(self) -> None:
+        """Connect, once whoever listens is connected to the signals."""
+        self._running = self._background.spawn(self._run())
+        self._running.add_done_callback(self._over)
+
+    def pause(self, paused: bool) -> None:
+        """Take no more sound, or take it again."""
+        self._background.call(self._pause, paused)
+
+    def ask(self, number: int, text: str, last_s: float | None) -> None:
+        """Ask about what was heard; the answer carries ``number``."""
+        self._background.call(self._begin, number, text, last_s)
+
+    def cancel(self, number: int) -> None:
+        """Stop an answer where it is."""
+        self._background.call(self._stop_answer, number)
+
+    def leave(self) -> None:
+        """End the session; nothing is heard of it any more."""
+        self.blockSignals(True)
+        if self._running:
+            self._running.cancel()
+
+    # on the event loop
+
+    async def _run(self) -> None:
+        try:
+            address = await self._reach(lambda: self.phase.emit("starting", ""))
+            source = await open_source(self._choice)
+            async with AsyncExitStack() as stack:
+                session = await self._connected(stack, address, source)
+                self.heard.emit(session.ready)
+                self.phase.emit("open", "")
+                async with asyncio.TaskGroup() as self._tasks:
+                    self._session = session
+                    work = [self._feed(session, source), self._report(session, source)]
+                    others = [self._tasks.create_task(part) for part in work]
+                    await self._hear(session)
+                    for other in others:
+                        other.cancel()
+            self.phase.emit("over", "the server ended the session")
+        except* (Af3StreamError, OSError) as errors:
+            self.phase.emit("over", str(_first(errors)))
+        finally:
+            self._session = None
+
+    def _over(self, run: concurrent.futures.Future[None]) -> None:
+        if not run.cancelled() and (error := run.exception()):
+            self.phase.emit("over", f"this program made a mistake: {error!r}")
+            raise error
+
+    async def _connected(self, stack: AsyncExitStack, address: Address, source: Source) -> Session:
+        """The open session, as soon as the server can be reached."""
+        attempt, reason = 0, ""
+        while True:
+            self.phase.emit("connecting", reason)
+            opening = connect(
+                address.url,
+                token=address.token,
+                format=source.format.format,
+                rate=source.format.rate,
+                channels=source.format.channels,
+                on_state=self._on_state,
+            )
+            try:
+                return await stack.enter_async_context(opening)
+            except Unreachable as error:
+                await asyncio.sleep(delay_s(attempt, 0.5 + random() / 2, error.retry_after_s))
+                attempt, reason = attempt + 1, str(error)
+
+    def _on_state(self, state: State) -> None:
+        phases: dict[State, Phase] = {"open": "open", "reconnecting": "reconnecting"}
+        if state in phases:
+            self.phase.emit(phases[state], "")
+
+    async def _hear(self, session: Session) -> None:
+        async for message in session.messages():
+            if isinstance(message, Error) and message.expected_offset is not None:
+                self._lost_frames += max(0, session.sent - max(self._lost_to, message.expected_offset))
+                self._lost_to = session.sent
+            self.heard.emit(message)
+
+    async def _feed(self, session: Session, source: Source) -> None:
+        while True:
+            await self._listening.wait()
+            try:
+                async with source.listening() as blocks:
+                    if await self._send(session, source, blocks):
+                        break
+            except (SourceError, OSError) as error:
+                self._listening.clear()
+                self.paused.emit(True, str(error))
+            await session.flush()  # what was said before the pause is finished
+        await session.flush()
+        self.phase.emit("finished", "")
+
+    async def _send(self, session: Session, source: Source, blocks: Any) -> bool:
+        """Send what is captured; returns whether that was all there is, and not a pause."""
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        async for block in blocks:
+            frames = block.frames if isinstance(block, Lost) else len(block) // source.format.bytes_per_frame
+            if not source.live:  # a block exists once its last sample was heard
+                due = max(due, clock() - 1) + frames / source.format.rate
+                await asyncio.sleep(due - clock())
+            if isinstance(block, Lost):
+                self._lost_frames += frames
+                await session.gap(frames)
+            else:
+                await session.send(block)
+            if not self._listening.is_set():
+                return False
+        return True
+
+    async def _report(self, session: Session, source: Source) -> None:
+        while True:
+            rate = session.ready.rate
+            waiting_s = source.waiting_s
+            unsent_s = (session.sent - session.received) / rate + waiting_s
+            self.progress.emit(Progress(session.sent / rate + waiting_s, unsent_s, self._lost_frames / rate))
+            await asyncio.sleep(REPORT_S)
+
+    def _pause(self, paused: bool) -> None:
+        if paused:
+            self._listening.clear()
+        else:
+            self._listening.set()
+        self.paused.emit(paused, "")
+
+    def _begin(self, number: int, text: str, last_s: float | None) -> None:
+        if self._session is None:
+            self.refused.emit(number, "There is no session to ask yet.")
+        else:
+            self._tasks.create_task(self._answer(self._session, number, text, last_s))
+
+    def _stop_answer(self, number: int) -> None:
+        if self._session and (stream := self._answers.get(number)):
+            self._tasks.create_task(_unless_over(stream.cancel()))
+
+    async def _answer(self, session: Session, number: int, text: str, last_s: float | None) -> None:
+        try:
+            stream = self._answers[number] = session.ask_stream(text, last_s=last_s)
+            async for piece in stream:
+                self.piece.emit(number, piece)
+            self.answered.emit(number, await stream.answer())
+        except (Af3StreamError, ValueError) as error:
+            self.refused.emit(number, sentence(error))
+
+
+async def _unless_over(request: Awaitable[object]) -> None:
+    with suppress(Af3StreamError):
+        await request
+
+
+def _first(errors: BaseException) -> BaseException:
+    return _first(errors.exceptions[0]) if isinstance(errors, BaseExceptionGroup) else errors

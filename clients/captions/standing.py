@@ -1,0 +1,126 @@
+"""How things stand between what is said and what is shown, and what people are told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from af3stream.protocol.messages import Ack, Caption, Degraded, Level, Ready, ServerMessage, Speech
+from clients.captions.words import sentence, span
+
+Phase = Literal["idle", "starting", "connecting", "open", "reconnecting", "finished", "over"]
+Mood = Literal["calm", "good", "working", "bad"]
+
+USUAL_S: Final = 5.0  # captions this far behind are no news
+DUE_S: Final = 1.0  # an utterance's last caption may end so much before its speech does
+PHASES: Final[dict[Phase, tuple[Mood, str]]] = {
+    "idle": ("calm", "Not listening"),
+    "starting": ("working", "Starting the local server"),
+    "connecting": ("working", "Connecting"),
+    "open": ("good", "Listening"),
+    "reconnecting": ("bad", "Connection lost, reconnecting"),
+    "finished": ("calm", "Heard to the end"),
+    "over": ("bad", "Disconnected"),
+}
+LEVELS: Final[dict[Level, str]] = {
+    "none": "",
+    "interims_stretched": "Busy: words come less often",
+    "interims_dropped": "Very busy: only finished captions",
+    "answers_queued": "Very busy: answers wait",
+    "finals_late": "Very busy: captions come late",
+    "sessions_refused": "The server is full",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the audio has come, in seconds.
+
+    Attributes:
+        captured_s: what was captured, or read of a file, lost parts included.
+        unsent_s: of that, what the server does not have yet.
+        lost_s: of that, what was never sent: it found no room, or the server refused it.
+    """
+
+    captured_s: float
+    unsent_s: float
+    lost_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One line for people, and its mood."""
+
+    mood: Mood
+    text: str
+
+
+class Standing:
+    """Push in what happens, pull out :attr:`status`.
+
+    The lag is what a person sees: speech that was captured and is not on the screen. Silence is never behind.
+    """
+
+    def __init__(self) -> None:
+        self.phase: Phase = "idle"
+        self.reason = ""  # why there is no connection
+        self.paused = False
+        self.trouble = ""  # why the source gives nothing
+        self.progress = Progress(0, 0, 0)
+        self._rate = 16_000  # Hz
+        self._level: Level = "none"
+        self._speaking = False
+        self._spoken_s = 0.0  # where the newest speech ended
+        self._begun_s = 0.0  # where the open speech began
+        self._shown_s = 0.0  # up to where speech is on the screen
+
+    def hear(self, message: ServerMessage) -> None:
+        """Take in one message of the server."""
+        match message:
+            case Ready():
+                self._rate = message.rate
+            case Speech(state="started"):
+                self._speaking, self._begun_s = True, message.at
+            case Speech():
+                self._speaking, self._spoken_s = False, message.at
+            case Caption():
+                self._shown_s = max(self._shown_s, message.end)
+            case Ack():
+                self._shown_s = max(self._shown_s, message.processed / self._rate)
+            case Degraded():
+                self._level = message.level
+
+    @property
+    def behind_s(self) -> float:
+        """Seconds of speech that are not shown yet."""
+        if self._speaking:
+            return max(0.0, self.progress.captured_s - max(self._begun_s, self._shown_s))
+        missing = self._spoken_s - self._shown_s
+        return self.progress.captured_s - self._shown_s if missing > DUE_S else 0.0
+
+    @property
+    def status(self) -> Status:
+        """What to tell now."""
+        mood, text = self._standing()
+        lost = self.progress.lost_s
+        return Status(mood, f"{text} · {span(lost)} of sound lost" if lost >= 0.5 else text)
+
+    def _standing(self) -> tuple[Mood, str]:
+        mood, text = PHASES[self.phase]
+        if self.phase == "over":
+            return mood, sentence(self.reason) if self.reason else text
+        if self.phase == "connecting" and self.reason:
+            return "bad", f"{sentence(self.reason)} Trying again"
+        if self.phase == "reconnecting":
+            return mood, f"{text} · {span(self.progress.unsent_s)} kept"
+        if self.trouble:
+            return "bad", sentence(self.trouble)
+        if self.paused and self.phase == "open":
+            return "calm", "Paused"
+        if self.phase == "open":  # of a file that was heard to its end, every caption came before it was told
+            behind = self.behind_s
+            if level := LEVELS[self._level]:
+                return "working", f"{level} · {span(behind)} behind" if behind > USUAL_S else level
+            if behind > USUAL_S:
+                return "working", f"Catching up · {span(behind)} behind"
+        return mood, text

@@ -1,0 +1,55 @@
+"""How the tests use the windows: as a person would, and as a screen reader does."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+
+from PySide6.QtCore import QObject, QPoint
+from PySide6.QtGui import QAccessible
+from PySide6.QtWidgets import QApplication, QWidget
+
+PATIENCE_S = 20.0
+
+
+def until(done: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
+    """Let the windows live until something is so."""
+    deadline = time.monotonic() + patience_s
+    while not done():
+        assert time.monotonic() < deadline, "it never came"
+        QApplication.processEvents()
+        time.sleep(0.005)
+
+
+def live(seconds: float) -> None:
+    """Let the windows live for a while."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        QApplication.processEvents()
+        time.sleep(0.005)
+
+
+def xdotool(*words: object) -> str:
+    """The mouse and the keyboard of the X server."""
+    done = subprocess.run(["xdotool", *map(str, words)], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def move_to(part: QWidget, at: QPoint | None = None) -> None:
+    """Put the mouse over a part of a window."""
+    point = part.mapToGlobal(at or part.rect().center())
+    xdotool("mousemove", point.x(), point.y())
+
+
+def click(part: QWidget, at: QPoint | None = None) -> None:
+    """Click on a part of a window."""
+    move_to(part, at)
+    live(0.1)
+    xdotool("click", 1)
+
+
+def heard_by_screen_reader(part: QObject) -> tuple[str, str]:
+    """A part's name and description in the accessibility tree."""
+    found = QAccessible.queryAccessibleInterface(part)
+    return found.text(QAccessible.Text.Name), found.text(QAccessible.Text.Description)

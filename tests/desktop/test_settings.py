@@ -1,0 +1,76 @@
+"""What is remembered, and what is made of a file that makes no sense."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QRect, QSettings
+
+from clients.captions.settings import Settings, load, save
+from clients.captions.shortcuts import spelled
+
+
+def at(path: Path) -> QSettings:
+    return QSettings(str(path / "captions.ini"), QSettings.Format.IniFormat)
+
+
+def test_everything_is_remembered(tmp_path: Path) -> None:
+    chosen = Settings(
+        server="wss://example.org",
+        source="system",
+        device="Headset",
+        family="DejaVu Serif",
+        size_pt=40,
+        lines=5,
+        text="#ffee00",
+        background="#001122",
+        opacity=60,
+        appearance="dark",
+        click_through=True,
+        announce=True,
+        place=QRect(10, 20, 600, 200),
+        folder="/tmp",
+        show_key="",
+        ask_key="Ctrl+Alt+Q",
+    )
+    save(chosen, at(tmp_path))
+    assert load(at(tmp_path)) == chosen
+
+
+def test_a_file_is_not_what_the_next_run_listens_to(tmp_path: Path) -> None:
+    save(Settings(source="system", device="Headset"), at(tmp_path))
+    save(Settings(source="file", device="/tmp/talk.wav", size_pt=30), at(tmp_path))
+    assert load(at(tmp_path)) == Settings(source="system", device="Headset", size_pt=30)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("size_pt=9000", replace(Settings(), size_pt=96)),
+        ("opacity=0", replace(Settings(), opacity=30)),
+        ("lines=many", Settings()),
+        ("appearance=pink", Settings()),
+        ("source=file", Settings()),
+        ("place=here", Settings()),
+    ],
+)
+def test_nonsense_is_as_by_default(line: str, expected: Settings, tmp_path: Path) -> None:
+    (tmp_path / "captions.ini").write_text(f"[General]\n{line}\n")
+    assert load(at(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "keys"),
+    [
+        ("Ctrl+Alt+C", "<ctrl>+<alt>+c"),
+        ("Meta+Shift+F9", "<cmd>+<shift>+<f9>"),
+        ("Ctrl+Space", "<ctrl>+<space>"),
+        ("Ctrl++", "<ctrl>++"),
+        ("C", ""),  # would be heard in every word
+        ("Ctrl+Media Play", ""),
+    ],
+)
+def test_shortcuts_are_spelled_for_the_listener(key: str, keys: str) -> None:
+    assert spelled(key) == keys

@@ -1,0 +1,113 @@
+"""What was said, as it changes and as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from af3stream.protocol.messages import Answer, Caption
+from clients.captions.questions import Questions
+from clients.captions.transcript import Transcript
+from clients.captions.words import clock, sentence, span
+
+
+def interim(utterance: int, text: str, stable: str = "", start: float = 0.0) -> Caption:
+    return Caption(utterance, text, start, start + 1, final=False, stable=stable)
+
+
+def final(utterance: int, text: str, start: float = 0.0) -> Caption:
+    return Caption(utterance, text, start, start + 2, final=True, stable=text)
+
+
+def test_what_two_hypotheses_agree_on_is_solid() -> None:
+    line = Transcript().hear(interim(0, "He was not an", stable="He was"))
+    assert line
+    assert (line.text[: line.solid], line.text[line.solid :]) == ("He was", " not an")
+
+
+def test_a_stable_part_that_the_text_does_not_begin_with_is_not_believed() -> None:
+    line = Transcript().hear(interim(0, "She was not", stable="He was"))
+    assert line
+    assert line.solid == 0
+
+
+def test_a_final_caption_is_settled() -> None:
+    transcript = Transcript()
+    line = transcript.hear(final(0, "He was not."))
+    assert line
+    assert line.solid == len(line.text)
+    assert transcript.hear(interim(0, "He was late")) is None
+    assert transcript.hear(final(0, "He was late.")) is None
+    assert [line.text for line in transcript.lines] == ["He was not."]
+
+
+def test_utterances_stand_in_their_order() -> None:
+    transcript = Transcript()
+    for caption in (interim(2, "third"), final(0, "First."), final(1, "Second.")):
+        transcript.hear(caption)
+    assert [line.text for line in transcript.lines] == ["First.", "Second.", "third"]
+    assert transcript.index(1) == 1
+
+
+def test_a_final_without_words_takes_back_what_was_shown() -> None:
+    transcript = Transcript()
+    transcript.hear(interim(0, "Thank you"))
+    line = transcript.hear(final(0, ""))
+    assert line
+    assert not line.text
+    assert transcript.lines == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "talk.vtt",
+            "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nHe &amp; she.\n\n00:00:03.000 --> 00:00:04.000\nand then\n\n",
+        ),
+        ("talk.SRT", "1\n00:00:00,000 --> 00:00:02,000\nHe & she.\n\n2\n00:00:03,000 --> 00:00:04,000\nand then\n\n"),
+        ("talk.txt", "0:00  He & she.\n0:03  and then\n"),
+    ],
+)
+def test_a_file_holds_what_was_said_so_far(name: str, text: str, tmp_path: Path) -> None:
+    transcript = Transcript()
+    transcript.hear(final(0, "He & she."))
+    transcript.hear(interim(1, "and then", start=3.0))
+    assert not transcript.saved
+    transcript.save(tmp_path / name)
+    assert (tmp_path / name).read_text() == text
+    assert transcript.saved
+    transcript.hear(interim(1, "and then the", start=3.0))
+    assert not transcript.saved
+
+
+def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.vtt, \.srt, \.txt, and talk\.doc is none"):
+        Transcript().save(tmp_path / "talk.doc")
+
+
+def test_an_answer_grows_and_names_what_it_heard() -> None:
+    questions = Questions()
+    number = questions.ask("Who?").number
+    assert questions.asked[number].state == "waiting"
+    questions.piece(number, "John")
+    assert questions.piece(number, " Dashwood").answer == "John Dashwood"
+    whole = Answer("q1", "John Dashwood.", start=0.3, end=61.2, windows=2, tokens=4, finish="length")
+    question = questions.answered(number, whole)
+    assert (question.state, question.answer) == ("answered", "John Dashwood.")
+    assert question.note == "Heard 0:00 to 1:02, cut at the length limit"
+
+
+def test_a_refused_question_keeps_what_came_of_its_answer() -> None:
+    questions = Questions()
+    number = questions.ask("Who?").number
+    questions.piece(number, "John")
+    question = questions.refused(number, "The model stumbled.")
+    assert (question.state, question.answer, question.note) == ("refused", "John", "The model stumbled.")
+
+
+def test_times_and_reasons_are_spelled_for_people() -> None:
+    assert [clock(s) for s in (0, 59.9, 62, 3_723)] == ["0:00", "0:59", "1:02", "1:02:03"]
+    assert [span(s) for s in (4.4, 125)] == ["4 s", "2 min 5 s"]
+    assert sentence("no such file") == "No such file."
