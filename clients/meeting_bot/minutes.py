@@ -1,0 +1,141 @@
+"""The minutes, the transcript and the recording, from what the bot knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from af3stream.captions import cues, to_srt, to_vtt
+from af3stream.protocol.messages import Caption
+from clients.meeting_bot.recording import RATE, Recording
+from clients.meeting_bot.rules import RulesFile
+from clients.meeting_bot.state import Said, State
+
+RECORDING: Final = "recording.flac"
+FILES: Final = ("minutes.md", "minutes.json", "transcript.vtt", "transcript.srt", "transcript.jsonl", RECORDING)
+
+
+def link(begin: float, end: float) -> str:
+    """A range of the recording, as a media fragment (W3C Media Fragments URI 1.0)."""
+    return f"{RECORDING}#t={begin:g},{end:g}"
+
+
+def clock(seconds: float) -> str:
+    """``h:mm:ss`` into the recording."""
+    whole = int(seconds)
+    return f"{whole // 3_600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def build(state: State, rules: RulesFile) -> dict[str, Any]:
+    """The minutes as JSON: who was there, what was answered about each chapter, and every line that was said."""
+    names = named(state, rules)
+    spoke = state.spoke_s(RATE)
+    answers = state.answers()
+    chapters = []
+    begin = 0.0
+    for end, group in groupby(answers, key=lambda answered: answered.chapter):
+        items = [
+            {
+                "question": a.question,
+                "answer": a.text or None,
+                "problem": a.problem or None,
+                **_range(a.begin, a.end),
+            }
+            for a in group
+        ]
+        chapters.append({**_range(begin, end / RATE), "answers": items})
+        begin = end / RATE
+    return {
+        "title": rules.minutes.title,
+        "begun": state.fact("begun"),
+        "duration_s": round(int(state.fact("frames", "0")) / RATE, 3),
+        "lost_s": round(state.lost_frames() / RATE, 3),
+        "recording": RECORDING,
+        "speakers": [
+            {"id": who, "name": names.get(who, who), "spoke_s": round(seconds, 1)} for who, seconds in spoke.items()
+        ],
+        "chapters": chapters,
+        "transcript": [_line(said, names) for said in state.captions()],
+    }
+
+
+def named(state: State, rules: RulesFile) -> dict[str, str]:
+    """What participants are called; the rules file has the last word."""
+    return {**state.names(), **rules.speakers}
+
+
+def to_markdown(minutes: dict[str, Any]) -> str:
+    """The minutes for people."""
+    lines = [f"# {_text(minutes['title'])}", ""]
+    facts = [minutes["begun"], clock(minutes["duration_s"])]
+    if minutes["lost_s"]:
+        facts.append(f"{minutes['lost_s']:g} s never arrived")
+    lines += [" · ".join(fact for fact in facts if fact), ""]
+    if minutes["speakers"]:
+        lines += ["## Who", ""]
+        lines += [f"- {_text(who['name'])}, {clock(who['spoke_s'])}" for who in minutes["speakers"]] + [""]
+    for chapter in minutes["chapters"]:
+        lines += [f"## {clock(chapter['begin'])} to {clock(chapter['end'])}", ""]
+        for item in chapter["answers"]:
+            answer = _text(item["answer"] or f"No answer: {item['problem']}")
+            lines += [f"**{_text(item['question'])}** {answer} {_link(item)}", ""]
+    lines += ["## Transcript", ""]
+    for line in minutes["transcript"]:
+        who = f"**{_text(', '.join(line['speakers']))}:** " if line["speakers"] else ""
+        lines += [f"{_link(line)} {who}{_text(line['text'])}", ""]
+    return "\n".join(lines)
+
+
+def write(folder: Path, state: State, rules: RulesFile, recording: Recording) -> dict[str, Any]:
+    """Write :data:`FILES` into a folder; returns the minutes.
+
+    Raises:
+        OSError, SourceError: when the disk does not take them.
+    """
+    minutes = build(state, rules)
+    recording.to_flac(folder / RECORDING)
+    names = named(state, rules)
+    shown = cues(_captions(state.captions(), names))
+    transcript = "".join(msgspec.json.encode(line).decode() + "\n" for line in minutes["transcript"])
+    contents = (
+        to_markdown(minutes),
+        msgspec.json.format(msgspec.json.encode(minutes), indent=2).decode() + "\n",
+        to_vtt(shown),
+        to_srt(shown),
+        transcript,
+    )
+    for name, content in zip(FILES, contents, strict=False):
+        new = folder / f".{name}.new"
+        new.write_text(content, encoding="utf-8")
+        new.replace(folder / name)
+    return minutes
+
+
+def _captions(all_said: Iterable[Said], names: dict[str, str]) -> Iterable[Caption]:
+    for index, said in enumerate(all_said):
+        who = ", ".join(names.get(speaker, speaker) for speaker in said.speakers)
+        yield Caption(index, f"{who}: {said.text}" if who else said.text, said.begin, said.end, final=True)
+
+
+def _line(said: Said, names: dict[str, str]) -> dict[str, Any]:
+    speakers = [names.get(speaker, speaker) for speaker in said.speakers]
+    return {**_range(said.begin, said.end), "speakers": speakers, "text": said.text}
+
+
+def _range(begin: float, end: float) -> dict[str, Any]:
+    begin, end = round(begin, 3), round(end, 3)
+    return {"begin": begin, "end": end, "link": link(begin, end)}
+
+
+def _link(item: dict[str, Any]) -> str:
+    return f"[{clock(item['begin'])}]({item['link']})"
+
+
+def _text(words: str) -> str:
+    """What people said is text, whatever it looks like to Markdown."""
+    words = " ".join(words.split())
+    return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in words)

@@ -1,0 +1,202 @@
+"""What to tell, and to whom: the rules file. Every error names the file, the line and the key."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from af3stream.errors import ConfigError
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Minutes = Annotated[float, Meta(gt=0, le=1_440)]
+Text = Annotated[str, Meta(min_length=1, max_length=1_500)]
+
+SUMMARY: Final = "Summarise what was said, in a few sentences."
+QUESTIONS: Final = ("What was decided?", "Who will do what, and by when?", "What was left open?")
+
+
+class _Table(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all tables of the file."""
+
+
+class Action(_Table, frozen=True):
+    """Where events go: one of ``webhook``, ``command`` and ``append``.
+
+    Attributes:
+        webhook: an ``http`` or ``https`` address that events are posted to.
+        secret_env: the environment variable with the webhook's secret, ``whsec_`` and base64, or any text.
+        command: a program and its arguments, run without a shell; the event is its standard input.
+        append: a file that gets one line of JSON an event.
+        timeout_s: for one attempt.
+        attempts: before the event goes to the dead letters.
+    """
+
+    webhook: Annotated[str, Meta(pattern="^https?://")] | None = None
+    secret_env: Text | None = None
+    command: Annotated[list[Text], Meta(min_length=1)] | None = None
+    append: Text | None = None
+    timeout_s: Seconds = 10.0
+    attempts: Annotated[int, Meta(ge=1, le=100)] = 10
+
+    @property
+    def secret(self) -> str | None:
+        """The webhook's secret."""
+        return os.environ.get(self.secret_env) if self.secret_env else None
+
+
+class Rule(_Table, frozen=True):
+    """When to tell: one of ``watch``, ``question``, ``keywords``, ``every_minutes`` and ``at_end``.
+
+    Attributes:
+        name: stands in its events.
+        actions: names of actions.
+        watch: what to look out for, in plain language; told when it comes up.
+        question: a standing question; told whenever its answer changes.
+        keywords: words or phrases; told for every caption with one of them.
+        every_minutes: of audio; told the answer to ``ask`` about them.
+        ask: what is asked every so many minutes.
+        at_end: told the minutes when the meeting is over.
+    """
+
+    name: Text
+    actions: Annotated[list[Text], Meta(min_length=1)]
+    watch: Text | None = None
+    question: Text | None = None
+    keywords: Annotated[list[Text], Meta(min_length=1)] | None = None
+    every_minutes: Minutes | None = None
+    ask: Text = SUMMARY
+    at_end: bool = False
+
+
+class MinutesOptions(_Table, frozen=True):
+    """The minutes.
+
+    Attributes:
+        title: their heading.
+        chapter_minutes: how much of the meeting is asked about at a time; no more than the service's horizon.
+        questions: what is asked about each chapter.
+        summary: asked first; empty for none.
+    """
+
+    title: Text = "Meeting"
+    chapter_minutes: Minutes = 5.0
+    questions: Annotated[list[Text], Meta(max_length=20)] = msgspec.field(default_factory=lambda: list(QUESTIONS))
+    summary: str = SUMMARY
+
+
+class RulesFile(_Table, frozen=True):
+    """The whole file. ``speakers`` gives participants' ids names."""
+
+    action: dict[str, Action] = {}
+    rule: list[Rule] = []
+    minutes: MinutesOptions = MinutesOptions()
+    speakers: dict[str, Text] = {}
+
+
+def load_rules(path: Path) -> RulesFile:
+    """The rules in a file.
+
+    Raises:
+        ConfigError: for a file that cannot be read, and anything in it that is not understood, with its line and key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    try:
+        rules = msgspec.convert(tables, RulesFile)
+    except msgspec.ValidationError as error:
+        raise _located(path, text, _named(str(error), tables)) from None
+    for key, problem in _problems(rules):
+        raise ConfigError(f"{path}, line {_line(text, key)}, {_spelled(key)}: {problem}")
+    return rules
+
+
+Key = tuple[str | int, ...]
+
+
+def _problems(rules: RulesFile) -> Any:
+    """What types alone do not say: the key, and what is wrong with it."""
+    for name, action in rules.action.items():
+        if sum(kind is not None for kind in (action.webhook, action.command, action.append)) != 1:
+            yield ("action", name), "an action has exactly one of webhook, command and append"
+        if action.secret_env and not action.webhook:
+            yield ("action", name, "secret_env"), "only a webhook has a secret"
+        if action.secret_env and not action.secret:
+            yield ("action", name, "secret_env"), f"the environment has no {action.secret_env}"
+    names: set[str] = set()
+    for i, rule in enumerate(rules.rule):
+        kinds = (rule.watch, rule.question, rule.keywords, rule.every_minutes, rule.at_end or None)
+        if sum(kind is not None for kind in kinds) != 1:
+            expected = "watch, question, keywords, every_minutes and at_end"
+            yield ("rule", i), f"a rule has exactly one of {expected}"
+        if rule.name in names:
+            yield ("rule", i, "name"), f"{rule.name!r} is the name of another rule, too"
+        names.add(rule.name)
+        for name in rule.actions:
+            if name not in rules.action:
+                yield ("rule", i, "actions"), f"there is no action {name!r}{_nearest(name, list(rules.action))}"
+
+
+def _named(message: str, tables: dict[str, Any]) -> str:
+    """msgspec's message, which leaves the name of an action out: ``$.action[...]``."""
+    for name, table in tables["action"].items() if "`$.action[...]" in message else ():
+        try:
+            msgspec.convert(table, Action)
+        except msgspec.ValidationError:
+            return message.replace("[...]", f".{name}", 1)
+    return message
+
+
+def _located(path: Path, text: str, message: str) -> ConfigError:
+    """msgspec's "what - at `$.rule[0].name`", with the line of it."""
+    problem, _, where = message.partition(" - at `$")
+    parts = re.findall(r"\[\d+\]|[^.\[\]`]+", where)
+    key: Key = tuple(int(part[1:-1]) if part.startswith("[") else part for part in parts)
+    if unknown := re.search(r"unknown field `(.+?)`", problem):
+        table = {"action": Action, "rule": Rule, "minutes": MinutesOptions}.get(str(key[0]) if key else "", RulesFile)
+        problem = f"there is no such key{_nearest(unknown[1], list(table.__struct_fields__))}"
+        key = (*key, unknown[1])
+    problem = re.sub(r"^Object missing required field `(.+)`$", r"the key \1 is missing", problem)
+    return ConfigError(f"{path}, line {_line(text, key)}, {_spelled(key)}: {problem}")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f", is {close[0]!r} meant?" if close else ""
+
+
+def _spelled(key: Key) -> str:
+    spelled = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in key)
+    return spelled.removeprefix(".") or "the file"
+
+
+def _line(text: str, key: Key) -> int:
+    """Where a key stands, as far as the file spells it: its own line, else its table's."""
+    lines = text.splitlines()
+    name, rest = (str(key[0]), key[1:]) if key else ("", ())
+    bare = r"[\"']?{}[\"']?"
+    header = rf"\s*\[{{1,2}}\s*{bare.format(re.escape(name))}\s*(\..*)?\]"
+    if rest and isinstance(rest[0], str) and name in ("action",):
+        header = rf"\s*\[\s*{bare.format(name)}\s*\.\s*{bare.format(re.escape(rest[0]))}\s*\]"
+        rest = rest[1:]
+    tables = [i for i, line in enumerate(lines) if re.match(header, line)]
+    nth = rest[0] if rest and isinstance(rest[0], int) else 0
+    begin = tables[nth] if nth < len(tables) else 0
+    leaf = next((part for part in reversed(key) if isinstance(part, str)), "")
+    for i in range(begin, len(lines)):
+        if i > begin and tables and re.match(r"\s*\[", lines[i]):
+            break
+        if re.match(rf"\s*{bare.format(re.escape(leaf))}\s*=", lines[i]):
+            return i + 1
+    return begin + 1

@@ -1,0 +1,315 @@
+"""Where the meeting comes from: a file, what FFmpeg reads, standard input, or Attendee. Always mono at 16 kHz here."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import http
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from random import random
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from af3stream.audio.files import stream_blocks
+from af3stream.audio.pcm import AudioFormat, PcmDecoder
+from af3stream.client.backoff import delay_s as backoff_s
+from af3stream.errors import SourceError
+from clients.meeting_bot.attendee import Chunk, Missing, Mixer, Name, Nonsense, Turn, read
+from clients.meeting_bot.recording import RATE
+
+BLOCK_MS: Final = 100
+QUEUED: Final = 64  # pieces between a thread or a socket and the recording
+MAX_MESSAGE_BYTES: Final = 1 << 20
+QUIET_S: Final = 3.0  # after so long without a message, nobody speaks
+SHORT: Final = 0.2
+PACE: Final = 1.5  # what comes faster, after the first AHEAD_S, is a download and not live
+AHEAD_S: Final = 30.0
+
+Piece = bytes | Missing | Turn | Name
+Block = bytes | Missing | BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What comes in.
+
+    Attributes:
+        pieces: 16-bit samples, what is missing between them, who is heard, and what people are called.
+        live: whether it goes on while the bot is away; anything else begins anew with every start.
+        timed: whether it knows by itself how long the bot was away.
+        origin_ms: Attendee's time stamp at the recording's begin, once there is one.
+    """
+
+    pieces: AsyncIterator[Piece]
+    live: bool
+    timed: bool = False
+    origin_ms: Callable[[], int | None] = lambda: None
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What an earlier run of the bot took in: sample frames, and Attendee's time stamp of the first."""
+
+    frames: int = 0
+    origin_ms: int | None = None
+
+
+@asynccontextmanager
+async def open_source(spelled: str, before: Before, end_after_s: float) -> AsyncIterator[Source]:
+    """Open what ``--source`` names, for the length of the block.
+
+    Args:
+        spelled: a file; ``-`` for raw 16-bit mono samples at 16 kHz; an address with ``://`` or ``FORMAT:DEVICE`` for
+            FFmpeg; ``attendee://host:port/path`` for Attendee to dial.
+        before: where to go on.
+        end_after_s: seconds without a connection from Attendee, or without a live source that broke off, after which
+            the meeting is over.
+
+    Raises:
+        SourceError: for what cannot be opened.
+    """
+    if spelled.startswith("attendee://"):
+        async with _attendee(spelled, before, end_after_s) as source:
+            yield source
+        return
+    if spelled == "-":
+        if sys.stdin.isatty():
+            raise SourceError("standard input is a terminal, expected raw PCM from a pipe")
+        yield Source(_threaded(_pipe), live=True)
+        return
+    path = Path(spelled)
+    if ":" not in spelled or await asyncio.to_thread(path.exists):
+        audio_format, blocks = await asyncio.to_thread(stream_blocks, path, BLOCK_MS)
+        yield Source(_threaded(lambda: _decoded(audio_format, blocks)), live=False)
+        return
+    container = await asyncio.to_thread(_open_av, spelled)
+    yield Source(_threaded(lambda: _broadcast(spelled, container, end_after_s)), live=True)
+
+
+async def _threaded(make: Callable[[], Iterator[bytes | Missing]]) -> AsyncIterator[Piece]:
+    """Blocks from a daemon thread, which waits when nobody takes them."""
+    queue: asyncio.Queue[Block] = asyncio.Queue()
+    places, loop, left = threading.Semaphore(QUEUED), asyncio.get_running_loop(), threading.Event()
+
+    def give(block: Block) -> None:
+        places.acquire()
+        loop.call_soon_threadsafe(queue.put_nowait, block)
+
+    def work() -> None:
+        with suppress(RuntimeError):  # the loop is closed, and nobody listens
+            try:
+                for block in make():
+                    give(block)
+                    if left.is_set():
+                        return
+                give(None)
+            except (SourceError, OSError) as error:
+                give(error)
+
+    threading.Thread(target=work, name="meeting-bot-source", daemon=True).start()
+    try:
+        while (block := await queue.get()) is not None:
+            places.release()
+            if isinstance(block, BaseException):
+                raise block if isinstance(block, SourceError) else SourceError(f"cannot read the source: {block}")
+            yield block
+    finally:
+        left.set()
+        places.release()
+
+
+def to_pcm(samples: NDArray[np.float32]) -> bytes:
+    """16-bit samples, little-endian."""
+    return (samples * 32_767).round().clip(-32_768, 32_767).astype("<i2").tobytes()
+
+
+def _decoded(audio_format: AudioFormat, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    decoder = PcmDecoder(audio_format)
+    for block in blocks:
+        yield to_pcm(decoder.decode(block))
+    yield to_pcm(decoder.finish())
+
+
+def _pipe() -> Iterator[bytes]:
+    rest = b""
+    while block := os.read(sys.stdin.fileno(), RATE * 2 * BLOCK_MS // 1_000):
+        block = rest + block
+        whole = len(block) // 2 * 2
+        rest = block[whole:]
+        if whole:
+            yield block[:whole]
+
+
+def _open_av(spelled: str) -> Any:
+    import av
+
+    name, device = (None, spelled) if "://" in spelled else spelled.split(":", 1)
+    try:
+        container = av.open(device, format=name, timeout=30.0)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        shown = urlsplit(spelled)._replace(query="").geturl().rpartition("@")[2] if "://" in spelled else spelled
+        raise SourceError(f"FFmpeg cannot open {shown}: {error}") from None
+    if not container.streams.audio:
+        container.close()
+        raise SourceError(f"no audio in {spelled}")
+    return container
+
+
+def _broadcast(spelled: str, container: Any, end_after_s: float) -> Iterator[bytes | Missing]:
+    """What FFmpeg reads. A live source that ends or breaks off is opened again; what it said meanwhile is missing."""
+    while True:
+        opened, frames, problem = time.monotonic(), 0, None
+        lasting = container.duration is None  # a file on the web has a length, and would begin anew
+        try:
+            for block in _av_blocks(container):
+                frames += len(block) // 2
+                yield block
+        except SourceError as error:
+            problem = error
+        left = time.monotonic()
+        if not lasting or frames / RATE > PACE * (left - opened) + AHEAD_S:
+            break
+        if (following := _open_again(spelled, left + end_after_s)) is None:
+            break
+        container = following
+        yield Missing(round((time.monotonic() - left) * RATE))
+    if problem:
+        raise problem
+
+
+def _open_again(spelled: str, until: float) -> Any:
+    """The source once it is there again, or ``None``."""
+    for attempt in count():
+        delay = backoff_s(attempt, random())
+        if time.monotonic() + delay >= until:
+            return None
+        time.sleep(delay)
+        with suppress(SourceError):
+            return _open_av(spelled)
+    return None
+
+
+def _av_blocks(container: Any) -> Iterator[bytes]:
+    import av
+
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+    with container:
+        try:
+            for frame in container.decode(audio=0):
+                for block in resampler.resample(frame):
+                    yield block.to_ndarray().tobytes()
+            for block in resampler.resample(None):
+                yield block.to_ndarray().tobytes()
+        except av.FFmpegError as error:
+            raise SourceError(f"the source broke off: {error}") from None
+
+
+@asynccontextmanager
+async def _attendee(spelled: str, before: Before, end_after_s: float) -> AsyncIterator[Source]:
+    """A WebSocket for Attendee to dial; only its exact path is taken, which is the secret between the two."""
+    parts = urlsplit(spelled)
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    if not parts.hostname or parts.port is None or path in ("", "/"):
+        raise SourceError(f"{spelled!r} is not of the form attendee://host:port/a-path-that-nobody-guesses")
+    desk = _Desk(Mixer(before.frames, before.origin_ms), end_after_s)
+
+    def admit(connection: ServerConnection, request: Request) -> Response | None:
+        if hmac.compare_digest(request.path.encode(), path.encode()):
+            return None
+        return connection.respond(http.HTTPStatus.NOT_FOUND, "not here\n")
+
+    try:
+        server = await serve(
+            desk.connection,
+            parts.hostname,
+            parts.port,
+            process_request=admit,
+            max_size=MAX_MESSAGE_BYTES,
+            max_queue=QUEUED,
+            compression=None,
+            close_timeout=2,
+        )
+    except OSError as error:
+        raise SourceError(f"cannot listen on {parts.hostname}:{parts.port}: {error.strerror}") from None
+    async with server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        address = f"ws://{parts.hostname}:{port}{path}"
+        yield Source(desk.pieces(), True, True, lambda: desk.mixer.origin_ms, address)
+
+
+class _Desk:
+    """Takes in what the connections of one meeting bring; a queue that is full makes Attendee wait."""
+
+    def __init__(self, mixer: Mixer, end_after_s: float) -> None:
+        self.mixer, self._end_after_s = mixer, end_after_s
+        self._queue: asyncio.Queue[Chunk | Name | None] = asyncio.Queue(QUEUED)
+        self._open = 0
+        self._bot_id = ""
+
+    async def connection(self, socket: ServerConnection) -> None:
+        """One connection, to its end."""
+        self._open += 1
+        try:
+            if self._open == 1:
+                await self._queue.put(None)
+            async for message in socket:
+                try:
+                    bot_id, said = read(message)
+                except Nonsense:
+                    await socket.close(1007, "not a message of Attendee's")
+                    return
+                self._bot_id = self._bot_id or bot_id
+                if bot_id and bot_id != self._bot_id:
+                    await socket.close(1008, "another meeting's bot")
+                    return
+                for part in said:
+                    await self._queue.put(part)
+        except ConnectionClosed:
+            pass
+        finally:
+            self._open -= 1
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Until Attendee has been away for too long."""
+        clock = asyncio.get_running_loop().time
+        newest, away = clock(), None
+        while True:
+            try:
+                async with asyncio.timeout(SHORT):
+                    part = await self._queue.get()
+            except TimeoutError:
+                now = clock()
+                away = None if self._open else away or now
+                if away is not None and now - away >= self._end_after_s:
+                    break
+                if self._open and self.mixer.given and now - newest >= QUIET_S:
+                    self.mixer.quiet(round((now - newest) * RATE))
+                    newest = now
+            else:
+                if part is None:
+                    self.mixer.reconnected()
+                    continue
+                newest, away = clock(), None
+                if isinstance(part, Name):
+                    yield part
+                else:
+                    self.mixer.push(part)
+            for piece in self.mixer.pull():
+                yield to_pcm(piece) if isinstance(piece, np.ndarray) else piece
+        for piece in self.mixer.pull(all_of_it=True):
+            yield to_pcm(piece) if isinstance(piece, np.ndarray) else piece

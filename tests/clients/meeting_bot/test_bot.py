@@ -1,0 +1,170 @@
+"""Whole meetings: from Attendee and from files, with a service that restarts, and a bot that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from af3stream.server.service import free_port
+from clients.meeting_bot.bot import Bot, Options
+from clients.meeting_bot.rules import RulesFile, load_rules
+from tests.clients.meeting_bot.world import RATE, attend, listening, receiving, serving, voice
+
+PAUSE = np.zeros(2 * RATE, np.float32)
+
+
+def rules_for(tmp_path: Path, url: str) -> RulesFile:
+    path = tmp_path / "meeting.toml"
+    path.write_text(f"""
+[minutes]
+title = "Weekly"
+chapter_minutes = 0.1
+questions = ["What was decided?"]
+summary = ""
+[action.hook]
+webhook = "{url}"
+[[rule]]
+name = "words"
+keywords = ["word1"]
+actions = ["hook"]
+[[rule]]
+name = "sum"
+every_minutes = 0.2
+actions = ["hook"]
+[[rule]]
+name = "end"
+at_end = true
+actions = ["hook"]
+[speakers]
+p-ada = "Ada"
+""")
+    return load_rules(path)
+
+
+def options_for(tmp_path: Path, server: str, source: str) -> Options:
+    return Options(
+        source, server, tmp_path / "out", tmp_path / "state", end_after_s=0.5, first_delay_s=0.05, note=lambda _: None
+    )
+
+
+def written(tmp_path: Path) -> dict:
+    return json.loads((tmp_path / "out" / "minutes.json").read_text())
+
+
+async def test_attendee_dials_and_the_minutes_name_who_spoke_when(tmp_path: Path) -> None:
+    async with serving(tmp_path / "journal") as server, receiving() as receiver:
+        bot = Bot(options_for(tmp_path, server, "attendee://127.0.0.1:0/s3cret"), rules_for(tmp_path, receiver.url))
+        running = asyncio.create_task(bot.run())
+        parts = [("p-ada", 0.0, voice(4, 120)), ("p-ben", 6.0, voice(4, 210)), ("p-ada", 12.0, voice(3, 120))]
+        await attend(await listening(bot), parts)
+        assert await running
+    minutes = written(tmp_path)
+    assert [line["speakers"] for line in minutes["transcript"]] == [["Ada"], ["p-ben"], ["Ada"]]
+    for line, begin in zip(minutes["transcript"], (0, 6, 12), strict=True):
+        assert abs(line["begin"] - begin) < 0.5
+        assert line["link"] == f"recording.flac#t={line['begin']:g},{line['end']:g}"
+    assert minutes["lost_s"] == 0
+    assert [who["spoke_s"] for who in minutes["speakers"]] == [7.0, 4.0]
+    assert "**Ada:** word1 word2" in (tmp_path / "out" / "minutes.md").read_text()
+    assert "Ada: word1" in (tmp_path / "out" / "transcript.vtt").read_text()
+    sound, rate = soundfile.read(tmp_path / "out" / "recording.flac")
+    assert rate == RATE and abs(len(sound) / RATE - 15) < 0.2
+    assert np.abs(sound[6 * RATE : 10 * RATE] - voice(4, 210)).max() < 1e-3
+    events = [r.event for r in receiver.received]
+    assert sorted(e["kind"] for e in events) == ["keyword"] * 3 + ["minutes"] + ["summary"] * 2
+    assert len({r.headers["idempotency-key"] for r in receiver.received}) == len(events)
+
+
+async def test_a_path_that_is_not_the_secret_is_not_there(tmp_path: Path) -> None:
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import InvalidStatus
+
+    async with serving(tmp_path / "journal") as server:
+        bot = Bot(options_for(tmp_path, server, "attendee://127.0.0.1:0/s3cret"), RulesFile())
+        running = asyncio.create_task(bot.run())
+        try:
+            async with connect((await listening(bot)).replace("s3cret", "guess"), proxy=None):
+                raise AssertionError("let in")
+        except InvalidStatus as refused:
+            assert refused.response.status_code == 404
+        assert await running
+
+
+def meeting(tmp_path: Path, utterances: int) -> Path:
+    pieces = [part for n in range(utterances) for part in (voice(2.5, 110 + 20 * (n % 5)), PAUSE)]
+    soundfile.write(tmp_path / "meeting.wav", np.concatenate(pieces), RATE, subtype="PCM_16")
+    return tmp_path / "meeting.wav"
+
+
+async def test_a_service_that_restarts_midway_changes_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    async with receiving() as receiver:
+        source = str(meeting(tmp_path, 8))
+        async with serving(tmp_path / "journal", port) as server:
+            bot = Bot(options_for(tmp_path, server, source), rules_for(tmp_path, receiver.url))
+            running = asyncio.create_task(bot.run())
+            await receiver.has(lambda received: len(received) >= 3)
+        async with serving(tmp_path / "journal", port):
+            assert await running
+    assert_whole(tmp_path, receiver, 8)
+
+
+async def test_a_service_that_forgets_the_meeting_hears_the_rest_of_it(tmp_path: Path) -> None:
+    port = free_port()
+    async with receiving() as receiver:
+        source = str(meeting(tmp_path, 8))
+        async with serving(tmp_path / "journal", port) as server:
+            bot = Bot(options_for(tmp_path, server, source), rules_for(tmp_path, receiver.url))
+            running = asyncio.create_task(bot.run())
+            await receiver.has(lambda received: len(received) >= 3)
+        async with serving(tmp_path / "another journal", port):
+            assert await running
+    assert_whole(tmp_path, receiver, 8)
+
+
+async def test_a_bot_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    source = str(meeting(tmp_path, 8))
+    async with serving(tmp_path / "journal") as server, receiving() as receiver:
+        rules_for(tmp_path, receiver.url)
+        paths = [
+            "--out",
+            str(tmp_path / "out"),
+            "--state",
+            str(tmp_path / "state"),
+            "--rules",
+            str(tmp_path / "meeting.toml"),
+        ]
+        command = [sys.executable, "-m", "clients.meeting_bot", "--source", source, "--server", server, *paths]
+        for enough in (2, 5):
+            process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+            await receiver.has(lambda received, enough=enough: len(received) >= enough)
+            os.kill(process.pid, signal.SIGKILL)
+            await process.wait()
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+        assert await process.wait() == 0
+    assert_whole(tmp_path, receiver, 8)
+
+
+def assert_whole(tmp_path: Path, receiver: object, utterances: int) -> None:
+    """Every utterance once, in its place; every event once, but for repeats under the same key."""
+    minutes = written(tmp_path)
+    begins = [line["begin"] for line in minutes["transcript"]]
+    assert utterances <= len(begins) <= utterances + 1  # a service that stops ends the utterance that is open
+    assert all(any(abs(begin - 4.5 * n) < 0.5 for begin in begins) for n in range(utterances))
+    lines = minutes["transcript"]
+    assert all(one["end"] <= other["begin"] for one, other in pairwise(lines))
+    events = {r.headers["idempotency-key"]: r.event for r in receiver.received}
+    words = [event["begin"] for event in events.values() if event["kind"] == "keyword"]
+    assert words == begins
+    assert [event["kind"] for event in events.values()].count("minutes") == 1
+    ends = [chapter["end"] for chapter in minutes["chapters"]]
+    assert ends == sorted(set(ends)) and ends[-1] == minutes["duration_s"]
+    assert all(item["answer"] for chapter in minutes["chapters"] for item in chapter["answers"])

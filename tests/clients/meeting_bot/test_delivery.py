@@ -1,0 +1,120 @@
+"""Events reach a receiver that fails, stalls and repeats; nothing is lost, and repeats are known by their key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from clients.meeting_bot.delivery import Deliverer, delay_s, drained, retry_after_s, sign
+from clients.meeting_bot.rules import Action
+from clients.meeting_bot.state import State
+from tests.clients.meeting_bot.world import receiving
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture
+def state(tmp_path: Path):
+    state = State(tmp_path / "state.db")
+    yield state
+    state.close()
+
+
+@asynccontextmanager
+async def delivering(action: Action, state: State, tmp_path: Path):
+    deliverer = Deliverer("a", action, state, tmp_path / "dead.jsonl", first_s=0.01)
+    task = asyncio.create_task(deliverer.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_a_signature_is_that_of_the_standard() -> None:
+    signature = sign(SECRET, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}')
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="  # the example of the specification
+
+
+async def test_a_receiver_that_fails_stalls_and_asks_to_wait_gets_each_event_once(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    async with receiving((500, {}), None, (429, {"retry-after": "0"}), (200, {}), (503, {}), (204, {})) as receiver:
+        action = Action(webhook=receiver.url, secret_env="HOOK_SECRET", timeout_s=0.5)
+        state.post("a", "key-1", {"text": "first"})
+        state.post("a", "key-2", {"text": "second"})
+        async with delivering(action, state, tmp_path):
+            assert await drained(state, 20)
+    assert [r.event["text"] for r in receiver.received] == ["first"] * 4 + ["second"] * 2
+    assert [r.headers["idempotency-key"] for r in receiver.received] == ["key-1"] * 4 + ["key-2"] * 2
+    for r in receiver.received:
+        expected = sign(SECRET, r.headers["webhook-id"], int(r.headers["webhook-timestamp"]), r.body)
+        assert r.headers["webhook-signature"] == expected
+    assert not (tmp_path / "dead.jsonl").exists()
+
+
+async def test_an_event_that_is_not_taken_goes_to_the_dead_letters(state: State, tmp_path: Path) -> None:
+    async with receiving((500, {}), (502, {}), (410, {}), (302, {"location": "http://x"})) as receiver:
+        for text in ("tried", "gone", "moved", "taken"):
+            state.post("a", text, {"text": text})
+        async with delivering(Action(webhook=receiver.url, attempts=2), state, tmp_path):
+            assert await drained(state, 20)
+    dead = [json.loads(line) for line in (tmp_path / "dead.jsonl").read_text().splitlines()]
+    assert [(d["event"]["text"], d["attempts"], d["reason"]) for d in dead] == [
+        ("tried", 2, "HTTP 502"),
+        ("gone", 1, "HTTP 410"),
+        ("moved", 1, "HTTP 302"),
+    ]
+    assert receiver.received[-1].event["text"] == "taken"
+
+
+async def test_a_delivery_that_is_cut_off_is_made_again_under_its_key(state: State, tmp_path: Path) -> None:
+    state.post("a", "key", {"text": "one"})
+    async with receiving(None, (200, {})) as receiver:
+        action = Action(webhook=receiver.url)
+        async with delivering(action, state, tmp_path):
+            await receiver.has(lambda received: len(received) == 1)
+        async with delivering(action, state, tmp_path):
+            assert await drained(state, 20)
+    assert [r.headers["idempotency-key"] for r in receiver.received] == ["key", "key"]
+
+
+async def test_a_command_gets_the_event_and_no_shell(state: State, tmp_path: Path) -> None:
+    program = "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())"
+    state.post("a", "key", {"text": "$(one); two"})
+    async with delivering(Action(command=[sys.executable, "-c", program, f"{tmp_path}/$HOME"]), state, tmp_path):
+        assert await drained(state, 20)
+    assert json.loads((tmp_path / "$HOME").read_text()) == {"text": "$(one); two"}
+
+
+async def test_a_command_that_hangs_is_ended(state: State, tmp_path: Path) -> None:
+    state.post("a", "key", {})
+    hang = Action(command=[sys.executable, "-c", "import time; time.sleep(600)"], timeout_s=0.3, attempts=1)
+    async with delivering(hang, state, tmp_path):
+        assert await drained(state, 20)
+    assert "no end within 0.3 s" in (tmp_path / "dead.jsonl").read_text()
+
+
+async def test_a_file_gets_a_line_an_event(state: State, tmp_path: Path) -> None:
+    for n in range(3):
+        state.post("a", str(n), {"n": n})
+    async with delivering(Action(append=str(tmp_path / "new" / "events.jsonl")), state, tmp_path):
+        assert await drained(state, 20)
+    lines = (tmp_path / "new" / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["n"] for line in lines] == [0, 1, 2]
+
+
+def test_waits_grow_differ_and_honour_the_receiver() -> None:
+    assert [delay_s(n, 1) for n in range(4)] == [1, 2, 4, 8]
+    assert delay_s(3, 0) == 4
+    assert delay_s(0, 0, retry_after_s=30) == 30
+    assert delay_s(99, 1, retry_after_s=1e9) == 300
+    assert retry_after_s("7", 0) == 7
+    assert retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", 20) == 40
+    assert retry_after_s("soon", 0) == 0

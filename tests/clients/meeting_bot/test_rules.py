@@ -1,0 +1,82 @@
+"""The rules file: what it may say, and that what is wrong is named with its line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from af3stream.errors import ConfigError
+from clients.meeting_bot.events import Rules
+from clients.meeting_bot.rules import load_rules
+from clients.meeting_bot.state import Said
+
+GOOD = """\
+[minutes]
+title = "Weekly"
+
+[action.log]
+append = "events.jsonl"
+
+[[rule]]
+name = "budget"
+watch = "Tell me when the budget comes up."
+actions = ["log"]
+
+[[rule]]
+name = "names"
+keywords = ["Ada", "C++"]
+actions = ["log"]
+"""
+
+
+def rules_of(tmp_path: Path, text: str) -> object:
+    (tmp_path / "meeting.toml").write_text(text)
+    return load_rules(tmp_path / "meeting.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("watch =", "wacht =", "line 9, rule[1].wacht: there is no such key, is 'watch' meant?"),
+        ('["Ada", "C++"]', "7", "line 14, rule[2].keywords: Expected `array | null`, got `int`"),
+        ('name = "names"', 'name = "budget"', "line 13, rule[2].name: 'budget' is the name of another rule, too"),
+        ('append = "events.jsonl"', "timeout_s = 3", "line 4, action.log: an action has exactly one of"),
+        ("append =", "timeout_s = -3\nappend =", "line 5, action.log.timeout_s: Expected `float` > 0.0"),
+        ("append =", "apend =", "line 5, action.log.apend: there is no such key, is 'append' meant?"),
+        (
+            '["Ada", "C++"]\nactions = ["log"]',
+            '["A"]\nactions = ["lag"]',
+            "line 15, rule[2].actions: there is no action 'lag', is 'log' meant?",
+        ),
+        ('title = "Weekly"', "title = Weekly", "is not TOML: Invalid value (at line 2, column 9)"),
+        (
+            'append = "events.jsonl"',
+            'webhook = "https://x"\nsecret_env = "NOT_SET_HERE"',
+            "line 6, action.log.secret_env: the environment has no NOT_SET_HERE",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line_and_key(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        rules_of(tmp_path, GOOD.replace(old, new))
+    assert says in str(caught.value)
+    assert str(tmp_path / "meeting.toml") in str(caught.value)
+
+
+def test_a_keyword_is_whole_words_in_any_case(tmp_path: Path) -> None:
+    rules = Rules(rules_of(tmp_path, GOOD))
+    assert [event.keyword for event in rules.caption(Said(0, 1, "So ada writes C++, and Adam does not."))] == [
+        "Ada",
+        "C++",
+    ]
+    assert rules.caption(Said(0, 1, "Adam writes C")) == []
+
+
+def test_a_watch_tells_when_it_comes_up_and_not_while_it_goes_on(tmp_path: Path) -> None:
+    rules = Rules(rules_of(tmp_path, GOOD))
+    said = ["No.", "Yes, it is too small.", "Yes, it is cut.", "No", "yes: again"]
+    assert [event.text for text in said for event in rules.hit("budget", text, 0, 1)] == [said[1], said[4]]
+    again = Rules(rules_of(tmp_path, GOOD), {"budget": "yes: again"})
+    assert again.hit("budget", "yes: again", 0, 1) == []

@@ -1,0 +1,85 @@
+"""The stages on a tiny checkpoint: losses fall, runs go on where they stopped, and prompts are the service's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from af3stream.engine.af3.prompt import encode_text, read_template
+from training import model as parts
+from training import run
+from training.config import SMOKE, Listen, Read
+from training.contexts import Context, lay_out
+from training.listen import Listener
+from training.questions import Asked
+from training.read import Reader
+
+CONFIG = dataclasses.replace(
+    SMOKE,
+    listen=Listen(
+        minutes=5, steps=24, batch_s=10, bootstrap_clips=10_000, frozen_layers=0, warmup_steps=2, validate_minutes=9
+    ),
+    read=Read(minutes=5, steps=18, positions=200, validated=2, warmup_steps=2, rate=3e-3, validate_minutes=9),
+)
+ASKED = (Asked("mentioned", "Is rain mentioned?", "Yes."), Asked("first", "What was said first?", "Rain."))
+
+
+def test_ears_learn_to_listen_and_go_on(model: tuple[Any, Any], run_folder: Path) -> None:
+    listener = Listener(*model, run_folder, CONFIG, afresh=True)
+    listener.run()
+    assert run.falling(run_folder, "listen")
+    again = Listener(*model, run_folder, CONFIG, afresh=True)
+    again.run()  # has nothing left to do
+    assert again.seconds == listener.seconds
+    assert (run_folder / "listened.safetensors").exists()
+
+
+def test_the_language_model_learns_to_read(model: tuple[Any, Any], run_folder: Path) -> None:
+    parts.adapt(model[0].model.language_model)
+    Reader(*model, run_folder, CONFIG).run()
+    assert run.falling(run_folder, "read")
+    lines = [json.loads(line) for line in (run_folder / "read.jsonl").read_text().splitlines()]
+    assert "validation" in lines[-1]
+
+
+@pytest.mark.parametrize("notes", ["", "Rain on the roof."])
+def test_a_branch_is_the_prompt_that_the_service_gives(model: tuple[Any, Any], notes: str) -> None:
+    template, tokenizer = read_template(model[1]), model[1].tokenizer
+    layout = lay_out(Context((), notes, ASKED), 5, template, tokenizer, tokenizer.eos_token_id)
+    note = encode_text(tokenizer, f"Transcript: {notes}\n") if notes else []
+    for number, asked in enumerate(ASKED, start=1):
+        seen = (layout.branches == 0) | (layout.branches == number)
+        question = [*encode_text(tokenizer, asked.question), *template.tail]
+        answer = [*encode_text(tokenizer, asked.answer), tokenizer.eos_token_id]
+        assert layout.ids[seen].tolist() == [*template.head, *[-1] * 5, *note, *question, *answer]
+        assert layout.positions[seen].tolist() == list(range(int(seen.sum())))
+        assert int((layout.answers & (layout.branches == number)).sum()) == len(answer)
+
+
+def test_branches_do_not_see_one_another(model: tuple[Any, Any]) -> None:
+    language, tokenizer = model[0].model.language_model, model[1].tokenizer
+    layout = lay_out(Context((), "Rain.", ASKED), 0, read_template(model[1]), tokenizer, tokenizer.eos_token_id)
+    with torch.no_grad():
+        together = language(
+            input_ids=layout.ids[None],
+            position_ids=layout.positions[None],
+            attention_mask=layout.mask().float(),
+            use_cache=False,
+        ).last_hidden_state[0]
+        for number in (1, 2):
+            seen = (layout.branches == 0) | (layout.branches == number)
+            alone = language(input_ids=layout.ids[seen][None], use_cache=False).last_hidden_state[0]
+            torch.testing.assert_close(together[seen], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_mels_are_the_processors_own(model: tuple[Any, Any]) -> None:
+    extractor = model[1].feature_extractor
+    samples = torch.randn(32_000, generator=torch.Generator().manual_seed(0)).numpy() * 0.1
+    stock = extractor([samples], sampling_rate=16_000, padding="max_length", max_length=32_000, return_tensors="pt")
+    own = parts.LogMel(extractor.mel_filters)([samples])
+    torch.testing.assert_close(own, stock["input_features"], rtol=1e-4, atol=1e-4)

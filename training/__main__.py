@@ -1,0 +1,48 @@
+"""``python -m training``: a whole run, or the rest of one; one line a step, and one JSON line at the end."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from training import config as configs
+
+
+def main() -> None:
+    """Run the stages that are asked for, in order."""
+    arguments = parsed()
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dataclasses.replace(
+        configs.SMOKE if arguments.smoke else configs.FULL, start=arguments.start, pause_file=arguments.pause_file
+    )
+    if arguments.threads:
+        config = dataclasses.replace(config, threads=arguments.threads)
+    from training import run
+
+    stages = {"corpus": run.speak, "listen": run.listen, "read": run.read, "export": run.export}
+    result = {stage: stages[stage](folder, config) for stage in arguments.stages or stages}
+    if arguments.smoke and not all(run.falling(folder, stage) for stage in result if stage in ("listen", "read")):
+        sys.exit("the loss does not fall")
+    print(json.dumps(result))
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument(
+        "stages", nargs="*", choices=["corpus", "listen", "read", "export"], help="all of them, where none is named"
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="the run's state: speech, weights, records")
+    parser.add_argument("--start", default="", help="trained parts to begin with, instead of public ones alone")
+    parser.add_argument("--threads", type=int, default=0, help="of each matrix multiplication")
+    parser.add_argument("--smoke", action="store_true", help="minutes instead of hours")
+    parser.add_argument("--pause-file", default="", help="while this file exists, training waits")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

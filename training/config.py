@@ -1,0 +1,104 @@
+"""Every number of a training run, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """How much is spoken.
+
+    Attributes:
+        shards: of training speech.
+        clips: sentences in a shard, 2.6 s each on average.
+        validation: sentences of held-out texts in held-out voices.
+        takes: of each instrument and each sound.
+    """
+
+    shards: int = 60
+    clips: int = 400
+    validation: int = 300
+    takes: int = 80
+
+
+@dataclass(frozen=True)
+class Listen:
+    """The alignment stage: encoder and projector against the token embeddings.
+
+    Attributes:
+        minutes: of training, pauses left out; the learning rate falls along a cosine of them.
+        steps: where training ends sooner; 0: nowhere.
+        batch_s: seconds of audio in a step.
+        bootstrap_clips: so many clips are learned with a guessed alignment, where the projector starts from nothing.
+        keep: how much of the earlier training's encoder stays; the rest is Whisper's own, which knows more people.
+        frozen_layers: the lowest stay Whisper's own.
+        lowest: the learning rate of the lowest trained layer, relative to the highest.
+        frequent: the commonest tokens, always among those that a frame may be; the others are drawn at random.
+    """
+
+    minutes: float = 70
+    steps: int = 0
+    batch_s: float = 64
+    bootstrap_clips: int = 3_500
+    keep: float = 0.6
+    frozen_layers: int = 2
+    lowest: float = 0.3
+    encoder_rate: float = 2e-4
+    projector_rate: float = 6e-4
+    warmup_steps: int = 50
+    frequent: int = 1_500
+    drawn: int = 1_500
+    averaging: float = 0.998
+    validate_minutes: float = 6
+
+
+@dataclass(frozen=True)
+class Read:
+    """The reading stage: adapters of the language model, over frames of the frozen encoder.
+
+    It may run beside the alignment stage, whose frames stay where the token embeddings are: it takes the newest encoder
+    whenever there is one, and only reads notes until then.
+
+    Attributes:
+        minutes, steps: as in ``Listen``.
+        positions: of the contexts and questions of a step, about.
+        notes: of the contexts are read rather than heard.
+        validated: held-out contexts.
+    """
+
+    minutes: float = 65
+    steps: int = 0
+    positions: int = 900
+    validated: int = 36
+    notes: float = 0.45
+    rate: float = 3e-4
+    warmup_steps: int = 20
+    averaging: float = 0.99
+    validate_minutes: float = 10
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run.
+
+    Attributes:
+        start: trained parts to begin with; empty: the public parts alone.
+        pause_file: while it exists, training waits.
+    """
+
+    seed: int = 7
+    threads: int = 2
+    start: str = ""
+    pause_file: str = ""
+    corpus: Corpus = field(default_factory=Corpus)
+    listen: Listen = field(default_factory=Listen)
+    read: Read = field(default_factory=Read)
+
+
+FULL = Config()
+SMOKE = Config(
+    corpus=Corpus(shards=1, clips=60, validation=10, takes=1),
+    listen=Listen(minutes=1.2, batch_s=24, bootstrap_clips=100_000, warmup_steps=5, validate_minutes=10),
+    read=Read(minutes=1.0, positions=400, validated=6, warmup_steps=3, validate_minutes=10),
+)

@@ -1,0 +1,298 @@
+"""``python -m training.evaluate``: what a checkpoint can do, row by row, with intervals and its worst examples.
+
+Prints a table, writes every answer to ``answers.jsonl`` and a page of the worst to ``worst.md``, and ends with one
+JSON line. Everything is greedy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from af3stream import offline
+from af3stream.audio import SAMPLE_RATE
+from af3stream.config import Config, load
+from af3stream.engine.contract import Completion, Engine, Part, Sound, Text
+from af3stream.engine.factory import Loaded, load_engine
+from training import corpus, exams, score
+from training.exams import Conversation, Recording
+from training.voices import Samples
+
+ROWS = ("captions", "af3-captions", "invented", "notes", "ear", "transcript", "public", "sounds")
+SEED = 2_026
+ANSWER_TOKENS = 48
+RIGHT = 0.6  # an answer in words is right from this F1 of its words
+
+
+@dataclass(frozen=True)
+class Result:
+    """One thing that was measured.
+
+    Attributes:
+        group: voice, kind of question, sound: what results are also told by.
+        wrong: words wrong, of ``words``; for an answer 0 or 1, of 1.
+    """
+
+    row: str
+    group: str
+    about: str
+    expected: str
+    got: str
+    wrong: float
+    words: int = 1
+
+    @property
+    def share(self) -> float:
+        """Wrong, of all."""
+        return self.wrong / max(1, self.words)
+
+
+class Evaluation:
+    """Measures one checkpoint.
+
+    Args:
+        model: its name or folder.
+        clips: spoken clips of validation.
+        size: how much of each row, 1 being all.
+    """
+
+    def __init__(self, model: str, clips: Path, size: float) -> None:
+        self._model, self._clips, self._size = model, clips, size
+        self._loaded: dict[str, tuple[Config, Loaded]] = {}
+        self._transcripts: dict[tuple[str, ...], str] = {}
+        self.figures: dict[str, float] = {}
+
+    def row(self, name: str) -> Iterator[Result]:
+        """Everything that is measured in one row."""
+        rows: dict[str, Callable[[], Iterator[Result]]] = {
+            "captions": lambda: self._captions("captions", "auto"),
+            "af3-captions": lambda: self._captions("af3-captions", "af3"),
+            "invented": self._invented,
+            "notes": lambda: self._answers("notes", notes=True, frames=True),
+            "ear": lambda: self._answers("ear", notes=False, frames=True),
+            "transcript": lambda: self._answers("transcript", notes=True, frames=False),
+            "public": self._public,
+            "sounds": self._sounds,
+        }
+        yield from rows[name]()
+
+    def _engine(self, captioner: str = "auto") -> tuple[Config, Loaded]:
+        if captioner not in self._loaded:
+            config = load(overrides=(f"model.name={self._model}", f"captions.captioner={captioner}"))
+            self._loaded[captioner] = config, load_engine(config)
+        return self._loaded[captioner]
+
+    def _captions(self, row: str, captioner: str) -> Iterator[Result]:
+        """Words wrong in held-out recordings, voice detection and cuts included."""
+        config, loaded = self._engine(captioner)
+        prompts = exams.prompts()
+        recordings = [*exams.librivox(), *prompts[:: max(1, round(1 / self._size))]]
+        audio_s, began, used = 0.0, time.monotonic(), time.process_time()
+        for recording in recordings:
+            heard = offline.transcribe(recording.path, config, loaded)
+            audio_s += heard.seconds
+            yield _words(row, recording, heard.text)
+        self.figures[f"{row}_seconds_a_second"] = (time.monotonic() - began) / audio_s
+        self.figures[f"{row}_cpu_seconds_a_second"] = (time.process_time() - used) / audio_s
+
+    def _invented(self) -> Iterator[Result]:
+        """Words where nobody speaks; ten minutes in all."""
+        config, loaded = self._engine()
+        for name, samples in exams.nothing(120 * self._size, SEED):
+            with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
+                soundfile.write(wav.name, samples.clip(-1, 1), SAMPLE_RATE)
+                text = offline.transcribe(Path(wav.name), config, loaded).text
+            yield Result("invented", name, name, "", text, len(text.split()))
+
+    def _conversations(self) -> Iterator[Conversation]:
+        return exams.conversations(corpus.spoken(self._clips), max(1, round(10 * self._size)), 120, SEED)
+
+    def _answers(self, row: str, *, notes: bool, frames: bool) -> Iterator[Result]:
+        """Answers about two minutes of speech.
+
+        Args:
+            notes: the captioner's words stand in the prompt.
+            frames: the audio stands in the prompt.
+        """
+        engine = self._engine()[1].engine
+        for conversation in self._conversations():
+            parts: list[Part] = []
+            if frames:
+                parts += _encoded(engine, conversation.windows)
+            if notes:
+                parts.append(Text(f"Transcript: {self._transcript(conversation)}\n"))
+            context = engine.context()
+            for _ in context.extend(parts):
+                pass
+            for asked in conversation.asked:
+                got = _said(context.answer(parts, asked.question, ANSWER_TOKENS))
+                noise = "clean" if np.isinf(conversation.snr_db) else f"{conversation.snr_db:.0f} dB"
+                yield Result(
+                    row, f"{asked.kind}, {noise}", asked.question, asked.answer, got, not right(asked.answer, got)
+                )
+
+    def _transcript(self, conversation: Conversation) -> str:
+        """What the service's captioner makes of a conversation."""
+        if conversation.sentences not in self._transcripts:
+            config, loaded = self._engine()
+            with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
+                soundfile.write(wav.name, np.concatenate(conversation.windows).clip(-1, 1), SAMPLE_RATE)
+                self._transcripts[conversation.sentences] = offline.transcribe(Path(wav.name), config, loaded).text
+        return self._transcripts[conversation.sentences]
+
+    def _public(self) -> Iterator[Result]:
+        """SmolLM2-135M-Instruct as it is published, reading the captioner's transcript."""
+        from training.model import public
+
+        model, processor = public(self._clips.parent / "parts")
+        tokenizer = processor.tokenizer
+        for conversation in self._conversations():
+            transcript = self._transcript(conversation)
+            for asked in conversation.asked:
+                words = f"Transcript: {transcript}\n{asked.question}"
+                prompt = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
+                ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+                output = model.generate(input_ids=ids, max_new_tokens=ANSWER_TOKENS, do_sample=False)
+                got = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+                yield Result("public", asked.kind, asked.question, asked.answer, got, not right(asked.answer, got))
+
+    def _sounds(self) -> Iterator[Result]:
+        """What is heard, and which of the instruments or sounds it is."""
+        engine = self._engine()[1].engine
+        takes = [*exams.heard(max(1, round(3 * self._size)), SEED)]
+        speech = [conversation.windows[0] for conversation in self._conversations()]
+        takes += [("speech", window[: 5 * SAMPLE_RATE], exams.questions.about_sound("speech")) for window in speech]
+        for name, samples, asked in takes:
+            parts = _encoded(engine, [samples])
+            for question in asked:
+                got = _said(engine.context().answer(parts, question.question, 8))
+                yield Result(
+                    "sounds",
+                    question.kind,
+                    f"{name}: {question.question}",
+                    question.answer,
+                    got,
+                    score.bare(got) != score.bare(question.answer),
+                )
+
+
+def right(expected: str, got: str) -> bool:
+    """Whether an answer says what it should: yes, no and names exactly, sentences by most of their words."""
+    said, heard = score.bare(expected), score.bare(got)
+    if len(said) <= 2:
+        return heard[: len(said)] == said
+    common = len(said) + len(heard) - len(_left(said, heard)) - len(_left(heard, said))
+    return common / (len(said) + len(heard)) >= RIGHT
+
+
+def _left(words: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The words that are not among the others, each counted."""
+    rest, left = list(others), []
+    for word in words:
+        if word in rest:
+            rest.remove(word)
+        else:
+            left.append(word)
+    return left
+
+
+def _words(row: str, recording: Recording, text: str) -> Result:
+    said, heard = score.bare(recording.text), score.bare(exams.spelled(text))
+    return Result(row, recording.source, recording.path.stem, recording.text, text, score.edits(said, heard), len(said))
+
+
+def _encoded(engine: Engine, windows: Sequence[Samples]) -> list[Part]:
+    encoded = [Sound(window, engine.frames(len(window))) for window in windows]
+    engine.encode(encoded)
+    return [*encoded]
+
+
+def _said(pieces: Iterator[str | Completion]) -> str:
+    return "".join(piece for piece in pieces if not isinstance(piece, Completion)).strip()
+
+
+def summary(results: Sequence[Result]) -> dict[str, Any]:
+    """Wrong or right of one row, with a 95 % interval, and by group."""
+    errors = results[0].row in ("captions", "af3-captions")
+    wrong, count = sum(result.wrong for result in results), sum(result.words for result in results)
+    groups = sorted({result.group for result in results})
+    if results[0].row == "invented":
+        return {"words": wrong, "groups": {result.group: result.wrong for result in results}}
+    if errors:
+        return {
+            "wrong": wrong / count,
+            "interval": _resampled(results),
+            "clips": len(results),
+            "groups": {group: _wrong([result for result in results if result.group == group]) for group in groups},
+        }
+    return {
+        "right": 1 - wrong / count,
+        "interval": score.wilson(int(count - wrong), count),
+        "answers": count,
+        "groups": {group: 1 - _wrong([result for result in results if result.group == group]) for group in groups},
+    }
+
+
+def _wrong(results: Sequence[Result]) -> float:
+    return sum(result.wrong for result in results) / sum(result.words for result in results)
+
+
+def _resampled(results: Sequence[Result]) -> tuple[float, float]:
+    """The 95 % interval of words wrong, over recordings drawn again and again."""
+    rng = np.random.default_rng(SEED)
+    wrong, words = np.array([[result.wrong, result.words] for result in results]).T
+    draws = rng.integers(0, len(results), (2_000, len(results)))
+    low, high = np.quantile(wrong[draws].sum(1) / words[draws].sum(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def worst(results: Sequence[Result]) -> str:
+    """A page of examples, the worst first."""
+    lines = ["# Examples, worst first", ""]
+    for row in dict.fromkeys(result.row for result in results):
+        lines += [f"## {row}", "| about | expected | got | wrong |", "|---|---|---|---|"]
+        ranked = sorted((result for result in results if result.row == row), key=lambda result: -result.share)
+        lines += [f"| {r.about} | {r.expected} | {r.got} | {r.share:.2f} |".replace("\n", " ") for r in ranked[:40]]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure the rows that are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("rows", nargs="*", help=f"some of {', '.join(ROWS)}; all, where none is named")
+    parser.add_argument("--model", default="mini", help="a name or a folder")
+    parser.add_argument("--clips", type=Path, required=True, help="spoken clips of validation")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the answers and the worst of them")
+    parser.add_argument("--size", type=float, default=1.0, help="how much of each row")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    evaluation = Evaluation(arguments.model, arguments.clips, arguments.size)
+    results: list[Result] = []
+    figures: dict[str, Any] = {}
+    with (arguments.out / "answers.jsonl").open("a", encoding="utf-8") as answers:
+        for row in arguments.rows or ROWS:
+            found = []
+            for result in evaluation.row(row):
+                found.append(result)
+                print(json.dumps(asdict(result)), file=answers, flush=True)
+            results += found
+            figures[row] = summary(found)
+            print(row, json.dumps(figures[row]), flush=True)
+    (arguments.out / "worst.md").write_text(worst(results), encoding="utf-8")
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"model": arguments.model, **figures, **evaluation.figures, "resident_bytes": resident}))
+
+
+if __name__ == "__main__":
+    main()

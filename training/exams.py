@@ -1,0 +1,156 @@
+"""What is measured: held-out recordings of people, conversations of held-out texts and voices, sounds and silence.
+
+The recordings of Debian's asterisk-core-sounds-en and pocketsphinx-testdata are for measuring alone. No training,
+tuning or choice of a checkpoint sees them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from af3stream.audio import SAMPLE_RATE
+from training import augment, questions, sounds, texts
+from training.augment import Generator
+from training.corpus import Clip
+from training.questions import TURN, Asked
+from training.voices import Samples
+
+ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+ASTERISK_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
+RECORDINGS = Path(__file__).parents[1] / "tests" / "recordings"
+WORDS_MIN = 6
+PAUSE_S = 0.7  # between sentences: a pause that ends an utterance
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A held-out recording of a person, and its words."""
+
+    path: Path
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Sentences of held-out texts in held-out voices, and what is asked about them.
+
+    Attributes:
+        windows: as the service cuts them, (n,) at 16 kHz each.
+        snr_db: how much louder than the noise speech is; infinite: no noise.
+    """
+
+    windows: tuple[Samples, ...]
+    sentences: tuple[str, ...]
+    asked: tuple[Asked, ...]
+    snr_db: float
+
+
+def prompts() -> list[Recording]:
+    """Prompts of six words and more, of one speaker, at 8 kHz."""
+    found = []
+    for line in gzip.decompress(ASTERISK_TEXTS.read_bytes()).decode("utf-8", "replace").splitlines():
+        name, _, text = line.partition(": ")
+        path = ASTERISK / f"{name.strip()}.wav"
+        if len(text.split()) >= WORDS_MIN and not re.search(r"[\[\]<>(]", text) and path.exists():
+            found.append(Recording(path, spelled(text), "asterisk"))
+    return found
+
+
+def librivox() -> list[Recording]:
+    """Five recordings of one reader, at 16 kHz."""
+    found = []
+    for line in (RECORDINGS / "transcription.txt").read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"(?:<s> )?(.*?)(?: </s>)? \((\S+)\)$", line):
+            found.append(Recording(RECORDINGS / f"{match[2]}.wav", match[1], "librivox"))
+    return found
+
+
+def spelled(text: str) -> str:
+    """Digits in words, as they are spoken."""
+    return re.sub(r"\d+", lambda digits: texts.in_words(int(digits[0])), text)
+
+
+def conversations(clips: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Conversation]:
+    """Conversations of about so many seconds, two of them in three without noise.
+
+    Args:
+        clips: spoken, of validation.
+    """
+    random, rng = Random(seed), np.random.default_rng(seed)
+    speech = [clip for clip in clips if not clip.voice.startswith("sound")]
+    turns = [clip for clip in speech if TURN.match(clip.text)]
+    for number in range(count):
+        snr_db = (np.inf, np.inf, 20.0)[number % 3]
+        chosen = _distinct(random, turns, 3)
+        length = sum(len(clip.samples) / SAMPLE_RATE + PAUSE_S for clip in chosen)
+        for clip in random.sample(speech, len(speech)):
+            if length > seconds:
+                break
+            if clip.text not in {other.text for other in chosen}:
+                chosen.append(clip)
+                length += len(clip.samples) / SAMPLE_RATE + PAUSE_S
+        random.shuffle(chosen)
+        sentences = [clip.text for clip in chosen]
+        absent = [clip.text for clip in random.sample(speech, 30) if clip.text not in sentences]
+        asked = questions.about_speech(random, sentences, absent, 10)
+        yield Conversation(tuple(_windows(rng, chosen, snr_db)), tuple(sentences), tuple(asked), snr_db)
+
+
+def _distinct(random: Random, turns: Sequence[Clip], count: int) -> list[Clip]:
+    """Turns of people of different names."""
+    chosen: dict[str, Clip] = {}
+    for clip in random.sample(turns, len(turns)):
+        match = TURN.match(clip.text)
+        assert match is not None
+        chosen.setdefault(next(filter(None, match.groups()[:3])), clip)
+    return list(chosen.values())[:count]
+
+
+def _windows(rng: Generator, clips: Sequence[Clip], snr_db: float) -> Iterator[Samples]:
+    """The clips with pauses between them, cut at the first pause after 15 s."""
+    parts: list[Samples] = []
+    pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
+    for clip in clips:
+        parts += [augment.at_level(clip.sound, -24), pause]
+        if sum(map(len, parts)) > 15 * SAMPLE_RATE:
+            yield _noisy(rng, np.concatenate(parts), snr_db)
+            parts = []
+    if parts:
+        yield _noisy(rng, np.concatenate(parts), snr_db)
+
+
+def _noisy(rng: Generator, samples: Samples, snr_db: float) -> Samples:
+    if np.isinf(snr_db):
+        return samples
+    return augment.at_snr(samples, augment.noise(rng, len(samples), ()), snr_db)
+
+
+def heard(count: int, seed: int) -> Iterator[tuple[str, Samples, list[Asked]]]:
+    """Takes of each instrument and each sound, and of silence: the name, the samples, the questions."""
+    for name in (*sounds.INSTRUMENTS, *sounds.SOUNDS, "silence"):
+        for number in range(count):
+            samples = sounds.take(name, np.random.default_rng([seed, number, *name.encode()]))
+            if name != "silence":
+                samples = augment.at_level(samples, -22)
+            yield name, samples, questions.about_sound(name)
+
+
+def nothing(seconds: float, seed: int) -> Iterator[tuple[str, Samples]]:
+    """Where nobody speaks: silence, hum, white and pink noise, music; so many seconds of each."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    hum = 0.2 * np.sin(2 * np.pi * 50 * t) + 0.1 * np.sin(2 * np.pi * 150 * t)
+    tunes = [sounds.tune(str(rng.choice([*sounds.INSTRUMENTS])), rng, 12) for _ in range(int(seconds // 12) + 1)]
+    yield "silence", np.zeros(len(t), np.float32)
+    yield "hum", hum.astype(np.float32)
+    yield "white noise", (0.1 * rng.standard_normal(len(t))).astype(np.float32)
+    yield "pink noise", (0.08 * sounds.hiss(rng, t, 1.0)).astype(np.float32)
+    yield "music", np.concatenate(tunes)[: len(t)]

