@@ -31,7 +31,7 @@ SOURCES = (
     Source("fortunes, fortunes-min", "1:1.99.1-7.3", "sayings", "BSD-3-Clause", "texts"),
     Source("dict-jargon", "4.4.7-3.1", "the Jargon File", "public domain", "texts"),
     Source("flite", "2.2-5", "voices rms, slt, awb, kal16", "BSD-like (CMU), Apache-2.0", "voices"),
-    Source("espeak-ng", "1.51", "eight accents, 41 variants", "GPL-3 (program); its speech is not covered", "voices"),
+    Source("espeak-ng", "1.51", "six accents, 49 variants", "GPL-3 (program); its speech is not covered", "voices"),
     Source("festival, festvox-kdlpc16k", "2.5.0, 1.4.0", "voice ked, validation alone", "X11-like (CSTR)", "voices"),
     Source("festvox-us-slt-hts", "0.2010.10.25", "voice slt by HTS, validation alone", "BSD-like (HTS)", "voices"),
     Source("fluid-soundfont-gm", "3.1-5.3", "twelve instruments, through fluidsynth", "MIT", "sounds"),
