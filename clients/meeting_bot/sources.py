@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from random import random
 from typing import Any, Final
@@ -173,34 +172,31 @@ def _open_av(spelled: str) -> Any:
 def _broadcast(spelled: str, container: Any, end_after_s: float) -> Iterator[bytes | Missing]:
     """What FFmpeg reads. A live source that ends or breaks off is opened again; what it said meanwhile is missing."""
     while True:
-        opened, frames, problem = time.monotonic(), 0, None
+        opened, frames = time.monotonic(), 0
         lasting = container.duration is None  # a file on the web has a length, and would begin anew
         try:
             for block in _av_blocks(container):
                 frames += len(block) // 2
                 yield block
-        except SourceError as error:
-            problem = error
-        left = time.monotonic()
-        if not lasting or frames / RATE > PACE * (left - opened) + AHEAD_S:
-            break
-        if (following := _open_again(spelled, left + end_after_s)) is None:
-            break
+        except SourceError:
+            if not lasting:
+                raise
+        left = time.monotonic()  # without a length, FFmpeg does not tell an end from a break
+        live = lasting and frames / RATE <= PACE * (left - opened) + AHEAD_S
+        if not live or (following := _open_again(spelled, left + end_after_s)) is None:
+            return
         container = following
         yield Missing(round((time.monotonic() - left) * RATE))
-    if problem:
-        raise problem
 
 
 def _open_again(spelled: str, until: float) -> Any:
     """The source once it is there again, or ``None``."""
-    for attempt in count():
-        delay = backoff_s(attempt, random())
-        if time.monotonic() + delay >= until:
-            return None
+    attempt = 0
+    while time.monotonic() + (delay := backoff_s(attempt, random())) < until:
         time.sleep(delay)
         with suppress(SourceError):
             return _open_av(spelled)
+        attempt += 1
     return None
 
 

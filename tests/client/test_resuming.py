@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from af3stream.client import ConnectionLost, ServerError, Session, State, connect
+from af3stream.client import ConnectionLost, Earlier, ServerError, Session, State, connect
 from af3stream.client import connecting as connecting_module
 from af3stream.client import line as line_module
 from af3stream.client.backoff import Patience
@@ -113,6 +113,26 @@ async def test_a_server_that_is_restarted_on_its_port_is_found_again():
     assert states == ["reconnecting", "open", "over"]
     assert model.pcm == PCM[: 6 * BLOCK]
     assert model.starts[1] == m.Start(resume="token-1", last_event=1, durable=BLOCK)
+
+
+async def test_another_process_goes_on_with_a_session():
+    model = Lasting(credit=10 * BLOCK)
+    async with serving(lasting(model)) as server:
+        async with connect(server.url) as session:
+            await session.send(PCM[: 2 * BLOCK])
+            assert (await session.ask("First?")).text == "First?"
+            known = Earlier(session.ready.resume, len(model.events) - 1)
+        async with connect(server.url, earlier=known) as session:
+            assert (session.sent, session.received) == (BLOCK, BLOCK)
+            reading = asyncio.create_task(rest(session))
+            await session.send(PCM[2 * BLOCK : 4 * BLOCK])
+            assert (await session.ask("Second?")).text == "Second?"  # under a name that the first process had not used
+            assert (await session.end()).total == 2 * BLOCK
+            read = await reading
+    assert model.pcm == PCM[: 4 * BLOCK]
+    assert model.starts[1] == m.Start(resume=known.token, last_event=known.last_event)
+    answers = [message.text for message in read if isinstance(message, m.Answer)]
+    assert answers == ["Second?"]
 
 
 async def test_while_reconnecting_audio_is_kept_up_to_the_credit():

@@ -7,12 +7,17 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
+from af3stream.engine.contract import Completion
+from af3stream.engine.scripted import ScriptedContext
 from af3stream.server.service import free_port
 from clients.meeting_bot.bot import Bot, Options
 from clients.meeting_bot.rules import RulesFile, load_rules
@@ -102,6 +107,41 @@ def meeting(tmp_path: Path, utterances: int) -> Path:
     pieces = [part for n in range(utterances) for part in (voice(2.5, 110 + 20 * (n % 5)), PAUSE)]
     soundfile.write(tmp_path / "meeting.wav", np.concatenate(pieces), RATE, subtype="PCM_16")
     return tmp_path / "meeting.wav"
+
+
+async def test_a_watch_that_comes_up_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def yes(*_: object) -> Iterator[str | Completion]:
+        yield "Yes, it did."
+        yield Completion(1, "stop", 1)
+
+    monkeypatch.setattr(ScriptedContext, "answer", yes)
+    (tmp_path / "meeting.toml").write_text(f"""
+[action.log]
+append = "{tmp_path}/events.jsonl"
+[[rule]]
+name = "budget"
+watch = "Tell me when the budget comes up."
+actions = ["log"]
+""")
+    async with serving(tmp_path / "journal") as server:
+        options = options_for(tmp_path, server, str(meeting(tmp_path, 14)))  # more than two windows
+        assert await Bot(options, load_rules(tmp_path / "meeting.toml")).run()
+    [event] = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert (event["rule"], event["kind"], event["text"]) == ("budget", "watch", "Yes, it did.")
+    assert 0 <= event["begin"] < event["end"] <= 63
+
+
+async def test_events_that_nobody_takes_in_time_are_told_by_the_next_run(tmp_path: Path) -> None:
+    async with serving(tmp_path / "journal") as server, receiving(*[(500, {})] * 1_000) as receiver:
+        rules, source = rules_for(tmp_path, receiver.url), str(meeting(tmp_path, 2))
+        options = replace(options_for(tmp_path, server, source), drain_s=0.2)
+        assert not await Bot(options, rules).run()
+        first = {r.headers["idempotency-key"] for r in receiver.received}
+        receiver.answers.clear()
+        assert await Bot(replace(options, drain_s=60), rules).run()
+    taken = [event["kind"] for event in {r.headers["idempotency-key"]: r.event for r in receiver.received}.values()]
+    assert sorted(taken) == ["keyword", "keyword", "minutes", "summary"]
+    assert first <= {r.headers["idempotency-key"] for r in receiver.received}
 
 
 async def test_a_service_that_restarts_midway_changes_nothing(tmp_path: Path) -> None:
