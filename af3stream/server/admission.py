@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -62,7 +63,11 @@ def admit(
             connections, 503 where the house is full, or has too much to do.
     """
     origin = request.headers.get("Origin")
-    if origin is not None and not _own(origin, request.headers.get("Host", "")) and origin not in config.origins:
+    if (
+        origin is not None
+        and not _own(origin, request.headers.get("Host", ""), config)
+        and origin not in config.origins
+    ):
         raise Refused(HTTPStatus.FORBIDDEN, "this origin is not admitted")
     token = _token(request)
     if config.tokens and not _valid(token, config.tokens):
@@ -83,8 +88,21 @@ def _enough(guests: Collection[Guest], most: int) -> bool:
     return 0 < most <= len(guests)
 
 
-def _own(origin: str, host: str) -> bool:
-    return origin.partition("://")[2] == host
+def _own(origin: str, host: str, config: ServerConfig) -> bool:
+    """Whether a page is the service's own.
+
+    Whoever owns a name can have it lead here, and a page under that name then asks for its own host. So a name that
+    nobody configured says nothing, unless a token is asked for, which such a page does not have.
+    """
+    return origin.partition("://")[2] == host and (bool(config.tokens) or _is_known(host, config))
+
+
+def _is_known(host: str, config: ServerConfig) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name in ("localhost", config.host) or bool(ip_address(name))
+    except ValueError:
+        return False
 
 
 def _token(request: Request) -> str:

@@ -79,7 +79,7 @@ class Connection:
 
     def greet(self, messages: Sequence[m.ServerMessage]) -> None:
         """What a client is told first, however long it is."""
-        self._outbox.put(messages, bounded=False)
+        self._outbox.greet(messages)
 
     def session_over(self, state: State) -> None:
         """Nothing follows."""

@@ -11,7 +11,7 @@ from af3stream.protocol.messages import Ack, Caption, ServerMessage
 
 
 class DropInterimsOutbox:
-    """A queue of at most ``limit`` messages; once it is closed, nothing is added.
+    """A queue of at most ``limit`` messages after a greeting; once it is closed, nothing is added.
 
     Where it is full, interim captions and acknowledgements that a later one replaces are dropped; where that does not
     help, the peer is too slow.
@@ -20,14 +20,20 @@ class DropInterimsOutbox:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._messages: deque[ServerMessage] = deque()
+        self._greeting = 0  # messages at the front that do not count
         self._filled = asyncio.Event()
         self._closed = False
 
-    def put(self, messages: Iterable[ServerMessage], *, bounded: bool = True) -> None:
-        """Add messages.
+    def greet(self, messages: Iterable[ServerMessage]) -> None:
+        """Add what comes first; it is as long as what the peer missed, and does not count against the limit."""
+        if self._closed:
+            return
+        self._messages.extend(messages)
+        self._greeting = len(self._messages)
+        self._filled.set()
 
-        Args:
-            bounded: false for a greeting, which is as long as what the peer missed.
+    def put(self, messages: Iterable[ServerMessage]) -> None:
+        """Add messages.
 
         Raises:
             SlowConsumer: where they do not fit; all that waits is given up then.
@@ -35,15 +41,16 @@ class DropInterimsOutbox:
         if self._closed:
             return
         self._messages.extend(messages)
-        if not bounded:
-            self._filled.set()
-            return
-        if len(self._messages) > self._limit:
+        if self._full:
             self._messages = deque(message for message in self._messages if not _gives_way(message))
-        if len(self._messages) > self._limit:
+        if self._full:
             self._messages.clear()
             raise SlowConsumer(f"{self._limit} messages wait to be read")
         self._filled.set()
+
+    @property
+    def _full(self) -> bool:
+        return len(self._messages) - self._greeting > self._limit
 
     def end_with(self, message: ServerMessage) -> None:
         """Add the last message, whatever waits, and close."""
@@ -63,6 +70,7 @@ class DropInterimsOutbox:
                 return None
             self._filled.clear()
             await self._filled.wait()
+        self._greeting = max(0, self._greeting - 1)
         return self._messages.popleft()
 
 

@@ -123,10 +123,13 @@ def stream_url(service: Service) -> str:
     return f"ws://127.0.0.1:{service.port}{STREAM_PATH}"
 
 
-async def get(service: Service, target: str, headers: str = "") -> tuple[int, dict[str, str], bytes]:
+async def get(
+    service: Service, target: str, headers: str = "", host: str | None = None
+) -> tuple[int, dict[str, str], bytes]:
     """A plain request, with the target spelled exactly so; returns status, headers and body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-    writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\n{headers}\r\n".encode("latin-1"))
+    name = f"127.0.0.1:{service.port}" if host is None else host
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: {name}\r\n{headers}\r\n".encode("latin-1"))
     answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")

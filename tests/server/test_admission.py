@@ -92,6 +92,25 @@ async def test_browsers_are_admitted_from_known_origins(origin: str | None, admi
             assert (await get(service, "/v1/stream", UPGRADE + header + protocol))[0] == 403
 
 
+@pytest.mark.parametrize(
+    ("host", "options", "admitted"),
+    [
+        ("rebound.example", {}, False),  # a name that its owner made lead here
+        ("rebound.example", {"tokens": (TOKEN,)}, True),  # who has the token may come from anywhere
+        ("rebound.example", {"origins": ("http://rebound.example",)}, True),
+        ("localhost:8765", {}, True),
+        ("[::1]:8765", {}, True),
+        ("[::1", {}, False),
+        ("", {}, False),
+    ],
+)
+async def test_a_name_that_leads_here_makes_no_page_our_own(host: str, options: dict[str, Any], admitted: bool) -> None:
+    headers = f"Origin: http://{host}\r\nAuthorization: Bearer {TOKEN}\r\n"
+    async with serving(**options) as service:
+        status, _, _ = await get(service, "/v1/stream", UPGRADE + headers, host=host)
+        assert status == (400 if admitted else 403)  # no subprotocol is offered
+
+
 async def test_a_full_house_says_when_to_come_again() -> None:
     async with serving(max_sessions=1) as service:
         async with talking(service) as guest:

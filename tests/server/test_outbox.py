@@ -48,6 +48,17 @@ async def test_where_that_does_not_help_the_reader_is_too_slow_and_nothing_is_ke
     assert await drained(outbox) == [goodbye]
 
 
+async def test_a_greeting_is_as_long_as_what_was_missed() -> None:
+    outbox = DropInterimsOutbox(2)
+    missed = [final(str(number)) for number in range(100)]
+    outbox.greet(missed)
+    outbox.put([])
+    outbox.put([interim("a"), final("b"), Ack(1, 0), final("c")])
+    assert [await outbox.get() for _ in range(99)] == missed[:99]
+    with pytest.raises(SlowConsumer):
+        outbox.put([final("d")])
+
+
 async def test_nothing_follows_the_last_message() -> None:
     outbox = DropInterimsOutbox(2)
     outbox.put([final("a")])

@@ -149,6 +149,19 @@ async def test_kept_messages_come_again_from_the_event_that_is_named(tmp_path: P
             await settled(service)
 
 
+async def test_who_missed_more_than_may_wait_is_told_all_of_it(tmp_path: Path) -> None:
+    async with serving(journal=tmp_path, outgoing_messages=4) as service:
+        async with resuming(service) as (first, ready):
+            for number in range(20):
+                await first.tell(m.Ask(f"q{number}", "What?"))
+                await first.until(m.Answer)
+        await settled(service)
+        async with resuming(service, m.Start(resume=ready.resume)) as (late, _):
+            await late.tell(m.Flush("f"))
+            await late.until(m.Flushed)
+    assert late.of(m.Answer) == first.of(m.Answer)
+
+
 async def test_a_question_sent_again_is_answered_once(tmp_path: Path, speech: bytes) -> None:
     async with serving(journal=tmp_path) as service:
         async with resuming(service) as (first, ready):
