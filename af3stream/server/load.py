@@ -87,9 +87,12 @@ class Load:
         return None
 
     def refusal(self, now: Now) -> str | None:
-        """Why another session would be one too many; ``None`` where it fits."""
+        """Why another session would be one too many; ``None`` where it fits, and for the first whatever it costs.
+
+        A slow machine is behind with one session and says so; refused, it would never be measured anew.
+        """
         busy = self._config.admit_busy
-        if busy and (now.sessions + 1) * self._cost > busy:
+        if busy and now.sessions and (now.sessions + 1) * self._cost > busy:
             return "the engine has no time for another session"
         return self.overload(now)
 

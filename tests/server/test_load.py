@@ -47,6 +47,13 @@ def test_one_more_session_must_fit_the_device_in_real_time(sessions: int, admitt
     assert load((0, 0, 0), (30, 9, 30), admit_busy=0).refusal(replace(WELL, sessions=sessions)) is None
 
 
+def test_an_empty_house_takes_the_first_session_whatever_the_last_one_cost() -> None:
+    measured = load((0, 0, 0), (60, 60, 30))
+    assert measured.cost == 2
+    assert measured.refusal(replace(WELL, sessions=0)) is None
+    assert measured.refusal(WELL) is not None
+
+
 def test_the_last_minute_counts_and_silence_changes_nothing() -> None:
     measured = load((0, 0, 0), (30, 30, 30))
     assert measured.cost == 1
