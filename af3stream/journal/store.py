@@ -159,18 +159,18 @@ class Store:
         """Keep records until the next commit; one that does not continue what is there is refused, and all after it.
 
         Args:
-            refused: there was no room to keep the records, and audio was among them.
+            refused: there was no room to keep what followed these records, and audio was among it.
         """
         opened = self._open.get(session)
         if opened is None:
             return
+        kept = all(map(opened.take, records))
         opened.broken = opened.broken or refused
-        kept = not refused and all(map(opened.take, records))
-        if not kept:
+        if refused or not kept:
             opened.tell([done], refused=True)
-        elif opened.waits:
+        if opened.waits:
             opened.dones[done] = None
-        else:
+        elif kept and not refused:
             opened.tell([done])
 
     def commit(self, now: float) -> None:

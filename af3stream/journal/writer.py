@@ -36,8 +36,8 @@ class Writer:
 
     Args:
         commit_every_s: at least this long from one commit's begin to the next.
-        waiting_bytes: what may wait to become durable. Audio beyond it is refused, never waited for; events are few,
-            and always kept.
+        waiting_bytes: what may wait to become durable. Audio beyond it is refused, never waited for, unless nothing
+            waits; events are few, and always kept.
     """
 
     def __init__(self, store: Store, *, commit_every_s: float, waiting_bytes: int) -> None:
@@ -73,18 +73,24 @@ class Writer:
 
     def append(self, session: str, records: Sequence[Record], done: Done) -> None:
         """Have records made durable; never waits. ``done`` is called on the thread, until it is stopped."""
-        size = sum(record.size for record in records)
-        heard = any(not isinstance(record, EventRecord) for record in records)
         with self._changed:
             if self._stopping:
                 return
             waiting = self._appended_bytes + self._store.waiting_bytes
-            refused = heard and waiting + size > self._waiting_bytes
-            if refused:
-                records, size = (), 0
-            self._appended.append(_Append(session, records, done, size, refused))
+            fitting, size = self._fitting(records, waiting)
+            self._appended.append(_Append(session, fitting, done, size, refused=len(fitting) < len(records)))
             self._appended_bytes += size
             self._changed.notify()
+
+    def _fitting(self, records: Sequence[Record], waiting: int) -> tuple[Sequence[Record], int]:
+        """The leading records that there is room for beside so many bytes, and their size."""
+        size = 0
+        for index, record in enumerate(records):
+            full = waiting + size and waiting + size + record.size > self._waiting_bytes
+            if full and not isinstance(record, EventRecord):
+                return records[:index], size
+            size += record.size
+        return records, size
 
     @property
     def has_room(self) -> bool:

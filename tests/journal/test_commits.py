@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -14,7 +15,7 @@ import pytest
 from af3stream.journal import disk
 from af3stream.journal.faults import hooked
 from af3stream.journal.records import GapRecord
-from tests.journal.scenes import BLOCK, Told, audio, event, facts, joined, opened_store, pcm, running
+from tests.journal.scenes import BLOCK, Told, audio, event, facts, failing, joined, opened_store, pcm, running
 
 
 def test_sessions_share_a_transaction_and_files_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,14 +129,30 @@ def test_audio_is_read_from_any_frame_on(tmp_path: Path) -> None:
 
 
 def test_beyond_its_bound_audio_is_refused_and_events_are_kept(tmp_path: Path) -> None:
-    loud = 700_000  # frames: 1.4 MB
+    loud = 400_000  # frames: 0.8 MB
     with running(tmp_path, waiting_mb=1) as journal:
         journal.create(facts())
-        journal.append("talk", audio(0, loud, block=loud), told := Told())
-        assert told.wait(lambda commit: commit.refused).error == "storage_full"
-        journal.append("talk", audio(0, BLOCK), told)
-        journal.append("talk", [event(1)], told)
-        told.durable(BLOCK, 1)
+        with failing("audio-written", OSError(errno.EIO, "no"), times=1_000):
+            journal.append("talk", audio(0, loud, block=loud), told := Told())
+            journal.append("talk", audio(loud, 2 * loud, block=loud), told)
+            assert told.wait(lambda commit: commit.refused).error
+            journal.append("talk", [event(1)], told)
+        told.durable(loud)
+        journal.append("talk", [*audio(loud, 2 * loud, block=loud), event(1)], told)
+        told.durable(2 * loud, 1)
+
+
+@pytest.mark.parametrize("block", [20_000, 700_000])
+def test_what_is_more_than_its_bound_is_taken_in_parts(tmp_path: Path, block: int) -> None:
+    records = audio(0, 2_100_000, block=block)  # 4.2 MB
+    with running(tmp_path, waiting_mb=1) as journal:
+        journal.create(facts())
+        reached = 0
+        while reached < 2_100_000:
+            journal.append("talk", [r for r in records if r.end > reached], told := Told())
+            before, reached = reached, told.wait(lambda commit, least=reached: commit.durable > least).durable
+            assert reached - before >= min(block, 500_000)
+        assert joined(journal.audio("talk")) == pcm(0, 2_100_000)
 
 
 def test_nobody_hears_twice_because_one_listener_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
