@@ -115,9 +115,9 @@ class Database:
             *(token_hash, expires_at, before, session),
         )
 
-    def confirm_token(self, session: str) -> None:
-        """Forget the token before the newest."""
-        self._run("UPDATE sessions SET token_before = NULL WHERE session = ?", session)
+    def confirm_token(self, session: str, token_hash: bytes) -> None:
+        """Forget the token before this one, where this is the newest."""
+        self._run("UPDATE sessions SET token_before = NULL WHERE session = ? AND token_hash = ?", session, token_hash)
 
     def session_of_token(self, token_hash: bytes, now: float) -> str | None:
         """Whose token it is, if it has not expired."""

@@ -139,9 +139,9 @@ class Journal:
         """
         self._database.set_token(session, token_hash, expires_at, before)
 
-    def confirm_token(self, session: str) -> None:
-        """The client has the newest token: the one before is worth nothing any more."""
-        self._database.confirm_token(session)
+    def confirm_token(self, session: str, token_hash: bytes) -> None:
+        """The client has this token: where it is the newest, the one before is worth nothing any more."""
+        self._database.confirm_token(session, token_hash)
 
     def session_of_token(self, token_hash: bytes) -> str | None:
         """Which session a token resumes, if it has not expired."""
@@ -203,16 +203,26 @@ class Journal:
         old = [row for row in closed if self._last_used(row) < now - self._retention_s]
         finished = [row for row in closed if row.finished_at and row not in old]
         finished.sort(key=lambda row: row.finished_at or 0.0)
-        for row in old:
-            self.delete(row.facts.session)
+        deleted = [row.facts.session for row in old if self._delete_unused(row)]
         space = self._store.space
-        deleted = old
         while finished and space.measure() > FILLED * space.quota:
-            deleted.append(finished.pop(0))
-            self.delete(deleted[-1].facts.session)
-        return [row.facts.session for row in deleted]
+            row = finished.pop(0)
+            deleted += [row.facts.session] if self._delete_unused(row) else []
+        return deleted
 
     # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _delete_unused(self, row: Row) -> bool:
+        """Delete a session, unless someone came for it or deleted it since its row was read."""
+        session = row.facts.session
+
+        def delete() -> bool:
+            if self._database.row(session) != row or session in self._store:
+                return False
+            self._store.delete(session)
+            return True
+
+        return self._writer.call(delete)
 
     def _row(self, session: str) -> Row:
         row = self._database.row(session)

@@ -73,9 +73,9 @@ class Store:
         if facts.session in self._open:
             return None
         folder = session_folder(self._folder, facts.session)
-        timeline = read_timeline(folder, acknowledged, lambda: self._database.segments(facts.session))
-        closed, number = list(timeline.raw), timeline.next_number
         try:
+            timeline = read_timeline(folder, acknowledged, lambda: self._database.segments(facts.session))
+            closed, number = list(timeline.raw), timeline.next_number
             if timeline.tail:
                 path = raw_path(folder, number, timeline.mark)
                 staged = disk.stage(path, b"".join(map(encode, timeline.tail)))

@@ -129,6 +129,8 @@ class Connection:
                 self._outbox.put([m.error(refusal)])
 
     async def _take(self, message: m.ClientMessage) -> None:
+        if self._outbox.closed:
+            return  # what follows is for nobody
         if host := self._host:
             if not self._confirmed:
                 self._confirmed = True

@@ -56,6 +56,7 @@ class Host:
         self.session = session
         self.user = user
         self.peer: Peer | None = None
+        self.token = b""  # hash of the newest, which the peer was greeted with
         self._worker = worker
         self._journal = journal
         self._loop = asyncio.get_running_loop()
@@ -117,7 +118,10 @@ class Host:
         self._worker.close(self.session.id)
         if self._journal:
             leave = self._journal.finish if self.session.state is State.ENDED else self._journal.release
-            await asyncio.to_thread(leave, self.session.id)
+            try:
+                await asyncio.to_thread(leave, self.session.id)
+            except StorageError as error:  # what was acknowledged is known without this
+                log.warning("the journal does not let go: session=%s error=%s", self.session.id, error.code)
         log.info("session closed: session=%s state=%s", self.session.id, self.session.state.value)
 
     def _write(self, records: Sequence[Record]) -> None:

@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from functools import partial
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -15,7 +16,7 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
 from af3stream.engine.factory import Loaded
 from af3stream.engine.worker import Worker
-from af3stream.errors import DataLoss, NoSession, Refusal, ShuttingDown
+from af3stream.errors import DataLoss, NoSession, Refusal, ShuttingDown, StorageError
 from af3stream.journal.facts import SessionFacts
 from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
@@ -47,7 +48,8 @@ class Hosts:
         self._hosts: dict[str, Host] = {}
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
-        self._opening = asyncio.Lock()  # one at a time: two that resume the same session find each other
+        self._resuming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by session
+        self._recovering = asyncio.Lock()  # one at a time: it takes a core
         self._draining = False
         self._refusing = False
 
@@ -69,32 +71,45 @@ class Hosts:
             DataLoss: where the client knows of more than there is, or the journal is damaged.
             ShuttingDown: where the server is going away.
         """
-        async with self._opening:
-            if self._draining:
-                raise going_away()
-            host = await (self._create(start, user) if start.resume is None else self._resume(start, user))
-            session_id = host.session.id
-            try:
-                token = await self._new_token(session_id, start.resume)
-                _refuse_less(host, start.durable)
-            except Refusal:
-                if host.peer is None and session_id not in self._leaving:
-                    self._close(host)
-                raise
-            if leaving := self._leaving.pop(session_id, None):
-                leaving.cancel()
-            if host.peer:
-                host.peer.supersede()
-            host.pump()  # what was said to nobody is not said to the newcomer
-            host.peer = peer
-            peer.greet(host.session.greet(token, start.last_event))
-            host.pump()
-            return host
+        if start.resume is None:
+            self._stay_open()
+            return await self._give(await self._create(start, user), start, peer)
+        facts = await self._known(start.resume, user)
+        async with self._resuming.setdefault(facts.session, asyncio.Lock()):  # two that resume it find each other
+            self._stay_open()
+            return await self._give(await self._resume(start.resume, user), start, peer)
+
+    def _stay_open(self) -> None:
+        if self._draining:
+            raise going_away()
+
+    async def _give(self, host: Host, start: m.Start, peer: Peer) -> Host:
+        """Give a session to a peer, and take it from another."""
+        session_id = host.session.id
+        try:
+            token = await self._new_token(host, start.resume)
+            _refuse_less(host, start.durable)
+        except Refusal:
+            if host.peer is None and session_id not in self._leaving:
+                self._close(host)
+            raise
+        if leaving := self._leaving.pop(session_id, None):
+            leaving.cancel()
+        if host.peer:
+            host.peer.supersede()
+        host.pump()  # what was said to nobody is not said to the newcomer
+        host.peer = peer
+        peer.greet(host.session.greet(token, start.last_event))
+        host.pump()
+        return host
 
     async def confirm(self, host: Host) -> None:
         """The peer has its newest token: the one before is worth nothing any more."""
         if self._journal:
-            await asyncio.to_thread(self._journal.confirm_token, host.session.id)
+            try:
+                await asyncio.to_thread(self._journal.confirm_token, host.session.id, host.token)
+            except StorageError as error:  # it stays good until the next one is confirmed
+                log.warning("a token is not confirmed: session=%s error=%s", host.session.id, error.code)
 
     def leave(self, host: Host, peer: Peer, *, for_good: bool) -> None:
         """A peer is gone. Its session stays for a while, unless it is over or cannot be resumed."""
@@ -127,7 +142,6 @@ class Hosts:
         await asyncio.gather(*self._closing.values())
 
     async def _create(self, start: m.Start, user: str) -> Host:
-        self._make_room()
         session = self._session(secrets.token_hex(8), start)
         if self._journal:
             audio_format = AudioFormat(start.format, start.rate, start.channels)
@@ -137,14 +151,27 @@ class Hosts:
         log.info("session opened: session=%s rate=%d channels=%d", session.id, start.rate, start.channels)
         return self._admit(session, user)
 
-    async def _resume(self, start: m.Start, user: str) -> Host:
+    async def _known(self, token: str, user: str) -> SessionFacts:
+        """The session that a token resumes for a user.
+
+        Raises:
+            NoSession: where there is none.
+        """
         journal = self._journal
-        known = await asyncio.to_thread(journal.session_of_token, _hash(start.resume or "")) if journal else None
-        facts = await asyncio.to_thread(journal.facts, known) if journal and known else None
-        if journal is None or facts is None or facts.user != user:
+        session_id = await asyncio.to_thread(journal.session_of_token, _hash(token)) if journal else None
+        facts = await asyncio.to_thread(journal.facts, session_id) if journal and session_id else None
+        if facts is None or facts.user != user:
             raise NoSession(NO_SUCH)
+        return facts
+
+    async def _resume(self, token: str, user: str) -> Host:
+        facts, journal = await self._known(token, user), self._journal
+        assert journal
         await asyncio.to_thread(journal.touch, facts.session)
-        host = self._hosts.get(facts.session) or await self._recover(journal, facts)
+        host = self._hosts.get(facts.session)
+        if host is None:
+            async with self._recovering:
+                host = await self._recover(journal, facts)
         log.info("session resumed: session=%s", facts.session)
         return host
 
@@ -152,7 +179,6 @@ class Hosts:
         """A session that is only on disk, in memory again, once it has left it."""
         if closing := self._closing.get(facts.session):
             await closing
-        self._make_room()
         session = self._session(facts.session, msgspec.json.decode(facts.start, type=m.Start))
         recovered = await asyncio.to_thread(journal.recover, facts.session)
         await asyncio.to_thread(session.restore, recovered)
@@ -171,6 +197,7 @@ class Hosts:
         )
 
     def _admit(self, session: Session, user: str) -> Host:
+        self._make_room()
         host = Host(session, self._worker, self._journal, user)
         self._hosts[session.id] = host
         host.refuse_others(self._refusing)
@@ -190,14 +217,15 @@ class Hosts:
         task = self._closing[session_id] = asyncio.ensure_future(host.close())
         task.add_done_callback(lambda _: self._closing.pop(session_id))
 
-    async def _new_token(self, session_id: str, used: str | None) -> str:
+    async def _new_token(self, host: Host, used: str | None) -> str:
         """What the session is resumed with from now on; the one before is good until the peer shows that it has it."""
         if self._journal is None:
             return ""
         token = secrets.token_urlsafe(32)
         expires_at = time.time() + self._config.journal.retention_h * 3_600
-        before = _hash(used) if used else None
-        await asyncio.to_thread(self._journal.set_token, session_id, _hash(token), expires_at, before)
+        before, newest = _hash(used) if used else None, _hash(token)
+        await asyncio.to_thread(self._journal.set_token, host.session.id, newest, expires_at, before)
+        host.token = newest
         return token
 
 

@@ -15,6 +15,9 @@ class DropInterimsOutbox:
 
     Where it is full, interim captions and acknowledgements that a later one replaces are dropped; where that does not
     help, the peer is too slow.
+
+    Attributes:
+        closed: whether nothing is added any more.
     """
 
     def __init__(self, limit: int) -> None:
@@ -22,11 +25,11 @@ class DropInterimsOutbox:
         self._messages: deque[ServerMessage] = deque()
         self._greeting = 0  # messages at the front that do not count
         self._filled = asyncio.Event()
-        self._closed = False
+        self.closed = False
 
     def greet(self, messages: Iterable[ServerMessage]) -> None:
         """Add what comes first; it is as long as what the peer missed, and does not count against the limit."""
-        if self._closed:
+        if self.closed:
             return
         self._messages.extend(messages)
         self._greeting = len(self._messages)
@@ -38,7 +41,7 @@ class DropInterimsOutbox:
         Raises:
             SlowConsumer: where they do not fit; all that waits is given up then.
         """
-        if self._closed:
+        if self.closed:
             return
         self._messages.extend(messages)
         if self._full:
@@ -54,19 +57,19 @@ class DropInterimsOutbox:
 
     def end_with(self, message: ServerMessage) -> None:
         """Add the last message, whatever waits, and close."""
-        if not self._closed:
+        if not self.closed:
             self._messages.append(message)
         self.close()
 
     def close(self) -> None:
         """Nothing follows; `get` gives what is left and then ends."""
-        self._closed = True
+        self.closed = True
         self._filled.set()
 
     async def get(self) -> ServerMessage | None:
         """The next message, ``None`` after the last."""
         while not self._messages:
-            if self._closed:
+            if self.closed:
                 return None
             self._filled.clear()
             await self._filled.wait()

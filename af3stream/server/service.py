@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Final
@@ -115,7 +115,10 @@ class Service:
             raise _cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._worker.start()
-        chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._look())]
+        chores = [
+            asyncio.create_task(_again_and_again(self._sweep, SWEEP_EVERY_S)),
+            asyncio.create_task(_again_and_again(self._look, LOOK_EVERY_S)),
+        ]
         if self._tls:
             chores.append(asyncio.create_task(self._tls.watch()))
         try:
@@ -130,19 +133,16 @@ class Service:
                 await asyncio.to_thread(self._journal.stop)
 
     async def _sweep(self) -> None:
-        """Delete what is kept for too long, now and then."""
-        while self._journal:
-            await asyncio.sleep(SWEEP_EVERY_S)
+        """Delete what is kept for too long."""
+        if self._journal:
             await asyncio.to_thread(self._journal.sweep, time.time())
 
     async def _look(self) -> None:
         """Measure what there is to do, and let every session know when it is too much."""
         audio = "af3stream_audio_seconds_total"
-        while True:
-            heard = [self.metrics.registry.get_sample_value(audio, {"fate": fate}) for fate in ("decoded", "skipped")]
-            self._load.note(Done(time.monotonic(), self._worker.due_s, sum(seconds or 0.0 for seconds in heard)))
-            self._hosts.refuse_others(self._load.overload(self._now()) is not None)
-            await asyncio.sleep(LOOK_EVERY_S)
+        heard = [self.metrics.registry.get_sample_value(audio, {"fate": fate}) for fate in ("decoded", "skipped")]
+        self._load.note(Done(time.monotonic(), self._worker.due_s, sum(seconds or 0.0 for seconds in heard)))
+        self._hosts.refuse_others(self._load.overload(self._now()) is not None)
 
     def _now(self) -> Now:
         short_since = self._worker.short_since
@@ -218,6 +218,16 @@ class Service:
         self._guests[connection] = guest
         gone = asyncio.ensure_future(connection.wait_closed())
         gone.add_done_callback(lambda _: self._guests.pop(connection))
+
+
+async def _again_and_again(chore: Callable[[], Awaitable[None]], every_s: float) -> None:
+    """Do something now and then; that it failed once changes nothing."""
+    while True:
+        try:
+            await chore()
+        except Exception:
+            log.exception("a chore failed")
+        await asyncio.sleep(every_s)
 
 
 def open_journal(config: Config) -> Journal | None:

@@ -11,8 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from af3stream.errors import StorageError
 from af3stream.journal.facts import Commit
-from tests.journal.scenes import BLOCK, Told, audio, event, facts, failing, joined, opened_store, pcm, reopened, running
+from tests.journal.scenes import (
+    BLOCK,
+    Told,
+    audio,
+    event,
+    facts,
+    failing,
+    joined,
+    opened_store,
+    pcm,
+    record_session,
+    reopened,
+    running,
+)  # fmt: skip
 
 EIO = OSError(errno.EIO, "input/output error")
 POINTS = ["segment-create", "segment-created", "audio-write", "audio-written", "events-insert", "events-commit"]
@@ -89,6 +103,17 @@ def test_quota_and_reserve_stop_acknowledgements(tmp_path: Path, changes: dict[s
         store.commit(now=0.0)
         assert outcome(told.last) == ((600_000, 0, None) if holds else (0, 0, "storage_full"))
         assert bool(list((tmp_path / "sessions/talk").glob("*.raw"))) == holds
+
+
+def test_a_session_that_cannot_be_read_is_told_as_such(tmp_path: Path) -> None:
+    folder = record_session(tmp_path, audio(0, BLOCK))
+    (raw,) = folder.glob("*.raw")
+    raw.unlink()
+    raw.mkdir()
+    with running(tmp_path) as journal:
+        for read in (journal.recover, journal.audio):
+            with pytest.raises(StorageError):
+                read("talk")
 
 
 def test_room_that_is_made_is_used(tmp_path: Path) -> None:
@@ -176,8 +201,8 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
 def test_a_really_full_disk_leaves_the_sealing_for_later(small_disk: Path) -> None:
     with running(small_disk / "journal", segment_s=12) as journal:
         journal.create(facts())
-        journal.append("talk", audio(0, 100_000, block=20_000), told := Told())
         (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - 220_000))
+        journal.append("talk", audio(0, 100_000, block=20_000), told := Told())
         told.durable(100_000)
         journal.finish("talk")
         assert joined(journal.recover("talk").audio) == pcm(0, 100_000)

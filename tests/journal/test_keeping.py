@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from af3stream.errors import ConfigError, NoSession, SetupError
+from af3stream.journal.database import Row
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import EventRecord
 from tests.journal.scenes import CREATED, Told, audio, config, event, facts, pcm, running
@@ -44,7 +45,9 @@ def test_the_newest_token_resumes_until_it_expires(tmp_path: Path) -> None:
     assert journal.session_of_token(b"old") == "talk"
     journal.set_token("talk", b"new", expires_at=1_500.0, before=b"old")
     assert (journal.session_of_token(b"old"), journal.session_of_token(b"new")) == ("talk", "talk")
-    journal.confirm_token("talk")
+    journal.confirm_token("talk", b"old")  # of a connection that was superseded meanwhile
+    assert journal.session_of_token(b"old") == "talk"
+    journal.confirm_token("talk", b"new")
     assert (journal.session_of_token(b"old"), journal.session_of_token(b"new")) == (None, "talk")
     now[0] = 1_500.0
     assert journal.session_of_token(b"new") is None
@@ -78,6 +81,28 @@ def test_a_touch_keeps_a_session(tmp_path: Path) -> None:
     journal.touch("talk")
     assert journal.sweep(later) == []
     journal.stop()
+
+
+def test_who_comes_while_a_sweep_is_under_way_finds_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time() + 30 * 24 * HOUR
+    with running(tmp_path, retention_h=24.0) as journal:
+        for name in ("resumed", "touched", "old"):
+            fill(journal, name, finish=False)
+            journal.release(name)
+        last_used = journal._last_used
+
+        def somebody_comes(row: Row) -> float:
+            if row.facts.session == "resumed":
+                journal.recover("resumed")
+            if row.facts.session == "touched":
+                journal.touch("touched")
+            return last_used(row)
+
+        monkeypatch.setattr(journal, "_last_used", somebody_comes)
+        assert journal.sweep(now) == ["old"]
+        assert {summary.facts.session for summary in journal.sessions()} == {"resumed", "touched"}
 
 
 def test_over_the_quota_the_first_finished_goes_and_never_a_live_one(tmp_path: Path) -> None:

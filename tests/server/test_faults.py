@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import time
@@ -16,13 +17,17 @@ from af3stream.config import ModelConfig
 from af3stream.engine.contract import Engine
 from af3stream.engine.jobs import AnswerJob, Job
 from af3stream.engine.scripted import ScriptedEngine
+from af3stream.errors import StorageError
+from af3stream.journal.journal import Journal
 from af3stream.protocol import messages as m
+from af3stream.server import service as service_module
 from af3stream.server.host import Host
+from af3stream.server.load import Load
 from af3stream.session.session import Session
 from tests.engine.test_hangs_and_memory import Full
 from tests.journal.scenes import failing
 from tests.server.conftest import Said, captions
-from tests.server.peers import connected, serving, settled, still_there, talking
+from tests.server.peers import PATIENCE_S, connected, serving, settled, still_there, talking
 from tests.server.test_resume import durable_up_to
 from tests.server.test_sessions import FRAMES, RATE, SPEECH, speak
 
@@ -123,6 +128,32 @@ async def test_our_own_mistakes_with_what_the_engine_says_do_too(
         await speak(peer)
         await peer.tell(m.Ask("q", "What?"))
         assert await peer.until_closed() == 1011
+
+
+async def test_a_chore_that_fails_once_is_done_again(
+    tmp_path: Path, undisturbed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+
+    def failing_first(name: str, chore: Any) -> Any:
+        def do(*given: Any) -> Any:
+            done.append(name)
+            if done.count(name) == 1:
+                raise StorageError
+            return chore(*given)
+
+        return do
+
+    for name in ("LOOK_EVERY_S", "SWEEP_EVERY_S"):
+        monkeypatch.setattr(service_module, name, 0.02)
+    monkeypatch.setattr(Journal, "sweep", failing_first("sweep", Journal.sweep))
+    monkeypatch.setattr(Load, "overload", failing_first("look", Load.overload))
+    async with undisturbed(journal=tmp_path) as service, talking(service) as peer:
+        async with asyncio.timeout(PATIENCE_S):
+            while min(done.count("sweep"), done.count("look")) < 2:  # noqa: ASYNC110 - chores tell nobody
+                await asyncio.sleep(0.01)
+        await still_there(peer)
+    assert caplog.text.count("a chore failed") == 2
 
 
 async def test_a_wall_clock_that_jumps_a_day(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,14 +18,19 @@ import soundfile
 
 from af3stream.config import JournalConfig, ModelConfig
 from af3stream.engine.scripted import ScriptedEngine
+from af3stream.errors import StorageError, StorageFull
+from af3stream.journal.database import Database
+from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
 from af3stream.protocol import messages as m
 from af3stream.server.host import Host
 from af3stream.server.hosts import Hosts
 from af3stream.server.service import Service
+from af3stream.session.session import Session
 from tests.conftest import RECORDINGS
-from tests.server.peers import Peer, connected, serving, settled
+from tests.server.peers import PATIENCE_S, Peer, connected, serving, settled
+from tests.server.wire import FIN, TEXT, Wire, frame
 
 RATE = 16_000
 BLOCK = 3_200  # sample frames a message
@@ -73,6 +80,13 @@ async def heard_in_one_go(speech: bytes, folder: Path) -> list[m.Caption]:
     async with serving(journal=folder) as service, resuming(service) as (peer, _):
         await finish(peer, speech, 0)
         return peer.finals
+
+
+def sessions_in(folder: Path) -> list[str]:
+    journal = Journal(JournalConfig(folder=str(folder)))
+    ids = [summary.facts.session for summary in journal.sessions()]
+    journal.stop()
+    return ids
 
 
 def audio_in(folder: Path, session: str) -> bytes:
@@ -318,6 +332,76 @@ async def test_a_session_is_not_recovered_before_it_has_left_memory(
             assert released == [ready.session]
             assert resumed.received == 16_000
             await finish(second, speech, 16_000)
+
+
+async def test_a_newcomer_does_not_wait_for_another_ones_recovery(
+    tmp_path: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(journal=tmp_path) as service, resuming(service) as (first, ready):
+        await send(first, speech, 0, 16_000)
+        await durable_up_to(first, 16_000)
+    recovering, go_on, restore = threading.Event(), threading.Event(), Session.restore
+
+    def slowly(session: Session, recovered: Recovered) -> None:
+        recovering.set()
+        assert go_on.wait(PATIENCE_S)
+        restore(session, recovered)
+
+    monkeypatch.setattr(Session, "restore", slowly)
+    async with serving(journal=tmp_path) as service, connected(service) as late, connected(service) as later:
+        for peer in (late, later):
+            await peer.tell(m.Start(resume=ready.resume))
+        await asyncio.to_thread(recovering.wait, PATIENCE_S)
+        async with resuming(service) as (newcomer, _):
+            await newcomer.tell(m.End(0))
+            await newcomer.until(m.Ended)
+        go_on.set()
+        both = [await peer.until(m.Ready) for peer in (late, later)]
+        assert [resumed.session for resumed in both] == [ready.session] * 2
+        closed = [asyncio.create_task(peer.until_closed()) for peer in (late, later)]
+        (superseded,), _ = await asyncio.wait(closed, return_when=asyncio.FIRST_COMPLETED)
+        assert superseded.result() == 4409
+        for task in closed:
+            task.cancel()
+
+
+async def test_a_token_that_cannot_be_confirmed_costs_no_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(journal: Journal, session: str, token_hash: bytes) -> None:
+        raise StorageFull
+
+    monkeypatch.setattr(Journal, "confirm_token", refuse)
+    async with serving(journal=tmp_path) as service, resuming(service) as (peer, _):
+        await peer.tell(m.Audio(0, bytes(2 * RATE)), m.End(RATE))
+        assert (await peer.until(m.Ended)).total == RATE
+    assert not peer.of(m.Error)
+
+
+async def test_a_disk_that_lets_no_session_go_is_no_reason_not_to_end(
+    tmp_path: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(database: Database, session: str, durable: int) -> None:
+        raise StorageError
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Database, "set_durable", refuse)
+        async with serving(journal=tmp_path) as service, resuming(service) as (first, ready):
+            await send(first, speech, 0, 16_000)
+            await durable_up_to(first, 16_000)
+    async with serving(journal=tmp_path) as service, resuming(service, m.Start(resume=ready.resume)) as (_, resumed):
+        assert resumed.durable == 16_000
+
+
+async def test_who_was_superseded_opens_nothing_more(tmp_path: Path) -> None:
+    opening = frame(FIN | TEXT, b'{"type":"start"}')
+    async with serving(journal=tmp_path) as service:
+        first = await Wire.open(service)
+        first.writer.write(opening)
+        ready = json.loads((await first.next_frame())[1])
+        async with resuming(service, m.Start(resume=ready["resume"])):
+            first.writer.write(opening * 3)
+            assert await first.close_code() == 4409
+        await settled(service)
+    assert len(sessions_in(tmp_path)) == 1
 
 
 async def test_a_server_that_goes_away_opens_and_resumes_nothing(tmp_path: Path) -> None:
