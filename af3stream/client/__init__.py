@@ -11,6 +11,7 @@
 """
 
 from af3stream.client.answers import AnswerStream
+from af3stream.client.behind import Behind
 from af3stream.client.connecting import Earlier, connect, stream_url
 from af3stream.client.errors import ConnectionLost, ReaderTooSlow, ServerError, SessionEnded
 from af3stream.client.line import State
@@ -18,6 +19,7 @@ from af3stream.client.session import Session
 
 __all__ = [
     "AnswerStream",
+    "Behind",
     "ConnectionLost",
     "Earlier",
     "ReaderTooSlow",

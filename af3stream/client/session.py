@@ -78,8 +78,8 @@ class Session:
         return self._outgoing.durable
 
     @property
-    def lag_s(self) -> float:
-        """Seconds of audio sent and not yet processed."""
+    def ahead_s(self) -> float:
+        """Seconds of audio sent and not yet processed: what the credit limits. The open window is part of it."""
         return (self.sent - self.processed) / self.ready.rate
 
     async def send(self, pcm: bytes) -> None:

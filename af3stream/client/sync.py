@@ -87,9 +87,9 @@ class SyncSession:
         return self._session.durable
 
     @property
-    def lag_s(self) -> float:
-        """Seconds of audio sent and not yet processed."""
-        return self._session.lag_s
+    def ahead_s(self) -> float:
+        """See :attr:`Session.ahead_s`."""
+        return self._session.ahead_s
 
     def send(self, pcm: bytes) -> None:
         """See :meth:`Session.send`."""

@@ -22,6 +22,7 @@ from clients.captions.local_server import Address
 from clients.captions.sources import Choice, Source, open_source
 from clients.captions.standing import Phase, Progress
 from clients.captions.words import sentence
+from clients.muted import Muted
 
 REPORT_S: Final = 0.25
 LEAVE_S: Final = 15.0
@@ -95,6 +96,7 @@ class Link(QObject):
         self._tasks: asyncio.TaskGroup
         self._lost_frames = 0
         self._lost_to = 0
+        self._muted = Muted()
         self._answers: dict[int, AnswerStream] = {}
         self._running: concurrent.futures.Future[None] | None = None
 
@@ -207,6 +209,7 @@ class Link(QObject):
                 self._lost_frames += frames
                 await session.gap(frames)
             else:
+                self._muted.hear(block, frames / source.format.rate)
                 await session.send(block)
             if not self._listening.is_set():
                 return False
@@ -217,7 +220,9 @@ class Link(QObject):
             rate = session.ready.rate
             waiting_s = source.waiting_s
             unsent_s = (session.sent - session.received) / rate + waiting_s
-            self.progress.emit(Progress(session.sent / rate + waiting_s, unsent_s, self._lost_frames / rate))
+            muted = self._choice.kind == "microphone" and self._muted.on
+            lost_s = self._lost_frames / rate
+            self.progress.emit(Progress(session.sent / rate + waiting_s, unsent_s, lost_s, muted))
             await asyncio.sleep(REPORT_S)
 
     def _pause(self, paused: bool) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from af3stream.protocol.messages import Ack, Caption, Degraded, Level, Ready, ServerMessage, Speech
+from af3stream.client import Behind
+from af3stream.protocol.messages import Degraded, Level, ServerMessage
 from clients.captions.words import sentence, span
+from clients.levels import LEVELS
 
 Phase = Literal["idle", "starting", "connecting", "open", "reconnecting", "finished", "over"]
 Mood = Literal["calm", "good", "working", "bad"]
 
 USUAL_S: Final = 5.0  # captions this far behind are no news
-DUE_S: Final = 1.0  # an utterance's last caption may end so much before its speech does
 PHASES: Final[dict[Phase, tuple[Mood, str]]] = {
     "idle": ("calm", "Not listening"),
     "starting": ("working", "Starting the local server"),
@@ -21,14 +22,6 @@ PHASES: Final[dict[Phase, tuple[Mood, str]]] = {
     "reconnecting": ("bad", "Connection lost, reconnecting"),
     "finished": ("calm", "Heard to the end"),
     "over": ("bad", "Disconnected"),
-}
-LEVELS: Final[dict[Level, str]] = {
-    "none": "",
-    "interims_stretched": "Busy: words come less often",
-    "interims_dropped": "Very busy: only finished captions",
-    "answers_queued": "Very busy: answers wait",
-    "finals_late": "Very busy: captions come late",
-    "sessions_refused": "The server is full",
 }
 
 
@@ -40,11 +33,13 @@ class Progress:
         captured_s: what was captured, or read of a file, lost parts included.
         unsent_s: of that, what the server does not have yet.
         lost_s: of that, what was never sent: it found no room, or the server refused it.
+        muted: whether the microphone gives nothing but zeros.
     """
 
     captured_s: float
     unsent_s: float
     lost_s: float
+    muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +51,7 @@ class Status:
 
 
 class Standing:
-    """Push in what happens, pull out :attr:`status`.
-
-    The lag is what a person sees: speech that was captured and is not on the screen. Silence is never behind.
-    """
+    """Push in what happens, pull out :attr:`status`."""
 
     def __init__(self) -> None:
         self.phase: Phase = "idle"
@@ -67,36 +59,19 @@ class Standing:
         self.paused = False
         self.trouble = ""  # why the source gives nothing
         self.progress = Progress(0, 0, 0)
-        self._rate = 16_000  # Hz
         self._level: Level = "none"
-        self._speaking = False
-        self._spoken_s = 0.0  # where the newest speech ended
-        self._begun_s = 0.0  # where the open speech began
-        self._shown_s = 0.0  # up to where speech is on the screen
+        self._behind = Behind()
 
     def hear(self, message: ServerMessage) -> None:
         """Take in one message of the server."""
-        match message:
-            case Ready():
-                self._rate = message.rate
-            case Speech(state="started"):
-                self._speaking, self._begun_s = True, message.at
-            case Speech():
-                self._speaking, self._spoken_s = False, message.at
-            case Caption():
-                self._shown_s = max(self._shown_s, message.end)
-            case Ack():
-                self._shown_s = max(self._shown_s, message.processed / self._rate)
-            case Degraded():
-                self._level = message.level
+        self._behind.hear(message)
+        if isinstance(message, Degraded):
+            self._level = message.level
 
     @property
     def behind_s(self) -> float:
         """Seconds of speech that are not shown yet."""
-        if self._speaking:
-            return max(0.0, self.progress.captured_s - max(self._begun_s, self._shown_s))
-        missing = self._spoken_s - self._shown_s
-        return self.progress.captured_s - self._shown_s if missing > DUE_S else 0.0
+        return self._behind.seconds(self.progress.captured_s)
 
     @property
     def status(self) -> Status:
@@ -118,6 +93,8 @@ class Standing:
         if self.paused and self.phase == "open":
             return "calm", "Paused"
         if self.phase == "open":  # of a file that was heard to its end, every caption came before it was told
+            if self.progress.muted:
+                return "working", "No sound: is the microphone muted?"
             behind = self.behind_s
             if level := LEVELS[self._level]:
                 return "working", f"{level} · {span(behind)} behind" if behind > USUAL_S else level

@@ -287,7 +287,7 @@ class Bot:
     async def _ask_due(self, session: Session, at: int, *, at_end: bool = False) -> None:
         """Ask about what is due at ``at``, or at the end about all that was not asked about."""
         behind_s = WINDOWS_BEHIND * session.ready.window_s
-        while not self._live and session.lag_s > behind_s:  # noqa: ASYNC110 - a file runs ahead
+        while not self._live and session.ahead_s > behind_s:  # noqa: ASYNC110 - a file runs ahead
             await asyncio.sleep(0.05)
         for name, due in self._due().items():
             begin = self._asked_to(name)

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Footer, Input, Static
 
-from af3stream.client import ConnectionLost, ReaderTooSlow, ServerError, State
+from af3stream.client import Behind, ConnectionLost, ReaderTooSlow, ServerError, State
 from af3stream.errors import Af3StreamError
 from af3stream.listen import Listening, ListenOptions, Lost, clean, clock
 from af3stream.protocol.messages import (
@@ -27,11 +27,15 @@ from af3stream.protocol.messages import (
     WatchHit,
     Window,
 )
+from clients.levels import LEVELS
 from clients.mic.level import FLOOR_DBFS, level_dbfs, meter
+from clients.muted import Muted
 
 MAX_ROWS: Final = 500  # older captions leave the view; --captions writes them all
 METER_CELLS: Final = 14
+METER_STYLE: Final = "green on grey23"  # its room can be seen while it is empty
 REFRESH_S: Final = 0.1
+USUAL_S: Final = 5.0  # captions this far behind are no news
 FALL_DB: Final = 3.0  # the meter falls so much between two refreshes, so that the eye can follow
 STATES: Final[dict[str, tuple[str, str]]] = {
     "connecting": ("○ connecting", "dim"),
@@ -50,6 +54,7 @@ class MicrophoneApp(App[None]):
     """
 
     TITLE = "af3stream"
+    ENABLE_COMMAND_PALETTE = False
     CSS = """
     #status { height: 1; padding: 0 1; background: $panel; }
     #captions { width: 3fr; padding: 0 1; border: round $panel-lighten-2; border-title-color: $text-muted; }
@@ -70,10 +75,13 @@ class MicrophoneApp(App[None]):
         super().__init__()
         self.problem = ""
         self._listening = Listening(options, lambda: self)
+        self._watched = set(map(clean, options.watches))
+        self._behind = Behind()
         self._state = "connecting"
         self._device = options.device or "default microphone"
         self._degraded = ""
         self._level = FLOOR_DBFS
+        self._muted = Muted()
         self._lost_s = 0.0
         self._windows: list[Window] = []
         self._utterances: dict[int, Static] = {}
@@ -114,6 +122,7 @@ class MicrophoneApp(App[None]):
         else:
             self._listening.stop()
             self._state = "finishing"
+            self._level = FLOOR_DBFS
 
     def action_leave(self) -> None:
         """Leave at once."""
@@ -155,8 +164,10 @@ class MicrophoneApp(App[None]):
             self._row(Text(f"{clock(begin)}  [{end - begin:.1f} s lost]", style="red"))
         else:
             self._level = max(self._level - FALL_DB, level_dbfs(block))
+            self._muted.hear(block, end - begin)
 
     def show(self, message: ServerMessage) -> None:
+        self._behind.hear(message)
         match message:
             case Ready():
                 self._state = "open"
@@ -176,7 +187,7 @@ class MicrophoneApp(App[None]):
                 heard = f"\n{clock(message.start)} to {clock(message.end)}"
                 self._answer(message.id, message.text, heard=heard)
             case Degraded():
-                self._degraded = "" if message.level == "none" else message.level.replace("_", " ")
+                self._degraded = LEVELS[message.level]
             case Error(ref=str(ref)) if ref in self._asked:
                 self._answer(ref, f"refused: {message.message}", "red")
             case Error():
@@ -227,7 +238,9 @@ class MicrophoneApp(App[None]):
 
     def _answer(self, question_id: str, answer: str, style: str = "", heard: str = "") -> None:
         asked = self._asked.get(question_id, question_id)
-        text = Text.assemble((asked, "bold"), "\n", (clean(answer) or "…", style), (heard, "dim cyan"))
+        nothing = ("watched; no answer yet", "dim") if asked in self._watched else ("…", style)
+        words = (clean(answer), style) if answer else nothing
+        text = Text.assemble((asked, "bold"), "\n", words, (heard, "dim cyan"))
         if question_id in self._answers:
             self._answers[question_id].update(text)
         else:
@@ -241,9 +254,12 @@ class MicrophoneApp(App[None]):
 
     def _refresh_status(self) -> None:
         session = self._listening.session
-        parts = [STATES[self._state], (self._device, "dim"), (meter(self._level, METER_CELLS), "green")]
+        parts = [STATES[self._state], (self._device, "dim"), (meter(self._level, METER_CELLS), METER_STYLE)]
+        if self._muted.on and self._state == "open":
+            parts.append(("no sound: is it muted?", "yellow"))
         if session:
-            parts.append((f"lag {session.lag_s:.1f} s", ""))
+            behind_s = self._behind.seconds(session.sent / session.ready.rate)
+            parts.append((f"lag {behind_s:.1f} s", "yellow" if behind_s > USUAL_S else ""))
         if self.sub_title:
             parts.append((self.sub_title, "dim"))
         if self._lost_s:

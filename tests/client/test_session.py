@@ -131,10 +131,10 @@ async def test_a_fast_sender_is_held_back_exactly_at_the_credit():
         process.put_nowait(8_000)
         await asyncio.sleep(0.05)
         assert session.sent == 48_000
-        assert session.lag_s == 2.5
+        assert session.ahead_s == 2.5
         process.put_nowait(48_000)
         await sending
-        assert (session.sent, session.received, session.processed, session.lag_s) == (64_000, 48_000, 48_000, 1.0)
+        assert (session.sent, session.received, session.processed, session.ahead_s) == (64_000, 48_000, 48_000, 1.0)
 
 
 async def test_the_credit_is_measured_at_the_sessions_own_rate():

@@ -47,7 +47,7 @@ def test_the_same_session_without_an_event_loop():
             session.send(bytes(32_000))
             session.gap(8_000)
             assert session.flush().received == 24_000
-            assert (session.sent, session.received, session.processed, session.lag_s) == (24_000, 24_000, 24_000, 0)
+            assert (session.sent, session.received, session.processed, session.ahead_s) == (24_000, 24_000, 24_000, 0)
             assert session.ask("What was said?") == answer("q2", "What was said?")
             assert "".join(session.ask_stream("Who spoke?")) == "Who spoke? "
             name = session.watch("Is it loud?")

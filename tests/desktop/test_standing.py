@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from af3stream.protocol.messages import Ack, Caption, Degraded, Ready, Speech
+from af3stream.protocol.messages import Caption, Degraded, Speech
 from clients.captions.standing import Phase, Progress, Standing
 from tests.client.scripted_server import READY
 
@@ -28,7 +28,6 @@ def caption(end: float, *, final: bool = False) -> Caption:
 
 def test_silence_is_never_behind(standing: Standing) -> None:
     assert at(standing, 300.0) == "Listening"
-    assert standing.behind_s == 0
 
 
 def test_speech_that_is_not_shown_is_behind(standing: Standing) -> None:
@@ -39,29 +38,11 @@ def test_speech_that_is_not_shown_is_behind(standing: Standing) -> None:
     assert at(standing, 18.0) == "Listening"
 
 
-def test_what_was_said_last_is_waited_for(standing: Standing) -> None:
-    standing.hear(Speech("started", 0.0))
-    standing.hear(caption(3.0))
-    standing.hear(Speech("stopped", 6.0))
-    assert at(standing, 12.0) == "Catching up · 9 s behind"
-    standing.hear(caption(6.0, final=True))
-    assert at(standing, 12.0) == "Listening"
-
-
-def test_speech_without_words_is_not_waited_for_for_ever(standing: Standing) -> None:
-    standing.hear(Speech("started", 0.0))
-    standing.hear(Speech("stopped", 6.0))
-    standing.hear(Ack(received=160_000, processed=160_000))
-    assert at(standing, 10.0) == "Listening"
-
-
-def test_acknowledgements_count_in_the_rate_of_the_session() -> None:
-    standing = Standing()
-    standing.hear(Ready(**{**{name: getattr(READY, name) for name in READY.__struct_fields__}, "rate": 48_000}))
-    standing.phase = "open"
-    standing.hear(Speech("started", 0.0))
-    standing.hear(Ack(received=480_000, processed=480_000))
-    assert at(standing, 20.0) == "Catching up · 10 s behind"
+def test_a_microphone_that_gives_nothing_is_told(standing: Standing) -> None:
+    standing.progress = Progress(9.0, 0.0, 0.0, muted=True)
+    assert standing.status.text == "No sound: is the microphone muted?"
+    standing.paused = True
+    assert standing.status.text == "Paused"
 
 
 def test_what_the_server_gives_up_is_told(standing: Standing) -> None:

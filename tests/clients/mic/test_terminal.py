@@ -20,6 +20,7 @@ from tests.client.scripted_server import Peer, converse, final, interim, polite,
 from tests.clients.mic.fakes import BLOCK_FRAMES, FakeSounddevice
 
 LOUD = np.full(BLOCK_FRAMES, 16_384, "<i2").tobytes()
+SILENT = bytes(2 * BLOCK_FRAMES)
 
 
 @pytest.fixture
@@ -92,6 +93,43 @@ async def test_what_finds_no_room_is_a_gap_and_a_line_of_the_transcript(
             await until(pilot, lambda: "0:00:00.5  [0.3 s lost]" in shown(app, "captions"))
             await until(pilot, lambda: "0.3 s lost" in shown(app, "status"))
             await until(pilot, lambda: Gap(5 * BLOCK_FRAMES, 3 * BLOCK_FRAMES) in server.heard)
+            await pilot.press("ctrl+q")
+
+
+async def test_a_microphone_that_gives_nothing_but_zeros_is_told(microphone: FakeSounddevice):
+    async with serving(polite) as server:
+        app = MicrophoneApp(ListenOptions("mic", server.url))
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "● listening" in shown(app, "status"))
+            for _ in range(29):
+                microphone.speak(SILENT)
+            await until(pilot, lambda: app._muted.zeros_s > 2.8)
+            await pilot.pause(0.2)
+            assert "muted" not in shown(app, "status")
+            microphone.speak(SILENT)
+            await until(pilot, lambda: "no sound: is it muted?" in shown(app, "status"))
+            microphone.speak(LOUD)
+            await until(pilot, lambda: "muted" not in shown(app, "status"))
+            await pilot.press("ctrl+q")
+
+
+async def test_the_lag_is_speech_without_a_caption_and_no_more(microphone: FakeSounddevice):
+    async def slow(peer: Peer) -> None:
+        """Leaves the window open, as long as it likes; what is said has its captions."""
+        await peer.open()
+        assert isinstance(await peer.receive(), Watch)
+        await peer.send(Speech("started", 0.0), final("Call me Ishmael.", 0.0, 1.0))
+        while True:
+            await peer.receive()
+
+    async with serving(slow) as server:
+        app = MicrophoneApp(ListenOptions("mic", server.url, watches=("Who is named?",)))
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "Ishmael" in shown(app, "captions"))
+            assert "Who is named?\nwatched; no answer yet" in shown(app, "questions")
+            for _ in range(12):
+                microphone.speak(LOUD)
+            await until(pilot, lambda: "lag 0.2 s" in shown(app, "status"))
             await pilot.press("ctrl+q")
 
 

@@ -1,0 +1,16 @@
+"""What a server gives up while it has too much to do, in words for people."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from af3stream.protocol.messages import Level
+
+LEVELS: Final[dict[Level, str]] = {
+    "none": "",
+    "interims_stretched": "Busy: words come less often",
+    "interims_dropped": "Very busy: only finished captions",
+    "answers_queued": "Very busy: answers wait",
+    "finals_late": "Very busy: captions come late",
+    "sessions_refused": "The server is full",
+}
