@@ -65,6 +65,10 @@ DROP = """([name, data]) => {
     document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
 }"""
 
+MUTED = """() => {
+    navigator.mediaDevices.getUserMedia = async () => new AudioContext().createMediaStreamDestination().stream;
+}"""
+
 
 class Service(Protocol):
     """What the fixture of ``conftest.py`` offers."""
@@ -90,13 +94,20 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def browser(speech: Path) -> AsyncIterator[Browser]:
     """Chromium with the recordings as its microphone, over and over."""
+    async with chromium(str(speech)) as browser:
+        yield browser
+
+
+@asynccontextmanager
+async def chromium(microphone: str) -> AsyncIterator[Browser]:
+    """Chromium with a file as its microphone; once only, where the path ends with ``%noloop``."""
     switches = (
         "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
         "--disable-component-update --disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
     )
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*switches.split(), f"--use-file-for-fake-audio-capture={speech}"]
+            executable_path=CHROMIUM, args=[*switches.split(), f"--use-file-for-fake-audio-capture={microphone}"]
         )
         yield browser
         await browser.close()
@@ -260,29 +271,55 @@ async def test_a_file_that_is_no_audio_is_refused_in_plain_words(page: Page) -> 
     await expect(page.get_by_role("button", name="Start microphone")).to_be_visible()
 
 
-@pytest.mark.skipif("AF3STREAM_PAGE_PNG" not in os.environ, reason="AF3STREAM_PAGE_PNG names no file for the picture")
-async def test_picture_for_the_docs(page: Page) -> None:
-    picture = Path(os.environ["AF3STREAM_PAGE_PNG"])
-    await page.set_viewport_size({"width": 1280, "height": 1060})
+async def test_a_page_that_is_not_let_in_is_told_why(browser: Browser) -> None:
+    async with serving(tokens=("s3cret",), max_sessions=1) as service:
+        page = await browser.new_page()
+        await page.goto(service.address)
+        await page.get_by_role("button", name="Start microphone").click()
+        await expect(page.locator("#notice p")).to_have_text("This service asks for an access token.")
+        await page.get_by_label("Access token").fill("guess")
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.locator("#notice p")).to_have_text("The token is missing, wrong, or has expired.")
+        await page.get_by_label("Access token").fill("s3cret")
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.locator("#connection dd")).to_have_text("Listening", timeout=PATIENCE_MS)
+
+        other = await browser.new_page()
+        await other.goto(f"{service.address}?token=s3cret")
+        await other.get_by_role("button", name="Start microphone").click()
+        await expect(other.locator("#notice p")).to_have_text(
+            re.compile("^All 1 sessions are taken. Try again in .* seconds.$"), timeout=PATIENCE_MS
+        )
+        await expect(other.get_by_label("Access token")).to_be_hidden()
+
+
+async def test_a_microphone_that_gives_nothing_is_told(scripted_page: Page) -> None:
+    page = scripted_page
+    await page.evaluate(MUTED)
     await page.get_by_role("button", name="Start microphone").click()
-    await captions_until(page, seconds=8)
-    await page.get_by_label("Standing question").fill("Is a young man described?")
-    await page.get_by_role("button", name="Watch", exact=True).click()
-    await captions_until(page, seconds=10)
-    await page.reload()
-    await captions_until(page, seconds=20)
-    await page.evaluate(RECORD_ANSWERS)
-    await ask(page, "Who is this about?")
-    await expect(page.locator("#captions li[data-state=open]").first).to_be_visible(timeout=PATIENCE_MS)
-    await page.get_by_label("Dismiss this message").click()
-    await page.evaluate("document.activeElement.blur()")
-    await page.screenshot(path=picture)
-    await page.emulate_media(color_scheme="dark")
-    await page.wait_for_timeout(300)
-    await page.screenshot(path=picture.with_stem(picture.stem + "-dark"))
-    await page.set_viewport_size({"width": 390, "height": 844})
-    await page.wait_for_timeout(300)
-    await page.screenshot(path=picture.with_stem(picture.stem + "-phone"))
+    await expect(page.locator("#voice dd")).to_have_text("No sound: is it muted?", timeout=PATIENCE_MS)
+
+
+@pytest.mark.skipif("AF3STREAM_PAGE_PNG" not in os.environ, reason="AF3STREAM_PAGE_PNG names no file for the picture")
+async def test_picture_for_the_docs(service: Service, speech: Path) -> None:
+    picture = Path(os.environ["AF3STREAM_PAGE_PNG"])
+    async with chromium(f"{speech}%noloop") as browser, opened(browser, service.http) as page:
+        await page.set_viewport_size({"width": 1280, "height": 960})
+        await page.get_by_role("button", name="Start microphone").click()
+        await captions_until(page, seconds=0)
+        await page.get_by_label("Standing question").fill("Is a young man described?")
+        await page.get_by_role("button", name="Watch", exact=True).click()
+        await captions_until(page, seconds=11)
+        await ask(page, "Who is this about?")
+        await expect(page.locator("#captions li[data-state=open] .rest").first).not_to_be_empty()
+        await page.evaluate("document.activeElement.blur()")
+        await page.screenshot(path=picture)
+        await page.emulate_media(color_scheme="dark")
+        await page.wait_for_timeout(300)
+        await page.screenshot(path=picture.with_stem(picture.stem + "-dark"))
+        await page.set_viewport_size({"width": 390, "height": 844})
+        await page.wait_for_timeout(300)
+        await page.screenshot(path=picture.with_stem(picture.stem + "-phone"))
 
 
 async def final_texts(page: Page) -> list[str]:

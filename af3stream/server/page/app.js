@@ -1,13 +1,16 @@
 // Wires the page: sources into a session, messages onto the page.
 
+import { Behind } from "./behind.js";
 import { canCapture, openFile, openMicrophone, somebodyActs } from "./capture.js";
 import { CaptionList } from "./captions.js";
+import { onDrop } from "./drop.js";
 import { showLedger } from "./ledger.js";
 import { Questions, Watches } from "./questions.js";
 import { forget, load, save } from "./reload.js";
 import { Session } from "./session.js";
 import { download } from "./subtitles.js";
 import { Timeline } from "./timeline.js";
+import { Voice } from "./voice.js";
 import {
   CLICK_TO_GO_ON, FILE_GONE, LEVELS, RECONNECTING, away, clock, lostConnection, refusal, refusedHandshake, sourceProblem,
 } from "./words.js";
@@ -26,6 +29,8 @@ const captions = new CaptionList({
 });
 const questions = new Questions({ list: $("answers"), spoken: $("answered"), send, onPick: pick, onCount: enable });
 const watches = new Watches({ list: $("watches"), send, onPick: pick });
+const behind = new Behind();
+const voice = new Voice($("voice"));
 
 let session = null;
 let source = null;
@@ -46,13 +51,11 @@ const HANDLERS = {
     $("watch-text").maxLength = message.max_question_chars;
   },
   ack() {
-    $("lag").textContent = `${session.lag_s.toFixed(1)} s`;
+    $("lag").textContent = `${behind.seconds(session.captured_s).toFixed(1)} s`;
   },
   speech(message) {
     timeline.addSpeech(message);
-    const speaking = message.state === "started";
-    $("voice").dataset.speaking = speaking;
-    $("voice").lastElementChild.textContent = speaking ? "Speech" : "Quiet";
+    voice.speech(message);
   },
   window: (message) => timeline.addWindow(message),
   caption(message) {
@@ -64,9 +67,9 @@ const HANDLERS = {
   answer: (message) => questions.answer(message),
   watch_hit: (message) => watches.hit(message),
   flushed() { $("flush").textContent = "Finalise now"; enable(); },
-  degraded({ level, lag_s }) {
+  degraded({ level }) {
     $("level").hidden = level === "none";
-    $("level").lastElementChild.textContent = level === "none" ? "" : `${LEVELS[level]} (${lag_s.toFixed(0)} s behind)`;
+    $("level").lastElementChild.textContent = LEVELS[level];
   },
   error(message) {
     session.told ||= message.fatal;
@@ -120,12 +123,17 @@ function connect({ mode, start, resume }) {
     token,
     resume,
     start: start ?? { format: "pcm_s16le", rate: source.rate, channels: 1, ...(mode && { mode }) },
-    onMessage: (message) => mine === session && HANDLERS[message.type]?.(message),
+    onMessage: (message) => mine === session && handle(message),
     onLost: (offset, frames) => timeline.addLost(offset / mine.rate, (offset + frames) / mine.rate, mine.rate),
     onReconnecting: () => mine === session && reconnecting(),
     onClose: (close) => mine === session && closed(close),
   });
   session = mine;
+}
+
+function handle(message) {
+  behind.hear(message, session.rate);
+  HANDLERS[message.type]?.(message);
 }
 
 function reconnecting() {
@@ -189,6 +197,7 @@ function unheard({ at, kept }) {
 
 function onSamples(samples) {
   timeline.addSamples(samples, session.rate);
+  if (source?.start) voice.hear(samples, session.rate); // a file may be silent for as long as it likes
   session.push(samples);
 }
 
@@ -234,19 +243,18 @@ async function closed({ opened, ended, ...close }) {
     if (!session.told) tell(lostConnection(close));
     return;
   }
-  const { token: ask, text } = opened ? { token: true, text: lostConnection(close) } : await refusedHandshake();
+  const { token: ask, text } = opened ? { token: true, text: lostConnection(close) } : await refusedHandshake(token);
   tell(text);
   $("token-form").hidden = !ask;
   if (ask) $("token").focus();
 }
 
 function reset() {
-  for (const part of [timeline, captions, questions, watches]) part.clear();
+  for (const part of [timeline, captions, questions, watches, behind, voice]) part.clear();
   ledger = null;
   heard = false;
   $("ledger").hidden = true;
   $("flush").textContent = "Finalise now";
-  HANDLERS.degraded({ level: "none", lag_s: 0 });
 }
 
 const state = () => document.body.dataset.state;
@@ -259,7 +267,10 @@ function setState(next) {
   $("invitation").hidden = next !== "idle" || captions.rows.size > 0;
   for (const id of ["microphone", "choose", "everything-option"]) $(id).hidden = busy();
   for (const id of ["flush", "stop"]) $(id).hidden = !busy();
-  if (!busy()) $("fast-option").hidden = false;
+  if (!busy()) {
+    $("fast-option").hidden = false;
+    HANDLERS.degraded({ level: "none" });
+  }
   $("source-name").hidden = !busy();
   if (!canCapture()) $("microphone").hidden = true;
   enable();
@@ -339,13 +350,7 @@ for (const button of document.querySelectorAll("[data-download]")) {
     session: session?.ready?.session, model: session?.ready?.model, answers: questions.answers, ledger,
   }));
 }
-addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dragging"); });
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("dragging");
-  listenToFile(event.dataTransfer.files[0]);
-});
+onDrop(listenToFile);
 if (!canCapture()) {
   tell("This browser lends its microphone only to pages served over https or from this computer. Files work.");
 }

@@ -73,7 +73,7 @@ export class Questions {
     card.answer.textContent = message.text;
     const heard = make("button", { type: "button", className: "range", textContent: `Heard ${range(message)}` });
     heard.addEventListener("click", () => this.onPick(message));
-    const notes = [FINISHES[message.finish], message.ttft_ms != null && `${Math.round(message.ttft_ms)} ms to the first word`];
+    const notes = [FINISHES[message.finish], message.ttft_ms != null && `${(message.ttft_ms / 1000).toFixed(1)} s to the first word`];
     card.foot.replaceChildren(heard, make("span", { textContent: notes.filter(Boolean).join(" · ") }));
     this.finish(card, message.finish === "cancelled" ? "cancelled" : "answered");
     const { text, start, end, windows, finish } = message;

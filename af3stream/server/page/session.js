@@ -36,7 +36,7 @@ export class Session {
   }
 
   get rate() { return this.start.rate; }
-  get lag_s() { return (this.audio.end - this.processed) / this.rate; }
+  get captured_s() { return this.audio.end / this.rate; }
   get open() { return this.greeted && this.socket.readyState === WebSocket.OPEN; }
   get live() { return !this.over; }
   get keeps() { return Boolean(this.again); }

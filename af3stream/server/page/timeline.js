@@ -198,6 +198,7 @@ export class Timeline {
     const middle = wave.top + wave.height / 2;
     const per = (end - start) / width;
     const bars = Math.ceil(Math.min(x(this.duration_s), width) / BAR_PX);
+    let stretch = 0; // of speech: the first that has not ended before the bar
     for (let bar = 0; bar < bars; bar += 1) {
       const at = start + bar * BAR_PX * per;
       const first = Math.floor(at / BIN_S);
@@ -205,15 +206,12 @@ export class Timeline {
       let peak = 0;
       for (let bin = first; bin < last; bin += 1) peak = Math.max(peak, this.peaks[bin] ?? 0);
       const tall = Math.max(1.5, Math.sqrt(peak) * wave.height); // the root lifts quiet speech into view
-      pen.fillStyle = this.spoken(at) ? colours.accent : colours.muted;
+      while (stretch < this.speech.length && (this.speech[stretch].end ?? Infinity) <= at) stretch += 1;
+      pen.fillStyle = this.speech[stretch]?.start <= at ? colours.accent : colours.muted;
       pen.fillRect(bar * BAR_PX, middle - tall / 2, BAR_PX - 1, tall);
     }
     pen.fillStyle = colours.line;
     pen.fillRect(Math.max(0, bars * BAR_PX), middle - 0.5, width, 1);
-  }
-
-  spoken(at) {
-    return this.speech.some(({ start, end }) => at >= start && at < (end ?? Infinity));
   }
 
   drawUtterances({ pen, x, colours, rows }) {

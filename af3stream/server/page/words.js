@@ -47,7 +47,7 @@ export const away = (seconds) => `The page was reloaded; ${seconds.toFixed(1)} s
 
 export const LEVELS = {
   none: "",
-  interims_stretched: "Busy: live text comes less often",
+  interims_stretched: "Busy: words come less often",
   interims_dropped: "Very busy: only finished captions",
   answers_queued: "Very busy: answers wait",
   finals_late: "Very busy: captions come late",
@@ -61,12 +61,18 @@ export const lostConnection = ({ code, reason }) =>
   CLOSES[code] ?? (reason ? sentence(reason) : "The connection to the service was lost. Your captions are still here.");
 export const sourceProblem = (error) => SOURCES[error.name] ?? sentence(error.message);
 
-/** Why a handshake failed: browsers do not tell, so ask whether the service is there at all. */
-export async function refusedHandshake() {
-  const there = await fetch("/page/words.js", { cache: "no-store" }).then((answer) => answer.ok, () => false);
-  return there
-    ? { token: true, text: "The service did not accept the connection. It may ask for a token, or all its places are taken." }
-    : { token: false, text: UNREACHABLE };
+/** Why a handshake failed: browsers do not tell, so ask in the same place without one. */
+export async function refusedHandshake(token) {
+  try {
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    const answer = await fetch("/v1/stream", { headers, cache: "no-store" });
+    if (answer.status === 401) return { token: true, text: token ? CLOSES[4401] : "This service asks for an access token." };
+    const [reason, pause] = [sentence((await answer.text()).trim()), answer.headers.get("Retry-After")];
+    if (pause) return { token: false, text: `${reason} Try again in ${pause} seconds.` };
+    return { token: false, text: answer.status === 403 ? reason : "The connection did not come about. Try again." };
+  } catch {
+    return { token: false, text: UNREACHABLE };
+  }
 }
 
 /** Seconds as 1:02:03, or 1:02; with `digits`, tenths and finer. */
