@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from PySide6.QtCore import QObject, QSettings, QStandardPaths, QTimer, QUrl
-from PySide6.QtGui import QAction, QActionGroup, QDesktopServices
+from PySide6.QtGui import QAction, QActionGroup, QDesktopServices, QKeySequence
 from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox, QSystemTrayIcon
 
 from clients.captions import settings as remembered
@@ -187,7 +187,6 @@ class Captions(QObject):
     def _on_paused(self, paused: bool) -> None:
         action = self.actions["pause"]
         action.setChecked(paused)
-        action.setText("Go on &listening" if paused else "&Pause")
         action.setToolTip("Go on listening" if paused else "Pause")
         action.setData("play" if paused else "pause")
         self._draw()
@@ -224,7 +223,13 @@ class Captions(QObject):
             self._on_status(self.conversation.standing.status)
 
     def _set_keys(self) -> None:
-        self.shortcuts.set_keys(_keys(self.settings))
+        keys = _keys(self.settings)
+        self.shortcuts.set_keys(keys)
+        for name, key in keys.items():
+            action, native = self.actions[name], QKeySequence.SequenceFormat.NativeText
+            text = action.text().partition("\t")[0]
+            works = key and not self.shortcuts.problem
+            action.setText(f"{text}\t{QKeySequence(key).toString(native)}" if works else text)
         self.preferences.show_problem(self.shortcuts.problem)
 
     def _may_forget(self) -> bool:
@@ -268,15 +273,15 @@ class Captions(QObject):
             "pause": ("&Pause", "Pause", "pause"),
             "ask": ("&Ask…", "Ask about what was heard", "ask"),
             "history": ("&History", "History", "history"),
-            "save": ("&Save captions", "Save captions", "save"),
-            "through": ("&Mouse goes through", "The mouse goes through the captions", "hide"),
+            "save": ("Sa&ve captions", "Save captions", "save"),
+            "through": ("&Mouse goes through", "", ""),
             "preferences": ("S&ettings…", "Settings", "settings"),
-            "manual": ("&Help", "Help", "ask"),
-            "quit": ("&Quit", "Quit", "hide"),
+            "manual": ("Hel&p", "", ""),
+            "quit": ("&Quit", "", ""),
         }
         made = {}
         for name, (text, tip, icon) in texts.items():
-            made[name] = action = QAction(text, self)
+            made[name] = action = QAction(text, self, iconVisibleInMenu=False)
             action.setToolTip(tip)
             action.setData(icon)
         for name in ("show", "pause", "through"):
@@ -342,7 +347,8 @@ class Captions(QObject):
         """Icons in the colour of the appearance."""
         ink = theme.colours().ink
         for action in self.actions.values():
-            action.setIcon(theme.icon(action.data(), ink))
+            if action.data():
+                action.setIcon(theme.icon(action.data(), ink))
         self.history.more.setIcon(theme.icon("menu", ink))
 
 

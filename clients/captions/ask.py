@@ -43,7 +43,7 @@ class AskWindow(QWidget):
 
     def __init__(self) -> None:
         super().__init__(None, Qt.WindowType.Window | Qt.WindowType.WindowStaysOnTopHint)
-        self.setWindowTitle("Captions: questions")
+        self.setWindowTitle("Questions")
         self._cards: dict[int, _Card] = {}
         self.button = QPushButton("Ask")
         self.button.setProperty("primary", True)

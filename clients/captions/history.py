@@ -102,7 +102,7 @@ class HistoryWindow(QWidget):
 
     def __init__(self, buttons: list[QAction], menu: QMenu) -> None:
         super().__init__(None, Qt.WindowType.Window)
-        self.setWindowTitle("Captions: history")
+        self.setWindowTitle("History")
         self.model = HistoryModel()
         self._found = QSortFilterProxyModel(self)
         self._found.setSourceModel(self.model)

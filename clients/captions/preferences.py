@@ -51,7 +51,7 @@ class Preferences(QDialog):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(None)
-        self.setWindowTitle("Captions: settings")
+        self.setWindowTitle("Settings")
         self._settings = settings
         self.family = QFontComboBox()
         for inner in self.family.findChildren(QLineEdit):
@@ -68,6 +68,7 @@ class Preferences(QDialog):
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(OPACITIES.start, OPACITIES.stop - 1)
         self.opacity.valueChanged.connect(lambda opacity: self._choose(opacity=opacity))
+        self.percent = QLabel()
         self.appearance = QComboBox()
         for text, value in APPEARANCES:
             self.appearance.addItem(text, value)
@@ -106,6 +107,7 @@ class Preferences(QDialog):
         self.text.show_colour(settings.text, colours().caption)
         self.background.show_colour(settings.background, colours().behind_captions)
         self.opacity.setValue(settings.opacity)
+        self.percent.setText(f"{settings.opacity} %")
         self.appearance.setCurrentIndex(self.appearance.findData(settings.appearance))
         self.click_through.setChecked(settings.click_through)
         self.announce.setChecked(settings.announce)
@@ -138,7 +140,7 @@ class Preferences(QDialog):
                 ("&Lines", self.lines),
                 ("&Text", self.text),
                 ("&Background", self.background),
-                ("&Opacity", self.opacity),
+                ("&Opacity", _beside(self.opacity, self.percent)),
                 ("&Appearance", self.appearance),
                 ("", self.click_through),
                 ("", self.announce),
@@ -210,18 +212,33 @@ def _form(*rows: tuple[str, QWidget]) -> QWidget:
     form = QFormLayout(page)
     form.setContentsMargins(4, 14, 4, 8)
     form.setVerticalSpacing(10)
+    form.setHorizontalSpacing(16)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     for label, field in rows:
         form.addRow(label, field)
-        if label and not field.accessibleName():
-            field.setAccessibleName(label.replace("&", ""))
+        if label:
+            form.labelForField(field).setMinimumHeight(field.sizeHint().height())
+            named = field.focusProxy() or field
+            named.setAccessibleName(named.accessibleName() or label.replace("&", ""))
     return page
+
+
+def _beside(main: QWidget, other: QWidget) -> QWidget:
+    both = QWidget()
+    row = QHBoxLayout(both)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.setSpacing(12)
+    row.addWidget(main, 1)
+    row.addWidget(other)
+    both.setFocusProxy(main)
+    return both
 
 
 def _number(values: range, suffix: str) -> QSpinBox:
     box = QSpinBox()
     box.setRange(values.start, values.stop - 1)
     box.setSuffix(suffix)
+    box.lineEdit().setTextMargins(8, 0, 0, 0)
     return box
 
 

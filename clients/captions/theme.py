@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 from PySide6.QtCore import QByteArray, QRectF, Qt
@@ -67,6 +68,7 @@ DARK: Final = Colours(
     behind_captions="#0c0f0f",
 )
 FADED: Final = 0.62  # of a caption's colour, in what may still change
+ICONS: Final = Path(__file__).parent / "icons"  # those that a style sheet names
 APPEARANCE: Final = "appearance"  # a property of the application
 SCHEMES: Final = {
     "system": Qt.ColorScheme.Unknown,
@@ -147,7 +149,8 @@ def restyle(application: QApplication) -> None:
     for role in (roles.WindowText, roles.Text, roles.ButtonText):
         palette.setColor(QPalette.ColorGroup.Disabled, role, QColor(look.soft))
     application.setPalette(palette)
-    application.setStyleSheet(_STYLE.format(**{name: getattr(look, name) for name in Colours.__slots__}))
+    names = {name: getattr(look, name) for name in Colours.__slots__}
+    application.setStyleSheet(_STYLE.format(icons=ICONS.as_posix(), **names))
 
 
 def styled(part: Part, name: str) -> Part:
@@ -182,8 +185,45 @@ QToolButton:focus {{ border-color: {accent}; }}
 QToolButton::menu-indicator {{ image: none; }}
 QLineEdit {{
     padding: 6px 10px; border: 1px solid {line}; border-radius: 8px; background: {panel}; color: {ink}; }}
-QSpinBox > QLineEdit, QComboBox > QLineEdit {{ border: none; padding: 2px; }}
-QLineEdit:focus {{ border-color: {accent}; }}
+QComboBox, QSpinBox {{
+    padding: 5px 10px; border: 1px solid {line}; border-radius: 8px; background: {panel}; color: {ink}; }}
+QSpinBox > QLineEdit, QComboBox > QLineEdit {{ border: none; padding: 0; background: transparent; }}
+QLineEdit:focus, QComboBox:focus, QSpinBox:focus {{ border-color: {accent}; }}
+QComboBox::drop-down {{ border: none; width: 26px; }}
+QComboBox::down-arrow, QSpinBox::down-arrow {{ image: url({icons}/down.svg); width: 14px; height: 14px; }}
+QSpinBox::up-arrow {{ image: url({icons}/up.svg); width: 14px; height: 14px; }}
+QSpinBox::up-button, QSpinBox::down-button {{ border: none; width: 26px; }}
+QComboBox QAbstractItemView {{
+    border: 1px solid {line}; background: {panel}; color: {ink}; padding: 4px;
+    selection-background-color: {tint}; selection-color: {ink}; }}
+QCheckBox {{ spacing: 8px; }}
+QCheckBox::indicator {{
+    width: 16px; height: 16px; border: 1px solid {soft}; border-radius: 5px; background: {panel}; }}
+QCheckBox::indicator:checked {{ image: url({icons}/check.svg); border-color: {accent}; }}
+QCheckBox::indicator:focus {{ border: 2px solid {accent}; }}
+QSlider {{ min-height: 22px; }}
+QSlider::groove:horizontal {{ height: 4px; border-radius: 2px; background: {line}; }}
+QSlider::sub-page:horizontal {{ border-radius: 2px; background: {accent}; }}
+QSlider::handle:horizontal {{
+    width: 14px; margin: -6px 0; border: 1px solid {accent}; border-radius: 8px; background: {panel}; }}
+QSlider::handle:horizontal:focus {{ background: {accent}; }}
+QTabWidget::pane {{ border: none; border-top: 1px solid {line}; top: -1px; }}
+QTabBar {{ qproperty-drawBase: 0; }}
+QTabBar::tab {{ padding: 8px 4px; margin-right: 20px; border-bottom: 2px solid transparent; color: {soft}; }}
+QTabBar::tab:selected {{ border-bottom-color: {accent}; color: {ink}; }}
+QTabBar::tab:focus {{ color: {accent}; }}
+QMenu {{ padding: 6px; border: 1px solid {line}; background: {panel}; color: {ink}; }}
+QMenu::item {{ padding: 6px 24px 6px 14px; border-radius: 6px; }}
+QMenu::item:selected {{ background: {tint}; }}
+QMenu::item:disabled {{ color: {soft}; }}
+QMenu::separator {{ height: 1px; margin: 6px 8px; background: {line}; }}
+QMenu::indicator {{ width: 16px; height: 16px; margin-left: 8px; }}
+QMenu::indicator:checked {{ image: url({icons}/check.svg); }}
+QScrollBar:vertical {{ width: 10px; margin: 2px; background: transparent; }}
+QScrollBar::handle:vertical {{ min-height: 32px; border-radius: 3px; background: {line}; }}
+QScrollBar::handle:vertical:hover {{ background: {soft}; }}
+QScrollBar::add-line, QScrollBar::sub-line {{ height: 0; }}
+QDialogButtonBox {{ dialogbuttonbox-buttons-have-icons: 0; }}
 QListView, QScrollArea {{ border: 1px solid {line}; border-radius: 10px; background: {panel}; }}
 QScrollArea {{ padding: 5px; }}
 QScrollArea > QWidget > QWidget {{ background: {panel}; }}

@@ -92,8 +92,10 @@ def windows(captions: Captions, appearance: str) -> QImage:
     live(0.3)
     picture = desktop(QSize(1180, 620), appearance)
     with painting(picture) as painter:
-        shown(painter, captions.history, QPoint(36, 66), radius=10, title=captions.history.windowTitle())
-        shown(painter, captions.ask, QPoint(706, 66), radius=10, title=captions.ask.windowTitle())
+        shown(
+            painter, captions.history, QPoint(36, 66), radius=10, title=f"{captions.history.windowTitle()} — Captions"
+        )
+        shown(painter, captions.ask, QPoint(706, 66), radius=10, title=f"{captions.ask.windowTitle()} — Captions")
     return picture
 
 

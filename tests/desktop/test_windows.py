@@ -177,6 +177,7 @@ def test_an_answer_that_is_long_enough_is_stopped(told: Captions, stage: Stage) 
 def test_shortcuts_work_wherever_the_keyboard_is(run: Callable[..., Captions]) -> None:
     captions = run(keys=True)
     assert captions.shortcuts.problem == ""
+    assert captions.actions["pause"].text() == "&Pause\tCtrl+Alt+P"
     listener = next(thread for thread in threading.enumerate() if type(thread).__module__.startswith("pynput"))
     other = QWidget()
     other.show()
@@ -193,6 +194,7 @@ def test_shortcuts_work_wherever_the_keyboard_is(run: Callable[..., Captions]) -
     until(captions.ask.isVisible)
     captions.preferences.changed.emit(captions.preferences._settings)
     captions.preferences.keys["pause_key"].setKeySequence("Ctrl+Shift+F9")
+    assert captions.actions["pause"].text() == "&Pause\tCtrl+Shift+F9"
     xdotool("key", "ctrl+shift+F9")
     until(lambda: captions.overlay.status.text() == "Listening")
     other.close()
