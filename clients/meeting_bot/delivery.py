@@ -70,9 +70,18 @@ def delay_s(attempt: int, chance: float, retry_after_s: float = 0.0, first_s: fl
 class Deliverer:
     """Takes one action's events out of the outbox in their order, each until it is taken or given up."""
 
-    def __init__(self, name: str, action: Action, state: State, dead_letters: Path, first_s: float = FIRST_S) -> None:
+    def __init__(
+        self,
+        name: str,
+        action: Action,
+        state: State,
+        dead_letters: Path,
+        first_s: float = FIRST_S,
+        note: Callable[[str], None] = print,
+    ) -> None:
         self.name = name
-        self._action, self._state, self._dead_letters, self._first_s = action, state, dead_letters, first_s
+        self._action, self._state, self._dead_letters = action, state, dead_letters
+        self._first_s, self._note = first_s, note
         self._more = asyncio.Event()
 
     def look(self) -> None:
@@ -160,6 +169,7 @@ class Deliverer:
             "event": event,
         }
         _append(self._dead_letters, msgspec.json.encode(grave))
+        self._note(f"{self.name} did not take an event ({reason}): it is kept in {self._dead_letters}")
         self._state.settled(letter)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +72,7 @@ def named(state: State, rules: RulesFile) -> dict[str, str]:
 def to_markdown(minutes: dict[str, Any]) -> str:
     """The minutes for people."""
     lines = [f"# {_text(minutes['title'])}", ""]
-    facts = [minutes["begun"], clock(minutes["duration_s"])]
+    facts = [_date(minutes["begun"]), clock(minutes["duration_s"])]
     if minutes["lost_s"]:
         facts.append(f"{minutes['lost_s']:g} s never arrived")
     lines += [" · ".join(fact for fact in facts if fact), ""]
@@ -82,7 +83,7 @@ def to_markdown(minutes: dict[str, Any]) -> str:
         lines += [f"## {clock(chapter['begin'])} to {clock(chapter['end'])}", ""]
         for item in chapter["answers"]:
             answer = _text(item["answer"] or f"No answer: {item['problem']}")
-            lines += [f"**{_text(item['question'])}** {answer} {_link(item)}", ""]
+            lines += [f"**{_text(item['question'])}** {answer} {_link(item, to=True)}", ""]
     lines += ["## Transcript", ""]
     for line in minutes["transcript"]:
         who = f"**{_text(', '.join(line['speakers']))}:** " if line["speakers"] else ""
@@ -131,8 +132,17 @@ def _range(begin: float, end: float) -> dict[str, Any]:
     return {"begin": begin, "end": end, "link": link(begin, end)}
 
 
-def _link(item: dict[str, Any]) -> str:
-    return f"[{clock(item['begin'])}]({item['link']})"
+def _link(item: dict[str, Any], *, to: bool = False) -> str:
+    end = f" to {clock(item['end'])}" if to else ""
+    return f"[{clock(item['begin'])}{end}]({item['link']})"
+
+
+def _date(begun: str) -> str:
+    """For people: ``24 November 2026, 04:14 UTC``."""
+    if not begun:
+        return ""
+    at = datetime.fromisoformat(begun)
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
 def _text(words: str) -> str:

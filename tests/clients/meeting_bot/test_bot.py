@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -78,7 +79,10 @@ async def test_attendee_dials_and_the_minutes_name_who_spoke_when(tmp_path: Path
         assert line["link"] == f"recording.flac#t={line['begin']:g},{line['end']:g}"
     assert minutes["lost_s"] == 0
     assert [who["spoke_s"] for who in minutes["speakers"]] == [7.0, 4.0]
-    assert "**Ada:** word1 word2" in (tmp_path / "out" / "minutes.md").read_text()
+    page = (tmp_path / "out" / "minutes.md").read_text()
+    assert re.search(r"^\d+ \w+ \d{4}, \d\d:\d\d UTC · 0:00:15$", page, re.MULTILINE)
+    assert re.search(r"^\*\*What was decided\?\*\* .+ \[0:00:00 to 0:00:0\d\]\(recording\.flac#t=", page, re.MULTILINE)
+    assert "**Ada:** word1 word2" in page
     assert "Ada: word1" in (tmp_path / "out" / "transcript.vtt").read_text()
     sound, rate = soundfile.read(tmp_path / "out" / "recording.flac")
     assert rate == RATE and abs(len(sound) / RATE - 15) < 0.2

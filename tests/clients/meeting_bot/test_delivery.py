@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def state(tmp_path: Path):
 
 
 @asynccontextmanager
-async def delivering(action: Action, state: State, tmp_path: Path):
-    deliverer = Deliverer("a", action, state, tmp_path / "dead.jsonl", first_s=0.01)
+async def delivering(action: Action, state: State, tmp_path: Path, note: Callable[[str], None] = print):
+    deliverer = Deliverer("a", action, state, tmp_path / "dead.jsonl", first_s=0.01, note=note)
     task = asyncio.create_task(deliverer.run())
     try:
         yield
@@ -63,8 +64,11 @@ async def test_an_event_that_is_not_taken_goes_to_the_dead_letters(state: State,
     async with receiving((500, {}), (502, {}), (410, {}), (302, {"location": "http://x"})) as receiver:
         for text in ("tried", "gone", "moved", "taken"):
             state.post("a", text, {"text": text})
-        async with delivering(Action(webhook=receiver.url, attempts=2), state, tmp_path):
+        notes: list[str] = []
+        async with delivering(Action(webhook=receiver.url, attempts=2), state, tmp_path, notes.append):
             assert await drained(state, 20)
+    assert notes[1] == f"a did not take an event (HTTP 410): it is kept in {tmp_path / 'dead.jsonl'}"
+    assert len(notes) == 3
     dead = [json.loads(line) for line in (tmp_path / "dead.jsonl").read_text().splitlines()]
     assert [(d["event"]["text"], d["attempts"], d["reason"]) for d in dead] == [
         ("tried", 2, "HTTP 502"),

@@ -1,0 +1,87 @@
+"""From the source to the disk: sound, who is heard, what is missing. Nothing of it waits for the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from af3stream.errors import SourceError
+from clients.meeting_bot.attendee import Missing, Name, Turn
+from clients.meeting_bot.recording import RATE, Recording
+from clients.meeting_bot.sources import Before, Piece, Source
+from clients.meeting_bot.state import State
+
+TURN_JOINS: Final = RATE  # a breath does not end a turn
+
+
+class Intake:
+    """Takes in a source, up to its end or until it is told to stop.
+
+    Attributes:
+        complete: whether nothing more will come.
+        news: set whenever something has come.
+        problem: why the source broke off; empty where it did not.
+    """
+
+    def __init__(self, state: State, recording: Recording, note: Callable[[str], None]) -> None:
+        self._state, self._recording, self._note = state, recording, note
+        self.complete = bool(state.fact("complete"))
+        self.news = asyncio.Event()
+        self.problem = ""
+
+    @property
+    def before(self) -> Before:
+        """What was taken in already."""
+        origin = self._state.fact("origin_ms")
+        return Before(self._recording.frames, int(origin) if origin else None)
+
+    async def take_in(self, source: Source, stopping: asyncio.Event) -> None:
+        """Everything the source gives; a source that is not live begins anew, and what is known of it is skipped."""
+        skip = 0 if source.live else self._recording.frames * 2  # bytes
+        if source.live and not source.timed and self._recording.frames:
+            self.lose(round(self._recording.idle_s * RATE))
+        stop = asyncio.create_task(stopping.wait())
+        pieces = aiter(source.pieces)
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(pieces))
+                await asyncio.wait((following, stop), return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    break
+                piece = following.result()
+                if isinstance(piece, bytes) and skip:
+                    piece, skip = piece[skip:], max(0, skip - len(piece))
+                self._take(piece, source)
+        except StopAsyncIteration:
+            pass
+        except SourceError as error:
+            self.problem = str(error)
+            self._note(f"{error}; the meeting ends here")
+        finally:
+            stop.cancel()
+        self.complete = True
+        self._state.note(complete=1)
+        self.news.set()
+
+    def lose(self, frames: int) -> None:
+        """So many sample frames never came; their place is kept."""
+        begin = self._recording.frames
+        if frames:
+            self._state.add_lost(begin, begin + frames)  # first: silence that is not noted would count as heard
+            self._recording.append_silence(frames)
+
+    def _take(self, piece: Piece, source: Source) -> None:
+        match piece:
+            case Missing():
+                self.lose(piece.frames)
+            case Turn():
+                self._state.add_turn(piece.participant, piece.begin, piece.end, TURN_JOINS)
+            case Name():
+                self._state.set_name(piece.participant, piece.name)
+            case _:
+                self._recording.append(piece)
+        if not self._state.fact("origin_ms") and (origin := source.origin_ms()) is not None:
+            self._state.note(origin_ms=origin)
+        self.news.set()
