@@ -35,6 +35,7 @@ class ServerConfig(Section, frozen=True):
     max_sessions: Count = 4
     max_sessions_per_user: Annotated[int, Meta(ge=0)] = 0  # a token's connections; 0: as many as there are
     max_connections_per_address: Annotated[int, Meta(ge=0)] = 0  # 0: as many as there are, as behind a proxy
+    max_handshakes: Count = 128  # connections whose handshake is not done; one more, and the oldest is cut off
     memory_mb: Annotated[int, Meta(ge=0)] = 0  # of the process: above it no session is admitted; 0: without a bound
     admit_busy: Annotated[float, Meta(ge=0)] = 0.9  # of the device, in real time, with one session more; 0: not asked
     admit_lag_s: Positive = 30.0  # where every session is behind by more, none is admitted
@@ -96,6 +97,7 @@ class QuestionsConfig(Section, frozen=True):
     max_chars: Count = 2_000
     max_waiting: Count = 4  # a session's questions, asked and not yet answered
     max_watches: Annotated[int, Meta(ge=0)] = 8
+    per_s: Positive = 10.0  # a session's questions, watches, flushes and cancels; ten seconds' worth may come at once
 
 
 class ModelConfig(Section, frozen=True):
@@ -104,6 +106,7 @@ class ModelConfig(Section, frozen=True):
     name: str = "mini"  # mini, a folder in the transformers layout, or a hub id
     device: str = "cpu"  # any torch device
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    weights: Literal["full", "int8"] = "full"  # of the language model's layers; int8: eight bits each, on a CPU
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     embeddings: Literal["device", "host"] = "device"  # where a session keeps its projected windows
     encode_together: Count = 1  # waiting windows in one encoder pass; a CPU is full with one

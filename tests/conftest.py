@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from af3stream.engine.contract import Samples
 
 RECORDINGS = Path(__file__).parent / "recordings"
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # how fast the machine is says nothing about the code
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
 from af3stream.server.admission import Guest, Refused, admit
 from af3stream.server.connection import Connection
+from af3stream.server.doorway import OldestCutOffDoorway
 from af3stream.server.hosts import Hosts
 from af3stream.server.load import Done, Load, Now, resident_bytes
 from af3stream.server.tls import Tls
@@ -63,6 +64,7 @@ class Service:
             config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
         self._load = Load(config.server)
+        self._doorway = OldestCutOffDoorway(config.server.max_handshakes)
         self._guests: dict[ServerConnection, Guest] = {}
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -100,6 +102,7 @@ class Service:
                 server_config.port,
                 process_request=self._process_request,
                 select_subprotocol=_select_subprotocol,
+                create_connection=self._doorway.connections(),
                 ssl=self._tls.context if self._tls else None,
                 compression=None,
                 max_size=server_config.max_frame_bytes,
@@ -190,6 +193,7 @@ class Service:
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Plain requests are answered here; a handshake passes on, or is refused."""
+        self._doorway.leave(connection)
         path = request.path.partition("?")[0]
         if path == STREAM_PATH:
             try:

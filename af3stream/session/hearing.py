@@ -142,6 +142,11 @@ class Hearing:
         return self._segmenter.position
 
     @property
+    def utterances(self) -> int:
+        """Utterances closed so far."""
+        return self._ledger.utterances
+
+    @property
     def caught_up(self) -> bool:
         """Whether every closed utterance has its words, and every closed window its embeddings."""
         return self.captions.oldest_waiting is None and self.horizon.oldest_unencoded is None

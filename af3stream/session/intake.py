@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,29 +15,31 @@ REMEMBERED_S: Final = 10  # the newest audio, as it came: what is sent again is 
 
 
 class Recent:
-    """The newest messages' bytes, of at least 10 s where there were as many."""
+    """The newest 10 s of bytes as they came; a gap makes it forget what was before."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._size = audio_format.bytes_per_frame
         self._bound = REMEMBERED_S * audio_format.rate
-        self._messages: deque[tuple[int, bytes]] = deque()  # first frame, bytes
+        self._begin = self._end = 0  # frames
+        self._bytes = bytearray()
 
     def add(self, offset: int, pcm: bytes) -> None:
-        """Remember a message, and forget what is too old."""
-        self._messages.append((offset, pcm))
-        end = offset + len(pcm) // self._size
-        while len(self._messages) > 1 and self._messages[1][0] <= end - self._bound:
-            self._messages.popleft()
+        """Remember what goes on at a frame, and forget what is too old."""
+        if offset != self._end:
+            self._bytes.clear()
+            self._begin = offset
+        self._bytes += pcm
+        self._end = offset + len(pcm) // self._size
+        begin = max(self._begin, self._end - self._bound)
+        del self._bytes[: (begin - self._begin) * self._size]
+        self._begin = begin
 
     def differs(self, offset: int, pcm: bytes) -> bool:
         """Whether bytes from a frame on are others than those remembered, where they meet."""
-        for known_at, known in self._messages:
-            start = max(offset, known_at)
-            theirs, ours = pcm[(start - offset) * self._size :], known[(start - known_at) * self._size :]
-            common = min(len(theirs), len(ours))
-            if theirs[:common] != ours[:common]:
-                return True
-        return False
+        start = max(offset, self._begin)
+        theirs, at = pcm[(start - offset) * self._size :], (start - self._begin) * self._size
+        ours = self._bytes[at : at + len(theirs)]
+        return theirs[: len(ours)] != ours
 
 
 class Intake:

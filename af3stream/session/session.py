@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum
 from math import inf
 from typing import Final
@@ -21,7 +22,7 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
 from af3stream.engine.contract import Engine
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Restarted, Result
-from af3stream.errors import BadFormat, EngineRestart, NoSession, Refusal
+from af3stream.errors import BadFormat, EngineRestart, NoSession, QueryLimit, Refusal
 from af3stream.journal.facts import Recovered
 from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
@@ -33,10 +34,12 @@ from af3stream.session.hearing import Hearing
 from af3stream.session.keeping import Keeping, decode_event
 from af3stream.session.ladder import ANSWER_PATIENCE_S, Ladder
 from af3stream.session.ledger import seconds
+from af3stream.session.pace import Pace
 from af3stream.session.recall import Recall, Recorded
 from af3stream.session.restoring import relive
 
 ACK_EVERY_S: Final = 0.2
+MOST_FLUSHES: Final = 64  # that wait for captions
 
 
 class State(Enum):
@@ -83,7 +86,8 @@ class Session:
         self._answers = Answers(config.questions, metrics)
         self._keeping = Keeping(journaled=recorded is not None)
         self._ladder = Ladder()
-        self._flushes: list[m.Flushed] = []
+        self._pace = Pace(config.questions.per_s)
+        self._flushes: deque[tuple[int, m.Flushed]] = deque()  # utterances before each
         self._jobs: list[Job] = []
         self._cancelled: list[Job] = []
         self._acked = m.Ack(0, 0, self.durable)
@@ -110,6 +114,8 @@ class Session:
         """
         if self.state is State.ENDED and not isinstance(message, m.End):
             raise NoSession("the session has ended")
+        if isinstance(message, m.Ask | m.Cancel | m.Watch | m.Unwatch | m.Flush):
+            self._pace.spend(message.id, now)
         match message:
             case m.Audio() | m.Gap():
                 self._take_audio(message, now)
@@ -123,8 +129,7 @@ class Session:
             case m.Unwatch(id=watch):
                 self._answers.unwatch(watch)
             case m.Flush(id=flush):
-                self._cut()
-                self._flushes.append(m.Flushed(flush, self._received))
+                self._flush(flush)
             case m.End(total=total):
                 if self.state is not State.OPEN and total == self._received:
                     return  # sent again by a client that resumed
@@ -165,10 +170,10 @@ class Session:
     def advance(self, now: float) -> None:
         """Do what is due by ``now``."""
         self._hearing.settle()
+        self._keeping.say(self._ladder.step(self.lag_s, stretched=self._hearing.captions.stretched))
         if not self._ladder.drops_interims:
             self._hearing.interim(now)
         self._ask_next(now)
-        self._keeping.say(self._ladder.step(self.lag_s, stretched=self._hearing.captions.stretched))
         self._acknowledge(now)
         self._deliver_flushes()
         if self.state is State.ENDING and self._finished():
@@ -260,6 +265,12 @@ class Session:
             raise
         self._keeping.say(told)
 
+    def _flush(self, name: str) -> None:
+        if len(self._flushes) >= MOST_FLUSHES:
+            raise QueryLimit(f"at most {MOST_FLUSHES} flushes may wait at once", ref=name)
+        self._cut()
+        self._flushes.append((self._hearing.utterances, m.Flushed(name, self._received)))
+
     def _cut(self) -> None:
         """Close what is open, here; what comes after a restart is cut here, too."""
         self._keeping.cut(self._received)
@@ -318,9 +329,9 @@ class Session:
             self._keeping.say([ack])
 
     def _deliver_flushes(self) -> None:
-        if self._flushes and self._hearing.captions.oldest_waiting is None:
-            self._keeping.say(self._flushes)
-            self._flushes = []
+        waiting = self._hearing.captions.oldest_waiting
+        while self._flushes and (waiting is None or waiting.index >= self._flushes[0][0]):
+            self._keeping.say([self._flushes.popleft()[1]])
 
     def _finished(self) -> bool:
         kept = not self._keeping.journaled or self._keeping.durable == self._received

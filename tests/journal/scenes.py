@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import JournalConfig
@@ -90,6 +92,19 @@ class Told:
     def durable(self, offset: int, number: int = 0) -> Commit:
         """Wait until so much is durable."""
         return self.wait(lambda commit: commit.durable >= offset and commit.event >= number)
+
+
+@contextmanager
+def disk_of(size_mb: int, folder: Path) -> Iterator[Path]:
+    """A tmpfs that is full when it is full."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no tmpfs may be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager

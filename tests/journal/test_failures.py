@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.journal.scenes import (
     BLOCK,
     Told,
     audio,
+    disk_of,
     event,
     facts,
     failing,
@@ -171,14 +171,8 @@ def test_a_commit_that_fails_unforeseen_is_tried_again(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 1 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("no tmpfs may be mounted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with disk_of(1, tmp_path / "small") as folder:
+        yield folder
 
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:

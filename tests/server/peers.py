@@ -32,7 +32,7 @@ async def serving(
     audio: AudioConfig | None = None,
     questions: Any = None,
     model: ModelConfig | None = None,
-    journal: Path | None = None,
+    journal: Path | JournalConfig | None = None,
     **server: Any,
 ) -> AsyncIterator[Service]:
     """A service over the scripted engine, on any free port; keeps sessions where it is given a folder."""
@@ -41,7 +41,7 @@ async def serving(
         audio or AudioConfig(),
         questions=questions or QuestionsConfig(),
         model=model or ModelConfig(),
-        journal=JournalConfig(folder=str(journal or "")),
+        journal=journal if isinstance(journal, JournalConfig) else JournalConfig(folder=str(journal or "")),
     )
     async with Service(config, Loaded(engine or ScriptedEngine(), "off", None)).listening() as service:
         yield service

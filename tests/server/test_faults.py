@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from af3stream.config import ModelConfig
+from af3stream.config import JournalConfig, ModelConfig
 from af3stream.engine.contract import Engine
 from af3stream.engine.jobs import AnswerJob, Job
 from af3stream.engine.scripted import ScriptedEngine
@@ -25,22 +26,45 @@ from af3stream.server.host import Host
 from af3stream.server.load import Load
 from af3stream.session.session import Session
 from tests.engine.test_hangs_and_memory import Full
-from tests.journal.scenes import failing
-from tests.server.conftest import Said, captions
+from tests.journal.scenes import disk_of, failing
+from tests.server.conftest import Said, bounded_memory, captions
 from tests.server.peers import PATIENCE_S, connected, serving, settled, still_there, talking
-from tests.server.test_resume import durable_up_to
-from tests.server.test_sessions import FRAMES, RATE, SPEECH, speak
+from tests.server.test_resume import audio_in, durable_up_to
+from tests.server.test_sessions import FRAMES, RATE, SPEECH, SlowEngine, speak
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "storage_full"), (errno.EIO, "storage_error")])
 async def test_a_disk_that_refuses(number: int, code: str, tmp_path: Path, undisturbed: Callable[..., Any]) -> None:
-    with failing("audio-written", OSError(number, "no")):
-        async with undisturbed(journal=tmp_path) as service, talking(service) as peer:
+    async with undisturbed(journal=tmp_path) as service, talking(service) as peer:
+        with failing("audio-written", OSError(number, "no"), times=10_000):
             await speak(peer)
-            await peer.tell(m.End(FRAMES))
-            await peer.until(m.Ended)
-    errors = peer.of(m.Error)
-    assert all((error.code, error.fatal, error.retryable) == (code, False, True) for error in errors)
+            await peer.until(m.Error)
+        await peer.tell(m.End(FRAMES))
+        await peer.until(m.Ended)
+    assert [(error.code, error.fatal, error.retryable) for error in peer.of(m.Error)] == [(code, False, True)]
+    assert audio_in(tmp_path, peer.of(m.Ready)[0].session) == SPEECH
+
+
+async def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Callable[..., Any]) -> None:
+    lasting = SlowEngine(1.5)  # the other session is there before the disk is full
+    total = 5 * FRAMES
+    with disk_of(8, tmp_path / "small") as disk:
+        journal = JournalConfig(folder=str(disk / "journal"), reserve_mb=0)
+        async with undisturbed(lasting, journal=journal) as service, talking(service) as peer:
+            async with asyncio.timeout(PATIENCE_S):
+                while service.sessions < 2:  # noqa: ASYNC110 - the other one comes by itself
+                    await asyncio.sleep(0.01)
+            (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - (64 << 10)))
+            for at in range(0, total, FRAMES):
+                await speak(peer, at=at)
+            while (ack := await peer.until(m.Ack)).received < total:
+                pass
+            assert ack.durable is not None and ack.durable < total
+            (disk / "ballast").unlink()
+            await peer.tell(m.End(total))
+            assert (await peer.until(m.Ended)).total == total
+        assert audio_in(Path(journal.folder), peer.of(m.Ready)[0].session) == 5 * SPEECH
+    assert {(error.code, error.fatal, error.retryable) for error in peer.of(m.Error)} == {("storage_full", False, True)}
 
 
 async def test_a_journal_that_is_damaged_below_what_was_acknowledged(
@@ -86,12 +110,13 @@ async def test_an_engine_that_fails(engine: Callable[[], Engine], question: str,
     async with serving(engine(), model=ModelConfig(step_timeout_s=0.3)) as service, talking(service) as peer:
         await speak(peer, SPEECH[: 20 * RATE])
         await peer.tell(m.Ask("q", question))
-        while not (errors := peer.of(m.Error)):
-            await peer.hear()
-        await peer.tell(m.Ask("r", "What?"))
-        while (await peer.until(m.Answer)).id != "r":
-            pass
-        assert await captions(service) == expected
+        with bounded_memory():
+            while not (errors := peer.of(m.Error)):
+                await peer.hear()
+            await peer.tell(m.Ask("r", "What?"))
+            while (await peer.until(m.Answer)).id != "r":
+                pass
+            assert await captions(service) == expected
     assert [(error.code, error.fatal, error.retryable) for error in errors] == [(code, False, True)]
     assert {answer.id for answer in peer.of(m.Answer)} == ({"r"} if code == "engine_timeout" else {"q", "r"})
 

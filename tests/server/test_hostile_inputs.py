@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON, MSGPACK
 from tests.server.peers import PATIENCE_S, connected, still_there, stream_url, talking
 from tests.server.test_admission import refused
-from tests.server.test_resume import audio_in, durable_up_to
+from tests.server.test_resume import audio_in, durable_up_to, kept_events
 from tests.server.test_sessions import RATE, SPEECH, SlowEngine, bulky, flood_with_answers, speak
 from tests.server.wire import BINARY, FIN, RSV1, RSV2, TEXT, Wire, frame
 
@@ -199,6 +200,23 @@ async def test_a_handshake_that_never_ends(opening: bytes, undisturbed: Callable
         assert service.sessions <= 1  # the other one's
 
 
+async def test_a_flood_of_handshakes_that_never_end(undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed(SlowEngine(1.5), max_handshakes=4) as service, AsyncExitStack() as leaving:
+        async with asyncio.timeout(PATIENCE_S):
+            while service.sessions < 1:  # noqa: ASYNC110 - the other one comes by itself
+                await asyncio.sleep(0.01)
+        crowd = []
+        for _ in range(50):
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            leaving.callback(writer.close)
+            crowd.append(reader)
+        async with asyncio.timeout(PATIENCE_S):
+            assert {await reader.read() for reader in crowd[:46]} == {b""}  # cut off
+        async with talking(service) as peer:
+            await still_there(peer)
+        assert not any(reader.at_eof() for reader in crowd[47:])
+
+
 async def test_a_peer_that_says_nothing_is_closed_and_its_session_kept(
     tmp_path: Path, undisturbed: Callable[..., Any]
 ) -> None:
@@ -235,6 +253,20 @@ async def test_audio_far_faster_than_it_is_heard(undisturbed: Callable[..., Any]
     assert [(error.code, error.fatal) for error in errors] == [
         ("rate_limited", False), ("rate_limited", False), ("rate_limited", True),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [lambda i: m.Ask(i, "What?"), m.Flush], ids=["questions about nothing", "flushes"])
+async def test_requests_without_end(
+    kind: Callable[[str], m.ClientMessage], tmp_path: Path, undisturbed: Callable[..., Any]
+) -> None:
+    async with undisturbed(journal=tmp_path, questions=QuestionsConfig(per_s=1)) as service, talking(service) as peer:
+        await peer.tell(*[kind(f"r{number}") for number in range(1_000)], m.End(0))
+        await peer.until(m.Ended)
+    errors, done = peer.of(m.Error), [*peer.of(m.Answer), *peer.of(m.Flushed)]
+    assert {(error.code, error.fatal, error.retryable) for error in errors} == {("query_limit", False, True)}
+    assert all(error.ref and error.retry_after_ms for error in errors)
+    assert len(errors) + len(done) == 1_000
+    assert kept_events(tmp_path, peer.of(m.Ready)[0].session) <= len(done) < 500
 
 
 async def test_a_slow_reader_is_told_and_closed(undisturbed: Callable[..., Any]) -> None:

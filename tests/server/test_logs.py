@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import errno
 import logging
@@ -13,8 +14,9 @@ import pytest
 from af3stream.config import ModelConfig
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON, SUBPROTOCOLS
+from af3stream.server.service import Service
 from tests.journal.scenes import failing
-from tests.server.peers import connected, get, serving, settled, still_there, talking
+from tests.server.peers import PATIENCE_S, connected, get, serving, settled, still_there, talking
 from tests.server.test_admission import UPGRADE
 from tests.server.test_faults import Hanging
 from tests.server.test_sessions import FRAMES, RATE, SPEECH, speak
@@ -23,11 +25,30 @@ TOKEN, WRONG, QUESTION, WATCH, NONSENSE = "sesame-open", "sesame-shut", "Where i
 HEADERS = {"additional_headers": {"Authorization": f"Bearer {TOKEN}"}}
 
 
+TORN = [
+    f"GET /v1/stream?token={TOKEN}",
+    f"GET /v1/stream?token={TOKEN} HTTP/1.0",
+    f"GET /v1/stream?token={TOKEN} HTTP/1.1\r\nAuthorization: Bearer \1{TOKEN}",
+    f"GET /v1/stream HTTP/1.1\r\nAuthorization Bearer {TOKEN}",
+    f"POST /v1/stream?token={TOKEN} HTTP/1.1\r\nContent-Length: 5\r\n\r\n{TOKEN}",
+]  # requests that are none
+
+
+async def knock(service: Service, request: str) -> None:
+    """Send what is no request, and wait until the connection is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(f"{request}\r\n\r\n".encode())
+    await asyncio.wait_for(reader.read(), PATIENCE_S)
+    writer.close()
+
+
 async def conversation(folder: Path, subprotocol: str) -> tuple[str, list[m.ServerMessage]]:
     """All that can happen to a session: its id, and what was told in it."""
     said: list[m.ServerMessage] = []
     async with serving(Hanging(), model=ModelConfig(step_timeout_s=0.3), journal=folder, tokens=(TOKEN,)) as service:
         await get(service, f"/v1/stream?token={WRONG}", f"{UPGRADE}Authorization: Bearer {WRONG}\r\n")
+        for torn in TORN:
+            await knock(service, torn)
         async with talking(service, None, subprotocol, **HEADERS) as peer:
             await peer.tell(m.Watch("w", WATCH, every_s=1.0))
             with failing("audio-written", OSError(errno.EIO, "no")):

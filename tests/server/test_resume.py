@@ -89,6 +89,13 @@ def sessions_in(folder: Path) -> list[str]:
     return ids
 
 
+def kept_events(folder: Path, session: str) -> int:
+    journal = Journal(JournalConfig(folder=str(folder)))
+    recovered = journal.recover(session)
+    journal.stop()
+    return len(recovered.events)
+
+
 def audio_in(folder: Path, session: str) -> bytes:
     """What the journal has of a session."""
     journal = Journal(JournalConfig(folder=str(folder)))

@@ -186,7 +186,7 @@ async def flood_with_answers(service: Service, peer: Peer) -> None:
 
 
 def bulky() -> dict[str, object]:
-    return {"questions": QuestionsConfig(max_chars=BULK), "outgoing_messages": 16}
+    return {"questions": QuestionsConfig(max_chars=BULK, per_s=1_000), "outgoing_messages": 16}
 
 
 async def test_who_never_reads_again_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import ssl
@@ -63,6 +64,14 @@ async def test_a_session_over_tls(tmp_path: Path) -> None:
             pass
         with pytest.raises(Exception, match="did not receive a valid HTTP response"):
             await connect(stream_url(service), subprotocols=[MSGPACK], open_timeout=2)
+
+
+async def test_a_tls_handshake_that_never_ends(tmp_path: Path) -> None:
+    async with serving(**issue(tmp_path), open_timeout_s=0.3) as service:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_a_new_certificate_needs_no_restart(

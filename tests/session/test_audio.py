@@ -9,9 +9,22 @@ import pytest
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import AudioConfig, ServerConfig
+from af3stream.engine.contract import Hypothesis
 from af3stream.engine.jobs import CaptionJob
-from af3stream.errors import BadAudio, BadEnd, BadFormat, BadOffset, NoSession, OffsetGap, RateLimited, Refusal
+from af3stream.errors import (
+    AudioConflict,
+    BadAudio,
+    BadEnd,
+    BadFormat,
+    BadOffset,
+    NoSession,
+    OffsetGap,
+    QueryLimit,
+    RateLimited,
+    Refusal,
+)
 from af3stream.protocol import messages as m
+from af3stream.session.intake import Intake
 from af3stream.session.session import State
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation, kinds, pcm
 
@@ -182,6 +195,33 @@ def test_processed_waits_for_finals_and_for_windows() -> None:
     assert 0 < ack.received - ack.processed < 0.55 * SECOND  # where an utterance may still begin
 
 
+# ---- ranges that are sent again ----
+
+
+@pytest.mark.parametrize("block", [1, 7, 16_000])
+def test_the_newest_ten_seconds_are_compared_with_however_they_came(block: int) -> None:
+    intake = Intake(AudioFormat("mulaw", 8_000))
+    heard = bytes(at * 7 % 251 for at in range(100_000))
+    for at in range(0, len(heard), block):
+        intake.audio(at, heard[at : at + block], 1 << 30)
+    assert intake.audio(90_000, heard[90_000:99_000], 1 << 30) is None
+    assert intake.audio(15_000, heard[15_000:25_000], 1 << 30) is None
+    for at in (20_000, 50_000, 99_999):
+        with pytest.raises(AudioConflict):
+            intake.audio(at, bytes([heard[at] ^ 1]), 1 << 30)
+    assert intake.audio(19_999, bytes([heard[19_999] ^ 1]), 1 << 30) is None  # too long ago to tell
+
+
+def test_what_was_before_a_gap_is_taken_to_be_the_same() -> None:
+    intake = Intake(AudioFormat("mulaw", 8_000))
+    intake.audio(0, b"abc", 1 << 30)
+    list(intake.gap(3, 4, 1 << 30))
+    intake.audio(7, b"hij", 1 << 30)
+    assert intake.audio(0, b"xyz", 1 << 30) is None
+    with pytest.raises(AudioConflict):
+        intake.audio(7, b"hik", 1 << 30)
+
+
 # ---- flush -----------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +244,30 @@ def test_a_flush_waits_for_a_busy_engine() -> None:
     told = kinds(talk.work())
     assert told.index("caption") < told.index("flushed")
     assert talk.of(m.Flushed) == [m.Flushed("f1", 2 * SECOND)]
+
+
+def test_a_flush_waits_for_nothing_that_came_after_it() -> None:
+    talk = Conversation()
+    talk.working = False
+    talk.hear(SENTENCE)
+    talk.tell(m.Flush("f"))
+    talk.hear(SENTENCE)  # whose words the engine never finds time for
+    first = next(job for job in talk.asked_of_engine(CaptionJob) if job.final)
+    talk.session.complete(first, Hypothesis("one"), True, talk.now)
+    talk.pass_time(0)
+    assert [flushed.received for flushed in talk.of(m.Flushed)] == [talk.sent // 2]
+
+
+def test_few_flushes_wait_at_once() -> None:
+    talk = Conversation()
+    talk.working = False
+    talk.hear(SENTENCE)
+    for number in range(64):
+        talk.tell(m.Flush(f"f{number}"))
+    with pytest.raises(QueryLimit):
+        talk.tell(m.Flush("f64"))
+    talk.work()
+    assert [flushed.id for flushed in talk.of(m.Flushed)] == [f"f{number}" for number in range(64)]
 
 
 def test_a_flush_of_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from af3stream.engine.contract import Hypothesis
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob
 from af3stream.protocol import messages as m
 from af3stream.session.ladder import ANSWER_PATIENCE_S, Ladder
@@ -73,6 +74,16 @@ def test_the_third_step_lets_questions_wait_until_what_was_heard_is_done() -> No
     assert [hit.id for hit in talk.of(m.WatchHit)] == ["w"]
     kinds = [type(job) for job in talk.jobs]
     assert kinds.index(AnswerJob) > kinds.index(EncodeJob)
+
+
+def test_a_question_waits_no_longer_than_what_keeps_it() -> None:
+    talk = behind(17)
+    talk.tell(m.Ask("q", "What?"))
+    (late,) = (job for job in talk.asked_of_engine(CaptionJob) if job.final)
+    assert talk.asked_of_engine(AnswerJob) == []
+    talk.session.complete(late, Hypothesis("word"), True, talk.now)  # the window was due 3 s later
+    talk._carry()
+    assert len(talk.asked_of_engine(AnswerJob)) == 1
 
 
 def test_no_question_waits_for_ever() -> None:
