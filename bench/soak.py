@@ -6,8 +6,8 @@ are real, and time follows the audio. Memory, and how many sounds, utterances an
 question cost at the tail against at the head, memory, and words written where nobody spoke.
 
 The head begins when the horizon is full: before, a question reads less. Costs are CPU seconds, which other work on the
-machine changes less than it changes time. A line for every minute of audio goes to ``progress.jsonl`` in ``--state``;
-SIGTERM ends a run early, with its figures.
+machine changes less than it changes time; a question's latency is time. A line for every minute of audio goes to
+``progress.jsonl`` in ``--state``; SIGTERM ends a run early, with its figures.
 """
 
 from __future__ import annotations
@@ -188,6 +188,7 @@ class Figures:
 
     windows: list[tuple[float, float]] = field(default_factory=list)  # CPU seconds a second of audio in windows
     questions: list[tuple[float, float]] = field(default_factory=list)  # CPU seconds to the answer
+    answers: list[tuple[float, float]] = field(default_factory=list)  # seconds to the answer
     memory: list[tuple[float, float]] = field(default_factory=list)  # MiB of this process
     invented: Counter[str] = field(default_factory=Counter)  # words, by what was heard
     quiet_s: float = 0.0
@@ -262,7 +263,7 @@ class Soak:
         began, clock = time.process_time(), time.monotonic()
         listening.tell(m.Ask(f"q{self._asked}", "What was said about the young man?", max_tokens=ANSWER_TOKENS))
         figures.questions.append((listening.now, time.process_time() - began))
-        answer_s = time.monotonic() - clock
+        figures.answers.append((listening.now, time.monotonic() - clock))
         listening.settle()
         self._note(listening.take())
         figures.memory.append((listening.now, resident_mib()))
@@ -272,7 +273,7 @@ class Soak:
             "at_s": listening.now,
             "window": figures.windows[-1:],
             "question_cpu_s": figures.questions[-1][1],
-            "answer_s": answer_s,
+            "answer_s": figures.answers[-1][1],
             "resident_mib": figures.memory[-1][1],
             **held,
         }
@@ -340,6 +341,7 @@ def tell(options: argparse.Namespace, figures: Figures, listening: Listening, lo
     measured: dict[str, Any] = {
         "window_cpu": head_and_tail(figures.windows, figures.full_at),
         "question_cpu_s": head_and_tail(figures.questions, figures.full_at),
+        "question_s": head_and_tail(figures.answers, figures.full_at),
         "resident_mib": head_and_tail(figures.memory, figures.full_at),
         "degraded": dict(figures.degraded),
         "held": dict(figures.held),
