@@ -31,25 +31,26 @@ class Listen:
         steps: where training ends sooner; 0: nowhere.
         batch_s: seconds of audio in a step.
         bootstrap_clips: so many clips are learned with a guessed alignment, where the projector starts from nothing.
-        keep: how much of the earlier training's encoder stays; the rest is Whisper's own, which knows more people.
-        frozen_layers: the lowest stay Whisper's own.
-        lowest: the learning rate of the lowest trained layer, relative to the highest.
-        frequent: the commonest tokens, always among those that a frame may be; the others are drawn at random.
+        layers: of the encoder; those above Whisper's six begin as the identity.
+        frozen_layers: the lowest stay Whisper's own, which knows more people than any synthesizer has voices.
+        merges: of the tokenizer, whose tokens a frame may be.
+        letters: how much the loss of the letters weighs.
+        whisper_rate: the learning rate of Whisper's layers that are not frozen.
+        new_rate: of the layers above them, and of the projector.
     """
 
-    minutes: float = 70
+    minutes: float = 78
     steps: int = 0
-    batch_s: float = 64
+    batch_s: float = 28
     bootstrap_clips: int = 3_500
-    keep: float = 0.6
-    frozen_layers: int = 2
-    lowest: float = 0.3
-    encoder_rate: float = 2e-4
-    projector_rate: float = 6e-4
-    warmup_steps: int = 50
-    frequent: int = 1_500
-    drawn: int = 1_500
-    averaging: float = 0.998
+    layers: int = 8
+    frozen_layers: int = 4
+    merges: int = 4_000
+    letters: float = 0.5
+    whisper_rate: float = 2e-4
+    new_rate: float = 6e-4
+    warmup_steps: int = 100
+    averaging: float = 0.99
     validate_minutes: float = 6
 
 
@@ -67,12 +68,12 @@ class Read:
         validated: held-out contexts.
     """
 
-    minutes: float = 65
+    minutes: float = 78
     steps: int = 0
-    positions: int = 900
+    positions: int = 1_500
     validated: int = 36
     notes: float = 0.45
-    rate: float = 3e-4
+    rate: float = 6e-4
     warmup_steps: int = 20
     averaging: float = 0.99
     validate_minutes: float = 10

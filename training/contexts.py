@@ -116,32 +116,28 @@ class Contexts:
         if random.random() < 0.5:
             for place in random.sample(range(len(sentences)), min(3, len(sentences))):
                 sentences[place] = texts.turn(random, self._texts)
+        if random.random() < 0.2:
+            sentences = [heard for sentence in sentences if (heard := misheard(random, sentence))]
         absent = [texts.drawn(random, self._texts) for _ in range(8)]
         asked = questions.about_speech(random, sentences, absent, random.randint(8, 13))
-        notes = " ".join(sentences)
         windows: tuple[Samples, ...] = ()
         if random.random() < 0.7:
             windows = self._windows([random.choice(self._speech) for _ in range(random.randint(1, 2))])
-        return Context(
-            windows,
-            misheard(random, notes) if random.random() < 0.2 else notes,
-            tuple(asked),
-            random.randint(0, FAR) if random.random() < 0.7 else 0,
-        )
+        return Context(windows, " ".join(sentences), tuple(asked), self._far(0.7))
 
     def heard(self) -> Context:
-        """A few sentences, questions about them, and nothing to read."""
+        """Some sentences, questions about them, and nothing to read."""
         random = self._random
-        clips = [random.choice(self._speech) for _ in range(random.randint(2, 5))]
+        clips = [random.choice(self._speech) for _ in range(random.choice((2, 3, 3, 4, 4, 5, 6, 8, 10, 14)))]
         if random.random() < 0.4 and len(self._turns) > 2:
             clips[:2] = random.sample(self._turns, 2)
             random.shuffle(clips)
         sentences = [clip.text for clip in clips]
         absent = [random.choice(self._speech).text for _ in range(5)]
-        asked = questions.about_speech(random, sentences, absent, random.randint(6, 9))
+        asked = questions.about_speech(random, sentences, absent, random.randint(6, 10))
         if random.random() < 0.4:
             asked.append(questions.transcription(random, sentences))
-        return Context(self._windows(clips), "", tuple(asked))
+        return Context(self._windows(clips), "", tuple(asked), self._far(0.4))
 
     def transcribed(self) -> Context:
         """One or two sentences to write down."""
@@ -163,6 +159,10 @@ class Contexts:
         if self._random.random() < 0.3:
             asked.append(Asked("transcribe", questions.TRANSCRIBE, ""))
         return Context(windows, "", tuple(asked))
+
+    def _far(self, share: float) -> int:
+        """Positions to leave out, in this share of contexts."""
+        return self._random.randint(0, FAR) if self._random.random() < share else 0
 
     def _windows(self, clips: Sequence[Clip], *, gentle: bool = False) -> tuple[Samples, ...]:
         """The clips, one after the other with pauses, cut at a pause where a window is long."""

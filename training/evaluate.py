@@ -28,9 +28,10 @@ from training import corpus, exams, score
 from training.exams import Conversation, Recording
 from training.voices import Samples
 
-ROWS = ("captions", "af3-captions", "invented", "notes", "ear", "transcript", "public", "sounds")
+ROWS = ("captions", "noisy-captions", "af3-captions", "invented", "notes", "ear", "transcript", "public", "sounds")
 SEED = 2_026
 ANSWER_TOKENS = 48
+LENGTHS_S = (3, 5, 8)  # by which recordings are told apart
 RIGHT = 0.6  # an answer in words is right from this F1 of its words
 
 
@@ -39,12 +40,12 @@ class Result:
     """One thing that was measured.
 
     Attributes:
-        group: voice, kind of question, sound: what results are also told by.
+        groups: voice, noise, length, kind of question, sound: what results are also told by.
         wrong: words wrong, of ``words``; for an answer 0 or 1, of 1.
     """
 
     row: str
-    group: str
+    groups: tuple[str, ...]
     about: str
     expected: str
     got: str
@@ -75,8 +76,9 @@ class Evaluation:
     def row(self, name: str) -> Iterator[Result]:
         """Everything that is measured in one row."""
         rows: dict[str, Callable[[], Iterator[Result]]] = {
-            "captions": lambda: self._captions("captions", "auto"),
-            "af3-captions": lambda: self._captions("af3-captions", "af3"),
+            "captions": lambda: self._captions("captions", "auto", self._people()),
+            "noisy-captions": self._noisy,
+            "af3-captions": lambda: self._captions("af3-captions", "af3", self._people()),
             "invented": self._invented,
             "notes": lambda: self._answers("notes", notes=True, frames=True),
             "ear": lambda: self._answers("ear", notes=False, frames=True),
@@ -92,16 +94,23 @@ class Evaluation:
             self._loaded[captioner] = config, load_engine(config)
         return self._loaded[captioner]
 
-    def _captions(self, row: str, captioner: str) -> Iterator[Result]:
-        """Words wrong in held-out recordings, voice detection and cuts included."""
+    def _people(self) -> list[Recording]:
+        return [*exams.librivox(), *exams.prompts()[:: max(1, round(1 / self._size))]]
+
+    def _noisy(self) -> Iterator[Result]:
+        """Every third of the recordings, in noise."""
+        with tempfile.TemporaryDirectory() as folder:
+            noisy = list(exams.noisy(self._people()[::3], Path(folder), SEED))
+            yield from self._captions("noisy-captions", "auto", noisy)
+
+    def _captions(self, row: str, captioner: str, recordings: Sequence[Recording]) -> Iterator[Result]:
+        """Words wrong in recordings, voice detection and cuts included."""
         config, loaded = self._engine(captioner)
-        prompts = exams.prompts()
-        recordings = [*exams.librivox(), *prompts[:: max(1, round(1 / self._size))]]
         audio_s, began, used = 0.0, time.monotonic(), time.process_time()
         for recording in recordings:
             heard = offline.transcribe(recording.path, config, loaded)
             audio_s += heard.seconds
-            yield _words(row, recording, heard.text)
+            yield _words(row, recording, heard.seconds, heard.text)
         self.figures[f"{row}_seconds_a_second"] = (time.monotonic() - began) / audio_s
         self.figures[f"{row}_cpu_seconds_a_second"] = (time.process_time() - used) / audio_s
 
@@ -112,7 +121,7 @@ class Evaluation:
             with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
                 soundfile.write(wav.name, samples.clip(-1, 1), SAMPLE_RATE)
                 text = offline.transcribe(Path(wav.name), config, loaded).text
-            yield Result("invented", name, name, "", text, len(text.split()))
+            yield Result("invented", (name,), name, "", text, len(text.split()))
 
     def _conversations(self) -> Iterator[Conversation]:
         return exams.conversations(corpus.spoken(self._clips), max(1, round(10 * self._size)), 120, SEED)
@@ -136,10 +145,8 @@ class Evaluation:
                 pass
             for asked in conversation.asked:
                 got = _said(context.answer(parts, asked.question, ANSWER_TOKENS))
-                noise = "clean" if np.isinf(conversation.snr_db) else f"{conversation.snr_db:.0f} dB"
-                yield Result(
-                    row, f"{asked.kind}, {noise}", asked.question, asked.answer, got, not right(asked.answer, got)
-                )
+                groups = (asked.kind, conversation.noise, *conversation.voices_of(asked.answer))
+                yield Result(row, groups, asked.question, asked.answer, got, not right(asked.answer, got))
 
     def _transcript(self, conversation: Conversation) -> str:
         """What the service's captioner makes of a conversation."""
@@ -164,7 +171,7 @@ class Evaluation:
                 ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
                 output = model.generate(input_ids=ids, max_new_tokens=ANSWER_TOKENS, do_sample=False)
                 got = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-                yield Result("public", asked.kind, asked.question, asked.answer, got, not right(asked.answer, got))
+                yield Result("public", (asked.kind,), asked.question, asked.answer, got, not right(asked.answer, got))
 
     def _sounds(self) -> Iterator[Result]:
         """What is heard, and which of the instruments or sounds it is."""
@@ -178,7 +185,7 @@ class Evaluation:
                 got = _said(engine.context().answer(parts, question.question, 8))
                 yield Result(
                     "sounds",
-                    question.kind,
+                    (question.kind, name),
                     f"{name}: {question.question}",
                     question.answer,
                     got,
@@ -206,9 +213,11 @@ def _left(words: Sequence[str], others: Sequence[str]) -> list[str]:
     return left
 
 
-def _words(row: str, recording: Recording, text: str) -> Result:
+def _words(row: str, recording: Recording, seconds: float, text: str) -> Result:
     said, heard = score.bare(recording.text), score.bare(exams.spelled(text))
-    return Result(row, recording.source, recording.path.stem, recording.text, text, score.edits(said, heard), len(said))
+    length = next((f"under {bound} s" for bound in LENGTHS_S if seconds < bound), f"{LENGTHS_S[-1]} s and more")
+    groups = (recording.source, length)
+    return Result(row, groups, recording.path.stem, recording.text, text, score.edits(said, heard), len(said))
 
 
 def _encoded(engine: Engine, windows: Sequence[Samples]) -> list[Part]:
@@ -222,29 +231,24 @@ def _said(pieces: Iterator[str | Completion]) -> str:
 
 
 def summary(results: Sequence[Result]) -> dict[str, Any]:
-    """Wrong or right of one row, with a 95 % interval, and by group."""
-    errors = results[0].row in ("captions", "af3-captions")
+    """Wrong or right of one row, and of each of its groups, with 95 % intervals."""
+    groups = sorted({group for result in results for group in result.groups})
+    by_group = {group: _figures([result for result in results if group in result.groups]) for group in groups}
+    return {**_figures(results), "groups": by_group}
+
+
+def _figures(results: Sequence[Result]) -> dict[str, Any]:
     wrong, count = sum(result.wrong for result in results), sum(result.words for result in results)
-    groups = sorted({result.group for result in results})
-    if results[0].row == "invented":
-        return {"words": wrong, "groups": {result.group: result.wrong for result in results}}
-    if errors:
-        return {
-            "wrong": wrong / count,
-            "interval": _resampled(results),
-            "clips": len(results),
-            "groups": {group: _wrong([result for result in results if result.group == group]) for group in groups},
-        }
+    match results[0].row:
+        case "invented":
+            return {"words": wrong}
+        case "captions" | "noisy-captions" | "af3-captions":
+            return {"wrong": wrong / count, "interval": _resampled(results), "clips": len(results)}
     return {
         "right": 1 - wrong / count,
         "interval": score.wilson(int(count - wrong), count),
         "answers": count,
-        "groups": {group: 1 - _wrong([result for result in results if result.group == group]) for group in groups},
     }
-
-
-def _wrong(results: Sequence[Result]) -> float:
-    return sum(result.wrong for result in results) / sum(result.words for result in results)
 
 
 def _resampled(results: Sequence[Result]) -> tuple[float, float]:

@@ -14,18 +14,20 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import soundfile
 
 from af3stream.audio import SAMPLE_RATE
 from training import augment, questions, sounds, texts
 from training.augment import Generator
 from training.corpus import Clip
 from training.questions import TURN, Asked
-from training.voices import Samples
+from training.voices import Samples, read
 
 ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 ASTERISK_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 RECORDINGS = Path(__file__).parents[1] / "tests" / "recordings"
 WORDS_MIN = 6
+NOISES_DB = (20, 10, 5)  # speech being so much louder
 PAUSE_S = 0.7  # between sentences: a pause that ends an utterance
 
 
@@ -49,8 +51,18 @@ class Conversation:
 
     windows: tuple[Samples, ...]
     sentences: tuple[str, ...]
+    voices: tuple[str, ...]
     asked: tuple[Asked, ...]
     snr_db: float
+
+    @property
+    def noise(self) -> str:
+        """``clean``, or how much louder speech is."""
+        return "clean" if np.isinf(self.snr_db) else f"{self.snr_db:.0f} dB"
+
+    def voices_of(self, sentence: str) -> list[str]:
+        """Whose voice said the sentence; of no one, where it is none of the sentences."""
+        return [voice for said, voice in zip(self.sentences, self.voices, strict=True) if said == sentence]
 
 
 def prompts() -> list[Recording]:
@@ -71,6 +83,18 @@ def librivox() -> list[Recording]:
         if match := re.match(r"(?:<s> )?(.*?)(?: </s>)? \((\S+)\)$", line):
             found.append(Recording(RECORDINGS / f"{match[2]}.wav", match[1], "librivox"))
     return found
+
+
+def noisy(recordings: Sequence[Recording], folder: Path, seed: int) -> Iterator[Recording]:
+    """The recordings again, in pink noise of three levels; their source is the level."""
+    rng = np.random.default_rng(seed)
+    for snr_db in NOISES_DB:
+        for recording in recordings:
+            speech = read(recording.path)
+            background = sounds.hiss(rng, np.arange(len(speech)) / SAMPLE_RATE, 1.0)
+            path = folder / f"{recording.path.stem}-{snr_db}.wav"
+            soundfile.write(path, augment.at_level(augment.at_snr(speech, background, snr_db), -24), SAMPLE_RATE)
+            yield Recording(path, recording.text, f"{snr_db} dB")
 
 
 def spelled(text: str) -> str:
@@ -101,7 +125,8 @@ def conversations(clips: Sequence[Clip], count: int, seconds: float, seed: int) 
         sentences = [clip.text for clip in chosen]
         absent = [clip.text for clip in random.sample(speech, 30) if clip.text not in sentences]
         asked = questions.about_speech(random, sentences, absent, 10)
-        yield Conversation(tuple(_windows(rng, chosen, snr_db)), tuple(sentences), tuple(asked), snr_db)
+        voices = tuple(clip.voice for clip in chosen)
+        yield Conversation(tuple(_windows(rng, chosen, snr_db)), tuple(sentences), voices, tuple(asked), snr_db)
 
 
 def _distinct(random: Random, turns: Sequence[Clip], count: int) -> list[Clip]:

@@ -3,11 +3,19 @@
 A frame's logits are 30 x the cosine between the projector's output and each token embedding, the table's mean taken
 off, plus one learned blank vector. A projector that starts from nothing first learns a guessed alignment, by frame
 cross-entropy, which breaks the plateau where everything is blank; CTC follows.
+
+Whisper's own layers learn the letters beside, by a CTC of their own, which few clips teach; the layers above them make
+words of what spells itself.
+
+Rare words are written in pieces: with only the tokenizer's first merges every token is said often enough to be learned,
+and frequent words are still the very tokens that the language model reads.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import dataclasses
+import json
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,19 +28,21 @@ import torch
 from torch import nn
 
 from af3stream.audio import SAMPLE_RATE
-from training import augment, corpus, score, texts
+from training import augment, corpus, score
 from training.config import Config, Listen
 from training.corpus import Clip
-from training.model import FRAME, Ears, LogMel, centre, save
+from training.model import FRAME, WHISPER_LAYERS, Ears, LogMel, centre, frozen_names, save
 from training.progress import Average, Progress
 from training.voices import Samples
 
 SHARPNESS = 30.0  # of the cosine; 10 cannot get sharp enough
 BLANK_WEIGHT = 0.15  # of blank frames, in the guessed alignment
 REFRESH = 100  # steps after which new shards are looked for
+LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 VALIDATED = 60  # clips
-CANDIDATES = 20_000  # tokens that validation decides among
-WINDOW_S = 18.0  # of several clips in one window, at most
+NEAR = 0.7  # of the windows are heard as they were spoken
+UNDERSTOOD = 0.65  # of the words wrong: better frames than that are worth reading
+WINDOW_S = (3.0, 16.0)  # of several clips in one window, at most
 
 
 @dataclass(frozen=True)
@@ -42,11 +52,13 @@ class Heard:
     Attributes:
         samples: (n,) float32 at 16 kHz.
         ids: its tokens.
+        letters: its letters, as places in ``LETTERS``.
         spans: (first sample, last sample, tokens) of each clip in it.
     """
 
     samples: Samples
     ids: list[int]
+    letters: list[int]
     spans: list[tuple[int, int, int]]
 
 
@@ -69,17 +81,44 @@ class Head(nn.Module):
         return (SHARPNESS * cosines.float()).log_softmax(-1)
 
 
+class Units:
+    """Texts in the tokens that a frame may be: those of the language model that its first merges make.
+
+    Args:
+        tokenizer: of the language model.
+        merges: how many.
+
+    Attributes:
+        ids: all of them, (tokens,).
+    """
+
+    def __init__(self, tokenizer: Any, merges: int) -> None:
+        from tokenizers import Tokenizer
+
+        whole = json.loads(tokenizer.backend_tokenizer.to_str())
+        model = whole["model"]
+        model["merges"] = model["merges"][:merges]
+        self._tokenizer = Tokenizer.from_str(json.dumps(whole))
+        made = {"".join(pair) for pair in model["merges"]}
+        self.ids = torch.tensor(sorted(i for token, i in model["vocab"].items() if len(token) == 1 or token in made))
+
+    def encode(self, text: str, *, first: bool = False) -> list[int]:
+        """Tokens of a text; with a space before it, unless it is the first."""
+        ids: list[int] = self._tokenizer.encode(text if first else f" {text}", add_special_tokens=False).ids
+        return ids
+
+
 class Windows:
     """Windows of one clip or several, as they may arrive; batches of like length.
 
     Args:
-        tokenizer: of the language model.
+        units: the tokens of their texts.
         batch_s: seconds of audio in a batch.
     """
 
-    def __init__(self, folder: Path, tokenizer: Any, batch_s: float, seed: int) -> None:
+    def __init__(self, folder: Path, units: Units, batch_s: float, seed: int) -> None:
         self._folder = folder
-        self._tokenizer = tokenizer
+        self._units = units
         self._batch = int(batch_s * SAMPLE_RATE)
         self._rng = np.random.default_rng(seed)
         self._shards: dict[Path, list[Clip]] = {}
@@ -110,22 +149,24 @@ class Windows:
         return self._clips[self._rng.integers(len(self._clips))]
 
     def _window(self) -> Heard:
-        """One clip, or up to five with pauses between them."""
-        rng, count = self._rng, 1 if self._rng.random() < 0.55 else int(self._rng.integers(2, 6))
+        """One clip, or up to nine with pauses between them."""
+        rng, count = self._rng, 1 if self._rng.random() < 0.4 else int(self._rng.integers(2, 10))
+        longest = rng.uniform(*WINDOW_S)
         parts = [np.zeros(int(rng.uniform(0, 0.4) * SAMPLE_RATE), np.float32)]
-        spans, ids, length = [], list[int](), len(parts[0])
-        factor = rng.uniform(0.86, 1.16)
+        spans, ids, letters, length = [], list[int](), list[int](), len(parts[0])
+        hurried, factor = rng.random() > NEAR, rng.uniform(0.86, 1.16)
         for _ in range(count):
             clip = self._clip()
-            speech = augment.faster(clip.sound, factor if rng.random() < 0.7 else rng.uniform(0.86, 1.16))
-            if spans and length + len(speech) > WINDOW_S * SAMPLE_RATE:
+            speech = augment.faster(clip.sound, factor) if hurried else clip.sound
+            if spans and length + len(speech) > longest * SAMPLE_RATE:
                 break
-            tokens = encode(self._tokenizer, clip.text, first=not ids)
+            tokens = self._units.encode(clip.text, first=not ids)
             spans.append((length, length + len(speech), len(tokens)))
             ids += tokens
+            letters += spelled(clip.text)
             parts += [speech, np.zeros(int(rng.uniform(0.1, 0.7) * SAMPLE_RATE), np.float32)]
             length += len(speech) + len(parts[-1])
-        return Heard(np.concatenate(parts).astype(np.float32), ids, spans)
+        return Heard(np.concatenate(parts).astype(np.float32), ids, letters, spans)
 
     def _alike(self, windows: Sequence[Heard]) -> list[Heard]:
         """The windows at one length, as heard over some microphone."""
@@ -135,8 +176,11 @@ class Windows:
         for window in windows:
             level = 10 ** (self._rng.uniform(-10, 10) / 20)
             padded = np.pad(window.samples * level, (0, length - len(window.samples)))
-            others = [self._clip().sound for _ in range(3)]
-            alike.append(Heard(augment.heard(self._rng, padded, others), window.ids, window.spans))
+            if self._rng.random() < NEAR:
+                samples = augment.at_level(padded, self._rng.uniform(-34, -14))
+            else:
+                samples = augment.heard(self._rng, padded, [self._clip().sound for _ in range(3)])
+            alike.append(dataclasses.replace(window, samples=samples))
         return alike
 
 
@@ -145,26 +189,20 @@ def padded(clip: Clip) -> Samples:
     return np.pad(clip.sound, (0, -len(clip.sound) % FRAME))
 
 
-def encode(tokenizer: Any, text: str, *, first: bool = False) -> list[int]:
-    """Tokens of a text; with a space before it, unless it is the first."""
-    ids: list[int] = tokenizer(text if first else f" {text}", add_special_tokens=False)["input_ids"]
-    return ids
+def spelled(text: str) -> list[int]:
+    """The letters of a text, a space before each word."""
+    return [LETTERS.index(letter) for letter in f" {' '.join(score.bare(text))}" if letter in LETTERS]
 
 
-def token_counts(tokenizer: Any) -> Counter[int]:
-    """How often each token stands in every fourth text of training."""
-    found = texts.collected()[::4]
-    counts: Counter[int] = Counter()
-    for ids in tokenizer([*found, *(f" {text}" for text in found)], add_special_tokens=False)["input_ids"]:
-        counts.update(ids)
-    return counts
+def ctc_loss(logs: torch.Tensor, said: Sequence[Sequence[int]]) -> torch.Tensor:
+    """CTC of log-probabilities (batch, frames, symbols + 1), a symbol's share.
 
-
-def ctc_loss(logs: torch.Tensor, windows: Sequence[Heard], place: dict[int, int]) -> torch.Tensor:
-    """CTC of log-probabilities (batch, frames, tokens + 1), a token's share."""
-    targets = torch.tensor([place[token] for window in windows for token in window.ids])
-    lengths = torch.tensor([len(window.ids) for window in windows])
-    frames = torch.full((len(windows),), logs.shape[1])
+    Args:
+        said: the symbols of each item.
+    """
+    targets = torch.tensor([symbol for symbols in said for symbol in symbols])
+    lengths = torch.tensor([len(symbols) for symbols in said])
+    frames = torch.full((len(said),), logs.shape[1])
     blank = logs.shape[-1] - 1
     losses = nn.functional.ctc_loss(
         logs.transpose(0, 1), targets, frames, lengths, blank, reduction="none", zero_infinity=True
@@ -210,11 +248,14 @@ class Listener:
         self._mel = LogMel(processor.feature_extractor.mel_filters)
         self._ears = Ears(model)
         self._head = Head(model.model.language_model.embed_tokens.weight.detach())
+        width = self._ears.tower.layer_norm.normalized_shape[0]
+        self._letters = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(LETTERS) + 1))  # the last is the blank
         self._bootstrap = config.listen.bootstrap_clips if afresh else 0
-        ranked = [token for token, _ in token_counts(self._tokenizer).most_common()]
-        self._ranked = torch.tensor(ranked)  # token ids, the commonest first
+        units = Units(self._tokenizer, config.listen.merges)
+        self._tokens = units.ids
+        self._place = {int(token): i for i, token in enumerate(self._tokens)}
         self._rng = np.random.default_rng(config.seed)
-        self._windows = Windows(folder / "corpus", self._tokenizer, config.listen.batch_s, config.seed)
+        self._windows = Windows(folder / "corpus", units, config.listen.batch_s, config.seed)
         self._validation = [clip for clip in corpus.spoken(folder / "validation") if not clip.voice.startswith("sound")]
         self._progress = Progress(folder, "listen", config.listen.minutes, config.listen.steps, config.pause_file)
         if not afresh:
@@ -240,7 +281,7 @@ class Listener:
                 self._step(windows)
                 if self._progress.due(self._config.validate_minutes):
                     self._keep()
-                    self.validate()
+                    self.validate(worth=UNDERSTOOD)
         self._keep()
         self.validate()
 
@@ -251,25 +292,22 @@ class Listener:
         self._head.blank.copy_(nn.functional.normalize(torch.cat(frames), dim=1).mean(0))
 
     def _trainable(self) -> dict[str, torch.Tensor]:
-        frozen = ("conv", "embed_positions", *(f"layers.{i}." for i in range(self._config.frozen_layers)))
+        frozen = frozen_names(self._config.frozen_layers)
         found = {"blank": self._head.blank}
         found |= {f"tower.{n}": p for n, p in self._ears.tower.named_parameters() if not n.startswith(frozen)}
         found |= {f"projector.{n}": p for n, p in self._ears.projector.named_parameters()}
+        found |= {f"letters.{n}": p for n, p in self._letters.named_parameters()}
         for parameter in found.values():
             parameter.requires_grad_(True)
         return found
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Each parameter with its learning rate: higher layers faster."""
-        config, layers = self._config, len(self._ears.tower.layers)
-        groups = []
+        """Each parameter with its learning rate: what Whisper has learned changes slowest."""
+        config, groups = self._config, []
         for name, parameter in self._parameters.items():
-            rate = config.projector_rate
-            if name.startswith("tower.layers."):
-                height = (int(name.split(".")[2]) - config.frozen_layers) / max(1, layers - 1 - config.frozen_layers)
-                rate = config.encoder_rate * (config.lowest + (1 - config.lowest) * height)
-            elif name.startswith("tower."):
-                rate = config.encoder_rate
+            rate = config.new_rate
+            if name.startswith(tuple(f"tower.layers.{i}." for i in range(WHISPER_LAYERS))):
+                rate = config.whisper_rate
             elif name == "blank":
                 rate = 5e-3
             groups.append({"params": [parameter], "lr": rate, "height": rate})
@@ -278,46 +316,49 @@ class Listener:
     def _step(self, windows: Sequence[Heard]) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = group["height"] * self._progress.rate(self._config.warmup_steps)
-        ids = self._candidates(windows)
-        place = {int(token): i for i, token in enumerate(ids)}
         mels = self._mel([window.samples for window in windows])
-        mels = augment.masked(self._rng, augment.throat(self._rng, mels))
-        guessing = self._progress.clips < self._bootstrap
+        if self._rng.random() > NEAR:
+            mels = augment.masked(self._rng, augment.throat(self._rng, mels))
         with torch.autocast("cpu", torch.bfloat16):
-            logs = self._head(self._ears(mels, self._config.frozen_layers), ids)
-        loss = (guess_loss if guessing else ctc_loss)(logs.float(), windows, place)
-        loss.backward()
+            sounds = self._ears.sounds(mels, self._config.frozen_layers)
+            letters = self._letters(sounds).float().log_softmax(-1)
+            logs = self._head(self._ears.frames(sounds), self._tokens).float()
+        if self._progress.clips < self._bootstrap:
+            loss = guess_loss(logs, windows, self._place)
+        else:
+            loss = ctc_loss(logs, [[self._place[token] for token in window.ids] for window in windows])
+        spelling = ctc_loss(letters, [window.letters for window in windows])
+        total = loss + self._config.letters * spelling
+        total.backward()
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
         if torch.isfinite(norm):
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._average.update(self._parameters, self._progress.steps)
-        self._progress.step(sum(len(window.spans) for window in windows), loss=float(loss.detach()), norm=float(norm))
-
-    def _candidates(self, windows: Sequence[Heard]) -> torch.Tensor:
-        """The tokens a frame may be in this step: those said, the commonest, and some others."""
-        rest = max(0, len(self._ranked) - self._config.frequent)
-        others = self._rng.choice(rest, min(rest, self._config.drawn), replace=False) + self._config.frequent
-        said = torch.tensor([token for window in windows for token in window.ids])
-        return torch.cat([self._ranked[: self._config.frequent], self._ranked[others], said]).unique()
+        clips = sum(len(window.spans) for window in windows)
+        self._progress.step(clips, loss=float(loss.detach()), spelling=float(spelling.detach()), norm=float(norm))
 
     @torch.no_grad()
-    def validate(self) -> float:
-        """Words wrong on held-out texts and voices, with the averaged weights, over the commonest tokens.
+    def validate(self, worth: float = math.inf) -> float:
+        """Words wrong on held-out texts and voices, with the averaged weights.
 
         Leaves them in ``listened.safetensors``, at the scale that the language model reads.
+
+        Args:
+            worth: where more words are wrong, nothing is left: such frames teach the language model not to listen.
         """
         last = {name: value.detach().clone() for name, value in self._parameters.items()}
         self._load(self._average.values)
-        pairs, tokens = [], self._ranked[:CANDIDATES]
+        pairs = []
         for clip in self._validation[:VALIDATED]:
             with torch.autocast("cpu", torch.bfloat16):
-                logs = self._head(self._ears(self._mel([padded(clip)])), tokens)
-            pairs.append((clip.text, self._tokenizer.decode(greedy(logs, tokens)[0])))
-        scale_to_table(self._model, [padded(clip) for clip in self._validation[:20]], self._mel)
-        save(self._model, self._folder / "listened.safetensors")
-        self._load(last)
+                logs = self._head(self._ears(self._mel([padded(clip)])), self._tokens)
+            pairs.append((clip.text, self._tokenizer.decode(greedy(logs, self._tokens)[0])))
         wrong = score.words_wrong(pairs)
+        if wrong <= worth:
+            scale_to_table(self._model, [padded(clip) for clip in self._validation[:20]], self._mel)
+            save(self._model, self._folder / "listened.safetensors", self._config.frozen_layers)
+        self._load(last)
         self._progress.note(words_wrong=wrong)
         self.wrong = wrong
         print("\n".join(f"   {said} | {heard}" for said, heard in pairs[:8]), flush=True)
@@ -337,6 +378,8 @@ class Listener:
             self._load(state["parameters"])
             self._average.values = state["average"]
             self._optimizer.load_state_dict(state["optimizer"])
+            for group, configured in zip(self._optimizer.param_groups, self._groups(), strict=True):
+                group["height"] = configured["height"]
 
 
 @torch.no_grad()

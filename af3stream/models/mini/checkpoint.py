@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +72,9 @@ def _write_model(folder: Path, weights: Weights) -> None:
     import torch
     from transformers import AudioFlamingo3ForConditionalGeneration, GenerationConfig
 
+    layers = len({name for name in weights if re.fullmatch(r"model\.audio_tower\.layers\.\d+\.fc1\.bias", name)})
     with torch.device("meta"):
-        model = AudioFlamingo3ForConditionalGeneration(_config())
+        model = AudioFlamingo3ForConditionalGeneration(_config(layers))
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, assign=True)
     model.generation_config = GenerationConfig(do_sample=False, eos_token_id=END_ID, pad_token_id=END_ID)
     model.save_pretrained(folder)
@@ -80,11 +82,15 @@ def _write_model(folder: Path, weights: Weights) -> None:
     model.config.save_pretrained(folder)
 
 
-def _config() -> Any:
+def _config(encoder_layers: int) -> Any:
     from transformers import AudioFlamingo3Config, AudioFlamingo3EncoderConfig, LlamaConfig
 
     encoder = AudioFlamingo3EncoderConfig(
-        num_mel_bins=80, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2_048, hidden_size=512
+        num_mel_bins=80,
+        num_hidden_layers=encoder_layers,
+        num_attention_heads=8,
+        intermediate_size=2_048,
+        hidden_size=512,
     )
     language = LlamaConfig(
         vocab_size=49_153,
