@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from typing import Final
 
 from rich.console import Console
@@ -58,22 +60,34 @@ def list_sessions(kept: Kept, _: argparse.Namespace) -> None:
 
 
 def show(kept: Kept, arguments: argparse.Namespace) -> None:
-    """A session's captions, questions' answers and watch hits, as they were told.
+    """A session's captions, questions' answers and watch hits, as they were told, and what was lost between them.
 
     Raises:
         NoSession: where there is none of that id.
+        DataLoss: where something of it is damaged.
     """
+    from af3stream.journal.export import lost
     from af3stream.session.keeping import decode_event
 
-    for record in kept.journal.recover(arguments.session).events:
+    recovered = kept.journal.recover(arguments.session)
+    gaps = deque(lost(recovered))
+
+    def show_lost(before: float) -> None:
+        while gaps and gaps[0][0] <= before:
+            start, end = gaps.popleft()
+            kept.console.print(f"[dim]{start:9.2f}  lost, up to {end:.2f} s[/]")
+
+    for record in recovered.events:
         match decode_event(record):
             case m.Caption(start=start, text=text):
+                show_lost(start)
                 kept.console.print(f"[dim]{start:9.2f}[/]  {escape(text)}", soft_wrap=True)
             case (
                 m.Answer(id=name, text=text, start=start, end=end)
                 | m.WatchHit(id=name, text=text, start=start, end=end)
             ):
                 kept.console.print(f"[cyan]{escape(name)}[/]  {escape(text)}  [dim]({start:.1f} to {end:.1f} s)[/]")
+    show_lost(inf)
 
 
 def export_session(kept: Kept, arguments: argparse.Namespace) -> None:

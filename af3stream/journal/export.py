@@ -17,11 +17,12 @@ from af3stream.captions import cues, to_srt, to_vtt
 from af3stream.errors import SourceError
 from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
-from af3stream.journal.records import EventRecord, GapRecord, Heard
+from af3stream.journal.records import GapRecord, Heard
 from af3stream.protocol.messages import Caption
 
 Kind = Literal["wav", "flac", "vtt", "srt", "json"]
 
+LOST: Final = "[lost]"
 LARGEST_WAV: Final = 4_000_000_000  # bytes; a longer one is written as RF64
 _RAW_SUBTYPES: Final = {"pcm_s16le": "PCM_16", "pcm_f32le": "FLOAT", "mulaw": "ULAW"}
 
@@ -35,8 +36,8 @@ def export(
 ) -> list[Path]:
     """Write a session's audio, captions and events to ``folder/<session>.<format>``; returns the files.
 
-    Gaps are zeros in the audio. WAV holds every sample as it was sent (mu-law as the 16 bits it stands for). FLAC holds
-    16 bits, or 24 of float audio.
+    Gaps are zeros in the audio, and stand in the captions as ``[lost]``. WAV holds every sample as it was sent (mu-law
+    as the 16 bits it stands for). FLAC holds 16 bits, or 24 of float audio.
 
     Raises:
         NoSession: where there is no such session.
@@ -99,19 +100,29 @@ def _samples(record: Heard, sound: AudioFormat) -> Iterator[NDArray[Any]]:
     yield samples
 
 
-def _captions(events: Sequence[EventRecord]) -> list[Caption]:
-    """Final captions, in the order they were spoken."""
+def lost(recovered: Recovered) -> list[tuple[float, float]]:
+    """What the client declared lost: ranges in seconds, in order, those that touch as one. Consumes the audio."""
+    rate, ranges = recovered.facts.format.rate, list[tuple[int, int]]()
+    for record in recovered.audio:
+        if isinstance(record, GapRecord):
+            touches = bool(ranges) and ranges[-1][1] == record.offset
+            ranges.append((ranges.pop()[0] if touches else record.offset, record.end))
+    return [(start / rate, end / rate) for start, end in ranges]
+
+
+def _captions(recovered: Recovered) -> list[Caption]:
+    """Final captions, and what was lost, in the order of the audio."""
     finals = [
         msgspec.json.decode(event.message, type=Caption)
-        for event in events
+        for event in recovered.events
         if msgspec.json.decode(event.message, type=_Tagged).type == "caption"
     ]
-    return sorted(finals, key=lambda caption: caption.start)
+    gaps = [Caption(-1, LOST, start, end, final=True) for start, end in lost(recovered)]
+    return sorted([*finals, *gaps], key=lambda caption: caption.start)
 
 
 def _json(recovered: Recovered) -> bytes:
     facts, rate = recovered.facts, recovered.facts.format.rate
-    gaps = [record for record in recovered.audio if isinstance(record, GapRecord)]
     fields = {
         "session": facts.session,
         "user": facts.user,
@@ -121,14 +132,14 @@ def _json(recovered: Recovered) -> bytes:
         "start": msgspec.Raw(facts.start),
         "frames": recovered.durable,
         "seconds": recovered.durable / rate,
-        "lost": [{"start": gap.offset / rate, "end": gap.end / rate} for gap in gaps],
+        "lost": [{"start": start, "end": end} for start, end in lost(recovered)],
         "events": [{"number": event.number, "message": msgspec.Raw(event.message)} for event in recovered.events],
     }
     return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
 
 
 _TEXTS: Final[dict[str, Callable[[Recovered], bytes]]] = {
-    "vtt": lambda recovered: to_vtt(cues(_captions(recovered.events))).encode(),
-    "srt": lambda recovered: to_srt(cues(_captions(recovered.events))).encode(),
+    "vtt": lambda recovered: to_vtt(cues(_captions(recovered))).encode(),
+    "srt": lambda recovered: to_srt(cues(_captions(recovered))).encode(),
     "json": _json,
 }

@@ -19,7 +19,12 @@ from af3stream.protocol.messages import Answer, Caption
 from tests.journal.scenes import Told, audio, facts, joined, pcm, running, until
 
 RATE = 8_000
-SOUND: list[Record] = [*audio(0, 2 * RATE), GapRecord(2 * RATE, 4_000), *audio(2 * RATE + 4_000, 4 * RATE)]
+SOUND: list[Record] = [
+    *audio(0, 2 * RATE),
+    GapRecord(2 * RATE, 3_000),
+    GapRecord(2 * RATE + 3_000, 1_000),
+    *audio(2 * RATE + 4_000, 4 * RATE),
+]
 MESSAGES = [
     Caption(1, "And then?", 2.6, 3.5, final=True),
     Answer("q", "Nothing.", 0.0, 2.0, 1, 2, "stop"),
@@ -47,6 +52,7 @@ def test_a_session_in_every_format(tmp_path: Path, finish: bool) -> None:
         assert (samples.tobytes(), rate) == (joined(SOUND), RATE)  # type: ignore[arg-type]
     assert paths[2].read_text() == (
         "WEBVTT\n\n00:00:00.500 --> 00:00:01.750\nIt began &lt;here&gt;.\n\n"
+        "00:00:02.000 --> 00:00:02.600\n[lost]\n\n"
         "00:00:02.600 --> 00:00:03.600\nAnd then?\n\n"
     )
     assert paths[3].read_text().startswith("1\n00:00:00,500 --> 00:00:01,750\nIt began <here>.\n\n2\n")

@@ -1,0 +1,81 @@
+"""`af3stream sessions`: what is kept, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import soundfile
+
+from af3stream.cli import main
+from af3stream.journal.records import EventRecord
+from af3stream.protocol.messages import Answer, Caption, WatchHit
+from af3stream.session.keeping import Cut
+from tests.journal.scenes import Told, facts, running
+from tests.journal.test_export import RATE, SOUND
+
+EVENTS = [
+    Caption(0, "It [began].", 0.5, 1.75, final=True),
+    Cut(2 * RATE),
+    Answer("q1", "Nothing.", 0.0, 2.0, 1, 2, "stop"),
+    Caption(1, "And then?", 2.6, 3.5, final=True),
+    WatchHit("w1", "Yes.", 0.0, 3.5),
+]
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def sessions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`sessions(ACTION, ...)` beside a folder that keeps `talk`: the exit code, and what was printed."""
+    with running(tmp_path / "journal") as journal:
+        journal.create(facts())
+        kept = [EventRecord(number, msgspec.json.encode(event)) for number, event in enumerate(EVENTS, start=1)]
+        journal.append("talk", [*SOUND, *kept], told := Told())
+        told.durable(4 * RATE, len(EVENTS))
+        journal.finish("talk")
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(["sessions", *words, "--set", f"journal.folder={tmp_path / 'journal'}"])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_the_list(sessions: Command) -> None:
+    code, out, _ = sessions("list")
+    (line,) = out.splitlines()[1:]
+    assert code == 0 and line.split()[0] == "talk"
+    assert "4.0 s" in line and " 5 " in line and line.rstrip().endswith("ended")
+
+
+def test_what_was_told_and_what_was_lost(sessions: Command) -> None:
+    code, out, _ = sessions("show", "talk")
+    assert code == 0
+    assert [line.split(maxsplit=1) for line in out.splitlines()] == [
+        ["0.50", "It [began]."],
+        ["q1", "Nothing.  (0.0 to 2.0 s)"],
+        ["2.00", "lost, up to 2.50 s"],
+        ["2.60", "And then?"],
+        ["w1", "Yes.  (0.0 to 3.5 s)"],
+    ]
+
+
+def test_files(sessions: Command, tmp_path: Path) -> None:
+    code, out, _ = sessions("export", "talk", "--to", str(tmp_path), "--format", "wav", "--format", "vtt")
+    assert code == 0
+    assert out.splitlines() == [str(tmp_path / "talk.wav"), str(tmp_path / "talk.vtt")]
+    assert soundfile.info(tmp_path / "talk.wav").frames == 4 * RATE
+
+
+def test_deleted_for_good(sessions: Command, tmp_path: Path) -> None:
+    assert sessions("delete", "talk")[:2] == (0, "talk is deleted\n")
+    assert not list((tmp_path / "journal/sessions").iterdir())
+    for action in ("show", "export", "delete"):
+        assert sessions(action, "talk") == (2, "", "af3stream: there is no such session\n")
+
+
+def test_a_configuration_that_keeps_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sessions", "list", "--set", "journal.folder="]) == 2
+    assert "keeps no sessions" in capsys.readouterr().err
