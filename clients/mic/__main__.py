@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from af3stream.errors import Af3StreamError
+from af3stream.errors import Af3StreamError, SourceError
 from af3stream.listen import ListenOptions, devices, listen
 from clients.mic.app import MicrophoneApp
 
@@ -44,8 +44,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_devices() -> None:
+    if not (found := devices()):
+        raise SourceError("there is no microphone on this computer")
     table = Table("number", "name", "reached through", "channels", box=None)
-    for device in devices():
+    for device in found:
         name = f"{device.name} (default)" if device.default else device.name
         table.add_row(str(device.index), name, device.system, str(device.channels))
     Console().print(table)

@@ -75,6 +75,7 @@ class MicrophoneApp(App[None]):
         super().__init__()
         self.problem = ""
         self._listening = Listening(options, lambda: self)
+        self._status = Static(id="status")  # its clock may tick once more when the screen is gone
         self._watched = set(map(clean, options.watches))
         self._behind = Behind()
         self._state = "connecting"
@@ -90,7 +91,7 @@ class MicrophoneApp(App[None]):
         self._answers: dict[str, Static] = {}
 
     def compose(self) -> ComposeResult:
-        yield Static(id="status")
+        yield self._status
         with Horizontal():
             yield VerticalScroll(id="captions")
             with Vertical(id="side"):
@@ -266,4 +267,4 @@ class MicrophoneApp(App[None]):
             parts.append((f"{self._lost_s:.1f} s lost", "red"))
         if self._degraded:
             parts.append((self._degraded, "yellow"))
-        self.query_one("#status", Static).update(Text("   ", end="").join(Text(*part) for part in parts))
+        self._status.update(Text("   ", end="").join(Text(*part) for part in parts))

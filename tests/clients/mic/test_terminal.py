@@ -147,6 +147,14 @@ def test_devices_are_listed(microphone: FakeSounddevice, capsys: pytest.CaptureF
     assert device.split() == ["1", "room", "(default)", "ALSA", "1"]
 
 
+def test_a_computer_without_a_microphone_says_so(
+    microphone: FakeSounddevice, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(microphone, "query_devices", list)
+    assert main(["--devices"]) == 2
+    assert capsys.readouterr().err == "there is no microphone on this computer\n"
+
+
 def test_a_piped_run_that_cannot_begin_is_one_line(microphone: FakeSounddevice, capsys: pytest.CaptureFixture[str]):
     assert main(["ws://127.0.0.1:9"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
