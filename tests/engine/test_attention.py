@@ -1,4 +1,4 @@
-"""Attention over slots, and matrices times few columns, are what the plain formulas give, wherever the cuts fall."""
+"""Attention over slots, and matrix products, are what the plain formulas give, wherever the cuts fall."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from torch import nn
 
 from af3stream.engine.af3.attention import BLOCKS, LONG, _over_slot
 from af3stream.engine.af3.linear import BLOCKS as ROW_BLOCKS
-from af3stream.engine.af3.linear import FEW, MANY, FewRowsLinear, read_with_all_cores
+from af3stream.engine.af3.linear import (
+    FEW,
+    FEW_BYTES,
+    MANY,
+    EightBitLinear,
+    FewRowsLinear,
+    keep_in_eight_bits,
+    read_with_all_cores,
+)
 
 KV_HEADS, GROUP, HEAD_DIM = 3, 3, 16
 HELD = (1, 2, 127, 600, LONG, LONG + 1, LONG + BLOCKS - 1, 3 * LONG + 5)
@@ -47,3 +55,24 @@ def test_few_rows_times_a_matrix(rows: tuple[int, ...], out: int, bias: bool) ->
     given = torch.randn(*rows, 24)
     assert type(read) is FewRowsLinear and read(given).is_contiguous()
     torch.testing.assert_close(read(given), layer(given), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [(1,), (3, 2), (FEW_BYTES,), (FEW_BYTES + 1,), (2, 100)])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_in_eight_bits_give_nearly_the_same(rows: tuple[int, ...], bias: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(len(rows))
+    layer = nn.Linear(64, 48, bias=bias).requires_grad_(False).to(dtype)
+    narrow = nn.ModuleList([layer])
+    keep_in_eight_bits(narrow)
+    given = torch.randn(*rows, 64).to(dtype)
+    product, plain = narrow[0](given), layer(given)
+    assert isinstance(narrow[0], EightBitLinear) and not list(narrow[0].parameters())[int(bias) :]
+    assert (product.shape, product.dtype) == (plain.shape, plain.dtype)
+    assert (product - plain).norm() < 0.02 * plain.norm()
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    layer = nn.Linear(64, 32, bias=False).requires_grad_(False)
+    layer.weight[5] = 0.0
+    assert EightBitLinear(layer)(torch.ones(1, 64))[0, 5] == 0.0

@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from af3stream.config import ModelConfig
 from af3stream.engine.af3.alignment import Alignment
+from af3stream.engine.af3.linear import keep_in_eight_bits
 from af3stream.errors import ModelError
 
 
@@ -50,10 +51,23 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
             folder, dtype=getattr(torch, config.dtype), attn_implementation=config.attention
         )
         model = model.to(device).eval()
+        if config.weights == "int8":
+            _narrow(model)
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, ImportError, RuntimeError, AssertionError) as error:
         raise ModelError(f"cannot load {folder} on {config.device}: {str(error).splitlines()[0]}") from error
     return describe(model, processor, config)
+
+
+def _narrow(model: Any) -> None:
+    """Keep the language model's layers in eight bits; embeddings, head, encoder and projector stay as they are.
+
+    Raises:
+        ValueError: elsewhere than on a CPU.
+    """
+    if model.device.type != "cpu":
+        raise ValueError("model.weights = 'int8' is for a CPU")
+    keep_in_eight_bits(model.model.language_model)
 
 
 def describe(model: Any, processor: Any, config: ModelConfig) -> LoadedCheckpoint:
