@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
+from af3stream.engine.af3.decode import guess
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
 from af3stream.engine.contract import Hypothesis, Samples
@@ -39,6 +40,38 @@ def test_a_growing_utterance_is_captioned_as_if_each_time_were_the_first(engine:
         plain = engine.captioner.caption(samples, None, final=False, max_tokens=TOKENS)
         draft = engine.captioner.caption(samples, draft, final=False, max_tokens=TOKENS)
         assert draft == plain
+
+
+@pytest.mark.parametrize("place", [0, 3, 10])
+@pytest.mark.parametrize(
+    "edit",
+    [lambda t, i: t[:i] + t[i + 1 :], lambda t, i: t[:i] + t[i : i + 1] + t[i:], lambda t, i: (*t[:i], 7, *t[i + 1 :])],
+    ids=["a word missing", "a word twice", "another word"],
+)
+def test_a_draft_with_one_word_otherwise_costs_few_passes(
+    engine: Af3Engine, signal: Signal, place: int, edit: Callable[[tuple[int, ...], int], tuple[int, ...]]
+) -> None:
+    samples = signal(5.0, 6)
+    plain = engine.captioner.caption(samples, None, final=True, max_tokens=TOKENS)
+    draft = Hypothesis("", edit(plain.tokens, place))
+    before = engine.counters.forward_passes
+    assert engine.captioner.caption(samples, draft, final=True, max_tokens=TOKENS) == plain
+    assert engine.counters.forward_passes - before <= 2 + (len(plain.tokens) - place) / 2
+
+
+@pytest.mark.parametrize(
+    ("written", "draft", "guessed"),
+    [
+        ([1, 2], [1, 9, 3, 4, 5, 6], [3, 4, 5]),  # 2 in place of 9
+        ([1, 2], [9, 1, 2, 3, 4], [3, 4]),  # 9 is left out
+        ([1, 8, 2], [1, 2, 3], [3]),  # 8 is put in
+        ([5, 2], [1, 2, 3, 5, 2, 4], [4]),  # the likest of two places, not the first
+        ([1, 2], [], []),
+        ([1, 2, 3], [1], []),
+    ],
+)
+def test_what_comes_next_is_guessed_from_the_draft(written: list[int], draft: list[int], guessed: list[int]) -> None:
+    assert guess(written, draft) == guessed
 
 
 def test_an_agreeing_draft_is_read_in_one_pass(engine: Af3Engine, signal: Signal) -> None:

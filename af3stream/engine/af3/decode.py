@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any
+from itertools import chain, takewhile
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from af3stream.engine.af3.attention import implementation
 from af3stream.engine.af3.kv import Rows, Slot
 from af3stream.engine.af3.linear import read_with_all_cores
 from af3stream.engine.contract import Counters
+
+AHEAD: Final = 3  # tokens guessed in a pass: with the one before them no more rows than cost as much as one
 
 
 @dataclass(eq=False, slots=True)
@@ -96,26 +98,37 @@ class Decoder:
         for reply, token in zip(replies, self.likeliest(states[:, -1]), strict=True):
             reply.next, reply.last = token, None
 
-    def verify(self, slot: Slot, prompt: torch.Tensor, draft: Sequence[int]) -> tuple[list[int], Reply]:
-        """Read a prompt and a draft of its reply in one pass; keep the part that greedy decoding would have written.
+    def drafted(self, slot: Slot, prompt: torch.Tensor, draft: Sequence[int], max_tokens: int) -> list[int]:
+        """Reply to a prompt as `greedy` does, in fewer passes where a draft of the reply is nearly right.
+
+        One pass reads the prompt and the whole draft; from where the reply goes its own way, each pass reads its next
+        token and what the draft has after one like it. Whatever is not what greedy decoding writes is rolled back.
 
         Args:
             prompt: (n, hidden).
             draft: token ids, without an end token.
 
         Returns:
-            The accepted tokens, which the slot holds after the prompt, and the reply that goes on after them.
+            The reply's token ids, without an end token.
         """
-        start = slot.length + len(prompt)
-        read = torch.cat([prompt, self.embed(draft)]) if draft else prompt
-        self._counters.prefill_tokens += len(read)
-        states = self._forward([slot], read[None])[0, len(prompt) - 1 :]  # (draft + 1, hidden)
-        chosen = self.likeliest(states)
-        accepted = 0
-        while accepted < len(draft) and draft[accepted] == chosen[accepted]:
-            accepted += 1
-        slot.roll_back(start + accepted)
-        return list(draft[:accepted]), Reply(slot, next=chosen[accepted])
+        self._counters.prefill_tokens += len(prompt)
+        written, guessed, known = list[int](), list(draft[:max_tokens]), prompt
+        while True:
+            accepted, token = self._agreed(slot, known, guessed)
+            written = [*written, *accepted, token][:max_tokens]
+            if token in self.stop or len(written) == max_tokens:
+                return [token for token in written if token not in self.stop]
+            known, guessed = self.embed([token]), guess(written, draft)[: max_tokens - len(written)]
+
+    def _agreed(self, slot: Slot, known: torch.Tensor, guessed: Sequence[int]) -> tuple[list[int], int]:
+        """Read (n, hidden) and guesses of what follows in one pass; the right ones, which stay read, and the next."""
+        start = slot.length + len(known)
+        read = torch.cat([known, self.embed(guessed)]) if guessed else known
+        chosen = self.likeliest(self._forward([slot], read[None])[0, len(known) - 1 :])
+        agreed = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(guessed, chosen, strict=False))]
+        self._counters.decoded_tokens += len(agreed) + 1
+        slot.roll_back(start + len(agreed))
+        return agreed, chosen[len(agreed)]
 
     def greedy_batch(
         self, rows: Sequence[Sequence[int]], frames: Sequence[torch.Tensor], placeholder: int, max_tokens: int
@@ -186,6 +199,22 @@ class Decoder:
             raise
         states: torch.Tensor = output.last_hidden_state
         return states
+
+
+def guess(written: Sequence[int], draft: Sequence[int]) -> list[int]:
+    """What a draft has after the place most like the end of what is written, and nearest; `AHEAD` tokens at most.
+
+    Where it does not have the last token, it is taken to have another in its place.
+    """
+    here = len(written) - 1
+
+    def likeness(place: int) -> tuple[int, int]:
+        pairs = zip(reversed(written), reversed(draft[: place + 1]), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)), -abs(place - here)
+
+    places = [place for place, token in enumerate(draft) if token == written[-1]]
+    after = max(places, key=likeness, default=here) + 1
+    return list(draft[after : after + AHEAD])
 
 
 def _beside(model: Any) -> tuple[Any, Any]:

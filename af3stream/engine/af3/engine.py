@@ -106,10 +106,8 @@ class Af3Engine:
         """
         (frames,) = self._encode([samples])
         body = torch.cat([self._fusion.head(), frames, self._fusion.question(prompt)])
-        slot = self._decoder.new_slot(len(body) + max(max_tokens, len(draft)) + 1)
-        accepted, reply = self._decoder.verify(slot, body, draft[:max_tokens])
-        written = self._decoder.greedy(reply, max_tokens - len(accepted))
-        return accepted + [token for token in written if token not in self._decoder.stop]
+        slot = self._decoder.new_slot(len(body) + max_tokens)
+        return self._decoder.drafted(slot, body, draft, max_tokens)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The assistant's words behind reply tokens, without framing."""
