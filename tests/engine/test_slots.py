@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,6 +15,7 @@ from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.contract import Samples
 from af3stream.errors import ContextFull
+from bench.memory import resident
 from tests.engine.conftest import parts_of
 
 Signal = Callable[[float, int], Samples]
@@ -46,6 +49,18 @@ def test_a_decoded_token_copies_its_own_keys_and_values(engine: Af3Engine, signa
         decoder.advance([reply])
         assert slot.copied - before == slot.nbytes // slot.capacity
         assert addresses(slot) == where and reply.next is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are counted by mincore")
+def test_a_slot_takes_what_it_has_written_and_no_memory_of_slots_before(engine: Af3Engine) -> None:
+    decoder = engine._decoder
+    for _ in range(3):
+        slot = decoder.new_slot(8_192)
+        list(decoder.prefill(slot, torch.randn(512, decoder.hidden_size)))
+        taken = sum(resident(tensor) for layer in slot.layers for tensor in (layer.keys, layer.values))
+        written = slot.written * slot.nbytes // slot.capacity
+        assert written <= taken <= written + 2 * mmap.PAGESIZE * len(addresses(slot)) * slot.layers[0].keys.shape[1]
+        decoder.new_slot(8_192).layers[0].keys.fill_(1.0)  # and is gone
 
 
 def test_what_does_not_fit_is_refused_and_leaves_every_slot_as_it_was(engine: Af3Engine) -> None:

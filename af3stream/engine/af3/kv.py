@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +21,8 @@ class SlotLayer:
     """
 
     def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty_like(self.keys)
+        both = reserved((2, *shape), dtype, device)
+        self.keys, self.values = both[0], both[1]
         self.length = 0
         self.copied = 0
 
@@ -109,6 +111,19 @@ class Slot:
     def nbytes(self) -> int:
         """Bytes allocated."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+
+def reserved(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Memory for a tensor; on a CPU it is taken from the system page by page as it is written.
+
+    An allocator gives out what was another's before, all of it in memory, and the system may take it in large pages.
+    """
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 class Rows(Cache):
