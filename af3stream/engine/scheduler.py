@@ -19,7 +19,7 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-LENT: Final = 0.2  # device time for what waits, in shares of what more urgent work takes
+LENT: Final = 0.16  # device time for what waits, in shares of the more urgent work's: less than a fifth, steps vary
 UNKNOWN_S: Final = 1.0  # what a step of a kind that never ran is taken for
 
 
