@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     windows = 3 if small else engine.capacity.windows
     sound = Sound(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
     engine.encode([sound])
-    rounds = [ours(engine, sound, windows) for _ in range(1 if small else 3)]
+    rounds = [ours(engine, sound, windows) for _ in range(1 if small else 2)]
     costs = [statistics.median(costs) for costs in zip(*(round_costs for round_costs, _, _ in rounds), strict=True)]
     _, copied, moved = rounds[0]
     stock_costs, stock_copied = stock(engine, sound, windows)

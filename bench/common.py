@@ -40,7 +40,12 @@ def config() -> Config:
 
 def mini() -> Af3Engine:
     """The embedded model, in float32."""
-    engine = load_engine(config()).engine
+    return loaded()
+
+
+def loaded(*settings: str) -> Af3Engine:
+    """The model, with further settings; `section.key=value` each."""
+    engine = load_engine(load(overrides=(*SETTINGS, *settings))).engine
     assert isinstance(engine, Af3Engine)
     return engine
 

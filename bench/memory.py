@@ -43,7 +43,7 @@ class Size:
     """How much is measured, in seconds of audio: the session, what goes on after it, and between questions."""
 
     session_s: float = 600.0
-    after_s: float = 240.0
+    after_s: float = 120.0
     asked_every_s: float = 60.0
     tokens: int = 16
 

@@ -1,14 +1,17 @@
 """Time to first token of a question over a full horizon, against transformers over the same windows.
 
 Named alternatives, in the same run: `generate` from the audio (encode and prefill), and the language model given the
-embeddings ready (prefill only). ``python -m bench.question [--quick]``
+embeddings ready (prefill only). `mini` reads ten windows; twenty are asked of a tiny checkpoint with random weights.
+``python -m bench.question [--quick]``
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -16,9 +19,10 @@ from transformers import DynamicCache
 
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Completion, Part, Samples, Sound
+from af3stream.engine.contract import Part, Samples, Sound
 from bench.arithmetic import operations, positions
-from bench.common import RATE, mini, quick, report, speech, timed
+from bench.common import RATE, first_token, loaded, mini, quick, report, speech, timed
+from tests.checkpoints import make_tiny
 
 QUESTION: Final = "What was said about the young man?"
 OPEN_S: Final = 10
@@ -31,14 +35,16 @@ class Size:
 
     windows: int
     ours: int = 5
+    tiny: int = 20
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure at 1 window and at the full horizon."""
     small = quick(__doc__, argv)
     engine = mini()
-    size = Size(2, ours=1) if small else Size(engine.capacity.windows)
-    one, full = measure(engine, Size(1)), measure(engine, size)
+    size = Size(2, 1, 2) if small else Size(engine.capacity.windows)
+    kept = context_of(engine, size.windows)
+    one, full = measure(engine, context_of(engine, 1), size.ours), measure(engine, kept, size.ours)
     asked = len(engine._fusion.question(QUESTION))
     growth = full["kept"] / one["kept"]
     needed = [operations(engine, asked, positions(engine, windows)) for windows in (1, size.windows)]
@@ -55,18 +61,26 @@ def main(argv: list[str] | None = None) -> None:
         growth_from_one_window=growth,
         growth_by_arithmetic=needed[1] / needed[0],
         growth_over_arithmetic=growth / (needed[1] / needed[0]),
-        shares=shares(engine, context_of(engine, size.windows), size.ours),
+        shares=shares(engine, kept, size.ours),
+        tiny=tiny(size),
     )
 
 
-def measure(engine: Af3Engine, size: Size) -> dict[str, float]:
+def tiny(size: Size) -> dict[str, float]:
+    """The same over more windows, on a tiny checkpoint that reads as many."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_tiny(Path(folder), positions=16_384)
+        engine = loaded(f"model.name={folder}", "captions.captioner=af3")
+        return {"windows": size.tiny, **measure(engine, context_of(engine, size.tiny), size.ours)}
+
+
+def measure(engine: Af3Engine, kept: tuple[PrefixContext, list[Part]], runs: int) -> dict[str, float]:
     """Seconds to the first token, ours and the alternatives'."""
-    audio = [speech(WINDOW_S)] * size.windows
-    tail = speech(OPEN_S)
-    context, parts = context_of(engine, size.windows)
+    context, parts = kept
+    audio, tail = [speech(WINDOW_S)] * len(parts), speech(OPEN_S)
     return {
-        "kept": timed(lambda: ask(context, parts), size.ours),
-        "open": timed(lambda: ask(context, [*parts, opened(engine, tail)]), size.ours),
+        "kept": timed(lambda: first_token(context, parts, QUESTION), runs),
+        "open": timed(lambda: first_token(context, [*parts, opened(engine, tail)], QUESTION), runs),
         "generate": once(lambda: generate(engine, audio)),
         "generate_open": once(lambda: generate(engine, [*audio, tail])),
         "prefill": once(lambda: prefill(engine, audio)),
@@ -88,13 +102,6 @@ def opened(engine: Af3Engine, samples: Samples) -> Sound:
     sound = Sound(samples, engine.frames(len(samples)))
     engine.encode([sound])
     return sound
-
-
-def ask(context: PrefixContext, parts: list[Part]) -> None:
-    """Answer up to the first token."""
-    for piece in context.answer(parts, QUESTION, 1):
-        if isinstance(piece, Completion):
-            return
 
 
 def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[Part]], runs: int) -> dict[str, float]:

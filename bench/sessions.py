@@ -41,9 +41,9 @@ class Size:
     """
 
     counts: tuple[int, ...] = (1, 2, 4, 8)
-    seconds: float = 80.0
+    seconds: float = 45.0
     asked_every_s: float = 20.0
-    alone_s: float = 45.0
+    alone_s: float = 30.0
     most: int = 12
     tokens: int = 64
 
@@ -183,8 +183,8 @@ def carried(by_count: dict[str, Any]) -> int:
 
 
 def numbers(most: int) -> list[int]:
-    """How many streams to try, in turn: one by one at first."""
-    return [n for n in (1, 2, 3, 4, 5, 6, 8, 10, 12) if n <= most]
+    """How many streams to try, in turn."""
+    return [n for n in (1, 2, 3, 4, 6, 8, 10, 12) if n <= most]
 
 
 # ---- answers written together ----------------------------------------------------------------------------------------

@@ -35,12 +35,16 @@ def encode(f: Figures) -> list[Row]:
     ]
     ratio = f"{number(f['four_sooner'])}x sooner"
     one_by_one = f"one by one: {seconds(f['four_one_by_one_s'])}"
-    return [*rows, Row("four windows of 9 to 14 s in one batch", seconds(f["four_together_s"]), one_by_one, ratio)]
+    return [
+        *rows,
+        Row("four windows of 9 to 14 s in one batch", seconds(f["four_together_s"]), one_by_one, ratio),
+        Row("cores that encoding one window alone keeps busy", number(f["cores_busy_with_one"])),
+    ]
 
 
 def question(f: Figures) -> list[Row]:
     """`bench.question`."""
-    ttft, kept = f["ttft_s"], f"first token, {f['windows']} windows kept"
+    ttft, kept, tiny, shares = f["ttft_s"], f"first token, {f['windows']} windows kept", f["tiny"], f["shares"]
     rows = [
         (f"{kept}, nothing open", "kept", "generate", "`generate` from the audio", "sooner_than_generate", 60),
         ("the same", "kept", "prefill", "prefill of ready embeddings", "sooner_than_prefill", 40),
@@ -60,8 +64,22 @@ def question(f: Figures) -> list[Row]:
             f"first token, {f['windows']} windows kept over one, nothing open",
             seconds(ttft["kept"]),
             f"one window: {seconds(f['ttft_s_one_window']['kept'])}",
-            f"{number(f['growth_over_arithmetic'])} of what attention's arithmetic says (aim ≤ 1.25)",
-        )
+            f"{number(f['growth_from_one_window'])}; by arithmetic {number(f['growth_by_arithmetic'])}, "
+            f"of which it is {number(f['growth_over_arithmetic'])} (aim ≤ 1.25)",
+        ),
+        Row(
+            "of the time to the first token with 10 s open: encoding, reading, choosing",
+            ", ".join(number(shares[step]) for step in ("encode", "prefill", "decode")),
+        ),
+        *(
+            Row(
+                f"first token, {number(tiny['windows'])} windows kept by a tiny checkpoint, {tail}",
+                seconds(tiny[ours]),
+                f"`generate` from the audio: {seconds(tiny[other])}",
+                f"{number(tiny[other] / tiny[ours])}x sooner",
+            )
+            for tail, ours, other in (("nothing open", "kept", "generate"), ("10 s open", "open", "generate_open"))
+        ),
     ]
 
 
@@ -75,7 +93,8 @@ def append(f: Figures) -> list[Row]:
             f"appending window {windows} over window 2",
             seconds(costs[-1]),
             f"window 2: {seconds(costs[1])}",
-            f"{number(f['last_over_second'])} (aim ≤ 1.25; by arithmetic {arithmetic})",
+            f"{number(f['last_over_second'])} (aim ≤ 1.25; by arithmetic {arithmetic}, "
+            f"of which it is {number(f['measured_over_arithmetic'])})",
         ),
         Row(
             "bytes copied for a token, in the first and the last window",
@@ -192,6 +211,43 @@ def memory(f: Figures) -> list[Row]:
     ]
 
 
+def rebuild(f: Figures) -> list[Row]:
+    """`bench.rebuild`."""
+    return [
+        Row(
+            f"an answer of {number(f['tokens'])} tokens beside a rebuild",
+            seconds(f["answer_beside_a_rebuild_s"]),
+            f"alone: {seconds(f['answer_s'])}",
+            f"delayed by {number(f['answer_delayed_by'])} (aim ≤ 0.2)",
+        ),
+        Row(
+            "a final caption beside a rebuild, p95",
+            seconds(f["final_beside_a_rebuild_p95_s"]),
+            f"alone: {seconds(f['final_p95_s'])}",
+            f"delayed by {seconds(f['final_delayed_s'])} at most (aim ≤ a window: {seconds(f['window_s'])})",
+        ),
+    ]
+
+
+def weights(f: Figures) -> list[Row]:
+    """`bench.weights`."""
+    full = f["by_weights"]["float32"]
+    return [
+        Row(
+            f"{way} in place of float32: tokens a second; appending a window; the language model in memory",
+            f"{number(g['tokens_a_second'])}; {seconds(g['append_s'])}; {number(g['language_model_mb'])} MB",
+            f"float32: {number(full['tokens_a_second'])}; {seconds(full['append_s'])}; "
+            f"{number(full['language_model_mb'])} MB",
+            f"words wrong in AF3's captions {number(g['word_error_rate'])}, with float32 "
+            f"{number(full['word_error_rate'])}"
+            if "word_error_rate" in g
+            else "",
+        )
+        for way, g in f["by_weights"].items()
+        if way != "float32"
+    ]
+
+
 ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "encode": encode,
     "append": append,
@@ -200,6 +256,8 @@ ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "sessions": sessions,
     "floor": floor,
     "memory": memory,
+    "rebuild": rebuild,
+    "weights": weights,
 }
 
 

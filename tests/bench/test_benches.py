@@ -40,6 +40,19 @@ def test_floor_reads_all_weights_and_the_keys_and_values_of_a_window(capsys: pyt
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(("bench", "rows"), [("encode", 4), ("append", 2), ("question", 8), ("weights", 2)])
+def test_a_bench_prints_what_its_rows_need(bench: str, rows: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(tables.lines(f"python -m bench.{bench}", printed(bench, capsys))) == rows
+
+
+@pytest.mark.usefixtures("tiny")
+def test_rebuild_measures_answers_and_finals_with_and_without(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = printed("rebuild", capsys)
+    assert all(figures[key] > 0 for key in ("answer_s", "answer_beside_a_rebuild_s", "final_p95_s", "window_s"))
+    assert len(tables.lines("python -m bench.rebuild", figures)) == 2
+
+
+@pytest.mark.usefixtures("tiny")
 def test_memory_accounts_for_every_byte(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("memory", capsys)
     peak = figures["peak_mb"]

@@ -19,6 +19,7 @@ FIGURES: dict[str, dict[str, Any]] = {
         "four_together_s": 1.0,
         "four_one_by_one_s": 1.2,
         "four_sooner": 1.2,
+        "cores_busy_with_one": 1.9,
     },
     "memory": {
         "minutes": 10.0,
@@ -58,6 +59,7 @@ def test_rows_replace_those_of_the_same_command_where_they_stood() -> None:
         "encode 3 s",
         "encode 10 s",
         "four windows of 9 to 14 s in one batch",
+        "cores that encoding one window alone keeps busy",
         "kept",
     ]
     assert rows[0].endswith("| encode 3 s | 0.1 s | transformers, padded to 30 s: 1 s | 0.1 (aim ≤ 0.15) |")

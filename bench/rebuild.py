@@ -1,0 +1,133 @@
+"""What a rebuild in the background delays: a running answer's tokens, and finals that come meanwhile.
+
+The same answer, and the same finals, with nothing else to do and while the session's prefix is built anew.
+``python -m bench.rebuild [--quick]``
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import soundfile
+
+from af3stream.engine.contract import Completion, Part, Samples, Sound
+from af3stream.engine.jobs import AnswerJob, CaptionJob, ExtendJob, Job, Result
+from af3stream.engine.worker import Worker
+from bench.common import RATE, RECORDINGS, endless, mini, p95, quick, report, speech
+
+QUESTION: Final = "What was said about the young man?"
+CAPTION_TOKENS: Final = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: windows kept, and built anew; tokens of the answer; finals; and how often."""
+
+    windows: int = 4
+    rebuilt: int = 8
+    tokens: int = 160
+    finals: int = 12
+
+
+QUICK: Final = Size(1, 4, 24, 2)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure both, alone and beside a rebuild."""
+    size = QUICK if quick(__doc__, argv) else Size()
+    house = House(size)
+    alone, beside = house.answered(rebuild=False), house.answered(rebuild=True)
+    finals_alone, finals_beside = house.captioned(rebuild=False), house.captioned(rebuild=True)
+    report(
+        "rebuild",
+        windows=size.windows,
+        tokens=size.tokens,
+        answer_s=alone,
+        answer_beside_a_rebuild_s=beside,
+        answer_delayed_by=beside / alone - 1,
+        final_p95_s=p95(finals_alone),
+        final_beside_a_rebuild_p95_s=p95(finals_beside),
+        final_delayed_s=max(finals_beside) - max(finals_alone),
+        window_s=house.window_s,
+    )
+
+
+class House:
+    """An engine and a worker without a thread, with a session that keeps some windows and can build more anew.
+
+    Attributes:
+        window_s: reading the last of the windows.
+    """
+
+    def __init__(self, size: Size) -> None:
+        engine = mini()
+        endless(engine)
+        self._size = size
+        self._worker = Worker(engine)
+        sound = Sound(speech(30.0), engine.frames(30 * RATE))
+        engine.encode([sound])
+        self._kept, self._anew = (
+            tuple[Part, ...](Sound(None, sound.tokens, sound.embeddings) for _ in range(count))
+            for count in (size.windows, size.rebuilt)
+        )
+        self._results: dict[Job, list[tuple[float, Result, bool]]] = {}
+        for count in range(1, size.windows + 1):
+            began = time.perf_counter()
+            self._submit(ExtendJob(self._kept[:count], rebuild=False))
+            self._worker.run_all()
+            self.window_s = time.perf_counter() - began
+        self._recording: Samples = soundfile.read(min(RECORDINGS.glob("*.wav")), dtype="float32")[0]
+        self.captioned(rebuild=False)  # the first of everything takes longer
+
+    def answered(self, *, rebuild: bool) -> float:
+        """Seconds from an answer's first words to its end."""
+        anew = self._begin(rebuild)
+        job = self._submit(AnswerJob(self._kept, QUESTION, self._size.tokens))
+        told = self._work(job)
+        self._end(anew)
+        ended = next(at for at, result, _ in told if isinstance(result, Completion))
+        return ended - told[0][0]
+
+    def captioned(self, *, rebuild: bool) -> list[float]:
+        """Seconds from each final's coming, while a step is under way, until its words."""
+        anew, took = self._begin(rebuild), []
+        for _ in range(self._size.finals):
+            came = time.perf_counter()
+            self._worker._step()  # it comes as this begins
+            job = self._submit(CaptionJob(0, self._recording, None, final=True, max_tokens=CAPTION_TOKENS))
+            took.append(self._work(job)[-1][0] - came)
+        self._end(anew)
+        return took
+
+    def _begin(self, rebuild: bool) -> Job | None:
+        if not rebuild:
+            return None
+        anew = self._submit(ExtendJob(self._anew, rebuild=True))
+        for _ in range(3):
+            self._worker._step()
+        return anew
+
+    def _end(self, anew: Job | None) -> None:
+        if anew:
+            assert not any(done for _, _, done in self._results[anew]), "the rebuild ended before what it delays"
+            self._worker.cancel(anew)
+        self._worker.run_all()
+
+    def _submit(self, job: Job) -> Job:
+        self._results[job] = []
+        self._worker.submit("bench", job, self._note)
+        return job
+
+    def _note(self, job: Job, result: Result, done: bool) -> None:
+        self._results[job].append((time.perf_counter(), result, done))
+
+    def _work(self, job: Job) -> list[Any]:
+        while not any(done for _, _, done in self._results[job]):
+            self._worker._step()
+        return self._results[job]
+
+
+if __name__ == "__main__":
+    main()
