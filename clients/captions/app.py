@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from PySide6.QtCore import QObject, QSettings, QStandardPaths, QTimer, QUrl
-from PySide6.QtGui import QAction, QActionGroup, QDesktopServices, QKeySequence
-from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox, QSystemTrayIcon
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QSystemTrayIcon
 
 from clients.captions import settings as remembered
 from clients.captions import theme
@@ -19,12 +19,13 @@ from clients.captions.conversation import Conversation
 from clients.captions.history import HistoryWindow
 from clients.captions.link import Background
 from clients.captions.local_server import Address, LocalServer
+from clients.captions.menu import Menu
 from clients.captions.overlay import Overlay
 from clients.captions.preferences import Preferences
 from clients.captions.questions import Question
 from clients.captions.settings import Settings
 from clients.captions.shortcuts import ACTIONS, Shortcuts
-from clients.captions.sources import Choice, microphones
+from clients.captions.sources import Choice
 from clients.captions.standing import Status
 from clients.captions.transcript import SUFFIXES, Line
 
@@ -76,18 +77,16 @@ class Captions(QObject):
         theme.apply(application, self.settings.appearance)
         application.setWindowIcon(theme.app_icon())
         application.setQuitOnLastWindowClosed(False)
-        self.actions = self._make_actions()
-        self.menu = self._make_menu()
-        acts = self.actions
-        self.overlay = Overlay([acts[name] for name in ("pause", "ask", "history", "preferences", "show")], self.menu)
-        self.history = HistoryWindow([acts[name] for name in ("pause", "ask", "save")], self.menu)
+        self.menu = menu = Menu(self, lambda: self.conversation.choice if self.conversation else None)
+        self.actions = menu.acts
+        self.overlay = Overlay(menu.buttons("pause", "ask", "history", "preferences", "show"), menu)
+        self.history = HistoryWindow(menu.buttons("pause", "ask", "save"), menu)
         self.ask = AskWindow()
         self.preferences = Preferences(self.settings)
         self.tray = QSystemTrayIcon(theme.app_icon(), self)
         self.shortcuts = Shortcuts(self)
         self.control = Control(options.name, self)
         self._connect()
-        self._draw()
         self.overlay.set_settings(self.settings)
         self.overlay.show()
         self._set_keys()
@@ -154,7 +153,7 @@ class Captions(QObject):
         for window in (self.overlay, self.history, self.ask, self.preferences):
             window.close()
 
-    def _reach(self, on_start: Callable[[], None]) -> Awaitable[Address]:
+    def _reach(self, on_start: Callable[[str], None]) -> Awaitable[Address]:
         url = self.settings.server if self._url is None else self._url
         return _given(Address(url, self._token)) if url else self._local.address(on_start)
 
@@ -185,11 +184,7 @@ class Captions(QObject):
             self.conversation.stop_answer(number)
 
     def _on_paused(self, paused: bool) -> None:
-        action = self.actions["pause"]
-        action.setChecked(paused)
-        action.setToolTip("Go on listening" if paused else "Pause")
-        action.setData("play" if paused else "pause")
-        self._draw()
+        self.menu.show_paused(paused)
 
     def _on_server(self, url: str, token: str) -> None:
         self._url, self._token = None, token or None
@@ -202,7 +197,7 @@ class Captions(QObject):
         remembered.save(settings, self._file)
         if settings.appearance != before.appearance:
             theme.apply(self._application, settings.appearance)
-            self._draw()
+            self.menu.draw()
             self._tell()
         self.actions["through"].setChecked(settings.click_through)
         self.overlay.set_settings(settings)
@@ -212,7 +207,7 @@ class Captions(QObject):
 
     def _on_scheme(self) -> None:
         theme.restyle(self._application)
-        self._draw()
+        self.menu.draw()
         self.overlay.set_settings(self.settings)
         self.preferences.show_settings(self.settings)
         self._tell()
@@ -225,11 +220,7 @@ class Captions(QObject):
     def _set_keys(self) -> None:
         keys = _keys(self.settings)
         self.shortcuts.set_keys(keys)
-        for name, key in keys.items():
-            action, native = self.actions[name], QKeySequence.SequenceFormat.NativeText
-            text = action.text().partition("\t")[0]
-            works = key and not self.shortcuts.problem
-            action.setText(f"{text}\t{QKeySequence(key).toString(native)}" if works else text)
+        self.menu.show_keys({} if self.shortcuts.problem else keys)
         self.preferences.show_problem(self.shortcuts.problem)
 
     def _may_forget(self) -> bool:
@@ -267,52 +258,6 @@ class Captions(QObject):
 
     # what there is
 
-    def _make_actions(self) -> dict[str, QAction]:
-        texts = {
-            "show": ("&Show captions", "Hide the captions", "hide"),
-            "pause": ("&Pause", "Pause", "pause"),
-            "ask": ("&Ask…", "Ask about what was heard", "ask"),
-            "history": ("&History", "History", "history"),
-            "save": ("Sa&ve captions", "Save captions", "save"),
-            "through": ("&Mouse goes through", "", ""),
-            "preferences": ("S&ettings…", "Settings", "settings"),
-            "manual": ("Hel&p", "", ""),
-            "quit": ("&Quit", "", ""),
-        }
-        made = {}
-        for name, (text, tip, icon) in texts.items():
-            made[name] = action = QAction(text, self, iconVisibleInMenu=False)
-            action.setToolTip(tip)
-            action.setData(icon)
-        for name in ("show", "pause", "through"):
-            made[name].setCheckable(True)
-        made["show"].setChecked(True)
-        return made
-
-    def _make_menu(self) -> QMenu:
-        menu, acts = QMenu(), self.actions
-        menu.addActions([acts["show"], acts["pause"], acts["ask"], acts["history"], acts["save"]])
-        menu.addSeparator()
-        self._sources = menu.addMenu("&Listen to")
-        self._sources.aboutToShow.connect(self._fill_sources)
-        menu.addActions([acts["through"], acts["preferences"], acts["manual"]])
-        menu.addSeparator()
-        menu.addAction(acts["quit"])
-        return menu
-
-    def _fill_sources(self) -> None:
-        self._sources.clear()
-        group = QActionGroup(self._sources)
-        choices = [("Default microphone", Choice("microphone")), ("What the computer plays", Choice("system"))]
-        for text, choice in choices + [(name, Choice("microphone", name)) for name in microphones()]:
-            action = self._sources.addAction(text)
-            action.setCheckable(True)
-            action.setChecked(bool(self.conversation and self.conversation.choice == choice))
-            action.triggered.connect(lambda _, choice=choice: self.listen(choice))
-            group.addAction(action)
-        self._sources.addSeparator()
-        self._sources.addAction("A file…").triggered.connect(self._open_file)
-
     def _connect(self) -> None:
         acts = self.actions
         acts["show"].toggled.connect(self.overlay.setVisible)
@@ -324,6 +269,8 @@ class Captions(QObject):
         acts["preferences"].triggered.connect(lambda: _raise(self.preferences))
         acts["manual"].triggered.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(MANUAL))))
         acts["quit"].triggered.connect(self.quit)
+        self.menu.chosen.connect(self.listen)
+        self.menu.file_wanted.connect(self._open_file)
         self.overlay.placed.connect(lambda place: self._choose(replace(self.settings, place=place)))
         self.ask.asked.connect(self._on_asked)
         self.ask.stopped.connect(self._on_stopped)
@@ -342,14 +289,6 @@ class Captions(QObject):
     def _on_tray(self, reason: QSystemTrayIcon.ActivationReason) -> None:
         if reason == QSystemTrayIcon.ActivationReason.Trigger:
             self.actions["show"].toggle()
-
-    def _draw(self) -> None:
-        """Icons in the colour of the appearance."""
-        ink = theme.colours().ink
-        for action in self.actions.values():
-            if action.data():
-                action.setIcon(theme.icon(action.data(), ink))
-        self.history.more.setIcon(theme.icon("menu", ink))
 
 
 async def _given(address: Address) -> Address:

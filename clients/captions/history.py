@@ -192,12 +192,9 @@ class HistoryWindow(QWidget):
             button.setIconSize(QSize(18, 18))
             top.addWidget(button)
         more = QToolButton()
-        more.setMenu(menu)
+        more.setDefaultAction(menu.menuAction())
         more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        more.setAccessibleName("Menu")
-        more.setToolTip("Menu")
         more.setIconSize(QSize(18, 18))
-        self.more = more
         top.addWidget(more)
         bottom = QHBoxLayout()
         bottom.addWidget(self.status, 1)

@@ -27,7 +27,7 @@ from clients.muted import Muted
 REPORT_S: Final = 0.25
 LEAVE_S: Final = 15.0
 
-Reach = Callable[[Callable[[], None]], Awaitable[Address]]
+Reach = Callable[[Callable[[str], None]], Awaitable[Address]]
 
 
 class Background:
@@ -127,7 +127,7 @@ class Link(QObject):
 
     async def _run(self) -> None:
         try:
-            address = await self._reach(lambda: self.phase.emit("starting", ""))
+            address = await self._reach(lambda reason: self.phase.emit("starting", reason))
             source = await open_source(self._choice)
             async with AsyncExitStack() as stack:
                 session = await self._connected(stack, address, source)

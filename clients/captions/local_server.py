@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from af3stream.errors import SourceError
+from af3stream.models.mini import recipe
 from af3stream.server.service import free_port
 
 START_S: Final = 900.0  # the first start fetches the model
+FETCHES: Final = "the first start fetches its model, 243 MB"
 POLL_S: Final = 0.2
 STOP_S: Final = 10.0
 STEADY_S: Final = 60.0
@@ -53,15 +55,15 @@ class LocalServer:
         """The process, while there is one."""
         return self._process.pid if self._process else None
 
-    async def address(self, on_start: Callable[[], None]) -> Address:
-        """Where it is, once it can be reached; ``on_start`` is called where that takes a while.
+    async def address(self, on_start: Callable[[str], None]) -> Address:
+        """Where it is, once it can be reached; ``on_start`` is called where that takes a while, with the reason if any.
 
         Raises:
             SourceError: when it does not start, with the last thing it said.
         """
         async with self._starting:
             if self._keeping is None or self._keeping.done():
-                on_start()
+                on_start("" if recipe.folder().exists() else FETCHES)
                 await self._start()
                 self._keeping = asyncio.create_task(self._keep())
         return self._address

@@ -181,7 +181,7 @@ class _ColourButton(QWidget):
         self._name, self._colour = name, QColor()
         self._button, self._back = QPushButton(), QPushButton("Reset")
         self._button.clicked.connect(self._choose)
-        self._back.setAccessibleName(f"{name}: as the appearance has it")
+        self._back.setAccessibleName(f"{name}: back to the appearance's own")
         self._back.clicked.connect(lambda: self.chosen.emit(""))
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)

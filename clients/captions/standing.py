@@ -84,6 +84,8 @@ class Standing:
         mood, text = PHASES[self.phase]
         if self.phase == "over":
             return mood, sentence(self.reason) if self.reason else text
+        if self.phase == "starting" and self.reason:
+            return mood, f"{text} · {self.reason}"
         if self.phase == "connecting" and self.reason:
             return "bad", f"{sentence(self.reason)} Trying again"
         if self.phase == "reconnecting":

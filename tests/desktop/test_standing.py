@@ -76,6 +76,7 @@ def test_lost_sound_is_told_ever_after(standing: Standing) -> None:
     [
         ("idle", "", "Not listening"),
         ("starting", "", "Starting the local server"),
+        ("starting", "it fetches its model", "Starting the local server · it fetches its model"),
         ("connecting", "", "Connecting"),
         ("connecting", "cannot reach ws://host", "Cannot reach ws://host. Trying again"),
         ("finished", "", "Heard to the end"),

@@ -230,7 +230,7 @@ def test_another_call_of_the_command_line_tells_it_what_to_do(captions: Captions
     assert told("--name", f"{NAME}-of-nobody", "--do", "pause") == 1
 
 
-def test_everything_that_can_be_used_has_a_name(told: Captions) -> None:
+def test_everything_that_can_be_used_has_a_name_of_its_own(told: Captions) -> None:
     told.ask.open()
     told.preferences.show()
     live(0.1)
@@ -240,6 +240,9 @@ def test_everything_that_can_be_used_has_a_name(told: Captions) -> None:
         for kind in (QAbstractButton, QLineEdit, QComboBox, QListView, QSlider):
             parts = [part for part in window.findChildren(kind) if not part.objectName().startswith("qt_")]
             nameless += [part for part in parts if part.isVisible() and not heard_by_screen_reader(part)[0]]
+        names = [heard_by_screen_reader(part)[0] for part in window.findChildren(QAbstractButton) if part.isVisible()]
+        assert len(set(names)) == len(names)
+        assert not any("\t" in name for name in names)
     assert nameless == []
 
 

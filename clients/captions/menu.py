@@ -1,0 +1,110 @@
+"""Everything that a person can ask of the program, as actions, and the menu of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtGui import QAction, QActionGroup, QKeySequence
+from PySide6.QtWidgets import QMenu
+
+from clients.captions import theme
+from clients.captions.sources import Choice, microphones
+
+TEXTS: Final = {  # in the menu, on a button, and the button's icon
+    "show": ("&Show captions", "Hide the captions", "hide"),
+    "pause": ("&Pause", "Pause", "pause"),
+    "ask": ("&Ask…", "Ask about what was heard", "ask"),
+    "history": ("&History", "History", "history"),
+    "save": ("Sa&ve captions", "Save captions", "save"),
+    "through": ("&Mouse goes through", "", ""),
+    "preferences": ("S&ettings…", "Settings", "settings"),
+    "manual": ("Hel&p", "", ""),
+    "quit": ("&Quit", "", ""),
+}
+
+
+class Menu(QMenu):
+    """The menu of the captions, of the tray and of the history.
+
+    Signals:
+        chosen: the :class:`Choice` of another source.
+        file_wanted: a file is to be listened to, and is yet to be chosen.
+
+    Attributes:
+        acts: the actions, by name.
+    """
+
+    chosen = Signal(object)
+    file_wanted = Signal()
+
+    def __init__(self, parent: QObject, current: Callable[[], Choice | None]) -> None:
+        super().__init__("Menu")
+        self._current = current
+        self.acts = {name: _action(name, parent) for name in TEXTS}
+        for name in ("show", "pause", "through"):
+            self.acts[name].setCheckable(True)
+        self.acts["show"].setChecked(True)
+        self._add("show", "pause", "ask", "history", "save")
+        self.addSeparator()
+        self._sources = self.addMenu("&Listen to")
+        self._sources.aboutToShow.connect(self._fill_sources)
+        self._add("through", "preferences", "manual")
+        self.addSeparator()
+        self._add("quit")
+
+    def buttons(self, *names: str) -> list[QAction]:
+        """The actions that some window has buttons for."""
+        return [self.acts[name] for name in names]
+
+    def show_paused(self, paused: bool) -> None:
+        """Whether no sound is taken."""
+        action = self.acts["pause"]
+        action.setChecked(paused)
+        _explain(action, "Go on listening" if paused else "Pause")
+        action.setData("play" if paused else "pause")
+        self.draw()
+
+    def show_keys(self, keys: dict[str, str]) -> None:
+        """The shortcuts that work, by action, as Qt spells them."""
+        for name, action in self.acts.items():
+            native = QKeySequence(keys.get(name, "")).toString(QKeySequence.SequenceFormat.NativeText)
+            action.setText("\t".join(filter(None, (TEXTS[name][0], native))))
+
+    def draw(self) -> None:
+        """Icons in the colour of the appearance."""
+        for action in self.acts.values():
+            if action.data():
+                action.setIcon(theme.icon(action.data(), theme.colours().ink))
+        self.menuAction().setIcon(theme.icon("menu", theme.colours().ink))
+
+    def _add(self, *names: str) -> None:
+        self.addActions(self.buttons(*names))
+
+    def _fill_sources(self) -> None:
+        self._sources.clear()
+        group = QActionGroup(self._sources)
+        choices = [("Default microphone", Choice("microphone")), ("What the computer plays", Choice("system"))]
+        for text, choice in choices + [(name, Choice("microphone", name)) for name in microphones()]:
+            action = self._sources.addAction(text)
+            action.setCheckable(True)
+            action.setChecked(self._current() == choice)
+            action.triggered.connect(lambda _, choice=choice: self.chosen.emit(choice))
+            group.addAction(action)
+        self._sources.addSeparator()
+        self._sources.addAction("A file…").triggered.connect(lambda _: self.file_wanted.emit())
+
+
+def _action(name: str, parent: QObject) -> QAction:
+    text, tip, icon = TEXTS[name]
+    action = QAction(text, parent, iconVisibleInMenu=False)  # it would hide the check mark
+    _explain(action, tip)
+    action.setData(icon)
+    return action
+
+
+def _explain(action: QAction, tip: str) -> None:
+    """What its buttons say, to whoever sees them or not."""
+    action.setToolTip(tip)
+    action.setIconText(tip)
