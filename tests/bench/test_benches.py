@@ -83,3 +83,4 @@ def test_captions_measures_a_live_stream_and_drafts(capsys: pytest.CaptureFixtur
     assert figures["af3"]["passes_with_draft"] <= figures["af3"]["passes_without"]
     assert figures["live"]["interims"] > 0
     assert figures["live"]["speech_end_to_final_mean_s"] > 0
+    assert tables.lines("python -m bench.captions", figures)
