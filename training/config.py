@@ -68,7 +68,7 @@ class Read:
         validated: held-out contexts.
     """
 
-    minutes: float = 78
+    minutes: float = 68
     steps: int = 0
     positions: int = 1_500
     validated: int = 36

@@ -34,7 +34,7 @@ def draw(folder: Path, picture: Path) -> None:
         if stage == "listen":
             measured.plot(*_points(lines, "words_wrong"), "o-", color="#c60", label="words wrong, held-out voices")
         else:
-            for kind, colour in (("mentioned_read", "#c60"), ("about_read", "#393"), ("mentioned_heard", "#939")):
+            for kind, colour in (("about_read", "#c60"), ("which_heard", "#393"), ("mentioned_heard", "#939")):
                 measured.plot(*_points(lines, kind), "o-", color=colour, label=f"right: {kind.replace('_', ', ')}")
         panel.legend(loc="upper left", fontsize=7)
         measured.legend(loc="upper right", fontsize=7)
@@ -43,7 +43,13 @@ def draw(folder: Path, picture: Path) -> None:
 
 
 def _record(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The lines of a run; where it went on from an earlier state, without the steps that were lost."""
+    kept: list[dict[str, Any]] = []
+    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        while kept and kept[-1]["seconds"] > line["seconds"]:
+            kept.pop()
+        kept.append(line)
+    return kept
 
 
 def _points(lines: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:

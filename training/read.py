@@ -35,7 +35,7 @@ class Reader:
         self._mel, self._ears = LogMel(processor.feature_extractor.mel_filters), Ears(model)
         self._language = model.model.language_model
         self._table = self._language.embed_tokens.weight.detach()  # (tokens, hidden), also the head
-        self._contexts = Contexts(folder / "corpus", config.seed)
+        self._seed = config.seed
         validation = Contexts(folder / "validation", 1, held_out=True)
         self._validation = [validation.draw(reading=0.4) for _ in range(config.read.validated)]
         self._progress = Progress(folder, "read", config.read.minutes, config.read.steps, config.pause_file)
@@ -67,14 +67,15 @@ class Reader:
         """Train to the end of the stage, from the last state where there is one."""
         self._restore()
         self._hear_better()
+        drawn = Contexts(self._folder / "corpus", self._seed + self._progress.steps)  # others than a run began with
         with ThreadPoolExecutor(1) as ahead:
-            following = ahead.submit(self._contexts.draw, self._notes)
+            following = ahead.submit(drawn.draw, self._notes)
             while self._progress.share < 1:
                 contexts, length = list[Context](), 0
                 while length < self._config.positions:
                     contexts.append(following.result())
                     length += self._length(contexts[-1])
-                    following = ahead.submit(self._contexts.draw, self._notes)
+                    following = ahead.submit(drawn.draw, self._notes)
                 self._step(contexts)
                 self._hear_better()
                 if self._progress.due(self._config.validate_minutes):
