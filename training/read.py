@@ -67,6 +67,8 @@ class Reader:
         """Train to the end of the stage, from the last state where there is one."""
         self._restore()
         self._hear_better()
+        if not self._progress.steps:
+            self.validate()
         drawn = Contexts(self._folder / "corpus", self._seed + self._progress.steps)  # others than a run began with
         with ThreadPoolExecutor(1) as ahead:
             following = ahead.submit(drawn.draw, self._notes)

@@ -62,8 +62,10 @@ def export(folder: Path, _config: Config) -> dict[str, Any]:
 
 
 def falling(folder: Path, stage: str) -> bool:
-    """Whether a stage's loss was lower in its last third than in its first."""
+    """Whether a stage's loss fell: on what it is validated by, or else from its first third to its last."""
     lines = [json.loads(line) for line in (folder / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines()]
+    if validated := [line["validation"] for line in lines if "validation" in line]:
+        return bool(validated[-1] < validated[0])
     losses = [line["loss"] for line in lines if "loss" in line]
     third = len(losses) // 3
     return third > 0 and sum(losses[-third:]) < sum(losses[:third])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ RESERVE_BYTES: Final = 1 << 20  # of zeros written at once
 
 
 class Recording:
-    """A file of samples that grows at its end, and is read anywhere. It survives the process.
+    """A file of samples that grows at its end, and is read anywhere, by any thread. It survives the process.
 
     Raises:
         SourceError: any method, where the disk does not take or give the samples.
@@ -37,8 +38,7 @@ class Recording:
     def append(self, pcm: bytes) -> None:
         """The next samples."""
         try:
-            self._file.seek(self.frames * FRAME_BYTES)
-            if self._file.write(pcm) < len(pcm):
+            if os.pwrite(self._file.fileno(), pcm, self.frames * FRAME_BYTES) < len(pcm):
                 raise OSError(0, "the disk is full")
         except OSError as error:
             raise self._failed(error) from None
@@ -54,8 +54,7 @@ class Recording:
     def read(self, begin: int, end: int) -> bytes:
         """The samples from one to another."""
         try:
-            self._file.seek(begin * FRAME_BYTES)
-            return self._file.read((end - begin) * FRAME_BYTES)
+            return os.pread(self._file.fileno(), (end - begin) * FRAME_BYTES, begin * FRAME_BYTES)
         except OSError as error:
             raise self._failed(error) from None
 

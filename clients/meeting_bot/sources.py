@@ -283,24 +283,26 @@ class _Desk:
     async def pieces(self) -> AsyncIterator[Piece]:
         """Until Attendee has been away for too long."""
         clock = asyncio.get_running_loop().time
-        newest, away = clock(), None
+        silent_s, away = 0.0, None  # time in which whoever reads the pieces is busy is no silence
         while True:
+            began = clock()
             try:
                 async with asyncio.timeout(SHORT):
                     part = await self._queue.get()
             except TimeoutError:
                 now = clock()
+                silent_s += now - began
                 away = None if self._open else away or now
                 if away is not None and now - away >= self._end_after_s:
                     break
-                if self._open and self.mixer.given and now - newest >= QUIET_S:
-                    self.mixer.quiet(round((now - newest) * RATE))
-                    newest = now
+                if self._open and self.mixer.given and silent_s >= QUIET_S:
+                    self.mixer.quiet(round(silent_s * RATE))
+                    silent_s = 0.0
             else:
                 if part is None:
                     self.mixer.reconnected()
                     continue
-                newest, away = clock(), None
+                silent_s, away = 0.0, None
                 if isinstance(part, Name):
                     yield part
                 else:

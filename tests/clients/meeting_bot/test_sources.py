@@ -119,3 +119,22 @@ async def test_while_attendee_says_nothing_the_timeline_goes_on_in_silence(monke
                 if heard > RATE:
                     break
         assert not any(piece[-2:])
+
+
+async def test_while_the_reader_of_the_sound_is_busy_attendee_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "QUIET_S", 2.0)
+
+    async def speak(address: str) -> None:
+        async with connect(address, proxy=None) as socket:
+            await socket.send(message(pcm(voice(1, 120)), 0))
+            await asyncio.sleep(2.0 + 2 * sources.SHORT)
+            await socket.send(message(pcm(voice(1, 120)), 1_000))
+
+    async with open_source("attendee://127.0.0.1:0/s3cret", Before(), 0.2) as source:
+        speaking = asyncio.create_task(speak(source.address))
+        pieces = aiter(source.pieces)
+        heard = len(await anext(pieces))
+        await asyncio.sleep(2.0)
+        heard += sum([len(piece) async for piece in pieces])
+        await speaking
+    assert heard == 2 * 2 * RATE
