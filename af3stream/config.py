@@ -107,6 +107,7 @@ class ModelConfig(Section, frozen=True):
     device: str = "cpu"  # any torch device
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     weights: Literal["full", "int8"] = "full"  # of the language model's layers; int8: eight bits each, on a CPU
+    compile: bool = False  # decode by compiled code, exact; on a CPU it needs a C++ compiler, and halves the weights
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     embeddings: Literal["device", "host"] = "device"  # where a session keeps its projected windows
     encode_together: Count = 1  # waiting windows in one encoder pass; a CPU is full with one

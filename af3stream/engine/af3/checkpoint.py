@@ -12,7 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from af3stream.config import ModelConfig
 from af3stream.engine.af3.alignment import Alignment
-from af3stream.engine.af3.linear import keep_in_eight_bits
+from af3stream.engine.af3.linear import keep_in_eight_bits, keep_in_half
 from af3stream.errors import ModelError
 
 
@@ -26,6 +26,7 @@ class LoadedCheckpoint:
         positions: positions the language model can read.
         stop: ids of the tokens that end a reply.
         prefill_chunk: positions to read in one pass.
+        compiled: whether decoding runs compiled code.
     """
 
     model: Any
@@ -34,6 +35,7 @@ class LoadedCheckpoint:
     positions: int
     stop: frozenset[int]
     prefill_chunk: int
+    compiled: bool
 
 
 def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
@@ -53,6 +55,8 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
         model = model.to(device).eval()
         if config.weights == "int8":
             _narrow(model)
+        if config.compile and config.device == "cpu":
+            keep_in_half(model)
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, ImportError, RuntimeError, AssertionError) as error:
         raise ModelError(f"cannot load {folder} on {config.device}: {str(error).splitlines()[0]}") from error
@@ -95,4 +99,5 @@ def describe(model: Any, processor: Any, config: ModelConfig) -> LoadedCheckpoin
         positions=text.max_position_embeddings,
         stop=frozenset([ends] if isinstance(ends, int) else ends or ()),
         prefill_chunk=config.prefill_chunk,
+        compiled=config.compile,
     )

@@ -13,9 +13,11 @@ import torch
 
 from af3stream.engine.af3.alignment import check_alignment
 from af3stream.engine.af3.attention import implementation
+from af3stream.engine.af3.compiled import CompiledDecoding
 from af3stream.engine.af3.kv import Rows, Slot
-from af3stream.engine.af3.linear import read_with_all_cores
+from af3stream.engine.af3.linear import FEW, read_with_all_cores
 from af3stream.engine.contract import Counters
+from af3stream.errors import ModelError
 
 AHEAD: Final = 3  # tokens guessed in a pass: with the one before them no more rows than cost as much as one
 
@@ -42,14 +44,38 @@ class Decoder:
         stop: ids of the tokens that end a reply.
         counters: where passes and tokens are counted.
         chunk: positions read in one pass; between passes the engine may turn to something more urgent.
+        compiled: read few single positions by compiled code.
+
+    Raises:
+        ModelError: where code cannot be compiled.
     """
 
-    def __init__(self, model: Any, stop: frozenset[int], counters: Counters, chunk: int) -> None:
+    def __init__(
+        self, model: Any, stop: frozenset[int], counters: Counters, chunk: int, *, compiled: bool = False
+    ) -> None:
         self._language_model, self._head = _beside(model)
+        self._compiled: CompiledDecoding | None = None
         self._embed = model.model.get_input_embeddings()
         self.stop = stop
         self._counters = counters
         self._chunk = chunk
+        if compiled:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Compile for one row and for several, before anyone waits.
+
+        Raises:
+            ModelError: where that is not possible.
+        """
+        try:
+            self._compiled = CompiledDecoding(self._language_model)
+            for rows in (1, 2):
+                states = self._forward([self.new_slot(1) for _ in range(rows)], self.embed([0] * rows)[:, None])
+                self.logits(states[:, -1])
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"model.compile is not possible here: {str(error).splitlines()[0]}") from error
+        self._counters.forward_passes = 0
 
     @property
     def hidden_size(self) -> int:
@@ -58,8 +84,8 @@ class Decoder:
 
     def new_slot(self, capacity: int) -> Slot:
         """An empty slot for ``capacity`` positions, in the model's dtype, on its device."""
-        weight = self._embed.weight
-        return Slot(self._language_model.config, capacity, weight.dtype, weight.device)
+        model = self._language_model
+        return Slot(model.config, capacity, model.dtype, model.device)
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int]) -> torch.Tensor:
@@ -187,16 +213,21 @@ class Decoder:
         """
         self._counters.forward_passes += 1
         lengths = [slot.length for slot in slots]
-        starts = torch.tensor(lengths, device=embeddings.device)[:, None]
-        positions = starts + torch.arange(embeddings.shape[1], device=embeddings.device)
         try:
-            output = self._language_model(
-                inputs_embeds=embeddings, position_ids=positions, past_key_values=Rows(slots), use_cache=True
-            )
+            return self._pass(slots, embeddings)
         except BaseException:
             for slot, length in zip(slots, lengths, strict=True):
                 slot.roll_back(length)
             raise
+
+    def _pass(self, slots: Sequence[Slot], embeddings: torch.Tensor) -> torch.Tensor:
+        if self._compiled and embeddings.shape[1] == 1 and len(slots) <= FEW:
+            return self._compiled(slots, embeddings[:, 0])[:, None]
+        starts = torch.tensor([slot.length for slot in slots], device=embeddings.device)[:, None]
+        positions = starts + torch.arange(embeddings.shape[1], device=embeddings.device)
+        output = self._language_model(
+            inputs_embeds=embeddings, position_ids=positions, past_key_values=Rows(slots), use_cache=True
+        )
         states: torch.Tensor = output.last_hidden_state
         return states
 

@@ -45,7 +45,7 @@ class Encoder:
         """
         heard = [window for window in windows if self._alignment.frames(len(window))]
         encoded = iter(self._encode(heard) if heard else [])
-        empty = self._projector.linear_2.weight.new_empty(0, self._projector.linear_2.out_features)
+        empty = self._tower.conv1.weight.new_empty(0, len(self._projector.linear_2.weight))
         return [next(encoded) if self._alignment.frames(len(window)) else empty for window in windows]
 
     def _encode(self, windows: Sequence[Samples]) -> list[torch.Tensor]:

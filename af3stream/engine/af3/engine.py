@@ -47,7 +47,9 @@ class Af3Engine:
         self._keep_on_host = keep_on_host
         self._encode_together = encode_together
         self._encoder = Encoder(loaded.model, loaded.processor.feature_extractor, loaded.alignment)
-        self._decoder = Decoder(loaded.model, loaded.stop, self.counters, loaded.prefill_chunk)
+        self._decoder = Decoder(
+            loaded.model, loaded.stop, self.counters, loaded.prefill_chunk, compiled=loaded.compiled
+        )
         self._fusion = Fusion(read_template(loaded.processor), loaded.processor.tokenizer, self._decoder)
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time

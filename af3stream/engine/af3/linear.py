@@ -1,12 +1,14 @@
-"""Matrix products on a CPU: with few rows by all cores, which libraries give to one; and with weights in eight bits."""
+"""Matrix products on a CPU: with few rows by all cores, which libraries give to one; and with narrower weights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 
 FEW: Final = 4  # rows, up to which reading the weights outweighs computing with them
 MANY: Final = 384  # rows, above which the library's own product is as quick
@@ -40,6 +42,87 @@ def read_with_all_cores(model: Any) -> None:
     for layer in model.modules():
         if type(layer) is nn.Linear and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32:
             layer.__class__ = FewRowsLinear
+
+
+class HalfLinear(nn.Module):
+    """`nn.Linear` over weights in two bytes that hold them exactly: the products are those of the wide ones.
+
+    Few rows go through compiled code that widens a weight as it reads it, so that half as much memory is read.
+
+    Args:
+        weight: (out, in), float16 or bfloat16.
+        bias: (out,), or ``None``.
+    """
+
+    weight: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.bias = bias
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out)."""
+        given = rows.reshape(-1, rows.shape[-1])
+        if len(given) <= FEW:
+            products = compiled()(given, self.weight, self.bias).contiguous()
+        else:
+            products = linear(given, self.weight.to(rows.dtype), self.bias)
+        return products.view(*rows.shape[:-1], -1)
+
+
+class HalfEmbedding(nn.Module):
+    """`nn.Embedding` over a table (tokens, hidden) in two bytes; its rows come out as ``dtype``."""
+
+    weight: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self._dtype = dtype
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(...) to (..., hidden)."""
+        return embedding(ids, self.weight).to(self._dtype)
+
+
+@cache
+def compiled() -> Callable[..., torch.Tensor]:
+    """`product` as a function of its own; compiled when it is first called, which takes seconds."""
+    return torch.compile(product, dynamic=True)
+
+
+def product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Rows (rows, in) times weights (out, in), plus a bias (out,); to be compiled: (rows, out).
+
+    On a CPU it is written so that a weight is widened where it is read, once for all rows.
+    """
+    if rows.device.type != "cpu":
+        return linear(rows, weight, bias)
+    products = (weight.to(rows.dtype)[:, None] * rows).sum(-1).T
+    return products if bias is None else products + bias
+
+
+def exactly_half(weight: torch.Tensor) -> torch.Tensor | None:
+    """A wide tensor in two bytes a number, where one of the two ways loses nothing."""
+    for dtype in (torch.float16, torch.bfloat16):
+        half = weight.detach().to(dtype)
+        if torch.equal(half.to(weight.dtype), weight):
+            return half
+    return None
+
+
+def keep_in_half(model: Any) -> None:
+    """Put the float32 weights that two bytes hold exactly into two bytes, shared where they were; others stay."""
+    halves = {id(weight): exactly_half(weight) for weight in model.parameters() if weight.dtype == torch.float32}
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if not isinstance(layer, nn.Linear | nn.Embedding) or (half := halves.get(id(layer.weight))) is None:
+                continue
+            if isinstance(layer, nn.Embedding):
+                setattr(parent, name, HalfEmbedding(half, layer.weight.dtype))
+            else:
+                setattr(parent, name, HalfLinear(half, layer.bias))
 
 
 class EightBitLinear(nn.Module):

@@ -1,0 +1,138 @@
+"""Decoding by compiled code: what transformers writes, from weights of half the bytes, or a clear refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from af3stream.config import ModelConfig
+from af3stream.engine.af3.checkpoint import load_checkpoint
+from af3stream.engine.af3.decode import Reply
+from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.af3.linear import FEW, HalfEmbedding, HalfLinear, exactly_half, keep_in_half
+from af3stream.engine.contract import Samples
+from af3stream.errors import ModelError
+from tests.checkpoints import make_tiny
+from tests.engine.conftest import answer, parts_of
+
+TOKENS = 24
+Text = Literal["llama", "qwen2"]
+
+
+def halved(folder: Path, text: Text) -> Path:
+    """A tiny checkpoint whose weights two bytes hold exactly, as those of published ones."""
+    path = make_tiny(folder, text=text) / "model.safetensors"
+    rounded = {name: weight.half().float() for name, weight in load_file(path).items()}
+    save_file(rounded, path, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2"])
+def tiny_halved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return halved(tmp_path_factory.mktemp("halved"), request.param)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same functions, run as they are written."""
+
+    def as_written(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        return function
+
+    monkeypatch.setattr(torch, "compile", as_written)
+
+
+def engine_of(folder: Path, **settings: Any) -> Af3Engine:
+    return Af3Engine(load_checkpoint(folder, ModelConfig(**settings)), "tiny")
+
+
+def answered(engine: Af3Engine, signal: Callable[[float, int], Samples]) -> list[Any]:
+    """Answers over two windows, and a caption after a draft that is wrong."""
+    parts = parts_of(engine, [signal(7.0, 1), signal(4.0, 2)])
+    context = engine.context()
+    list(context.extend(parts))
+    questions = ("What was said?", "Who spoke?")
+    heard = engine.hear(signal(5.0, 3), "Transcribe.", [5, 6, 7, 8], TOKENS)
+    return [*(answer(context, parts, question, TOKENS)[0] for question in questions), heard]
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_the_functions_write_what_transformers_writes(
+    tiny_halved: Path, signal: Callable[[float, int], Samples]
+) -> None:
+    assert answered(engine_of(tiny_halved, compile=True), signal) == answered(engine_of(tiny_halved), signal)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of torch's own compiler
+def test_compiled_they_do_too(tmp_path: Path, signal: Callable[[float, int], Samples]) -> None:
+    folder = halved(tmp_path / "tiny", "llama")
+    engine, plain = engine_of(folder, compile=True), engine_of(folder)
+    assert engine.counters.forward_passes == 0  # what was compiled for is not counted
+    assert answered(engine, signal) == answered(plain, signal)
+    decoder = engine._decoder
+    replies = [Reply(decoder.new_slot(8), last=token) for token in (5, 6, 7)]
+    apart = [Reply(decoder.new_slot(8), last=token) for token in (5, 6, 7)]
+    decoder.advance(replies)  # several rows in one pass
+    for reply in apart:
+        decoder.advance([reply])
+    assert [reply.next for reply in replies] == [reply.next for reply in apart]
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_weights_take_half_the_bytes(tiny_halved: Path) -> None:
+    def bytes_of(engine: Af3Engine) -> int:
+        model = engine._loaded.model
+        return sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()} if tensor.ndim == 2)
+
+    assert bytes_of(engine_of(tiny_halved, compile=True)) < 0.51 * bytes_of(engine_of(tiny_halved))
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("rows", [(1,), (FEW, 1), (2, 7)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_products_with_halves_are_those_of_the_wide_weights(rows: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 10, bias=bias).requires_grad_(False)
+    layer.weight.copy_(layer.weight.half().float())
+    model = nn.ModuleList([layer])
+    keep_in_half(model)
+    given = torch.randn(*rows, 24)
+    assert isinstance(model[0], HalfLinear) and model[0].weight.dtype == torch.float16
+    torch.testing.assert_close(model[0](given), layer(given), atol=1e-5, rtol=1e-4)
+
+
+def test_a_table_in_halves_gives_the_same_embeddings() -> None:
+    table = nn.Embedding(12, 4).requires_grad_(False)
+    table.weight.copy_(table.weight.bfloat16().float())
+    model = nn.ModuleList([table])
+    keep_in_half(model)
+    ids = torch.tensor([[3, 0], [11, 3]])
+    assert isinstance(model[0], HalfEmbedding)
+    torch.testing.assert_close(model[0](ids), table(ids), atol=0, rtol=0)
+
+
+def test_weights_that_halves_would_change_stay_wide() -> None:
+    layer = nn.Linear(24, 10).requires_grad_(False)
+    layer.weight[3, 3] = 1 / 3
+    keep_in_half(model := nn.ModuleList([layer]))
+    assert model[0] is layer
+    large = torch.tensor([[65_536.0, 2**-20]])  # beyond float16, exact in bfloat16
+    assert (half := exactly_half(large)) is not None and half.dtype == torch.bfloat16
+
+
+def test_where_nothing_compiles_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Callable[..., Any]:
+        def call(*_: Any) -> None:
+            raise RuntimeError("no working C++ compiler\nand more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(ModelError, match=r"model\.compile is not possible here: no working C\+\+ compiler$"):
+        engine_of(halved(tmp_path / "tiny", "llama"), compile=True)
