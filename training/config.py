@@ -39,7 +39,7 @@ class Listen:
         new_rate: of the layers above them, and of the projector.
     """
 
-    minutes: float = 78
+    minutes: float = 165
     steps: int = 0
     batch_s: float = 28
     bootstrap_clips: int = 3_500
@@ -68,7 +68,7 @@ class Read:
         validated: held-out contexts.
     """
 
-    minutes: float = 68
+    minutes: float = 130
     steps: int = 0
     positions: int = 1_500
     validated: int = 36

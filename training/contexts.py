@@ -1,4 +1,4 @@
-"""What the language model reads in training: frames of one to three windows, notes or none, and many questions.
+"""What the language model reads in training: windows with their notes, windows alone, and many questions.
 
 A context costs its frames once: all its questions share one prefix, each a branch that sees the prefix and itself.
 """
@@ -16,6 +16,7 @@ import torch
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.af3.prompt import Template, encode_text
+from af3stream.session.horizon import note
 from training import augment, corpus, questions, sounds, texts
 from training.corpus import Clip
 from training.model import FRAME
@@ -24,22 +25,40 @@ from training.voices import Samples
 
 WINDOW_S = 24.0  # after which the next pause closes a window, as the service does between 15 and 30 s
 FAR = 3_200  # positions that a long conversation's frames would take
+UNHEARD = (250, 750)  # positions of a window whose frames are left out
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A window and the notes that stand after it.
+
+    Attributes:
+        window: samples (n,) float32, n a multiple of `FRAME`; ``None``: it is not heard.
+        skipped: positions left out before the notes, as if there were frames.
+        notes: its transcript; empty: none.
+    """
+
+    window: Samples | None
+    skipped: int = 0
+    notes: str = ""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What is heard and asked.
+    """What is heard, read and asked."""
 
-    Attributes:
-        windows: samples (n,) float32 of each.
-        notes: the transcript in the prompt; empty: none.
-        skipped: positions left out between the frames and what follows, as if there were more frames.
-    """
-
-    windows: tuple[Samples, ...]
-    notes: str
+    stretches: tuple[Stretch, ...]
     asked: tuple[Asked, ...]
-    skipped: int = 0
+
+    @property
+    def windows(self) -> list[Samples]:
+        """What is heard."""
+        return [stretch.window for stretch in self.stretches if stretch.window is not None]
+
+    @property
+    def notes(self) -> bool:
+        """Whether anything is read."""
+        return any(stretch.notes for stretch in self.stretches)
 
 
 @dataclass(frozen=True)
@@ -66,14 +85,18 @@ class Layout:
         return torch.where(seen, 0.0, torch.finfo(torch.bfloat16).min)[None, None]
 
 
-def lay_out(context: Context, frames: int, template: Template, tokenizer: Any, end: int) -> Layout:
+def lay_out(context: Context, template: Template, tokenizer: Any, end: int) -> Layout:
     """The prompt of each question, the prefix that they share only once, in the service's own layout."""
-    note = encode_text(tokenizer, f"Transcript: {context.notes}\n") if context.notes else []
-    head = len(template.head)
-    ids = [*template.head, *([-1] * frames), *note]
-    positions = [*range(head + frames), *range(head + frames + context.skipped, len(ids) + context.skipped)]
+    ids, positions = list(template.head), list(range(len(template.head)))
+    following = len(ids)
+    for stretch in context.stretches:
+        frames = 0 if stretch.window is None else len(stretch.window) // FRAME
+        words = encode_text(tokenizer, note(stretch.notes).text) if stretch.notes else []
+        ids += [*([-1] * frames), *words]
+        after = following + frames + stretch.skipped
+        positions += [*range(following, following + frames), *range(after, after + len(words))]
+        following = after + len(words)
     branches, answers = [0] * len(ids), [False] * len(ids)
-    following = len(ids) + context.skipped
     for number, asked in enumerate(context.asked, start=1):
         prompt = [*encode_text(tokenizer, asked.question), *template.tail]
         answer = [*(encode_text(tokenizer, asked.answer) if asked.answer else []), end]
@@ -107,23 +130,43 @@ class Contexts:
         if kind < reading:
             return self.read()
         rest = (kind - reading) / (1 - reading)
-        return self.heard() if rest < 0.45 else self.transcribed() if rest < 0.75 else self.sound()
+        return self.heard() if rest < 0.4 else self.transcribed() if rest < 0.75 else self.sound()
 
     def read(self) -> Context:
-        """A conversation of up to two minutes with its transcript, and frames of only some of it."""
+        """A conversation of up to three minutes with its transcript, and frames of only some of it."""
         random = self._random
-        sentences = [texts.drawn(random, self._texts) for _ in range(random.choice((3, 6, 12, 20, 30, 40)))]
-        if random.random() < 0.5:
-            for place in random.sample(range(len(sentences)), min(3, len(sentences))):
-                sentences[place] = texts.turn(random, self._texts)
-        if random.random() < 0.2:
-            sentences = [heard for sentence in sentences if (heard := misheard(random, sentence))]
+        count, heard = random.choice((3, 6, 12, 20, 30, 40)), 2 if random.random() < 0.7 else 0
+        stretches, sentences = list[Stretch](), list[str]()
+        hasty = random.random() < 0.2
+
+        def wrong(text: str) -> str:
+            return (misheard(random, text) if hasty else "") or text
+
+        if random.random() < 0.25:  # what is heard no more
+            sentences += self._sentences(random.randint(2, 12))
+            stretches.append(Stretch(None, 0, " ".join(sentences)))
+        while len(sentences) < count:
+            window = None
+            if heard and random.random() < 0.4:
+                clips = [random.choice(self._speech) for _ in range(random.randint(1, 3))]
+                said, heard = [wrong(clip.text) for clip in clips], heard - 1
+                (window, *_) = self._windows(clips)
+            else:
+                said = [wrong(text) for text in self._sentences(random.randint(1, 7))]
+            sentences += said
+            skipped = random.randint(*UNHEARD) if window is None and random.random() < 0.8 else 0
+            stretches.append(Stretch(window, skipped, " ".join(said)))
         absent = [texts.drawn(random, self._texts) for _ in range(8)]
         asked = questions.about_speech(random, sentences, absent, random.randint(8, 13))
-        windows: tuple[Samples, ...] = ()
-        if random.random() < 0.7:
-            windows = self._windows([random.choice(self._speech) for _ in range(random.randint(1, 2))])
-        return Context(windows, " ".join(sentences), tuple(asked), self._far(0.7))
+        return Context(tuple(stretches), tuple(asked))
+
+    def _sentences(self, count: int) -> list[str]:
+        """Texts, some of them of people who say who they are."""
+        random = self._random
+        return [
+            texts.turn(random, self._texts) if random.random() < 0.12 else texts.drawn(random, self._texts)
+            for _ in range(count)
+        ]
 
     def heard(self) -> Context:
         """Some sentences, questions about them, and nothing to read."""
@@ -137,7 +180,7 @@ class Contexts:
         asked = questions.about_speech(random, sentences, absent, random.randint(6, 10))
         if random.random() < 0.4:
             asked.append(questions.transcription(random, sentences))
-        return Context(self._windows(clips), "", tuple(asked), self._far(0.4))
+        return self._only_heard(self._windows(clips), asked, self._far(0.4))
 
     def transcribed(self) -> Context:
         """One or two sentences to write down."""
@@ -145,7 +188,7 @@ class Contexts:
         asked = [questions.transcription(self._random, [clip.text for clip in clips])]
         if self._random.random() < 0.2:
             asked += questions.about_sound("speech")
-        return Context(self._windows(clips), "", tuple(asked))
+        return self._only_heard(self._windows(clips), asked)
 
     def sound(self) -> Context:
         """A sound, an instrument or silence, in which nothing is said."""
@@ -158,7 +201,11 @@ class Contexts:
         asked = questions.about_sound(name)
         if self._random.random() < 0.3:
             asked.append(Asked("transcribe", questions.TRANSCRIBE, ""))
-        return Context(windows, "", tuple(asked))
+        return self._only_heard(windows, asked)
+
+    def _only_heard(self, windows: Sequence[Samples], asked: Sequence[Asked], skipped: int = 0) -> Context:
+        stretches = [*(Stretch(window) for window in windows), Stretch(None, skipped)]
+        return Context(tuple(stretches), tuple(asked))
 
     def _far(self, share: float) -> int:
         """Positions to leave out, in this share of contexts."""

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, Engine, Part, Sound, Text
+from af3stream.engine.contract import Completion, Engine, Part, Sound
 from af3stream.engine.factory import Loaded, load_engine
+from af3stream.session.horizon import note
 from training import corpus, exams, score
 from training.exams import Conversation, Recording
 from training.voices import Samples
@@ -70,7 +72,7 @@ class Evaluation:
     def __init__(self, model: str, clips: Path, size: float) -> None:
         self._model, self._clips, self._size = model, clips, size
         self._loaded: dict[str, tuple[Config, Loaded]] = {}
-        self._transcripts: dict[tuple[str, ...], str] = {}
+        self._transcripts: dict[tuple[str, ...], list[str]] = {}
         self.figures: dict[str, float] = {}
 
     def row(self, name: str) -> Iterator[Result]:
@@ -135,11 +137,10 @@ class Evaluation:
         """
         engine = self._engine()[1].engine
         for conversation in self._conversations():
-            parts: list[Part] = []
-            if frames:
-                parts += _encoded(engine, conversation.windows)
-            if notes:
-                parts.append(Text(f"Transcript: {self._transcript(conversation)}\n"))
+            nothing = [()] * len(conversation.windows)
+            heard = [(part,) for part in _encoded(engine, conversation.windows)] if frames else nothing
+            read = [(note(words),) for words in self._transcripts_of(conversation)] if notes else nothing
+            parts: list[Part] = [part for pair in zip(heard, read, strict=True) for part in chain(*pair)]
             context = engine.context()
             for _ in context.extend(parts):
                 pass
@@ -148,13 +149,16 @@ class Evaluation:
                 groups = (asked.kind, conversation.noise, *conversation.voices_of(asked.answer))
                 yield Result(row, groups, asked.question, asked.answer, got, not right(asked.answer, got))
 
-    def _transcript(self, conversation: Conversation) -> str:
-        """What the service's captioner makes of a conversation."""
+    def _transcripts_of(self, conversation: Conversation) -> list[str]:
+        """What the service's captioner makes of each window of a conversation."""
         if conversation.sentences not in self._transcripts:
             config, loaded = self._engine()
-            with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
-                soundfile.write(wav.name, np.concatenate(conversation.windows).clip(-1, 1), SAMPLE_RATE)
-                self._transcripts[conversation.sentences] = offline.transcribe(Path(wav.name), config, loaded).text
+            self._transcripts[conversation.sentences] = []
+            for window in conversation.windows:
+                with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
+                    soundfile.write(wav.name, window.clip(-1, 1), SAMPLE_RATE)
+                    words = offline.transcribe(Path(wav.name), config, loaded).text
+                self._transcripts[conversation.sentences].append(words)
         return self._transcripts[conversation.sentences]
 
     def _public(self) -> Iterator[Result]:
@@ -164,7 +168,7 @@ class Evaluation:
         model, processor = public(self._clips.parent / "parts")
         tokenizer = processor.tokenizer
         for conversation in self._conversations():
-            transcript = self._transcript(conversation)
+            transcript = " ".join(self._transcripts_of(conversation))
             for asked in conversation.asked:
                 words = f"Transcript: {transcript}\n{asked.question}"
                 prompt = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"

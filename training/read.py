@@ -14,7 +14,7 @@ from torch import nn
 from af3stream.engine.af3.prompt import read_template
 from training.config import Config
 from training.contexts import Context, Contexts, Layout, lay_out
-from training.model import Ears, LogMel, lay_over
+from training.model import FRAME, Ears, LogMel, lay_over
 from training.progress import Average, Progress
 from training.voices import Samples
 
@@ -88,7 +88,8 @@ class Reader:
 
     def _length(self, context: Context) -> int:
         """Positions, about."""
-        return sum(len(window) for window in context.windows) // 640 + len(context.notes) // 4 + 30 * len(context.asked)
+        read = sum(len(stretch.notes) for stretch in context.stretches)
+        return sum(len(window) for window in context.windows) // FRAME + read // 4 + 30 * len(context.asked)
 
     def _step(self, contexts: Sequence[Context]) -> None:
         for group in self._optimizer.param_groups:
@@ -108,7 +109,7 @@ class Reader:
     def _losses(self, context: Context) -> tuple[torch.Tensor, Layout, torch.Tensor]:
         """The loss of a context, an answer of k tokens weighing as the root of k; and which answer tokens are right."""
         frames = self._frames(context.windows)
-        sequence = lay_out(context, len(frames), self._template, self._tokenizer, self._tokenizer.eos_token_id)
+        sequence = lay_out(context, self._template, self._tokenizer, self._tokenizer.eos_token_id)
         embedded = self._table[sequence.ids.clamp(min=0)].to(torch.bfloat16)
         embedded[sequence.ids < 0] = frames.to(torch.bfloat16)
         with torch.autocast("cpu", torch.bfloat16):

@@ -43,15 +43,16 @@ class Voice:
 
 
 TRAINED = (
-    Voice("kokoro", "mixed", 30),
+    Voice("kokoro", "mixed", 20),
     Voice("piper", "joe", 24),
-    Voice("flite", "rms", 12, 98),
-    Voice("flite", "slt", 13, 170),
-    Voice("flite", "awb", 9, 118),
+    Voice("flite", "rms", 14, 98),
+    Voice("flite", "slt", 15, 170),
+    Voice("flite", "awb", 11, 118),
     Voice("flite", "kal16", 2, 105),
-    *(Voice("espeak", name, 10 / len(VARIANTS), 50) for name in VARIANTS),
+    *(Voice("espeak", name, 14 / len(VARIANTS), 50) for name in VARIANTS),
 )
 HELD_OUT = (
+    Voice("kokoro", "jf_gongitsune", 2),
     Voice("festival", "ked_diphone", 1),
     Voice("festival", "cmu_us_slt_arctic_hts", 1),
     Voice("espeak", "Mario", 0.34, 50),

@@ -59,5 +59,10 @@ def _captioner(checkpoint: Checkpoint, config: Config, engine: Engine) -> Captio
     if chosen is None or chosen == "af3":
         return None
     return WhisperCaptioner(
-        chosen, config.captions.language, config.model.device, config.model.threads, engine.counters
+        chosen,
+        config.captions.language,
+        config.model.device,
+        config.model.threads,
+        engine.counters,
+        beam=config.captions.beam,
     )

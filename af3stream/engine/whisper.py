@@ -51,7 +51,7 @@ class Heard:
 
 
 class WhisperCaptioner:
-    """Implements `af3stream.engine.contract.Captioner`: greedy, each utterance by itself.
+    """Implements `af3stream.engine.contract.Captioner`, each utterance by itself.
 
     The input is padded to little more than the utterance, so that its cost follows its length. Where a final's words
     are doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats.
@@ -60,12 +60,15 @@ class WhisperCaptioner:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
         language: a code such as ``en``, or ``auto``.
         threads: CPU threads, 0 for the library's choice.
+        beam: hypotheses that are followed at once for a final caption; 1 is greedy. Interims are greedy.
 
     Raises:
         ModelError: where the checkpoint cannot be loaded.
     """
 
-    def __init__(self, folder: Path | str, language: str, device: str, threads: int, counters: Counters) -> None:
+    def __init__(
+        self, folder: Path | str, language: str, device: str, threads: int, counters: Counters, *, beam: int = 1
+    ) -> None:
         from faster_whisper import WhisperModel
 
         kind = device.partition(":")[0]
@@ -81,6 +84,7 @@ class WhisperCaptioner:
         self._tokenizer: Any = whisper.hf_tokenizer
         self._language = language
         self._counters = counters
+        self._beam = beam
         if self._prompt_ids("en")[1] is None and language != "en":
             raise ModelError(f"the captioner {self.name} hears English only, and captions.language is {language!r}")
 
@@ -89,17 +93,18 @@ class WhisperCaptioner:
         seconds = len(samples) / SAMPLING_RATE
         pad, least = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
         padded = min(FULL_S, max(least, seconds + pad))
-        heard = self._hear(samples, padded, max_tokens)
+        beam = self._beam if final else 1
+        heard = self._hear(samples, padded, max_tokens, beam_size=beam)
         if heard.looping or heard.faster_than_speech(seconds):
             opening = self._hear(samples, FULL_S, OPENING_TOKENS)  # before the loop makes itself likely
             heard = self._hear(samples, FULL_S, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             heard = replace(heard, score=min(heard.score, opening.score))
         elif final and padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
-            heard = self._hear(samples, FULL_S, max_tokens)
+            heard = self._hear(samples, FULL_S, max_tokens, beam_size=beam)
         return Hypothesis("" if heard.nobody_speaks else heard.text, silence=heard.silence)
 
     def _hear(self, samples: Samples, padded_s: float, max_tokens: int, **options: Any) -> Heard:
-        """What greedy decoding writes about samples that are padded to ``padded_s``."""
+        """What decoding, greedy where nothing else is said, writes about samples that are padded to ``padded_s``."""
         from ctranslate2 import StorageView
 
         self._counters.caption_encodes += 1
@@ -110,11 +115,10 @@ class WhisperCaptioner:
         result = self._model.generate(
             encoded,
             [self._prompt(encoded)],
-            beam_size=1,
             max_length=PROMPT_TOKENS + max_tokens,
             return_scores=True,
             return_no_speech_prob=True,
-            **options,
+            **{"beam_size": 1, **options},
         )[0]
         return Heard(self._tokenizer.decode(result.sequences_ids[0]).strip(), result.scores[0], result.no_speech_prob)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 LONGEST_LOOP: Final = 12  # words
+PIECES: Final = re.compile(r"[^ -]*[ -]+|[^ -]+")  # words, each with what parts it from the next
 REPEATS: Final = 4  # of a phrase in a row; people do say a thing twice or three times
 
 
 def without_loops(text: str) -> str:
-    """The text with every phrase that comes four times in a row, or more, said once."""
-    words = text.split()
+    """The text with every phrase that comes four times in a row, or more, said once; hyphens part words, too."""
+    words = PIECES.findall(" ".join(text.split()))
     for length in range(1, LONGEST_LOOP + 1):
         i = 0
         while i + length * REPEATS <= len(words):
@@ -21,7 +23,8 @@ def without_loops(text: str) -> str:
             if repeats >= REPEATS:
                 del words[i + length : i + repeats * length]
             i += 1
-    return " ".join(words)
+    kept = "".join(words).rstrip()
+    return kept if text.endswith("-") else kept.rstrip("-")
 
 
 def agreed(previous: str, current: str) -> str:
@@ -36,4 +39,4 @@ def agreed(previous: str, current: str) -> str:
 
 
 def _bare(words: list[str]) -> list[str]:
-    return [word.strip(".,;:!?\"'").casefold() for word in words]
+    return [word.strip(".,;:!?\"' -").casefold() for word in words]

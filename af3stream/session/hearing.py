@@ -152,12 +152,6 @@ class Hearing:
         return self.captions.oldest_waiting is None and self.horizon.oldest_unencoded is None
 
     @property
-    def quiet(self) -> bool:
-        """Whether nothing is open, and every caption final."""
-        open_now = self._segmenter.open_window or self._segmenter.open_utterance
-        return open_now is None and self.captions.oldest_waiting is None
-
-    @property
     def lag_s(self) -> float:
         """Seconds of audio that came since the oldest piece of work that is not done became due."""
         return seconds(self.position - min(self._due.values(), default=self.position))

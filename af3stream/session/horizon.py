@@ -49,18 +49,17 @@ class Body:
 class Horizon:
     """The windows that questions can hear, oldest first, within the positions of the language model.
 
-    A body is sounds first and, where notes are `all`, one block of captions after them: a small model answers from what
-    stands last, and a block after every window would hide the others. With notes `forgotten` the captions of windows
-    that fell off head the body, where they stay put.
+    A body is the words of the windows that fell off, then each window, and then the open one. Where notes are `all`,
+    each window's captions follow its sound, so that the body only ever grows at its end and is read once.
 
-    The kept prefix is the closed windows; the block of notes joins it while nothing is open. Before the horizon is
-    full, the oldest windows are left out of a prefix that is rebuilt beside the one in use; until that is done, answers
-    hear the windows they heard before.
+    The kept prefix is the closed windows whose captions are final. Before the horizon is full, the oldest windows are
+    left out of a prefix that is rebuilt beside the one in use; until that is done, answers hear the windows they heard
+    before.
 
     Args:
         capacity: of one prompt.
         notes: which captions stand in the prompt beside the audio.
-        notes_max_tokens: positions for them.
+        notes_max_tokens: positions for those of windows that fell off.
         reply_tokens: positions for an answer.
         frames: projected frames of a number of samples.
         count: positions of a text.
@@ -131,17 +130,13 @@ class Horizon:
                 entry.notes = " ".join(line.text for line in lines if self._settled_to < line.end <= entry.end)
                 self._settled_to = entry.end
 
-    def next_extend(self, *, quiet: bool) -> ExtendJob | None:
-        """The job that brings the kept prefix up to date, where one is due and none is on its way.
-
-        Args:
-            quiet: nothing is open and every caption is final, so that the notes will stand for a while.
-        """
+    def next_extend(self) -> ExtendJob | None:
+        """The job that brings the kept prefix up to date, where one is due and none is on its way."""
         if self._extending is not None or self._cold:
             return None
         if self._entries and self._full():
             self._leaving = self._surplus()
-        parts = self._ready(quiet)
+        parts = self._ready()
         if parts == self._kept:
             return None
         self._extending = ExtendJob(parts, rebuild=bool(self._leaving))
@@ -185,11 +180,11 @@ class Horizon:
         entries = [entry for entry in self._entries if entry.end > since]
         if tail and tail[2] <= since:
             tail = None
-        sounds = [tail[0]] if tail else []
+        opened = self._noted(tail[0], newest) if tail else ()
 
         def compose() -> tuple[Part, ...]:
             forgotten = self._forgotten if len(entries) == len(self._entries) else ""
-            return self._compose(entries, forgotten, sounds, newest if tail else "")
+            return self._compose(entries, forgotten) + opened
 
         limit = self._limit - max(0, asked - QUESTION_TOKENS)
         while entries and self._cost(compose()) > limit:
@@ -199,27 +194,28 @@ class Horizon:
         start = entries[0].start if entries else tail[1] if tail else 0
         return Body(compose(), start, tail[2] if tail else entries[-1].end, len(entries))
 
-    def _ready(self, quiet: bool) -> tuple[Part, ...]:
-        """The parts that the kept prefix should hold: up to the first window that is not encoded."""
+    def _ready(self) -> tuple[Part, ...]:
+        """The parts that the kept prefix should hold: up to the first window that something is still to come of."""
         staying = self._entries[self._leaving :]
         forgotten = self._forgotten_after(self._leaving)
-        ready = list(takewhile(lambda entry: entry.encoded, staying))
+        ready = list(takewhile(lambda entry: entry.encoded and not self._awaits_notes(entry), staying))
         while ready and self._cost(self._compose(ready, forgotten)) > self._limit:
             ready.pop()
-        parts = self._compose(ready, forgotten)
-        if self._mode == "all" and not (quiet and len(ready) == len(staying)):
-            return tuple(part for part in parts if isinstance(part, Sound))
-        return parts
+        return self._compose(ready, forgotten)
 
-    def _compose(
-        self, entries: Sequence[Entry], forgotten: str, open_sounds: Sequence[Sound] = (), newest: str = ""
-    ) -> tuple[Part, ...]:
+    def _awaits_notes(self, entry: Entry) -> bool:
+        return self._mode == "all" and entry.notes is None
+
+    def _compose(self, entries: Sequence[Entry], forgotten: str) -> tuple[Part, ...]:
         """A body of these windows: the parts in the order in which the model reads them."""
-        sounds = (*(entry.sound for entry in entries), *open_sounds)
-        if self._mode == "all":
-            words = self._fitting([forgotten, *(entry.notes or "" for entry in entries), newest])
-            return (*sounds, _note(words)) if words else sounds
-        return (_note(forgotten), *sounds) if forgotten else sounds
+        parts: list[Part] = [note(forgotten)] if forgotten else []
+        for entry in entries:
+            parts += self._noted(entry.sound, entry.notes or "")
+        return tuple(parts)
+
+    def _noted(self, sound: Sound, words: str) -> tuple[Part, ...]:
+        """A window, and its captions where they stand beside it."""
+        return (sound, note(words)) if words and self._mode == "all" else (sound,)
 
     def _full(self) -> bool:
         return self._cost(self._compose(self._entries, self._forgotten)) + self._window_tokens > self._limit
@@ -244,7 +240,7 @@ class Horizon:
     def _fitting(self, notes: Sequence[str]) -> str:
         """The newest words that fit the positions for notes."""
         words = " ".join(note for note in notes if note).split(" ")
-        while words and self._count(_note(" ".join(words)).text) > self._notes_max_tokens:
+        while words and self._count(note(" ".join(words)).text) > self._notes_max_tokens:
             del words[: 1 + len(words) // 10]
         return " ".join(words)
 
@@ -252,5 +248,6 @@ class Horizon:
         return sum(part.tokens if isinstance(part, Sound) else self._count(part.text) for part in parts)
 
 
-def _note(words: str) -> Text:
+def note(words: str) -> Text:
+    """Captions as they stand in a prompt."""
     return Text(f"Transcript: {words}\n")

@@ -306,7 +306,7 @@ class Session:
                 self._jobs.append(self._answers.begin(question, body))
                 return
             self._keeping.say(self._answers.nothing_heard(question, seconds(hearing.position)))
-        extend = horizon.next_extend(quiet=hearing.quiet)
+        extend = horizon.next_extend()
         if extend is not None:
             self._jobs.append(extend)
 

@@ -169,6 +169,9 @@ def test_who_falls_far_behind_drops_interims_until_finals_are_told() -> None:
         ("and so it goes " * 5 + "on", "and so it goes on"),
         ("a b c d e f g h i j k l " * 4, "a b c d e f g h i j k l"),
         ("start " + "Bye. bye, " * 4 + "end", "start Bye. end"),
+        ("Press ten two-under-two-under-two-under-two-under.", "Press ten two-under"),
+        ("a well-known song - and well-sung, as well-kept", "a well-known song - and well-sung, as well-kept"),
+        ("I was go-", "I was go-"),
         ("", ""),
     ],
 )

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,7 +16,7 @@ from af3stream.engine.af3.prompt import encode_text, read_template
 from training import model as parts
 from training import run
 from training.config import SMOKE, Listen, Read
-from training.contexts import Context, lay_out
+from training.contexts import Context, Stretch, lay_out
 from training.listen import Listener, Units
 from training.questions import Asked
 from training.read import Reader
@@ -51,20 +52,23 @@ def test_the_language_model_learns_to_read(model: tuple[Any, Any], run_folder: P
 @pytest.mark.parametrize("notes", ["", "Rain on the roof."])
 def test_a_branch_is_the_prompt_that_the_service_gives(model: tuple[Any, Any], notes: str) -> None:
     template, tokenizer = read_template(model[1]), model[1].tokenizer
-    layout = lay_out(Context((), notes, ASKED), 5, template, tokenizer, tokenizer.eos_token_id)
+    window = np.zeros(5 * parts.FRAME, np.float32)
+    context = Context((Stretch(window, notes=notes), Stretch(None), Stretch(window)), ASKED)
+    layout = lay_out(context, template, tokenizer, tokenizer.eos_token_id)
     note = encode_text(tokenizer, f"Transcript: {notes}\n") if notes else []
     for number, asked in enumerate(ASKED, start=1):
         seen = (layout.branches == 0) | (layout.branches == number)
         question = [*encode_text(tokenizer, asked.question), *template.tail]
         answer = [*encode_text(tokenizer, asked.answer), tokenizer.eos_token_id]
-        assert layout.ids[seen].tolist() == [*template.head, *[-1] * 5, *note, *question, *answer]
+        assert layout.ids[seen].tolist() == [*template.head, *[-1] * 5, *note, *[-1] * 5, *question, *answer]
         assert layout.positions[seen].tolist() == list(range(int(seen.sum())))
         assert int((layout.answers & (layout.branches == number)).sum()) == len(answer)
 
 
 def test_branches_do_not_see_one_another(model: tuple[Any, Any]) -> None:
     language, tokenizer = model[0].model.language_model, model[1].tokenizer
-    layout = lay_out(Context((), "Rain.", ASKED), 0, read_template(model[1]), tokenizer, tokenizer.eos_token_id)
+    context = Context((Stretch(None, notes="Rain."), Stretch(None, skipped=40, notes="Sun.")), ASKED)
+    layout = lay_out(context, read_template(model[1]), tokenizer, tokenizer.eos_token_id)
     with torch.no_grad():
         together = language(
             input_ids=layout.ids[None],
@@ -74,7 +78,12 @@ def test_branches_do_not_see_one_another(model: tuple[Any, Any]) -> None:
         ).last_hidden_state[0]
         for number in (1, 2):
             seen = (layout.branches == 0) | (layout.branches == number)
-            alone = language(input_ids=layout.ids[seen][None], use_cache=False).last_hidden_state[0]
+            alone = language(
+                input_ids=layout.ids[seen][None],
+                position_ids=layout.positions[seen][None],
+                attention_mask=torch.full((int(seen.sum()),) * 2, -torch.inf).triu(1)[None, None],
+                use_cache=False,
+            ).last_hidden_state[0]
             torch.testing.assert_close(together[seen], alone, rtol=1e-4, atol=1e-4)
 
 
