@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Context, Part, Sound
-from bench.common import RATE, endless, mini, quick, report, speech
+from bench.common import RATE, endless, loaded, mini, quick, report, speech
 
 QUESTION: Final = "What was said about the young man?"
 GIB: Final = 1 << 30
@@ -37,18 +37,19 @@ QUICK: Final = Size((1,), 8, 64 << 20, 2)
 def main(argv: list[str] | None = None) -> None:
     """Measure decoding over prefixes of several lengths, the memory before and after each."""
     size = QUICK if quick(__doc__, argv) else Size()
-    engine = mini()
-    endless(engine)
-    weights = weight_bytes(engine)
+    plain, compiled = mini(), loaded("model.compile=true")
     report(
         "floor",
-        weights_mb=weights / 1e6,
-        by_windows={str(n): measure(engine, n, weights, size) for n in size.windows},
+        weights_mb=weight_bytes(plain) / 1e6,
+        by_windows={str(n): measure(plain, n, size) for n in size.windows},
+        compiled_weights_mb=weight_bytes(compiled) / 1e6,
+        compiled_by_windows={str(n): measure(compiled, n, size) for n in size.windows},
     )
 
 
-def measure(engine: Af3Engine, windows: int, weights: int, size: Size) -> dict[str, float]:
+def measure(engine: Af3Engine, windows: int, size: Size) -> dict[str, float]:
     """Tokens a second after so many windows, and the share of the bandwidth that they use."""
+    endless(engine)
     sounds = [Sound(speech(30.0), engine.frames(30 * RATE)) for _ in range(windows)]
     engine.encode(sounds)
     context, parts = engine.context(), list[Part](sounds)
@@ -60,7 +61,7 @@ def measure(engine: Af3Engine, windows: int, weights: int, size: Size) -> dict[s
         taken.append((written_in(context, parts, size.tokens + 1) - written_in(context, parts, 1)) / size.tokens)
         bandwidths.append(bandwidth(size))
     a_token, memory = min(taken), max(bandwidths)
-    read = weights + position * (context.kept_tokens + size.tokens // 2)
+    read = weight_bytes(engine) + position * (context.kept_tokens + size.tokens // 2)
     return {
         "tokens_a_second": 1 / a_token,
         "mb_a_token": read / 1e6,
@@ -91,10 +92,14 @@ def bandwidth(size: Size) -> float:
 def weight_bytes(engine: Af3Engine) -> int:
     """Bytes of weights that a token reads: all of the language model's and its head's, one row of the embeddings."""
     model = engine._loaded.model
-    embeddings = model.model.get_input_embeddings().weight
-    layers = {id(tensor): tensor for tensor in model.model.language_model.parameters() if tensor is not embeddings}
-    head = {id(tensor): tensor for tensor in model.lm_head.parameters()}
-    return sum(tensor.nbytes for tensor in chain((layers | head).values()))
+    table, head = model.model.get_input_embeddings().weight, tensors(model.lm_head)
+    layers = {key: tensor for key, tensor in tensors(model.model.language_model).items() if tensor is not table}
+    return sum(tensor.nbytes for tensor in (layers | head).values())
+
+
+def tensors(model: Any) -> dict[int, torch.Tensor]:
+    """Parameters and buffers, each once."""
+    return {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
 
 
 if __name__ == "__main__":

@@ -183,12 +183,13 @@ def floor(f: Figures) -> list[Row]:
     """`bench.floor`."""
     return [
         Row(
-            f"decoding, {windows} {'window' if windows == '1' else 'windows'} kept: memory read a second",
+            f"{way}, {windows} {'window' if windows == '1' else 'windows'} kept: memory read a second",
             f"{number(g['read_gb_a_second'])} GB ({number(g['tokens_a_second'])} tokens)",
             f"a sum over memory: {number(g['memory_gb_a_second'])} GB",
             f"{number(g['share'])} (aim ≥ 0.5)",
         )
-        for windows, g in f["by_windows"].items()
+        for way, figures in (("decoding", f["by_windows"]), ("decoding compiled", f["compiled_by_windows"]))
+        for windows, g in figures.items()
     ]
 
 

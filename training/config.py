@@ -19,7 +19,7 @@ class Corpus:
     shards: int = 150
     clips: int = 400
     validation: int = 300
-    takes: int = 80
+    takes: int = 160
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def test_floor_reads_all_weights_and_the_keys_and_values_of_a_window(capsys: pyt
     one = figures["by_windows"]["1"]
     assert one["mb_a_token"] > figures["weights_mb"] > 0
     assert one["share"] == pytest.approx(one["read_gb_a_second"] / one["memory_gb_a_second"], rel=1e-3)
-    assert len(tables.lines("python -m bench.floor", figures)) == 1
+    assert len(tables.lines("python -m bench.floor", figures)) == 2
 
 
 @pytest.mark.usefixtures("tiny")
