@@ -28,7 +28,7 @@ QUESTIONS = (
 START_TIMEOUT_S = 120
 YOURS = """\
 The model is `mini`, a small Audio Flamingo 3 that runs on any laptop. Its captions are whisper-base's; its answers are
-its own, and still weak. The same commands take the 8B checkpoint on a GPU, for non-commercial use:
+its own, best about what its captions say. The same commands take the 8B checkpoint on a GPU, for non-commercial use:
   {bin}/af3stream serve --config configs/gpu.toml --model nvidia/audio-flamingo-3-hf
 
 With a file of your own, in two terminals:

@@ -39,7 +39,7 @@ class Listen:
         new_rate: of the layers above them, and of the projector.
     """
 
-    minutes: float = 165
+    minutes: float = 132
     steps: int = 0
     batch_s: float = 28
     bootstrap_clips: int = 3_500

@@ -193,7 +193,8 @@ class Contexts:
     def sound(self) -> Context:
         """A sound, an instrument or silence, in which nothing is said."""
         if not self._sounds or self._random.random() < 0.08:
-            windows: tuple[Samples, ...] = (sounds.take("silence", self._rng),)
+            silence = sounds.take("silence", self._rng)
+            windows: tuple[Samples, ...] = (silence[: len(silence) // FRAME * FRAME],)
             name = "silence"
         else:
             clip = self._random.choice(self._sounds)
