@@ -68,11 +68,11 @@ class Read:
         validated: held-out contexts.
     """
 
-    minutes: float = 130
+    minutes: float = 122
     steps: int = 0
     positions: int = 1_500
     validated: int = 36
-    notes: float = 0.45
+    notes: float = 0.35
     rate: float = 6e-4
     warmup_steps: int = 20
     averaging: float = 0.99

@@ -106,6 +106,13 @@ def test_products_with_halves_are_those_of_the_wide_weights(rows: tuple[int, ...
     torch.testing.assert_close(model[0](given), layer(given), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("uncompiled")
+def test_a_narrower_model_is_decoded_as_it_is(tiny_halved: Path, signal: Callable[[float, int], Samples]) -> None:
+    plain, engine = (engine_of(tiny_halved, dtype="bfloat16", compile=compile) for compile in (False, True))
+    assert not any(isinstance(layer, HalfLinear) for layer in engine._loaded.model.modules())
+    assert answered(engine, signal) == answered(plain, signal)
+
+
 def test_a_table_in_halves_gives_the_same_embeddings() -> None:
     table = nn.Embedding(12, 4).requires_grad_(False)
     table.weight.copy_(table.weight.bfloat16().float())

@@ -42,6 +42,8 @@ def test_what_is_kept_changes_no_answer(tiny_folder: Path, signal: Callable[[flo
     assert again == [answer(fresh, parts, "What was said?", TOKENS)[0]] * 2 != ["", ""]
 
 
-def test_elsewhere_than_on_a_cpu_it_is_refused(tiny_folder: Path) -> None:
+def test_elsewhere_than_on_a_cpu_and_with_compiled_code_it_is_refused(tiny_folder: Path) -> None:
     with pytest.raises(ModelError, match="is for a CPU"):
         load_checkpoint(tiny_folder, ModelConfig(weights="int8", device="meta"))
+    with pytest.raises(ModelError, match="no weights in eight bits"):
+        load_checkpoint(tiny_folder, ModelConfig(weights="int8", compile=True))

@@ -54,8 +54,8 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
         )
         model = model.to(device).eval()
         if config.weights == "int8":
-            _narrow(model)
-        if config.compile and config.device == "cpu":
+            _narrow(model, config)
+        elif config.compile and model.device.type == "cpu":
             keep_in_half(model)
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, ImportError, RuntimeError, AssertionError) as error:
@@ -63,14 +63,16 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
     return describe(model, processor, config)
 
 
-def _narrow(model: Any) -> None:
+def _narrow(model: Any, config: ModelConfig) -> None:
     """Keep the language model's layers in eight bits; embeddings, head, encoder and projector stay as they are.
 
     Raises:
-        ValueError: elsewhere than on a CPU.
+        ValueError: elsewhere than on a CPU, and with compiled code.
     """
     if model.device.type != "cpu":
         raise ValueError("model.weights = 'int8' is for a CPU")
+    if config.compile:
+        raise ValueError("model.compile reads no weights in eight bits")
     keep_in_eight_bits(model.model.language_model)
 
 

@@ -95,9 +95,9 @@ def compiled() -> Callable[..., torch.Tensor]:
 def product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Rows (rows, in) times weights (out, in), plus a bias (out,); to be compiled: (rows, out).
 
-    On a CPU it is written so that a weight is widened where it is read, once for all rows.
+    In float32 on a CPU it is written so that a weight is widened where it is read, once for all rows.
     """
-    if rows.device.type != "cpu":
+    if rows.device.type != "cpu" or rows.dtype != torch.float32:
         return linear(rows, weight, bias)
     products = (weight.to(rows.dtype)[:, None] * rows).sum(-1).T
     return products if bias is None else products + bias
