@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from af3stream.config import Config
+from af3stream.config import Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
 from af3stream.models.card import Notes
 from af3stream.models.registry import Checkpoint, resolve
@@ -32,6 +33,7 @@ def load_engine(config: Config) -> Loaded:
         ModelError: where that is not possible.
     """
     checkpoint = resolve(config.model.name)  # before torch is imported, so that a wrong name is told at once
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))  # torch looks when it is imported
     from af3stream.engine.af3.checkpoint import load_checkpoint
     from af3stream.engine.af3.engine import Af3Engine
 

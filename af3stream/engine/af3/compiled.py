@@ -25,7 +25,7 @@ Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # query, key, value: (r
 class CompiledDecoding:
     """Reads one position a row as a language model's own forward pass does, for few rows.
 
-    Compiling takes about a minute, when it is first called on a machine; then it is found again on disk.
+    Compiling takes half a minute, when it is first called on a machine; then it is found again in the cache folder.
 
     Args:
         language_model: of a known architecture; its weights are used in place.
