@@ -94,17 +94,20 @@ class WhisperCaptioner:
         pad, least = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
         padded = min(FULL_S, max(least, seconds + pad))
         beam = self._beam if final else 1
-        heard = self._hear(samples, padded, max_tokens, beam_size=beam)
+        heard = self._hear(samples, padded, max_tokens, beam)
         if heard.looping or heard.faster_than_speech(seconds):
             opening = self._hear(samples, FULL_S, OPENING_TOKENS)  # before the loop makes itself likely
             heard = self._hear(samples, FULL_S, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             heard = replace(heard, score=min(heard.score, opening.score))
         elif final and padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
-            heard = self._hear(samples, FULL_S, max_tokens, beam_size=beam)
+            heard = self._hear(samples, FULL_S, max_tokens, beam)
         return Hypothesis("" if heard.nobody_speaks else heard.text, silence=heard.silence)
 
-    def _hear(self, samples: Samples, padded_s: float, max_tokens: int, **options: Any) -> Heard:
-        """What decoding, greedy where nothing else is said, writes about samples that are padded to ``padded_s``."""
+    def _hear(self, samples: Samples, padded_s: float, max_tokens: int, beam: int = 1, **options: Any) -> Heard:
+        """What is written about samples that are padded to ``padded_s``.
+
+        Whether anybody speaks is judged by greedy decoding, which loops over noise: a beam finds likelier words for it.
+        """
         from ctranslate2 import StorageView
 
         self._counters.caption_encodes += 1
@@ -112,13 +115,20 @@ class WhisperCaptioner:
         padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         mel = self._features(padded, padding=0)  # (mels, frames) float32
         encoded = self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
+        heard = self._write(encoded, max_tokens, 1, **options)
+        if beam == 1 or heard.nobody_speaks or heard.looping:
+            return heard
+        return replace(heard, text=self._write(encoded, max_tokens, beam, **options).text)
+
+    def _write(self, encoded: Any, max_tokens: int, beam: int, **options: Any) -> Heard:
         result = self._model.generate(
             encoded,
             [self._prompt(encoded)],
+            beam_size=beam,
             max_length=PROMPT_TOKENS + max_tokens,
             return_scores=True,
             return_no_speech_prob=True,
-            **{"beam_size": 1, **options},
+            **options,
         )[0]
         return Heard(self._tokenizer.decode(result.sequences_ids[0]).strip(), result.scores[0], result.no_speech_prob)
 
