@@ -19,6 +19,7 @@ INTERIM_PAD_S, INTERIM_LEAST_S = 2.0, 5.0
 SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # openai-whisper's no_speech_threshold and logprob_threshold
 NOISE_SCORE: Final = -1.6  # what whisper-base writes over noise, hum and music scores below -1.8
 DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened input is not trusted
+SURE_SCORE: Final = -0.3  # above which a beam changes no word in a hundred on validation: greedy words stand
 LOOP_COMPRESSION: Final = 2.4  # openai-whisper's compression_ratio_threshold
 PROMPT_TOKENS: Final = 4
 OPENING_TOKENS: Final = 10
@@ -60,7 +61,7 @@ class WhisperCaptioner:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
         language: a code such as ``en``, or ``auto``.
         threads: CPU threads, 0 for the library's choice.
-        beam: hypotheses that are followed at once for a final caption; 1 is greedy. Interims are greedy.
+        beam: hypotheses that are followed at once for a final caption that greedy decoding is not sure of; 1: greedy.
 
     Raises:
         ModelError: where the checkpoint cannot be loaded.
@@ -116,7 +117,7 @@ class WhisperCaptioner:
         mel = self._features(padded, padding=0)  # (mels, frames) float32
         encoded = self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
         heard = self._write(encoded, max_tokens, 1, **options)
-        if beam == 1 or heard.nobody_speaks or heard.looping:
+        if beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
             return heard
         return replace(heard, text=self._write(encoded, max_tokens, beam, **options).text)
 
