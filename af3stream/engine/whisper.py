@@ -116,15 +116,16 @@ class WhisperCaptioner:
         padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         mel = self._features(padded, padding=0)  # (mels, frames) float32
         encoded = self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
-        heard = self._write(encoded, max_tokens, 1, **options)
+        prompt = self._prompt(encoded)
+        heard = self._write(encoded, prompt, max_tokens, 1, **options)
         if beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
             return heard
-        return replace(heard, text=self._write(encoded, max_tokens, beam, **options).text)
+        return replace(heard, text=self._write(encoded, prompt, max_tokens, beam, **options).text)
 
-    def _write(self, encoded: Any, max_tokens: int, beam: int, **options: Any) -> Heard:
+    def _write(self, encoded: Any, prompt: list[int], max_tokens: int, beam: int, **options: Any) -> Heard:
         result = self._model.generate(
             encoded,
-            [self._prompt(encoded)],
+            [prompt],
             beam_size=beam,
             max_length=PROMPT_TOKENS + max_tokens,
             return_scores=True,

@@ -239,7 +239,7 @@ class Horizon:
 
     def _fitting(self, notes: Sequence[str]) -> str:
         """The newest words that fit the positions for notes."""
-        words = " ".join(note for note in notes if note).split(" ")
+        words = " ".join(each for each in notes if each).split(" ")
         while words and self._count(note(" ".join(words)).text) > self._notes_max_tokens:
             del words[: 1 + len(words) // 10]
         return " ".join(words)

@@ -18,7 +18,7 @@ from af3stream.engine.af3.kv import Rows, Slot
 from af3stream.engine.af3.linear import product
 
 ARCHITECTURES: Final = ("llama", "qwen2")
-Tensors = tuple[torch.Tensor | None, ...]
+Linear = tuple[torch.Tensor, torch.Tensor | None]  # weights (out, in), and a bias (out,) or none
 Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # query, key, value: (rows, heads, 1, head_dim) each
 
 
@@ -39,8 +39,18 @@ class CompiledDecoding:
         if config.model_type not in ARCHITECTURES or config.hidden_act != "silu":
             raise ValueError(f"model.compile knows {' and '.join(ARCHITECTURES)}, not {config.model_type}")
         self._model = language_model
-        self._before = [_before(layer) for layer in language_model.layers]
-        self._after = [_after(layer) for layer in language_model.layers]
+        self._before = [
+            (layer.input_layernorm.weight, *_linears(layer.self_attn, "q_proj", "k_proj", "v_proj"))
+            for layer in language_model.layers
+        ]
+        self._after = [
+            (
+                layer.post_attention_layernorm.weight,
+                *_linears(layer.self_attn, "o_proj"),
+                *_linears(layer.mlp, "gate_proj", "up_proj", "down_proj"),
+            )
+            for layer in language_model.layers
+        ]
         self._norm_eps: float = language_model.norm.variance_epsilon
         self._enter = torch.compile(_enter, dynamic=True)
         self._between = torch.compile(_between, dynamic=True)
@@ -67,21 +77,8 @@ class CompiledDecoding:
         return states
 
 
-def _before(layer: Any) -> Tensors:
-    """A layer's weights that come before its attention."""
-    own = layer.self_attn
-    parts = [part for linear in (own.q_proj, own.k_proj, own.v_proj) for part in (linear.weight, linear.bias)]
-    return (layer.input_layernorm.weight, *parts)
-
-
-def _after(layer: Any) -> Tensors:
-    """A layer's weights that come after its attention."""
-    parts = [(each.weight, each.bias) for each in (layer.self_attn.o_proj, *_feed_forward(layer.mlp))]
-    return (layer.post_attention_layernorm.weight, *(part for pair in parts for part in pair))
-
-
-def _feed_forward(mlp: Any) -> tuple[Any, Any, Any]:
-    return mlp.gate_proj, mlp.up_proj, mlp.down_proj
+def _linears(block: Any, *names: str) -> list[Linear]:
+    return [(getattr(block, name).weight, getattr(block, name).bias) for name in names]
 
 
 def _normed(rows: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -94,20 +91,16 @@ def _enter(
     rows: torch.Tensor, before: Any, turns: tuple[torch.Tensor, torch.Tensor], head_dim: int, eps: float
 ) -> Heads:
     """Rows (rows, hidden) to what the attention takes, turned to their positions."""
-    norm, *weights = before
+    norm, *linears = before
     normed = _normed(rows, norm, eps)
-    query, key, value = (
-        product(normed, weight, bias).view(len(rows), -1, 1, head_dim)
-        for weight, bias in zip(weights[::2], weights[1::2], strict=True)
-    )
+    query, key, value = (product(normed, *linear).view(len(rows), -1, 1, head_dim) for linear in linears)
     query, key = apply_rotary_pos_emb(query, key, *turns)
     return query, key, value
 
 
 def _feed(rows: torch.Tensor, mixed: torch.Tensor, after: Any, eps: float) -> torch.Tensor:
     """What leaves a layer, (rows, hidden), of what entered it and what its attention gave, (rows, heads * head_dim)."""
-    norm, *weights = after
-    out, gate, up, down = zip(weights[::2], weights[1::2], strict=True)
+    norm, out, gate, up, down = after
     rows = rows + product(mixed, *out)
     normed = _normed(rows, norm, eps)
     return rows + product(silu(product(normed, *gate)) * product(normed, *up), *down)

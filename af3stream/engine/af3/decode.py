@@ -71,11 +71,10 @@ class Decoder:
         try:
             self._compiled = CompiledDecoding(self._language_model)
             for rows in (1, 2):
-                states = self._forward([self.new_slot(1) for _ in range(rows)], self.embed([0] * rows)[:, None])
+                states = self._pass([self.new_slot(1) for _ in range(rows)], self.embed([0] * rows)[:, None])
                 self.logits(states[:, -1])
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"model.compile is not possible here: {str(error).splitlines()[0]}") from error
-        self._counters.forward_passes = 0
 
     @property
     def hidden_size(self) -> int:
