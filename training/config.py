@@ -13,12 +13,14 @@ class Corpus:
         shards: of training speech.
         clips: sentences in a shard, 2.6 s each on average.
         validation: sentences of held-out texts in held-out voices.
+        people: recordings of people that are used, where Whisper is sure of their words.
         takes: of each instrument and each sound.
     """
 
     shards: int = 150
     clips: int = 400
     validation: int = 300
+    people: int = 10_400
     takes: int = 160
 
 
@@ -34,21 +36,23 @@ class Listen:
         layers: of the encoder; those above Whisper's six begin as the identity.
         frozen_layers: the lowest stay Whisper's own, which knows more people than any synthesizer has voices.
         merges: of the tokenizer, whose tokens a frame may be.
+        people: of the clips are recordings of people, where there are any.
         letters: how much the loss of the letters weighs.
         whisper_rate: the learning rate of Whisper's layers that are not frozen.
         new_rate: of the layers above them, and of the projector.
     """
 
-    minutes: float = 132
+    minutes: float = 212
     steps: int = 0
     batch_s: float = 28
     bootstrap_clips: int = 3_500
     layers: int = 8
     frozen_layers: int = 4
     merges: int = 4_000
+    people: float = 0.4
     letters: float = 0.5
-    whisper_rate: float = 2e-4
-    new_rate: float = 6e-4
+    whisper_rate: float = 3e-4
+    new_rate: float = 9e-4
     warmup_steps: int = 100
     averaging: float = 0.99
     validate_minutes: float = 6
@@ -99,7 +103,7 @@ class Config:
 
 FULL = Config()
 SMOKE = Config(
-    corpus=Corpus(shards=1, clips=60, validation=10, takes=1),
+    corpus=Corpus(shards=1, clips=60, validation=10, people=100, takes=1),
     listen=Listen(minutes=1.2, batch_s=24, bootstrap_clips=100_000, warmup_steps=5, validate_minutes=10),
     read=Read(minutes=1.0, positions=400, validated=6, warmup_steps=3, validate_minutes=10),
 )

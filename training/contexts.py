@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +27,7 @@ from training.voices import Samples
 WINDOW_S = 24.0  # after which the next pause closes a window, as the service does between 15 and 30 s
 FAR = 3_200  # positions that a long conversation's frames would take
 UNHEARD = (250, 750)  # positions of a window whose frames are left out
+END = np.zeros(int(0.3 * SAMPLE_RATE), np.float32)  # of a window
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Contexts:
             if heard and random.random() < 0.4:
                 clips = [random.choice(self._speech) for _ in range(random.randint(1, 3))]
                 said, heard = [wrong(clip.text) for clip in clips], heard - 1
-                (window, *_) = self._windows(clips)
+                window = self._window([*chain.from_iterable(map(self._spoken, clips)), END])
             else:
                 said = [wrong(text) for text in self._sentences(random.randint(1, 7))]
             sentences += said
@@ -219,12 +221,17 @@ class Contexts:
             if parts and sum(map(len, parts)) > WINDOW_S * SAMPLE_RATE * rng.uniform(0.6, 1):
                 windows.append(self._window(parts, gentle))
                 parts = []
-            pause = np.zeros(int(rng.uniform(0.2, 0.7) * SAMPLE_RATE), np.float32)
-            parts += [pause, augment.faster(clip.sound, rng.uniform(0.93, 1.08))]
-        windows.append(self._window([*parts, np.zeros(int(0.3 * SAMPLE_RATE), np.float32)], gentle))
+            parts += self._spoken(clip)
+        windows.append(self._window([*parts, END], gentle))
         return tuple(windows)
 
-    def _window(self, parts: Sequence[Samples], gentle: bool) -> Samples:
+    def _spoken(self, clip: Clip) -> tuple[Samples, Samples]:
+        """A pause, and the clip at a speed of its own."""
+        pause = np.zeros(int(self._rng.uniform(0.2, 0.7) * SAMPLE_RATE), np.float32)
+        return pause, augment.faster(clip.sound, self._rng.uniform(0.93, 1.08))
+
+    def _window(self, parts: Sequence[Samples], gentle: bool = False) -> Samples:
+        """One window of those sounds, 30 s at most, at some level or over some microphone."""
         samples = np.concatenate(parts)[: 30 * SAMPLE_RATE]
         samples = samples[: len(samples) // FRAME * FRAME]
         if gentle or self._rng.random() < 0.4:

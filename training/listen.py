@@ -113,23 +113,24 @@ class Windows:
 
     Args:
         units: the tokens of their texts.
-        batch_s: seconds of audio in a batch.
+        config: seconds of audio in a batch, and how many of the clips are of people.
     """
 
-    def __init__(self, folder: Path, units: Units, batch_s: float, seed: int) -> None:
+    def __init__(self, folder: Path, units: Units, config: Listen, seed: int) -> None:
         self._folder = folder
         self._units = units
-        self._batch = int(batch_s * SAMPLE_RATE)
+        self._batch = int(config.batch_s * SAMPLE_RATE)
         self._rng = np.random.default_rng(seed)
-        self._shards: dict[Path, list[Clip]] = {}
-        self._clips: list[Clip] = []
+        self._taken: set[Path] = set()
+        self._people, self._others = list[Clip](), list[Clip]()
+        self._share = config.people
 
     def refresh(self) -> None:
         """Take in the shards that were written meanwhile."""
-        for path in sorted(self._folder.glob("[0-9]*.npz")):
-            if path not in self._shards:
-                self._shards[path] = list(corpus.load(path))
-                self._clips += self._shards[path]
+        for path in sorted({*self._folder.glob("[0-9]*.npz")} - self._taken):
+            self._taken.add(path)
+            for clip in corpus.load(path):
+                (self._people if clip.voice.startswith("people") else self._others).append(clip)
 
     def batches(self) -> Iterator[list[Heard]]:
         """Without end."""
@@ -146,7 +147,9 @@ class Windows:
                     yield self._alike(ready[place])
 
     def _clip(self) -> Clip:
-        return self._clips[self._rng.integers(len(self._clips))]
+        of_people = self._people and self._rng.random() < self._share
+        clips = self._people if of_people else self._others
+        return clips[self._rng.integers(len(clips))]
 
     def _window(self) -> Heard:
         """One clip, or up to nine with pauses between them."""
@@ -274,7 +277,7 @@ class Listener:
         """Train to the end of the stage, from the last state where there is one."""
         self._restore()
         seed = self._seed + self._progress.steps  # a run that goes on hears something else than it began with
-        batches = Windows(self._folder / "corpus", self._units, self._config.batch_s, seed).batches()
+        batches = Windows(self._folder / "corpus", self._units, self._config, seed).batches()
         with ThreadPoolExecutor(1) as ahead:
             following = ahead.submit(next, batches)
             while self._progress.share < 1:
@@ -350,20 +353,26 @@ class Listener:
         """
         last = {name: value.detach().clone() for name, value in self._parameters.items()}
         self._load(self._average.values)
-        pairs = []
-        for clip in self._validation[:VALIDATED]:
-            with torch.autocast("cpu", torch.bfloat16):
-                logs = self._head(self._ears(self._mel([padded(clip)])), self._tokens)
-            pairs.append((clip.text, self._tokenizer.decode(greedy(logs, self._tokens)[0])))
+        people = [clip for clip in self._validation if clip.voice.startswith("people")]
+        pairs, of_people = self._heard(self._validation[:VALIDATED]), self._heard(people[:VALIDATED])
         wrong = score.words_wrong(pairs)
         if wrong <= worth:
             scale_to_table(self._model, [padded(clip) for clip in self._validation[:20]], self._mel)
             save(self._model, self._folder / "listened.safetensors", self._config.frozen_layers)
         self._load(last)
-        self._progress.note(words_wrong=wrong)
+        self._progress.note(words_wrong=wrong, of_people=score.words_wrong(of_people))
         self.wrong = wrong
-        print("\n".join(f"   {said} | {heard}" for said, heard in pairs[:8]), flush=True)
+        print("\n".join(f"   {said} | {heard}" for said, heard in pairs[:8] + of_people[:8]), flush=True)
         return wrong
+
+    def _heard(self, clips: Sequence[Clip]) -> list[tuple[str, str]]:
+        """Each clip's text, and the likeliest tokens of its frames."""
+        pairs = []
+        for clip in clips:
+            with torch.autocast("cpu", torch.bfloat16):
+                logs = self._head(self._ears(self._mel([padded(clip)])), self._tokens)
+            pairs.append((clip.text, self._tokenizer.decode(greedy(logs, self._tokens)[0])))
+        return pairs
 
     @torch.no_grad()
     def _load(self, values: dict[str, torch.Tensor]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from training import corpus, model, sounds
+from training import corpus, model, people, sounds
 from training.config import Config
 from training.listen import Listener, unscale
 from training.read import Reader
@@ -19,12 +19,17 @@ UNIT = 16.0  # linear_2 of an earlier training is this much smaller than in trai
 
 
 def speak(folder: Path, config: Config) -> dict[str, Any]:
-    """Texts to speech, and sounds: validation, then training."""
+    """Texts to speech, people, and sounds: validation, then training."""
     corpus.build(folder / "validation", 1, config.corpus.validation, seed=config.seed, held_out=True)
+    people.build(folder, config)
     corpus.build(folder / "corpus", config.corpus.shards, config.corpus.clips, seed=config.seed)
     sounds.build(folder / "validation", config.corpus.takes // 10 + 1, seed=config.seed + 900)
     sounds.build(folder / "corpus", config.corpus.takes, seed=config.seed)
-    return {"clips": config.corpus.shards * config.corpus.clips, "takes": config.corpus.takes}
+    return {
+        "clips": config.corpus.shards * config.corpus.clips,
+        "people": config.corpus.people,
+        "takes": config.corpus.takes,
+    }
 
 
 def listen(folder: Path, config: Config) -> dict[str, Any]:

@@ -64,7 +64,9 @@ class Service:
             config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
         self._load = Load(config.server)
-        self._doorway = OldestCutOffDoorway(config.server.max_handshakes)
+        self._doorway = OldestCutOffDoorway(
+            config.server.max_handshakes, self._tls.context if self._tls else None, config.server.open_timeout_s
+        )
         self._guests: dict[ServerConnection, Guest] = {}
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -103,7 +105,6 @@ class Service:
                 process_request=self._process_request,
                 select_subprotocol=_select_subprotocol,
                 create_connection=self._doorway.connections(),
-                ssl=self._tls.context if self._tls else None,
                 compression=None,
                 max_size=server_config.max_frame_bytes,
                 open_timeout=server_config.open_timeout_s,

@@ -7,6 +7,7 @@ import logging
 import shutil
 import ssl
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,37 @@ async def test_a_tls_handshake_that_never_ends(tmp_path: Path) -> None:
         async with asyncio.timeout(5):
             assert await reader.read() == b""
         writer.close()
+
+
+@pytest.mark.parametrize("opening", [b"", b"\x16\x03\x01\x02\x00\x01"])
+async def test_a_flood_of_tls_handshakes_that_never_end(tmp_path: Path, opening: bytes) -> None:
+    async with serving(**issue(tmp_path), max_handshakes=4, open_timeout_s=30) as service:
+        crowd = []
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(opening)
+            crowd.append((reader, writer))
+        async with asyncio.timeout(5):
+            for reader, writer in crowd[:16]:
+                with suppress(ConnectionError):
+                    assert await reader.read() == b""  # cut off
+                writer.close()
+        assert await shown(service) == "localhost"  # who comes in at once can
+        assert not any(reader.at_eof() for reader, _ in crowd[17:])
+        for _, writer in crowd[16:]:
+            writer.close()
+
+
+async def test_what_is_no_tls_is_gone_at_once(tmp_path: Path) -> None:
+    async with serving(**issue(tmp_path), open_timeout_s=30) as service:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+        assert await shown(service) == "localhost"
+        assert not service._doorway._unfinished
 
 
 async def test_a_new_certificate_needs_no_restart(

@@ -1,0 +1,171 @@
+"""What people say: the recorded dialogue of two adventure games, a few dozen actors, written down by Whisper base.
+
+Both games are packages of Debian whose licences let anyone use, change and pass them on. Their recordings are short,
+11 kHz and far from clean. What Whisper is not sure of, or repeats, is left out.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import soundfile
+import soxr
+
+from af3stream.audio import SAMPLE_RATE
+from af3stream.models import mini
+from af3stream.models.mini import recipe
+from training.config import Config
+from training.corpus import SECONDS, Clip, save, trimmed
+from training.score import bare
+from training.voices import Samples
+
+GAMES: Final = Path("/usr/share/scummvm")
+RATE: Final = 11_025  # of both games' speech
+VALIDATED: Final = 50  # every so many recordings, one is kept for validation
+SHARD: Final = 600  # recordings that a shard is made of
+BATCH: Final = 12  # recordings that Whisper hears at once
+SURE: Final = -0.45  # mean log-probability of a token, above which words are believed
+SILENT: Final = 0.5  # probability that nobody speaks, above which they are not
+PAD_S, LEAST_S = 2.0, 7.0  # silence after each, and the shortest input: a shorter one makes Whisper repeat itself
+FIRST_SHARD: Final = 8_000
+
+Item = TypeVar("Item")
+Recording = tuple[str, int, int]  # the game; where in its file; bytes
+
+
+def steel_sky() -> list[Recording]:
+    """Beneath a Steel Sky: unsigned 8-bit samples behind a header of 22 bytes.
+
+    ``sky.dnr`` is a count and entries of eight bytes: a number, 24 bits of place (in sixteens where the highest is
+    set) and 24 bits of which the lowest 22 are the size. Speech has the numbers from 50,000 (ScummVM, engines/sky).
+    """
+    index = (GAMES / "beneath-a-steel-sky/sky.dnr").read_bytes()
+    found = []
+    for number, place, size in (
+        (int.from_bytes(e[:2], "little"), int.from_bytes(e[2:5], "little"), int.from_bytes(e[5:], "little") & 0x3FFFFF)
+        for e in (index[at : at + 8] for at in range(4, len(index) - 7, 8))
+    ):
+        if 50_000 <= number < 60_000:
+            found.append(("sky", (place & 0x7FFFFF) << 4 if place >> 23 else place, size))
+    return found
+
+
+def amazon_queen() -> list[Recording]:
+    """Flight of the Amazon Queen: an MP3 for each line.
+
+    ``queen.1c`` begins with 13 bytes and a count; its entries are a name of 12 bytes, a byte, place and size, all
+    big-endian (ScummVM, engines/queen). Speech ends in ``.SB``.
+    """
+    with (GAMES / "flight-of-the-amazon-queen/queen.1c").open("rb") as file:
+        (count,) = struct.unpack(">13xH", file.read(15))
+        entries = struct.iter_unpack(">12sxII", file.read(21 * count))
+        return [("queen", place, size) for name, place, size in entries if name.rstrip(b"\0").endswith(b".SB")]
+
+
+FILES: Final = {"sky": "beneath-a-steel-sky/sky.dsk", "queen": "flight-of-the-amazon-queen/queen.1c"}
+HEADER: Final = 22  # bytes before the samples of a steel_sky recording
+
+
+def heard(recording: Recording) -> Samples:
+    """A recording, without the silence around it; (n,) float32 at 16 kHz, empty where it cannot be read."""
+    game, place, size = recording
+    with (GAMES / FILES[game]).open("rb") as file:
+        file.seek(place)
+        data = file.read(size)
+    if game == "sky":
+        samples = (np.frombuffer(data[HEADER:], np.uint8).astype(np.float32) - 128) / 128
+    else:
+        try:
+            samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+        except soundfile.LibsndfileError:
+            return np.zeros(0, np.float32)
+        assert rate == RATE
+    if not len(samples):
+        return np.zeros(0, np.float32)
+    return trimmed(np.clip(soxr.resample(samples, RATE, SAMPLE_RATE), -1, 1).astype(np.float32))
+
+
+class Writer:
+    """Whisper, writing down batches of recordings.
+
+    Args:
+        folder: the captioner's.
+    """
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        from faster_whisper import WhisperModel
+
+        self._whisper = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)
+        names = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
+        self._prompt = [self._whisper.hf_tokenizer.token_to_id(name) for name in names]
+
+    def texts(self, recordings: Sequence[Samples]) -> list[str]:
+        """What is said in each, (n,) at 16 kHz; empty where that is not sure."""
+        from ctranslate2 import StorageView
+
+        longest = int(max(LEAST_S, max(map(len, recordings)) / SAMPLE_RATE + PAD_S) * SAMPLE_RATE)
+        mels = [self._whisper.feature_extractor(np.pad(r, (0, longest - len(r))), padding=0) for r in recordings]
+        encoded = self._whisper.model.encode(StorageView.from_array(np.stack(mels).astype(np.float32)))
+        options: dict[str, Any] = {"beam_size": 1, "return_scores": True, "return_no_speech_prob": True}
+        found = self._whisper.model.generate(encoded, [self._prompt] * len(mels), max_length=64, **options)
+        return [
+            believed(self._whisper.hf_tokenizer.decode(one.sequences_ids[0]).strip())
+            if one.scores[0] > SURE and one.no_speech_prob < SILENT
+            else ""
+            for one in found
+        ]
+
+
+def believed(text: str) -> str:
+    """The text, where it is words that somebody may have said, none of them in a loop; or nothing."""
+    plain = text.replace("\u2019", "'")
+    words = bare(plain)
+    phrases = list(zip(words, words[1:], words[2:], strict=False))
+    loops = len({*phrases}) < len(phrases)
+    fine = plain.isascii() and any(map(str.isalpha, plain)) and not any(c in "[](){}*@#_/<>" for c in plain)
+    return plain if fine and not loops else ""
+
+
+def build(folder: Path, config: Config) -> None:
+    """Write shards of what people say, and one of validation, where they are missing."""
+    recordings = [*steel_sky(), *amazon_queen()]
+    Random(config.seed).shuffle(recordings)
+    recordings = recordings[: config.corpus.people]
+    kept = [(folder / "validation" / f"{FIRST_SHARD}.npz", recordings[::VALIDATED])]
+    rest = [recording for place, recording in enumerate(recordings) if place % VALIDATED]
+    kept += [(folder / "corpus" / f"{FIRST_SHARD + n}.npz", part) for n, part in enumerate(chunks(rest, SHARD))]
+    missing = [(path, part) for path, part in kept if not path.exists()]
+    if not missing:
+        return
+    writer = Writer(mini.assemble(print) / recipe.CAPTIONER, config.threads)
+    for path, part in missing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begun = time.monotonic()
+        clips = list(written(writer, part))
+        save(path, clips)
+        seconds = sum(len(clip.samples) for clip in clips) / SAMPLE_RATE
+        took = time.monotonic() - begun
+        print(f"people {path.name} {len(clips)} of {len(part)}, {seconds:.0f} s of speech in {took:.0f} s", flush=True)
+
+
+def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items, so many at a time."""
+    return [items[at : at + size] for at in range(0, len(items), size)]
+
+
+def written(writer: Writer, recordings: Sequence[Recording]) -> Iterator[Clip]:
+    """The clips of those recordings whose words are sure."""
+    short, long = (int(s * SAMPLE_RATE) for s in SECONDS)
+    pairs = [(game, samples) for game, *place in recordings if short <= len(samples := heard((game, *place))) <= long]
+    pairs.sort(key=lambda pair: len(pair[1]))
+    for batch in chunks(pairs, BATCH):
+        for (game, samples), text in zip(batch, writer.texts([s for _, s in batch]), strict=True):
+            if text:
+                yield Clip((samples * 32_767).astype(np.int16), text, f"people {game}")
