@@ -6,7 +6,7 @@ A context costs its frames once: all its questions share one prefix, each a bran
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -20,6 +20,7 @@ from af3stream.engine.af3.prompt import Template, encode_text
 from af3stream.session.horizon import note
 from training import augment, corpus, questions, sounds, texts
 from training.corpus import Clip
+from training.misheard import Pair
 from training.model import FRAME
 from training.questions import TURN, Asked
 from training.voices import Samples
@@ -27,6 +28,7 @@ from training.voices import Samples
 WINDOW_S = 24.0  # after which the next pause closes a window, as the service does between 15 and 30 s
 FAR = 3_200  # positions that a long conversation's frames would take
 UNHEARD = (250, 750)  # positions of a window whose frames are left out
+MISHEARD = 0.4  # of the transcripts are written by Whisper, in part, from speech that is hard to understand
 END = np.zeros(int(0.3 * SAMPLE_RATE), np.float32)  # of a window
 
 
@@ -115,11 +117,14 @@ class Contexts:
     Args:
         folder: of spoken clips.
         held_out: with texts of validation only.
+        misheard: what was said, and what was written.
     """
 
-    def __init__(self, folder: Path, seed: int, *, held_out: bool = False) -> None:
+    def __init__(self, folder: Path, seed: int, *, held_out: bool = False, misheard: Sequence[Pair] = ()) -> None:
         self._random = Random(seed)
         self._rng = np.random.default_rng(seed)
+        self._written = dict(misheard)
+        self._misheard = list(self._written)
         self._texts = [text for text in texts.collected() if texts.held_out(text) == held_out]
         clips = corpus.spoken(folder)
         self._speech = [clip for clip in clips if not clip.voice.startswith("sound")]
@@ -139,34 +144,34 @@ class Contexts:
         random = self._random
         count, heard = random.choice((3, 6, 12, 20, 30, 40)), 2 if random.random() < 0.7 else 0
         stretches, sentences = list[Stretch](), list[str]()
-        hasty = random.random() < 0.2
-
-        def wrong(text: str) -> str:
-            return (misheard(random, text) if hasty else "") or text
+        hard = random.uniform(0.2, 0.7) if self._written and random.random() < MISHEARD else 0.0
+        written = self._written if hard else {}
 
         if random.random() < 0.25:  # what is heard no more
-            sentences += self._sentences(random.randint(2, 12))
-            stretches.append(Stretch(None, 0, " ".join(sentences)))
+            sentences += self._sentences(random.randint(2, 12), hard)
+            stretches.append(Stretch(None, 0, noted(sentences, written)))
         while len(sentences) < count:
             window = None
             if heard and random.random() < 0.4:
-                clips = [random.choice(self._speech) for _ in range(random.randint(1, 3))]
-                said, heard = [wrong(clip.text) for clip in clips], heard - 1
+                clips, heard = [random.choice(self._speech) for _ in range(random.randint(1, 3))], heard - 1
+                said = [clip.text for clip in clips]
                 window = self._window([*chain.from_iterable(map(self._spoken, clips)), END])
             else:
-                said = [wrong(text) for text in self._sentences(random.randint(1, 7))]
+                said = self._sentences(random.randint(1, 7), hard)
             sentences += said
             skipped = random.randint(*UNHEARD) if window is None and random.random() < 0.8 else 0
-            stretches.append(Stretch(window, skipped, " ".join(said)))
+            stretches.append(Stretch(window, skipped, noted(said, written)))
         absent = [texts.drawn(random, self._texts) for _ in range(8)]
         asked = questions.about_speech(random, sentences, absent, random.randint(8, 13))
-        return Context(tuple(stretches), tuple(asked))
+        return Context(tuple(stretches), tuple(replace(a, answer=written.get(a.answer, a.answer)) for a in asked))
 
-    def _sentences(self, count: int) -> list[str]:
-        """Texts, some of them of people who say who they are."""
+    def _sentences(self, count: int, hard: float) -> list[str]:
+        """Texts, some of them of people who say who they are; ``hard``: how many of them are misheard."""
         random = self._random
         return [
-            texts.turn(random, self._texts) if random.random() < 0.12 else texts.drawn(random, self._texts)
+            random.choice(self._misheard)
+            if random.random() < hard
+            else (texts.turn if random.random() < 0.12 else texts.drawn)(random, self._texts)
             for _ in range(count)
         ]
 
@@ -240,12 +245,6 @@ class Contexts:
         return augment.heard(self._rng, samples, others)
 
 
-def misheard(random: Random, notes: str) -> str:
-    """A transcript as a small captioner may write it: some words wrong, doubled or left out."""
-    words = notes.split()
-    for place in range(len(words)):
-        if random.random() < 0.04:
-            words[place] = random.choice(
-                ("", random.choice(words), words[place].lower().strip(".,"), words[place][:-2])
-            )
-    return " ".join(word for word in words if word)
+def noted(said: Sequence[str], written: dict[str, str]) -> str:
+    """The transcript of those sentences."""
+    return " ".join(written.get(sentence, sentence) for sentence in said)

@@ -12,31 +12,27 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import numpy as np
 import soundfile
 import soxr
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.models import mini
-from af3stream.models.mini import recipe
 from training.config import Config
 from training.corpus import SECONDS, Clip, save, trimmed
 from training.score import bare
 from training.voices import Samples
+from training.writer import Writer, Written, chunks
 
 GAMES: Final = Path("/usr/share/scummvm")
 RATE: Final = 11_025  # of both games' speech
 VALIDATED: Final = 50  # every so many recordings, one is kept for validation
 SHARD: Final = 600  # recordings that a shard is made of
-BATCH: Final = 12  # recordings that Whisper hears at once
 SURE: Final = -0.45  # mean log-probability of a token, above which words are believed
 SILENT: Final = 0.5  # probability that nobody speaks, above which they are not
-PAD_S, LEAST_S = 2.0, 7.0  # silence after each, and the shortest input: a shorter one makes Whisper repeat itself
 FIRST_SHARD: Final = 8_000
 
-Item = TypeVar("Item")
 Recording = tuple[str, int, int]  # the game; where in its file; bytes
 
 
@@ -92,45 +88,20 @@ def heard(recording: Recording) -> Samples:
     return trimmed(np.clip(soxr.resample(samples, RATE, SAMPLE_RATE), -1, 1).astype(np.float32))
 
 
-class Writer:
-    """Whisper, writing down batches of recordings.
-
-    Args:
-        folder: the captioner's.
-    """
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        from faster_whisper import WhisperModel
-
-        self._whisper = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)
-        names = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
-        self._prompt = [self._whisper.hf_tokenizer.token_to_id(name) for name in names]
-
-    def texts(self, recordings: Sequence[Samples]) -> list[str]:
-        """What is said in each, (n,) at 16 kHz; empty where that is not sure."""
-        from ctranslate2 import StorageView
-
-        longest = int(max(LEAST_S, max(map(len, recordings)) / SAMPLE_RATE + PAD_S) * SAMPLE_RATE)
-        mels = [self._whisper.feature_extractor(np.pad(r, (0, longest - len(r))), padding=0) for r in recordings]
-        encoded = self._whisper.model.encode(StorageView.from_array(np.stack(mels).astype(np.float32)))
-        options: dict[str, Any] = {"beam_size": 1, "return_scores": True, "return_no_speech_prob": True}
-        found = self._whisper.model.generate(encoded, [self._prompt] * len(mels), max_length=64, **options)
-        return [
-            believed(self._whisper.hf_tokenizer.decode(one.sequences_ids[0]).strip())
-            if one.scores[0] > SURE and one.no_speech_prob < SILENT
-            else ""
-            for one in found
-        ]
-
-
-def believed(text: str) -> str:
-    """The text, where it is words that somebody may have said, none of them in a loop; or nothing."""
-    plain = text.replace("\u2019", "'")
-    words = bare(plain)
-    phrases = list(zip(words, words[1:], words[2:], strict=False))
-    loops = len({*phrases}) < len(phrases)
+def believed(written: Written) -> str:
+    """The text, where Whisper is sure of it and it is words that may be said, none of them in a loop; or nothing."""
+    if written.score < SURE or written.silence > SILENT:
+        return ""
+    plain = written.text.replace("\u2019", "'")
     fine = plain.isascii() and any(map(str.isalpha, plain)) and not any(c in "[](){}*@#_/<>" for c in plain)
-    return plain if fine and not loops else ""
+    return plain if fine and not looping(plain) else ""
+
+
+def looping(text: str) -> bool:
+    """Whether any three words come twice in a row of words, as where Whisper repeats itself."""
+    words = bare(text)
+    phrases = list(zip(words, words[1:], words[2:], strict=False))
+    return len({*phrases}) < len(phrases)
 
 
 def build(folder: Path, config: Config) -> None:
@@ -144,28 +115,21 @@ def build(folder: Path, config: Config) -> None:
     missing = [(path, part) for path, part in kept if not path.exists()]
     if not missing:
         return
-    writer = Writer(mini.assemble(print) / recipe.CAPTIONER, config.threads)
+    writer = Writer(config.threads)
     for path, part in missing:
         path.parent.mkdir(parents=True, exist_ok=True)
         begun = time.monotonic()
-        clips = list(written(writer, part))
+        clips = list(sure(writer, part))
         save(path, clips)
         seconds = sum(len(clip.samples) for clip in clips) / SAMPLE_RATE
         took = time.monotonic() - begun
         print(f"people {path.name} {len(clips)} of {len(part)}, {seconds:.0f} s of speech in {took:.0f} s", flush=True)
 
 
-def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """The items, so many at a time."""
-    return [items[at : at + size] for at in range(0, len(items), size)]
-
-
-def written(writer: Writer, recordings: Sequence[Recording]) -> Iterator[Clip]:
+def sure(writer: Writer, recordings: Sequence[Recording]) -> Iterator[Clip]:
     """The clips of those recordings whose words are sure."""
     short, long = (int(s * SAMPLE_RATE) for s in SECONDS)
     pairs = [(game, samples) for game, *place in recordings if short <= len(samples := heard((game, *place))) <= long]
-    pairs.sort(key=lambda pair: len(pair[1]))
-    for batch in chunks(pairs, BATCH):
-        for (game, samples), text in zip(batch, writer.texts([s for _, s in batch]), strict=True):
-            if text:
-                yield Clip((samples * 32_767).astype(np.int16), text, f"people {game}")
+    for (game, samples), written in zip(pairs, writer.write([samples for _, samples in pairs]), strict=True):
+        if text := believed(written):
+            yield Clip((samples * 32_767).astype(np.int16), text, f"people {game}")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from af3stream.engine.af3.prompt import read_template
+from training import misheard
 from training.config import Config
 from training.contexts import Context, Contexts, Layout, lay_out
 from training.model import FRAME, Ears, LogMel, lay_over
@@ -69,7 +70,8 @@ class Reader:
         self._hear_better()
         if not self._progress.steps:
             self.validate()
-        drawn = Contexts(self._folder / "corpus", self._seed + self._progress.steps)  # others than a run began with
+        seed = self._seed + self._progress.steps  # a run that goes on draws others than it began with
+        drawn = Contexts(self._folder / "corpus", seed, misheard=misheard.load(self._folder))
         with ThreadPoolExecutor(1) as ahead:
             following = ahead.submit(drawn.draw, self._notes)
             while self._progress.share < 1:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from training import corpus, model, people, sounds
+from training import corpus, misheard, model, people, sounds
 from training.config import Config
 from training.listen import Listener, unscale
 from training.read import Reader
@@ -25,6 +25,7 @@ def speak(folder: Path, config: Config) -> dict[str, Any]:
     corpus.build(folder / "corpus", config.corpus.shards, config.corpus.clips, seed=config.seed)
     sounds.build(folder / "validation", config.corpus.takes // 10 + 1, seed=config.seed + 900)
     sounds.build(folder / "corpus", config.corpus.takes, seed=config.seed)
+    misheard.build(folder, config)
     return {
         "clips": config.corpus.shards * config.corpus.clips,
         "people": config.corpus.people,

@@ -12,6 +12,7 @@ import soundfile
 
 from af3stream.audio import SAMPLE_RATE
 from training import people
+from training.writer import Written, chunks
 
 SECOND = 0.5 * np.sin(2 * np.pi * 300 * np.arange(people.RATE) / people.RATE)
 
@@ -77,13 +78,16 @@ def test_the_speech_of_the_amazon_queen(games: Path) -> None:
     "text", ["Well, it's \u201ctrue\u201d", "(laughs)", "...", "", "\u266a La la \u266a", "I see you, I see you, I see"]
 )
 def test_what_is_not_believed(text: str) -> None:
-    assert people.believed(text) == ""
+    assert people.believed(Written(text, -0.1, 0.0)) == ""
 
 
 def test_what_is_believed() -> None:
-    assert people.believed("I don\u2019t think so, Joe.") == "I don't think so, Joe."
+    text = "I don\u2019t think so, Joe."
+    assert people.believed(Written(text, -0.1, 0.0)) == "I don't think so, Joe."
+    assert not people.believed(Written(text, -0.9, 0.0))
+    assert not people.believed(Written(text, -0.1, 0.9))
 
 
 def test_no_recording_is_in_two_shards() -> None:
-    parts = people.chunks(range(10), 4)
+    parts = chunks(range(10), 4)
     assert [list(part) for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import torch
 from safetensors.torch import load_file
 
 from af3stream.engine.af3.prompt import encode_text, read_template
+from training import corpus, misheard, run
 from training import model as parts
-from training import run
 from training.config import SMOKE, Listen, Read
-from training.contexts import Context, Stretch, lay_out
+from training.contexts import Context, Contexts, Stretch, lay_out
+from training.corpus import Clip
 from training.listen import Listener, Units
 from training.questions import Asked
 from training.read import Reader
+from training.writer import Written
 
 CONFIG = dataclasses.replace(
     SMOKE,
@@ -132,3 +135,37 @@ def test_mels_are_the_processors_own(model: tuple[Any, Any]) -> None:
     stock = extractor([samples], sampling_rate=16_000, padding="max_length", max_length=32_000, return_tensors="pt")
     own = parts.LogMel(extractor.mel_filters)([samples])
     torch.testing.assert_close(own, stock["input_features"], rtol=1e-4, atol=1e-4)
+
+
+def test_notes_are_wrong_as_a_captioner_is_and_questions_are_about_what_was_said(run_folder: Path) -> None:
+    people = [
+        f"{first}{last}" for first in ("rich", "john", "gil", "watt", "sand") for last in ("erson", "ford", "man")
+    ]
+    pairs = {f"Then {who} came along.": f"Then {who[1:]} came a long." for who in people}
+    contexts = Contexts(run_folder / "corpus", 3, misheard=list(pairs.items()))
+    read = [contexts.read() for _ in range(60)]
+    wrong = [c for c in read if "came a long" in " ".join(stretch.notes for stretch in c.stretches)]
+    assert 10 < len(wrong) < 50
+    asked = [asked for context in wrong for asked in context.asked]
+    assert {*pairs.values()} & {a.answer for a in asked}
+    assert not {*pairs} & {a.answer for a in asked}
+    assert any(who in a.question and a.answer == pairs[f"Then {who} came along."] for a in asked for who in people)
+    assert any(who in a.question and a.answer == "Yes." for a in asked for who in people)
+
+
+def test_what_is_written_otherwise_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deaf:
+        def __init__(self, threads: int) -> None: ...
+
+        def write(self, recordings: Sequence[Any]) -> list[Written]:
+            heard = ("rain on the roof", "Rain on a roof.", "No words of it.", "a b c a b c a b c d", "Rain on the...")
+            scores = (-0.1, -0.4, -0.5, -0.2, -2.0)
+            return [Written(text, score, 0.0) for text, score in zip(heard, scores, strict=True)]
+
+    monkeypatch.setattr(misheard, "Writer", Deaf)
+    (tmp_path / "corpus").mkdir()
+    clips = [Clip(np.ones(800, np.int16), "Rain on the roof.", "espeak Lee") for _ in range(5)]
+    corpus.save(tmp_path / "corpus" / "0000.npz", [*clips, Clip(np.ones(800, np.int16), "It is easy.", "piper joe")])
+    misheard.build(tmp_path, CONFIG)
+    assert misheard.load(tmp_path) == [("Rain on the roof.", "Rain on a roof.")]
+    assert misheard.load(tmp_path / "corpus") == []
