@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import jiwer
@@ -171,34 +172,37 @@ def spliced(recordings: list[Samples]) -> Samples:
 def drafted(engine: Af3Engine, recordings: list[Samples], tokens: int) -> dict[str, Any]:
     """Passes over the language model for a hypothesis a second, with the last one as draft and without."""
     captioner = Af3Captioner(engine)
-    passes, took, texts = {"with": 0, "without": 0}, {"with": list[float](), "without": list[float]()}, {}
+    passes, took = {"with": 0, "without": 0}, {"with": list[float](), "without": list[float]()}
+    written: dict[str, list[list[Hypothesis]]] = {}
     for way in passes:
         before = engine.counters.forward_passes
-        texts[way] = [
-            text for recording in recordings for text in grow(captioner, recording, way == "with", tokens, took[way])
-        ]
+        written[way] = [grow(captioner, recording, way == "with", tokens, took[way]) for recording in recordings]
         passes[way] = engine.counters.forward_passes - before
+    lengths = [[len(hypothesis.tokens) for hypothesis in row] for row in written["without"]]
+    at_best = sum(1 + max(0, now - last) for row in lengths for last, now in pairwise([0, *row]))
+    texts = {way: [hypothesis.text for row in rows for hypothesis in row] for way, rows in written.items()}
     return {
         "hypotheses": len(texts["with"]),
         "passes_with_draft": passes["with"],
         "passes_without": passes["without"],
         "passes_share": passes["with"] / passes["without"],
+        "passes_share_if_no_word_ever_changed": at_best / passes["without"],
         "seconds_share": sum(took["with"]) / sum(took["without"]),
         "hypothesis_p95_s": p95(took["with"]),
         "words_the_same": texts["with"] == texts["without"],
     }
 
 
-def grow(captioner: Af3Captioner, recording: Samples, draft: bool, tokens: int, took: list[float]) -> list[str]:
+def grow(captioner: Af3Captioner, recording: Samples, draft: bool, tokens: int, took: list[float]) -> list[Hypothesis]:
     """Hypotheses about a recording as it goes on, one a second, the last about all of it."""
     last: Hypothesis | None = None
-    texts = []
+    written = []
     for end in [*range(RATE, len(recording), RATE), len(recording)]:
         began = time.perf_counter()
         last = captioner.caption(recording[:end], last if draft else None, final=False, max_tokens=tokens)
         took.append(time.perf_counter() - began)
-        texts.append(last.text)
-    return texts
+        written.append(last)
+    return written
 
 
 # ---- one live stream -------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,18 +51,73 @@ def append(f: Figures, axes: Axes) -> None:
     axes.set(xlabel="window", ylabel="appending it, s", ylim=(0, None))
 
 
+def bars(axes: Axes, unit: str, named: dict[str, float], *, others: Container[str] = (), log: bool = False) -> None:
+    """A bar for each value, that of the alternatives in their colour, its number beside it."""
+    drawn = axes.barh(list(named), list(named.values()), color=[OTHER if name in others else OURS for name in named])
+    axes.bar_label(drawn, fmt="%.3g", padding=3)
+    axes.invert_yaxis()
+    axes.set(xlabel=unit, xscale="log" if log else "linear")
+    axes.margins(x=0.15)
+
+
+def encode(f: Figures, axes: Axes) -> None:
+    """What an encode costs, by the length of what is encoded."""
+    padded = "transformers, padded to 30 s"
+    bars(
+        axes,
+        "encoding, s",
+        {**{f"{s} s of audio": took for s, took in f["seconds"].items()}, padded: f["padded_s"]},
+        others=[padded],
+    )
+
+
+def question(f: Figures, axes: Axes) -> None:
+    """When the first token of an answer comes, and when elsewhere."""
+    ttft, others = f["ttft_s"], ("prefill of ready embeddings", "generate from the audio")
+    named = {"nothing open": ttft["kept"], "10 s open": ttft["open"]}
+    named |= dict(zip(others, (ttft["prefill"], ttft["generate"]), strict=True))
+    bars(axes, f"first token, {f['windows']} windows heard, s", named, others=others, log=True)
+
+
+def floor(f: Figures, axes: Axes) -> None:
+    """What decoding reads of the memory in a second, and what can be read."""
+    named = {"a sum over memory": max(g["memory_gb_a_second"] for g in f["by_windows"].values())}
+    for way, figures in (("decoding", f["by_windows"]), ("compiled", f["compiled_by_windows"])):
+        named |= {f"{way}, windows: {n}": g["read_gb_a_second"] for n, g in figures.items()}
+    bars(axes, "GB read a second", named, others=["a sum over memory"])
+
+
+def rebuild(f: Figures, axes: Axes) -> None:
+    """What a rebuild beside delays."""
+    named = {
+        "an answer, alone": f["answer_s"],
+        "beside a rebuild": f["answer_beside_a_rebuild_s"],
+        "a final, alone": f["final_p95_s"],
+        "beside a rebuild ": f["final_beside_a_rebuild_p95_s"],
+    }
+    bars(axes, "s", named, others=["beside a rebuild", "beside a rebuild "])
+
+
+def weights(f: Figures, axes: Axes) -> None:
+    """How fast the ways to keep weights write."""
+    bars(axes, "tokens a second", {way: g["tokens_a_second"] for way, g in f["by_weights"].items()})
+
+
 PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
+    "encode": ("encode", encode),
     "append": ("append", append),
+    "question": ("question", question),
     "captions": ("word-delay", captions),
     "sessions": ("streams", sessions),
+    "floor": ("floor", floor),
     "memory": ("first-token", memory),
+    "rebuild": ("rebuild", rebuild),
+    "weights": ("weights", weights),
 }
 
 
-def draw(figures: Figures, folder: Path) -> Path | None:
-    """Write the bench's plot, where it has one."""
-    if figures["bench"] not in PLOTS:
-        return None
+def draw(figures: Figures, folder: Path) -> Path:
+    """Write the bench's plot."""
     name, curve = PLOTS[figures["bench"]]
     settings = {"svg.hashsalt": "af3stream", "svg.fonttype": "none", "axes.spines.top": False, "font.size": 9}
     with mpl.rc_context({**settings, "axes.spines.right": False}):

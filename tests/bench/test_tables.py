@@ -97,10 +97,15 @@ def test_numbers_have_the_digits_that_count(value: float, written: str) -> None:
 
 def test_the_same_figures_draw_the_same_plot(tmp_path: Path) -> None:
     first, second = (plots.draw(figures("memory"), tmp_path / name) for name in "ab")
-    assert first is not None
-    assert second is not None
     assert first.read_bytes() == second.read_bytes()
     assert b"time to first token" in first.read_bytes()
+
+
+def test_every_bench_has_rows_and_a_plot(tmp_path: Path) -> None:
+    assert {*plots.PLOTS} == {*tables.ROWS}
+    drawn = plots.draw(figures("encode"), tmp_path).read_bytes()
+    assert b"3 s of audio" in drawn
+    assert b"transformers, padded to 30 s" in drawn
 
 
 def test_one_bench_that_fails_does_not_keep_the_others_from_running(
