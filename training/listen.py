@@ -13,13 +13,9 @@ and frequent words are still the very tokens that the language model reads.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,212 +23,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from af3stream.audio import SAMPLE_RATE
 from training import augment, corpus, score
 from training.config import Config, Listen
 from training.corpus import Clip
+from training.ctc import Head, ctc_loss, greedy, guess_loss
 from training.model import FRAME, WHISPER_LAYERS, Ears, LogMel, centre, frozen_names, save
 from training.progress import Average, Progress
 from training.voices import Samples
+from training.windows import LETTERS, NEAR, Heard, Units, Windows
 
-SHARPNESS = 30.0  # of the cosine; 10 cannot get sharp enough
-BLANK_WEIGHT = 0.15  # of blank frames, in the guessed alignment
-REFRESH = 100  # steps after which new shards are looked for
-LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 VALIDATED = 60  # clips
-NEAR = 0.5  # of the windows are heard as they were spoken
 UNDERSTOOD = 0.65  # of the words wrong: better frames than that are worth reading
-WINDOW_S = (3.0, 16.0)  # of several clips in one window, at most
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A window to learn from.
-
-    Attributes:
-        samples: (n,) float32 at 16 kHz.
-        ids: its tokens.
-        letters: its letters, as places in ``LETTERS``.
-        spans: (first sample, last sample, tokens) of each clip in it.
-    """
-
-    samples: Samples
-    ids: list[int]
-    letters: list[int]
-    spans: list[tuple[int, int, int]]
-
-
-class Head(nn.Module):
-    """Frames to log-probabilities over some tokens and the blank, which is the last.
-
-    Args:
-        table: the language model's token embeddings, (tokens, hidden).
-    """
-
-    def __init__(self, table: torch.Tensor) -> None:
-        super().__init__()
-        self._table = nn.functional.normalize(table - table.mean(0), dim=1)
-        self.blank = nn.Parameter(torch.randn(table.shape[1]) * 0.02)
-
-    def forward(self, frames: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities (batch, frames, len(ids) + 1)."""
-        table = torch.cat([self._table[ids], nn.functional.normalize(self.blank, dim=0)[None]])
-        cosines = nn.functional.normalize(frames.float(), dim=-1) @ table.T
-        return (SHARPNESS * cosines.float()).log_softmax(-1)
-
-
-class Units:
-    """Texts in the tokens that a frame may be: those of the language model that its first merges make.
-
-    Args:
-        tokenizer: of the language model.
-        merges: how many.
-
-    Attributes:
-        ids: all of them, (tokens,).
-    """
-
-    def __init__(self, tokenizer: Any, merges: int) -> None:
-        from tokenizers import Tokenizer
-
-        whole = json.loads(tokenizer.backend_tokenizer.to_str())
-        model = whole["model"]
-        model["merges"] = model["merges"][:merges]
-        self._tokenizer = Tokenizer.from_str(json.dumps(whole))
-        made = {"".join(pair) for pair in model["merges"]}
-        self.ids = torch.tensor(sorted(i for token, i in model["vocab"].items() if len(token) == 1 or token in made))
-
-    def encode(self, text: str, *, first: bool = False) -> list[int]:
-        """Tokens of a text; with a space before it, unless it is the first."""
-        ids: list[int] = self._tokenizer.encode(text if first else f" {text}", add_special_tokens=False).ids
-        return ids
-
-
-class Windows:
-    """Windows of one clip or several, as they may arrive; batches of like length.
-
-    Args:
-        units: the tokens of their texts.
-        config: seconds of audio in a batch, and how many of the clips are of people.
-    """
-
-    def __init__(self, folder: Path, units: Units, config: Listen, seed: int) -> None:
-        self._folder = folder
-        self._units = units
-        self._batch = int(config.batch_s * SAMPLE_RATE)
-        self._rng = np.random.default_rng(seed)
-        self._taken: set[Path] = set()
-        self._people, self._others = list[Clip](), list[Clip]()
-        self._share = config.people
-
-    def refresh(self) -> None:
-        """Take in the shards that were written meanwhile."""
-        for path in sorted({*self._folder.glob("[0-9]*.npz")} - self._taken):
-            self._taken.add(path)
-            for clip in corpus.load(path):
-                (self._people if clip.voice.startswith("people") else self._others).append(clip)
-
-    def batches(self) -> Iterator[list[Heard]]:
-        """Without end."""
-        while True:
-            self.refresh()
-            windows = sorted((self._window() for _ in range(REFRESH)), key=lambda window: len(window.samples))
-            ready: list[list[Heard]] = [[]]
-            for window in windows:
-                if (len(ready[-1]) + 1) * len(window.samples) > self._batch:
-                    ready.append([])
-                ready[-1].append(window)
-            for place in self._rng.permutation(len(ready)):
-                if ready[place]:
-                    yield self._alike(ready[place])
-
-    def _clip(self) -> Clip:
-        of_people = self._people and self._rng.random() < self._share
-        clips = self._people if of_people else self._others
-        return clips[self._rng.integers(len(clips))]
-
-    def _window(self) -> Heard:
-        """One clip, or up to nine with pauses between them."""
-        rng, count = self._rng, 1 if self._rng.random() < 0.4 else int(self._rng.integers(2, 10))
-        longest = rng.uniform(*WINDOW_S)
-        parts = [np.zeros(int(rng.uniform(0, 0.4) * SAMPLE_RATE), np.float32)]
-        spans, ids, letters, length = [], list[int](), list[int](), len(parts[0])
-        hurried, factor = rng.random() > NEAR, rng.uniform(0.86, 1.16)
-        for _ in range(count):
-            clip = self._clip()
-            speech = augment.faster(clip.sound, factor) if hurried else clip.sound
-            if spans and length + len(speech) > longest * SAMPLE_RATE:
-                break
-            tokens = self._units.encode(clip.text, first=not ids)
-            spans.append((length, length + len(speech), len(tokens)))
-            ids += tokens
-            letters += spelled(clip.text)
-            parts += [speech, np.zeros(int(rng.uniform(0.1, 0.7) * SAMPLE_RATE), np.float32)]
-            length += len(speech) + len(parts[-1])
-        return Heard(np.concatenate(parts).astype(np.float32), ids, letters, spans)
-
-    def _alike(self, windows: Sequence[Heard]) -> list[Heard]:
-        """The windows at one length, as heard over some microphone."""
-        longest = max(len(window.samples) for window in windows)
-        length = -(-longest // FRAME) * FRAME
-        alike = []
-        for window in windows:
-            level = 10 ** (self._rng.uniform(-10, 10) / 20)
-            padded = np.pad(window.samples * level, (0, length - len(window.samples)))
-            if self._rng.random() < NEAR:
-                samples = augment.at_level(padded, self._rng.uniform(-34, -14))
-            else:
-                samples = augment.heard(self._rng, padded, [self._clip().sound for _ in range(3)])
-            alike.append(dataclasses.replace(window, samples=samples))
-        return alike
-
-
-def padded(clip: Clip) -> Samples:
-    """A clip's sound, up to a whole number of frames."""
-    return np.pad(clip.sound, (0, -len(clip.sound) % FRAME))
-
-
-def spelled(text: str) -> list[int]:
-    """The letters of a text, a space before each word."""
-    return [LETTERS.index(letter) for letter in f" {' '.join(score.bare(text))}" if letter in LETTERS]
-
-
-def ctc_loss(logs: torch.Tensor, said: Sequence[Sequence[int]]) -> torch.Tensor:
-    """CTC of log-probabilities (batch, frames, symbols + 1), a symbol's share.
-
-    Args:
-        said: the symbols of each item.
-    """
-    targets = torch.tensor([symbol for symbols in said for symbol in symbols])
-    lengths = torch.tensor([len(symbols) for symbols in said])
-    frames = torch.full((len(said),), logs.shape[1])
-    blank = logs.shape[-1] - 1
-    losses = nn.functional.ctc_loss(
-        logs.transpose(0, 1), targets, frames, lengths, blank, reduction="none", zero_infinity=True
-    )
-    return losses.sum() / lengths.sum()
-
-
-def guess_loss(logs: torch.Tensor, windows: Sequence[Heard], place: dict[int, int]) -> torch.Tensor:
-    """Cross-entropy where each token stands at its proportional place in its clip, and all else is blank."""
-    blank = logs.shape[-1] - 1
-    targets = torch.full(logs.shape[:2], blank)
-    for row, window in zip(targets, windows, strict=True):
-        tokens = iter(window.ids)
-        for start, end, count in window.spans:
-            for k in range(count):
-                at = (start + (end - start) * (k + 0.5) / count) / FRAME
-                row[min(int(at), len(row) - 1)] = place[next(tokens)]
-    weights = torch.where(targets == blank, BLANK_WEIGHT, 1.0)
-    losses = nn.functional.nll_loss(logs.flatten(0, 1), targets.flatten(), reduction="none")
-    return (losses * weights.flatten()).sum() / weights.sum()
-
-
-def greedy(logs: torch.Tensor, ids: torch.Tensor) -> list[list[int]]:
-    """The tokens of each item: the likeliest of each frame, repeats and blanks taken out."""
-    best = logs.argmax(-1).tolist()
-    blank = len(ids)
-    return [[int(ids[token]) for token, _ in groupby(row) if token != blank] for row in best]
 
 
 class Listener:
@@ -390,6 +191,11 @@ class Listener:
             self._optimizer.load_state_dict(state["optimizer"])
             for group, configured in zip(self._optimizer.param_groups, self._groups(), strict=True):
                 group["height"] = configured["height"]
+
+
+def padded(clip: Clip) -> Samples:
+    """A clip's sound, up to a whole number of frames."""
+    return np.pad(clip.sound, (0, -len(clip.sound) % FRAME))
 
 
 @torch.no_grad()

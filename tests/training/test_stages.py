@@ -19,9 +19,10 @@ from training import model as parts
 from training.config import SMOKE, Listen, Read
 from training.contexts import Context, Contexts, Stretch, lay_out
 from training.corpus import Clip
-from training.listen import Listener, Units
+from training.listen import Listener
 from training.questions import Asked
 from training.read import Reader
+from training.windows import Units
 from training.writer import Written
 
 CONFIG = dataclasses.replace(
