@@ -62,7 +62,7 @@ class Listen:
 
 @dataclass(frozen=True)
 class Read:
-    """The reading stage: adapters of the language model, over frames of the frozen encoder.
+    """The reading stage: adapters of the language model, and the upper ears.
 
     It may run beside the alignment stage, whose frames stay where the token embeddings are: it takes the newest encoder
     whenever there is one, and only reads notes until then.
@@ -72,14 +72,17 @@ class Read:
         positions: of the contexts and questions of a step, about.
         notes: of the contexts are read rather than heard.
         validated: held-out contexts.
+        rate: the learning rate of the adapters.
+        ears_rate: of the layers above Whisper's, and of the projector.
     """
 
-    minutes: float = 122
+    minutes: float = 172
     steps: int = 0
     positions: int = 1_500
     validated: int = 36
     notes: float = 0.35
-    rate: float = 6e-4
+    rate: float = 1e-3
+    ears_rate: float = 6e-4
     warmup_steps: int = 20
     averaging: float = 0.99
     validate_minutes: float = 10

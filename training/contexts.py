@@ -128,6 +128,7 @@ class Contexts:
         self._texts = [text for text in texts.collected() if texts.held_out(text) == held_out]
         clips = corpus.spoken(folder)
         self._speech = [clip for clip in clips if not clip.voice.startswith("sound")]
+        self._people = [clip for clip in clips if clip.voice.startswith("people")]
         self._sounds = [clip for clip in clips if clip.voice.startswith("sound")]
         self._turns = [clip for clip in self._speech if TURN.match(clip.text)]
 
@@ -137,7 +138,7 @@ class Contexts:
         if kind < reading:
             return self.read()
         rest = (kind - reading) / (1 - reading)
-        return self.heard() if rest < 0.4 else self.transcribed() if rest < 0.75 else self.sound()
+        return self.heard() if rest < 0.4 else self.transcribed() if rest < 0.8 else self.sound()
 
     def read(self) -> Context:
         """A conversation of up to three minutes with its transcript, and frames of only some of it."""
@@ -190,8 +191,11 @@ class Contexts:
         return self._only_heard(self._windows(clips), asked, self._far(0.4))
 
     def transcribed(self) -> Context:
-        """One or two sentences to write down."""
-        clips = [self._random.choice(self._speech) for _ in range(self._random.choice((1, 1, 2)))]
+        """One to three sentences to write down, half of them of people."""
+        clips = [
+            self._random.choice(self._people if self._people and self._random.random() < 0.5 else self._speech)
+            for _ in range(self._random.choice((1, 1, 2, 3)))
+        ]
         asked = [questions.transcription(self._random, [clip.text for clip in clips])]
         if self._random.random() < 0.2:
             asked += questions.about_sound("speech")

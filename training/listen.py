@@ -27,7 +27,7 @@ from training import augment, corpus, score
 from training.config import Config, Listen
 from training.corpus import Clip
 from training.ctc import Head, ctc_loss, greedy, guess_loss
-from training.model import FRAME, WHISPER_LAYERS, Ears, LogMel, centre, frozen_names, save
+from training.model import FRAME, LISTENED, WHISPER_LAYERS, Ears, LogMel, centre, frozen_names, save
 from training.progress import Average, Progress
 from training.voices import Samples
 from training.windows import LETTERS, NEAR, Heard, Units, Windows
@@ -159,7 +159,7 @@ class Listener:
         wrong = score.words_wrong(pairs)
         if wrong <= worth:
             scale_to_table(self._model, [padded(clip) for clip in self._validation[:20]], self._mel)
-            save(self._model, self._folder / "listened.safetensors", self._config.frozen_layers)
+            save(self._model, self._folder / LISTENED, self._config.frozen_layers)
         self._load(last)
         self._progress.note(words_wrong=wrong, of_people=score.words_wrong(of_people))
         self.wrong = wrong

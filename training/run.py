@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def speak(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def listen(folder: Path, config: Config) -> dict[str, Any]:
-    """The alignment stage; leaves ``listened.safetensors``."""
+    """The alignment stage; leaves its ears in ``listened.safetensors``."""
     torch.set_num_threads(config.threads)
     mini, processor = model.public(folder / "parts", config.listen.layers)
     if config.start:
@@ -46,7 +45,7 @@ def listen(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def read(folder: Path, config: Config) -> dict[str, Any]:
-    """The reading stage; leaves its adapters in ``read.pt``."""
+    """The reading stage; leaves its adapters, and the upper ears, in ``read.pt``."""
     torch.set_num_threads(config.threads)
     mini, processor = model.public(folder / "parts", config.listen.layers)
     model.adapt(mini.model.language_model)
@@ -59,12 +58,12 @@ def read(folder: Path, config: Config) -> dict[str, Any]:
 
 def export(folder: Path, _config: Config) -> dict[str, Any]:
     """What both stages left last, finished or not, as ``trained.safetensors``."""
-    adapters = torch.load(folder / "read.pt", weights_only=False)["average"]
-    weights = {f"language_model.{name}": value for name, value in adapters.items()}
-    weights |= load_file(folder / "listened.safetensors")
+    ears, state = folder / model.LISTENED, torch.load(folder / "read.pt", weights_only=False)
+    weights, fitting = load_file(ears), state["listened"] == model.digest(ears)
+    weights |= {name: value for name, value in state["average"].items() if fitting or ".lora_" in name}
     path = folder / "trained.safetensors"
     save_file({name: value.to(torch.float16).contiguous() for name, value in weights.items()}, path)
-    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+    return {"sha256": model.digest(path), "bytes": path.stat().st_size}
 
 
 def falling(folder: Path, stage: str) -> bool:

@@ -53,6 +53,26 @@ def test_the_language_model_learns_to_read(model: tuple[Any, Any], run_folder: P
     assert "validation" in lines[-1]
 
 
+def test_the_upper_ears_learn_on_from_what_the_language_model_makes_of_them(
+    model: tuple[Any, Any], run_folder: Path
+) -> None:
+    listened = run_folder / parts.LISTENED
+    parts.save(model[0], listened, frozen_layers=0)
+    parts.adapt(model[0].model.language_model)
+    Reader(*model, run_folder, CONFIG).run()
+    run.export(run_folder, CONFIG)
+    heard, read = load_file(listened), load_file(run_folder / "trained.safetensors")
+    changed = {name for name in heard if not torch.equal(heard[name], read[name])}
+    assert changed
+    assert all(name.startswith(("multi_modal_projector.", "audio_tower.layer_norm.")) for name in changed)
+    parts.save(model[0], listened, frozen_layers=0)  # the alignment stage went on: these ears are not what was heard
+    newer = load_file(listened)
+    run.export(run_folder, CONFIG)
+    read = load_file(run_folder / "trained.safetensors")
+    assert all(torch.equal(newer[name], read[name]) for name in newer)
+    assert any(".lora_" in name for name in read)
+
+
 @pytest.mark.parametrize("notes", ["", "Rain on the roof."])
 def test_a_branch_is_the_prompt_that_the_service_gives(model: tuple[Any, Any], notes: str) -> None:
     template, tokenizer = read_template(model[1]), model[1].tokenizer
