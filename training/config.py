@@ -22,7 +22,7 @@ class Corpus:
     clips: int = 400
     validation: int = 300
     people: int = 10_400
-    misheard: int = 5_000
+    misheard: int = 3_000
     takes: int = 160
 
 
@@ -44,7 +44,7 @@ class Listen:
         new_rate: of the layers above them, and of the projector.
     """
 
-    minutes: float = 212
+    minutes: float = 178
     steps: int = 0
     batch_s: float = 28
     bootstrap_clips: int = 3_500
@@ -76,7 +76,7 @@ class Read:
         ears_rate: of the layers above Whisper's, and of the projector.
     """
 
-    minutes: float = 172
+    minutes: float = 160
     steps: int = 0
     positions: int = 1_500
     validated: int = 36

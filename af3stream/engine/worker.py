@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from af3stream.config import ModelConfig
+from af3stream.engine import memory
 from af3stream.engine.contract import Engine, Sound
 from af3stream.engine.embeddings import Embeddings
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, Failed, Job, Restarted, Result
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Restarted, Result
 from af3stream.engine.running import Report, Running, encode, most_together, priority_of, steps_of
 from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.engine.warmth import Warmth
@@ -169,6 +170,8 @@ class Worker:
                 self._failed([task], outcome)
             else:
                 self._report([task], *outcome)
+                if outcome[0] and isinstance(task.work.job, ExtendJob):
+                    memory.give_back()
         return True
 
     def _next(self) -> Task[Running] | None:

@@ -1,0 +1,28 @@
+"""Memory that reading a window leaves free inside the process."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+
+def give_back() -> None:
+    """Return free memory to the system, where the C library keeps it and can be told so.
+
+    glibc keeps what is freed in the middle of its heaps for ever; after an hour of windows of all lengths that is
+    hundreds of megabytes. Giving it back takes about 20 ms (``bench.memory``).
+    """
+    if trim := _malloc_trim():
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], Any] | None:
+    """glibc's own; ``None`` elsewhere."""
+    try:
+        found: Callable[[int], Any] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (OSError, TypeError):  # no C library goes by no name, as on Windows
+        return None
+    return found
