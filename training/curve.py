@@ -33,6 +33,7 @@ def draw(folder: Path, picture: Path) -> None:
         measured.set_ylim(0, 1)
         if stage == "listen":
             measured.plot(*_points(lines, "words_wrong"), "o-", color="#c60", label="words wrong, held-out voices")
+            measured.plot(*_points(lines, "of_people"), "o-", color="#939", label="words wrong, people")
         else:
             for kind, colour in (("about_read", "#c60"), ("which_heard", "#393"), ("mentioned_heard", "#939")):
                 measured.plot(*_points(lines, kind), "o-", color=colour, label=f"right: {kind.replace('_', ', ')}")
