@@ -109,12 +109,12 @@ class Reader:
             loss = self._losses(context)[0] / len(contexts)
             loss.backward()
             total += float(loss.detach())
-        norm = nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
-        if torch.isfinite(norm):
+        norm, ears_norm = (nn.utils.clip_grad_norm_(group["params"], 1.0) for group in self._optimizer.param_groups)
+        if torch.isfinite(norm + ears_norm):
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._average.update(self._parameters, self._progress.steps)
-        self._progress.step(len(contexts), loss=total, norm=float(norm))
+        self._progress.step(len(contexts), loss=total, norm=float(norm), ears_norm=float(ears_norm))
 
     def _losses(self, context: Context) -> tuple[torch.Tensor, Layout, torch.Tensor]:
         """The loss of a context, an answer of k tokens weighing as the root of k; and which answer tokens are right."""
