@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from af3stream.engine.whisper import NOISE_SCORE
 from training import augment, corpus
 from training.config import Config
 from training.corpus import Clip
@@ -21,7 +22,6 @@ from training.writer import Writer, chunks
 
 FILE: Final = "misheard.jsonl"
 EASY: Final = ("people", "piper", "sound")  # voices that are not heard: their texts are Whisper's own, or it hears them
-LEAST_SCORE: Final = -1.6  # mean log-probability of a token, below which the service writes nothing
 WORST: Final = 0.7  # of the words wrong, above which nobody can know what was said
 AT_ONCE: Final = 240  # clips
 
@@ -56,7 +56,7 @@ def differing(rng: np.random.Generator, writer: Writer, clips: list[Clip]) -> li
     return [
         (clip.text, written.text)
         for clip, written in zip(clips, writer.write(heard), strict=True)
-        if written.score > LEAST_SCORE
+        if written.score > NOISE_SCORE
         and not looping(written.text)
         and bare(clip.text) != bare(written.text)
         and words_wrong([(clip.text, written.text)]) < WORST

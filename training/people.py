@@ -19,11 +19,12 @@ import soundfile
 import soxr
 
 from af3stream.audio import SAMPLE_RATE
+from af3stream.engine.whisper import Heard
 from training.config import Config
 from training.corpus import SECONDS, Clip, save, trimmed
 from training.score import bare
 from training.voices import Samples
-from training.writer import Writer, Written, chunks
+from training.writer import Writer, chunks
 
 GAMES: Final = Path("/usr/share/scummvm")
 RATE: Final = 11_025  # of both games' speech
@@ -88,7 +89,7 @@ def heard(recording: Recording) -> Samples:
     return trimmed(np.clip(soxr.resample(samples, RATE, SAMPLE_RATE), -1, 1).astype(np.float32))
 
 
-def believed(written: Written) -> str:
+def believed(written: Heard) -> str:
     """The text, where Whisper is sure of it and it is words that may be said, none of them in a loop; or nothing."""
     if written.score < SURE or written.silence > SILENT:
         return ""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from af3stream.audio import SAMPLE_RATE
+from af3stream.engine.whisper import Heard
 from af3stream.models import mini
 from af3stream.models.mini import recipe
 from training.voices import Samples
@@ -18,15 +18,6 @@ PAD_S, LEAST_S = 2.0, 7.0  # silence after each, and the shortest input: a short
 MOST_TOKENS: Final = 64
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Written:
-    """A text, its mean log-probability a token, and the probability that nobody speaks."""
-
-    text: str
-    score: float
-    silence: float
 
 
 class Writer:
@@ -44,15 +35,15 @@ class Writer:
         names = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
         self._prompt = [self._whisper.hf_tokenizer.token_to_id(name) for name in names]
 
-    def write(self, recordings: Sequence[Samples]) -> list[Written]:
+    def write(self, recordings: Sequence[Samples]) -> list[Heard]:
         """What is said in each, (n,) at 16 kHz."""
         places = sorted(range(len(recordings)), key=lambda place: len(recordings[place]))
-        found: dict[int, Written] = {}
+        found: dict[int, Heard] = {}
         for batch in chunks(places, BATCH):
             found |= zip(batch, self._together([recordings[place] for place in batch]), strict=True)
         return [found[place] for place in range(len(recordings))]
 
-    def _together(self, recordings: Sequence[Samples]) -> list[Written]:
+    def _together(self, recordings: Sequence[Samples]) -> list[Heard]:
         from ctranslate2 import StorageView
 
         longest = int(max(LEAST_S, max(map(len, recordings)) / SAMPLE_RATE + PAD_S) * SAMPLE_RATE)
@@ -61,7 +52,7 @@ class Writer:
         options: dict[str, Any] = {"beam_size": 1, "return_scores": True, "return_no_speech_prob": True}
         results = self._whisper.model.generate(encoded, [self._prompt] * len(mels), max_length=MOST_TOKENS, **options)
         decode = self._whisper.hf_tokenizer.decode
-        return [Written(decode(r.sequences_ids[0]).strip(), r.scores[0], r.no_speech_prob) for r in results]
+        return [Heard(decode(r.sequences_ids[0]).strip(), r.scores[0], r.no_speech_prob) for r in results]
 
 
 def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

@@ -12,7 +12,7 @@ def give_back() -> None:
     """Return free memory to the system, where the C library keeps it and can be told so.
 
     glibc keeps what is freed in the middle of its heaps for ever; after an hour of windows of all lengths that is
-    hundreds of megabytes. Giving it back takes about 20 ms (``bench.memory``).
+    hundreds of megabytes.
     """
     if trim := _malloc_trim():
         trim(0)

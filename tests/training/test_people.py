@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from af3stream.audio import SAMPLE_RATE
+from af3stream.engine.whisper import Heard
 from training import people
-from training.writer import Written, chunks
+from training.writer import chunks
 
 SECOND = 0.5 * np.sin(2 * np.pi * 300 * np.arange(people.RATE) / people.RATE)
 
@@ -78,14 +79,14 @@ def test_the_speech_of_the_amazon_queen(games: Path) -> None:
     "text", ["Well, it's \u201ctrue\u201d", "(laughs)", "...", "", "\u266a La la \u266a", "I see you, I see you, I see"]
 )
 def test_what_is_not_believed(text: str) -> None:
-    assert people.believed(Written(text, -0.1, 0.0)) == ""
+    assert people.believed(Heard(text, -0.1, 0.0)) == ""
 
 
 def test_what_is_believed() -> None:
     text = "I don\u2019t think so, Joe."
-    assert people.believed(Written(text, -0.1, 0.0)) == "I don't think so, Joe."
-    assert not people.believed(Written(text, -0.9, 0.0))
-    assert not people.believed(Written(text, -0.1, 0.9))
+    assert people.believed(Heard(text, -0.1, 0.0)) == "I don't think so, Joe."
+    assert not people.believed(Heard(text, -0.9, 0.0))
+    assert not people.believed(Heard(text, -0.1, 0.9))
 
 
 def test_no_recording_is_in_two_shards() -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from af3stream.engine.af3.prompt import encode_text, read_template
+from af3stream.engine.whisper import Heard
 from training import corpus, misheard, run
 from training import model as parts
 from training.config import SMOKE, Listen, Read
@@ -23,7 +24,6 @@ from training.listen import Listener
 from training.questions import Asked
 from training.read import Reader
 from training.windows import Units
-from training.writer import Written
 
 CONFIG = dataclasses.replace(
     SMOKE,
@@ -178,10 +178,10 @@ def test_what_is_written_otherwise_is_kept(tmp_path: Path, monkeypatch: pytest.M
     class Deaf:
         def __init__(self, threads: int) -> None: ...
 
-        def write(self, recordings: Sequence[Any]) -> list[Written]:
+        def write(self, recordings: Sequence[Any]) -> list[Heard]:
             heard = ("rain on the roof", "Rain on a roof.", "No words of it.", "a b c a b c a b c d", "Rain on the...")
             scores = (-0.1, -0.4, -0.5, -0.2, -2.0)
-            return [Written(text, score, 0.0) for text, score in zip(heard, scores, strict=True)]
+            return [Heard(text, score, 0.0) for text, score in zip(heard, scores, strict=True)]
 
     monkeypatch.setattr(misheard, "Writer", Deaf)
     (tmp_path / "corpus").mkdir()
