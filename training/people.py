@@ -1,7 +1,7 @@
-"""What people say: the recorded dialogue of two adventure games, a few dozen actors, written down by Whisper base.
+"""What people say: the recorded dialogue of three adventure games, dozens of actors, written down by Whisper base.
 
-Both games are packages of Debian whose licences let anyone use, change and pass them on. Their recordings are short,
-11 kHz and far from clean. What Whisper is not sure of, or repeats, is left out.
+The games are packages of Debian whose licences let anyone use, change and pass them on. Their recordings are short,
+11 kHz, of eight bits or MP3, and far from clean. What Whisper is not sure of, or repeats, is left out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -21,24 +22,41 @@ import soxr
 from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.whisper import Heard
 from training.config import Config
-from training.corpus import SECONDS, Clip, save, trimmed
+from training.corpus import Clip, save, trimmed
 from training.score import bare
 from training.voices import Samples
 from training.writer import Writer, chunks
 
 GAMES: Final = Path("/usr/share/scummvm")
-RATE: Final = 11_025  # of both games' speech
+RATE: Final = 11_025  # of all their speech
+SKY_HEADER: Final = 22  # bytes before the samples
 VALIDATED: Final = 50  # every so many recordings, one is kept for validation
 SHARD: Final = 600  # recordings that a shard is made of
 SURE: Final = -0.45  # mean log-probability of a token, above which words are believed
 SILENT: Final = 0.5  # probability that nobody speaks, above which they are not
+SECONDS: Final = (0.4, 14.0)  # of a line; others are left out
+LONGEST_WORD: Final = 24  # letters
 FIRST_SHARD: Final = 8_000
 
-Recording = tuple[str, int, int]  # the game; where in its file; bytes
+
+@dataclass(frozen=True)
+class Recording:
+    """A line of a game.
+
+    Attributes:
+        game: it is of.
+        file: below ``GAMES``.
+        place, size: of its bytes in the file.
+    """
+
+    game: str
+    file: str
+    place: int
+    size: int
 
 
 def steel_sky() -> list[Recording]:
-    """Beneath a Steel Sky: unsigned 8-bit samples behind a header of 22 bytes.
+    """Beneath a Steel Sky: samples behind a header.
 
     ``sky.dnr`` is a count and entries of eight bytes: a number, 24 bits of place (in sixteens where the highest is
     set) and 24 bits of which the lowest 22 are the size. Speech has the numbers from 50,000 (ScummVM, engines/sky).
@@ -50,7 +68,8 @@ def steel_sky() -> list[Recording]:
         for e in (index[at : at + 8] for at in range(4, len(index) - 7, 8))
     ):
         if 50_000 <= number < 60_000:
-            found.append(("sky", (place & 0x7FFFFF) << 4 if place >> 23 else place, size))
+            start = (place & 0x7FFFFF) << 4 if place >> 23 else place
+            found.append(Recording("sky", "beneath-a-steel-sky/sky.dsk", start + SKY_HEADER, size - SKY_HEADER))
     return found
 
 
@@ -60,30 +79,32 @@ def amazon_queen() -> list[Recording]:
     ``queen.1c`` begins with 13 bytes and a count; its entries are a name of 12 bytes, a byte, place and size, all
     big-endian (ScummVM, engines/queen). Speech ends in ``.SB``.
     """
-    with (GAMES / "flight-of-the-amazon-queen/queen.1c").open("rb") as file:
+    name = "flight-of-the-amazon-queen/queen.1c"
+    with (GAMES / name).open("rb") as file:
         (count,) = struct.unpack(">13xH", file.read(15))
         entries = struct.iter_unpack(">12sxII", file.read(21 * count))
-        return [("queen", place, size) for name, place, size in entries if name.rstrip(b"\0").endswith(b".SB")]
+        return [Recording("queen", name, *at) for line, *at in entries if line.rstrip(b"\0").endswith(b".SB")]
 
 
-FILES: Final = {"sky": "beneath-a-steel-sky/sky.dsk", "queen": "flight-of-the-amazon-queen/queen.1c"}
-HEADER: Final = 22  # bytes before the samples of a steel_sky recording
+def drascula() -> list[Recording]:
+    """Drascula: a file of samples for each line, ``.ALS`` (ScummVM, engines/drascula)."""
+    files = sorted((GAMES / "drascula/en").glob("*.ALS"))
+    return [Recording("drascula", str(path.relative_to(GAMES)), 0, path.stat().st_size) for path in files]
 
 
 def heard(recording: Recording) -> Samples:
     """A recording, without the silence around it; (n,) float32 at 16 kHz, empty where it cannot be read."""
-    game, place, size = recording
-    with (GAMES / FILES[game]).open("rb") as file:
-        file.seek(place)
-        data = file.read(size)
-    if game == "sky":
-        samples = (np.frombuffer(data[HEADER:], np.uint8).astype(np.float32) - 128) / 128
-    else:
+    with (GAMES / recording.file).open("rb") as file:
+        file.seek(recording.place)
+        data = file.read(recording.size)
+    if recording.game == "queen":
         try:
             samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
         except soundfile.LibsndfileError:
             return np.zeros(0, np.float32)
         assert rate == RATE
+    else:
+        samples = (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
     if not len(samples):
         return np.zeros(0, np.float32)
     return trimmed(np.clip(soxr.resample(samples, RATE, SAMPLE_RATE), -1, 1).astype(np.float32))
@@ -99,16 +120,18 @@ def believed(written: Heard) -> str:
 
 
 def looping(text: str) -> bool:
-    """Whether any three words come twice in a row of words, as where Whisper repeats itself."""
+    """Whether any three words come twice, or letters without end, as where Whisper repeats itself."""
     words = bare(text)
     phrases = list(zip(words, words[1:], words[2:], strict=False))
-    return len({*phrases}) < len(phrases)
+    return len({*phrases}) < len(phrases) or any(len(word) > LONGEST_WORD for word in words)
 
 
 def build(folder: Path, config: Config) -> None:
     """Write shards of what people say, and one of validation, where they are missing."""
-    recordings = [*steel_sky(), *amazon_queen()]
-    Random(config.seed).shuffle(recordings)
+    recordings = list[Recording]()
+    for games in ([*steel_sky(), *amazon_queen()], drascula()):  # shuffled apart: what came later moves nothing
+        Random(config.seed).shuffle(games)
+        recordings += games
     recordings = recordings[: config.corpus.people]
     kept = [(folder / "validation" / f"{FIRST_SHARD}.npz", recordings[::VALIDATED])]
     rest = [recording for place, recording in enumerate(recordings) if place % VALIDATED]
@@ -130,7 +153,7 @@ def build(folder: Path, config: Config) -> None:
 def sure(writer: Writer, recordings: Sequence[Recording]) -> Iterator[Clip]:
     """The clips of those recordings whose words are sure."""
     short, long = (int(s * SAMPLE_RATE) for s in SECONDS)
-    pairs = [(game, samples) for game, *place in recordings if short <= len(samples := heard((game, *place))) <= long]
+    pairs = [(line.game, samples) for line in recordings if short <= len(samples := heard(line)) <= long]
     for (game, samples), written in zip(pairs, writer.write([samples for _, samples in pairs]), strict=True):
         if text := believed(written):
             yield Clip((samples * 32_767).astype(np.int16), text, f"people {game}")

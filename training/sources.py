@@ -59,6 +59,13 @@ SOURCES = (
         "its own: may be changed and passed on with its notice, not sold by itself",
         "voices",
     ),
+    Source(
+        "drascula",
+        "1.0+ds4-2",
+        "dialogue of a game, 0.8 hours, written down by Whisper base",
+        "its own: may be changed and passed on with its notice, not sold by itself",
+        "voices",
+    ),
     Source("fluid-soundfont-gm", "3.1-5.3", "twelve instruments, through fluidsynth", "MIT", "sounds"),
     Source("sonic-pi-samples", "3.2.2", "eight sounds", "CC0-1.0", "sounds"),
     Source("asterisk-core-sounds-en-wav", "1.6.1-1", "prompts of one speaker", "CC-BY-SA-3.0", "held out"),

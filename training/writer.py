@@ -15,7 +15,7 @@ from training.voices import Samples
 
 BATCH: Final = 12  # recordings that are heard at once
 PAD_S, LEAST_S = 2.0, 7.0  # silence after each, and the shortest input: a shorter one makes Whisper repeat itself
-MOST_TOKENS: Final = 64
+MOST_TOKENS: Final = 128
 
 Item = TypeVar("Item")
 

@@ -1,4 +1,4 @@
-"""Recordings of people: what is read from two games' files, and which words are believed."""
+"""Recordings of people: what is read from three games' files, and which words are believed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_speech_of_steel_sky(games: Path) -> None:
     said = bytes(22) + (128 + 127 * SECOND).astype(np.uint8).tobytes()
     write_sky(games, (60_100, b"a picture"), (50_007, said), (59_999, bytes(22)))
     recordings = people.steel_sky()
-    assert [size for _, _, size in recordings] == [len(said), 22]
+    assert [recording.size for recording in recordings] == [len(said) - 22, 0]
     samples = people.heard(recordings[0])
     assert abs(len(samples) - SAMPLE_RATE) < 100
     assert np.abs(samples).max() == pytest.approx(0.5, abs=0.02)
@@ -75,8 +75,25 @@ def test_the_speech_of_the_amazon_queen(games: Path) -> None:
     assert not len(people.heard(recordings[1]))
 
 
+def test_the_speech_of_drascula(games: Path) -> None:
+    (games / "drascula/en").mkdir(parents=True)
+    (games / "drascula/en/7.ALS").write_bytes((128 + 127 * SECOND).astype(np.uint8).tobytes())
+    (games / "drascula/en/7.ALG").write_bytes(b"a picture")
+    (recording,) = people.drascula()
+    assert abs(len(people.heard(recording)) - SAMPLE_RATE) < 100
+
+
 @pytest.mark.parametrize(
-    "text", ["Well, it's \u201ctrue\u201d", "(laughs)", "...", "", "\u266a La la \u266a", "I see you, I see you, I see"]
+    "text",
+    [
+        "Well, it's \u201ctrue\u201d",
+        "(laughs)",
+        "...",
+        "",
+        "\u266a La la \u266a",
+        "I see you, I see you, I see",
+        "N" + 40 * "o",
+    ],
 )
 def test_what_is_not_believed(text: str) -> None:
     assert people.believed(Heard(text, -0.1, 0.0)) == ""
