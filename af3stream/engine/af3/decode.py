@@ -13,7 +13,7 @@ import torch
 
 from af3stream.engine.af3.alignment import check_alignment
 from af3stream.engine.af3.attention import implementation
-from af3stream.engine.af3.compiled import CompiledDecoding
+from af3stream.engine.af3.fused import FusedReading, quicker
 from af3stream.engine.af3.kv import Rows, Slot
 from af3stream.engine.af3.linear import FEW, read_with_all_cores
 from af3stream.engine.contract import Counters
@@ -44,7 +44,7 @@ class Decoder:
         stop: ids of the tokens that end a reply.
         counters: where passes and tokens are counted.
         chunk: positions read in one pass; between passes the engine may turn to something more urgent.
-        compiled: read few single positions by compiled code.
+        compiled: read few positions by compiled code.
 
     Raises:
         ModelError: where code cannot be compiled.
@@ -54,24 +54,27 @@ class Decoder:
         self, model: Any, stop: frozenset[int], counters: Counters, chunk: int, *, compiled: bool = False
     ) -> None:
         self._language_model, self._head = _beside(model)
-        self._compiled: CompiledDecoding | None = None
+        self._fused: FusedReading | None = None
         self._embed = model.model.get_input_embeddings()
         self.stop = stop
         self._counters = counters
         self._chunk = chunk
         if compiled:
             self._compile()
+        elif quicker(self._language_model):
+            self._fused = FusedReading(self._language_model, compiled=False)
 
     def _compile(self) -> None:
-        """Compile for one row and for several, before anyone waits.
+        """Compile for one row, for several, and for a row of several positions, before anyone waits.
 
         Raises:
             ModelError: where that is not possible.
         """
         try:
-            self._compiled = CompiledDecoding(self._language_model)
-            for rows in (1, 2):
-                states = self._pass([self.new_slot(1) for _ in range(rows)], self.embed([0] * rows)[:, None])
+            self._fused = FusedReading(self._language_model, compiled=True)
+            for rows, tokens in ((1, 1), (2, 1), (1, 2)):
+                embeddings = self.embed([0] * rows * tokens).view(rows, tokens, -1)
+                states = self._pass([self.new_slot(tokens) for _ in range(rows)], embeddings)
                 self.logits(states[:, -1])
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"model.compile is not possible here: {str(error).splitlines()[0]}") from error
@@ -220,8 +223,8 @@ class Decoder:
             raise
 
     def _pass(self, slots: Sequence[Slot], embeddings: torch.Tensor) -> torch.Tensor:
-        if self._compiled and embeddings.shape[1] == 1 and len(slots) <= FEW:
-            return self._compiled(slots, embeddings[:, 0])[:, None]
+        if self._fused and embeddings.shape[0] * embeddings.shape[1] <= FEW:
+            return self._fused(slots, embeddings)
         starts = torch.tensor([slot.length for slot in slots], device=embeddings.device)[:, None]
         positions = starts + torch.arange(embeddings.shape[1], device=embeddings.device)
         output = self._language_model(

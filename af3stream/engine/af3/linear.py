@@ -24,17 +24,24 @@ class FewRowsLinear(nn.Linear):
         given = rows.reshape(-1, self.in_features)
         if len(given) > MANY:
             return super().forward(rows)
-        blocks = BLOCKS if len(given) <= FEW else torch.get_num_threads()
-        even = self.out_features // blocks * blocks
-        weights = self.weight[:even].view(blocks, -1, self.in_features)
-        if len(given) <= FEW:
-            product = torch.bmm(weights, given.T.expand(blocks, -1, -1)).flatten(0, 1).T
-        else:
-            product = torch.bmm(given.expand(blocks, -1, -1), weights.transpose(1, 2)).transpose(0, 1).flatten(1)
-        if even < self.out_features:
-            product = torch.cat([product, given @ self.weight[even:].T], dim=1)
-        product = product.contiguous().view(*rows.shape[:-1], self.out_features)
-        return product if self.bias is None else product + self.bias
+        return product_by_all_cores(rows, self.weight, self.bias)
+
+
+def product_by_all_cores(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Rows (..., in) times weights (out, in), plus a bias (out,), a block of the weights' rows each: (..., out)."""
+    given = rows.reshape(-1, weight.shape[1])
+    few = len(given) <= FEW
+    blocks = BLOCKS if few else torch.get_num_threads()
+    even = len(weight) // blocks * blocks
+    cut = weight[:even].view(blocks, -1, weight.shape[1])
+    if few:
+        products = torch.bmm(cut, given.T.expand(blocks, -1, -1)).flatten(0, 1).T
+    else:
+        products = torch.bmm(given.expand(blocks, -1, -1), cut.transpose(1, 2)).transpose(0, 1).flatten(1)
+    if even < len(weight):
+        products = torch.cat([products, given @ weight[even:].T], dim=1)
+    products = products.contiguous().view(*rows.shape[:-1], len(weight))
+    return products if bias is None else products + bias
 
 
 def read_with_all_cores(model: Any) -> None:
@@ -65,7 +72,7 @@ class HalfLinear(nn.Module):
         """(..., in) to (..., out)."""
         given = rows.reshape(-1, rows.shape[-1])
         if len(given) <= FEW:
-            products = compiled()(given, self.weight, self.bias).contiguous()
+            products = compiled()(given, self.weight, self.bias)
         else:
             products = linear(given, self.weight.to(rows.dtype), self.bias)
         return products.view(*rows.shape[:-1], -1)
@@ -93,13 +100,14 @@ def compiled() -> Callable[..., torch.Tensor]:
 
 
 def product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Rows (rows, in) times weights (out, in), plus a bias (out,); to be compiled: (rows, out).
+    """Rows (..., in) times weights (out, in), plus a bias (out,); to be compiled: (..., out).
 
     In float32 on a CPU it is written so that a weight is widened where it is read, once for all rows.
     """
     if rows.device.type != "cpu" or rows.dtype != torch.float32:
         return linear(rows, weight, bias)
-    products = (weight.to(rows.dtype)[:, None] * rows).sum(-1).T
+    products = (weight.to(rows.dtype)[:, None] * rows.reshape(-1, rows.shape[-1])).sum(-1).T
+    products = products.contiguous().view(*rows.shape[:-1], len(weight))
     return products if bias is None else products + bias
 
 

@@ -1,4 +1,4 @@
-"""Decoding by compiled code: what transformers writes, from weights of half the bytes, or a clear refusal."""
+"""Few positions read in few operations, compiled or not: what transformers writes, or a clear refusal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from af3stream.config import ModelConfig
 from af3stream.engine.af3.checkpoint import load_checkpoint
-from af3stream.engine.af3.decode import Reply
+from af3stream.engine.af3.decode import Decoder, Reply
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.linear import FEW, HalfEmbedding, HalfLinear, exactly_half, keep_in_half
 from af3stream.engine.contract import Samples
@@ -62,6 +62,42 @@ def answered(engine: Af3Engine, signal: Callable[[float, int], Samples]) -> list
     return [*(answer(context, parts, question, TOKENS)[0] for question in questions), heard]
 
 
+def reply_after(decoder: Decoder, *tokens: int) -> Reply:
+    """A reply whose last token is to be read after the others."""
+    reply = Reply(decoder.new_slot(8), last=tokens[-1])
+    list(decoder.prefill(reply.slot, decoder.embed(tokens[:-1])))
+    return reply
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize(("slots", "new"), [(1, 1), (FEW, 1), (2, 2), (1, FEW)])
+@pytest.mark.usefixtures("uncompiled")
+def test_few_positions_are_read_as_transformers_reads_them(
+    tiny_halved: Path, compile: bool, slots: int, new: int
+) -> None:
+    """Each row after another number of positions."""
+    fused = engine_of(tiny_halved, compile=compile)._decoder
+    plain = engine_of(tiny_halved)._decoder
+    plain._fused = None
+    states = []
+    for decoder in (fused, plain):
+        rows = [decoder.new_slot(16) for _ in range(slots)]
+        for held, slot in enumerate(rows, start=3):
+            list(decoder.prefill(slot, decoder.embed(range(7, 7 + held))))
+        states.append(decoder._forward(rows, decoder.embed(range(slots * new)).view(slots, new, -1)))
+    torch.testing.assert_close(states[0], states[1], atol=2e-5, rtol=1e-4)
+
+
+def test_projections_of_the_same_states_lie_together(tiny_halved: Path) -> None:
+    """Without a second copy of them, and where both the decoder and transformers' own model read them."""
+    engine = engine_of(tiny_halved)
+    for model in (engine._loaded.model.model.language_model, engine._decoder._language_model):
+        own = model.layers[0].self_attn
+        starts = [projection.weight.untyped_storage().data_ptr() for projection in (own.q_proj, own.k_proj, own.v_proj)]
+        assert len({*starts}) == 1
+    assert engine._decoder._fused is not None
+
+
 @pytest.mark.usefixtures("uncompiled")
 def test_the_functions_write_what_transformers_writes(
     tiny_halved: Path, signal: Callable[[float, int], Samples]
@@ -75,8 +111,8 @@ def test_compiled_they_do_too(tmp_path: Path, signal: Callable[[float, int], Sam
     assert engine.counters.forward_passes == 0  # what was compiled for is not counted
     assert answered(engine, signal) == answered(plain, signal)
     decoder = engine._decoder
-    replies = [Reply(decoder.new_slot(8), last=token) for token in (5, 6, 7)]
-    apart = [Reply(decoder.new_slot(8), last=token) for token in (5, 6, 7)]
+    replies = [reply_after(decoder, *tokens) for tokens in ((5, 6), (7, 8, 9), (10, 11))]
+    apart = [reply_after(decoder, *tokens) for tokens in ((5, 6), (7, 8, 9), (10, 11))]
     decoder.advance(replies)  # several rows in one pass
     for reply in apart:
         decoder.advance([reply])
