@@ -24,6 +24,7 @@ from training.misheard import Pair
 from training.model import FRAME
 from training.questions import TURN, Asked
 from training.voices import Samples
+from training.windows import Units
 
 WINDOW_S = 24.0  # after which the next pause closes a window, as the service does between 15 and 30 s
 FAR = 3_200  # positions that a long conversation's frames would take
@@ -89,8 +90,11 @@ class Layout:
         return torch.where(seen, 0.0, torch.finfo(torch.bfloat16).min)[None, None]
 
 
-def lay_out(context: Context, template: Template, tokenizer: Any, end: int) -> Layout:
-    """The prompt of each question, the prefix that they share only once, in the service's own layout."""
+def lay_out(context: Context, template: Template, tokenizer: Any, units: Units, end: int) -> Layout:
+    """The prompt of each question, the prefix that they share only once, in the service's own layout.
+
+    An answer is written in the tokens of what it is taken from: those of the notes, or those that frames are.
+    """
     ids, positions = list(template.head), list(range(len(template.head)))
     following = len(ids)
     for stretch in context.stretches:
@@ -103,7 +107,8 @@ def lay_out(context: Context, template: Template, tokenizer: Any, end: int) -> L
     branches, answers = [0] * len(ids), [False] * len(ids)
     for number, asked in enumerate(context.asked, start=1):
         prompt = [*encode_text(tokenizer, asked.question), *template.tail]
-        answer = [*(encode_text(tokenizer, asked.answer) if asked.answer else []), end]
+        own = encode_text(tokenizer, asked.answer) if context.notes else units.encode(asked.answer, first=True)
+        answer = [*own, end]
         ids += prompt + answer
         positions += range(following, following + len(prompt) + len(answer))
         branches += [number] * (len(prompt) + len(answer))
@@ -127,9 +132,9 @@ class Contexts:
         self._misheard = list(self._written)
         self._texts = [text for text in texts.collected() if texts.held_out(text) == held_out]
         clips = corpus.spoken(folder)
-        self._speech = [clip for clip in clips if not clip.voice.startswith("sound")]
-        self._people = [clip for clip in clips if clip.voice.startswith("people")]
-        self._sounds = [clip for clip in clips if clip.voice.startswith("sound")]
+        self._speech = [clip for clip in clips if clip.of_speech]
+        self._people = [clip for clip in clips if clip.of_people]
+        self._sounds = [clip for clip in clips if not clip.of_speech]
         self._turns = [clip for clip in self._speech if TURN.match(clip.text)]
 
     def draw(self, reading: float = 0.45) -> Context:
@@ -138,7 +143,7 @@ class Contexts:
         if kind < reading:
             return self.read()
         rest = (kind - reading) / (1 - reading)
-        return self.heard() if rest < 0.4 else self.transcribed() if rest < 0.8 else self.sound()
+        return self.heard() if rest < 0.35 else self.transcribed() if rest < 0.85 else self.sound()
 
     def read(self) -> Context:
         """A conversation of up to three minutes with its transcript, and frames of only some of it."""
@@ -191,10 +196,10 @@ class Contexts:
         return self._only_heard(self._windows(clips), asked, self._far(0.4))
 
     def transcribed(self) -> Context:
-        """One to three sentences to write down, half of them of people."""
+        """A few sentences to write down, half of them of people."""
         clips = [
             self._random.choice(self._people if self._people and self._random.random() < 0.5 else self._speech)
-            for _ in range(self._random.choice((1, 1, 2, 3)))
+            for _ in range(self._random.choice((1, 1, 2, 3, 4)))
         ]
         asked = [questions.transcription(self._random, [clip.text for clip in clips])]
         if self._random.random() < 0.2:

@@ -27,11 +27,25 @@ SPEAKERS = 2  # synthesizers at a time
 
 @dataclass(frozen=True)
 class Clip:
-    """A sentence, spoken; samples (n,) int16 at 16 kHz."""
+    """A sentence, spoken; samples (n,) int16 at 16 kHz.
+
+    Attributes:
+        voice: who speaks, or what sounds: what makes it, a space, and which one of those.
+    """
 
     samples: NDArray[np.int16]
     text: str
     voice: str
+
+    @property
+    def of_people(self) -> bool:
+        """Whether somebody was recorded."""
+        return self.voice.startswith("people ")
+
+    @property
+    def of_speech(self) -> bool:
+        """Whether anybody speaks."""
+        return not self.voice.startswith("sound ")
 
     @property
     def sound(self) -> Samples:

@@ -109,7 +109,7 @@ def conversations(clips: Sequence[Clip], count: int, seconds: float, seed: int) 
         clips: spoken, of validation.
     """
     random, rng = Random(seed), np.random.default_rng(seed)
-    speech = [clip for clip in clips if not clip.voice.startswith("sound")]
+    speech = [clip for clip in clips if clip.of_speech]
     turns = [clip for clip in speech if TURN.match(clip.text)]
     for number in range(count):
         snr_db = (np.inf, np.inf, 20.0)[number % 3]

@@ -60,7 +60,7 @@ class Listener:
         self._place = {int(token): i for i, token in enumerate(self._tokens)}
         self._seed = config.seed
         self._rng = np.random.default_rng(config.seed)
-        self._validation = [clip for clip in corpus.spoken(folder / "validation") if not clip.voice.startswith("sound")]
+        self._validation = [clip for clip in corpus.spoken(folder / "validation") if clip.of_speech]
         self._progress = Progress(folder, "listen", config.listen.minutes, config.listen.steps, config.pause_file)
         if not afresh:
             self._guess_blank()
@@ -154,7 +154,7 @@ class Listener:
         """
         last = {name: value.detach().clone() for name, value in self._parameters.items()}
         self._load(self._average.values)
-        people = [clip for clip in self._validation if clip.voice.startswith("people")]
+        people = [clip for clip in self._validation if clip.of_people]
         pairs, of_people = self._heard(self._validation[:VALIDATED]), self._heard(people[:VALIDATED])
         wrong = score.words_wrong(pairs)
         if wrong <= worth:

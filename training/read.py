@@ -22,6 +22,7 @@ from training.contexts import Context, Contexts, Layout, lay_out
 from training.model import FRAME, LISTENED, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over
 from training.progress import Average, Progress
 from training.voices import Samples
+from training.windows import Units
 
 
 class Reader:
@@ -38,6 +39,7 @@ class Reader:
         self._notes, self._heard_at, self._listened = 1.0, 0.0, ""
         self._tokenizer, self._template = processor.tokenizer, read_template(processor)
         self._mel, self._ears = LogMel(processor.feature_extractor.mel_filters), Ears(model)
+        self._units = Units(self._tokenizer, config.listen.merges)
         self._language = model.model.language_model
         self._table = self._language.embed_tokens.weight.detach()  # (tokens, hidden), also the head
         self._seed = config.seed
@@ -119,7 +121,7 @@ class Reader:
     def _losses(self, context: Context) -> tuple[torch.Tensor, Layout, torch.Tensor]:
         """The loss of a context, an answer of k tokens weighing as the root of k; and which answer tokens are right."""
         frames = self._frames(context.windows)
-        sequence = lay_out(context, self._template, self._tokenizer, self._tokenizer.eos_token_id)
+        sequence = lay_out(context, self._template, self._tokenizer, self._units, self._tokenizer.eos_token_id)
         embedded = self._table[sequence.ids.clamp(min=0)].to(torch.bfloat16)
         embedded[sequence.ids < 0] = frames.to(torch.bfloat16)
         with torch.autocast("cpu", torch.bfloat16):

@@ -91,7 +91,7 @@ class Windows:
         for path in sorted({*self._folder.glob("[0-9]*.npz")} - self._taken):
             self._taken.add(path)
             for clip in corpus.load(path):
-                (self._people if clip.voice.startswith("people") else self._others).append(clip)
+                (self._people if clip.of_people else self._others).append(clip)
 
     def batches(self) -> Iterator[list[Heard]]:
         """Without end."""

@@ -75,15 +75,18 @@ def test_the_upper_ears_learn_on_from_what_the_language_model_makes_of_them(
 
 @pytest.mark.parametrize("notes", ["", "Rain on the roof."])
 def test_a_branch_is_the_prompt_that_the_service_gives(model: tuple[Any, Any], notes: str) -> None:
+    """Its answer is written in the tokens of the notes, or in those that frames are."""
     template, tokenizer = read_template(model[1]), model[1].tokenizer
+    units = Units(tokenizer, CONFIG.listen.merges)
     window = np.zeros(5 * parts.FRAME, np.float32)
     context = Context((Stretch(window, notes=notes), Stretch(None), Stretch(window)), ASKED)
-    layout = lay_out(context, template, tokenizer, tokenizer.eos_token_id)
+    layout = lay_out(context, template, tokenizer, units, tokenizer.eos_token_id)
     note = encode_text(tokenizer, f"Transcript: {notes}\n") if notes else []
     for number, asked in enumerate(ASKED, start=1):
         seen = (layout.branches == 0) | (layout.branches == number)
         question = [*encode_text(tokenizer, asked.question), *template.tail]
-        answer = [*encode_text(tokenizer, asked.answer), tokenizer.eos_token_id]
+        own = encode_text(tokenizer, asked.answer) if notes else units.encode(asked.answer, first=True)
+        answer = [*own, tokenizer.eos_token_id]
         assert layout.ids[seen].tolist() == [*template.head, *[-1] * 5, *note, *[-1] * 5, *question, *answer]
         assert layout.positions[seen].tolist() == list(range(int(seen.sum())))
         assert int((layout.answers & (layout.branches == number)).sum()) == len(answer)
@@ -92,7 +95,7 @@ def test_a_branch_is_the_prompt_that_the_service_gives(model: tuple[Any, Any], n
 def test_branches_do_not_see_one_another(model: tuple[Any, Any]) -> None:
     language, tokenizer = model[0].model.language_model, model[1].tokenizer
     context = Context((Stretch(None, notes="Rain."), Stretch(None, skipped=40, notes="Sun.")), ASKED)
-    layout = lay_out(context, read_template(model[1]), tokenizer, tokenizer.eos_token_id)
+    layout = lay_out(context, read_template(model[1]), tokenizer, Units(tokenizer, 100), tokenizer.eos_token_id)
     with torch.no_grad():
         together = language(
             input_ids=layout.ids[None],
