@@ -44,7 +44,7 @@ class Listen:
         new_rate: of the layers above them, and of the projector.
     """
 
-    minutes: float = 250
+    minutes: float = 220
     steps: int = 0
     batch_s: float = 28
     bootstrap_clips: int = 3_500
@@ -76,12 +76,12 @@ class Read:
         ears_rate: of the layers above Whisper's, and of the projector.
     """
 
-    minutes: float = 260
+    minutes: float = 235
     steps: int = 0
     positions: int = 1_500
     validated: int = 36
-    notes: float = 0.3
-    rate: float = 1e-3
+    notes: float = 0.12
+    rate: float = 1.5e-3
     ears_rate: float = 6e-4
     warmup_steps: int = 20
     averaging: float = 0.99

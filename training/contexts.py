@@ -89,6 +89,12 @@ class Layout:
         seen = same & torch.ones(n, n, dtype=torch.bool).tril()
         return torch.where(seen, 0.0, torch.finfo(torch.bfloat16).min)[None, None]
 
+    def weights(self) -> torch.Tensor:
+        """Of the answers' tokens, (tokens,), 1 in all: an answer of k weighs as the root of k."""
+        branches = self.branches[self.answers]
+        weights = torch.bincount(branches)[branches].float().rsqrt()
+        return weights / weights.sum()
+
 
 def lay_out(context: Context, template: Template, tokenizer: Any, units: Units, end: int) -> Layout:
     """The prompt of each question, the prefix that they share only once, in the service's own layout.
@@ -143,7 +149,7 @@ class Contexts:
         if kind < reading:
             return self.read()
         rest = (kind - reading) / (1 - reading)
-        return self.heard() if rest < 0.35 else self.transcribed() if rest < 0.85 else self.sound()
+        return self.heard() if rest < 0.15 else self.transcribed() if rest < 0.92 else self.sound()
 
     def read(self) -> Context:
         """A conversation of up to three minutes with its transcript, and frames of only some of it."""
@@ -199,7 +205,7 @@ class Contexts:
         """A few sentences to write down, half of them of people."""
         clips = [
             self._random.choice(self._people if self._people and self._random.random() < 0.5 else self._speech)
-            for _ in range(self._random.choice((1, 1, 2, 3, 4)))
+            for _ in range(self._random.choice((1, 1, 1, 1, 2, 3)))
         ]
         asked = [questions.transcription(self._random, [clip.text for clip in clips])]
         if self._random.random() < 0.2:

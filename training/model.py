@@ -106,23 +106,32 @@ def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    mask: torch.Tensor,
+    _mask: torch.Tensor,
+    *,
+    masks: Sequence[torch.Tensor],
     **_rest: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention for training: products and softmax in the inputs' own precision, keys and values never repeated.
 
-    A CPU's fused attention takes three times as long in bfloat16. Query heads that share keys stand in one long query.
+    A CPU's fused attention takes three times as long in bfloat16.
 
     Args:
         query: (1, heads, n, d); key and value (1, key-value heads, n, d).
-        mask: (1, 1, n, n), additive.
+        masks: (1, 1, n_i, n_i) each, additive, of stretches that do not see one another; their lengths make n.
     """
+    lengths = [mask.shape[-1] for mask in masks]
+    stretches = zip(*(torch.split(heads, lengths, dim=2) for heads in (query, key, value)), masks, strict=True)
+    return torch.cat([_attend(*stretch) for stretch in stretches], dim=1), None
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """One stretch's, (1, n, heads, d). Query heads that share keys stand in one long query."""
     heads, n, d = query.shape[1:]
     shared = key.shape[1]
     rows = query.reshape(shared, heads // shared * n, d) * d**-0.5
     scores = (rows @ key[0].transpose(1, 2)).view(shared, heads // shared, n, n) + mask
     mixed = scores.softmax(-1).view(shared, -1, n) @ value[0]
-    return mixed.view(1, heads, n, d).transpose(1, 2), None
+    return mixed.view(1, heads, n, d).transpose(1, 2)
 
 
 def adapt(language_model: Any) -> None:

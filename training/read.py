@@ -106,38 +106,41 @@ class Reader:
     def _step(self, contexts: Sequence[Context]) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = group["height"] * self._progress.rate(self._config.warmup_steps)
-        total = 0.0
-        for context in contexts:
-            loss = self._losses(context)[0] / len(contexts)
-            loss.backward()
-            total += float(loss.detach())
+        loss, _ = self._losses(contexts)
+        loss.backward()
         norm, ears_norm = (nn.utils.clip_grad_norm_(group["params"], 1.0) for group in self._optimizer.param_groups)
         if torch.isfinite(norm + ears_norm):
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._average.update(self._parameters, self._progress.steps)
-        self._progress.step(len(contexts), loss=total, norm=float(norm), ears_norm=float(ears_norm))
+        self._progress.step(len(contexts), loss=float(loss.detach()), norm=float(norm), ears_norm=float(ears_norm))
 
-    def _losses(self, context: Context) -> tuple[torch.Tensor, Layout, torch.Tensor]:
-        """The loss of a context, an answer of k tokens weighing as the root of k; and which answer tokens are right."""
-        frames = self._frames(context.windows)
-        sequence = lay_out(context, self._template, self._tokenizer, self._units, self._tokenizer.eos_token_id)
-        embedded = self._table[sequence.ids.clamp(min=0)].to(torch.bfloat16)
-        embedded[sequence.ids < 0] = frames.to(torch.bfloat16)
+    def _losses(self, contexts: Sequence[Context]) -> tuple[torch.Tensor, list[tuple[Layout, torch.Tensor]]]:
+        """The mean loss of contexts, and of each its layout and which of its answer tokens are right.
+
+        They stand in one sequence, and none sees another. An answer of k tokens weighs as the root of k.
+        """
+        end = self._tokenizer.eos_token_id
+        layouts = [lay_out(context, self._template, self._tokenizer, self._units, end) for context in contexts]
+        ids = torch.cat([layout.ids for layout in layouts])
+        embedded = self._table[ids.clamp(min=0)].to(torch.bfloat16)
+        embedded[ids < 0] = self._frames([w for context in contexts for w in context.windows]).to(torch.bfloat16)
+        masks = [layout.mask().to(torch.bfloat16) for layout in layouts]
         with torch.autocast("cpu", torch.bfloat16):
             hidden = self._language(
                 inputs_embeds=embedded[None],
-                position_ids=sequence.positions[None],
-                attention_mask=sequence.mask().to(torch.bfloat16),
+                position_ids=torch.cat([layout.positions for layout in layouts])[None],
+                attention_mask=masks[0],  # transformers makes none of its own then
+                masks=masks,
                 use_cache=False,
             ).last_hidden_state[0]
-            places = sequence.answers.nonzero()[:, 0]
+            places = torch.cat([layout.answers for layout in layouts]).nonzero()[:, 0]
             logits = hidden[places - 1] @ self._table.to(torch.bfloat16).T
-        targets = sequence.ids[places]
+        targets = ids[places]
         losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        branches = sequence.branches[places]
-        weights = torch.bincount(branches)[branches].float().rsqrt()
-        return (losses * weights).sum() / weights.sum(), sequence, logits.argmax(-1) == targets
+        weights = torch.cat([layout.weights() for layout in layouts]) / len(layouts)
+        right = torch.split(logits.argmax(-1) == targets, [int(layout.answers.sum()) for layout in layouts])
+        return (losses * weights).sum(), list(zip(layouts, right, strict=True))
 
     def _frames(self, windows: Sequence[Samples]) -> torch.Tensor:
         """Projected frames of all windows, (n, hidden)."""
@@ -153,9 +156,9 @@ class Reader:
         right: dict[str, list[bool]] = defaultdict(list)
         total = 0.0
         for context in self._validation:
-            loss, sequence, tokens = self._losses(context)
+            loss, ((layout, tokens),) = self._losses([context])
             total += float(loss) / len(self._validation)
-            branches = sequence.branches[sequence.answers]
+            branches = layout.branches[layout.answers]
             for number, asked in enumerate(context.asked, start=1):
                 how = "read" if context.notes else "heard"
                 right[f"{asked.kind}_{how}"].append(bool(tokens[branches == number].all()))

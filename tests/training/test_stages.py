@@ -132,15 +132,32 @@ def test_what_is_frozen_is_not_in_the_file(model: tuple[Any, Any], tmp_path: Pat
     assert {value.dtype for value in kept.values()} == {torch.float16}
 
 
-def test_attention_for_training_is_attention() -> None:
+def test_attention_for_training_is_attention_within_each_stretch() -> None:
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, heads, 7, 16, generator=generator) for heads in (6, 2, 2))
-    mask = torch.full((7, 7), float("-inf")).triu(1)[None, None]
-    mixed, _ = parts.attend(None, query, key, value, mask)
-    whole = torch.nn.functional.scaled_dot_product_attention(
-        query, key.repeat_interleave(3, 1), value.repeat_interleave(3, 1), mask
+    masks = [torch.full((n, n), -torch.inf).triu(1)[None, None] for n in (4, 3)]
+    mixed, _ = parts.attend(None, query, key, value, masks[0], masks=masks)
+    whole = torch.full((7, 7), -torch.inf)
+    whole[:4, :4], whole[4:, 4:] = masks[0], masks[1]
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key.repeat_interleave(3, 1), value.repeat_interleave(3, 1), whole[None, None]
     )
-    torch.testing.assert_close(mixed, whole.transpose(1, 2))
+    torch.testing.assert_close(mixed, expected.transpose(1, 2))
+
+
+def test_contexts_of_a_step_do_not_see_one_another(model: tuple[Any, Any], run_folder: Path) -> None:
+    """Their loss is the mean of each one's own."""
+    parts.adapt(model[0].model.language_model)
+    reader = Reader(*model, run_folder, CONFIG)
+    window = np.zeros(5 * parts.FRAME, np.float32)
+    contexts = [
+        Context((Stretch(window, notes="Rain on the roof."),), ASKED),
+        Context((Stretch(window), Stretch(None, skipped=9)), ASKED[:1]),
+    ]
+    together, found = reader._losses(contexts)
+    apart = [reader._losses([context]) for context in contexts]
+    torch.testing.assert_close(together, torch.stack([loss for loss, _ in apart]).mean(), atol=0.02, rtol=0)
+    assert [len(right) for _, right in found] == [len(right) for _, ((_, right),) in apart]
 
 
 def test_units_write_rare_words_in_pieces_and_lose_nothing(model: tuple[Any, Any]) -> None:
