@@ -200,7 +200,7 @@ def assemble(trained: Path, parts: Path, folder: Path) -> None:
     captioner = folder / recipe.CAPTIONER
     shutil.copytree(assembled / recipe.CAPTIONER, captioner)
     write_checkpoint(folder / "af3", whisper=captioner / "model.bin", gguf=_gguf(parts), trained=trained)
-    card.write(folder, card.Card("mini", "af3", recipe.CAPTIONER, "all", recipe.LICENCE))
+    card.write(folder, recipe.CARD)
 
 
 def _gguf(parts: Path) -> Path:

