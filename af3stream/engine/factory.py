@@ -8,6 +8,7 @@ from pathlib import Path
 
 from af3stream.config import Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
+from af3stream.engine.memory import give_back
 from af3stream.models.card import Notes
 from af3stream.models.registry import Checkpoint, resolve
 
@@ -48,6 +49,7 @@ def load_engine(config: Config) -> Loaded:
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
         engine.captioner = captioner
+    give_back()
     notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes
     return Loaded(engine, notes, checkpoint.licence)
 

@@ -1,16 +1,22 @@
-"""Memory that reading a window leaves free goes back to the system."""
+"""What is held, is held once; and memory that reading a window leaves free goes back to the system."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
+from af3stream.config import ModelConfig
 from af3stream.engine import memory
+from af3stream.engine.af3.checkpoint import load_checkpoint
 from af3stream.engine.contract import Sound
 from af3stream.engine.jobs import CaptionJob, EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.server.load import resident_bytes
+from tests.checkpoints import make_tiny
 
 HELD, SIZE = 3_000, 100_000  # pieces small enough for the heap
 
@@ -45,3 +51,14 @@ def test_it_is_given_back_once_a_window_is_read(monkeypatch: pytest.MonkeyPatch)
     assert not given
     done(ExtendJob((sound,), rebuild=False))
     assert given == ["given"]
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_head_that_equals_the_table_of_embeddings_is_held_once(tmp_path: Path, equal: bool) -> None:
+    path = make_tiny(tmp_path / "tiny") / "model.safetensors"
+    weights = load_file(path)
+    if equal:
+        weights["language_model.lm_head.weight"] = weights["language_model.model.embed_tokens.weight"].clone()
+        save_file(weights, path, metadata={"format": "pt"})
+    model = load_checkpoint(path.parent, ModelConfig()).model
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) == equal

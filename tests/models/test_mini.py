@@ -55,7 +55,9 @@ def test_stock_classes_load_it_in_float32(stock: tuple[Any, Any]) -> None:
     model, processor = stock
     assert type(processor).__name__ == "AudioFlamingo3Processor"
     assert model.dtype == torch.float32
-    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(190e6, rel=0.01)
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(
+        190e6, rel=0.01
+    )  # the head is a second table here
     assert model.config.text_config.max_position_embeddings == 8_192
     assert (processor.audio_token_id, model.config.audio_token_id) == (49_152, 49_152)
     assert processor.max_audio_len == 300

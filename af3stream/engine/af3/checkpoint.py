@@ -53,6 +53,7 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
             folder, dtype=getattr(torch, config.dtype), attn_implementation=config.attention
         )
         model = model.to(device).eval()
+        _share(model)
         if config.weights == "int8":
             _narrow(model, config)
         elif config.compile and model.device.type == "cpu":
@@ -61,6 +62,13 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
     except (OSError, ValueError, ImportError, RuntimeError, AssertionError) as error:
         raise ModelError(f"cannot load {folder} on {config.device}: {str(error).splitlines()[0]}") from error
     return describe(model, processor, config)
+
+
+def _share(model: Any) -> None:
+    """Hold a head that equals the table of embeddings only once, as the layout cannot say that they are tied."""
+    table, head = model.get_input_embeddings(), model.lm_head
+    if head.weight.shape == table.weight.shape and torch.equal(head.weight, table.weight):
+        head.weight = table.weight
 
 
 def _narrow(model: Any, config: ModelConfig) -> None:
