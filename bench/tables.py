@@ -119,10 +119,10 @@ def captions(f: Figures) -> list[Row]:
         *([against("words wrong, sample recordings", "word_error_rate", number)] if "word_error_rate" in ours else []),
         against("words taken back after being called stable", "stable_words_taken_back", number),
         Row(
-            "AF3 as captioner: passes for a hypothesis a second, with the last as draft",
+            "AF3 as captioner: passes for a hypothesis a second, drafted by the last and by its frames",
             number(af3["passes_with_draft"]),
             f"without: {number(af3['passes_without'])}",
-            f"{number(af3['passes_share'])} (aim ≤ 0.4; were no word ever changed, "
+            f"{number(af3['passes_share'])} (aim ≤ 0.4; by the last alone, were no word ever changed, "
             f"{number(af3['passes_share_if_no_word_ever_changed'])})",
         ),
         Row(

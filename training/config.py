@@ -81,8 +81,8 @@ class Read:
     positions: int = 1_500
     validated: int = 36
     notes: float = 0.12
-    rate: float = 1.5e-3
-    ears_rate: float = 6e-4
+    rate: float = 3e-3
+    ears_rate: float = 1.2e-3
     warmup_steps: int = 20
     averaging: float = 0.99
     validate_minutes: float = 10

@@ -149,7 +149,7 @@ class Contexts:
         if kind < reading:
             return self.read()
         rest = (kind - reading) / (1 - reading)
-        return self.heard() if rest < 0.15 else self.transcribed() if rest < 0.92 else self.sound()
+        return self.heard() if rest < 0.3 else self.transcribed() if rest < 0.92 else self.sound()
 
     def read(self) -> Context:
         """A conversation of up to three minutes with its transcript, and frames of only some of it."""
