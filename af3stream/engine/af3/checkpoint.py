@@ -52,8 +52,8 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
         model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
             folder, dtype=getattr(torch, config.dtype), attn_implementation=config.attention
         )
-        model = model.to(device).eval()
         _share(model)
+        model = model.to(device).eval()
         if config.weights == "int8":
             _narrow(model, config)
         elif config.compile and model.device.type == "cpu":
