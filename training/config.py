@@ -76,13 +76,13 @@ class Read:
         ears_rate: of the layers above Whisper's, and of the projector.
     """
 
-    minutes: float = 235
+    minutes: float = 225
     steps: int = 0
     positions: int = 1_500
     validated: int = 36
     notes: float = 0.12
-    rate: float = 3e-3
-    ears_rate: float = 1.2e-3
+    rate: float = 1e-3
+    ears_rate: float = 6e-4
     warmup_steps: int = 20
     averaging: float = 0.99
     validate_minutes: float = 10
