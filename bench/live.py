@@ -23,7 +23,10 @@ from bench.common import RATE
 BLOCK = RATE // 10
 ASK_TOKENS = 48
 STOP_S = 10.0
-UNBOUNDED = ("server.port=0", "server.max_sessions=64", "server.admit_busy=0", "server.admit_lag_s=3600")
+UNBOUNDED = (
+    *("server.port=0", "server.max_sessions=64", "server.admit_busy=0", "server.admit_lag_s=3600"),
+    "questions.max_waiting=64",
+)
 
 
 @dataclass(frozen=True, slots=True)
