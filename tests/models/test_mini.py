@@ -49,15 +49,21 @@ def test_the_registry_knows_it(mini_folder: Path) -> None:
     assert "Apache-2.0" in (checkpoint.licence or "")
 
 
+def test_its_frames_spell_the_tokens_that_they_are_trained_to_be(stock: tuple[Any, Any]) -> None:
+    from training.config import FULL
+    from training.windows import Units
+
+    assert int(Units(stock[1].tokenizer, FULL.listen.merges).ids.max()) + 1 == resolve("mini").spelled
+
+
 def test_stock_classes_load_it_in_float32(stock: tuple[Any, Any]) -> None:
     import torch
 
     model, processor = stock
     assert type(processor).__name__ == "AudioFlamingo3Processor"
     assert model.dtype == torch.float32
-    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(
-        190e6, rel=0.01
-    )  # the head is a second table here
+    parameters = sum(parameter.numel() for parameter in model.parameters())  # the head is a second table here
+    assert parameters == pytest.approx(190e6, rel=0.01)
     assert model.config.text_config.max_position_embeddings == 8_192
     assert (processor.audio_token_id, model.config.audio_token_id) == (49_152, 49_152)
     assert processor.max_audio_len == 300

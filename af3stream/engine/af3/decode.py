@@ -224,10 +224,10 @@ class Decoder:
             raise
 
     def _pass(self, slots: Sequence[Slot], embeddings: torch.Tensor) -> torch.Tensor:
-        if self._fused and embeddings.shape[0] * embeddings.shape[1] <= FEW:
-            return self._fused(slots, embeddings)
         starts = torch.tensor([slot.length for slot in slots], device=embeddings.device)[:, None]
         positions = starts + torch.arange(embeddings.shape[1], device=embeddings.device)
+        if self._fused and positions.numel() <= FEW:
+            return self._fused(slots, embeddings, positions)
         output = self._language_model(
             inputs_embeds=embeddings, position_ids=positions, past_key_values=Rows(slots), use_cache=True
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import cached_property
 from threading import Lock
 
 import torch
@@ -54,13 +55,18 @@ class Af3Engine:
             loaded.model, loaded.stop, self.counters, loaded.prefill_chunk, compiled=loaded.compiled
         )
         self._fusion = Fusion(read_template(loaded.processor), loaded.processor.tokenizer, self._decoder)
-        table = loaded.model.get_input_embeddings().weight.detach()
-        self._spelling = Spelling(table.float(), spelled) if spelled else None
+        self._spelled = spelled
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
+
+    @cached_property
+    def _spelling(self) -> Spelling | None:
+        """What frames spell, made when AF3 first captions: beside another captioner nobody asks."""
+        table = self._loaded.model.get_input_embeddings().weight.detach()
+        return Spelling(table.float(), self._spelled) if self._spelled else None
 
     def _capacity(self) -> Capacity:
         alignment = self._loaded.alignment

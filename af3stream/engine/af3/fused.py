@@ -46,35 +46,24 @@ class FusedReading:
                 f"model.compile knows {' and '.join(ARCHITECTURES)}, not {language_model.config.model_type}"
             )
         self._model = language_model
-        blocks = [(layer.self_attn, layer.mlp) for layer in language_model.layers]
-        self._before = [
-            (layer.input_layernorm.weight, *together(own.q_proj, own.k_proj, own.v_proj))
-            for layer, (own, _) in zip(language_model.layers, blocks, strict=True)
-        ]
-        self._after = [
-            (
-                layer.post_attention_layernorm.weight,
-                *together(own.o_proj),
-                *together(mlp.gate_proj, mlp.up_proj),
-                *together(mlp.down_proj),
-            )
-            for layer, (own, mlp) in zip(language_model.layers, blocks, strict=True)
-        ]
+        self._before, self._after = list[Any](), list[Any]()
+        for layer in language_model.layers:
+            own, mlp = layer.self_attn, layer.mlp
+            self._before.append((layer.input_layernorm.weight, *together(own.q_proj, own.k_proj, own.v_proj)))
+            fed = *together(own.o_proj), *together(mlp.gate_proj, mlp.up_proj), *together(mlp.down_proj)
+            self._after.append((layer.post_attention_layernorm.weight, *fed))
         steps = _Steps(language_model, product if compiled else product_by_all_cores)
-        self._enter: Callable[..., Any] = steps.enter
-        self._between: Callable[..., Any] = steps.between
-        self._leave: Callable[..., Any] = steps.leave
-        if compiled:
-            self._enter, self._between, self._leave = (
-                torch.compile(step, dynamic=True) for step in (steps.enter, steps.between, steps.leave)
-            )
+        written: Sequence[Callable[..., Any]] = (steps.enter, steps.between, steps.leave)
+        self._enter, self._between, self._leave = (
+            torch.compile(step, dynamic=True) if compiled else step for step in written
+        )
 
     @torch.inference_mode()
-    def __call__(self, slots: Sequence[Slot], embeddings: torch.Tensor) -> torch.Tensor:
-        """States (slots, n, hidden) of embeddings (slots, n, hidden), each row after what its slot holds."""
+    def __call__(self, slots: Sequence[Slot], embeddings: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """States (slots, n, hidden) of embeddings (slots, n, hidden) at positions (slots, n), after what slots hold."""
         model = self._model
         cache, attend = Rows(slots), AttentionInterface()[model.config._attn_implementation]
-        turns, rows = self._turns(slots, embeddings), embeddings
+        turns, rows = self._turns(embeddings, positions), embeddings
         heads, last = self._enter(rows, self._before[0], turns), len(model.layers) - 1
         for index, layer in enumerate(model.layers):
             query, key, value = heads
@@ -87,10 +76,8 @@ class FusedReading:
         states: torch.Tensor = self._leave(rows, mixed, self._after[last], model.norm.weight)
         return states
 
-    def _turns(self, slots: Sequence[Slot], embeddings: torch.Tensor) -> Turns:
+    def _turns(self, embeddings: torch.Tensor, positions: torch.Tensor) -> Turns:
         """Rotary embeddings of each row's positions; the first half of the sines changes its sign, as what it turns."""
-        starts = torch.tensor([slot.length for slot in slots], device=embeddings.device)[:, None]
-        positions = starts + torch.arange(embeddings.shape[1], device=embeddings.device)
         cosines, sines = self._model.rotary_emb(embeddings, position_ids=positions)
         low, high = sines.chunk(2, -1)
         return cosines[:, None], torch.cat([-low, high], -1)[:, None]
