@@ -74,9 +74,12 @@ class Sealer:
             self._running = None
             self._closed.popleft()
         except (OSError, StorageError) as error:
-            log.warning("a segment is not sealed yet: session=%s error=%s", self._closed[0].session, error)
             self._running = None
-            self._not_before = now + AGAIN_AFTER_S
+            if self._closed[0].raw.path.exists():
+                log.warning("a segment is not sealed yet: session=%s error=%s", self._closed[0].session, error)
+                self._not_before = now + AGAIN_AFTER_S
+            else:  # deleted by another process
+                self._closed.popleft()
         except Exception:
             log.exception("a segment cannot be sealed, and stays raw: session=%s", self._closed[0].session)
             self._running = None

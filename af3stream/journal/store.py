@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from errno import ENOENT, ENOTEMPTY
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -275,10 +276,15 @@ class Store:
             self._sealer.add(Closed(folder.name, row.facts.format, raw, end))
 
     def _remove(self, folder: Path) -> None:
+        """Remove a session's files; a server that seals them meanwhile makes some vanish, and others appear."""
         try:
-            if folder.exists():
-                shutil.rmtree(folder)
-                disk.sync_folder(folder.parent)
+            while folder.exists():
+                try:
+                    shutil.rmtree(folder)
+                    disk.sync_folder(folder.parent)
+                except OSError as error:
+                    if error.errno not in (ENOENT, ENOTEMPTY):
+                        raise
         except OSError as error:
             raise storage_failed(error) from error
         self.space.measure()

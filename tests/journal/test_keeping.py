@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from errno import ENOENT, ENOTEMPTY
 from pathlib import Path
 
 import pytest
 
 from af3stream.errors import ConfigError, NoSession, SetupError
 from af3stream.journal.database import Row
+from af3stream.journal.faults import hooked
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import EventRecord
-from tests.journal.scenes import CREATED, Told, audio, config, event, facts, pcm, running
+from tests.journal.scenes import CREATED, Told, audio, config, event, facts, pcm, running, until
 
 HOUR = 3_600.0
 SECRET = b"the codeword is heliotrope"
@@ -166,6 +169,42 @@ def test_one_server_a_folder(tmp_path: Path) -> None:
     alone.delete("live")
     assert alone.sessions() == []
     alone.stop()
+
+
+@pytest.mark.parametrize("label", ["seal-encoded", "seal-staged", "seal-verified", "seal-revealed", "seal-recorded"])
+def test_a_session_deleted_by_another_process_while_a_server_seals_it(tmp_path: Path, label: str) -> None:
+    deleted: list[bool] = []
+
+    def delete(passed: str) -> None:
+        if passed == label and not deleted:
+            deleted.append(True)
+            second.delete("done")
+
+    second = Journal(config(tmp_path))
+    with running(tmp_path) as journal, hooked(delete):
+        fill(journal, "done")
+        until(lambda: bool(deleted))
+        fill(journal, "next")  # is not kept waiting
+        until(lambda: bool(list((tmp_path / "sessions/next").glob("*.flac"))))
+        assert [path.name for path in (tmp_path / "sessions").iterdir()] == ["next"]
+        assert [summary.facts.session for summary in journal.sessions()] == ["next"]
+    second.stop()
+
+
+def test_files_that_come_and_go_while_a_session_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path) as journal:
+        fill(journal, "done")
+        journal.release("done")
+        remove, refusals = shutil.rmtree, [OSError(ENOENT, "vanished"), OSError(ENOTEMPTY, "appeared")]
+
+        def racing(folder: Path) -> None:
+            if refusals:
+                raise refusals.pop(0)
+            remove(folder)
+
+        monkeypatch.setattr(shutil, "rmtree", racing)
+        journal.delete("done")
+        assert not refusals and not list((tmp_path / "sessions").iterdir())
 
 
 def test_a_released_session_is_written_again_when_it_is_recovered(tmp_path: Path) -> None:
