@@ -171,6 +171,7 @@ class Engine(Protocol):
     captioner: Captioner
     counters: Counters
     frame_bytes: int  # of one projected frame
+    encode_together: int  # windows in one encoder pass
 
     def frames(self, samples: int) -> int:
         """Projected frames K of a window of so many samples."""
@@ -183,6 +184,9 @@ class Engine(Protocol):
 
     def context(self) -> Context:
         """A new, empty context."""
+
+    def writing(self, answer: Answering) -> bool:
+        """Whether its question is read, so that its next step writes a token."""
 
     def together(self, answers: Sequence[Answering]) -> None:
         """Do at once what the next steps of these answers, each of a context of its own, would do one by one.

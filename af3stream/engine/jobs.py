@@ -36,11 +36,16 @@ class ExtendJob:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AnswerJob:
-    """Answer a question over these parts. Returns pieces of text, then a `Completion`."""
+    """Answer a question over these parts. Returns pieces of text, then a `Completion`.
+
+    Attributes:
+        settled: leading parts that only other parts will follow: read for this question, they are kept for the next.
+    """
 
     parts: tuple[Part, ...]
     question: str
     max_tokens: int
+    settled: int = 0
 
 
 Job = CaptionJob | EncodeJob | ExtendJob | AnswerJob

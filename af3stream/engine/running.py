@@ -12,7 +12,6 @@ from af3stream.engine.warmth import Kept
 
 Report = Callable[[Job, Result, bool], None]  # job, result, whether the job is done
 
-ENCODE_TOGETHER: Final = 4  # waiting windows encoded in one step
 ANSWERS_TOGETHER: Final = 8  # answers, each of another session, that are written in one pass a token
 
 
@@ -38,9 +37,10 @@ def steps_of(running: Running, job: ExtendJob | AnswerJob, kept: Kept, engine: E
             yield ""
         kept.parts = job.parts
         return
-    if lost := kept.lost(job.parts):
-        for _ in kept.context.extend(lost):
+    if before := kept.before(job.parts, job.settled):
+        for _ in kept.context.extend(before):
             yield ""
+        kept.parts = before
     running.answer = answer = kept.context.answer(job.parts, job.question, job.max_tokens)
     try:
         yield from _told_once(running, answer)
@@ -70,22 +70,22 @@ def encode(sounds: Sequence[Sound], engine: Engine) -> None:
 
 
 def _warmed(context: Context, parts: Sequence[Part], engine: Engine) -> Iterator[None]:
-    """Encode what has to be read of a body, a few windows a step, until all of it is there."""
+    """Encode what has to be read of a body, a pass a step, until all of it is there."""
     yield
     while cold := [
         part for part in parts[context.held(parts) :] if isinstance(part, Sound) and part.embeddings is None
     ]:
-        encode(cold[:ENCODE_TOGETHER], engine)
+        encode(cold[: engine.encode_together], engine)
         yield
 
 
-def most_together(running: Running) -> int:
+def most_together(running: Running, engine: Engine) -> int:
     """How many jobs like this one may be done in one step."""
     if running.alone:
         return 1
     if isinstance(running.job, EncodeJob):
-        return ENCODE_TOGETHER
-    return ANSWERS_TOGETHER if running.answer else 1
+        return engine.encode_together
+    return ANSWERS_TOGETHER if running.answer and engine.writing(running.answer) else 1
 
 
 def priority_of(job: Job) -> Priority:
@@ -99,3 +99,8 @@ def priority_of(job: Job) -> Priority:
             return Priority.ANSWER
         case _:
             return Priority.CATCH_UP
+
+
+def stands_on(job: Job) -> bool:
+    """Whether a session's next question stands on what this does, and is answered after it."""
+    return isinstance(job, EncodeJob) or (isinstance(job, ExtendJob) and not job.rebuild)

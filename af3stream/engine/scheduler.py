@@ -1,8 +1,12 @@
 """Whose turn it is on the device. A pure object: no clock, no thread, no engine.
 
 Finals go before answers, answers before catch-up, catch-up before interims; within one kind the session that has had
-the least device time goes first, and within one session the oldest task. A task is run step by step, and after each
-step the turn is decided anew, so that a final caption never waits for an answer to be written to its end.
+the least device time for that kind goes first, and within one session the oldest task: who asks much waits longer for
+answers, and no longer for captions. A task is run step by step, and after each step the turn is decided anew, so that a
+final caption never waits for an answer to be written to its end.
+
+A session that had no task of a kind starts level with the one that was served last, so that sessions which keep up are
+served in the order they come, whatever each has had before (self-clocked fair queueing: S. J. Golestani, 1994).
 
 While more urgent work never runs dry, what waits is **lent** a step now and then: in all at most `LENT` of the time
 that the urgent work takes, and only after a step of just that kind, so that a final which has just come waits for the
@@ -47,7 +51,8 @@ class Scheduler(Generic[T]):
 
     def __init__(self) -> None:
         self._tasks: list[Task[T]] = []
-        self._used_s: dict[str, float] = {}
+        self._used_s: dict[tuple[str, Priority], float] = {}
+        self._level_s: dict[Priority, float] = {}  # what the session served last has had
         self._arrivals = 0
         self._owed_s = 0.0  # to what waits for more urgent work
         self._before: Priority | None = None  # the kind of the last step
@@ -57,10 +62,8 @@ class Scheduler(Generic[T]):
         return len(self._tasks)
 
     def submit(self, session: str, priority: Priority, work: T) -> Task[T]:
-        """Add a task. A session that had nothing to do starts level with the one that has had the least."""
-        if not any(task.session == session for task in self._tasks):
-            active = [self._used_s.get(task.session, 0.0) for task in self._tasks]
-            self._used_s[session] = max(self._used_s.get(session, 0.0), min(active, default=0.0))
+        """Add a task. A session that had none of its kind starts level with the one served last."""
+        self._level(session, priority)
         self._arrivals += 1
         task = Task(session, priority, work, self._arrivals)
         self._tasks.append(task)
@@ -89,9 +92,10 @@ class Scheduler(Generic[T]):
 
     def charge(self, tasks: Sequence[Task[T]], seconds: float) -> None:
         """Account for a step that these tasks, of one kind, took together."""
-        for task in tasks:
-            self._used_s[task.session] = self._used_s.get(task.session, 0.0) + seconds / len(tasks)
         self._before = kind = tasks[0].priority
+        for task in tasks:
+            self._used_s[task.session, kind] = self._used(task.session, kind) + seconds / len(tasks)
+        self._level_s[kind] = max(self._level_s.get(kind, 0.0), self._used(tasks[0].session, kind))
         self._step_s[kind] = seconds
         if any(task.priority < kind for task in self._tasks):
             self._owed_s -= seconds
@@ -109,8 +113,22 @@ class Scheduler(Generic[T]):
         """Remove a session and all its tasks, which are returned."""
         gone = [task for task in self._tasks if task.session == session]
         self._tasks = [task for task in self._tasks if task.session != session]
-        self._used_s.pop(session, None)
+        for kind in Priority:
+            self._used_s.pop((session, kind), None)
         return gone
 
+    def hurry(self, task: Task[T], priority: Priority) -> None:
+        """Make a task as urgent as what waits for it."""
+        self._level(task.session, priority)
+        task.priority = priority
+
     def _rank(self, task: Task[T]) -> tuple[int, float, int]:
-        return task.priority, self._used_s.get(task.session, 0.0), task.arrival
+        return task.priority, self._used(task.session, task.priority), task.arrival
+
+    def _level(self, session: str, kind: Priority) -> None:
+        """A session that has no task of a kind claims nothing for the time it had none."""
+        if not any((task.session, task.priority) == (session, kind) for task in self._tasks):
+            self._used_s[session, kind] = max(self._used(session, kind), self._level_s.get(kind, 0.0))
+
+    def _used(self, session: str, kind: Priority) -> float:
+        return self._used_s.get((session, kind), 0.0)

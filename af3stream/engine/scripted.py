@@ -27,6 +27,7 @@ class ScriptedEngine:
 
     name = "scripted"
     frame_bytes = FRAME_BYTES
+    encode_together = 4
 
     def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
         self.capacity = Capacity(int(window_s * 16_000), windows, positions)
@@ -53,6 +54,10 @@ class ScriptedEngine:
     def context(self) -> ScriptedContext:
         """An empty context."""
         return ScriptedContext(self.counters)
+
+    def writing(self, answer: Answering) -> bool:
+        """From the first step on."""
+        return True
 
     def together(self, answers: Sequence[Answering]) -> None:
         """Counts a pass."""

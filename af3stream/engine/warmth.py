@@ -35,9 +35,15 @@ class Kept:
         """What to count."""
         return max(sum(self.promised.values()), self.context.kept_bytes)
 
-    def lost(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-        """The leading parts of a body that a cool context is to keep again before the body is read."""
-        return () if self.context.kept_tokens else parts[: shared(parts, self.parts)]
+    def before(self, parts: tuple[Part, ...], settled: int) -> tuple[Part, ...]:
+        """The leading parts of a body that are to be kept before the body is read.
+
+        They are its settled ones, where what is kept is a beginning of them; else, of a cool context, those it kept.
+        """
+        common = shared(parts, self.parts)
+        if common == len(self.parts) <= settled:
+            return parts[:settled]
+        return () if self.context.kept_tokens else parts[:common]
 
 
 class Warmth:

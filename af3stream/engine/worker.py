@@ -18,7 +18,7 @@ from af3stream.engine import memory
 from af3stream.engine.contract import Engine, Sound
 from af3stream.engine.embeddings import Embeddings
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Restarted, Result
-from af3stream.engine.running import Report, Running, encode, most_together, priority_of, steps_of
+from af3stream.engine.running import Report, Running, encode, most_together, priority_of, stands_on, steps_of
 from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.engine.warmth import Warmth
 from af3stream.errors import BudgetExceeded
@@ -208,11 +208,11 @@ class Worker:
 
     def _together(self, task: Task[Running]) -> list[Task[Running]]:
         """A task and what can be done in the same step."""
-        most = most_together(task.work)
+        most = most_together(task.work, self.engine)
         if most == 1:
             return [task]
         kind = type(task.work.job)
-        tasks = self._scheduler.like(task, lambda work: type(work.job) is kind and most_together(work) > 1, most)
+        tasks = self._scheduler.like(task, lambda w: type(w.job) is kind and most_together(w, self.engine) > 1, most)
         return [other for other in tasks if self._has_room(other)]
 
     def _advance(self, tasks: list[Task[Running]]) -> list[Outcome]:
@@ -281,6 +281,10 @@ class Worker:
 
     def _submit(self, session: str, job: Job, report: Report) -> None:
         self._warmth.touch(session, time.monotonic())
+        if isinstance(job, AnswerJob):
+            for task in self._tasks.values():
+                if task.session == session and stands_on(task.work.job):
+                    self._scheduler.hurry(task, Priority.ANSWER)
         self._tasks[job] = self._scheduler.submit(session, priority_of(job), Running(job, report))
 
     def _drop(self, task: Task[Running] | None) -> None:

@@ -118,6 +118,8 @@ class Connection:
             try:
                 frame = await asyncio.wait_for(self._socket.recv(), timeout)
             except TimeoutError:
+                if self._host and self._host.session.owing:
+                    continue  # the peer waits for the service
                 raise IdleTimeout(f"nothing arrived for {timeout:g} s") from None
             timeout = self._config.idle_timeout_s
             try:

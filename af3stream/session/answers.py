@@ -47,7 +47,7 @@ class Answers:
     def begin(self, question: Question, body: Body) -> AnswerJob:
         """The job that answers a question over what is heard now."""
         question.body = body
-        question.job = AnswerJob(body.parts, question.text, question.max_tokens)
+        question.job = AnswerJob(body.parts, question.text, question.max_tokens, body.settled)
         return question.job
 
     def heard(self, job: AnswerJob, result: Result, done: bool, now: float) -> list[m.ServerMessage]:

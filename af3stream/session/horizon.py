@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
@@ -38,12 +38,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The parts that a question hears, and the range of samples they come from."""
+    """The parts that a question hears, and the range of samples they come from.
+
+    Attributes:
+        settled: leading parts that every later body of everything begins with, too.
+    """
 
     parts: tuple[Part, ...]
     start: int
     end: int
     windows: int
+    settled: int
 
 
 class Horizon:
@@ -95,11 +100,6 @@ class Horizon:
     def oldest_unencoded(self) -> Entry | None:
         """The first closed window without embeddings."""
         return next((entry for entry in self._entries if not entry.encoded), None)
-
-    @property
-    def appending(self) -> bool:
-        """Whether the prefix in use is being written to, so that no question can read it."""
-        return self._extending is not None and not self._extending.rebuild
 
     @property
     def end(self) -> int:
@@ -192,21 +192,24 @@ class Horizon:
         if not entries and not tail:
             return None
         start = entries[0].start if entries else tail[1] if tail else 0
-        return Body(compose(), start, tail[2] if tail else entries[-1].end, len(entries))
+        whole = len(entries) == len(self._entries) and not self._leaving
+        settled = self._compose(self._settled(entries), self._forgotten) if whole else ()
+        return Body(compose(), start, tail[2] if tail else entries[-1].end, len(entries), len(settled))
 
     def _ready(self) -> tuple[Part, ...]:
         """The parts that the kept prefix should hold: up to the first window that something is still to come of."""
         staying = self._entries[self._leaving :]
         forgotten = self._forgotten_after(self._leaving)
-        ready = list(takewhile(lambda entry: entry.encoded and not self._awaits_notes(entry), staying))
+        ready = list(takewhile(lambda entry: entry.encoded, self._settled(staying)))
         while ready and self._cost(self._compose(ready, forgotten)) > self._limit:
             ready.pop()
         return self._compose(ready, forgotten)
 
-    def _awaits_notes(self, entry: Entry) -> bool:
-        return self._mode == "all" and entry.notes is None
+    def _settled(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The oldest windows of which nothing is still to come."""
+        return takewhile(lambda entry: self._mode != "all" or entry.notes is not None, entries)
 
-    def _compose(self, entries: Sequence[Entry], forgotten: str) -> tuple[Part, ...]:
+    def _compose(self, entries: Iterable[Entry], forgotten: str) -> tuple[Part, ...]:
         """A body of these windows: the parts in the order in which the model reads them."""
         parts: list[Part] = [note(forgotten)] if forgotten else []
         for entry in entries:

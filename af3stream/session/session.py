@@ -231,6 +231,11 @@ class Session:
         return self.state in (State.ENDED, State.DRAINED) and not self._keeping.waiting
 
     @property
+    def owing(self) -> bool:
+        """Whether the client waits for an answer, or for the end."""
+        return self.state is State.ENDING or not self._answers.idle
+
+    @property
     def durable(self) -> int | None:
         """Client frames that are on disk; ``None`` where nothing is kept."""
         return self._keeping.durable if self._keeping.journaled else None
@@ -293,7 +298,7 @@ class Session:
         """One job at a time over the session's context: a question first, else the prefix's next part."""
         hearing, horizon = self._hearing, self._hearing.horizon
         self._answers.audio_passed(hearing.position, now)
-        if horizon.appending or self._answers.running:
+        if self._answers.running:
             return
         asked_before = now - ANSWER_PATIENCE_S if self._ladder.queues_answers else inf
         while question := self._answers.next(asked_before):

@@ -27,9 +27,9 @@ def turns(scheduler: Scheduler[str]) -> list[str]:
     return order
 
 
-def spend(scheduler: Scheduler[str], session: str, seconds: float) -> None:
+def spend(scheduler: Scheduler[str], session: str, seconds: float, kind: Priority = ANSWER) -> None:
     """Account device time to a session."""
-    scheduler.charge([Task(session, ANSWER, "")], seconds)
+    scheduler.charge([Task(session, kind, "")], seconds)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,41 @@ def test_who_was_idle_starts_level_again() -> None:
     assert task and task.work == "busy"
 
 
+def test_who_asks_much_waits_no_longer_for_captions() -> None:
+    scheduler: Scheduler[str] = Scheduler()
+    spend(scheduler, "curious", 100.0, ANSWER)
+    scheduler.submit("curious", FINAL, "curious")
+    scheduler.submit("quiet", FINAL, "quiet")
+    assert turns(scheduler) == ["curious", "quiet"]
+
+
+def test_sessions_that_keep_up_are_served_in_the_order_they_come_whatever_they_had_before() -> None:
+    scheduler: Scheduler[str] = Scheduler()
+    for session, seconds in (("talkative", 3.0), ("terse", 0.1)):
+        scheduler.submit(session, FINAL, session)
+        assert turns(scheduler) == [session]
+        spend(scheduler, session, seconds, FINAL)
+    for session in ("talkative", "terse", "new"):
+        scheduler.submit(session, FINAL, session)
+    assert turns(scheduler) == ["talkative", "terse", "new"]
+
+
+def test_what_is_hurried_goes_with_the_more_urgent_and_claims_no_time_it_was_not_there() -> None:
+    scheduler: Scheduler[str] = Scheduler()
+    scheduler.submit("a", ANSWER, "a")
+    spend(scheduler, "a", 2.0)
+    scheduler.submit("b", ANSWER, "b")
+    task = scheduler.submit("c", CATCH_UP, "c")
+    scheduler.hurry(task, ANSWER)
+    assert turns(scheduler) == ["a", "b", "c"]
+
+
 def test_like_tasks_come_in_order_of_their_turn_and_no_more_than_fit() -> None:
     scheduler: Scheduler[str] = Scheduler()
     for session in "abcde":
         scheduler.submit(session, CATCH_UP, f"encode {session}")
     scheduler.submit("a", CATCH_UP, "extend a")
-    spend(scheduler, "b", 1.0)
+    spend(scheduler, "b", 1.0, CATCH_UP)
     task = scheduler.next()
     assert task
     together = scheduler.like(task, lambda work: work.startswith("encode"), most=4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +61,24 @@ def test_four_sessions_are_answered_as_each_alone(
     passes = engine.counters.forward_passes - before
     longest, all_tokens = max(c.tokens for _, c in alone), sum(c.tokens for _, c in alone)
     assert passes < longest + 5 * len(jobs) < all_tokens  # to read notes and question, and to fall in step
+
+
+def test_questions_are_read_one_chunk_a_step_however_many_sessions_ask(
+    tiny_folder: Path, signal: Callable[[float, int], Samples]
+) -> None:
+    loaded = load_checkpoint(tiny_folder, ModelConfig(prefill_chunk=32))
+    engine, reports = Af3Engine(loaded, "tiny"), Reports()
+    worker, bodies = Worker(engine), [parts_of(engine, [signal(9.0, i)]) for i in range(4)]
+    for session, body in enumerate(bodies):
+        worker.submit(str(session), ExtendJob(tuple(body), rebuild=False), reports)
+        worker.run_all()
+        job = AnswerJob((*body, Text("Many words are said here, and all of them are read.\n")), QUESTIONS[1], TOKENS)
+        worker.submit(str(session), job, reports)
+    read = [engine.counters.prefill_tokens]
+    while worker._step():
+        read.append(engine.counters.prefill_tokens)
+    assert 0 < max(after - before for before, after in pairwise(read)) <= 32  # so long does a final caption wait
+    assert len(reports.finished) == 2 * len(bodies)
 
 
 class Joint(ScriptedEngine):

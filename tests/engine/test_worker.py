@@ -10,7 +10,6 @@ import pytest
 
 from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Result
-from af3stream.engine.running import ENCODE_TOGETHER
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
 
@@ -79,8 +78,42 @@ def test_every_kind_of_job(run: Run) -> None:
     assert reports.of(encode) == [(None, True)] and sound.embeddings == "1s"
     assert reports.of(extend) == [(None, True)]
     assert reports.of(answer)[:-2] == [("What?", False), (" <-", False), (" 1s", False)]
-    assert reports.of(answer)[-2:] == [(Completion(3, "stop", 2), False), (None, True)]
-    assert reports.finished == [hear, answer, encode, extend]  # by urgency
+    assert reports.of(answer)[-2:] == [(Completion(3, "stop", 1), False), (None, True)]
+    assert reports.finished == [hear, encode, extend, answer]
+
+
+def test_jobs_of_several_sessions_are_done_by_urgency() -> None:
+    reports, worker = Reports(), Worker(ScriptedEngine())
+    extend, answer, hear = ExtendJob((second(),), rebuild=False), AnswerJob((second(),), "What?", 9), caption()
+    for session, job in zip("abc", (extend, answer, hear), strict=True):
+        worker.submit(session, job, reports)
+    worker.run_all()
+    assert reports.finished == [hear, answer, extend]
+
+
+def test_what_a_question_stands_on_is_as_urgent_as_the_question_and_goes_before_it() -> None:
+    reports, worker, sounds = Reports(), Worker(ScriptedEngine()), [second(), second()]
+    others = [AnswerJob((second(),), "What do the others say?", 9) for _ in range(3)]
+    for number, job in enumerate(others):
+        worker.submit(f"other {number}", job, reports)
+    encode, extend = EncodeJob(0, sounds[0]), ExtendJob((sounds[0],), rebuild=False)
+    rebuild, answer = ExtendJob((sounds[1],), rebuild=True), AnswerJob(tuple(sounds), "What?", 9)
+    for job in (rebuild, encode, extend, answer):
+        worker.submit("s", job, reports)
+    worker.run_all()
+    mine = [job for job in reports.finished if job not in others]
+    assert mine == [encode, extend, answer, rebuild]
+    assert reports.finished.index(extend) < min(map(reports.finished.index, others))
+
+
+def test_what_a_question_reads_and_only_more_will_follow_is_kept_for_the_next(run: Run) -> None:
+    parts, engine, reports = (second(), second(), second()), ScriptedEngine(), Reports()
+    first, following = (AnswerJob(parts, question, 9, settled=2) for question in ("One?", "Two?"))
+    older = AnswerJob(parts, "Of less?", 9, settled=1)  # keeps no less than there is
+    run(Worker(engine), reports, first, following, older)
+    completions = [result for _, result, _ in reports.all if isinstance(result, Completion)]
+    assert [completion.prefilled for completion in completions] == [2, 2, 2]
+    assert engine.counters.prefill_tokens == 2 and engine.counters.rebuilds == 0
 
 
 def test_an_answer_encodes_what_it_needs(run: Run) -> None:
@@ -92,7 +125,7 @@ def test_an_answer_encodes_what_it_needs(run: Run) -> None:
 
 
 def test_waiting_windows_are_encoded_together(run: Run) -> None:
-    jobs = [EncodeJob(i, second()) for i in range(ENCODE_TOGETHER + 1)]
+    jobs = [EncodeJob(i, second()) for i in range(ScriptedEngine.encode_together + 1)]
     engine, reports = ScriptedEngine(), Reports()
     run(Worker(engine), reports, *jobs)
     assert reports.finished == jobs
@@ -137,7 +170,7 @@ def test_a_failure_costs_one_job(run: Run) -> None:
 
 
 def test_a_failure_among_windows_encoded_together_costs_the_one_to_blame(run: Run) -> None:
-    jobs = [EncodeJob(i, second()) for i in range(ENCODE_TOGETHER)]
+    jobs = [EncodeJob(i, second()) for i in range(ScriptedEngine.encode_together)]
     reports = Reports()
     run(Worker(Choosy(bad=jobs[1].sound)), reports, *jobs)
     failed = [job for job, result, _ in reports.all if isinstance(result, Failed)]

@@ -167,6 +167,13 @@ async def test_who_is_silent_for_long(opened: bool) -> None:
     assert [(error.code, error.retryable) for error in peer.of(m.Error)] == [("idle_timeout", True)]
 
 
+async def test_who_waits_for_an_answer_is_not_silent_for_too_long() -> None:
+    async with serving(engine=SlowEngine(0.5), idle_timeout_s=0.1) as service, talking(service) as peer:
+        await peer.tell(m.Audio(0, SPEECH[:BLOCK]), m.Ask("q", "What was said?"))
+        assert await peer.until_closed() == 4408  # in the end
+    assert [answer.id for answer in peer.of(m.Answer)] == ["q"]
+
+
 # ---- who does not read -----------------------------------------------------------------------------------------------
 
 BULK = 100_000  # characters of a question that is answered with itself

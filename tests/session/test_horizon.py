@@ -164,7 +164,7 @@ def test_answers_during_a_rebuild_hear_the_windows_they_heard_before() -> None:
     assert talk.ask().windows == 6
 
 
-def test_a_question_waits_while_the_prefix_it_reads_is_written() -> None:
+def test_a_question_is_asked_while_the_prefix_is_written_and_answered_after_it() -> None:
     talk = talking()
     talk.hear(VOICE)
     talk.working = False
@@ -172,9 +172,25 @@ def test_a_question_waits_while_the_prefix_it_reads_is_written() -> None:
     while not talk.asked_of_engine(ExtendJob):
         talk.work_once()
     talk.tell(m.Ask("q", "What?"))
-    assert talk.asked_of_engine(AnswerJob) == []
+    extend, answer = talk.asked_of_engine(ExtendJob)[-1], talk.asked_of_engine(AnswerJob)[-1]
+    assert answer.parts[: answer.settled] == extend.parts
     talk.work()
     assert talk.of(m.Answer)[0].text == "What? <- 1.24s"
+
+
+@pytest.mark.parametrize("notes", ["forgotten", "all"])
+def test_a_question_settles_the_closed_windows_of_which_nothing_is_still_to_come(
+    notes: Literal["forgotten", "all"],
+) -> None:
+    talk = talking(notes)
+    talk.hear(LONG * 2 + VOICE, block=SECOND)
+    talk.ask()
+    everything = talk.asked_of_engine(AnswerJob)[-1]
+    closed = everything.parts[: everything.settled]
+    assert len([part for part in closed if isinstance(part, Sound)]) == 2
+    assert len([part for part in everything.parts if isinstance(part, Sound)]) == 3  # one is open
+    talk.ask(last_s=1.0)
+    assert talk.asked_of_engine(AnswerJob)[-1].settled == 0  # what only some questions hear is not kept
 
 
 @pytest.mark.parametrize("notes", ["forgotten", "all"])

@@ -49,7 +49,7 @@ class Af3Engine:
         self.counters = Counters()
         self._loaded = loaded
         self._keep_on_host = keep_on_host
-        self._encode_together = encode_together
+        self.encode_together = encode_together
         self._encoder = Encoder(loaded.model, loaded.processor.feature_extractor, loaded.alignment)
         self._decoder = Decoder(
             loaded.model, loaded.stop, self.counters, loaded.prefill_chunk, compiled=loaded.compiled
@@ -87,8 +87,8 @@ class Af3Engine:
     def encode(self, sounds: Sequence[Sound]) -> None:
         """Encode the sounds that are not encoded yet, several in a pass; their samples are given up."""
         waiting = [sound for sound in sounds if sound.embeddings is None]
-        for start in range(0, len(waiting), self._encode_together):
-            group = waiting[start : start + self._encode_together]
+        for start in range(0, len(waiting), self.encode_together):
+            group = waiting[start : start + self.encode_together]
             for sound, embeddings in zip(group, self._encode([s.samples for s in group]), strict=True):
                 sound.embeddings = embeddings.cpu() if self._keep_on_host else embeddings
                 sound.samples = None
@@ -103,6 +103,10 @@ class Af3Engine:
     def context(self) -> PrefixContext:
         """A new, empty context, whose slot holds all the language model can read."""
         return PrefixContext(self._fusion, self._decoder, self._loaded.positions, self.counters)
+
+    def writing(self, answer: Answering) -> bool:
+        """Whether it has a reply to go on with."""
+        return isinstance(answer, Answer) and answer.reply is not None
 
     def together(self, answers: Sequence[Answering]) -> None:
         """Read the last token of each of these answers in one pass; see the contract."""
