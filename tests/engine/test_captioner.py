@@ -61,6 +61,24 @@ def test_a_draft_with_one_word_otherwise_costs_few_passes(
     assert engine.counters.forward_passes - before <= 2 + (len(plain.tokens) - place) / 2
 
 
+def test_the_longer_a_draft_is_right_the_more_of_it_is_read_in_a_pass(engine: Af3Engine, signal: Signal) -> None:
+    plain = engine.captioner.caption(signal(5.0, 6), None, final=True, max_tokens=TOKENS)
+    before = engine.counters.forward_passes
+    draft = Hypothesis("", (7, *plain.tokens[1:]))
+    assert engine.captioner.caption(signal(5.0, 6), draft, final=True, max_tokens=TOKENS) == plain
+    assert engine.counters.forward_passes - before <= 4  # the first word, 4 words, 16, and the rest
+
+
+def test_a_reply_that_repeats_itself_is_its_own_draft(engine: Af3Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, loop = engine._decoder, [5, 6, 7, 8] * 8
+    monkeypatch.setattr(
+        decoder, "likeliest", lambda states: [loop[slot.length - len(states) + i] for i in range(len(states))]
+    )
+    slot, before = decoder.new_slot(64), engine.counters.forward_passes
+    assert decoder.drafted(slot, decoder.embed([1]), [], 28) == loop[:28]
+    assert engine.counters.forward_passes - before <= 4 + 28 / 4  # once word by word, then a round a pass
+
+
 @pytest.mark.parametrize(
     ("written", "draft", "guessed"),
     [

@@ -19,7 +19,7 @@ from af3stream.engine.af3.linear import FEW, read_with_all_cores
 from af3stream.engine.contract import Counters
 from af3stream.errors import ModelError
 
-AHEAD: Final = 3  # tokens guessed in a pass: with the one before them no more rows than cost as much as one
+AHEAD: Final = 4  # tokens guessed in a pass, and so many times as many in the next while all are right
 
 
 @dataclass(eq=False, slots=True)
@@ -130,8 +130,8 @@ class Decoder:
         """Reply to a prompt as `greedy` does, in fewer passes where drafts of the reply are nearly right.
 
         One pass reads the prompt, the whole first draft and what the next has after its end; from where the reply goes
-        its own way, each pass reads its next token and what a draft has after one like it. Whatever is not what greedy
-        decoding writes is rolled back.
+        its own way, each pass reads its next token and what a draft, or the reply itself before, has after one like it.
+        Whatever is not what greedy decoding writes is rolled back.
 
         Args:
             prompt: (n, hidden).
@@ -141,13 +141,15 @@ class Decoder:
             The reply's token ids, without an end token.
         """
         self._counters.prefill_tokens += len(prompt)
-        written, guessed, known = list[int](), joined(drafts)[:max_tokens], prompt
+        written, guessed, known, ahead = list[int](), joined(drafts)[:max_tokens], prompt, AHEAD
         while True:
             accepted, token = self._agreed(slot, known, guessed)
             written = [*written, *accepted, token][:max_tokens]
             if token in self.stop or len(written) == max_tokens:
                 return [token for token in written if token not in self.stop]
-            known, guessed = self.embed([token]), guess(written, drafts, AHEAD)[: max_tokens - len(written)]
+            ahead = ahead * AHEAD if guessed and len(accepted) == len(guessed) else AHEAD
+            guessed = guess(written, [*drafts, written[:-1]], min(ahead, max_tokens - len(written)))
+            known = self.embed([token])
 
     def _agreed(self, slot: Slot, known: torch.Tensor, guessed: Sequence[int]) -> tuple[list[int], int]:
         """Read (n, hidden) and guesses of what follows in one pass; the right ones, which stay read, and the next."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding, linear
 
-FEW: Final = 4  # rows, up to which reading the weights outweighs computing with them
+FEW: Final = 8  # rows, up to which reading the weights outweighs computing with them
 MANY: Final = 384  # rows, above which the library's own product is as quick
 BLOCKS: Final = 8  # of a weight's rows, that few rows are multiplied with side by side
 FEW_BYTES: Final = 16  # rows, up to which torch's own product with bytes is quicker than one with the bytes made wider
