@@ -199,8 +199,9 @@ class Session:
     def next_deadline(self) -> float | None:
         """When `advance` is due next, in clock seconds; ``None`` while nothing waits for time to pass."""
         deadlines = [self._acked_at + ACK_EVERY_S] if self._ack() != self._acked else []
-        if self._ladder.queues_answers and (asked_at := self._answers.waiting_since) is not None:
-            deadlines.append(asked_at + ANSWER_PATIENCE_S)
+        waiting_since = None if self._answers.running else self._answers.waiting_since
+        if self._ladder.queues_answers and waiting_since is not None:
+            deadlines.append(waiting_since + ANSWER_PATIENCE_S)
         return min(deadlines, default=None)
 
     # ---- out ---------------------------------------------------------------------------------------------------------

@@ -143,6 +143,8 @@ class Conversation:
                 self.worker.submit("s", job, self._completed)
             if self.working:
                 self.worker.run_all()
+        deadline = self.session.next_deadline
+        assert deadline is None or deadline > self.now - 1e-6  # one that is past would wake it again and again
         brought = self.session.take_messages()
         self.said += brought
         return brought

@@ -97,6 +97,16 @@ def test_no_question_waits_for_ever() -> None:
     assert len(talk.asked_of_engine(AnswerJob)) == 1
 
 
+def test_a_question_behind_another_wakes_nobody_however_long_it_waits() -> None:
+    talk = behind(17)
+    for name in ("one", "two"):
+        talk.tell(m.Ask(name, "What?"))
+    talk.pass_time(ANSWER_PATIENCE_S + 0.01)
+    talk.pass_time(ANSWER_PATIENCE_S)
+    assert len(talk.asked_of_engine(AnswerJob)) == 1
+    assert talk.session.next_deadline is None
+
+
 def test_the_fourth_step_is_late_finals_and_every_one_of_them_comes() -> None:
     talk = Conversation(m.Start(interims=False))
     talk.working = False
