@@ -152,6 +152,7 @@ class Worker:
         task = self._next()
         if task is None:
             return bool(calls)
+        before = len(self._tasks)
         step = self._under_way = Step(self._together(task), time.monotonic())
         try:
             outcomes: list[Outcome] | Exception = self._advance(step.tasks)
@@ -170,8 +171,8 @@ class Worker:
                 self._failed([task], outcome)
             else:
                 self._report([task], *outcome)
-                if outcome[0] and isinstance(task.work.job, ExtendJob):
-                    memory.give_back()
+        if len(self._tasks) < before:  # a job is done
+            memory.give_back()
         return True
 
     def _next(self) -> Task[Running] | None:

@@ -1,4 +1,4 @@
-"""What is held, is held once; and memory that reading a window leaves free goes back to the system."""
+"""What is held, is held once; and memory that a job leaves free goes back to the system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from af3stream.config import ModelConfig
 from af3stream.engine import memory
 from af3stream.engine.af3.checkpoint import load_checkpoint
 from af3stream.engine.contract import Sound
-from af3stream.engine.jobs import CaptionJob, EncodeJob, ExtendJob
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.server.load import resident_bytes
@@ -37,7 +37,7 @@ def test_where_the_c_library_cannot_nothing_happens(monkeypatch: pytest.MonkeyPa
     memory.give_back()
 
 
-def test_it_is_given_back_once_a_window_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_given_back_after_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
     monkeypatch.setattr(memory, "give_back", lambda: given.append("given"))
     worker, sound = Worker(ScriptedEngine()), Sound(np.zeros(16_000, np.float32), 25)
@@ -47,10 +47,10 @@ def test_it_is_given_back_once_a_window_is_read(monkeypatch: pytest.MonkeyPatch)
             worker.submit("s", job, lambda *_: None)  # type: ignore[arg-type]
         worker.run_all()
 
-    done(CaptionJob(0, sound.samples, None, final=True, max_tokens=9), EncodeJob(0, sound))
-    assert not given
-    done(ExtendJob((sound,), rebuild=False))
+    done(CaptionJob(0, sound.samples, None, final=True, max_tokens=9))
     assert given == ["given"]
+    done(EncodeJob(0, sound), ExtendJob((sound,), rebuild=False), AnswerJob((sound,), "What was said?", 9))
+    assert given == ["given"] * 4  # not after every step of an answer
 
 
 @pytest.mark.parametrize("equal", [True, False])
