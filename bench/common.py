@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 
 from af3stream.config import Config, load
 from af3stream.engine.af3.engine import Af3Engine
@@ -88,7 +89,7 @@ def p95(values: Sequence[float]) -> float:
 
 def report(bench: str, **figures: Any) -> None:
     """Print the figures as one JSON line, with when and where."""
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, {_cpu()}"
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {_cpu()}, {torch.backends.cpu.get_cpu_capability()}"
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     print(json.dumps({"bench": bench, "date": date, "machine": machine, **_rounded(figures)}))
 

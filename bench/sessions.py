@@ -41,7 +41,7 @@ class Size:
     """
 
     counts: tuple[int, ...] = (1, 2, 4, 8)
-    seconds: float = 45.0
+    seconds: float = 90.0
     asked_every_s: float = 20.0
     alone_s: float = 30.0
     most: int = 12

@@ -95,27 +95,32 @@ class WhisperCaptioner:
         pad, least = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
         padded = min(FULL_S, max(least, seconds + pad))
         beam = self._beam if final else 1
-        heard = self._hear(samples, padded, max_tokens, beam)
+        encoded = self._encoded(samples, padded)
+        heard = self._heard(encoded, max_tokens, beam)
         if heard.looping or heard.faster_than_speech(seconds):
-            opening = self._hear(samples, FULL_S, OPENING_TOKENS)  # before the loop makes itself likely
-            heard = self._hear(samples, FULL_S, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
+            encoded = self._encoded(samples, FULL_S)
+            opening = self._heard(encoded, OPENING_TOKENS)  # before the loop makes itself likely
+            heard = self._heard(encoded, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             heard = replace(heard, score=min(heard.score, opening.score))
         elif final and padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
-            heard = self._hear(samples, FULL_S, max_tokens, beam)
+            heard = self._heard(self._encoded(samples, FULL_S), max_tokens, beam)
         return Hypothesis("" if heard.nobody_speaks else heard.text, silence=heard.silence)
 
-    def _hear(self, samples: Samples, padded_s: float, max_tokens: int, beam: int = 1, **options: Any) -> Heard:
-        """What is written about samples that are padded to ``padded_s``.
-
-        Whether anybody speaks is judged by greedy decoding, which loops over noise: a beam finds likelier words for it.
-        """
+    def _encoded(self, samples: Samples, padded_s: float) -> Any:
+        """The encoder's states of samples that are padded to ``padded_s``."""
         from ctranslate2 import StorageView
 
         self._counters.caption_encodes += 1
         wanted = round(padded_s * SAMPLING_RATE)
         padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         mel = self._features(padded, padding=0)  # (mels, frames) float32
-        encoded = self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
+        return self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
+
+    def _heard(self, encoded: Any, max_tokens: int, beam: int = 1, **options: Any) -> Heard:
+        """What is written about encoded samples.
+
+        Whether anybody speaks is judged by greedy decoding, which loops over noise: a beam finds likelier words for it.
+        """
         prompt = self._prompt(encoded)
         heard = self._write(encoded, prompt, max_tokens, 1, **options)
         if beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:

@@ -17,7 +17,7 @@ from af3stream.config import ModelConfig
 from af3stream.engine import memory
 from af3stream.engine.contract import Engine, Sound
 from af3stream.engine.embeddings import Embeddings
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Restarted, Result
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, Failed, Job, Restarted, Result
 from af3stream.engine.running import Report, Running, encode, most_together, priority_of, stands_on, steps_of
 from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.engine.warmth import Warmth

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import soundfile
 
 from af3stream import offline
 from af3stream.engine.factory import Loaded
+from af3stream.engine.whisper import FULL_S, Heard, WhisperCaptioner
+from tests.conftest import RECORDINGS
 from tests.e2e.conftest import RunningService
 
 pytestmark = pytest.mark.mini
@@ -59,3 +63,22 @@ def test_silence_is_never_given_to_the_model(mini: Loaded, service: RunningServi
     before = mini.engine.counters.encoder_passes, mini.engine.counters.caption_encodes
     offline.transcribe(tmp_path / "silence.wav", service.config, service.loaded)
     assert (mini.engine.counters.encoder_passes, mini.engine.counters.caption_encodes) == before
+
+
+def test_words_in_a_loop_are_written_anew_over_one_more_encode(mini: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    captioner = mini.engine.captioner
+    assert isinstance(captioner, WhisperCaptioner)
+    write, written, encoded = captioner._write, list[str](), list[float]()
+    encode = captioner._encoded
+
+    def looping_at_first(*args: Any, **options: Any) -> Heard:
+        heard = write(*args, **options)
+        written.append(heard.text)
+        return replace(heard, text="had he married, " * 40) if len(written) == 1 else heard
+
+    monkeypatch.setattr(captioner, "_write", looping_at_first)
+    monkeypatch.setattr(captioner, "_encoded", lambda samples, s: (encoded.append(s), encode(samples, s))[1])
+    samples = soundfile.read(next(RECORDINGS.glob("*0920.wav")), dtype="float32")[0]
+    heard = captioner.caption(samples, None, final=False, max_tokens=99)
+    assert heard.text == written[-1] and heard.text.startswith("Had he married a more amiable woman")
+    assert len(encoded) == 2 and encoded[-1] == FULL_S
