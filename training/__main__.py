@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training import config as configs
 
-STAGES = ("corpus", "listen", "read", "export")
+STAGES = ("corpus", "listen", "read", "export", "assemble")
 
 
 def main() -> None:

@@ -165,7 +165,7 @@ class Evaluation:
         """SmolLM2-135M-Instruct as it is published, reading the captioner's transcript."""
         from training.model import public
 
-        model, processor = public(self._clips.parent / "parts")
+        model, processor = public()
         tokenizer = processor.tokenizer
         for conversation in self._conversations():
             transcript = " ".join(self._transcripts_of(conversation))

