@@ -11,6 +11,7 @@ import mmap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet
@@ -189,7 +190,8 @@ def watch(engine: Af3Engine) -> tuple[WeakSet[Slot], WeakSet[Sound]]:
 
 def weight_bytes(engine: Af3Engine) -> int:
     """Bytes of the model's weights, and of the captioner's where it has its own."""
-    model = {id(tensor): tensor.nbytes for tensor in engine._loaded.model.parameters()}
+    held = chain(engine._loaded.model.parameters(), engine._loaded.model.buffers())
+    model = {id(tensor): tensor.nbytes for tensor in held}
     captioner = resolve(config().model.name).captioner
     folder = Path(captioner) if captioner and engine.captioner.name != "af3" else None
     return sum(model.values()) + ((folder / "model.bin").stat().st_size if folder else 0)

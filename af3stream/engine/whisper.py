@@ -41,6 +41,11 @@ class Heard:
         return self.score < NOISE_SCORE or (self.silence > SILENT_SPEECH and self.score < SILENT_SCORE)
 
     @property
+    def hypothesis(self) -> Hypothesis:
+        """What is said of it: no words where nobody speaks."""
+        return Hypothesis("" if self.nobody_speaks else self.text, silence=self.silence)
+
+    @property
     def looping(self) -> bool:
         """Whether the words repeat themselves more than people do; a loop's own score is high."""
         raw = self.text.encode()
@@ -55,7 +60,8 @@ class WhisperCaptioner:
     """Implements `af3stream.engine.contract.Captioner`, each utterance by itself.
 
     The input is padded to little more than the utterance, so that its cost follows its length. Where a final's words
-    are doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats.
+    are doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats. An
+    interim repeats nothing, and where its words are doubtful, those of the last one stand: another comes in a second.
 
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
@@ -90,21 +96,24 @@ class WhisperCaptioner:
             raise ModelError(f"the captioner {self.name} hears English only, and captions.language is {language!r}")
 
     def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """Transcribe (n,) at 16 kHz, n at most 30 s. The draft is not used: hearing again costs less than verifying."""
+        """Transcribe (n,) at 16 kHz, n at most 30 s. A draft is not verified: hearing again costs less."""
         seconds = len(samples) / SAMPLING_RATE
-        pad, least = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
-        padded = min(FULL_S, max(least, seconds + pad))
-        beam = self._beam if final else 1
-        encoded = self._encoded(samples, padded)
-        heard = self._heard(encoded, max_tokens, beam)
+        if not final:
+            encoded = self._encoded(samples, min(FULL_S, max(INTERIM_LEAST_S, seconds + INTERIM_PAD_S)))
+            heard = self._heard(encoded, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
+            if heard.looping or heard.faster_than_speech(seconds):
+                return draft or Hypothesis("")
+            return heard.hypothesis
+        padded = min(FULL_S, max(FINAL_LEAST_S, seconds + FINAL_PAD_S))
+        heard = self._heard(self._encoded(samples, padded), max_tokens, self._beam)
         if heard.looping or heard.faster_than_speech(seconds):
             encoded = self._encoded(samples, FULL_S)
             opening = self._heard(encoded, OPENING_TOKENS)  # before the loop makes itself likely
             heard = self._heard(encoded, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             heard = replace(heard, score=min(heard.score, opening.score))
-        elif final and padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
-            heard = self._heard(self._encoded(samples, FULL_S), max_tokens, beam)
-        return Hypothesis("" if heard.nobody_speaks else heard.text, silence=heard.silence)
+        elif padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
+            heard = self._heard(self._encoded(samples, FULL_S), max_tokens, self._beam)
+        return heard.hypothesis
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
         """The encoder's states of samples that are padded to ``padded_s``."""

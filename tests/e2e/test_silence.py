@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from af3stream import offline
+from af3stream.engine.contract import Hypothesis
 from af3stream.engine.factory import Loaded
 from af3stream.engine.whisper import FULL_S, Heard, WhisperCaptioner
 from tests.conftest import RECORDINGS
@@ -65,7 +66,9 @@ def test_silence_is_never_given_to_the_model(mini: Loaded, service: RunningServi
     assert (mini.engine.counters.encoder_passes, mini.engine.counters.caption_encodes) == before
 
 
-def test_words_in_a_loop_are_written_anew_over_one_more_encode(mini: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("final", [True, False])
+def test_words_in_a_loop(mini: Loaded, monkeypatch: pytest.MonkeyPatch, final: bool) -> None:
+    """A final is written anew, over one more encode; an interim leaves the last one's words."""
     captioner = mini.engine.captioner
     assert isinstance(captioner, WhisperCaptioner)
     write, written, encoded = captioner._write, list[str](), list[float]()
@@ -79,6 +82,10 @@ def test_words_in_a_loop_are_written_anew_over_one_more_encode(mini: Loaded, mon
     monkeypatch.setattr(captioner, "_write", looping_at_first)
     monkeypatch.setattr(captioner, "_encoded", lambda samples, s: (encoded.append(s), encode(samples, s))[1])
     samples = soundfile.read(next(RECORDINGS.glob("*0920.wav")), dtype="float32")[0]
-    heard = captioner.caption(samples, None, final=False, max_tokens=99)
-    assert heard.text == written[-1] and heard.text.startswith("Had he married a more amiable woman")
-    assert len(encoded) == 2 and encoded[-1] == FULL_S
+    last = Hypothesis("Had he")
+    heard = captioner.caption(samples, last, final=final, max_tokens=99)
+    if final:
+        assert heard.text == written[-1] and heard.text.startswith("Had he married a more amiable woman")
+        assert len(encoded) == 2 and encoded[-1] == FULL_S
+    else:
+        assert heard == last and len(encoded) == len(written) == 1

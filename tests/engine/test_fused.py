@@ -10,10 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import AudioFlamingo3ForConditionalGeneration
 
 from af3stream.config import ModelConfig
+from af3stream.engine.af3 import linear
 from af3stream.engine.af3.checkpoint import load_checkpoint
 from af3stream.engine.af3.decode import Decoder, Reply
+from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.linear import FEW, HalfEmbedding, HalfLinear, exactly_half, keep_in_half
 from af3stream.engine.contract import Samples
@@ -136,7 +139,7 @@ def test_products_with_halves_are_those_of_the_wide_weights(rows: tuple[int, ...
     layer = nn.Linear(24, 10, bias=bias).requires_grad_(False)
     layer.weight.copy_(layer.weight.half().float())
     model = nn.ModuleList([layer])
-    keep_in_half(model)
+    keep_in_half(model, compiles=True)
     given = torch.randn(*rows, 24)
     assert isinstance(model[0], HalfLinear) and model[0].weight.dtype == torch.float16
     torch.testing.assert_close(model[0](given), layer(given), atol=1e-5, rtol=1e-4)
@@ -149,11 +152,26 @@ def test_a_narrower_model_is_decoded_as_it_is(tiny_halved: Path, signal: Callabl
     assert answered(engine, signal) == answered(plain, signal)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 3.0])
+def test_a_tower_that_halves_hold_is_kept_in_them_and_gives_the_same_frames_without_a_compiler(
+    tiny_halved: Path, signal: Callable[[float, int], Samples], seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "compiled", None)
+    engine = engine_of(tiny_halved)
+    tower = engine._loaded.model.model.audio_tower
+    narrow = [layer for layer in tower.modules() if isinstance(layer, HalfLinear | HalfEmbedding)]
+    assert len(narrow) == 1 + 2 * 6 and not any(isinstance(layer, nn.Linear) for layer in tower.modules())
+    wide = AudioFlamingo3ForConditionalGeneration.from_pretrained(tiny_halved, dtype=torch.float32)
+    extractor, alignment = engine._loaded.processor.feature_extractor, engine._loaded.alignment
+    (expected,) = Encoder(wide, extractor, alignment).encode([signal(seconds, 4)])
+    assert torch.equal(engine._encoder.encode([signal(seconds, 4)])[0], expected) and len(expected) > 1
+
+
 def test_a_table_in_halves_gives_the_same_embeddings() -> None:
     table = nn.Embedding(12, 4).requires_grad_(False)
     table.weight.copy_(table.weight.bfloat16().float())
     model = nn.ModuleList([table])
-    keep_in_half(model)
+    keep_in_half(model, compiles=True)
     ids = torch.tensor([[3, 0], [11, 3]])
     assert isinstance(model[0], HalfEmbedding)
     torch.testing.assert_close(model[0](ids), table(ids), atol=0, rtol=0)
@@ -162,7 +180,7 @@ def test_a_table_in_halves_gives_the_same_embeddings() -> None:
 def test_weights_that_halves_would_change_stay_wide() -> None:
     layer = nn.Linear(24, 10).requires_grad_(False)
     layer.weight[3, 3] = 1 / 3
-    keep_in_half(model := nn.ModuleList([layer]))
+    keep_in_half(model := nn.ModuleList([layer]), compiles=True)
     assert model[0] is layer
     large = torch.tensor([[65_536.0, 2**-20]])  # beyond float16, exact in bfloat16
     assert (half := exactly_half(large)) is not None and half.dtype == torch.bfloat16

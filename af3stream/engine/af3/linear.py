@@ -53,24 +53,27 @@ def read_with_all_cores(model: Any) -> None:
 class HalfLinear(nn.Module):
     """`nn.Linear` over weights in two bytes that hold them exactly: the products are those of the wide ones.
 
-    Few rows go through compiled code that widens a weight as it reads it, so that half as much memory is read.
+    The weights are widened for each product, which takes little beside many rows. Few rows may go through compiled code
+    that widens a weight as it reads it, so that half as much memory is read.
 
     Args:
         weight: (out, in), float16 or bfloat16.
         bias: (out,), or ``None``.
+        compiles: whether code may be compiled for few rows.
     """
 
     weight: torch.Tensor
 
-    def __init__(self, weight: torch.Tensor, bias: nn.Parameter | None) -> None:
+    def __init__(self, weight: torch.Tensor, bias: nn.Parameter | None, *, compiles: bool) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
         self.bias = bias
+        self._compiles = compiles
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out)."""
         given = rows.reshape(-1, rows.shape[-1])
-        if len(given) <= FEW:
+        if self._compiles and len(given) <= FEW:
             products = compiled()(given, self.weight, self.bias)
         else:
             products = linear(given, self.weight.to(rows.dtype), self.bias)
@@ -119,8 +122,12 @@ def exactly_half(weight: torch.Tensor) -> torch.Tensor | None:
     return None
 
 
-def keep_in_half(model: Any) -> None:
-    """Put the float32 weights that two bytes hold exactly into two bytes, shared where they were; others stay."""
+def keep_in_half(model: Any, *, compiles: bool) -> None:
+    """Put the float32 weights that two bytes hold exactly into two bytes, shared where they were; others stay.
+
+    Args:
+        compiles: see `HalfLinear`.
+    """
     halves = {id(weight): exactly_half(weight) for weight in model.parameters() if weight.dtype == torch.float32}
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
@@ -129,7 +136,7 @@ def keep_in_half(model: Any) -> None:
             if isinstance(layer, nn.Embedding):
                 setattr(parent, name, HalfEmbedding(half, layer.weight.dtype))
             else:
-                setattr(parent, name, HalfLinear(half, layer.bias))
+                setattr(parent, name, HalfLinear(half, layer.bias, compiles=compiles))
 
 
 class EightBitLinear(nn.Module):
