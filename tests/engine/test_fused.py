@@ -125,7 +125,7 @@ def test_compiled_they_do_too(tmp_path: Path, signal: Callable[[float, int], Sam
 @pytest.mark.usefixtures("uncompiled")
 def test_weights_take_half_the_bytes(tiny_halved: Path) -> None:
     def bytes_of(engine: Af3Engine) -> int:
-        model = engine._loaded.model
+        model = engine._loaded.model.model.language_model
         return sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()} if tensor.ndim == 2)
 
     assert bytes_of(engine_of(tiny_halved, compile=True)) < 0.51 * bytes_of(engine_of(tiny_halved))
