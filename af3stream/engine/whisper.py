@@ -61,7 +61,7 @@ class WhisperCaptioner:
 
     The input is padded to little more than the utterance, so that its cost follows its length. Where a final's words
     are doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats. An
-    interim repeats nothing, and where its words are doubtful, those of the last one stand: another comes in a second.
+    interim repeats nothing, and where its words are doubtful it has none: another comes in a second.
 
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
@@ -96,13 +96,13 @@ class WhisperCaptioner:
             raise ModelError(f"the captioner {self.name} hears English only, and captions.language is {language!r}")
 
     def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """Transcribe (n,) at 16 kHz, n at most 30 s. A draft is not verified: hearing again costs less."""
+        """Transcribe (n,) at 16 kHz, n at most 30 s. The draft is not used: hearing again costs less than verifying."""
         seconds = len(samples) / SAMPLING_RATE
         if not final:
             encoded = self._encoded(samples, min(FULL_S, max(INTERIM_LEAST_S, seconds + INTERIM_PAD_S)))
             heard = self._heard(encoded, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             if heard.looping or heard.faster_than_speech(seconds):
-                return draft or Hypothesis("")
+                return Hypothesis("")
             return heard.hypothesis
         padded = min(FULL_S, max(FINAL_LEAST_S, seconds + FINAL_PAD_S))
         heard = self._heard(self._encoded(samples, padded), max_tokens, self._beam)
