@@ -119,7 +119,7 @@ def captions(f: Figures) -> list[Row]:
         *([against("words wrong, sample recordings", "word_error_rate", number)] if "word_error_rate" in ours else []),
         against("words taken back after being called stable", "stable_words_taken_back", number),
         Row(
-            "AF3 as captioner: passes for a hypothesis a second, drafted by the last and by its frames",
+            "AF3 as captioner: passes for a hypothesis a second, drafted by the last, by its frames and by itself",
             number(af3["passes_with_draft"]),
             f"without: {number(af3['passes_without'])}",
             f"{number(af3['passes_share'])} (aim ≤ 0.4; by the last alone, were no word ever changed, "
