@@ -19,7 +19,7 @@ from af3stream.engine.af3.prompt import read_template
 from training import misheard
 from training.config import Config
 from training.contexts import Context, Contexts, Layout, lay_out
-from training.model import FRAME, LISTENED, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over
+from training.model import FRAME, LISTENED, NARROW, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over
 from training.progress import Average, Progress
 from training.voices import Samples
 from training.windows import Units
@@ -51,7 +51,7 @@ class Reader:
         self._parameters = adapters | self._upper_ears
         for name, parameter in self._language.named_parameters():
             if ".lora_" not in name:
-                parameter.data = parameter.data.to(torch.bfloat16)
+                parameter.data = parameter.data.to(NARROW)
         for parameter in self._parameters.values():
             parameter.requires_grad_(True)
         self._rates = config.read.rate, config.read.ears_rate
@@ -123,10 +123,10 @@ class Reader:
         end = self._tokenizer.eos_token_id
         layouts = [lay_out(context, self._template, self._tokenizer, self._units, end) for context in contexts]
         ids = torch.cat([layout.ids for layout in layouts])
-        embedded = self._table[ids.clamp(min=0)].to(torch.bfloat16)
-        embedded[ids < 0] = self._frames([w for context in contexts for w in context.windows]).to(torch.bfloat16)
-        masks = [layout.mask().to(torch.bfloat16) for layout in layouts]
-        with torch.autocast("cpu", torch.bfloat16):
+        embedded = self._table[ids.clamp(min=0)].to(NARROW)
+        embedded[ids < 0] = self._frames([w for context in contexts for w in context.windows]).to(NARROW)
+        masks = [layout.mask().to(NARROW) for layout in layouts]
+        with torch.autocast("cpu", torch.bfloat16, enabled=NARROW is torch.bfloat16):
             hidden = self._language(
                 inputs_embeds=embedded[None],
                 position_ids=torch.cat([layout.positions for layout in layouts])[None],
@@ -135,7 +135,7 @@ class Reader:
                 use_cache=False,
             ).last_hidden_state[0]
             places = torch.cat([layout.answers for layout in layouts]).nonzero()[:, 0]
-            logits = hidden[places - 1] @ self._table.to(torch.bfloat16).T
+            logits = hidden[places - 1] @ self._table.to(NARROW).T
         targets = ids[places]
         losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         weights = torch.cat([layout.weights() for layout in layouts]) / len(layouts)
@@ -144,7 +144,7 @@ class Reader:
 
     def _frames(self, windows: Sequence[Samples]) -> torch.Tensor:
         """Projected frames of all windows, (n, hidden)."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=NARROW is torch.bfloat16):
             frames = [self._ears(self._mel([window]), WHISPER_LAYERS)[0].float() for window in windows]
         return torch.cat(frames) if frames else self._table.new_empty(0, self._table.shape[1])
 
