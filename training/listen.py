@@ -27,7 +27,7 @@ from training import augment, corpus, score
 from training.config import Config, Listen
 from training.corpus import Clip
 from training.ctc import Head, ctc_loss, greedy, guess_loss
-from training.model import FRAME, LISTENED, NARROW, WHISPER_LAYERS, Ears, LogMel, centre, frozen_names, save
+from training.model import FRAME, LISTENED, WHISPER_LAYERS, Ears, LogMel, centre, frozen_names, narrow, save
 from training.progress import Average, Progress
 from training.voices import Samples
 from training.windows import LETTERS, NEAR, Heard, Units, Windows
@@ -124,7 +124,7 @@ class Listener:
         mels = self._mel([window.samples for window in windows])
         if self._rng.random() > NEAR:
             mels = augment.masked(self._rng, augment.throat(self._rng, mels))
-        with torch.autocast("cpu", torch.bfloat16, enabled=NARROW is torch.bfloat16):
+        with narrow():
             sounds = self._ears.sounds(mels, self._config.frozen_layers)
             letters = self._letters(sounds).float().log_softmax(-1)
             logs = self._head(self._ears.frames(sounds), self._tokens).float()
@@ -170,7 +170,7 @@ class Listener:
         """Each clip's text, and the likeliest tokens of its frames."""
         pairs = []
         for clip in clips:
-            with torch.autocast("cpu", torch.bfloat16, enabled=NARROW is torch.bfloat16):
+            with narrow():
                 logs = self._head(self._ears(self._mel([padded(clip)])), self._tokens)
             pairs.append((clip.text, self._tokenizer.decode(greedy(logs, self._tokens)[0])))
         return pairs

@@ -136,6 +136,11 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: t
     return mixed.view(1, heads, n, d).transpose(1, 2)
 
 
+def narrow() -> torch.autocast:
+    """Within it, what can be is computed in ``NARROW``."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=NARROW is torch.bfloat16)
+
+
 def adapt(language_model: Any) -> None:
     """Put adapters on every linear layer of the language model, and an attention that is quick to train."""
     from transformers import AttentionInterface

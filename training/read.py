@@ -19,7 +19,7 @@ from af3stream.engine.af3.prompt import read_template
 from training import misheard
 from training.config import Config
 from training.contexts import Context, Contexts, Layout, lay_out
-from training.model import FRAME, LISTENED, NARROW, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over
+from training.model import FRAME, LISTENED, NARROW, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over, narrow
 from training.progress import Average, Progress
 from training.voices import Samples
 from training.windows import Units
@@ -126,7 +126,7 @@ class Reader:
         embedded = self._table[ids.clamp(min=0)].to(NARROW)
         embedded[ids < 0] = self._frames([w for context in contexts for w in context.windows]).to(NARROW)
         masks = [layout.mask().to(NARROW) for layout in layouts]
-        with torch.autocast("cpu", torch.bfloat16, enabled=NARROW is torch.bfloat16):
+        with narrow():
             hidden = self._language(
                 inputs_embeds=embedded[None],
                 position_ids=torch.cat([layout.positions for layout in layouts])[None],
@@ -144,7 +144,7 @@ class Reader:
 
     def _frames(self, windows: Sequence[Samples]) -> torch.Tensor:
         """Projected frames of all windows, (n, hidden)."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=NARROW is torch.bfloat16):
+        with narrow():
             frames = [self._ears(self._mel([window]), WHISPER_LAYERS)[0].float() for window in windows]
         return torch.cat(frames) if frames else self._table.new_empty(0, self._table.shape[1])
 
