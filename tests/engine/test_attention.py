@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from af3stream.engine.af3 import linear
 from af3stream.engine.af3.attention import BLOCKS, LONG, _over_slot
 from af3stream.engine.af3.linear import BLOCKS as ROW_BLOCKS
 from af3stream.engine.af3.linear import (
@@ -46,7 +47,12 @@ def test_attention_over_a_slot_is_softmax_attention(new: int, held: int) -> None
 @pytest.mark.parametrize("rows", [(1,), (1, 1), (FEW, 1), (1, FEW), (FEW + 1,), (2, 7), (MANY + 1,)])
 @pytest.mark.parametrize("out", [ROW_BLOCKS * 4, ROW_BLOCKS * 4 + 3, 5])
 @pytest.mark.parametrize("bias", [False, True])
-def test_few_rows_times_a_matrix(rows: tuple[int, ...], out: int, bias: bool) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_few_rows_times_a_matrix(
+    monkeypatch: pytest.MonkeyPatch, rows: tuple[int, ...], out: int, bias: bool, shared: bool
+) -> None:
+    """Also where the library leaves few rows to one core."""
+    monkeypatch.setattr(linear, "shared_by_the_library", lambda: shared)
     torch.manual_seed(out)
     layer = nn.Linear(24, out, bias=bias)
     read = nn.Linear(24, out, bias=bias)

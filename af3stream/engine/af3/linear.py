@@ -1,4 +1,4 @@
-"""Matrix products on a CPU: with few rows by all cores, which libraries give to one; and with narrower weights."""
+"""Matrix products on a CPU: with few rows by all cores, which some libraries give to one; and with narrower weights."""
 
 from __future__ import annotations
 
@@ -17,17 +17,27 @@ FEW_BYTES: Final = 16  # rows, up to which torch's own product with bytes is qui
 
 
 class FewRowsLinear(nn.Linear):
-    """`nn.Linear` that cuts its weights into blocks of rows, without moving them, which the cores share."""
+    """`nn.Linear` that all cores share, whatever the number of rows."""
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out)."""
-        if rows.numel() > MANY * self.in_features:
-            return super().forward(rows)
         return product_by_all_cores(rows, self.weight, self.bias)
 
 
+@cache
+def shared_by_the_library() -> bool:
+    """Whether the library has all cores multiply few rows: on Intel's CPUs; on AMD's it leaves them to one."""
+    return "Intel" in torch.cpu.get_capabilities().get("cpu_name", "")
+
+
 def product_by_all_cores(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Rows (..., in) times weights (out, in), plus a bias (out,), a block of the weights' rows each: (..., out)."""
+    """Rows (..., in) times weights (out, in), plus a bias (out,): (..., out).
+
+    Where the library would leave few rows to one core, the weights are cut into blocks of their rows, without moving
+    them.
+    """
+    if rows.numel() > MANY * weight.shape[1] or shared_by_the_library():
+        return linear(rows, weight, bias)
     given = rows.reshape(-1, weight.shape[1])
     few = len(given) <= FEW
     blocks = BLOCKS if few else torch.get_num_threads()
