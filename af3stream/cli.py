@@ -43,13 +43,16 @@ def main(argv: list[str] | None = None) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     from af3stream.engine.factory import load_engine
+    from af3stream.engine.memory import settle
     from af3stream.server.service import check_address
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     config = _config(arguments)
     check_address(config.server)  # before minutes are spent on loading a model
-    asyncio.run(_serve_until_told(config, load_engine(config)))
+    loaded = load_engine(config)
+    settle()
+    asyncio.run(_serve_until_told(config, loaded))
     return 0
 
 

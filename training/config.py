@@ -80,7 +80,7 @@ class Read:
     steps: int = 0
     positions: int = 1_500
     validated: int = 36
-    notes: float = 0.12
+    notes: float = 0.2
     rate: float = 1e-3
     ears_rate: float = 6e-4
     warmup_steps: int = 20

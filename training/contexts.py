@@ -30,6 +30,7 @@ WINDOW_S = 24.0  # after which the next pause closes a window, as the service do
 FAR = 3_200  # positions that a long conversation's frames would take
 UNHEARD = (250, 750)  # positions of a window whose frames are left out
 MISHEARD = 0.4  # of the transcripts are written by Whisper, in part, from speech that is hard to understand
+TRANSCRIBED = 9  # sentences, from which on a conversation is long: not written down, its windows never far away
 END = np.zeros(int(0.3 * SAMPLE_RATE), np.float32)  # of a window
 
 
@@ -90,10 +91,9 @@ class Layout:
         return torch.where(seen, 0.0, torch.finfo(torch.bfloat16).min)[None, None]
 
     def weights(self) -> torch.Tensor:
-        """Of the answers' tokens, (tokens,), 1 in all: an answer of k weighs as the root of k."""
+        """Of the answers' tokens, (tokens,): an answer of k weighs as the root of k."""
         branches = self.branches[self.answers]
-        weights = torch.bincount(branches)[branches].float().rsqrt()
-        return weights / weights.sum()
+        return torch.bincount(branches)[branches].float().rsqrt()
 
 
 def lay_out(context: Context, template: Template, tokenizer: Any, units: Units, end: int) -> Layout:
@@ -135,10 +135,10 @@ class Contexts:
         self._random = Random(seed)
         self._rng = np.random.default_rng(seed)
         self._written = dict(misheard)
-        self._misheard = list(self._written)
         self._texts = [text for text in texts.collected() if texts.held_out(text) == held_out]
         clips = corpus.spoken(folder)
         self._speech = [clip for clip in clips if clip.of_speech]
+        self._misheard = [clip for clip in self._speech if clip.text in self._written]
         self._people = [clip for clip in clips if clip.of_people]
         self._sounds = [clip for clip in clips if not clip.of_speech]
         self._turns = [clip for clip in self._speech if TURN.match(clip.text)]
@@ -149,14 +149,17 @@ class Contexts:
         if kind < reading:
             return self.read()
         rest = (kind - reading) / (1 - reading)
-        return self.heard() if rest < 0.3 else self.transcribed() if rest < 0.92 else self.sound()
+        return self.heard() if rest < 0.55 else self.transcribed() if rest < 0.94 else self.sound()
 
     def read(self) -> Context:
-        """A conversation of up to three minutes with its transcript, and frames of only some of it."""
+        """A conversation of up to three minutes with its transcript, and frames of only some of it.
+
+        Where Whisper misheard a sentence, its answer is what was said if that is heard too, and else what was written.
+        """
         random = self._random
-        count, heard = random.choice((3, 6, 12, 20, 30, 40)), 2 if random.random() < 0.7 else 0
-        stretches, sentences = list[Stretch](), list[str]()
-        hard = random.uniform(0.2, 0.7) if self._written and random.random() < MISHEARD else 0.0
+        count, heard = random.choice((3, 6, 12, 20, 30, 40)), random.choice((0, 1, 2, 4))
+        stretches, sentences, audible = list[Stretch](), list[str](), set[str]()
+        hard = random.uniform(0.2, 0.7) if self._misheard and random.random() < MISHEARD else 0.0
         written = self._written if hard else {}
 
         if random.random() < 0.25:  # what is heard no more
@@ -164,9 +167,10 @@ class Contexts:
             stretches.append(Stretch(None, 0, noted(sentences, written)))
         while len(sentences) < count:
             window = None
-            if heard and random.random() < 0.4:
-                clips, heard = [random.choice(self._speech) for _ in range(random.randint(1, 3))], heard - 1
+            if heard and random.random() < 0.5:
+                clips, heard = [self._clip(hard) for _ in range(random.randint(1, 4))], heard - 1
                 said = [clip.text for clip in clips]
+                audible.update(said)
                 window = self._window([*chain.from_iterable(map(self._spoken, clips)), END])
             else:
                 said = self._sentences(random.randint(1, 7), hard)
@@ -175,31 +179,36 @@ class Contexts:
             stretches.append(Stretch(window, skipped, noted(said, written)))
         absent = [texts.drawn(random, self._texts) for _ in range(8)]
         asked = questions.about_speech(random, sentences, absent, random.randint(8, 13))
-        return Context(tuple(stretches), tuple(replace(a, answer=written.get(a.answer, a.answer)) for a in asked))
+        copied = {said: wrote for said, wrote in written.items() if said not in audible}
+        return Context(tuple(stretches), tuple(replace(a, answer=copied.get(a.answer, a.answer)) for a in asked))
 
     def _sentences(self, count: int, hard: float) -> list[str]:
         """Texts, some of them of people who say who they are; ``hard``: how many of them are misheard."""
         random = self._random
         return [
-            random.choice(self._misheard)
+            random.choice(self._misheard).text
             if random.random() < hard
             else (texts.turn if random.random() < 0.12 else texts.drawn)(random, self._texts)
             for _ in range(count)
         ]
 
+    def _clip(self, hard: float) -> Clip:
+        """Somebody who speaks; ``hard``: how many of them are misheard."""
+        return self._random.choice(self._misheard if self._random.random() < hard else self._speech)
+
     def heard(self) -> Context:
-        """Some sentences, questions about them, and nothing to read."""
+        """Up to two minutes of sentences, many questions about them, and nothing to read."""
         random = self._random
-        clips = [random.choice(self._speech) for _ in range(random.choice((2, 3, 3, 4, 4, 5, 6, 8, 10, 14)))]
+        clips = [random.choice(self._speech) for _ in range(random.choice((2, 3, 4, 6, 8, 12, 18, 24, 32)))]
         if random.random() < 0.4 and len(self._turns) > 2:
             clips[:2] = random.sample(self._turns, 2)
             random.shuffle(clips)
         sentences = [clip.text for clip in clips]
         absent = [random.choice(self._speech).text for _ in range(5)]
-        asked = questions.about_speech(random, sentences, absent, random.randint(6, 10))
-        if random.random() < 0.4:
+        asked = questions.about_speech(random, sentences, absent, 6 + len(sentences) // 2 + random.randint(0, 4))
+        if len(clips) < TRANSCRIBED and random.random() < 0.4:
             asked.append(questions.transcription(random, sentences))
-        return self._only_heard(self._windows(clips), asked, self._far(0.4))
+        return self._only_heard(self._windows(clips), asked, self._far(0.4 if len(clips) < TRANSCRIBED else 0))
 
     def transcribed(self) -> Context:
         """A few sentences to write down, half of them of people."""

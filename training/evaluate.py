@@ -30,7 +30,18 @@ from training import corpus, exams, score
 from training.exams import Conversation, Recording
 from training.voices import Samples
 
-ROWS = ("captions", "noisy-captions", "af3-captions", "invented", "notes", "ear", "transcript", "public", "sounds")
+ROWS = (
+    "captions",
+    "noisy-captions",
+    "af3-captions",
+    "invented",
+    "notes",
+    "ear",
+    "own",
+    "transcript",
+    "public",
+    "sounds",
+)
 SEED = 2_026
 ANSWER_TOKENS = 48
 LENGTHS_S = (3, 5, 8)  # by which recordings are told apart
@@ -72,7 +83,7 @@ class Evaluation:
     def __init__(self, model: str, clips: Path, size: float) -> None:
         self._model, self._clips, self._size = model, clips, size
         self._loaded: dict[str, tuple[Config, Loaded]] = {}
-        self._transcripts: dict[tuple[str, ...], list[str]] = {}
+        self._transcripts: dict[tuple[str, ...], list[str]] = {}  # by the captioner and the sentences
         self.figures: dict[str, float] = {}
 
     def row(self, name: str) -> Iterator[Result]:
@@ -82,9 +93,10 @@ class Evaluation:
             "noisy-captions": self._noisy,
             "af3-captions": lambda: self._captions("af3-captions", "af3", self._people()),
             "invented": self._invented,
-            "notes": lambda: self._answers("notes", notes=True, frames=True),
-            "ear": lambda: self._answers("ear", notes=False, frames=True),
-            "transcript": lambda: self._answers("transcript", notes=True, frames=False),
+            "notes": lambda: self._answers("notes", notes="auto", frames=True),
+            "ear": lambda: self._answers("ear", notes="", frames=True),
+            "own": lambda: self._answers("own", notes="af3", frames=True),
+            "transcript": lambda: self._answers("transcript", notes="auto", frames=False),
             "public": self._public,
             "sounds": self._sounds,
         }
@@ -128,18 +140,18 @@ class Evaluation:
     def _conversations(self) -> Iterator[Conversation]:
         return exams.conversations(corpus.spoken(self._clips), max(1, round(10 * self._size)), 120, SEED)
 
-    def _answers(self, row: str, *, notes: bool, frames: bool) -> Iterator[Result]:
+    def _answers(self, row: str, *, notes: str, frames: bool) -> Iterator[Result]:
         """Answers about two minutes of speech.
 
         Args:
-            notes: the captioner's words stand in the prompt.
+            notes: the captioner whose words stand in the prompt; empty: nobody's.
             frames: the audio stands in the prompt.
         """
         engine = self._engine()[1].engine
         for conversation in self._conversations():
             nothing = [()] * len(conversation.windows)
             heard = [(part,) for part in _encoded(engine, conversation.windows)] if frames else nothing
-            read = [(note(words),) for words in self._transcripts_of(conversation)] if notes else nothing
+            read = [(note(words),) for words in self._transcripts_of(conversation, notes)] if notes else nothing
             parts: list[Part] = [part for pair in zip(heard, read, strict=True) for part in chain(*pair)]
             context = engine.context()
             for _ in context.extend(parts):
@@ -149,17 +161,18 @@ class Evaluation:
                 groups = (asked.kind, conversation.noise, *conversation.voices_of(asked.answer))
                 yield Result(row, groups, asked.question, asked.answer, got, not right(asked.answer, got))
 
-    def _transcripts_of(self, conversation: Conversation) -> list[str]:
-        """What the service's captioner makes of each window of a conversation."""
-        if conversation.sentences not in self._transcripts:
-            config, loaded = self._engine()
-            self._transcripts[conversation.sentences] = []
+    def _transcripts_of(self, conversation: Conversation, captioner: str = "auto") -> list[str]:
+        """What a captioner of the service makes of each window of a conversation."""
+        key = captioner, *conversation.sentences
+        if key not in self._transcripts:
+            config, loaded = self._engine(captioner)
+            self._transcripts[key] = []
             for window in conversation.windows:
                 with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
                     soundfile.write(wav.name, window.clip(-1, 1), SAMPLE_RATE)
                     words = offline.transcribe(Path(wav.name), config, loaded).text
-                self._transcripts[conversation.sentences].append(words)
-        return self._transcripts[conversation.sentences]
+                self._transcripts[key].append(words)
+        return self._transcripts[key]
 
     def _public(self) -> Iterator[Result]:
         """SmolLM2-135M-Instruct as it is published, reading the captioner's transcript."""

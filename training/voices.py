@@ -43,13 +43,14 @@ class Voice:
 
 
 TRAINED = (
-    Voice("kokoro", "mixed", 20),
-    Voice("piper", "joe", 24),
-    Voice("flite", "rms", 14, 98),
-    Voice("flite", "slt", 15, 170),
-    Voice("flite", "awb", 11, 118),
-    Voice("flite", "kal16", 2, 105),
-    *(Voice("espeak", name, 14 / len(VARIANTS), 50) for name in VARIANTS),
+    Voice("kokoro", "mixed", 14),
+    Voice("piper", "joe", 18),
+    Voice("flite", "rms", 12, 98),
+    Voice("flite", "slt", 12, 170),
+    Voice("flite", "awb", 9, 118),
+    Voice("flite", "kal16", 4, 105),
+    Voice("festival", "kal_diphone", 8),
+    *(Voice("espeak", name, 28 / len(VARIANTS), 50) for name in VARIANTS),
 )
 HELD_OUT = (
     Voice("kokoro", "jf_gongitsune", 2),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from af3stream.config import Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
 from af3stream.engine.memory import give_back
 from af3stream.models.card import Notes
 from af3stream.models.registry import Checkpoint, resolve
+
+PRIMITIVES: Final = 16  # codes that a CPU's library keeps; of its own accord a thousand, one for each length of sound
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ def load_engine(config: Config) -> Loaded:
     """
     checkpoint = resolve(config.model.name)  # before torch is imported, so that a wrong name is told at once
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))  # torch looks when it is imported
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))  # the library looks at its first product
     from af3stream.engine.af3.checkpoint import load_checkpoint
     from af3stream.engine.af3.engine import Af3Engine
 

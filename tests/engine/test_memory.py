@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from af3stream.config import ModelConfig
+from af3stream.config import ModelConfig, load
 from af3stream.engine import memory
 from af3stream.engine.af3.checkpoint import load_checkpoint
 from af3stream.engine.contract import Sound
+from af3stream.engine.factory import load_engine
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -35,6 +38,27 @@ def test_what_is_free_between_pieces_in_use_is_given_back() -> None:
 def test_where_the_c_library_cannot_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_malloc_trim", lambda: None)
     memory.give_back()
+
+
+def test_the_collector_does_not_walk_through_what_stays() -> None:
+    stays: list[list[int]] = [[]]
+    memory.settle()
+    try:
+        assert gc.get_freeze_count() > 0
+        assert not any(thing is stays for thing in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
+def test_a_library_keeps_few_codes_unless_it_is_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN would keep one for each length of sound."""
+    config, name = load(overrides=(f"model.name={make_tiny(tmp_path / 'tiny')}",)), "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    for own, kept in (("", "16"), ("5", "5")):
+        monkeypatch.setenv(name, own)
+        if not own:
+            monkeypatch.delenv(name)
+        load_engine(config)
+        assert os.environ[name] == kept
 
 
 def test_it_is_given_back_after_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
