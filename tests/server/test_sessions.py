@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -39,8 +40,10 @@ class SlowEngine(ScriptedEngine):
         super().__init__()
         self._seconds = seconds
         self.contexts = 0
+        self.encoding = threading.Event()
 
     def encode(self, sounds: Sequence[Sound]) -> None:
+        self.encoding.set()
         time.sleep(self._seconds)
         super().encode(sounds)
 
@@ -214,9 +217,13 @@ async def test_a_peer_that_vanishes_leaves_nothing_behind() -> None:
             await speak(peer)
             await peer.tell(m.Flush("f"))
             await peer.until(m.Flushed)
+            assert await asyncio.to_thread(engine.encoding.wait, PATIENCE_S)
             peer.socket.transport.abort()  # while its window is encoded
         await settled(service)
-        await asyncio.sleep(0.4)  # by now that was reported, to nobody
+        async with asyncio.timeout(PATIENCE_S):
+            while not engine.counters.sounds_encoded:  # noqa: ASYNC110 - the engine has no reason to tell
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # by now that was reported, to nobody
         assert engine.counters.sounds_encoded == 1 and engine.contexts == 0
         async with talking(service) as peer:
             await peer.tell(m.End(0))
