@@ -22,8 +22,7 @@ def give_back() -> None:
 def settle() -> None:
     """Have the collector take all that is there now to stay.
 
-    What loading makes stays anyway, and to walk through its 400,000 objects holds up every thread for a tenth of a
-    second.
+    What loading makes stays anyway, and to walk through all of its objects holds up every thread.
     """
     gc.collect()
     gc.freeze()
