@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from af3stream.config import ModelConfig
+from af3stream.engine import worker as worker_module
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Completion, Context, Part, Samples, Sound, Text
@@ -31,6 +34,13 @@ def any_attention(request: pytest.FixtureRequest, tiny_folder: Path) -> LoadedCh
 def engine(loaded: LoadedCheckpoint) -> Af3Engine:
     """A fresh engine, its counters at zero."""
     return Af3Engine(loaded, "tiny")
+
+
+@pytest.fixture
+def even_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step takes the device the same time."""
+    ticks = count()
+    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
 
 
 def parts_of(engine: Af3Engine, body: Sequence[Samples | str]) -> list[Part]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from af3stream.config import ModelConfig
-from af3stream.engine import worker as worker_module
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Answering, Completion, Part, Samples, Text
@@ -28,13 +26,6 @@ QUESTIONS = ("What was said?", "Who spoke last, and where?", "Why?", "¿Qué? �
 @pytest.fixture(scope="module")
 def tiny(tiny_folder: Path) -> LoadedCheckpoint:
     return load_checkpoint(tiny_folder, ModelConfig())
-
-
-@pytest.fixture
-def even_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step takes the device the same time."""
-    ticks = count()
-    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
 
 
 @pytest.mark.usefixtures("even_steps")
