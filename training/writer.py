@@ -52,7 +52,11 @@ class Writer:
         options: dict[str, Any] = {"beam_size": 1, "return_scores": True, "return_no_speech_prob": True}
         results = self._whisper.model.generate(encoded, [self._prompt] * len(mels), max_length=MOST_TOKENS, **options)
         decode = self._whisper.hf_tokenizer.decode
-        return [Heard(decode(r.sequences_ids[0]).strip(), r.scores[0], r.no_speech_prob) for r in results]
+        return [
+            Heard(decode(ids).strip(), r.scores[0], r.no_speech_prob, len(ids))
+            for r in results
+            for ids in r.sequences_ids
+        ]
 
 
 def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

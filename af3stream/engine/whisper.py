@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from af3stream.engine.contract import Counters, Hypothesis, Samples
+from af3stream.engine.memory import give_back
 from af3stream.errors import ModelError
 
 SAMPLING_RATE: Final = 16_000
@@ -21,6 +22,7 @@ NOISE_SCORE: Final = -1.6  # what whisper-base writes over noise, hum and music 
 DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened input is not trusted
 SURE_SCORE: Final = -0.3  # above which a beam changes no word in a hundred on validation: greedy words stand
 LOOP_COMPRESSION: Final = 2.4  # openai-whisper's compression_ratio_threshold
+LONG_S: Final = 20.0  # of input, whose attention is the most that a session takes of the memory at once
 PROMPT_TOKENS: Final = 4
 OPENING_TOKENS: Final = 10
 LOOP_TOKENS: Final = 6  # a phrase of so many tokens is not written twice where a loop was heard
@@ -29,11 +31,17 @@ FASTEST_SPEECH: Final = 30.0  # characters a second that nobody speaks
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One pass's words, their mean log-probability a token, and the probability that nobody speaks."""
+    """One pass's words, their mean log-probability a token, the probability that nobody speaks, and how many tokens."""
 
     text: str
     score: float
     silence: float
+    tokens: int
+
+    @property
+    def likelihood(self) -> float:
+        """The log-probability of all of it, with its end."""
+        return self.score * (self.tokens + 1)
 
     @property
     def nobody_speaks(self) -> bool:
@@ -123,30 +131,41 @@ class WhisperCaptioner:
         wanted = round(padded_s * SAMPLING_RATE)
         padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         mel = self._features(padded, padding=0)  # (mels, frames) float32
+        if padded_s > LONG_S:
+            give_back()  # what the features took, 30 MB, before the encoder's attention takes 100
         return self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
 
     def _heard(self, encoded: Any, max_tokens: int, beam: int = 1, **options: Any) -> Heard:
         """What is written about encoded samples.
 
         Whether anybody speaks is judged by greedy decoding, which loops over noise: a beam finds likelier words for it.
+        A beam is searched by the mean of its tokens, or it would end early, and chosen from by the likelihood of the
+        whole, which is right more often.
         """
         prompt = self._prompt(encoded)
-        heard = self._write(encoded, prompt, max_tokens, 1, **options)
+        (heard,) = self._write(encoded, prompt, max_tokens, 1, **options)
         if beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
             return heard
-        return replace(heard, text=self._write(encoded, prompt, max_tokens, beam, **options).text)
+        found = self._write(encoded, prompt, max_tokens, beam, **options)
+        whole = [other for other in found if 2 * other.tokens >= heard.tokens]
+        return replace(heard, text=max(whole, key=lambda other: other.likelihood, default=heard).text)
 
-    def _write(self, encoded: Any, prompt: list[int], max_tokens: int, beam: int, **options: Any) -> Heard:
+    def _write(self, encoded: Any, prompt: list[int], max_tokens: int, beam: int, **options: Any) -> list[Heard]:
+        """As many hypotheses as the beam is wide."""
         result = self._model.generate(
             encoded,
             [prompt],
             beam_size=beam,
+            num_hypotheses=beam,
             max_length=PROMPT_TOKENS + max_tokens,
             return_scores=True,
             return_no_speech_prob=True,
             **options,
         )[0]
-        return Heard(self._tokenizer.decode(result.sequences_ids[0]).strip(), result.scores[0], result.no_speech_prob)
+        return [
+            Heard(self._tokenizer.decode(ids).strip(), score, result.no_speech_prob, len(ids))
+            for ids, score in zip(result.sequences_ids, result.scores, strict=True)
+        ]
 
     def _prompt(self, encoded: Any) -> list[int]:
         language = self._language

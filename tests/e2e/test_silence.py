@@ -74,10 +74,10 @@ def test_words_in_a_loop(mini: Loaded, monkeypatch: pytest.MonkeyPatch, final: b
     write, written, encoded = captioner._write, list[str](), list[float]()
     encode = captioner._encoded
 
-    def looping_at_first(*args: Any, **options: Any) -> Heard:
+    def looping_at_first(*args: Any, **options: Any) -> list[Heard]:
         heard = write(*args, **options)
-        written.append(heard.text)
-        return replace(heard, text="had he married, " * 40) if len(written) == 1 else heard
+        written.append(heard[0].text)
+        return [replace(heard[0], text="had he married, " * 40)] if len(written) == 1 else heard
 
     monkeypatch.setattr(captioner, "_write", looping_at_first)
     monkeypatch.setattr(captioner, "_encoded", lambda samples, s: (encoded.append(s), encode(samples, s))[1])
