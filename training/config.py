@@ -14,7 +14,7 @@ class Corpus:
         clips: sentences in a shard, 2.6 s each on average.
         validation: sentences of held-out texts in held-out voices.
         people: recordings of people that are used, where Whisper is sure of their words.
-        misheard: clips that Whisper hears for the mistakes it makes.
+        captioned: clips that Whisper hears, for what it writes.
         takes: of each instrument and each sound.
     """
 
@@ -22,7 +22,7 @@ class Corpus:
     clips: int = 400
     validation: int = 300
     people: int = 11_200
-    misheard: int = 3_000
+    captioned: int = 4_800
     takes: int = 160
 
 
@@ -108,7 +108,7 @@ class Config:
 
 FULL = Config()
 SMOKE = Config(
-    corpus=Corpus(shards=1, clips=60, validation=10, people=100, misheard=24, takes=1),
+    corpus=Corpus(shards=1, clips=60, validation=10, people=100, captioned=24, takes=1),
     listen=Listen(minutes=1.2, batch_s=24, bootstrap_clips=100_000, warmup_steps=5, validate_minutes=10),
     read=Read(minutes=1.0, positions=400, validated=6, warmup_steps=3, validate_minutes=10),
 )

@@ -19,17 +19,20 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.af3.prompt import Template, encode_text
 from af3stream.session.horizon import note
 from training import augment, corpus, questions, sounds, texts
+from training.captioned import Pair
 from training.corpus import Clip
-from training.misheard import Pair
 from training.model import FRAME
 from training.questions import TURN, Asked
+from training.score import bare
 from training.voices import Samples
 from training.windows import Units
 
 WINDOW_S = 24.0  # after which the next pause closes a window, as the service does between 15 and 30 s
 FAR = 3_200  # positions that a long conversation's frames would take
 UNHEARD = (250, 750)  # positions of a window whose frames are left out
-MISHEARD = 0.4  # of the transcripts are written by Whisper, in part, from speech that is hard to understand
+CAPTIONED = 0.7  # of the transcripts are as Whisper writes
+MISHEARD = 0.6  # of such a transcript's sentences are misheard, at most
+SMALL, ENDLESS = 0.45, 0.08  # of its sentences begin with a small letter, have no stop
 TRANSCRIBED = 9  # sentences, from which on a conversation is long: not written down, its windows never far away
 END = np.zeros(int(0.3 * SAMPLE_RATE), np.float32)  # of a window
 
@@ -128,17 +131,18 @@ class Contexts:
     Args:
         folder: of spoken clips.
         held_out: with texts of validation only.
-        misheard: what was said, and what was written.
+        captioned: what was said, and what Whisper wrote.
     """
 
-    def __init__(self, folder: Path, seed: int, *, held_out: bool = False, misheard: Sequence[Pair] = ()) -> None:
+    def __init__(self, folder: Path, seed: int, *, held_out: bool = False, captioned: Sequence[Pair] = ()) -> None:
         self._random = Random(seed)
         self._rng = np.random.default_rng(seed)
-        self._written = dict(misheard)
+        self._captioned = dict(captioned)
         self._texts = [text for text in texts.collected() if texts.held_out(text) == held_out]
         clips = corpus.spoken(folder)
         self._speech = [clip for clip in clips if clip.of_speech]
-        self._misheard = [clip for clip in self._speech if clip.text in self._written]
+        self._written = [clip for clip in self._speech if clip.text in self._captioned]
+        self._misheard = [clip for clip in self._written if bare(clip.text) != bare(self._captioned[clip.text])]
         self._people = [clip for clip in clips if clip.of_people]
         self._sounds = [clip for clip in clips if not clip.of_speech]
         self._turns = [clip for clip in self._speech if TURN.match(clip.text)]
@@ -154,17 +158,23 @@ class Contexts:
     def read(self) -> Context:
         """A conversation of up to three minutes with its transcript, and frames of only some of it.
 
-        Where Whisper misheard a sentence, its answer is what was said if that is heard too, and else what was written.
+        A sentence's answer is what was said if it is heard too, and else what was written.
         """
         random = self._random
         count, heard = random.choice((3, 6, 12, 20, 30, 40)), random.choice((0, 1, 2, 4))
         stretches, sentences, audible = list[Stretch](), list[str](), set[str]()
-        hard = random.uniform(0.2, 0.7) if self._misheard and random.random() < MISHEARD else 0.0
-        written = self._written if hard else {}
+        captioned = bool(self._written) and random.random() < CAPTIONED
+        hard = random.uniform(0, MISHEARD) if captioned and self._misheard else 0.0
+        written = dict[str, str]()
+
+        def noted(said: Sequence[str]) -> str:
+            for sentence in said if captioned else ():
+                written.setdefault(sentence, self._captioned.get(sentence) or hasty(random, sentence))
+            return " ".join(written.get(sentence, sentence) for sentence in said)
 
         if random.random() < 0.25:  # what is heard no more
-            sentences += self._sentences(random.randint(2, 12), hard)
-            stretches.append(Stretch(None, 0, noted(sentences, written)))
+            sentences += self._sentences(random.randint(2, 12), captioned, hard)
+            stretches.append(Stretch(None, 0, noted(sentences)))
         while len(sentences) < count:
             window = None
             if heard and random.random() < 0.5:
@@ -173,24 +183,32 @@ class Contexts:
                 audible.update(said)
                 window = self._window([*chain.from_iterable(map(self._spoken, clips)), END])
             else:
-                said = self._sentences(random.randint(1, 7), hard)
+                said = self._sentences(random.randint(1, 7), captioned, hard)
             sentences += said
             skipped = random.randint(*UNHEARD) if window is None and random.random() < 0.8 else 0
-            stretches.append(Stretch(window, skipped, noted(said, written)))
+            stretches.append(Stretch(window, skipped, noted(said)))
         absent = [texts.drawn(random, self._texts) for _ in range(8)]
         asked = questions.about_speech(random, sentences, absent, random.randint(8, 13))
         copied = {said: wrote for said, wrote in written.items() if said not in audible}
         return Context(tuple(stretches), tuple(replace(a, answer=copied.get(a.answer, a.answer)) for a in asked))
 
-    def _sentences(self, count: int, hard: float) -> list[str]:
-        """Texts, some of them of people who say who they are; ``hard``: how many of them are misheard."""
+    def _sentences(self, count: int, captioned: bool, hard: float) -> list[str]:
+        """Texts, some of them of people who say who they are.
+
+        Args:
+            captioned: half of them are of speech that Whisper wrote down.
+            hard: how many of them it misheard.
+        """
         random = self._random
-        return [
-            random.choice(self._misheard).text
-            if random.random() < hard
-            else (texts.turn if random.random() < 0.12 else texts.drawn)(random, self._texts)
-            for _ in range(count)
-        ]
+
+        def drawn() -> str:
+            if random.random() < hard:
+                return random.choice(self._misheard).text
+            if captioned and random.random() < 0.5:
+                return random.choice(self._written).text
+            return (texts.turn if random.random() < 0.12 else texts.drawn)(random, self._texts)
+
+        return [drawn() for _ in range(count)]
 
     def _clip(self, hard: float) -> Clip:
         """Somebody who speaks; ``hard``: how many of them are misheard."""
@@ -269,6 +287,9 @@ class Contexts:
         return augment.heard(self._rng, samples, others)
 
 
-def noted(said: Sequence[str], written: dict[str, str]) -> str:
-    """The transcript of those sentences."""
-    return " ".join(written.get(sentence, sentence) for sentence in said)
+def hasty(random: Random, sentence: str) -> str:
+    """A sentence as Whisper writes it where it hears every word: it may miss the capital, or the stop."""
+    first = sentence.split(maxsplit=1)[0].strip(".,;:!?'")
+    if first.istitle() and len(first) > 1 and first not in questions.PROPER and random.random() < SMALL:
+        sentence = sentence[0].lower() + sentence[1:]
+    return sentence.rstrip(".") if random.random() < ENDLESS else sentence

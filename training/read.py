@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from af3stream.engine.af3.prompt import read_template
-from training import misheard
+from training import captioned
 from training.config import Config
 from training.contexts import Context, Contexts, Layout, lay_out
 from training.model import FRAME, LISTENED, NARROW, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over, narrow
@@ -43,7 +43,8 @@ class Reader:
         self._language = model.model.language_model
         self._table = self._language.embed_tokens.weight.detach()  # (tokens, hidden), also the head
         self._seed = config.seed
-        validation = Contexts(folder / "validation", 1, held_out=True)
+        held_out = folder / "validation"
+        validation = Contexts(held_out, 1, held_out=True, captioned=captioned.load(held_out))
         self._validation = [validation.draw(reading=0.4) for _ in range(config.read.validated)]
         self._progress = Progress(folder, "read", config.read.minutes, config.read.steps, config.pause_file)
         adapters = {f"language_model.{n}": p for n, p in self._language.named_parameters() if ".lora_" in n}
@@ -81,7 +82,8 @@ class Reader:
         if not self._progress.steps:
             self.validate()
         seed = self._seed + self._progress.steps  # a run that goes on draws others than it began with
-        drawn = Contexts(self._folder / "corpus", seed, misheard=misheard.load(self._folder))
+        folder = self._folder / "corpus"
+        drawn = Contexts(folder, seed, captioned=captioned.load(folder))
         with ThreadPoolExecutor(1) as ahead:
             following = ahead.submit(drawn.draw, self._notes)
             while self._progress.share < 1:

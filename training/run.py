@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from training import corpus, misheard, model, people, sounds
+from training import captioned, corpus, model, people, sounds
 from training.config import Config
 from training.listen import Listener, unscale
 from training.read import Reader
@@ -24,7 +24,8 @@ def speak(folder: Path, config: Config) -> dict[str, Any]:
     corpus.build(folder / "corpus", config.corpus.shards, config.corpus.clips, seed=config.seed)
     sounds.build(folder / "validation", config.corpus.takes // 10 + 1, seed=config.seed + 900)
     sounds.build(folder / "corpus", config.corpus.takes, seed=config.seed)
-    misheard.build(folder, config)
+    captioned.build(folder / "validation", config)
+    captioned.build(folder / "corpus", config)
     return {
         "clips": config.corpus.shards * config.corpus.clips,
         "people": config.corpus.people,

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from safetensors.torch import load_file
 
 from af3stream.engine.af3.prompt import encode_text, read_template
 from af3stream.engine.whisper import Heard
-from training import corpus, misheard, run
+from training import captioned, corpus, run
 from training import model as parts
 from training.config import SMOKE, Listen, Read
-from training.contexts import Context, Contexts, Stretch, lay_out
+from training.contexts import Context, Contexts, Stretch, hasty, lay_out
 from training.corpus import Clip
 from training.listen import Listener
 from training.questions import Asked
@@ -188,7 +189,7 @@ def test_notes_are_wrong_as_a_captioner_is_and_questions_are_about_what_was_said
     ]
     pairs = {f"Then {who} came along.": f"Then {who[1:]} came a long." for who in people}
     corpus.save(tmp_path / "0000.npz", [Clip(np.ones(16_000, np.int16), said, "espeak Lee") for said in pairs])
-    contexts = Contexts(tmp_path, 3, misheard=list(pairs.items()))
+    contexts = Contexts(tmp_path, 3, captioned=list(pairs.items()))
     read = [contexts.read() for _ in range(60)]
     wrong = [c for c in read if "came a long" in " ".join(stretch.notes for stretch in c.stretches)]
     assert 10 < len(wrong) < 50
@@ -201,19 +202,28 @@ def test_notes_are_wrong_as_a_captioner_is_and_questions_are_about_what_was_said
     assert any(a.answer in pairs for context in audible for a in context.asked)
 
 
-def test_what_is_written_otherwise_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_miss_capitals_and_stops_as_whisper_does() -> None:
+    written = {hasty(Random(seed), "The roof of Anna leaks.") for seed in range(60)}
+    assert written == {"The roof of Anna leaks.", "the roof of Anna leaks.", "The roof of Anna leaks"}
+    for kept in ("Anna here. It rains.", "I know.", "USA today."):
+        assert {hasty(Random(seed), kept) for seed in range(60)} == {kept, kept.rstrip(".")}
+
+
+def test_what_whisper_writes_is_kept_where_it_can_be_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Deaf:
         def __init__(self, threads: int) -> None: ...
 
         def write(self, recordings: Sequence[Any]) -> list[Heard]:
             heard = ("rain on the roof", "Rain on a roof.", "No words of it.", "a b c a b c a b c d", "Rain on the...")
             scores = (-0.1, -0.4, -0.5, -0.2, -2.0)
-            return [Heard(text, score, 0.0) for text, score in zip(heard, scores, strict=True)]
+            return [Heard(text, score, 0.0, 9) for text, score in zip(heard, scores, strict=True)]
 
-    monkeypatch.setattr(misheard, "Writer", Deaf)
-    (tmp_path / "corpus").mkdir()
+    monkeypatch.setattr(captioned, "Writer", Deaf)
     clips = [Clip(np.ones(800, np.int16), "Rain on the roof.", "espeak Lee") for _ in range(5)]
-    corpus.save(tmp_path / "corpus" / "0000.npz", [*clips, Clip(np.ones(800, np.int16), "It is easy.", "piper joe")])
-    misheard.build(tmp_path, CONFIG)
-    assert misheard.load(tmp_path) == [("Rain on the roof.", "Rain on a roof.")]
-    assert misheard.load(tmp_path / "corpus") == []
+    corpus.save(tmp_path / "0000.npz", [*clips, Clip(np.ones(800, np.int16), "It is easy.", "people a")])
+    captioned.build(tmp_path, CONFIG)
+    said = "Rain on the roof."
+    assert captioned.load(tmp_path) == [(said, "rain on the roof"), (said, "Rain on a roof.")]
+    assert captioned.load(tmp_path / "other") == []
