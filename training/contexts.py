@@ -168,9 +168,11 @@ class Contexts:
         written = dict[str, str]()
 
         def noted(said: Sequence[str]) -> str:
-            for sentence in said if captioned else ():
+            if not captioned:
+                return " ".join(said)
+            for sentence in said:
                 written.setdefault(sentence, self._captioned.get(sentence) or hasty(random, sentence))
-            return " ".join(written.get(sentence, sentence) for sentence in said)
+            return " ".join(written[sentence] for sentence in said)
 
         if random.random() < 0.25:  # what is heard no more
             sentences += self._sentences(random.randint(2, 12), captioned, hard)

@@ -22,7 +22,7 @@ NOISE_SCORE: Final = -1.6  # what whisper-base writes over noise, hum and music 
 DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened input is not trusted
 SURE_SCORE: Final = -0.3  # above which a beam changes no word in a hundred on validation: greedy words stand
 LOOP_COMPRESSION: Final = 2.4  # openai-whisper's compression_ratio_threshold
-LONG_S: Final = 20.0  # of input, whose attention is the most that a session takes of the memory at once
+LONG_S: Final = 20.0  # of input, from which on the encoder's attention takes the most memory of all that is done
 PROMPT_TOKENS: Final = 4
 OPENING_TOKENS: Final = 10
 LOOP_TOKENS: Final = 6  # a phrase of so many tokens is not written twice where a loop was heard
@@ -62,6 +62,14 @@ class Heard:
     def faster_than_speech(self, seconds: float) -> bool:
         """Whether there are more words than can be said in the time."""
         return len(self.text) > FASTEST_SPEECH * max(seconds, 1.0)
+
+
+def hypotheses(result: Any, tokenizer: Any) -> list[Heard]:
+    """What CTranslate2 generated for one input, the likeliest a token first."""
+    return [
+        Heard(tokenizer.decode(ids).strip(), score, result.no_speech_prob, len(ids))
+        for ids, score in zip(result.sequences_ids, result.scores, strict=True)
+    ]
 
 
 class WhisperCaptioner:
@@ -132,7 +140,7 @@ class WhisperCaptioner:
         padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         mel = self._features(padded, padding=0)  # (mels, frames) float32
         if padded_s > LONG_S:
-            give_back()  # what the features took, 30 MB, before the encoder's attention takes 100
+            give_back()  # what the features took, before the encoder takes more
         return self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
 
     def _heard(self, encoded: Any, max_tokens: int, beam: int = 1, **options: Any) -> Heard:
@@ -162,10 +170,7 @@ class WhisperCaptioner:
             return_no_speech_prob=True,
             **options,
         )[0]
-        return [
-            Heard(self._tokenizer.decode(ids).strip(), score, result.no_speech_prob, len(ids))
-            for ids, score in zip(result.sequences_ids, result.scores, strict=True)
-        ]
+        return hypotheses(result, self._tokenizer)
 
     def _prompt(self, encoded: Any) -> list[int]:
         language = self._language

@@ -38,9 +38,9 @@ def engine(loaded: LoadedCheckpoint) -> Af3Engine:
 
 @pytest.fixture
 def even_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step takes the device the same time."""
+    """Every step takes the device the same time, a millisecond."""
     ticks = count()
-    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 1000))
 
 
 def parts_of(engine: Af3Engine, body: Sequence[Samples | str]) -> list[Part]:
