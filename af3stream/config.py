@@ -86,7 +86,7 @@ class CaptionsConfig(Section, frozen=True):
     interims: bool = True
     interim_every_s: Positive = 1.0
     max_tokens: Count = 224  # a final caption of one utterance
-    beam: Count = 8  # hypotheses that a final caption is chosen from, where Whisper captions; 1: greedy
+    beam: Count = 8  # hypotheses of each hearing that Whisper's final caption is chosen from; 1: greedy
 
 
 class QuestionsConfig(Section, frozen=True):

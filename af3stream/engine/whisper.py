@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import soxr
 
 from af3stream.engine.contract import Counters, Hypothesis, Samples
 from af3stream.engine.memory import give_back
@@ -21,6 +22,7 @@ SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # openai-whisper's no_speech_threshold 
 NOISE_SCORE: Final = -1.6  # what whisper-base writes over noise, hum and music scores below -1.8
 DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened input is not trusted
 SURE_SCORE: Final = -0.3  # above which a beam changes no word in a hundred on validation: greedy words stand
+SLOWER: Final = 0.85  # the speed, and the pitch, at which an utterance is heard once more that greedy is not sure of
 LOOP_COMPRESSION: Final = 2.4  # openai-whisper's compression_ratio_threshold
 LONG_S: Final = 20.0  # of input, from which on the encoder's attention takes the most memory of all that is done
 PROMPT_TOKENS: Final = 4
@@ -72,11 +74,17 @@ def hypotheses(result: Any, tokenizer: Any) -> list[Heard]:
     ]
 
 
+def _padded_s(seconds: float) -> float:
+    """How long an utterance is with the silence that a final caption needs after it."""
+    return min(FULL_S, max(FINAL_LEAST_S, seconds + FINAL_PAD_S))
+
+
 class WhisperCaptioner:
     """Implements `af3stream.engine.contract.Captioner`, each utterance by itself.
 
-    The input is padded to little more than the utterance, so that its cost follows its length. Where a final's words
-    are doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats. An
+    The input is padded to little more than the utterance, so that its cost follows its length. Where greedy decoding is
+    not sure of a final's words, a beam finds others, in the utterance as it is and in a slower one; where they are
+    doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats. An
     interim repeats nothing, and where its words are doubtful it has none: another comes in a second.
 
     Args:
@@ -120,15 +128,15 @@ class WhisperCaptioner:
             if heard.looping or heard.faster_than_speech(seconds):
                 return Hypothesis("")
             return heard.hypothesis
-        padded = min(FULL_S, max(FINAL_LEAST_S, seconds + FINAL_PAD_S))
-        heard = self._heard(self._encoded(samples, padded), max_tokens, self._beam)
+        padded = _padded_s(seconds)
+        heard = self._searched(samples, padded, max_tokens)
         if heard.looping or heard.faster_than_speech(seconds):
             encoded = self._encoded(samples, FULL_S)
             opening = self._heard(encoded, OPENING_TOKENS)  # before the loop makes itself likely
             heard = self._heard(encoded, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             heard = replace(heard, score=min(heard.score, opening.score))
         elif padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
-            heard = self._heard(self._encoded(samples, FULL_S), max_tokens, self._beam)
+            heard = self._searched(samples, FULL_S, max_tokens)
         return heard.hypothesis
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
@@ -143,23 +151,33 @@ class WhisperCaptioner:
             give_back()  # what the features took, before the encoder takes more
         return self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
 
-    def _heard(self, encoded: Any, max_tokens: int, beam: int = 1, **options: Any) -> Heard:
-        """What is written about encoded samples.
+    def _searched(self, samples: Samples, padded_s: float, max_tokens: int) -> Heard:
+        """The likeliest words of an utterance.
 
         Whether anybody speaks is judged by greedy decoding, which loops over noise: a beam finds likelier words for it.
         A beam is searched by the mean of its tokens, or it would end early, and chosen from by the likelihood of the
         whole, which is right more often.
         """
+        encoded = self._encoded(samples, padded_s)
         prompt = self._prompt(encoded)
-        (heard,) = self._write(encoded, prompt, max_tokens, 1, **options)
-        if beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
+        (heard,) = self._write(encoded, prompt, max_tokens)
+        if self._beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
             return heard
-        found = self._write(encoded, prompt, max_tokens, beam, **options)
+        found = self._write(encoded, prompt, max_tokens, self._beam)
+        slower = soxr.resample(samples, SLOWER * SAMPLING_RATE, SAMPLING_RATE)
+        slower_s = len(slower) / SAMPLING_RATE
+        if slower_s <= FULL_S:
+            encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s)))
+            found += self._write(encoded, prompt, max_tokens, self._beam)
         whole = [other for other in found if 2 * other.tokens >= heard.tokens]
         return replace(heard, text=max(whole, key=lambda other: other.likelihood, default=heard).text)
 
-    def _write(self, encoded: Any, prompt: list[int], max_tokens: int, beam: int, **options: Any) -> list[Heard]:
-        """As many hypotheses as the beam is wide."""
+    def _heard(self, encoded: Any, max_tokens: int, **options: Any) -> Heard:
+        """What greedy decoding writes about encoded samples."""
+        return self._write(encoded, self._prompt(encoded), max_tokens, **options)[0]
+
+    def _write(self, encoded: Any, prompt: list[int], max_tokens: int, beam: int = 1, **options: Any) -> list[Heard]:
+        """As many hypotheses as the beam is wide; 1: greedy."""
         result = self._model.generate(
             encoded,
             [prompt],

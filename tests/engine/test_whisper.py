@@ -2,47 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from af3stream.engine.whisper import Heard, WhisperCaptioner
+from af3stream.engine.contract import Samples
+from af3stream.engine.whisper import SLOWER, Heard, WhisperCaptioner
 
-Written = Callable[[Heard, Sequence[Heard]], str]
-
-
-@pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Written:
-    """`written(greedy, found)`: what a final caption is, where a beam finds these."""
-
-    def caption(greedy: Heard, found: Sequence[Heard]) -> str:
-        captioner = WhisperCaptioner.__new__(WhisperCaptioner)
-        captioner._beam = len(found)
-
-        def write(_encoded: Any, _prompt: Any, _most: int, beam: int, **_options: Any) -> list[Heard]:
-            return [greedy] if beam == 1 else [*found]
-
-        monkeypatch.setattr(captioner, "_encoded", lambda samples, padded_s: None)
-        monkeypatch.setattr(captioner, "_prompt", lambda encoded: [])
-        monkeypatch.setattr(captioner, "_write", write)
-        return captioner.caption(np.zeros(160_000, np.float32), None, final=True, max_tokens=99).text
-
-    return caption
+SECOND = 16_000  # samples
 
 
-def test_greedy_words_stand_where_they_are_sure(written: Written) -> None:
+class Written(WhisperCaptioner):
+    """What a final caption is, where greedy decoding and a beam find these.
+
+    Args:
+        slower: what a beam finds in the slower utterance.
+    """
+
+    def __init__(self, greedy: Heard, found: Sequence[Heard], slower: Sequence[Heard] = ()) -> None:
+        self._greedy, self._there, self._slower = greedy, [*found], [*slower]
+        self._beam = max(2, len(found))
+        self.heard_s: list[float] = []
+
+    def __call__(self, seconds: float = 10) -> str:
+        self._utterance = round(seconds * SECOND)
+        return self.caption(np.zeros(self._utterance, np.float32), None, final=True, max_tokens=99).text
+
+    def _encoded(self, samples: Samples, padded_s: float) -> int:
+        assert len(samples) <= padded_s * SECOND, "an utterance is cut"
+        self.heard_s.append(len(samples) / SECOND)
+        return len(samples)
+
+    def _prompt(self, encoded: int) -> list[int]:
+        return []
+
+    def _write(self, encoded: int, prompt: list[int], max_tokens: int, beam: int = 1, **options: Any) -> list[Heard]:
+        if beam == 1:
+            return [self._greedy]
+        return [*self._there] if encoded == self._utterance else [*self._slower]
+
+
+def test_greedy_words_stand_where_they_are_sure() -> None:
     likelier = [Heard("Rain on a roof.", -0.1, 0.0, 5), Heard("Rain.", -0.1, 0.0, 2)]
-    assert written(Heard("Rain on the roof.", -0.2, 0.0, 5), likelier) == "Rain on the roof."
+    written = Written(Heard("Rain on the roof.", -0.2, 0.0, 5), likelier, likelier)
+    assert written() == "Rain on the roof."
+    assert written.heard_s == [10], "it is heard once"
 
 
-def test_else_the_likeliest_as_a_whole_is_written_and_not_the_likeliest_a_token(written: Written) -> None:
+def test_else_the_likeliest_as_a_whole_is_written_and_not_the_likeliest_a_token() -> None:
     found = [Heard("Rain on, on the roof.", -0.4, 0.0, 8), Heard("Rain on the roof.", -0.45, 0.0, 5)]
-    assert written(Heard("Train on the roof.", -0.5, 0.0, 5), found) == "Rain on the roof."
+    assert Written(Heard("Train on the roof.", -0.5, 0.0, 5), found)() == "Rain on the roof."
 
 
-def test_a_hypothesis_that_ends_early_is_not_written(written: Written) -> None:
+def test_a_hypothesis_that_ends_early_is_not_written() -> None:
     found = [Heard("Rain on the roof.", -0.45, 0.0, 5), Heard("Rain.", -0.5, 0.0, 2)]
-    assert written(Heard("Train on the roof.", -0.5, 0.0, 5), found) == "Rain on the roof."
-    assert written(Heard("Train on the roof.", -0.5, 0.0, 5), found[1:] * 2) == "Train on the roof."
+    assert Written(Heard("Train on the roof.", -0.5, 0.0, 5), found)() == "Rain on the roof."
+    assert Written(Heard("Train on the roof.", -0.5, 0.0, 5), found[1:] * 2)() == "Train on the roof."
+
+
+def test_the_utterance_is_heard_slower_too_and_the_likelier_words_are_written() -> None:
+    greedy = Heard("Train on the roof.", -0.5, 0.0, 5)
+    found, slower = Heard("Grain on the roof.", -0.45, 0.0, 5), Heard("Rain on the roof.", -0.4, 0.0, 5)
+    written = Written(greedy, [found, greedy], [slower])
+    assert written() == "Rain on the roof."
+    assert written.heard_s == [10, pytest.approx(10 / SLOWER, abs=0.01)]
+    assert Written(greedy, [slower, greedy], [found])() == "Rain on the roof."
+
+
+def test_no_end_of_an_utterance_is_cut_off_for_being_slower() -> None:
+    greedy = Heard("Train on the roof.", -0.5, 0.0, 5)
+    written = Written(greedy, [greedy, greedy], [Heard("Rain.", -0.1, 0.0, 5)])
+    assert written(27) == "Train on the roof."
+    assert written.heard_s == [27]
