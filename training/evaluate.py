@@ -211,8 +211,11 @@ class Evaluation:
 
 
 def right(expected: str, got: str) -> bool:
-    """Whether an answer says what it should: yes, no and names exactly, sentences by most of their words."""
-    said, heard = score.bare(expected), score.bare(got)
+    """Whether an answer says what it should: yes, no and names exactly, sentences by most of their words.
+
+    Digits count as the words that they are spoken as, as they do in captions.
+    """
+    said, heard = score.bare(expected), score.bare(exams.spelled(got))
     if len(said) <= 2:
         return heard[: len(said)] == said
     common = len(said) + len(heard) - len(_left(said, heard)) - len(_left(heard, said))

@@ -79,6 +79,7 @@ def test_an_interval_holds_its_share() -> None:
         ("Anna.", "Anna", True),
         ("The garden is closed.", "Anna here. The garden is closed.", True),
         ("The garden is closed.", "Nobody saw the umbrella.", False),
+        ("It costs eight hundred and two.", "It costs 802.", True),
     ],
 )
 def test_an_answer_is_right_by_its_words(expected: str, got: str, is_right: bool) -> None:
