@@ -74,6 +74,7 @@ class Read:
         validated: held-out contexts.
         rate: the learning rate of the adapters.
         ears_rate: of the layers above Whisper's, and of the projector.
+        kept: where a run starts from trained parts, so much of them stays in what is exported.
     """
 
     minutes: float = 225
@@ -83,6 +84,7 @@ class Read:
     notes: float = 0.2
     rate: float = 1e-3
     ears_rate: float = 6e-4
+    kept: float = 0.5
     warmup_steps: int = 20
     averaging: float = 0.99
     validate_minutes: float = 10

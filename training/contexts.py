@@ -161,7 +161,7 @@ class Contexts:
         A sentence's answer is what was said if it is heard too, and else what was written.
         """
         random = self._random
-        count, heard = random.choice((3, 6, 12, 20, 30, 40)), random.choice((0, 1, 2, 4))
+        count, heard = random.choice((3, 6, 12, 20, 30, 40)), random.choice((0, 0, 0, 1, 2, 4))
         stretches, sentences, audible = list[Stretch](), list[str](), set[str]()
         captioned = bool(self._written) and random.random() < CAPTIONED
         hard = random.uniform(0, MISHEARD) if captioned and self._misheard else 0.0
@@ -190,7 +190,7 @@ class Contexts:
             skipped = random.randint(*UNHEARD) if window is None and random.random() < 0.8 else 0
             stretches.append(Stretch(window, skipped, noted(said)))
         absent = [texts.drawn(random, self._texts) for _ in range(8)]
-        asked = questions.about_speech(random, sentences, absent, random.randint(8, 13))
+        asked = questions.about_speech(random, sentences, absent, 8 + len(sentences) // 2 + random.randint(0, 5))
         copied = {said: wrote for said, wrote in written.items() if said not in audible}
         return Context(tuple(stretches), tuple(replace(a, answer=copied.get(a.answer, a.answer)) for a in asked))
 

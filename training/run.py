@@ -57,11 +57,18 @@ def read(folder: Path, config: Config) -> dict[str, Any]:
     return {"right": reader.right, "seconds": reader.seconds}
 
 
-def export(folder: Path, _config: Config) -> dict[str, Any]:
-    """What both stages left last, finished or not, as ``trained.safetensors``."""
+def export(folder: Path, config: Config) -> dict[str, Any]:
+    """What both stages left last, finished or not, as ``trained.safetensors``.
+
+    Between what a run starts from and what it learns, weights do better than at either end, as in model soups
+    (arXiv:2203.05482).
+    """
     ears, state = folder / model.LISTENED, torch.load(folder / "read.pt", weights_only=False)
     weights, fitting = load_file(ears), state["listened"] == model.digest(ears)
     weights |= {name: value for name, value in state["average"].items() if fitting or ".lora_" in name}
+    if config.start:
+        before, kept = load_file(config.start), config.read.kept
+        weights = {name: value.float().lerp(before.get(name, value).float(), kept) for name, value in weights.items()}
     path = folder / "trained.safetensors"
     save_file({name: value.to(torch.float16).contiguous() for name, value in weights.items()}, path)
     return {"sha256": model.digest(path), "bytes": path.stat().st_size}

@@ -22,7 +22,8 @@ SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # openai-whisper's no_speech_threshold 
 NOISE_SCORE: Final = -1.6  # what whisper-base writes over noise, hum and music scores below -1.8
 DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened input is not trusted
 SURE_SCORE: Final = -0.3  # above which a beam changes no word in a hundred on validation: greedy words stand
-SLOWER: Final = 0.85  # the speed, and the pitch, at which an utterance is heard once more that greedy is not sure of
+UNSURE_SCORE: Final = -0.5  # below which an utterance is heard slower, too: three fifths of those a beam is tried on
+SLOWER: Final = 0.85  # the speed, and the pitch, at which it is
 LOOP_COMPRESSION: Final = 2.4  # openai-whisper's compression_ratio_threshold
 LONG_S: Final = 20.0  # of input, from which on the encoder's attention takes the most memory of all that is done
 PROMPT_TOKENS: Final = 4
@@ -83,8 +84,8 @@ class WhisperCaptioner:
     """Implements `af3stream.engine.contract.Captioner`, each utterance by itself.
 
     The input is padded to little more than the utterance, so that its cost follows its length. Where greedy decoding is
-    not sure of a final's words, a beam finds others, in the utterance as it is and in a slower one; where they are
-    doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats. An
+    not sure of a final's words, a beam finds others; where it is still less sure, in a slower utterance, too. Where they
+    are doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats. An
     interim repeats nothing, and where its words are doubtful it has none: another comes in a second.
 
     Args:
@@ -164,9 +165,9 @@ class WhisperCaptioner:
         if self._beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
             return heard
         found = self._write(encoded, prompt, max_tokens, self._beam)
-        slower = soxr.resample(samples, SLOWER * SAMPLING_RATE, SAMPLING_RATE)
-        slower_s = len(slower) / SAMPLING_RATE
-        if slower_s <= FULL_S:
+        slower_s = len(samples) / SAMPLING_RATE / SLOWER
+        if heard.score < UNSURE_SCORE and slower_s < FULL_S:
+            slower = soxr.resample(samples, SLOWER * SAMPLING_RATE, SAMPLING_RATE)
             encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s)))
             found += self._write(encoded, prompt, max_tokens, self._beam)
         whole = [other for other in found if 2 * other.tokens >= heard.tokens]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,17 +63,20 @@ def test_a_hypothesis_that_ends_early_is_not_written() -> None:
     assert Written(Heard("Train on the roof.", -0.5, 0.0, 5), found[1:] * 2)() == "Train on the roof."
 
 
-def test_the_utterance_is_heard_slower_too_and_the_likelier_words_are_written() -> None:
-    greedy = Heard("Train on the roof.", -0.5, 0.0, 5)
-    found, slower = Heard("Grain on the roof.", -0.45, 0.0, 5), Heard("Rain on the roof.", -0.4, 0.0, 5)
+def test_where_greedy_is_unsure_the_utterance_is_heard_slower_too_and_the_likelier_words_are_written() -> None:
+    greedy = Heard("Train on the roof.", -0.6, 0.0, 5)
+    found, slower = Heard("Grain on the roof.", -0.55, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)
     written = Written(greedy, [found, greedy], [slower])
     assert written() == "Rain on the roof."
     assert written.heard_s == [10, pytest.approx(10 / SLOWER, abs=0.01)]
     assert Written(greedy, [slower, greedy], [found])() == "Rain on the roof."
+    surer = Written(replace(greedy, score=-0.4), [found, greedy], [slower])
+    assert surer() == "Grain on the roof."
+    assert surer.heard_s == [10]
 
 
 def test_no_end_of_an_utterance_is_cut_off_for_being_slower() -> None:
-    greedy = Heard("Train on the roof.", -0.5, 0.0, 5)
+    greedy = Heard("Train on the roof.", -0.6, 0.0, 5)
     written = Written(greedy, [greedy, greedy], [Heard("Rain.", -0.1, 0.0, 5)])
     assert written(27) == "Train on the roof."
     assert written.heard_s == [27]

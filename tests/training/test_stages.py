@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from af3stream.engine.af3.prompt import encode_text, read_template
 from af3stream.engine.whisper import Heard
@@ -72,6 +72,22 @@ def test_the_upper_ears_learn_on_from_what_the_language_model_makes_of_them(
     read = load_file(run_folder / "trained.safetensors")
     assert all(torch.equal(newer[name], read[name]) for name in newer)
     assert any(".lora_" in name for name in read)
+
+
+def test_half_of_what_a_run_starts_from_stays_in_what_it_exports(tmp_path: Path) -> None:
+    listened, start = tmp_path / parts.LISTENED, tmp_path / "start.safetensors"
+    save_file({"layer": torch.ones(2), "new": torch.ones(2)}, listened)
+    torch.save(
+        {"listened": parts.digest(listened), "average": {"q.lora_A": torch.full((2,), 4.0)}}, tmp_path / "read.pt"
+    )
+    save_file({"layer": torch.zeros(2), "q.lora_A": torch.full((2,), 2.0)}, start)
+    run.export(tmp_path, dataclasses.replace(CONFIG, start=str(start)))
+    exported = load_file(tmp_path / "trained.safetensors")
+    assert {name: value.tolist() for name, value in exported.items()} == {
+        "layer": [0.5, 0.5],
+        "new": [1, 1],
+        "q.lora_A": [3, 3],
+    }
 
 
 @pytest.mark.parametrize("notes", ["", "Rain on the roof."])
