@@ -84,7 +84,7 @@ class WhisperCaptioner:
     """Implements `af3stream.engine.contract.Captioner`, each utterance by itself.
 
     The input is padded to little more than the utterance, so that its cost follows its length. Where greedy decoding is
-    not sure of a final's words, a beam finds others; where it is still less sure, in a slower utterance, too. Where they
+    not sure of a final's words, a beam finds others; where it is still less sure, in a slower utterance. Where they
     are doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats. An
     interim repeats nothing, and where its words are doubtful it has none: another comes in a second.
 
