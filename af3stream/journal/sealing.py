@@ -54,9 +54,14 @@ class Sealer:
     def drop(self, session: str) -> None:
         """Forget a session's segments."""
         if self._running and self._closed[0].session == session:
+            self.close()
+        self._closed = deque(closed for closed in self._closed if closed.session != session)
+
+    def close(self) -> None:
+        """Leave off what is being sealed, with no file open: it stays raw, until it is begun again."""
+        if self._running:
             self._running.close()
             self._running = None
-        self._closed = deque(closed for closed in self._closed if closed.session != session)
 
     def step(self, now: float) -> bool:
         """Do a few milliseconds of work; returns whether there may be more.

@@ -152,6 +152,7 @@ class Store:
             self._database.checkpoint()
         except StorageError as error:
             log.warning("the journal is closed on a disk that refuses: error=%s", error.__cause__)
+        self._sealer.close()
         self._database.close()
 
     # ---- commits -----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,6 +177,29 @@ def test_a_session_that_comes_back_before_it_is_sealed_is_sealed_once(tmp_path: 
         assert sorted(path.name for path in (tmp_path / "sessions/talk").iterdir()) == [
             "000001.flac", "000002.flac", "mark"
         ]  # fmt: skip
+    assert reopened(tmp_path)[1] == pcm(0, 16_000)
+
+
+@pytest.mark.parametrize("steps", [2, 5], ids=["while it encodes", "while it reads again"])
+def test_a_journal_that_is_closed_leaves_no_file_of_its_seal_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    files = list[soundfile.SoundFile]()
+
+    class Kept(soundfile.SoundFile):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            files.append(self)
+
+    monkeypatch.setattr(soundfile, "SoundFile", Kept)
+    with opened_store(tmp_path) as store:
+        store.append("talk", audio(0, 16_000), Told())
+        store.commit(now=0.0)
+        store.release("talk")
+        for _ in range(steps):
+            store.step(now=0.0)
+        assert not files[-1].closed and files[-1].mode == ("w" if steps == 2 else "r")
+    assert all(file.closed for file in files)
     assert reopened(tmp_path)[1] == pcm(0, 16_000)
 
 
