@@ -17,6 +17,7 @@ import soundfile
 
 from af3stream.engine.contract import Completion, Samples, Sound
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Job, Result
+from af3stream.engine.loading import apart
 from af3stream.engine.running import Report
 from af3stream.engine.worker import Worker
 from af3stream.models.registry import resolve
@@ -146,7 +147,7 @@ def growing(size: Size) -> dict[str, Any]:
 
     from bench.growing import lags_s, listen
 
-    model = WhisperModel(str(resolve("mini").captioner), device="cpu", compute_type="int8")
+    model = apart(lambda: WhisperModel(str(resolve("mini").captioner), device="cpu", compute_type="int8"))
     list(model.transcribe(speech(2.0), language="en")[0])
     figures: dict[str, Any] = {}
     for count in numbers(size.most):

@@ -9,6 +9,7 @@ from typing import Final
 
 from af3stream.config import Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
+from af3stream.engine.loading import apart
 from af3stream.engine.memory import give_back
 from af3stream.models.card import Notes
 from af3stream.models.registry import Checkpoint, resolve
@@ -37,6 +38,10 @@ def load_engine(config: Config) -> Loaded:
         ModelError: where that is not possible.
     """
     checkpoint = resolve(config.model.name)  # before torch is imported, so that a wrong name is told at once
+    return apart(lambda: _load(checkpoint, config))
+
+
+def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))  # torch looks when it is imported
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))  # the library looks at its first product
     from af3stream.engine.af3.checkpoint import load_checkpoint

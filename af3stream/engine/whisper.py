@@ -47,6 +47,11 @@ class Heard:
         return self.score * (self.tokens + 1)
 
     @property
+    def doubtful(self) -> bool:
+        """Whether the words may be wrong for want of the silence that Whisper was trained on."""
+        return NOISE_SCORE <= self.score < DOUBTFUL_SCORE
+
+    @property
     def nobody_speaks(self) -> bool:
         """Whether the words are made up over noise or silence."""
         return self.score < NOISE_SCORE or (self.silence > SILENT_SPEECH and self.score < SILENT_SCORE)
@@ -75,9 +80,9 @@ def hypotheses(result: Any, tokenizer: Any) -> list[Heard]:
     ]
 
 
-def _padded_s(seconds: float) -> float:
-    """How long an utterance is with the silence that a final caption needs after it."""
-    return min(FULL_S, max(FINAL_LEAST_S, seconds + FINAL_PAD_S))
+def _padded_s(seconds: float, pad_s: float, least_s: float) -> float:
+    """How long an utterance is with the silence that is put after it."""
+    return min(FULL_S, max(least_s, seconds + pad_s))
 
 
 class WhisperCaptioner:
@@ -85,8 +90,8 @@ class WhisperCaptioner:
 
     The input is padded to little more than the utterance, so that its cost follows its length. Where greedy decoding is
     not sure of a final's words, a beam finds others; where it is still less sure, in a slower utterance. Where they
-    are doubtful, it is heard again with the full 30 s that Whisper was trained on; where they loop, without repeats. An
-    interim repeats nothing, and where its words are doubtful it has none: another comes in a second.
+    are doubtful, all 30 s that Whisper was trained on are heard before; where words loop, they are written without
+    repeats. An interim repeats nothing, and where it would, it has no words: another comes in a second.
 
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
@@ -124,20 +129,17 @@ class WhisperCaptioner:
         """Transcribe (n,) at 16 kHz, n at most 30 s. The draft is not used: hearing again costs less than verifying."""
         seconds = len(samples) / SAMPLING_RATE
         if not final:
-            encoded = self._encoded(samples, min(FULL_S, max(INTERIM_LEAST_S, seconds + INTERIM_PAD_S)))
+            encoded = self._encoded(samples, _padded_s(seconds, INTERIM_PAD_S, INTERIM_LEAST_S))
             heard = self._heard(encoded, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             if heard.looping or heard.faster_than_speech(seconds):
                 return Hypothesis("")
             return heard.hypothesis
-        padded = _padded_s(seconds)
-        heard = self._searched(samples, padded, max_tokens)
+        heard = self._searched(samples, max_tokens)
         if heard.looping or heard.faster_than_speech(seconds):
             encoded = self._encoded(samples, FULL_S)
             opening = self._heard(encoded, OPENING_TOKENS)  # before the loop makes itself likely
             heard = self._heard(encoded, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             heard = replace(heard, score=min(heard.score, opening.score))
-        elif padded < FULL_S and NOISE_SCORE <= heard.score < DOUBTFUL_SCORE:
-            heard = self._searched(samples, FULL_S, max_tokens)
         return heard.hypothesis
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
@@ -152,24 +154,28 @@ class WhisperCaptioner:
             give_back()  # what the features took, before the encoder takes more
         return self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
 
-    def _searched(self, samples: Samples, padded_s: float, max_tokens: int) -> Heard:
+    def _searched(self, samples: Samples, max_tokens: int) -> Heard:
         """The likeliest words of an utterance.
 
         Whether anybody speaks is judged by greedy decoding, which loops over noise: a beam finds likelier words for it.
         A beam is searched by the mean of its tokens, or it would end early, and chosen from by the likelihood of the
         whole, which is right more often.
         """
+        seconds = len(samples) / SAMPLING_RATE
+        padded_s = _padded_s(seconds, FINAL_PAD_S, FINAL_LEAST_S)
         encoded = self._encoded(samples, padded_s)
-        prompt = self._prompt(encoded)
-        (heard,) = self._write(encoded, prompt, max_tokens)
+        heard = self._heard(encoded, max_tokens)
+        if padded_s < FULL_S and heard.doubtful and not heard.looping:
+            padded_s, encoded = FULL_S, self._encoded(samples, FULL_S)
+            heard = self._heard(encoded, max_tokens)
         if self._beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
             return heard
-        found = self._write(encoded, prompt, max_tokens, self._beam)
-        slower_s = len(samples) / SAMPLING_RATE / SLOWER
+        found = self._write(encoded, self._prompt(encoded), max_tokens, self._beam)
+        slower_s = seconds / SLOWER
         if heard.score < UNSURE_SCORE and slower_s < FULL_S:
             slower = soxr.resample(samples, SLOWER * SAMPLING_RATE, SAMPLING_RATE)
-            encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s)))
-            found += self._write(encoded, prompt, max_tokens, self._beam)
+            encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s, FINAL_PAD_S, FINAL_LEAST_S)))
+            found += self._write(encoded, self._prompt(encoded), max_tokens, self._beam)
         whole = [other for other in found if 2 * other.tokens >= heard.tokens]
         return replace(heard, text=max(whole, key=lambda other: other.likelihood, default=heard).text)
 

@@ -26,6 +26,7 @@ class Written(WhisperCaptioner):
         self._greedy, self._there, self._slower = greedy, [*found], [*slower]
         self._beam = max(2, len(found))
         self.heard_s: list[float] = []
+        self.padded_s: list[float] = []
 
     def __call__(self, seconds: float = 10) -> str:
         self._utterance = round(seconds * SECOND)
@@ -34,6 +35,7 @@ class Written(WhisperCaptioner):
     def _encoded(self, samples: Samples, padded_s: float) -> int:
         assert len(samples) <= padded_s * SECOND, "an utterance is cut"
         self.heard_s.append(len(samples) / SECOND)
+        self.padded_s.append(padded_s)
         return len(samples)
 
     def _prompt(self, encoded: int) -> list[int]:
@@ -80,3 +82,18 @@ def test_no_end_of_an_utterance_is_cut_off_for_being_slower() -> None:
     written = Written(greedy, [greedy, greedy], [Heard("Rain.", -0.1, 0.0, 5)])
     assert written(27) == "Train on the roof."
     assert written.heard_s == [27]
+
+
+def test_where_greedy_is_doubtful_it_hears_all_that_whisper_was_trained_on_before_anything_else() -> None:
+    greedy = Heard("Train on the roof.", -0.9, 0.0, 5)
+    written = Written(greedy, [greedy, greedy], [Heard("Rain on the roof.", -0.5, 0.0, 5)])
+    assert written(8) == "Rain on the roof."
+    assert written.padded_s == [15, 30, 30]
+    assert written.heard_s == [8, 8, pytest.approx(8 / SLOWER, abs=0.01)]
+
+
+def test_noise_is_not_doubtful_and_neither_is_what_fills_the_whole_input() -> None:
+    noise = Written(Heard("Thank you.", -1.7, 0.0, 2), [])
+    assert (noise(8), noise.padded_s) == ("", [15])
+    long = Written(Heard("Train on the roof.", -0.9, 0.0, 5), [Heard("Rain on the roof.", -0.5, 0.0, 5)] * 2)
+    assert (long(28), long.padded_s) == ("Rain on the roof.", [30])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
 from transformers.utils.logging import disable_progress_bar
 
@@ -59,7 +60,7 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
         if model.device.type == "cpu":  # windows are long enough for a tower whose weights are widened as they are read
             keep_in_half(model if config.compile else model.model.audio_tower, compiles=config.compile)
         processor = AutoProcessor.from_pretrained(folder)
-    except (OSError, ValueError, ImportError, RuntimeError, AssertionError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, AssertionError, SafetensorError) as error:
         raise ModelError(f"cannot load {folder} on {config.device}: {str(error).splitlines()[0]}") from error
     return describe(model, processor, config)
 
