@@ -164,18 +164,20 @@ class WhisperCaptioner:
         seconds = len(samples) / SAMPLING_RATE
         padded_s = _padded_s(seconds, FINAL_PAD_S, FINAL_LEAST_S)
         encoded = self._encoded(samples, padded_s)
-        heard = self._heard(encoded, max_tokens)
+        prompt = self._prompt(encoded)
+        (heard,) = self._write(encoded, prompt, max_tokens)
         if padded_s < FULL_S and heard.doubtful and not heard.looping:
             padded_s, encoded = FULL_S, self._encoded(samples, FULL_S)
-            heard = self._heard(encoded, max_tokens)
+            prompt = self._prompt(encoded)
+            (heard,) = self._write(encoded, prompt, max_tokens)
         if self._beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
             return heard
-        found = self._write(encoded, self._prompt(encoded), max_tokens, self._beam)
+        found = self._write(encoded, prompt, max_tokens, self._beam)
         slower_s = seconds / SLOWER
         if heard.score < UNSURE_SCORE and slower_s < FULL_S:
             slower = soxr.resample(samples, SLOWER * SAMPLING_RATE, SAMPLING_RATE)
             encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s, FINAL_PAD_S, FINAL_LEAST_S)))
-            found += self._write(encoded, self._prompt(encoded), max_tokens, self._beam)
+            found += self._write(encoded, prompt, max_tokens, self._beam)
         whole = [other for other in found if 2 * other.tokens >= heard.tokens]
         return replace(heard, text=max(whole, key=lambda other: other.likelihood, default=heard).text)
 

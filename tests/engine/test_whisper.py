@@ -27,6 +27,7 @@ class Written(WhisperCaptioner):
         self._beam = max(2, len(found))
         self.heard_s: list[float] = []
         self.padded_s: list[float] = []
+        self.prompted = 0
 
     def __call__(self, seconds: float = 10) -> str:
         self._utterance = round(seconds * SECOND)
@@ -39,6 +40,7 @@ class Written(WhisperCaptioner):
         return len(samples)
 
     def _prompt(self, encoded: int) -> list[int]:
+        self.prompted += 1
         return []
 
     def _write(self, encoded: int, prompt: list[int], max_tokens: int, beam: int = 1, **options: Any) -> list[Heard]:
@@ -71,6 +73,7 @@ def test_where_greedy_is_unsure_the_utterance_is_heard_slower_too_and_the_likeli
     written = Written(greedy, [found, greedy], [slower])
     assert written() == "Rain on the roof."
     assert written.heard_s == [10, pytest.approx(10 / SLOWER, abs=0.01)]
+    assert written.prompted == 1, "its language is found once"
     assert Written(greedy, [slower, greedy], [found])() == "Rain on the roof."
     surer = Written(replace(greedy, score=-0.4), [found, greedy], [slower])
     assert surer() == "Grain on the roof."
