@@ -45,6 +45,8 @@ def _attend(
     """Rows (rows, heads, q, head_dim) over views of all that their slots hold; returns (rows, q, heads, head_dim)."""
     own = base == "sdpa" and query.device.type in ("cpu", "meta")
     attend: Callable[..., torch.Tensor] = _over_slot if own else partial(_stock, base, module)
+    if len(query) == 1:
+        return attend(query, keys[0], values[0], scaling), None
     rows = [attend(row, k, v, scaling) for row, k, v in zip(torch.split(query, 1), keys, values, strict=True)]
     return torch.cat(rows), None
 

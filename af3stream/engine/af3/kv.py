@@ -32,17 +32,18 @@ class SlotLayer:
         Raises:
             ContextFull: where it does not fit.
         """
-        end, capacity = self.length + keys.shape[-2], self.keys.shape[2]
+        new = keys.shape[2]
+        end, capacity = self.length + new, self.keys.shape[2]
         if end > capacity:
             raise ContextFull(end, capacity)
-        self.keys[:, :, self.length : end] = keys
-        self.values[:, :, self.length : end] = values
+        self.keys.narrow(2, self.length, new).copy_(keys)
+        self.values.narrow(2, self.length, new).copy_(values)
         self.length = end
         self.copied += keys.nbytes + values.nbytes
 
     def held(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Views of all that is held."""
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
 
 @dataclass(frozen=True, eq=False)
