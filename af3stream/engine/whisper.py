@@ -130,15 +130,16 @@ class WhisperCaptioner:
         seconds = len(samples) / SAMPLING_RATE
         if not final:
             encoded = self._encoded(samples, _padded_s(seconds, INTERIM_PAD_S, INTERIM_LEAST_S))
-            heard = self._heard(encoded, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
+            (heard,) = self._write(encoded, self._prompt(encoded), max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             if heard.looping or heard.faster_than_speech(seconds):
                 return Hypothesis("")
             return heard.hypothesis
         heard = self._searched(samples, max_tokens)
         if heard.looping or heard.faster_than_speech(seconds):
             encoded = self._encoded(samples, FULL_S)
-            opening = self._heard(encoded, OPENING_TOKENS)  # before the loop makes itself likely
-            heard = self._heard(encoded, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
+            prompt = self._prompt(encoded)
+            (opening,) = self._write(encoded, prompt, OPENING_TOKENS)  # before the loop makes itself likely
+            (heard,) = self._write(encoded, prompt, max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
             heard = replace(heard, score=min(heard.score, opening.score))
         return heard.hypothesis
 
@@ -180,10 +181,6 @@ class WhisperCaptioner:
             found += self._write(encoded, prompt, max_tokens, self._beam)
         whole = [other for other in found if 2 * other.tokens >= heard.tokens]
         return replace(heard, text=max(whole, key=lambda other: other.likelihood, default=heard).text)
-
-    def _heard(self, encoded: Any, max_tokens: int, **options: Any) -> Heard:
-        """What greedy decoding writes about encoded samples."""
-        return self._write(encoded, self._prompt(encoded), max_tokens, **options)[0]
 
     def _write(self, encoded: Any, prompt: list[int], max_tokens: int, beam: int = 1, **options: Any) -> list[Heard]:
         """As many hypotheses as the beam is wide; 1: greedy."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from af3stream.engine.contract import Samples
-from af3stream.engine.whisper import SLOWER, Heard, WhisperCaptioner
+from af3stream.engine.whisper import FULL_S, SLOWER, Heard, WhisperCaptioner
 
 SECOND = 16_000  # samples
 
@@ -54,6 +54,13 @@ def test_greedy_words_stand_where_they_are_sure() -> None:
     written = Written(Heard("Rain on the roof.", -0.2, 0.0, 5), likelier, likelier)
     assert written() == "Rain on the roof."
     assert written.heard_s == [10], "it is heard once"
+
+
+def test_the_language_of_a_loop_is_found_once_an_encoding() -> None:
+    written = Written(Heard("Rain on the roof. " * 9, -0.2, 0.0, 45), [])
+    written()
+    assert written.padded_s == [15, FULL_S]
+    assert written.prompted == 2
 
 
 def test_else_the_likeliest_as_a_whole_is_written_and_not_the_likeliest_a_token() -> None:
