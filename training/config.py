@@ -37,7 +37,7 @@ class Listen:
         bootstrap_clips: so many clips are learned with a guessed alignment, where the projector starts from nothing.
         layers: of the encoder; those above Whisper's six begin as the identity.
         frozen_layers: the lowest stay Whisper's own, which knows more people than any synthesizer has voices.
-        merges: of the tokenizer, whose tokens a frame may be.
+        spelled: of the tokenizer's first tokens may be a frame: 4,000 merges, and what they are made of.
         people: of the clips are recordings of people, where there are any.
         letters: how much the loss of the letters weighs.
         whisper_rate: the learning rate of Whisper's layers that are not frozen.
@@ -50,7 +50,7 @@ class Listen:
     bootstrap_clips: int = 3_500
     layers: int = 8
     frozen_layers: int = 4
-    merges: int = 4_000
+    spelled: int = 4_252
     people: float = 0.4
     letters: float = 0.5
     whisper_rate: float = 3e-4

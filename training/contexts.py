@@ -17,6 +17,7 @@ import torch
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.af3.prompt import Template, encode_text
+from af3stream.engine.af3.spelling import Units
 from af3stream.session.horizon import note
 from training import augment, corpus, questions, sounds, texts
 from training.captioned import Pair
@@ -25,7 +26,6 @@ from training.model import FRAME
 from training.questions import TURN, Asked
 from training.score import bare
 from training.voices import Samples
-from training.windows import Units
 
 WINDOW_S = 24.0  # after which the next pause closes a window, as the service does between 15 and 30 s
 FAR = 3_200  # positions that a long conversation's frames would take

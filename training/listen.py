@@ -7,7 +7,7 @@ cross-entropy, which breaks the plateau where everything is blank; CTC follows.
 Whisper's own layers learn the letters beside, by a CTC of their own, which few clips teach; the layers above them make
 words of what spells itself.
 
-Rare words are written in pieces: with only the tokenizer's first merges every token is said often enough to be learned,
+Rare words are written in pieces: with only the tokenizer's first tokens every token is said often enough to be learned,
 and frequent words are still the very tokens that the language model reads.
 """
 
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from af3stream.engine.af3.spelling import Units
 from training import augment, corpus, score
 from training.config import Config, Listen
 from training.corpus import Clip
@@ -30,7 +31,7 @@ from training.ctc import Head, ctc_loss, greedy, guess_loss
 from training.model import FRAME, LISTENED, WHISPER_LAYERS, Ears, LogMel, centre, frozen_names, narrow, save
 from training.progress import Average, Progress
 from training.voices import Samples
-from training.windows import LETTERS, NEAR, Heard, Units, Windows
+from training.windows import LETTERS, NEAR, Heard, Windows
 
 VALIDATED = 60  # clips
 UNDERSTOOD = 0.65  # of the words wrong: better frames than that are worth reading
@@ -55,7 +56,7 @@ class Listener:
         width = self._ears.tower.layer_norm.normalized_shape[0]
         self._letters = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(LETTERS) + 1))  # the last is the blank
         self._bootstrap = config.listen.bootstrap_clips if afresh else 0
-        self._units = Units(self._tokenizer, config.listen.merges)
+        self._units = Units(self._tokenizer, config.listen.spelled)
         self._tokens = self._units.ids
         self._place = {int(token): i for i, token in enumerate(self._tokens)}
         self._seed = config.seed

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from af3stream.engine.af3.prompt import read_template
+from af3stream.engine.af3.spelling import Units
 from training import captioned
 from training.config import Config
 from training.contexts import Context, Contexts, Layout, lay_out
 from training.model import FRAME, LISTENED, NARROW, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over, narrow
 from training.progress import Average, Progress
 from training.voices import Samples
-from training.windows import Units
 
 
 class Reader:
@@ -39,7 +39,7 @@ class Reader:
         self._notes, self._heard_at, self._listened = 1.0, 0.0, ""
         self._tokenizer, self._template = processor.tokenizer, read_template(processor)
         self._mel, self._ears = LogMel(processor.feature_extractor.mel_filters), Ears(model)
-        self._units = Units(self._tokenizer, config.listen.merges)
+        self._units = Units(self._tokenizer, config.listen.spelled)
         self._language = model.model.language_model
         self._table = self._language.embed_tokens.weight.detach()  # (tokens, hidden), also the head
         self._seed = config.seed

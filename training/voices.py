@@ -27,6 +27,9 @@ VARIANTS = (
 )
 
 
+DRAWN = "drawn"  # no voice of espeak's own: each sentence has another throat
+
+
 @dataclass(frozen=True)
 class Voice:
     """One voice of one synthesizer.
@@ -50,7 +53,8 @@ TRAINED = (
     Voice("flite", "awb", 9, 118),
     Voice("flite", "kal16", 4, 105),
     Voice("festival", "kal_diphone", 8),
-    *(Voice("espeak", name, 28 / len(VARIANTS), 50) for name in VARIANTS),
+    *(Voice("espeak", name, 14 / len(VARIANTS), 50) for name in VARIANTS),
+    Voice("espeak", DRAWN, 30, 50),
 )
 HELD_OUT = (
     Voice("kokoro", "jf_gongitsune", 2),
@@ -93,7 +97,49 @@ def _flite(voice: Voice, text: str, random: Random, wav: Path) -> None:
 def _espeak(voice: Voice, text: str, random: Random, wav: Path) -> None:
     accent = random.choice(ACCENTS)
     rate, pitch = random.randint(125, 210), voice.pitch + random.randint(-25, 25)
-    _run("espeak-ng", "-v", f"{accent}+{voice.name}", "-s", str(rate), "-p", str(pitch), "-w", str(wav), text)
+    data = ["--path", str(_espeak_data(wav.parent, variant(random)))] if voice.name == DRAWN else []
+    _run("espeak-ng", *data, "-v", f"{accent}+{voice.name}", "-s", str(rate), "-p", str(pitch), "-w", str(wav), text)
+
+
+def _espeak_data(folder: Path, drawn: str) -> Path:
+    """Make the folder one that espeak-ng reads its data from: all of its own, but one voice variant, ``DRAWN``."""
+    version = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True, check=True).stdout
+    own = Path(version.partition("Data at: ")[2].strip())
+    data = folder / own.name
+    variants = data / "voices" / "!v"
+    variants.mkdir(parents=True)
+    for path in own.iterdir():
+        if path.name != "voices":
+            (data / path.name).symlink_to(path)
+    (variants / DRAWN).write_text(drawn, encoding="ascii")
+    return folder
+
+
+def variant(random: Random) -> str:
+    """A voice variant of espeak-ng as no other is: where its formants are, how strong and wide, and how it is voiced.
+
+    The format is https://github.com/espeak-ng/espeak-ng/blob/master/docs/voices.md: frequency, strength and width of a
+    formant in per cent of the accent's own, pitch in Hz.
+    """
+    low, throat = random.uniform(60, 220), random.uniform(0.84, 1.22)
+    lines = ["language variant", f"name {DRAWN}", f"pitch {low:.0f} {low * random.uniform(1.15, 1.6):.0f}"]
+    for formant in range(9):
+        frequency = 100 * throat * random.gauss(1, 0.05)
+        strength = random.uniform(60, 140) if formant < 5 else random.uniform(0, 120)
+        lines.append(f"formant {formant} {frequency:.0f} {strength:.0f} {random.uniform(60, 180):.0f}")
+    if random.random() < 0.6:
+        lines += [f"flutter {random.randint(0, 15)}", f"roughness {random.randint(0, 5)}"]
+    if random.random() < 0.4:
+        lines += [f"voicing {random.randint(40, 250)}", f"consonants {random.randint(50, 150)}"]
+    if random.random() < 0.3:
+        lines.append(
+            f"tone 600 {random.randint(100, 255)} 1200 {random.randint(60, 255)} 2000 {random.randint(40, 255)}"
+        )
+    if random.random() < 0.15:
+        lines.append(f"klatt {random.randint(1, 5)}")
+    if random.random() < 0.5:
+        lines.append("stressAdd " + " ".join(str(random.randint(-20, 30)) for _ in range(8)))
+    return "\n".join(lines) + "\n"
 
 
 def _festival(voice: Voice, text: str, random: Random, wav: Path) -> None:

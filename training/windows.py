@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from af3stream.audio import SAMPLE_RATE
+from af3stream.engine.af3.spelling import Units
 from training import augment, corpus, score
 from training.config import Listen
 from training.corpus import Clip
@@ -40,33 +38,6 @@ class Heard:
     ids: list[int]
     letters: list[int]
     spans: list[tuple[int, int, int]]
-
-
-class Units:
-    """Texts in the tokens that a frame may be: those of the language model that its first merges make.
-
-    Args:
-        tokenizer: of the language model.
-        merges: how many.
-
-    Attributes:
-        ids: all of them, (tokens,).
-    """
-
-    def __init__(self, tokenizer: Any, merges: int) -> None:
-        from tokenizers import Tokenizer
-
-        whole = json.loads(tokenizer.backend_tokenizer.to_str())
-        model = whole["model"]
-        model["merges"] = model["merges"][:merges]
-        self._tokenizer = Tokenizer.from_str(json.dumps(whole))
-        made = {"".join(pair) for pair in model["merges"]}
-        self.ids = torch.tensor(sorted(i for token, i in model["vocab"].items() if len(token) == 1 or token in made))
-
-    def encode(self, text: str, *, first: bool = False) -> list[int]:
-        """Tokens of a text; with a space before it, unless it is the first."""
-        ids: list[int] = self._tokenizer.encode(text if first else f" {text}", add_special_tokens=False).ids
-        return ids
 
 
 class Windows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from af3stream.config import Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
@@ -13,6 +13,9 @@ from af3stream.engine.loading import apart
 from af3stream.engine.memory import give_back
 from af3stream.models.card import Notes
 from af3stream.models.registry import Checkpoint, resolve
+
+if TYPE_CHECKING:
+    from af3stream.engine.af3.engine import Af3Engine
 
 PRIMITIVES: Final = 16  # codes that a CPU's library keeps; of its own accord a thousand, one for each length of sound
 
@@ -63,9 +66,9 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
     return Loaded(engine, notes, checkpoint.licence)
 
 
-def _captioner(checkpoint: Checkpoint, config: Config, engine: Engine) -> Captioner | None:
+def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Captioner | None:
     """Another captioner than the checkpoint itself, where the checkpoint or the configuration names one."""
-    from af3stream.engine.whisper import WhisperCaptioner
+    from af3stream.engine.whisper import Second, WhisperCaptioner
 
     chosen: Path | str | None = config.captions.captioner
     if chosen == "auto":
@@ -79,4 +82,5 @@ def _captioner(checkpoint: Checkpoint, config: Config, engine: Engine) -> Captio
         config.model.threads,
         engine.counters,
         beam=config.captions.beam,
+        second=Second(engine.likelihoods, checkpoint.language) if checkpoint.spelled else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened inp
 SURE_SCORE: Final = -0.3  # above which a beam changes no word in a hundred on validation: greedy words stand
 UNSURE_SCORE: Final = -0.5  # below which an utterance is heard slower, too: three fifths of those a beam is tried on
 SLOWER: Final = 0.85  # the speed, and the pitch, at which it is
+SECOND_WEIGHT: Final = 0.3  # of the second opinion, beside Whisper's own likelihood
 LOOP_COMPRESSION: Final = 2.4  # openai-whisper's compression_ratio_threshold
 LONG_S: Final = 20.0  # of input, from which on the encoder's attention takes the most memory of all that is done
 PROMPT_TOKENS: Final = 4
@@ -72,6 +74,19 @@ class Heard:
         return len(self.text) > FASTEST_SPEECH * max(seconds, 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Second:
+    """Who else hears an utterance.
+
+    Attributes:
+        likelihoods: log-probabilities of texts, given samples (n,) at 16 kHz.
+        language: a code such as ``en``, the only language that they understand; ``None``: any.
+    """
+
+    likelihoods: Callable[[Samples, Sequence[str]], Sequence[float]]
+    language: str | None = None
+
+
 def hypotheses(result: Any, tokenizer: Any) -> list[Heard]:
     """What CTranslate2 generated for one input, the likeliest a token first."""
     return [
@@ -93,18 +108,30 @@ class WhisperCaptioner:
     are doubtful, all 30 s that Whisper was trained on are heard before; where words loop, they are written without
     repeats. An interim repeats nothing, and where it would, it has no words: another comes in a second.
 
+    Which of the hypotheses is right, who else hears may say, too: joint CTC and attention scores, as in
+    doi.org/10.1109/JSTSP.2017.2763455.
+
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
         language: a code such as ``en``, or ``auto``.
         threads: CPU threads, 0 for the library's choice.
         beam: hypotheses that are followed at once for a final caption that greedy decoding is not sure of; 1: greedy.
+        second: who else hears the utterance; ``None``: nobody.
 
     Raises:
         ModelError: where the checkpoint cannot be loaded.
     """
 
     def __init__(
-        self, folder: Path | str, language: str, device: str, threads: int, counters: Counters, *, beam: int = 1
+        self,
+        folder: Path | str,
+        language: str,
+        device: str,
+        threads: int,
+        counters: Counters,
+        *,
+        beam: int = 1,
+        second: Second | None = None,
     ) -> None:
         from faster_whisper import WhisperModel
 
@@ -122,6 +149,7 @@ class WhisperCaptioner:
         self._language = language
         self._counters = counters
         self._beam = beam
+        self._second = second
         if self._prompt_ids("en")[1] is None and language != "en":
             raise ModelError(f"the captioner {self.name} hears English only, and captions.language is {language!r}")
 
@@ -180,7 +208,16 @@ class WhisperCaptioner:
             encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s, FINAL_PAD_S, FINAL_LEAST_S)))
             found += self._write(encoded, prompt, max_tokens, self._beam)
         whole = [other for other in found if 2 * other.tokens >= heard.tokens]
-        return replace(heard, text=max(whole, key=lambda other: other.likelihood, default=heard).text)
+        return replace(heard, text=self._likeliest(samples, prompt, whole or [heard]))
+
+    def _likeliest(self, samples: Samples, prompt: list[int], found: Sequence[Heard]) -> str:
+        """The words that Whisper, and who else understands the language of the prompt, find likeliest together."""
+        texts, scores = [heard.text for heard in found], [heard.likelihood for heard in found]
+        second = self._second
+        if second and (second.language is None or prompt == self._prompt_of(second.language)):
+            others = second.likelihoods(samples, texts)
+            scores = [own + SECOND_WEIGHT * other for own, other in zip(scores, others, strict=True)]
+        return texts[scores.index(max(scores))]
 
     def _write(self, encoded: Any, prompt: list[int], max_tokens: int, beam: int = 1, **options: Any) -> list[Heard]:
         """As many hypotheses as the beam is wide; 1: greedy."""
@@ -200,6 +237,9 @@ class WhisperCaptioner:
         language = self._language
         if language == "auto":
             language = self._model.detect_language(encoded)[0][0][0].strip("<|>")
+        return self._prompt_of(language)
+
+    def _prompt_of(self, language: str) -> list[int]:
         return [token for token in self._prompt_ids(language) if token is not None]
 
     def _prompt_ids(self, language: str) -> list[int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.decode import guess, joined
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
-from af3stream.engine.af3.spelling import Spelling
+from af3stream.engine.af3.spelling import Spelling, Units
 from af3stream.engine.contract import Hypothesis, Samples
 from tests.engine import reference
 
@@ -100,15 +100,37 @@ def test_one_draft_goes_on_where_another_ends() -> None:
     assert guess([1, 7], [[1, 2, 3], [1, 7, 8, 9]], 3) == [8, 9]
 
 
-def test_frames_that_are_token_embeddings_spell_them() -> None:
-    """A repeated frame is one token, a token twice has a blank between, and most frames are blank."""
+def as_frames(table: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+    """Frames that are about the embeddings of these tokens, -1 being blank."""
     torch.manual_seed(0)
-    table, blank = torch.randn(300, 64) + 0.3, torch.randn(64)
-    spelled = (-1, -1, 7, -1, -1, 7, 7, 12, -1, -1, -1, 250, -1, -1)
-    frames = torch.stack([blank if token < 0 else table[token] - 0.1 for token in spelled])
-    frames += 0.1 * torch.randn(frames.shape)
-    assert Spelling(table, 300)(frames) == [7, 7, 12, 250]
-    assert 250 not in Spelling(table, 200)(frames)
+    blank = torch.randn(table.shape[1])
+    frames = torch.stack([blank if token < 0 else table[token] - 0.1 for token in tokens])
+    return frames + 0.1 * torch.randn(frames.shape)
+
+
+def test_frames_that_are_token_embeddings_spell_them(loaded: LoadedCheckpoint) -> None:
+    """A repeated frame is one token, a token twice has a blank between, and most frames are blank."""
+    table, tokenizer = torch.randn(300, 64) + 0.3, loaded.processor.tokenizer
+    frames = as_frames(table, (-1, -1, 7, -1, -1, 7, 7, 12, -1, -1, -1, 250, -1, -1))
+    assert Spelling(table, tokenizer, 300)(frames) == [7, 7, 12, 250]
+    assert 250 not in Spelling(table, tokenizer, 200)(frames)
+
+
+def test_frames_find_the_text_likeliest_that_they_spell(loaded: LoadedCheckpoint) -> None:
+    """And no text that takes more tokens than there are frames."""
+    tokenizer, tokens = loaded.processor.tokenizer, 200
+    table, units = torch.randn(tokens, 64) + 0.3, Units(tokenizer, tokens)
+    said = [token for unit in units.encode("Rain on it.", first=True) for token in (-1, unit, -1)]
+    spelling = Spelling(table, tokenizer, tokens)
+    rain, train, long = spelling.likelihoods(as_frames(table, said), ["Rain on it.", "Train on it.", "Rain " * 60])
+    assert train < rain < 0
+    assert long == -torch.inf
+    assert spelling.likelihoods(as_frames(table, said), ["Train on it.", "Rain on it."]) == pytest.approx([train, rain])
+
+
+def test_where_frames_spell_nothing_no_text_is_likelier(engine: Af3Engine, signal: Signal) -> None:
+    assert engine.likelihoods(signal(1.0, 4), ["Rain.", "Sun."]) == [0.0, 0.0]
+    assert engine.counters.encoder_passes == 0
 
 
 def test_a_caption_is_the_same_whatever_its_frames_spell(loaded: LoadedCheckpoint, signal: Signal) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from af3stream.engine.contract import Samples
-from af3stream.engine.whisper import FULL_S, SLOWER, Heard, WhisperCaptioner
+from af3stream.engine.whisper import FULL_S, SLOWER, Heard, Second, WhisperCaptioner
 
 SECOND = 16_000  # samples
 
@@ -20,10 +20,17 @@ class Written(WhisperCaptioner):
 
     Args:
         slower: what a beam finds in the slower utterance.
+        second: who else hears it.
     """
 
-    def __init__(self, greedy: Heard, found: Sequence[Heard], slower: Sequence[Heard] = ()) -> None:
-        self._greedy, self._there, self._slower = greedy, [*found], [*slower]
+    def __init__(
+        self,
+        greedy: Heard,
+        found: Sequence[Heard],
+        slower: Sequence[Heard] = (),
+        second: Second | None = None,
+    ) -> None:
+        self._greedy, self._there, self._slower, self._second = greedy, [*found], [*slower], second
         self._beam = max(2, len(found))
         self.heard_s: list[float] = []
         self.padded_s: list[float] = []
@@ -41,7 +48,10 @@ class Written(WhisperCaptioner):
 
     def _prompt(self, encoded: int) -> list[int]:
         self.prompted += 1
-        return []
+        return self._prompt_of("en")
+
+    def _prompt_of(self, language: str) -> list[int]:
+        return [ord(letter) for letter in language]
 
     def _write(self, encoded: int, prompt: list[int], max_tokens: int, beam: int = 1, **options: Any) -> list[Heard]:
         if beam == 1:
@@ -85,6 +95,30 @@ def test_where_greedy_is_unsure_the_utterance_is_heard_slower_too_and_the_likeli
     surer = Written(replace(greedy, score=-0.4), [found, greedy], [slower])
     assert surer() == "Grain on the roof."
     assert surer.heard_s == [10]
+
+
+def test_who_else_hears_it_decides_between_hypotheses_that_are_about_as_likely() -> None:
+    asked: list[tuple[int, list[str]]] = []
+
+    def second(samples: Samples, texts: Sequence[str]) -> list[float]:
+        asked.append((len(samples), [*texts]))
+        return [-3.0 if text.startswith("Rain") else -9.0 for text in texts]
+
+    train, rain = Heard("Train on the roof.", -0.45, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)
+    assert Written(train, [train, rain])() == train.text
+    assert Written(train, [train, rain], second=Second(second))() == rain.text
+    assert asked == [(10 * SECOND, [train.text, rain.text])], "it hears the utterance as it was said"
+    far = replace(rain, score=-0.9)
+    assert Written(train, [train, far], second=Second(second))() == train.text
+    assert Written(replace(train, score=-0.2), [train, rain], second=Second(second))() == train.text
+    assert len(asked) == 2, "it is not asked where greedy words are sure"
+
+
+def test_it_is_not_asked_about_a_language_that_it_does_not_understand() -> None:
+    train, rain = Heard("Train on the roof.", -0.45, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)
+    for language, written in (("en", rain), (None, rain), ("de", train)):
+        second = Second(lambda _, texts: [-10.0 * text.startswith("T") for text in texts], language)
+        assert Written(train, [train, rain], second=second)() == written.text
 
 
 def test_no_end_of_an_utterance_is_cut_off_for_being_slower() -> None:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from af3stream.engine.af3.prompt import encode_text, read_template
+from af3stream.engine.af3.spelling import Units
 from af3stream.engine.whisper import Heard
 from training import captioned, corpus, run
 from training import model as parts
@@ -24,7 +25,6 @@ from training.corpus import Clip
 from training.listen import Listener
 from training.questions import Asked
 from training.read import Reader
-from training.windows import Units
 
 CONFIG = dataclasses.replace(
     SMOKE,
@@ -94,7 +94,7 @@ def test_half_of_what_a_run_starts_from_stays_in_what_it_exports(tmp_path: Path)
 def test_a_branch_is_the_prompt_that_the_service_gives(model: tuple[Any, Any], notes: str) -> None:
     """Its answer is written in the tokens of the notes, or in those that frames are."""
     template, tokenizer = read_template(model[1]), model[1].tokenizer
-    units = Units(tokenizer, CONFIG.listen.merges)
+    units = Units(tokenizer, CONFIG.listen.spelled)
     window = np.zeros(5 * parts.FRAME, np.float32)
     context = Context((Stretch(window, notes=notes), Stretch(None), Stretch(window)), ASKED)
     layout = lay_out(context, template, tokenizer, units, tokenizer.eos_token_id)
@@ -112,7 +112,7 @@ def test_a_branch_is_the_prompt_that_the_service_gives(model: tuple[Any, Any], n
 def test_branches_do_not_see_one_another(model: tuple[Any, Any]) -> None:
     language, tokenizer = model[0].model.language_model, model[1].tokenizer
     context = Context((Stretch(None, notes="Rain."), Stretch(None, skipped=40, notes="Sun.")), ASKED)
-    layout = lay_out(context, read_template(model[1]), tokenizer, Units(tokenizer, 100), tokenizer.eos_token_id)
+    layout = lay_out(context, read_template(model[1]), tokenizer, Units(tokenizer, 280), tokenizer.eos_token_id)
     with torch.no_grad():
         together = language(
             input_ids=layout.ids[None],
@@ -182,7 +182,7 @@ def test_contexts_of_a_step_do_not_see_one_another(model: tuple[Any, Any], run_f
 
 def test_units_write_rare_words_in_pieces_and_lose_nothing(model: tuple[Any, Any]) -> None:
     tokenizer = model[1].tokenizer
-    few, all_of_them = Units(tokenizer, 3), Units(tokenizer, 10**6)
+    few, all_of_them = Units(tokenizer, 263), Units(tokenizer, 10**6)
     for text in ("Rain on the roof.", "What was said?"):
         assert tokenizer.decode(few.encode(text, first=True)) == text
         assert len(few.encode(text)) > len(all_of_them.encode(text))

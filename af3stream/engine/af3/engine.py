@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from functools import cached_property
 from threading import Lock
 
 import torch
@@ -55,18 +54,16 @@ class Af3Engine:
             loaded.model, loaded.stop, self.counters, loaded.prefill_chunk, compiled=loaded.compiled
         )
         self._fusion = Fusion(read_template(loaded.processor), loaded.processor.tokenizer, self._decoder)
-        self._spelled = spelled
+        self._spelling = self._spells(spelled) if spelled else None
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
 
-    @cached_property
-    def _spelling(self) -> Spelling | None:
-        """What frames spell, made when AF3 first captions: beside another captioner nobody asks."""
+    def _spells(self, tokens: int) -> Spelling:
         table = self._loaded.model.get_input_embeddings().weight.detach()
-        return Spelling(table.float(), self._spelled) if self._spelled else None
+        return Spelling(table.float(), self._loaded.processor.tokenizer, tokens)
 
     def _capacity(self) -> Capacity:
         alignment = self._loaded.alignment
@@ -128,6 +125,17 @@ class Af3Engine:
         slot = self._decoder.new_slot(len(body) + max_tokens)
         spelled = self._spelling(frames) if self._spelling else ()
         return self._decoder.drafted(slot, body, [d for d in (draft, spelled) if d], max_tokens)
+
+    def likelihoods(self, samples: Samples, texts: Sequence[str]) -> list[float]:
+        """How likely the frames of one piece of audio find each of these texts; nothing is generated.
+
+        Returns:
+            Log-probabilities; all zero where frames spell nothing.
+        """
+        if self._spelling is None:
+            return [0.0] * len(texts)
+        (frames,) = self._encode([samples])
+        return self._spelling.likelihoods(frames, texts)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The assistant's words behind reply tokens, without framing."""
