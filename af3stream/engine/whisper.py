@@ -24,7 +24,7 @@ NOISE_SCORE: Final = -1.6  # what whisper-base writes over noise, hum and music 
 DOUBTFUL_SCORE: Final = -0.8  # mean log-probability below which a shortened input is not trusted
 SURE_SCORE: Final = -0.3  # above which a beam changes no word in a hundred on validation: greedy words stand
 UNSURE_SCORE: Final = -0.5  # below which an utterance is heard slower, too: three fifths of those a beam is tried on
-SLOWER: Final = 0.85  # the speed, and the pitch, at which it is
+SLOWER: Final = (0.92, 0.78)  # the speeds, and the pitches, at which it is
 SECOND_WEIGHT: Final = 0.3  # of the second opinion, beside Whisper's own likelihood
 LOOP_COMPRESSION: Final = 2.4  # openai-whisper's compression_ratio_threshold
 LONG_S: Final = 20.0  # of input, from which on the encoder's attention takes the most memory of all that is done
@@ -104,7 +104,7 @@ class WhisperCaptioner:
     """Implements `af3stream.engine.contract.Captioner`, each utterance by itself.
 
     The input is padded to little more than the utterance, so that its cost follows its length. Where greedy decoding is
-    not sure of a final's words, a beam finds others; where it is still less sure, in a slower utterance. Where they
+    not sure of a final's words, a beam finds others; where it is still less sure, in slower utterances. Where they
     are doubtful, all 30 s that Whisper was trained on are heard before; where words loop, they are written without
     repeats. An interim repeats nothing, and where it would, it has no words: another comes in a second.
 
@@ -202,11 +202,12 @@ class WhisperCaptioner:
         if self._beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
             return heard
         found = self._write(encoded, prompt, max_tokens, self._beam)
-        slower_s = seconds / SLOWER
-        if heard.score < UNSURE_SCORE and slower_s < FULL_S:
-            slower = soxr.resample(samples, SLOWER * SAMPLING_RATE, SAMPLING_RATE)
-            encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s, FINAL_PAD_S, FINAL_LEAST_S)))
-            found += self._write(encoded, prompt, max_tokens, self._beam)
+        for speed in SLOWER:
+            slower_s = seconds / speed
+            if heard.score < UNSURE_SCORE and slower_s < FULL_S:
+                slower = soxr.resample(samples, speed * SAMPLING_RATE, SAMPLING_RATE)
+                encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s, FINAL_PAD_S, FINAL_LEAST_S)))
+                found += self._write(encoded, prompt, max_tokens, self._beam)
         whole = [other for other in found if 2 * other.tokens >= heard.tokens]
         return replace(heard, text=self._likeliest(samples, prompt, whole or [heard]))
 

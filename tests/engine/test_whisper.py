@@ -59,6 +59,11 @@ class Written(WhisperCaptioner):
         return [*self._there] if encoded == self._utterance else [*self._slower]
 
 
+def slowed(seconds: float) -> list[Any]:
+    """How long an utterance is that is heard slower."""
+    return [pytest.approx(seconds / speed, abs=0.01) for speed in SLOWER]
+
+
 def test_greedy_words_stand_where_they_are_sure() -> None:
     likelier = [Heard("Rain on a roof.", -0.1, 0.0, 5), Heard("Rain.", -0.1, 0.0, 2)]
     written = Written(Heard("Rain on the roof.", -0.2, 0.0, 5), likelier, likelier)
@@ -89,7 +94,7 @@ def test_where_greedy_is_unsure_the_utterance_is_heard_slower_too_and_the_likeli
     found, slower = Heard("Grain on the roof.", -0.55, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)
     written = Written(greedy, [found, greedy], [slower])
     assert written() == "Rain on the roof."
-    assert written.heard_s == [10, pytest.approx(10 / SLOWER, abs=0.01)]
+    assert written.heard_s == [10, *slowed(10)]
     assert written.prompted == 1, "its language is found once"
     assert Written(greedy, [slower, greedy], [found])() == "Rain on the roof."
     surer = Written(replace(greedy, score=-0.4), [found, greedy], [slower])
@@ -124,16 +129,19 @@ def test_it_is_not_asked_about_a_language_that_it_does_not_understand() -> None:
 def test_no_end_of_an_utterance_is_cut_off_for_being_slower() -> None:
     greedy = Heard("Train on the roof.", -0.6, 0.0, 5)
     written = Written(greedy, [greedy, greedy], [Heard("Rain.", -0.1, 0.0, 5)])
-    assert written(27) == "Train on the roof."
-    assert written.heard_s == [27]
+    assert written(28) == "Train on the roof."
+    assert written.heard_s == [28]
+    rain = Written(greedy, [greedy, greedy], [Heard("Rain on the roof.", -0.1, 0.0, 5)])
+    assert rain(25) == "Rain on the roof."
+    assert rain.heard_s == [25, pytest.approx(25 / SLOWER[0], abs=0.01)], "it is heard as slowly as 30 s allow"
 
 
 def test_where_greedy_is_doubtful_it_hears_all_that_whisper_was_trained_on_before_anything_else() -> None:
     greedy = Heard("Train on the roof.", -0.9, 0.0, 5)
     written = Written(greedy, [greedy, greedy], [Heard("Rain on the roof.", -0.5, 0.0, 5)])
     assert written(8) == "Rain on the roof."
-    assert written.padded_s == [15, 30, 30]
-    assert written.heard_s == [8, 8, pytest.approx(8 / SLOWER, abs=0.01)]
+    assert written.padded_s == [15, 30, *([30] * len(SLOWER))]
+    assert written.heard_s == [8, 8, *slowed(8)]
 
 
 def test_noise_is_not_doubtful_and_neither_is_what_fills_the_whole_input() -> None:
