@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal
@@ -103,8 +104,7 @@ def _espeak(voice: Voice, text: str, random: Random, wav: Path) -> None:
 
 def _espeak_data(folder: Path, drawn: str) -> Path:
     """Make the folder one that espeak-ng reads its data from: all of its own, but one voice variant, ``DRAWN``."""
-    version = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True, check=True).stdout
-    own = Path(version.partition("Data at: ")[2].strip())
+    own = _espeaks_own()
     data = folder / own.name
     variants = data / "voices" / "!v"
     variants.mkdir(parents=True)
@@ -113,6 +113,13 @@ def _espeak_data(folder: Path, drawn: str) -> Path:
             (data / path.name).symlink_to(path)
     (variants / DRAWN).write_text(drawn, encoding="ascii")
     return folder
+
+
+@cache
+def _espeaks_own() -> Path:
+    """Where espeak-ng's own data is."""
+    version = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True, check=True).stdout
+    return Path(version.partition("Data at: ")[2].strip())
 
 
 def variant(random: Random) -> str:

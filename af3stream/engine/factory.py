@@ -82,5 +82,5 @@ def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Cap
         config.model.threads,
         engine.counters,
         beam=config.captions.beam,
-        second=Second(engine.likelihoods, checkpoint.language) if checkpoint.spelled else None,
+        second=Second(engine.likelihoods, checkpoint.language),
     )
