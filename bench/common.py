@@ -9,6 +9,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,8 @@ def timed(act: Callable[[], Any], runs: int) -> float:
 
 def first_token(context: Context, parts: list[Part], question: str) -> None:
     """Answer up to the first token, and leave the rest."""
-    for piece in context.answer(parts, question, 1):
-        if isinstance(piece, Completion):
-            return
+    with closing(context.answer(parts, question, 1)) as answer:
+        next(piece for piece in answer if isinstance(piece, Completion))
 
 
 def endless(engine: Af3Engine) -> None:

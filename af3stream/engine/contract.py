@@ -114,7 +114,10 @@ class Capacity:
 
 
 class Answering(Protocol):
-    """An answer on its way: an iterator of pieces of text as they come ("" between chunks), then one `Completion`."""
+    """An answer on its way: an iterator of pieces of text as they come ("" between chunks), then one `Completion`.
+
+    Whoever leaves it before its end closes it; dropping the last reference to it does that, too.
+    """
 
     def __iter__(self) -> Iterator[str | Completion]: ...
 

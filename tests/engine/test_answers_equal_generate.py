@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import hypothesis.strategies as st
@@ -46,6 +47,33 @@ def test_windows_of_any_length_with_notes_between_answer_as_generate(
         list(context.extend(parts[:kept]))
         expected = engine.text(reference.reply(loaded, body, QUESTIONS[0], TOKENS))
         assert answer(context, parts, QUESTIONS[0], TOKENS)[0] == expected
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 6])
+def test_an_answer_that_is_dropped_leaves_the_prefix_as_it_was_then_and_there(
+    engine: Af3Engine, loaded: LoadedCheckpoint, signal: Signal, pieces: int, no_garbage_collection: None
+) -> None:
+    body = [signal(3.0, 7), "Transcript: one two.\n", signal(4.0, 8)]
+    parts = parts_of(engine, body)
+    context = engine.context()
+    list(context.extend(parts[:2]))
+    kept = context.kept_tokens
+    dropped = context.answer(parts, QUESTIONS[1], TOKENS)
+    for _ in range(pieces):
+        next(dropped)
+    assert engine.writing(dropped) == (pieces == 6)
+    assert (context.kept_tokens == kept) == (pieces == 0)
+    del dropped
+    assert context.kept_tokens == kept
+    expected = engine.text(reference.reply(loaded, body, QUESTIONS[0], TOKENS))
+    assert answer(context, parts, QUESTIONS[0], TOKENS)[0] == expected
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_every_attention_implementation_answers_alike(any_attention: LoadedCheckpoint, signal: Signal) -> None:

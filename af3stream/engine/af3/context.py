@@ -36,22 +36,32 @@ class Prefix:
 class Answer:
     """An answer on its way: an iterator of its pieces, as the contract has them.
 
+    Nothing that it holds refers to it, so dropping it closes it then and there, not when garbage is next collected:
+    by then the slot may be in use.
+
+    Args:
+        steps: its pieces; between the last "" of reading and the first of writing, the reply that is begun.
+
     Attributes:
         reply: what is being written, once the question is read; several can be advanced in one pass.
     """
 
-    pieces: Generator[str | Completion, None, None] = field(init=False)
+    steps: Generator[str | Reply | Completion, None, None]
     reply: Reply | None = None
 
     def __iter__(self) -> Answer:
         return self
 
     def __next__(self) -> str | Completion:
-        return next(self.pieces)
+        step = next(self.steps)
+        if isinstance(step, Reply):
+            self.reply = step
+            return next(self)
+        return step
 
     def close(self) -> None:
         """Leave the slot as it was."""
-        self.pieces.close()
+        self.steps.close()
 
 
 class PrefixContext:
@@ -125,13 +135,11 @@ class PrefixContext:
 
     def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Answer:
         """Answer over ``parts`` and leave the kept prefix as it was; see the contract."""
-        answer = Answer()
-        answer.pieces = self._pieces(answer, parts, question, max_tokens)
-        return answer
+        return Answer(self._answer(parts, question, max_tokens))
 
-    def _pieces(
-        self, answer: Answer, parts: Sequence[Part], question: str, max_tokens: int
-    ) -> Generator[str | Completion, None, None]:
+    def _answer(
+        self, parts: Sequence[Part], question: str, max_tokens: int
+    ) -> Generator[str | Reply | Completion, None, None]:
         prefix, common = self._reusable(parts)
         if prefix is None:  # nothing to begin with: a slot of its own, thrown away
             prefix = self._fresh()
@@ -143,8 +151,9 @@ class PrefixContext:
             for states in self._decoder.prefill(slot, prompt):
                 state = states[-1]
                 yield ""
-            answer.reply = Reply(slot, *self._decoder.likeliest(state[None]))
-            yield from self._write(answer.reply, len(prompt), max_tokens)
+            reply = Reply(slot, *self._decoder.likeliest(state[None]))
+            yield reply
+            yield from self._write(reply, len(prompt), max_tokens)
         finally:
             slot.put_back(aside)
 
