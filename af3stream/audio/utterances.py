@@ -17,9 +17,10 @@ class UtteranceCutter:
     """At most one open utterance, carried over the frames.
 
     An utterance begins at a voiced frame, once ``min_speech_ms`` of the last 300 ms are voiced, and starts
-    ``speech_pad_ms`` before the first of those frames, never before the previous utterance's end. It ends when
-    ``pause_ms`` pass unvoiced, ``speech_pad_ms`` after its last voiced frame. One whose voice goes on past ``limit``
-    samples is cut at the quietest place of its last third, and the next one begins exactly there, with that voice.
+    ``speech_pad_ms`` before the first of those frames that the previous utterance does not hold, never before its end.
+    It ends when ``pause_ms`` pass unvoiced, ``speech_pad_ms`` after its last voiced frame. One whose voice goes on past
+    ``limit`` samples is cut at the quietest place of its last third, and the next one begins exactly there, with that
+    voice.
 
     Args:
         limit: the most samples of one utterance.
@@ -76,7 +77,8 @@ class UtteranceCutter:
         voiced = [frame for frame in self._recent if frame.voiced]
         if sum(frame.end - frame.start for frame in voiced) < self._min_speech:
             return []
-        self._start = max(voiced[0].start - self._pad, self._previous_end)
+        first = next(frame for frame in voiced if frame.end > self._previous_end)
+        self._start = max(first.start - self._pad, self._previous_end)
         return [SpeechStarted(self._start)]
 
     def _cut(self) -> list[Span]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from audio_scenes import LEVELS, MS, assert_samples, assert_tiled, segmenter, sound
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from af3stream.audio.events import Event, Skipped, SpeechStarted, SpeechStopped, Utterance, Window
@@ -32,6 +32,14 @@ configs = st.fixed_dictionaries(
         "gap_max_s": st.sampled_from([0.01, 0.5, 1.0, 5.0]),
     }
 )
+SHORTEST = {
+    "min_speech_ms": 1,
+    "speech_pad_ms": 0,
+    "pause_ms": 1,
+    "utterance_max_s": 2.0,
+    "window_min_s": 0.01,
+    "gap_max_s": 0.01,
+}
 modes: st.SearchStrategy[Mode] = st.sampled_from(["speech", "everything"])
 
 
@@ -44,6 +52,7 @@ def run(subject: Segmenter, samples: Samples, cuts: list[int]) -> list[Event]:
 
 @settings(max_examples=150, deadline=None)
 @given(scenes, st.integers(0, 319), modes, configs, st.lists(st.integers(min_value=0), max_size=30))
+@example("#.........,", 1, "everything", SHORTEST, [])
 def test_the_rules_hold(scene: str, tail: int, mode: Mode, config: dict[str, float], cuts: list[int]) -> None:
     samples = np.concatenate([sound(scene), sound("#")[:tail]])
     events = run(segmenter(mode, WINDOW_MAX_S, **config), samples, cuts)

@@ -35,6 +35,12 @@ SILENCE = "." * SECOND
         pytest.param(
             "." * 50 + "#" + SILENCE, {"min_speech_ms": 1, "speech_pad_ms": 0}, [(1000, 1020)], id="one frame"
         ),
+        pytest.param(
+            "#" * 6 + "." * 5 + "#" + SILENCE,
+            {"pause_ms": 40, "speech_pad_ms": 20},
+            [(0, 140), (200, 260)],
+            id="a frame of the utterance before counts, and begins no other",
+        ),
         pytest.param("#" * 50 + SILENCE, {"silence_dbfs": -3.0}, [], id="a voice below the silence threshold"),
     ],
 )
