@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final
 
 from af3stream.engine.contract import Answering, Context, Engine, Part, Sound
@@ -21,14 +21,14 @@ class Running:
     def __init__(self, job: Job, report: Report) -> None:
         self.job = job
         self.report = report
-        self.steps: Iterator[Result] | None = None
+        self.steps: Generator[Result, None, None] | None = None
         self.answer: Answering | None = None  # once it is asked
         self.alone = False  # it failed together with others
         self.again = False  # the device ran out of memory under it once
         self.told = 0  # characters of an answer that were reported
 
 
-def steps_of(running: Running, job: ExtendJob | AnswerJob, kept: Kept, engine: Engine) -> Iterator[Result]:
+def steps_of(running: Running, job: ExtendJob | AnswerJob, kept: Kept, engine: Engine) -> Generator[Result, None, None]:
     """The steps of a job over a session's context; each yields something that is not ``None``."""
     for _ in _warmed(kept.context, job.parts, engine):
         yield ""

@@ -298,7 +298,7 @@ class Worker:
     def _interrupt(self, task: Task[Running]) -> None:
         """Take back what a job has of its context."""
         steps, task.work.steps = task.work.steps, None
-        if steps is not None and hasattr(steps, "close"):
+        if steps is not None:
             steps.close()
         self._warmth.release(task.session, task.work.job)
 
