@@ -49,9 +49,10 @@ def test_windows_of_any_length_with_notes_between_answer_as_generate(
         assert answer(context, parts, QUESTIONS[0], TOKENS)[0] == expected
 
 
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("pieces", [0, 1, 6])
 def test_an_answer_that_is_dropped_leaves_the_prefix_as_it_was_then_and_there(
-    engine: Af3Engine, loaded: LoadedCheckpoint, signal: Signal, pieces: int, no_garbage_collection: None
+    engine: Af3Engine, loaded: LoadedCheckpoint, signal: Signal, pieces: int
 ) -> None:
     body = [signal(3.0, 7), "Transcript: one two.\n", signal(4.0, 8)]
     parts = parts_of(engine, body)
