@@ -94,6 +94,7 @@ class QuestionsConfig(Section, frozen=True):
 
     notes: Literal["auto", "off", "forgotten", "all"] = "auto"  # auto: the model's own choice
     notes_max_tokens: Annotated[int, Meta(ge=0)] = 1_536
+    focus: bool = True  # answer from the stretches that a question's words name, where the model's frames spell English
     max_tokens: Count = 192
     max_chars: Count = 2_000
     max_waiting: Count = 4  # a session's questions, asked and not yet answered

@@ -18,7 +18,7 @@ import torch
 from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.af3.prompt import Template, encode_text
 from af3stream.engine.af3.spelling import Units
-from af3stream.session.horizon import note
+from af3stream.engine.contract import note
 from training import augment, corpus, questions, sounds, texts
 from training.captioned import Pair
 from training.corpus import Clip

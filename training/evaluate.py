@@ -23,9 +23,8 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, Engine, Part, Sound
+from af3stream.engine.contract import Completion, Engine, Part, Sound, note
 from af3stream.engine.factory import Loaded, load_engine
-from af3stream.session.horizon import note
 from training import corpus, exams, score
 from training.exams import Conversation, Recording
 from training.voices import Samples
@@ -78,10 +77,12 @@ class Evaluation:
         model: its name or folder.
         clips: spoken clips of validation.
         size: how much of each row, 1 being all.
+        settings: ``NAME=VALUE`` of the service's configuration, beside its defaults.
     """
 
-    def __init__(self, model: str, clips: Path, size: float) -> None:
-        self._model, self._clips, self._size = model, clips, size
+    def __init__(self, model: str, clips: Path, size: float, settings: Sequence[str] = ()) -> None:
+        self._clips, self._size = clips, size
+        self._settings = (f"model.name={model}", *settings)
         self._loaded: dict[str, tuple[Config, Loaded]] = {}
         self._transcripts: dict[tuple[str, ...], list[str]] = {}  # by the captioner and the sentences
         self.figures: dict[str, float] = {}
@@ -104,7 +105,7 @@ class Evaluation:
 
     def _engine(self, captioner: str = "auto") -> tuple[Config, Loaded]:
         if captioner not in self._loaded:
-            config = load(overrides=(f"model.name={self._model}", f"captions.captioner={captioner}"))
+            config = load(overrides=(*self._settings, f"captions.captioner={captioner}"))
             self._loaded[captioner] = config, load_engine(config)
         return self._loaded[captioner]
 
@@ -299,9 +300,10 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True, help="spoken clips of validation")
     parser.add_argument("--out", type=Path, required=True, help="a folder for the answers and the worst of them")
     parser.add_argument("--size", type=float, default=1.0, help="how much of each row")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the configuration")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    evaluation = Evaluation(arguments.model, arguments.clips, arguments.size)
+    evaluation = Evaluation(arguments.model, arguments.clips, arguments.size, arguments.set)
     results: list[Result] = []
     figures: dict[str, Any] = {}
     with (arguments.out / "answers.jsonl").open("a", encoding="utf-8") as answers:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,18 @@ class Text:
 
 
 Part = Sound | Text
+
+_NOTE: Final = "Transcript: "
+
+
+def note(words: str) -> Text:
+    """Captions as they stand in a prompt."""
+    return Text(f"{_NOTE}{words}\n")
+
+
+def noted(part: Text) -> str:
+    """The captions of a note."""
+    return part.text.removeprefix(_NOTE).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +154,8 @@ class Context(Protocol):
     def cool(self) -> None:
         """Give up the keys and values; the next call builds them again from the embeddings."""
 
-    def held(self, parts: Sequence[Part]) -> int:
-        """How many leading parts of a body need not be read: the kept prefix begins with them."""
+    def held(self, parts: Sequence[Part], question: str = "") -> int:
+        """How many leading parts of a body need not be there to read it, and to answer this question over it."""
 
     @property
     def kept_tokens(self) -> int:

@@ -57,6 +57,7 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
         keep_on_host=config.model.embeddings == "host",
         encode_together=config.model.encode_together,
         spelled=checkpoint.spelled,
+        focused=config.questions.focus and checkpoint.language == "en",
     )
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final
 
-from af3stream.engine.contract import Answering, Context, Engine, Part, Sound
+from af3stream.engine.contract import Answering, Context, Engine, Sound
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Result
 from af3stream.engine.scheduler import Priority
 from af3stream.engine.warmth import Kept
@@ -30,7 +30,7 @@ class Running:
 
 def steps_of(running: Running, job: ExtendJob | AnswerJob, kept: Kept, engine: Engine) -> Generator[Result, None, None]:
     """The steps of a job over a session's context; each yields something that is not ``None``."""
-    for _ in _warmed(kept.context, job.parts, engine):
+    for _ in _warmed(kept.context, job, engine):
         yield ""
     if isinstance(job, ExtendJob):
         for _ in kept.context.extend(job.parts):
@@ -69,11 +69,14 @@ def encode(sounds: Sequence[Sound], engine: Engine) -> None:
     engine.encode(sounds)
 
 
-def _warmed(context: Context, parts: Sequence[Part], engine: Engine) -> Iterator[None]:
-    """Encode what has to be read of a body, a pass a step, until all of it is there."""
+def _warmed(context: Context, job: ExtendJob | AnswerJob, engine: Engine) -> Iterator[None]:
+    """Encode what has to be there of a body, a pass a step, until all of it is."""
+    question = job.question if isinstance(job, AnswerJob) else ""
     yield
     while cold := [
-        part for part in parts[context.held(parts) :] if isinstance(part, Sound) and part.embeddings is None
+        part
+        for part in job.parts[context.held(job.parts, question) :]
+        if isinstance(part, Sound) and part.embeddings is None
     ]:
         encode(cold[: engine.encode_together], engine)
         yield

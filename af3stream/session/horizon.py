@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import Capacity, Part, Sound, Text
+from af3stream.engine.contract import Capacity, Part, Sound, note
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.models.card import Notes
 from af3stream.session.captions import Line
@@ -249,8 +249,3 @@ class Horizon:
 
     def _cost(self, parts: Sequence[Part]) -> int:
         return sum(part.tokens if isinstance(part, Sound) else self._count(part.text) for part in parts)
-
-
-def note(words: str) -> Text:
-    """Captions as they stand in a prompt."""
-    return Text(f"Transcript: {words}\n")

@@ -13,6 +13,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.context import Answer, PrefixContext
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
+from af3stream.engine.af3.focus import Focus
 from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
 from af3stream.engine.af3.spelling import Spelling
@@ -32,6 +33,7 @@ class Af3Engine:
         keep_on_host: keep projected windows in host memory rather than on the model's device.
         encode_together: windows in one encoder pass.
         spelled: how many of the first tokens its frames may be, 0 where they are none.
+        focused: answer a question from the stretches that its words name; it takes frames that spell, and English.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Af3Engine:
         keep_on_host: bool = False,
         encode_together: int = 1,
         spelled: int = 0,
+        focused: bool = False,
     ) -> None:
         self.name = name
         self.counters = Counters()
@@ -55,6 +58,7 @@ class Af3Engine:
         )
         self._fusion = Fusion(read_template(loaded.processor), loaded.processor.tokenizer, self._decoder)
         self._spelling = self._spells(spelled) if spelled else None
+        self._focus = Focus(self._spelling) if self._spelling and focused else None
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
         self.captioner: Captioner = captioner or Af3Captioner(self)
@@ -99,7 +103,7 @@ class Af3Engine:
 
     def context(self) -> PrefixContext:
         """A new, empty context, whose slot holds all the language model can read."""
-        return PrefixContext(self._fusion, self._decoder, self._loaded.positions, self.counters)
+        return PrefixContext(self._fusion, self._decoder, self._loaded.positions, self.counters, self._focus)
 
     def writing(self, answer: Answering) -> bool:
         """Whether it has a reply to go on with."""

@@ -1,18 +1,21 @@
 """What frames spell where they have learned to be token embeddings: connectionist temporal classification (CTC).
 
 A frame's tokens are scored by the cosine between it and their embeddings, the table's mean taken off both; most frames
-are blank, and the mean frame says where that is. What frames spell is a draft for next to nothing, and how likely they
-find a text is a second opinion on what another captioner wrote.
+are blank, and the mean frame says where that is. What frames spell is a draft for next to nothing, how likely they
+find a text is a second opinion on what another captioner wrote, and where they find a word likeliest is where it was said.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import ctc_loss, normalize
 
 SHARPNESS: Final = 30.0  # of the cosine in a frame's scores, as it was trained; 10 cannot get sharp enough
@@ -45,6 +48,39 @@ class Units:
         """Tokens of a text; with a space before it, unless it is the first."""
         ids: list[int] = self._tokenizer.encode(text if first else f" {text}", add_special_tokens=False).ids
         return ids
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a window's frames spell, whatever is looked for in them.
+
+    Attributes:
+        frames: (n, hidden).
+        norms: of each frame, the log of all that its scores are a share of; (n,).
+        best: of each frame, the log-probability of its likeliest token, or of the blank; (n,).
+        blank: whether that is the blank; (n,) bool.
+    """
+
+    frames: torch.Tensor
+    norms: torch.Tensor
+    best: torch.Tensor
+    blank: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Spotted:
+    """Where a word is said, if it is.
+
+    Attributes:
+        score: by how much spelling the word there is less likely than the likeliest, as a log-probability: 0 at most.
+        window: which of the windows.
+        first, last: its frames there.
+    """
+
+    score: float
+    window: int
+    first: int
+    last: int
 
 
 class Spelling:
@@ -84,9 +120,76 @@ class Spelling:
         likelihoods: list[float] = (-losses).tolist()
         return likelihoods
 
-    def _likeness(self, frames: torch.Tensor) -> torch.Tensor:
-        """Of each frame to each token, and to the blank, which is the last; (n, tokens + 1)."""
+    @torch.inference_mode()
+    def scored(self, frames: torch.Tensor) -> Scored:
+        """What does not depend on a word, of projected frames (n, hidden); `spot` is quick with it."""
+        scores = SHARPNESS * self._likeness(frames)
+        norms, likeliest = scores.logsumexp(1), scores.max(1)
+        return Scored(frames, norms, likeliest.values - norms, (likeliest.indices == scores.shape[1] - 1).cpu().numpy())
+
+    @torch.inference_mode()
+    def spot(self, windows: Sequence[Scored], word: str) -> Spotted | None:
+        """Where in these windows a word is likeliest said: keyword spotting with a filler of whatever is likeliest.
+
+        Returns:
+            ``None`` where there is nothing to look in, or no way to spell the word.
+        """
+        forms = [(form, False) for form in (word, word.lower(), word.capitalize())] + [(word.capitalize(), True)]
+        ways = sorted({tuple(self._units.encode(form, first=first)) for form, first in forms} - {()})
+        if not ways or not windows:
+            return None
+        paths = [self._path(window, way) for window in windows for way in ways]  # each (n, states)
+        score, path, first, last = _likeliest(paths)
+        return Spotted(score, path // len(ways), first, last)
+
+    def _path(self, window: Scored, units: Sequence[int]) -> NDArray[np.float32]:
+        """How much less likely than the best each frame is in each state of a word, its units with blanks between."""
+        columns = [column for unit in units for column in (unit, -1)][:-1]
+        scores = SHARPNESS * self._likeness(window.frames, sorted({*units}))
+        places = {unit: place for place, unit in enumerate(sorted({*units}))}
+        relative = scores - (window.norms + window.best)[:, None]
+        return relative[:, [places.get(column, -1) for column in columns]].float().cpu().numpy()
+
+    def _likeness(self, frames: torch.Tensor, units: Sequence[int] | slice = slice(None)) -> torch.Tensor:
+        """Of each frame to each of the tokens, and to the blank, which is the last; (n, tokens + 1)."""
         ways = normalize(frames.float() - self._mean, dim=1)
-        cosines = (ways @ self._table.T - (ways @ self._mean)[:, None]) / self._lengths
+        cosines = (ways @ self._table[units].T - (ways @ self._mean)[:, None]) / self._lengths[units]
         blank = normalize(ways.mean(0), dim=0)
         return torch.cat([cosines, BLANK * (ways @ blank)[:, None]], dim=1)
+
+
+def _likeliest(paths: Sequence[NDArray[np.float32]]) -> tuple[float, int, int, int]:
+    """The best way through any one of these paths, from its first state to its last, over any stretch of its frames.
+
+    Args:
+        paths: (frames, states) log-probabilities each; odd states are blanks, which may be left out between two units
+            that differ. Two neighbouring states that are the same unit have the same column.
+
+    Returns:
+        The score, which path, and its first and last frame.
+    """
+    longest, widest = max(len(path) for path in paths), max(path.shape[1] for path in paths)
+    each = np.arange(len(paths))
+    scores = np.full((longest, len(paths), widest), -np.inf, np.float32)
+    skips = np.zeros((len(paths), widest), bool)
+    for number, path in enumerate(paths):
+        scores[: len(path), number, : path.shape[1]] = path
+        skips[number, 2 : path.shape[1] : 2] = (path[:, 2::2] != path[:, :-2:2]).any(0)
+    last = np.array([path.shape[1] - 1 for path in paths])
+    state, begun = np.full((len(paths), widest), -np.inf, np.float32), np.zeros((len(paths), widest), np.int64)
+    best, spans = np.full(len(paths), -np.inf, np.float32), np.zeros((len(paths), 2), np.int64)
+    for frame in range(longest):
+        ways = np.full((3, len(paths), widest), -np.inf, np.float32)  # to stay, to enter, to leave a blank out
+        ways[0], ways[1, :, 0], ways[1, :, 1:] = state, 0.0, state[:, :-1]
+        ways[2, :, 2:] = np.where(skips[:, 2:], state[:, :-2], -np.inf)
+        begins = np.full((3, len(paths), widest), frame)
+        begins[0], begins[1, :, 1:], begins[2, :, 2:] = begun, begun[:, :-1], begun[:, :-2]
+        taken = ways.argmax(0)[None]
+        state = np.take_along_axis(ways, taken, 0)[0] + scores[frame]
+        begun = np.take_along_axis(begins, taken, 0)[0]
+        ended = state[each, last]
+        better = ended > best
+        best[better] = ended[better]
+        spans[better, 0], spans[better, 1] = begun[each, last][better], frame
+    path = int(best.argmax())
+    return float(best[path]), path, int(spans[path, 0]), int(spans[path, 1])

@@ -1,0 +1,195 @@
+"""What of a body a question is about: the words it names are looked for in the notes, and by ear where they are not there.
+
+A small model finds a sentence in two minutes of speech less often than it reads one that stands alone, and whoever asks
+often knows a word better than the captioner did. So a question that names words is answered from the stretches where they
+were said, where these are few; any other from the whole body.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from af3stream.engine.af3.spelling import Scored, Spelling, Spotted
+from af3stream.engine.contract import Part, Sound, Text, note, noted
+
+_COMMON: Final = """
+a about above after again against ago all almost also although always am among an and another any anything are around as
+at be became because become been before being below between both but by called can cannot come could did do does doing
+done down during each eight either else enough even ever every few first five for four from further gave get give given
+go goes going gone good got had has have having he her here hers herself him himself his how i if in into is it its
+itself just keep kind know known last least less like made make many may me might more most much must my myself need
+never next nine no none nor not nothing now number of off often on once one only or other others our out over own part
+people per perhaps person please quite rather really said same say says second seem seven several shall she should since
+six so some someone something sometimes speaking still such ten than that the their them then there these they thing
+things think third this those though three through time to together too took toward two under until up upon us use used
+using usually very via want was we well went were what whatever when where whether which while who whom whose why will
+with within without would year yes yet you your yours yourself
+"""
+_ASKING: Final = """
+anybody answer anyone audio began begin beginning begins conversation describe end ended ending ends everyone explain find
+happen happened happening happens hear heard hears instrument list listen mention mentioned mentions mood music name noise
+playing quote recording repeat sentence silence sound sounds speak speaker speakers speech spoke spoken start started
+starts summarise summarize summary talk talked talking talks tell tells tone told topic transcribe transcript voice word
+words write
+"""
+COMMON: Final = frozenset(_COMMON.split())  # English words that tell nothing about a sentence
+ASKING: Final = frozenset(_ASKING.split())  # words of questions, about any speech
+WHETHER: Final = frozenset("are can could did do does had has have is may must shall should was were will would".split())
+
+SENTENCES: Final = 3  # a word in more of them is what much is about, and the whole body is read
+FAINT: Final = -12.0  # a score below which it was not, even where the question takes for granted that it was
+PLAIN: Final = -3.0  # a score from which on a word is taken as said
+PAUSE: Final = 13  # blank frames that end an utterance: half a second
+LONGEST: Final = 200  # frames on either side of a word
+
+_WORD: Final = re.compile(r"\w+(?:['’-]\w+)*")
+_SENTENCE: Final = re.compile(r"(?<=[.?!])\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A sound of a body, and the words of the note that follows it."""
+
+    sound: Sound
+    words: str
+
+
+class Focus:
+    """Finds the parts of a body that a question in English names.
+
+    Args:
+        spelling: how frames spell.
+    """
+
+    def __init__(self, spelling: Spelling) -> None:
+        self._spelling = spelling
+        self._scored: WeakKeyDictionary[Sound, Scored] = WeakKeyDictionary()
+
+    def listens(self, parts: Sequence[Part], question: str) -> bool:
+        """Whether the frames of a body are looked through for this question."""
+        notes = _notes(parts)
+        if not (words := telling(question)) or any(_count(words, sentence) for sentence in notes):
+            return False
+        return not (notes and _whether(question))  # what a captioner wrote nowhere is seldom said
+
+    def shown(self, parts: Sequence[Part], question: str) -> list[Part] | None:
+        """What to answer this question from, in place of the whole body.
+
+        Args:
+            parts: of a body, its sounds encoded.
+
+        Returns:
+            ``None`` for the whole body: where the question names nothing, who said it is asked, or it is said too
+            often, or nowhere.
+        """
+        words = telling(question)
+        if not words or _bare(question)[0] == "who":
+            return None
+        sentences = _notes(parts)
+        most = max((_count(words, sentence) for sentence in sentences), default=0)
+        if most:
+            found = [sentence for sentence in sentences if _count(words, sentence) == most]
+            return [note(" ".join(found))] if len(found) <= SENTENCES else None
+        return self._heard(_places(parts), words, question) if self.listens(parts, question) else None
+
+    def read(self, sound: Sound) -> Scored:
+        """What a window's frames spell, once for as long as it is there."""
+        frames = sound.embeddings
+        assert isinstance(frames, torch.Tensor), "a sound is encoded before it is looked through"
+        if sound not in self._scored:
+            self._scored[sound] = self._spelling.scored(frames)
+        return self._scored[sound]
+
+    def _heard(self, places: Sequence[Place], words: Sequence[str], question: str) -> list[Part] | None:
+        """Where the word that is heard best is said."""
+        windows = [self.read(place.sound) for place in places]
+        spotted = [(spot, word) for word in words if (spot := self._spelling.spot(windows, word))]
+        if not spotted:
+            return None
+        spot, word = max(spotted)
+        place, window = places[spot.window], windows[spot.window]
+        if _whether(question):
+            return [_stretch(window, spot), *([note(word)] if spot.score >= PLAIN else [])]
+        if spot.score < FAINT:
+            return None
+        if not place.words:
+            return [_stretch(window, spot)]
+        return [note(self._put_in(window, place.words, word))]
+
+    def _put_in(self, window: Scored, words: str, word: str) -> str:
+        """The sentence of a window's notes that the word belongs in, with it in place of one or two others.
+
+        The captioner misheard it, so it is where the frames find the notes likeliest with it.
+        """
+        sentences = [sentence.split(" ") for sentence in _SENTENCE.split(words)]
+        found: list[tuple[str, str]] = []  # the sentence, and all notes with it
+        for number, sentence in enumerate(sentences):
+            for begin in range(len(sentence)):
+                for end in range(begin + 1, min(begin + 2, len(sentence)) + 1):
+                    stop = re.sub(r"^.*?(\W*)$", r"\1", sentence[end - 1])
+                    changed = " ".join([*sentence[:begin], word + stop, *sentence[end:]])
+                    others = [" ".join(other) for other in sentences]
+                    found.append((changed, " ".join([*others[:number], changed, *others[number + 1 :]])))
+        likelihoods = self._spelling.likelihoods(window.frames, [whole for _, whole in found])
+        return found[int(np.argmax(likelihoods))][0]
+
+
+def telling(question: str) -> list[str]:
+    """The words of a question that tell what it is about, as they are written."""
+    return [word for word in _WORD.findall(question) if word.casefold() not in COMMON | ASKING]
+
+
+def _whether(question: str) -> bool:
+    """Whether a question is one of yes or no: it takes nothing for granted."""
+    return _bare(question)[0] in WHETHER
+
+
+def _bare(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(text)]
+
+
+def _count(words: Sequence[str], sentence: str) -> int:
+    """How many of the words a sentence has."""
+    return len({word.casefold() for word in words} & {*_bare(sentence)})
+
+
+def _notes(parts: Sequence[Part]) -> list[str]:
+    """The sentences of a body's notes."""
+    return [*chain.from_iterable(_SENTENCE.split(noted(part)) for part in parts if isinstance(part, Text))]
+
+
+def _places(parts: Sequence[Part]) -> list[Place]:
+    """The sounds of a body, each with the note that follows it."""
+    following = [*parts[1:], Text("")]
+    return [
+        Place(part, noted(after) if isinstance(after, Text) else "")
+        for part, after in zip(parts, following, strict=True)
+        if isinstance(part, Sound)
+    ]
+
+
+def _stretch(window: Scored, spot: Spotted) -> Sound:
+    """The frames around a word, up to the pauses on both sides."""
+    first = spot.first - _until_pause(window.blank[: spot.first][::-1])
+    last = spot.last + 1 + _until_pause(window.blank[spot.last + 1 :])
+    frames = window.frames[first:last]
+    return Sound(None, len(frames), frames)
+
+
+def _until_pause(blank: NDArray[np.bool_]) -> int:
+    """Frames up to the end of the first pause, or as many as there may be."""
+    run = 0
+    for count, quiet in enumerate(blank[:LONGEST], start=1):
+        run = run + 1 if quiet else 0
+        if run == PAUSE:
+            return count
+    return min(len(blank), LONGEST)
