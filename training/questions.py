@@ -9,6 +9,7 @@ from itertools import pairwise
 from random import Random
 from typing import Literal
 
+from af3stream.engine.af3.english import COMMON
 from af3stream.engine.af3.prompt import TRANSCRIBE
 from training.score import bare
 from training.sounds import INSTRUMENTS
@@ -16,18 +17,6 @@ from training.texts import DAYS, MONTHS, NAMES, PLACES
 
 Kind = Literal["mentioned", "about", "first", "last", "who", "transcribe", "heard", "which"]
 
-_COMMON = """
-about above after again against almost also although always among another anything around because become been before
-being below between both called cannot come could does doing done down during each eight either enough even ever
-every first five four from further gave give given goes going gone good have having here hers herself himself into
-itself just keep kind know known last least less like made make many might more most much must myself need never
-next nine none nothing number often once only other others over part people perhaps person please quite rather
-really said same says second seem seven several shall should since some someone something sometimes speaking still
-such than that their them then there these they thing things think third this those though three through time
-together took toward under until upon used using usually very want well went were what whatever when where whether
-which while will with within without would year your yourself
-"""
-COMMON = frozenset(_COMMON.split())  # words that tell nothing about a sentence
 PROPER = frozenset((*NAMES, *MONTHS, *DAYS, *PLACES))
 TURN = re.compile(r"^(?:(\w+) here|This is (\w+)|(\w+) speaking)\. (.+)$")
 

@@ -23,7 +23,7 @@ def reply(loaded: LoadedCheckpoint, body: Sequence[Samples | str], question: str
             ids += [loaded.model.config.audio_token_id] * loaded.alignment.frames(len(part))
     ids += [*encode_text(tokenizer, question), *template.tail]
     windows = [part for part in body if not isinstance(part, str)]
-    return _generate(loaded, torch.tensor([ids]), features(loaded, windows), max_tokens)
+    return _generate(loaded, torch.tensor([ids]), features(loaded, windows) if windows else {}, max_tokens)
 
 
 def stock_reply(loaded: LoadedCheckpoint, audio: Samples, question: str, max_tokens: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from af3stream.engine.af3.prompt import TRANSCRIBE
 from af3stream.engine.af3.spelling import Spelling, Units
 from af3stream.engine.contract import Hypothesis, Samples
 from tests.engine import reference
+from tests.engine.conftest import as_frames
 
 Signal = Callable[[float, int], Samples]
 TOKENS = 32
@@ -98,14 +99,6 @@ def test_one_draft_goes_on_where_another_ends() -> None:
     assert joined([[1, 2, 3], [9, 2, 3, 4, 5]]) == [1, 2, 3, 4, 5]
     assert joined([[4, 5]]) == [4, 5] and joined([]) == []
     assert guess([1, 7], [[1, 2, 3], [1, 7, 8, 9]], 3) == [8, 9]
-
-
-def as_frames(table: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
-    """Frames that are about the embeddings of these tokens, -1 being blank."""
-    torch.manual_seed(0)
-    blank = torch.randn(table.shape[1])
-    frames = torch.stack([blank if token < 0 else table[token] - 0.1 for token in tokens])
-    return frames + 0.1 * torch.randn(frames.shape)
 
 
 def test_frames_that_are_token_embeddings_spell_them(loaded: LoadedCheckpoint) -> None:

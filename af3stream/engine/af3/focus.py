@@ -1,8 +1,8 @@
-"""What of a body a question is about: the words it names are looked for in the notes, and by ear where they are not there.
+"""What of a body a question is about: where its words were said, by the notes, and by ear where no note has them.
 
 A small model finds a sentence in two minutes of speech less often than it reads one that stands alone, and whoever asks
-often knows a word better than the captioner did. So a question that names words is answered from the stretches where they
-were said, where these are few; any other from the whole body.
+often knows a word better than the captioner did. So a question that names words is answered from the stretches where
+they were said, where these are few; any other from the whole body.
 """
 
 from __future__ import annotations
@@ -18,32 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from af3stream.engine.af3.english import ASKING, COMMON, WHETHER
 from af3stream.engine.af3.spelling import Scored, Spelling, Spotted
 from af3stream.engine.contract import Part, Sound, Text, note, noted
-
-_COMMON: Final = """
-a about above after again against ago all almost also although always am among an and another any anything are around as
-at be became because become been before being below between both but by called can cannot come could did do does doing
-done down during each eight either else enough even ever every few first five for four from further gave get give given
-go goes going gone good got had has have having he her here hers herself him himself his how i if in into is it its
-itself just keep kind know known last least less like made make many may me might more most much must my myself need
-never next nine no none nor not nothing now number of off often on once one only or other others our out over own part
-people per perhaps person please quite rather really said same say says second seem seven several shall she should since
-six so some someone something sometimes speaking still such ten than that the their them then there these they thing
-things think third this those though three through time to together too took toward two under until up upon us use used
-using usually very via want was we well went were what whatever when where whether which while who whom whose why will
-with within without would year yes yet you your yours yourself
-"""
-_ASKING: Final = """
-anybody answer anyone audio began begin beginning begins conversation describe end ended ending ends everyone explain find
-happen happened happening happens hear heard hears instrument list listen mention mentioned mentions mood music name noise
-playing quote recording repeat sentence silence sound sounds speak speaker speakers speech spoke spoken start started
-starts summarise summarize summary talk talked talking talks tell tells tone told topic transcribe transcript voice word
-words write
-"""
-COMMON: Final = frozenset(_COMMON.split())  # English words that tell nothing about a sentence
-ASKING: Final = frozenset(_ASKING.split())  # words of questions, about any speech
-WHETHER: Final = frozenset("are can could did do does had has have is may must shall should was were will would".split())
 
 SENTENCES: Final = 3  # a word in more of them is what much is about, and the whole body is read
 FAINT: Final = -12.0  # a score below which it was not, even where the question takes for granted that it was

@@ -2,7 +2,7 @@
 
 A frame's tokens are scored by the cosine between it and their embeddings, the table's mean taken off both; most frames
 are blank, and the mean frame says where that is. What frames spell is a draft for next to nothing, how likely they
-find a text is a second opinion on what another captioner wrote, and where they find a word likeliest is where it was said.
+find a text is a second opinion on what another captioner wrote, and a word was said where they find it likeliest.
 """
 
 from __future__ import annotations
@@ -191,5 +191,5 @@ def _likeliest(paths: Sequence[NDArray[np.float32]]) -> tuple[float, int, int, i
         better = ended > best
         best[better] = ended[better]
         spans[better, 0], spans[better, 1] = begun[each, last][better], frame
-    path = int(best.argmax())
-    return float(best[path]), path, int(spans[path, 0]), int(spans[path, 1])
+    found = int(best.argmax())
+    return float(best[found]), found, int(spans[found, 0]), int(spans[found, 1])
