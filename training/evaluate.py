@@ -42,6 +42,7 @@ ROWS = (
     "sounds",
 )
 SEED = 2_026
+CLIPS, CLIPS_SEED = 400, 4_321  # what conversations are made of
 ANSWER_TOKENS = 48
 LENGTHS_S = (3, 5, 8)  # by which recordings are told apart
 RIGHT = 0.6  # an answer in words is right from this F1 of its words
@@ -297,12 +298,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("rows", nargs="*", help=f"some of {', '.join(ROWS)}; all, where none is named")
     parser.add_argument("--model", default="mini", help="a name or a folder")
-    parser.add_argument("--clips", type=Path, required=True, help="spoken clips of validation")
+    parser.add_argument("--clips", type=Path, required=True, help="held-out clips, spoken where there are none")
     parser.add_argument("--out", type=Path, required=True, help="a folder for the answers and the worst of them")
     parser.add_argument("--size", type=float, default=1.0, help="how much of each row")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the configuration")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    corpus.build(arguments.clips, 1, CLIPS, seed=CLIPS_SEED, held_out=True)
     evaluation = Evaluation(arguments.model, arguments.clips, arguments.size, arguments.set)
     results: list[Result] = []
     figures: dict[str, Any] = {}

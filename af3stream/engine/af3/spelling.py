@@ -21,6 +21,8 @@ from torch.nn.functional import ctc_loss, normalize
 SHARPNESS: Final = 30.0  # of the cosine in a frame's scores, as it was trained; 10 cannot get sharp enough
 BLANK: Final = 0.85  # of the likeness to the mean frame, as most frames are blank: a likeness below it is a token's
 
+TOGETHER: Final = 16  # texts whose alignments are held at once: 20 MB in a full window
+
 
 class Units:
     """Texts in the tokens that a frame may be: the first of the tokenizer's, so that rare words come in pieces.
@@ -108,16 +110,20 @@ class Spelling:
         """The log-probability of each text, in all its alignments with projected frames (n, hidden)."""
         said = [self._units.encode(text, first=True) for text in texts]
         units = sorted({unit for ids in said for unit in ids})
+        places = {unit: place for place, unit in enumerate(units)}
         scores = (SHARPNESS * self._likeness(frames)).log_softmax(1)[:, [*units, -1]]  # (n, units and the blank)
-        losses = ctc_loss(
-            scores[:, None].expand(-1, len(said), -1),
-            torch.tensor([units.index(unit) for ids in said for unit in ids], device=frames.device),
-            torch.full((len(said),), len(frames)),
-            torch.tensor([len(ids) for ids in said]),
-            blank=len(units),
-            reduction="none",
-        )
-        likelihoods: list[float] = (-losses).tolist()
+        likelihoods: list[float] = []
+        for start in range(0, len(said), TOGETHER):
+            some = said[start : start + TOGETHER]
+            losses = ctc_loss(
+                scores[:, None].expand(-1, len(some), -1),
+                torch.tensor([places[unit] for ids in some for unit in ids], device=frames.device),
+                torch.full((len(some),), len(frames)),
+                torch.tensor([len(ids) for ids in some]),
+                blank=len(units),
+                reduction="none",
+            )
+            likelihoods += (-losses).tolist()
         return likelihoods
 
     @torch.inference_mode()
