@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from weakref import ref
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.context import SHOWN
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.focus import FAINT, PAUSE, PLAIN, SENTENCES, Focus, telling
-from af3stream.engine.af3.spelling import Spelling, Units
+from af3stream.engine.af3.spelling import Filler, Spelling, Units
 from af3stream.engine.contract import Part, Samples, Sound, note
 from tests.engine import reference
 from tests.engine.conftest import answer, as_frames, parts_of
@@ -42,6 +43,11 @@ class Heard:
             tokens += PAUSES
         frames = as_frames(self.table, tokens)
         return Sound(None, len(frames), frames)
+
+    def spells(self, window: Sound) -> tuple[torch.Tensor, Filler]:
+        """A window's frames, and what they spell."""
+        assert isinstance(window.embeddings, torch.Tensor)
+        return window.embeddings, self.focus.read(window)
 
     def utterance(self, window: Part, number: int) -> torch.Tensor:
         """The frames of one of the sentences in a window, with a pause on both sides."""
@@ -90,17 +96,17 @@ def test_the_words_that_tell_what_a_question_is_about(question: str, words: list
 
 @pytest.mark.parametrize("word", ["Rain", "rain", "fell", "melts", "rose", "Dust"])
 def test_a_word_is_spotted_where_it_is_said_however_it_is_written(heard: Heard, word: str) -> None:
-    windows = [heard.focus.read(heard.window(*SAID[:2])), heard.focus.read(heard.window(SAID[2]))]
+    windows = [heard.spells(heard.window(*SAID[:2])), heard.spells(heard.window(SAID[2]))]
     spot = heard.spelling.spot(windows, word)
     assert spot is not None
     assert spot.score > PLAIN
     assert word.casefold() in " ".join((SAID[:2], SAID[2:])[spot.window]).casefold()
-    there = windows[spot.window].frames[spot.first : spot.last + 1]
+    there = windows[spot.window][0][spot.first : spot.last + 1]
     assert heard.spelled(there).casefold() == word.casefold()
 
 
 def test_a_word_that_is_not_said_is_less_likely_anywhere(heard: Heard) -> None:
-    windows = [heard.focus.read(heard.window(*SAID))]
+    windows = [heard.spells(heard.window(*SAID))]
     spot = heard.spelling.spot(windows, "thunder")
     assert spot is not None
     assert spot.score < FAINT
@@ -112,7 +118,7 @@ def test_nothing_is_spotted_in_nothing(heard: Heard) -> None:
 
 def test_a_word_with_a_token_twice_has_a_blank_between(heard: Heard) -> None:
     """``ll`` of single letters is two tokens; said once, it is another word."""
-    twice, once = (heard.focus.read(heard.window(text)) for text in ("zzz llll", "zzz ll"))
+    twice, once = (heard.spells(heard.window(text)) for text in ("zzz llll", "zzz ll"))
     scores = [heard.spelling.spot([window], "llll") for window in (twice, once)]
     assert scores[0] is not None and scores[1] is not None
     assert scores[0].score > scores[1].score
@@ -173,9 +179,13 @@ def test_whether_a_word_is_said_is_told_beside_its_frames_where_it_is_heard_plai
     assert isinstance(unlikely, Sound)
 
 
-def test_a_window_is_scored_once(heard: Heard) -> None:
+def test_a_window_is_read_once_and_its_frames_can_be_dropped(heard: Heard) -> None:
     window = heard.window(*SAID)
-    assert heard.focus.read(window) is heard.focus.read(window)
+    frames = ref(window.embeddings)
+    read = heard.focus.read(window)
+    window.embeddings = None
+    assert frames() is None
+    assert heard.focus.read(window) is read
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from af3stream.engine.af3.english import ASKING, COMMON, WHETHER
-from af3stream.engine.af3.spelling import Scored, Spelling, Spotted
+from af3stream.engine.af3.spelling import Filler, Spelling, Spotted
 from af3stream.engine.contract import Part, Sound, Text, note, noted
 
 SENTENCES: Final = 3  # a word in more of them is what much is about, and the whole body is read
@@ -49,7 +49,9 @@ class Focus:
 
     def __init__(self, spelling: Spelling) -> None:
         self._spelling = spelling
-        self._scored: WeakKeyDictionary[Sound, Scored] = WeakKeyDictionary()
+        self._fillers: WeakKeyDictionary[Sound, Filler] = (
+            WeakKeyDictionary()
+        )  # they outlive embeddings that are dropped
 
     def listens(self, parts: Sequence[Part], question: str) -> bool:
         """Whether the frames of a body are looked through for this question."""
@@ -78,31 +80,29 @@ class Focus:
             return [note(" ".join(found))] if len(found) <= SENTENCES else None
         return self._heard(_places(parts), words, question) if self.listens(parts, question) else None
 
-    def read(self, sound: Sound) -> Scored:
-        """What a window's frames spell, once for as long as it is there."""
-        frames = sound.embeddings
-        assert isinstance(frames, torch.Tensor), "a sound is encoded before it is looked through"
-        if sound not in self._scored:
-            self._scored[sound] = self._spelling.scored(frames)
-        return self._scored[sound]
+    def read(self, sound: Sound) -> Filler:
+        """What an encoded window's frames spell, once for as long as there is the window."""
+        if sound not in self._fillers:
+            self._fillers[sound] = self._spelling.filler(_frames(sound))
+        return self._fillers[sound]
 
     def _heard(self, places: Sequence[Place], words: Sequence[str], question: str) -> list[Part] | None:
         """Where the word that is heard best is said."""
-        windows = [self.read(place.sound) for place in places]
+        windows = [(_frames(place.sound), self.read(place.sound)) for place in places]
         spotted = [(spot, word) for word in words if (spot := self._spelling.spot(windows, word))]
         if not spotted:
             return None
         spot, word = max(spotted)
-        place, window = places[spot.window], windows[spot.window]
+        place, (frames, filler) = places[spot.window], windows[spot.window]
         if _whether(question):
-            return [_stretch(window, spot), *([note(word)] if spot.score >= PLAIN else [])]
+            return [_stretch(frames, filler, spot), *([note(word)] if spot.score >= PLAIN else [])]
         if spot.score < FAINT:
             return None
         if not place.words:
-            return [_stretch(window, spot)]
-        return [note(self._put_in(window, place.words, word))]
+            return [_stretch(frames, filler, spot)]
+        return [note(self._put_in(frames, place.words, word))]
 
-    def _put_in(self, window: Scored, words: str, word: str) -> str:
+    def _put_in(self, frames: torch.Tensor, words: str, word: str) -> str:
         """The sentence of a window's notes that the word belongs in, with it in place of one or two others.
 
         The captioner misheard it, so it is where the frames find the notes likeliest with it.
@@ -116,7 +116,7 @@ class Focus:
                     changed = " ".join([*sentence[:begin], word + stop, *sentence[end:]])
                     others = [" ".join(other) for other in sentences]
                     found.append((changed, " ".join([*others[:number], changed, *others[number + 1 :]])))
-        likelihoods = self._spelling.likelihoods(window.frames, [whole for _, whole in found])
+        likelihoods = self._spelling.likelihoods(frames, [whole for _, whole in found])
         return found[int(np.argmax(likelihoods))][0]
 
 
@@ -154,12 +154,18 @@ def _places(parts: Sequence[Part]) -> list[Place]:
     ]
 
 
-def _stretch(window: Scored, spot: Spotted) -> Sound:
+def _frames(sound: Sound) -> torch.Tensor:
+    """What a sound is encoded as, (K, hidden)."""
+    frames = sound.embeddings
+    assert isinstance(frames, torch.Tensor), "a sound is encoded before it is looked through"
+    return frames
+
+
+def _stretch(frames: torch.Tensor, filler: Filler, spot: Spotted) -> Sound:
     """The frames around a word, up to the pauses on both sides."""
-    first = spot.first - _until_pause(window.blank[: spot.first][::-1])
-    last = spot.last + 1 + _until_pause(window.blank[spot.last + 1 :])
-    frames = window.frames[first:last]
-    return Sound(None, len(frames), frames)
+    first = spot.first - _until_pause(filler.blank[: spot.first][::-1])
+    last = spot.last + 1 + _until_pause(filler.blank[spot.last + 1 :])
+    return Sound(None, last - first, frames[first:last])
 
 
 def _until_pause(blank: NDArray[np.bool_]) -> int:

@@ -53,17 +53,15 @@ class Units:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What a window's frames spell, whatever is looked for in them.
+class Filler:
+    """What a window's frames spell, whatever is looked for in them; little, beside the frames.
 
     Attributes:
-        frames: (n, hidden).
         norms: of each frame, the log of all that its scores are a share of; (n,).
         best: of each frame, the log-probability of its likeliest token, or of the blank; (n,).
         blank: whether that is the blank; (n,) bool.
     """
 
-    frames: torch.Tensor
     norms: torch.Tensor
     best: torch.Tensor
     blank: NDArray[np.bool_]
@@ -117,7 +115,7 @@ class Spelling:
             some = said[start : start + TOGETHER]
             losses = ctc_loss(
                 scores[:, None].expand(-1, len(some), -1),
-                torch.tensor([places[unit] for ids in some for unit in ids], device=frames.device),
+                torch.tensor([places[unit] for ids in some for unit in ids], device=scores.device),
                 torch.full((len(some),), len(frames)),
                 torch.tensor([len(ids) for ids in some]),
                 blank=len(units),
@@ -127,15 +125,18 @@ class Spelling:
         return likelihoods
 
     @torch.inference_mode()
-    def scored(self, frames: torch.Tensor) -> Scored:
+    def filler(self, frames: torch.Tensor) -> Filler:
         """What does not depend on a word, of projected frames (n, hidden); `spot` is quick with it."""
         scores = SHARPNESS * self._likeness(frames)
         norms, likeliest = scores.logsumexp(1), scores.max(1)
-        return Scored(frames, norms, likeliest.values - norms, (likeliest.indices == scores.shape[1] - 1).cpu().numpy())
+        return Filler(norms, likeliest.values - norms, (likeliest.indices == scores.shape[1] - 1).cpu().numpy())
 
     @torch.inference_mode()
-    def spot(self, windows: Sequence[Scored], word: str) -> Spotted | None:
+    def spot(self, windows: Sequence[tuple[torch.Tensor, Filler]], word: str) -> Spotted | None:
         """Where in these windows a word is likeliest said: keyword spotting with a filler of whatever is likeliest.
+
+        Args:
+            windows: the projected frames (n, hidden) of each, and what they spell.
 
         Returns:
             ``None`` where there is nothing to look in, or no way to spell the word.
@@ -144,21 +145,21 @@ class Spelling:
         ways = sorted({tuple(self._units.encode(form, first=first)) for form, first in forms} - {()})
         if not ways or not windows:
             return None
-        paths = [self._path(window, way) for window in windows for way in ways]  # each (n, states)
+        paths = [self._path(frames, filler, way) for frames, filler in windows for way in ways]  # each (n, states)
         score, path, first, last = _likeliest(paths)
         return Spotted(score, path // len(ways), first, last)
 
-    def _path(self, window: Scored, units: Sequence[int]) -> NDArray[np.float32]:
+    def _path(self, frames: torch.Tensor, filler: Filler, units: Sequence[int]) -> NDArray[np.float32]:
         """How much less likely than the best each frame is in each state of a word, its units with blanks between."""
         columns = [column for unit in units for column in (unit, -1)][:-1]
-        scores = SHARPNESS * self._likeness(window.frames, sorted({*units}))
+        scores = SHARPNESS * self._likeness(frames, sorted({*units}))
         places = {unit: place for place, unit in enumerate(sorted({*units}))}
-        relative = scores - (window.norms + window.best)[:, None]
+        relative = scores - (filler.norms + filler.best)[:, None]
         return relative[:, [places.get(column, -1) for column in columns]].float().cpu().numpy()
 
     def _likeness(self, frames: torch.Tensor, units: Sequence[int] | slice = slice(None)) -> torch.Tensor:
         """Of each frame to each of the tokens, and to the blank, which is the last; (n, tokens + 1)."""
-        ways = normalize(frames.float() - self._mean, dim=1)
+        ways = normalize(frames.to(self._mean) - self._mean, dim=1)
         cosines = (ways @ self._table[units].T - (ways @ self._mean)[:, None]) / self._lengths[units]
         blank = normalize(ways.mean(0), dim=0)
         return torch.cat([cosines, BLANK * (ways @ blank)[:, None]], dim=1)
