@@ -144,6 +144,12 @@ def test_words_that_stand_in_notes_show_their_sentences(heard: Heard, question: 
     assert not heard.focus.listens(bodies(heard), question)
 
 
+def test_the_stop_of_a_title_ends_no_sentence(heard: Heard) -> None:
+    body = [note("Rain fell. And Mr. Snow met Mrs. Dust, and Dr. Rose of St. Ives. Then all slept.")]
+    shown = heard.focus.shown(body, "What is said about Rose?")
+    assert shown == [note("And Mr. Snow met Mrs. Dust, and Dr. Rose of St. Ives.")]
+
+
 @pytest.mark.parametrize("question", ["What was said first?", "Who mentions rain?", "Is thunder mentioned?"])
 def test_what_names_nothing_that_was_said_is_asked_of_the_whole(heard: Heard, question: str) -> None:
     assert heard.focus.shown(bodies(heard), question) is None

@@ -29,7 +29,7 @@ PAUSE: Final = 13  # blank frames that end an utterance: half a second
 LONGEST: Final = 200  # frames on either side of a word
 
 _WORD: Final = re.compile(r"\w+(?:['’-]\w+)*")
-_SENTENCE: Final = re.compile(r"(?<=[.?!])\s+")
+_SENTENCE: Final = re.compile(r"(?<=[.?!])(?<!\b[DM][rs]\.)(?<!\bMrs\.)(?<!\bSt\.)\s+")  # and no title's stop
 
 
 @dataclass(frozen=True, slots=True)
