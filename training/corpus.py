@@ -76,11 +76,9 @@ def build(folder: Path, shards: int, clips: int, *, seed: int, held_out: bool = 
         held_out: with the texts and voices of validation, instead of those of training.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pool = [text for text in texts.collected() if texts.held_out(text) == held_out]
-    for number in range(shards):
-        path = folder / f"{number:04}.npz"
-        if path.exists():
-            continue
+    missing = [(n, path) for n in range(shards) if not (path := folder / f"{n:04}.npz").exists()]
+    pool = [text for text in texts.collected() if texts.held_out(text) == held_out] if missing else []
+    for number, path in missing:
         begun = time.monotonic()
         draws = [Random(f"{seed} {number} {clip} {held_out}") for clip in range(clips)]
         with ThreadPoolExecutor(SPEAKERS) as speakers:

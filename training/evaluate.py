@@ -140,6 +140,7 @@ class Evaluation:
             yield Result("invented", (name,), name, "", text, len(text.split()))
 
     def _conversations(self) -> Iterator[Conversation]:
+        corpus.build(self._clips, 1, CLIPS, seed=CLIPS_SEED, held_out=True)
         return exams.conversations(corpus.spoken(self._clips), max(1, round(10 * self._size)), 120, SEED)
 
     def _answers(self, row: str, *, notes: str, frames: bool) -> Iterator[Result]:
@@ -304,7 +305,6 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the configuration")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    corpus.build(arguments.clips, 1, CLIPS, seed=CLIPS_SEED, held_out=True)
     evaluation = Evaluation(arguments.model, arguments.clips, arguments.size, arguments.set)
     results: list[Result] = []
     figures: dict[str, Any] = {}

@@ -83,6 +83,7 @@ def heard(loaded: LoadedCheckpoint) -> Heard:
         ("What did Anna say about the re-used budget?", ["Anna", "re-used", "budget"]),
         ("Find the sentence with the word o'clock.", ["o'clock"]),
         ("What was said first?", []),
+        ("Who mentions rain?", []),
         ("How does it end?", []),
         ("What do you hear?", []),
         ("Which instrument is playing?", []),

@@ -55,10 +55,10 @@ class Focus:
 
     def listens(self, parts: Sequence[Part], question: str) -> bool:
         """Whether the frames of a body are looked through for this question."""
-        notes = _notes(parts)
-        if not (words := telling(question)) or any(_count(words, sentence) for sentence in notes):
+        words, sentences = telling(question), _notes(parts)
+        if not words or _most(words, sentences):
             return False
-        return not (notes and _whether(question))  # what a captioner wrote nowhere is seldom said
+        return not (sentences and _whether(question))  # what a captioner wrote nowhere is seldom said
 
     def shown(self, parts: Sequence[Part], question: str) -> list[Part] | None:
         """What to answer this question from, in place of the whole body.
@@ -67,15 +67,10 @@ class Focus:
             parts: of a body, its sounds encoded.
 
         Returns:
-            ``None`` for the whole body: where the question names nothing, who said it is asked, or it is said too
-            often, or nowhere.
+            ``None`` for the whole body: where the question names nothing, or that is said too often, or nowhere.
         """
-        words = telling(question)
-        if not words or _bare(question)[0] == "who":
-            return None
-        sentences = _notes(parts)
-        most = max((_count(words, sentence) for sentence in sentences), default=0)
-        if most:
+        words, sentences = telling(question), _notes(parts)
+        if most := _most(words, sentences):
             found = [sentence for sentence in sentences if _count(words, sentence) == most]
             return [note(" ".join(found))] if len(found) <= SENTENCES else None
         return self._heard(_places(parts), words, question) if self.listens(parts, question) else None
@@ -107,22 +102,30 @@ class Focus:
 
         The captioner misheard it, so it is where the frames find the notes likeliest with it.
         """
-        sentences = [sentence.split(" ") for sentence in _SENTENCE.split(words)]
+        sentences = _SENTENCE.split(words)
         found: list[tuple[str, str]] = []  # the sentence, and all notes with it
         for number, sentence in enumerate(sentences):
-            for begin in range(len(sentence)):
-                for end in range(begin + 1, min(begin + 2, len(sentence)) + 1):
-                    stop = re.sub(r"^.*?(\W*)$", r"\1", sentence[end - 1])
-                    changed = " ".join([*sentence[:begin], word + stop, *sentence[end:]])
-                    others = [" ".join(other) for other in sentences]
-                    found.append((changed, " ".join([*others[:number], changed, *others[number + 1 :]])))
+            before, after, each = sentences[:number], sentences[number + 1 :], sentence.split(" ")
+            places = range(len(each) + 1)
+            for begin, end in [
+                (begin, begin + count) for begin in places for count in (1, 2) if begin + count in places
+            ]:
+                stop = re.sub(r"^.*?(\W*)$", r"\1", each[end - 1])
+                changed = " ".join([*each[:begin], word + stop, *each[end:]])
+                found.append((changed, " ".join([*before, changed, *after])))
         likelihoods = self._spelling.likelihoods(frames, [whole for _, whole in found])
         return found[int(np.argmax(likelihoods))][0]
 
 
 def telling(question: str) -> list[str]:
-    """The words of a question that tell what it is about, as they are written."""
-    return [word for word in _WORD.findall(question) if word.casefold() not in COMMON | ASKING]
+    """The words of a question that tell where its answer is, as they are written.
+
+    None where it asks who said something: a name stands in another sentence than what is said.
+    """
+    words = _WORD.findall(question)
+    if words and words[0].casefold() == "who":
+        return []
+    return [word for word in words if word.casefold() not in COMMON | ASKING]
 
 
 def _whether(question: str) -> bool:
@@ -137,6 +140,11 @@ def _bare(text: str) -> list[str]:
 def _count(words: Sequence[str], sentence: str) -> int:
     """How many of the words a sentence has."""
     return len({word.casefold() for word in words} & {*_bare(sentence)})
+
+
+def _most(words: Sequence[str], sentences: Sequence[str]) -> int:
+    """How many of the words the sentence has that has most of them."""
+    return max((_count(words, sentence) for sentence in sentences), default=0)
 
 
 def _notes(parts: Sequence[Part]) -> list[str]:

@@ -57,12 +57,10 @@ class Filler:
     """What a window's frames spell, whatever is looked for in them; little, beside the frames.
 
     Attributes:
-        norms: of each frame, the log of all that its scores are a share of; (n,).
-        best: of each frame, the log-probability of its likeliest token, or of the blank; (n,).
+        best: of each frame, the score of its likeliest token, or of the blank; (n,).
         blank: whether that is the blank; (n,) bool.
     """
 
-    norms: torch.Tensor
     best: torch.Tensor
     blank: NDArray[np.bool_]
 
@@ -127,9 +125,8 @@ class Spelling:
     @torch.inference_mode()
     def filler(self, frames: torch.Tensor) -> Filler:
         """What does not depend on a word, of projected frames (n, hidden); `spot` is quick with it."""
-        scores = SHARPNESS * self._likeness(frames)
-        norms, likeliest = scores.logsumexp(1), scores.max(1)
-        return Filler(norms, likeliest.values - norms, (likeliest.indices == scores.shape[1] - 1).cpu().numpy())
+        likeliest = (SHARPNESS * self._likeness(frames)).max(1)
+        return Filler(likeliest.values, (likeliest.indices == len(self._table)).cpu().numpy())
 
     @torch.inference_mode()
     def spot(self, windows: Sequence[tuple[torch.Tensor, Filler]], word: str) -> Spotted | None:
@@ -145,17 +142,17 @@ class Spelling:
         ways = sorted({tuple(self._units.encode(form, first=first)) for form, first in forms} - {()})
         if not ways or not windows:
             return None
-        paths = [self._path(frames, filler, way) for frames, filler in windows for way in ways]  # each (n, states)
-        score, path, first, last = _likeliest(paths)
+        units = sorted({unit for way in ways for unit in way})
+        states = [[place for unit in way for place in (units.index(unit), -1)][:-1] for way in ways]  # blanks between
+        relative = [self._relative(frames, filler, units) for frames, filler in windows]
+        score, path, first, last = _likeliest([window[:, columns] for window in relative for columns in states])
         return Spotted(score, path // len(ways), first, last)
 
-    def _path(self, frames: torch.Tensor, filler: Filler, units: Sequence[int]) -> NDArray[np.float32]:
-        """How much less likely than the best each frame is in each state of a word, its units with blanks between."""
-        columns = [column for unit in units for column in (unit, -1)][:-1]
-        scores = SHARPNESS * self._likeness(frames, sorted({*units}))
-        places = {unit: place for place, unit in enumerate(sorted({*units}))}
-        relative = scores - (filler.norms + filler.best)[:, None]
-        return relative[:, [places.get(column, -1) for column in columns]].float().cpu().numpy()
+    def _relative(self, frames: torch.Tensor, filler: Filler, units: Sequence[int]) -> NDArray[np.float32]:
+        """How much less likely than the best of each frame these units are, and the blank; (n, units + 1)."""
+        scores = SHARPNESS * self._likeness(frames, units)
+        relative: NDArray[np.float32] = (scores - filler.best[:, None]).cpu().numpy()
+        return relative
 
     def _likeness(self, frames: torch.Tensor, units: Sequence[int] | slice = slice(None)) -> torch.Tensor:
         """Of each frame to each of the tokens, and to the blank, which is the last; (n, tokens + 1)."""
