@@ -83,5 +83,5 @@ def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Cap
         config.model.threads,
         engine.counters,
         beam=config.captions.beam,
-        second=Second(engine.likelihoods, checkpoint.language),
+        second=Second(engine.spelled, checkpoint.language) if checkpoint.spelled else None,
     )

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import soxr
@@ -36,12 +36,20 @@ FASTEST_SPEECH: Final = 30.0  # characters a second that nobody speaks
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One pass's words, their mean log-probability a token, the probability that nobody speaks, and how many tokens."""
+    """One pass's words.
+
+    Attributes:
+        score: their mean log-probability a token.
+        silence: the probability that nobody speaks.
+        tokens: how many.
+        speech: somebody speaks, by who else hears it.
+    """
 
     text: str
     score: float
     silence: float
     tokens: int
+    speech: bool = False
 
     @property
     def likelihood(self) -> float:
@@ -56,12 +64,15 @@ class Heard:
     @property
     def nobody_speaks(self) -> bool:
         """Whether the words are made up over noise or silence."""
+        if self.speech:
+            return False
         return self.score < NOISE_SCORE or (self.silence > SILENT_SPEECH and self.score < SILENT_SCORE)
 
     @property
     def hypothesis(self) -> Hypothesis:
-        """What is said of it: no words where nobody speaks."""
-        return Hypothesis("" if self.nobody_speaks else self.text, silence=self.silence)
+        """What is said of it: no words where nobody speaks, nor where there are none."""
+        worded = any(letter.isalnum() for letter in self.text)
+        return Hypothesis("" if self.nobody_speaks or not worded else self.text, silence=self.silence)
 
     @property
     def looping(self) -> bool:
@@ -74,16 +85,27 @@ class Heard:
         return len(self.text) > FASTEST_SPEECH * max(seconds, 1.0)
 
 
+class Ears(Protocol):
+    """What else is heard of one utterance."""
+
+    @property
+    def speech(self) -> bool:
+        """Whether anybody speaks."""
+
+    def likelihoods(self, texts: Sequence[str]) -> Sequence[float]:
+        """The log-probability of each of these texts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Second:
     """Who else hears an utterance.
 
     Attributes:
-        likelihoods: log-probabilities of texts, given samples (n,) at 16 kHz.
+        hear: listens to samples (n,) at 16 kHz.
         language: a code such as ``en``, the only language that they understand; ``None``: any.
     """
 
-    likelihoods: Callable[[Samples, Sequence[str]], Sequence[float]]
+    hear: Callable[[Samples], Ears]
     language: str | None = None
 
 
@@ -100,6 +122,15 @@ def _padded_s(seconds: float, pad_s: float, least_s: float) -> float:
     return min(FULL_S, max(least_s, seconds + pad_s))
 
 
+def _likeliest(found: Sequence[Heard], ears: Ears | None) -> str:
+    """The words that Whisper, and who else hears, find likeliest together."""
+    texts, scores = [heard.text for heard in found], [heard.likelihood for heard in found]
+    if ears:
+        others = ears.likelihoods(texts)
+        scores = [own + SECOND_WEIGHT * other for own, other in zip(scores, others, strict=True)]
+    return texts[scores.index(max(scores))]
+
+
 class WhisperCaptioner:
     """Implements `af3stream.engine.contract.Captioner`, each utterance by itself.
 
@@ -109,7 +140,8 @@ class WhisperCaptioner:
     repeats. An interim repeats nothing, and where it would, it has no words: another comes in a second.
 
     Which of the hypotheses is right, who else hears may say, too: joint CTC and attention scores, as in
-    doi.org/10.1109/JSTSP.2017.2763455.
+    doi.org/10.1109/JSTSP.2017.2763455. And whether anybody speaks: words that Whisper finds as unlikely as those that
+    it makes up over noise may be those of a voice that is strange to it.
 
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
@@ -187,8 +219,8 @@ class WhisperCaptioner:
         """The likeliest words of an utterance.
 
         Whether anybody speaks is judged by greedy decoding, which loops over noise: a beam finds likelier words for it.
-        A beam is searched by the mean of its tokens, or it would end early, and chosen from by the likelihood of the
-        whole, which is right more often.
+        Where it thinks that nobody does, who else hears may know better. A beam is searched by the mean of its tokens,
+        or it would end early, and chosen from by the likelihood of the whole, which is right more often.
         """
         seconds = len(samples) / SAMPLING_RATE
         padded_s = _padded_s(seconds, FINAL_PAD_S, FINAL_LEAST_S)
@@ -199,7 +231,11 @@ class WhisperCaptioner:
             padded_s, encoded = FULL_S, self._encoded(samples, FULL_S)
             prompt = self._prompt(encoded)
             (heard,) = self._write(encoded, prompt, max_tokens)
-        if self._beam == 1 or heard.score > SURE_SCORE or heard.nobody_speaks or heard.looping:
+        if self._beam == 1 or heard.score > SURE_SCORE or heard.looping:
+            return heard
+        ears = self._ears(samples, prompt)
+        heard = replace(heard, speech=ears is not None and heard.nobody_speaks and ears.speech)
+        if heard.nobody_speaks:
             return heard
         found = self._write(encoded, prompt, max_tokens, self._beam)
         for speed in SLOWER:
@@ -209,16 +245,14 @@ class WhisperCaptioner:
                 encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s, FINAL_PAD_S, FINAL_LEAST_S)))
                 found += self._write(encoded, prompt, max_tokens, self._beam)
         whole = [other for other in found if 2 * other.tokens >= heard.tokens]
-        return replace(heard, text=self._likeliest(samples, prompt, whole or [heard]))
+        return replace(heard, text=_likeliest(whole or [heard], ears))
 
-    def _likeliest(self, samples: Samples, prompt: list[int], found: Sequence[Heard]) -> str:
-        """The words that Whisper, and who else understands the language of the prompt, find likeliest together."""
-        texts, scores = [heard.text for heard in found], [heard.likelihood for heard in found]
+    def _ears(self, samples: Samples, prompt: list[int]) -> Ears | None:
+        """What else is heard, by who understands the language of the prompt."""
         second = self._second
         if second and (second.language is None or prompt == self._prompt_of(second.language)):
-            others = second.likelihoods(samples, texts)
-            scores = [own + SECOND_WEIGHT * other for own, other in zip(scores, others, strict=True)]
-        return texts[scores.index(max(scores))]
+            return second.hear(samples)
+        return None
 
     def _write(self, encoded: Any, prompt: list[int], max_tokens: int, beam: int = 1, **options: Any) -> list[Heard]:
         """As many hypotheses as the beam is wide; 1: greedy."""

@@ -11,7 +11,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.decode import guess, joined
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
-from af3stream.engine.af3.spelling import Spelling, Units
+from af3stream.engine.af3.spelling import SPEECH, Spelled, Spelling, Units
 from af3stream.engine.contract import Hypothesis, Samples
 from tests.engine import reference
 from tests.engine.conftest import as_frames
@@ -121,9 +121,18 @@ def test_frames_find_the_text_likeliest_that_they_spell(loaded: LoadedCheckpoint
     assert spelling.likelihoods(as_frames(table, said), ["Train on it.", "Rain on it."]) == pytest.approx([train, rain])
 
 
-def test_where_frames_spell_nothing_no_text_is_likelier(engine: Af3Engine, signal: Signal) -> None:
-    assert engine.likelihoods(signal(1.0, 4), ["Rain.", "Sun."]) == [0.0, 0.0]
-    assert engine.counters.encoder_passes == 0
+def test_somebody_speaks_where_frames_spell_a_token_a_second_and_no_name_of_a_sound(loaded: LoadedCheckpoint) -> None:
+    table, tokens, units = torch.randn(300, 64) + 0.3, 4, Units(loaded.processor.tokenizer, 300)
+    spelling = Spelling(table, loaded.processor.tokenizer, 300)
+
+    def speech(text: str, seconds: int) -> bool:
+        said = units.encode(text, first=True)[:tokens]
+        frames = [frame for token in said for frame in (token, -1)]
+        return Spelled(spelling, as_frames(table, frames + [-1] * (seconds * SPEECH - len(frames)))).speech
+
+    assert speech("Rain on the roof.", tokens) and not speech("Rain on the roof.", tokens + 1)
+    assert not speech("(rain)", 1), "it is raining, and nobody says so"
+    assert not speech("R", 1) and not speech("", 1)
 
 
 def test_a_caption_is_the_same_whatever_its_frames_spell(loaded: LoadedCheckpoint, signal: Signal) -> None:

@@ -13,7 +13,7 @@ from af3stream.engine.af3.context import SHOWN
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.focus import FAINT, PAUSE, PLAIN, SENTENCES, Focus, telling
 from af3stream.engine.af3.spelling import Filler, Spelling, Units
-from af3stream.engine.contract import Part, Samples, Sound, note
+from af3stream.engine.contract import Part, Samples, Sound, Text, note, noted
 from tests.engine import reference
 from tests.engine.conftest import answer, as_frames, parts_of
 
@@ -169,6 +169,17 @@ def test_a_word_that_no_note_has_is_put_where_it_was_misheard(heard: Heard) -> N
     assert heard.focus.listens(body, "What is said about snow?")
     assert heard.focus.shown(body, "What is said about snow?") == [note("snow melts.")]
     assert heard.focus.shown(body, "What is said about thunder?") is None
+
+
+@pytest.mark.parametrize(("word", "beside"), [("rain", "hail"), ("snow", "sleet")])
+def test_where_it_would_fit_as_well_elsewhere_it_is_put_near_where_it_is_heard(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch, word: str, beside: str
+) -> None:
+    monkeypatch.setattr(heard.spelling, "likelihoods", lambda _, texts: [0.0] * len(texts))
+    body = [heard.window(*SAID[:2]), note("hail hail hail hail. sleet sleet sleet sleet.")]
+    (shown,) = heard.focus.shown(body, f"What is said about {word}?") or ()
+    assert isinstance(shown, Text)
+    assert word in noted(shown) and beside in noted(shown)
 
 
 def test_without_notes_the_frames_of_an_utterance_are_shown(heard: Heard) -> None:

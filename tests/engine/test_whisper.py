@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from af3stream.engine.contract import Samples
-from af3stream.engine.whisper import FULL_S, SLOWER, Heard, Second, WhisperCaptioner
+from af3stream.engine.whisper import FULL_S, SLOWER, Ears, Heard, Second, WhisperCaptioner
 
 SECOND = 16_000  # samples
 
@@ -71,6 +71,11 @@ def test_greedy_words_stand_where_they_are_sure() -> None:
     assert written.heard_s == [10], "it is heard once"
 
 
+@pytest.mark.parametrize(("written", "said"), [(". .", ""), ("♪♪", ""), ("…", ""), ("7.", "7."), ("雨。", "雨。")])
+def test_what_has_no_letter_and_no_digit_is_no_caption(written: str, said: str) -> None:
+    assert Written(Heard(written, -0.2, 0.0, 2), [])() == said
+
+
 def test_the_language_of_a_loop_is_found_once_an_encoding() -> None:
     written = Written(Heard("Rain on the roof. " * 9, -0.2, 0.0, 45), [])
     written()
@@ -102,28 +107,70 @@ def test_where_greedy_is_unsure_the_utterance_is_heard_slower_too_and_the_likeli
     assert surer.heard_s == [10]
 
 
+class Others(Ears):
+    """Who else hears, and finds texts that begin so the likelier.
+
+    Attributes:
+        heard: how many samples, each time.
+        asked: about these texts.
+    """
+
+    speech = False
+
+    def __init__(self, start: str = "Rain") -> None:
+        self._start = start
+        self.heard: list[int] = []
+        self.asked: list[list[str]] = []
+
+    def __call__(self, samples: Samples) -> Ears:
+        self.heard.append(len(samples))
+        return self
+
+    def likelihoods(self, texts: Sequence[str]) -> list[float]:
+        self.asked.append([*texts])
+        return [-3.0 if text.startswith(self._start) else -9.0 for text in texts]
+
+
+class Speech(Others):
+    """Who else hears somebody speak."""
+
+    speech = True
+
+
 def test_who_else_hears_it_decides_between_hypotheses_that_are_about_as_likely() -> None:
-    asked: list[tuple[int, list[str]]] = []
-
-    def second(samples: Samples, texts: Sequence[str]) -> list[float]:
-        asked.append((len(samples), [*texts]))
-        return [-3.0 if text.startswith("Rain") else -9.0 for text in texts]
-
+    others = Others()
     train, rain = Heard("Train on the roof.", -0.45, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)
     assert Written(train, [train, rain])() == train.text
-    assert Written(train, [train, rain], second=Second(second))() == rain.text
-    assert asked == [(10 * SECOND, [train.text, rain.text])], "it hears the utterance as it was said"
+    assert Written(train, [train, rain], second=Second(others))() == rain.text
+    assert others.heard == [10 * SECOND], "it hears the utterance as it was said"
+    assert others.asked == [[train.text, rain.text]]
     far = replace(rain, score=-0.9)
-    assert Written(train, [train, far], second=Second(second))() == train.text
-    assert Written(replace(train, score=-0.2), [train, rain], second=Second(second))() == train.text
-    assert len(asked) == 2, "it is not asked where greedy words are sure"
+    assert Written(train, [train, far], second=Second(others))() == train.text
+    assert Written(replace(train, score=-0.2), [train, rain], second=Second(others))() == train.text
+    assert len(others.heard) == 2, "it is not asked where greedy words are sure"
 
 
 def test_it_is_not_asked_about_a_language_that_it_does_not_understand() -> None:
     train, rain = Heard("Train on the roof.", -0.45, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)
     for language, written in (("en", rain), (None, rain), ("de", train)):
-        second = Second(lambda _, texts: [-10.0 * text.startswith("T") for text in texts], language)
-        assert Written(train, [train, rain], second=second)() == written.text
+        assert Written(train, [train, rain], second=Second(Others(), language))() == written.text
+
+
+@pytest.mark.parametrize(
+    "unlikely",
+    [
+        pytest.param(Heard("Train on the roof.", -1.7, 0.0, 5), id="as unlikely as over noise"),
+        pytest.param(Heard("Train on the roof.", -1.1, 0.7, 5), id="over what Whisper takes for silence"),
+    ],
+)
+def test_words_of_a_strange_voice_are_not_lost_where_who_else_hears_it_hears_somebody_speak(unlikely: Heard) -> None:
+    rain = Heard("Rain on the roof.", -1.5, 0.0, 5)
+    assert Written(unlikely, [rain, rain])() == ""
+    assert Written(unlikely, [rain, rain], second=Second(Others()))() == "", "it hears nobody"
+    assert Written(unlikely, [rain, rain], second=Second(Speech(), "de"))() == "", "it does not understand"
+    written = Written(unlikely, [rain, rain], [rain], second=Second(Speech()))
+    assert written() == rain.text
+    assert written.heard_s[-len(SLOWER) :] == slowed(10), "it is heard slower, too"
 
 
 def test_no_end_of_an_utterance_is_cut_off_for_being_slower() -> None:

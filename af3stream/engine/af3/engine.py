@@ -16,7 +16,7 @@ from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.focus import Focus
 from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
-from af3stream.engine.af3.spelling import Spelling
+from af3stream.engine.af3.spelling import Spelled, Spelling
 from af3stream.engine.contract import Answering, Capacity, Captioner, Counters, Hypothesis, Samples, Sound
 from af3stream.errors import ContextFull
 
@@ -130,16 +130,11 @@ class Af3Engine:
         spelled = self._spelling(frames) if self._spelling else ()
         return self._decoder.drafted(slot, body, [d for d in (draft, spelled) if d], max_tokens)
 
-    def likelihoods(self, samples: Samples, texts: Sequence[str]) -> list[float]:
-        """How likely the frames of one piece of audio find each of these texts; nothing is generated.
-
-        Returns:
-            Log-probabilities; all zero where frames spell nothing.
-        """
-        if self._spelling is None:
-            return [0.0] * len(texts)
+    def spelled(self, samples: Samples) -> Spelled:
+        """One piece of audio, by what its frames spell, where they do; nothing is generated."""
+        assert self._spelling is not None, "frames of this checkpoint spell nothing"
         (frames,) = self._encode([samples])
-        return self._spelling.likelihoods(frames, texts)
+        return Spelled(self._spelling, frames)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The assistant's words behind reply tokens, without framing."""

@@ -25,6 +25,7 @@ from af3stream.engine.contract import Part, Sound, Text, note, noted
 SENTENCES: Final = 3  # a word in more of them is what much is about, and the whole body is read
 FAINT: Final = -12.0  # a score below which it was not, even where the question takes for granted that it was
 PLAIN: Final = -3.0  # a score from which on a word is taken as said
+FAR: Final = 30.0  # by how much a place a whole window away from where a word is heard is less likely to be its own
 PAUSE: Final = 13  # blank frames that end an utterance: half a second
 LONGEST: Final = 200  # frames on either side of a word
 
@@ -95,15 +96,17 @@ class Focus:
             return None
         if not place.words:
             return [_stretch(frames, filler, spot)]
-        return [note(self._put_in(frames, place.words, word))]
+        return [note(self._put_in(frames, spot, place.words, word))]
 
-    def _put_in(self, frames: torch.Tensor, words: str, word: str) -> str:
+    def _put_in(self, frames: torch.Tensor, spot: Spotted, words: str, word: str) -> str:
         """The sentence of a window's notes that the word belongs in, with it in place of one or two others.
 
-        The captioner misheard it, so it is where the frames find the notes likeliest with it.
+        The captioner misheard it, so it is where the frames find the notes likeliest with it, and near where it is
+        said, by the share of the notes that stands before.
         """
+        said = (spot.first + spot.last) / 2 / len(frames)
         sentences = _SENTENCE.split(words)
-        found: list[tuple[str, str]] = []  # the sentence, and all notes with it
+        found: list[tuple[str, str, float]] = []  # the sentence, all notes with it, and how far from where it is said
         for number, sentence in enumerate(sentences):
             before, after, each = sentences[:number], sentences[number + 1 :], sentence.split(" ")
             places = range(len(each) + 1)
@@ -112,9 +115,12 @@ class Focus:
             ]:
                 stop = re.sub(r"^.*?(\W*)$", r"\1", each[end - 1])
                 changed = " ".join([*each[:begin], word + stop, *each[end:]])
-                found.append((changed, " ".join([*before, changed, *after])))
-        likelihoods = self._spelling.likelihoods(frames, [whole for _, whole in found])
-        return found[int(np.argmax(likelihoods))][0]
+                earlier, misheard = " ".join([*before, *each[:begin]]), " ".join(each[begin:end])
+                place = (len(earlier) + len(misheard) / 2) / len(words)
+                found.append((changed, " ".join([*before, changed, *after]), abs(place - said)))
+        likelihoods = self._spelling.likelihoods(frames, [whole for _, whole, _ in found])
+        scores = [likely - FAR * far for likely, (_, _, far) in zip(likelihoods, found, strict=True)]
+        return found[int(np.argmax(scores))][0]
 
 
 def telling(question: str) -> list[str]:

@@ -22,6 +22,9 @@ SHARPNESS: Final = 30.0  # of the cosine in a frame's scores, as it was trained;
 BLANK: Final = 0.85  # of the likeness to the mean frame, as most frames are blank: a likeness below it is a token's
 
 TOGETHER: Final = 16  # texts whose alignments are held at once: 20 MB in a full window
+SPEECH: Final = 25  # frames of speech have one token at least, a second's; of noise one or two in twenty seconds
+SPEECH_TOKENS: Final = 2  # and it has no fewer
+SOUND: Final = "("  # how the name of what is no speech begins
 
 
 class Units:
@@ -50,6 +53,11 @@ class Units:
         """Tokens of a text; with a space before it, unless it is the first."""
         ids: list[int] = self._tokenizer.encode(text if first else f" {text}", add_special_tokens=False).ids
         return ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without space around it."""
+        text: str = self._tokenizer.decode(tokens)
+        return text.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,10 @@ class Spelling:
         """The likeliest token ids of projected frames (n, hidden), repeats and blanks taken out."""
         best = self._likeness(frames).argmax(1).tolist()
         return [token for token, _ in groupby(best) if token < len(self._table)]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What tokens spell, without space around it."""
+        return self._units.decode(tokens)
 
     @torch.inference_mode()
     def likelihoods(self, frames: torch.Tensor, texts: Sequence[str]) -> list[float]:
@@ -160,6 +172,28 @@ class Spelling:
         cosines = (ways @ self._table[units].T - (ways @ self._mean)[:, None]) / self._lengths[units]
         blank = normalize(ways.mean(0), dim=0)
         return torch.cat([cosines, BLANK * (ways @ blank)[:, None]], dim=1)
+
+
+class Spelled:
+    """One piece of audio, by what its frames spell.
+
+    Args:
+        frames: projected, (n, hidden).
+    """
+
+    def __init__(self, spelling: Spelling, frames: torch.Tensor) -> None:
+        self._spelling, self._frames = spelling, frames
+
+    @property
+    def speech(self) -> bool:
+        """Whether anybody speaks: more is spelled than in noise, and not the name of a sound."""
+        tokens = self._spelling(self._frames)
+        enough = len(tokens) >= max(SPEECH_TOKENS, len(self._frames) / SPEECH)
+        return enough and not self._spelling.text(tokens).startswith(SOUND)
+
+    def likelihoods(self, texts: Sequence[str]) -> list[float]:
+        """The log-probability of each text."""
+        return self._spelling.likelihoods(self._frames, texts)
 
 
 def _likeliest(paths: Sequence[NDArray[np.float32]]) -> tuple[float, int, int, int]:
