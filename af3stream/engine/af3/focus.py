@@ -92,8 +92,8 @@ class Focus:
         place, (frames, filler) = places[spot.window], windows[spot.window]
         if _whether(question):
             return [_stretch(frames, filler, spot), *([note(word)] if spot.score >= PLAIN else [])]
-        if spot.score < FAINT:
-            return None
+        if spot.score < FAINT:  # nothing is said of it, which is seen best in few words
+            return [note(place.words)] if place.words else None
         if not place.words:
             return [_stretch(frames, filler, spot)]
         return [note(self._put_in(frames, spot, place.words, word))]
