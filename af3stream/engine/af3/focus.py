@@ -56,10 +56,8 @@ class Focus:
 
     def listens(self, parts: Sequence[Part], question: str) -> bool:
         """Whether the frames of a body are looked through for this question."""
-        words, sentences = telling(question), _notes(parts)
-        if not words or _most(words, sentences):
-            return False
-        return not (sentences and _whether(question))  # what a captioner wrote nowhere is seldom said
+        words = telling(question)
+        return bool(words) and not _most(words, _notes(parts))
 
     def shown(self, parts: Sequence[Part], question: str) -> list[Part] | None:
         """What to answer this question from, in place of the whole body.
@@ -90,13 +88,12 @@ class Focus:
             return None
         spot, word = max(spotted)
         place, (frames, filler) = places[spot.window], windows[spot.window]
+        likely = spot.score >= (PLAIN if _whether(question) else FAINT)
+        if place.words:
+            return [note(self._put_in(frames, spot, place.words, word) if likely else place.words)]
         if _whether(question):
-            return [_stretch(frames, filler, spot), *([note(word)] if spot.score >= PLAIN else [])]
-        if spot.score < FAINT:  # nothing is said of it, which is seen best in few words
-            return [note(place.words)] if place.words else None
-        if not place.words:
-            return [_stretch(frames, filler, spot)]
-        return [note(self._put_in(frames, spot, place.words, word))]
+            return [_stretch(frames, filler, spot), *([note(word)] if likely else [])]
+        return [_stretch(frames, filler, spot)] if likely else None
 
     def _put_in(self, frames: torch.Tensor, spot: Spotted, words: str, word: str) -> str:
         """The sentence of a window's notes that the word belongs in, with it in place of one or two others.
