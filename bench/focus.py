@@ -11,13 +11,13 @@ from typing import Final
 
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Part, Sound, note
-from bench.common import RATE, first_token, loaded, mini, quick, report, speech, timed
+from bench.common import first_token, loaded, mini, quick, report, speech, timed
+from bench.question import WINDOW_S, opened
 
 WORD: Final = "leisure"
 QUESTION: Final = f"What is said about {WORD}?"
 SAID: Final = "And Mr. John Dashwood had then leisure to consider how much there might be prudently in his power to do."
 OTHERS: Final = "He was not an ill-disposed young man. He might even have been made amiable himself."
-WINDOW_S: Final = 30
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,8 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def first(engine: Af3Engine, notes: list[str], runs: int) -> float:
     """Seconds to the first token over windows with these notes, none where they are empty."""
-    sound = Sound(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
-    engine.encode([sound])
+    sound = opened(engine, speech(WINDOW_S))
     parts: list[Part] = []
     for words in notes:
         parts += [Sound(None, sound.tokens, sound.embeddings), *([note(words)] if words else [])]

@@ -234,9 +234,10 @@ class WhisperCaptioner:
         if self._beam == 1 or heard.score > SURE_SCORE or heard.looping:
             return heard
         ears = self._ears(samples, prompt)
-        heard = replace(heard, speech=ears is not None and heard.nobody_speaks and ears.speech)
         if heard.nobody_speaks:
-            return heard
+            if ears is None or not ears.speech:
+                return heard
+            heard = replace(heard, speech=True)
         found = self._write(encoded, prompt, max_tokens, self._beam)
         for speed in SLOWER:
             slower_s = seconds / speed

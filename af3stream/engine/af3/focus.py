@@ -8,7 +8,7 @@ they were said, where these are few; any other from the whole body.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -34,6 +34,21 @@ _SENTENCE: Final = re.compile(r"(?<=[.?!])(?<!\b[DM][rs]\.)(?<!\bMrs\.)(?<!\bSt\
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A window's notes with a word in place of one or two others.
+
+    Attributes:
+        sentence: the one that was changed.
+        words: all of the notes.
+        place: which share of the notes stands before the middle of what was replaced.
+    """
+
+    sentence: str
+    words: str
+    place: float
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A sound of a body, and the words of the note that follows it."""
 
@@ -50,9 +65,7 @@ class Focus:
 
     def __init__(self, spelling: Spelling) -> None:
         self._spelling = spelling
-        self._fillers: WeakKeyDictionary[Sound, Filler] = (
-            WeakKeyDictionary()
-        )  # they outlive embeddings that are dropped
+        self._fillers = WeakKeyDictionary[Sound, Filler]()  # they outlive embeddings that are dropped
 
     def listens(self, parts: Sequence[Part], question: str) -> bool:
         """Whether the frames of a body are looked through for this question."""
@@ -66,13 +79,14 @@ class Focus:
             parts: of a body, its sounds encoded.
 
         Returns:
-            ``None`` for the whole body: where the question names nothing, or that is said too often, or nowhere.
+            ``None`` for the whole body: where the question names nothing, or that is said too often, or is heard
+            nowhere and there are no notes.
         """
         words, sentences = telling(question), _notes(parts)
         if most := _most(words, sentences):
             found = [sentence for sentence in sentences if _count(words, sentence) == most]
             return [note(" ".join(found))] if len(found) <= SENTENCES else None
-        return self._heard(_places(parts), words, question) if self.listens(parts, question) else None
+        return self._heard(_places(parts), words, question) if words else None
 
     def read(self, sound: Sound) -> Filler:
         """What an encoded window's frames spell, once for as long as there is the window."""
@@ -102,22 +116,10 @@ class Focus:
         said, by the share of the notes that stands before.
         """
         said = (spot.first + spot.last) / 2 / len(frames)
-        sentences = _SENTENCE.split(words)
-        found: list[tuple[str, str, float]] = []  # the sentence, all notes with it, and how far from where it is said
-        for number, sentence in enumerate(sentences):
-            before, after, each = sentences[:number], sentences[number + 1 :], sentence.split(" ")
-            places = range(len(each) + 1)
-            for begin, end in [
-                (begin, begin + count) for begin in places for count in (1, 2) if begin + count in places
-            ]:
-                stop = re.sub(r"^.*?(\W*)$", r"\1", each[end - 1])
-                changed = " ".join([*each[:begin], word + stop, *each[end:]])
-                earlier, misheard = " ".join([*before, *each[:begin]]), " ".join(each[begin:end])
-                place = (len(earlier) + len(misheard) / 2) / len(words)
-                found.append((changed, " ".join([*before, changed, *after]), abs(place - said)))
-        likelihoods = self._spelling.likelihoods(frames, [whole for _, whole, _ in found])
-        scores = [likely - FAR * far for likely, (_, _, far) in zip(likelihoods, found, strict=True)]
-        return found[int(np.argmax(scores))][0]
+        changes = [*_changes(words, word)]
+        likelihoods = self._spelling.likelihoods(frames, [change.words for change in changes])
+        scores = [likely - FAR * abs(change.place - said) for likely, change in zip(likelihoods, changes, strict=True)]
+        return changes[int(np.argmax(scores))].sentence
 
 
 def telling(question: str) -> list[str]:
@@ -163,6 +165,19 @@ def _places(parts: Sequence[Part]) -> list[Place]:
         for part, after in zip(parts, following, strict=True)
         if isinstance(part, Sound)
     ]
+
+
+def _changes(words: str, word: str) -> Iterator[Change]:
+    """All ways to put a word into a window's notes."""
+    sentences = _SENTENCE.split(words)
+    for number, sentence in enumerate(sentences):
+        before, after, each = sentences[:number], sentences[number + 1 :], sentence.split(" ")
+        for begin, end in [(b, e) for b in range(len(each)) for e in (b + 1, b + 2) if e <= len(each)]:
+            stop = re.sub(r"^.*?(\W*)$", r"\1", each[end - 1])
+            changed = " ".join([*each[:begin], word + stop, *each[end:]])
+            earlier, misheard = " ".join([*before, *each[:begin]]), " ".join(each[begin:end])
+            place = (len(earlier) + len(misheard) / 2) / len(words)
+            yield Change(changed, " ".join([*before, changed, *after]), place)
 
 
 def _frames(sound: Sound) -> torch.Tensor:

@@ -96,10 +96,13 @@ class Spelling:
         table: the language model's token embeddings, (tokens, hidden).
         tokenizer: of the language model.
         tokens: how many of the first a frame may be.
+
+    Attributes:
+        units: those tokens.
     """
 
     def __init__(self, table: torch.Tensor, tokenizer: Any, tokens: int) -> None:
-        self._units = Units(tokenizer, tokens)
+        self.units = Units(tokenizer, tokens)
         self._table, self._mean = table[:tokens], table.mean(0)
         self._lengths = (self._table - self._mean).norm(dim=1)
 
@@ -109,14 +112,10 @@ class Spelling:
         best = self._likeness(frames).argmax(1).tolist()
         return [token for token, _ in groupby(best) if token < len(self._table)]
 
-    def text(self, tokens: Sequence[int]) -> str:
-        """What tokens spell, without space around it."""
-        return self._units.decode(tokens)
-
     @torch.inference_mode()
     def likelihoods(self, frames: torch.Tensor, texts: Sequence[str]) -> list[float]:
         """The log-probability of each text, in all its alignments with projected frames (n, hidden)."""
-        said = [self._units.encode(text, first=True) for text in texts]
+        said = [self.units.encode(text, first=True) for text in texts]
         units = sorted({unit for ids in said for unit in ids})
         places = {unit: place for place, unit in enumerate(units)}
         scores = (SHARPNESS * self._likeness(frames)).log_softmax(1)[:, [*units, -1]]  # (n, units and the blank)
@@ -151,7 +150,7 @@ class Spelling:
             ``None`` where there is nothing to look in, or no way to spell the word.
         """
         forms = [(form, False) for form in (word, word.lower(), word.capitalize())] + [(word.capitalize(), True)]
-        ways = sorted({tuple(self._units.encode(form, first=first)) for form, first in forms} - {()})
+        ways = sorted({tuple(self.units.encode(form, first=first)) for form, first in forms} - {()})
         if not ways or not windows:
             return None
         units = sorted({unit for way in ways for unit in way})
@@ -189,7 +188,7 @@ class Spelled:
         """Whether anybody speaks: more is spelled than in noise, and not the name of a sound."""
         tokens = self._spelling(self._frames)
         enough = len(tokens) >= max(SPEECH_TOKENS, len(self._frames) / SPEECH)
-        return enough and not self._spelling.text(tokens).startswith(SOUND)
+        return enough and not self._spelling.units.decode(tokens).startswith(SOUND)
 
     def likelihoods(self, texts: Sequence[str]) -> list[float]:
         """The log-probability of each text."""
