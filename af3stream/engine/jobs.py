@@ -9,13 +9,18 @@ from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sou
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CaptionJob:
-    """Hear one utterance, or the part of it heard so far. Returns a `Hypothesis`."""
+    """Hear one utterance, or the part of it heard so far. Returns a `Hypothesis`.
+
+    Attributes:
+        urgent: a question waits for it.
+    """
 
     utterance: int
     samples: Samples
     draft: Hypothesis | None
     final: bool
     max_tokens: int
+    urgent: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -96,9 +96,9 @@ def priority_of(job: Job) -> Priority:
     match job:
         case CaptionJob(final=True):
             return Priority.FINAL
-        case CaptionJob():
+        case CaptionJob(urgent=False):
             return Priority.INTERIM
-        case AnswerJob():
+        case AnswerJob() | CaptionJob():
             return Priority.ANSWER
         case _:
             return Priority.CATCH_UP

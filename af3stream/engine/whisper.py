@@ -80,9 +80,9 @@ class Heard:
         raw = self.text.encode()
         return len(raw) > LOOP_COMPRESSION * len(zlib.compress(raw))
 
-    def faster_than_speech(self, seconds: float) -> bool:
-        """Whether there are more words than can be said in the time."""
-        return len(self.text) > FASTEST_SPEECH * max(seconds, 1.0)
+    def made_up(self, seconds: float) -> bool:
+        """Whether nobody says so in the time: the words loop, or are more than can be said."""
+        return self.looping or len(self.text) > FASTEST_SPEECH * max(seconds, 1.0)
 
 
 class Ears(Protocol):
@@ -191,11 +191,11 @@ class WhisperCaptioner:
         if not final:
             encoded = self._encoded(samples, _padded_s(seconds, INTERIM_PAD_S, INTERIM_LEAST_S))
             (heard,) = self._write(encoded, self._prompt(encoded), max_tokens, no_repeat_ngram_size=LOOP_TOKENS)
-            if heard.looping or heard.faster_than_speech(seconds):
+            if heard.made_up(seconds):
                 return Hypothesis("")
             return heard.hypothesis
         heard = self._searched(samples, max_tokens)
-        if heard.looping or heard.faster_than_speech(seconds):
+        if heard.made_up(seconds):
             encoded = self._encoded(samples, FULL_S)
             prompt = self._prompt(encoded)
             (opening,) = self._write(encoded, prompt, OPENING_TOKENS)  # before the loop makes itself likely
@@ -245,7 +245,8 @@ class WhisperCaptioner:
                 slower = soxr.resample(samples, speed * SAMPLING_RATE, SAMPLING_RATE)
                 encoded = self._encoded(slower, max(padded_s, _padded_s(slower_s, FINAL_PAD_S, FINAL_LEAST_S)))
                 found += self._write(encoded, prompt, max_tokens, self._beam)
-        whole = [other for other in found if 2 * other.tokens >= heard.tokens]
+        least = 0 if heard.made_up(seconds) else heard.tokens / 2
+        whole = [other for other in found if other.tokens >= least and not other.made_up(seconds)]
         return replace(heard, text=_likeliest(whole or [heard], ears))
 
     def _ears(self, samples: Samples, prompt: list[int]) -> Ears | None:

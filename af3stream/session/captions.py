@@ -14,6 +14,7 @@ from af3stream.session.guard import agreed, without_loops
 from af3stream.session.ledger import seconds
 
 STRETCH = 2.0  # an interim takes its turn again after this many times what the last one took
+STALE = 2.0  # of the time between two interims: what is said since the last words came is too much for a question
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,19 @@ class Line:
     start: int
     end: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The words that a question is answered with, and that are on their way.
+
+    Attributes:
+        utterances: those before this one are closed, and their final words come.
+        draft: what hears the open utterance; ``None`` where its words are there.
+    """
+
+    utterances: int
+    draft: CaptionJob | None
 
 
 class CaptionTrack:
@@ -47,7 +61,7 @@ class CaptionTrack:
         self._final: dict[int, Hypothesis] = {}  # final words that wait for those of an earlier utterance
         self._shown: dict[int, str] = {}  # interim words of utterances without final ones
         self._interim: tuple[CaptionJob, int, int, float] | None = None  # job, start, end, submitted at
-        self._heard_to = 0
+        self._heard_to = self._drafted_to = 0  # by the last interim, and by the last whose words came
         self._took_s = 0.0
 
     @property
@@ -55,10 +69,20 @@ class CaptionTrack:
         """The first closed utterance without its final words."""
         return next(iter(self._waiting.values()), None)
 
+    def worded(self, utterances: int) -> bool:
+        """Whether the final words of every utterance before this one are there."""
+        return self.oldest_waiting is None or self.oldest_waiting.index >= utterances
+
+    def has(self, wanted: Wanted) -> bool:
+        """Whether these words are there, or do not come; an utterance that closed under its draft has final ones."""
+        drafting = self._interim is not None and self._interim[0] is wanted.draft
+        closed = wanted.draft is not None and wanted.draft.utterance < self._open
+        return self.worded(wanted.utterances + closed) and not drafting
+
     @property
     def stretched(self) -> bool:
         """Whether interims come less often than they were asked for."""
-        return STRETCH * self._took_s * SAMPLE_RATE > self._every
+        return self.interims and STRETCH * self._took_s * SAMPLE_RATE > self._every
 
     @property
     def draft(self) -> str:
@@ -72,9 +96,13 @@ class CaptionTrack:
         step = max(self._every, int(STRETCH * self._took_s * SAMPLE_RATE))
         return end - max(start, self._heard_to) >= step
 
-    def interim(self, start: int, end: int, samples: Samples, now: float) -> CaptionJob:
-        """The job that hears the open utterance so far."""
-        job = CaptionJob(self._open, samples, self._hypothesis, final=False, max_tokens=self._max_tokens)
+    def stale(self, start: int, end: int) -> bool:
+        """Whether the draft of the open utterance, spoken up to ``end``, lacks more than there is between two."""
+        return end - max(start, self._drafted_to) >= STALE * self._every
+
+    def interim(self, start: int, end: int, samples: Samples, now: float, *, urgent: bool = False) -> CaptionJob:
+        """The job that hears the open utterance so far; ``urgent``: for a question."""
+        job = CaptionJob(self._open, samples, self._hypothesis, final=False, max_tokens=self._max_tokens, urgent=urgent)
         self._interim = (job, start, end, now)
         self._heard_to = end
         return job
@@ -87,16 +115,16 @@ class CaptionTrack:
         return CaptionJob(utterance.index, utterance.samples, draft, final=True, max_tokens=self._max_tokens)
 
     def abandon_interim(self) -> CaptionJob | None:
-        """Give up the interim on its way, whose utterance is closed."""
+        """Give up the interim on its way: its utterance is closed, or it is heard more urgently."""
         interim, self._interim = self._interim, None
         return interim[0] if interim else None
 
     def heard_interim(self, job: CaptionJob, hypothesis: Hypothesis, now: float) -> Caption | None:
-        """A hypothesis about the open utterance came in."""
+        """A hypothesis about the open utterance came in; it is shown to whom interims are."""
         if self._interim is None or self._interim[0] is not job:
             return None
         _, start, end, submitted = self._interim
-        self._interim = None
+        self._interim, self._drafted_to = None, end
         self._took_s = now - submitted
         text = without_loops(hypothesis.text)
         stable = agreed(self._shown.get(self._open, ""), text)
@@ -104,6 +132,8 @@ class CaptionTrack:
         if not text:
             return None
         self._shown[self._open] = text
+        if not self.interims:
+            return None
         return Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable)
 
     def heard_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
@@ -120,6 +150,6 @@ class CaptionTrack:
         shown = self._shown.pop(utterance.index, "")
         if text:
             self.lines.append(Line(utterance.index, utterance.start, utterance.end, text))
-        if not (text or shown):
+        if not (text or (shown and self.interims)):
             return None
         return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)

@@ -16,7 +16,7 @@ from af3stream.metrics import Metrics
 from af3stream.models.card import Notes
 from af3stream.protocol import messages as m
 from af3stream.session.answers import failure
-from af3stream.session.captions import CaptionTrack
+from af3stream.session.captions import CaptionTrack, Wanted
 from af3stream.session.horizon import Horizon
 from af3stream.session.intake import Intake
 from af3stream.session.ledger import Arrivals, Ledger, seconds
@@ -54,6 +54,7 @@ class Hearing:
         )
         self.jobs: list[Job] = []
         self.cancelled: list[Job] = []
+        self._noted = notes == "all"
         self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
         self._recall = recall
         self._frames = engine.frames
@@ -118,10 +119,13 @@ class Hearing:
     def _close_utterance(self, utterance: Utterance) -> None:
         self._ledger.captioned += utterance.end - utterance.start
         self._ledger.utterances += 1
+        self._abandon_interim()
+        self._do(self.captions.close(utterance))
+
+    def _abandon_interim(self) -> None:
         interim = self.captions.abandon_interim()
         if interim is not None:
             self.cancelled.append(interim)
-        self._do(self.captions.close(utterance))
 
     def _close_window(self, window: Window) -> None:
         self._ledger.heard += window.end - window.start
@@ -198,6 +202,18 @@ class Hearing:
         if span is not None and self.captions.interim_due(span.start, span.end):
             samples = self._segmenter.read(span.start, span.end)
             self.jobs.append(self.captions.interim(span.start, span.end, samples, now))
+
+    def wanted(self, now: float) -> Wanted:
+        """The words that a question which is next waits for; the open utterance is heard where its draft is stale."""
+        if not self._noted:
+            return Wanted(0, None)
+        draft, span = None, self._segmenter.open_utterance
+        if span is not None and self.captions.stale(span.start, span.end):
+            self._abandon_interim()
+            samples = self._segmenter.read(span.start, span.end)
+            draft = self.captions.interim(span.start, span.end, samples, now, urgent=True)
+            self.jobs.append(draft)
+        return Wanted(self.utterances, draft)
 
     def settle(self) -> None:
         """Windows whose captions are all final take them as notes, and the kept prefix follows."""

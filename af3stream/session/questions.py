@@ -13,6 +13,7 @@ from af3stream.engine.contract import Completion
 from af3stream.engine.jobs import AnswerJob
 from af3stream.errors import BadText, QueryLimit
 from af3stream.protocol.messages import Ask, Watch
+from af3stream.session.captions import Wanted
 from af3stream.session.horizon import Body
 
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # UAX #9
@@ -26,6 +27,7 @@ class Question:
         last_s: seconds it asks about, ``None`` for everything.
         asked_at: clock time of its arrival.
         watch: the standing question it is asked for.
+        wanted: the words that it waits for, once it is its turn.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Question:
     max_tokens: int
     asked_at: float
     watch: StandingQuestion | None = None
+    wanted: Wanted | None = None
     job: AnswerJob | None = None
     body: Body | None = None
     pieces: list[str] = field(default_factory=list)
@@ -132,11 +135,10 @@ class Questions:
         return None
 
     def take(self, asked_before: float) -> Question | None:
-        """The next question to answer, where none is being answered; one that came later waits."""
-        if self.running is not None or not self._waiting or self._waiting[0].asked_at > asked_before:
-            return None
-        self.running = self._waiting.pop(0)
-        return self.running
+        """The question whose turn it is, until it has a job; one that came later waits."""
+        if self.running is None and self._waiting and self._waiting[0].asked_at <= asked_before:
+            self.running = self._waiting.pop(0)
+        return self.running if self.running and self.running.job is None else None
 
     def done(self) -> None:
         """The running question is answered."""

@@ -296,13 +296,17 @@ class Session:
     # ---- questions ---------------------------------------------------------------------------------------------------
 
     def _ask_next(self, now: float) -> None:
-        """One job at a time over the session's context: a question first, else the prefix's next part."""
+        """One job at a time over the session's context: a question first, else the prefix's next part.
+
+        A question begins when the words of all that was said before its turn are there.
+        """
         hearing, horizon = self._hearing, self._hearing.horizon
         self._answers.audio_passed(hearing.position, now)
-        if self._answers.running:
-            return
         asked_before = now - ANSWER_PATIENCE_S if self._ladder.queues_answers else inf
         while question := self._answers.next(asked_before):
+            question.wanted = question.wanted or hearing.wanted(now)
+            if not hearing.captions.has(question.wanted):
+                return
             since = 0
             if question.last_s is not None:
                 since = max(0, hearing.position - round(question.last_s * SAMPLE_RATE))
@@ -312,6 +316,8 @@ class Session:
                 self._jobs.append(self._answers.begin(question, body))
                 return
             self._keeping.say(self._answers.nothing_heard(question, seconds(hearing.position)))
+        if self._answers.running:
+            return
         extend = horizon.next_extend()
         if extend is not None:
             self._jobs.append(extend)
@@ -335,8 +341,7 @@ class Session:
             self._keeping.say([ack])
 
     def _deliver_flushes(self) -> None:
-        waiting = self._hearing.captions.oldest_waiting
-        while self._flushes and (waiting is None or waiting.index >= self._flushes[0][0]):
+        while self._flushes and self._hearing.captions.worded(self._flushes[0][0]):
             self._keeping.say([self._flushes.popleft()[1]])
 
     def _finished(self) -> bool:

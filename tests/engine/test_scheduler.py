@@ -37,6 +37,7 @@ def spend(scheduler: Scheduler[str], session: str, seconds: float, kind: Priorit
     [
         (CaptionJob(0, None, None, final=True, max_tokens=1), FINAL),  # type: ignore[arg-type]
         (CaptionJob(0, None, Hypothesis("x"), final=False, max_tokens=1), INTERIM),  # type: ignore[arg-type]
+        (CaptionJob(0, None, None, final=False, max_tokens=1, urgent=True), ANSWER),  # type: ignore[arg-type]
         (AnswerJob((), "What?", 1), ANSWER),
         (EncodeJob(0, SOUND), CATCH_UP),
         (ExtendJob((), rebuild=True), CATCH_UP),

@@ -94,6 +94,14 @@ def test_a_hypothesis_that_ends_early_is_not_written() -> None:
     assert Written(Heard("Train on the roof.", -0.5, 0.0, 5), found[1:] * 2)() == "Train on the roof."
 
 
+def test_a_hypothesis_that_nobody_can_say_in_the_time_is_not_written() -> None:
+    rain, many = Heard("Rain on the roof.", -0.9, 0.0, 5), Heard("Rain on the roof, and " * 3, -0.2, 0.0, 18)
+    assert Written(replace(rain, score=-0.4), [many, rain])(2) == rain.text
+    assert Written(replace(many, score=-0.9), [many, rain])(2) == rain.text, (
+        "how long greedy words are says nothing then"
+    )
+
+
 def test_where_greedy_is_unsure_the_utterance_is_heard_slower_too_and_the_likelier_words_are_written() -> None:
     greedy = Heard("Train on the roof.", -0.6, 0.0, 5)
     found, slower = Heard("Grain on the roof.", -0.55, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)

@@ -1,0 +1,103 @@
+"""What a question waits for, where captions stand in the prompt: the words of all that was said before its turn."""
+
+from __future__ import annotations
+
+import pytest
+
+from af3stream.engine.jobs import AnswerJob, CaptionJob, Failed
+from af3stream.protocol import messages as m
+from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation, kinds
+
+
+def behind(scene: str, start: m.Start | None = None) -> Conversation:
+    """Someone who speaks a scene while the engine does nothing, with captions in the prompt."""
+    talk = Conversation(start, notes="all")
+    talk.working = False
+    talk.hear(scene)
+    return talk
+
+
+def test_a_question_waits_for_the_final_words_of_what_was_said_before_it() -> None:
+    talk = behind(SENTENCE * 2)
+    talk.tell(m.Ask("q", "What?"))
+    assert not talk.asked_of_engine(AnswerJob)
+    brought = talk.work()
+    assert talk.of(m.Answer)[0].text == "What? <- 3.24s | Transcript: word1 word2. word1 word2."
+    assert kinds(brought).index("answer_delta") > max(i for i, kind in enumerate(kinds(brought)) if kind == "caption")
+
+
+def test_and_not_for_what_is_said_after_it() -> None:
+    talk = behind(SENTENCE)
+    talk.tell(m.Ask("q", "What?"))
+    talk.hear(SENTENCE)
+    first, second = (job for job in talk.asked_of_engine(CaptionJob) if job.final)
+    talk.session.complete(first, talk.engine.captioner.caption(first.samples, None, final=True, max_tokens=9), True, 4)
+    assert [type(job) for job in talk.session.take_jobs()][:1] == [AnswerJob]
+    assert talk.session._hearing.captions.oldest_waiting is not None and not second.urgent
+
+
+def test_an_open_utterance_whose_words_are_behind_is_heard_first_and_as_urgently() -> None:
+    talk = behind(VOICE * 3)
+    (slow,) = talk.asked_of_engine(CaptionJob)
+    talk.tell(m.Ask("q", "What?"))
+    _, urgent = talk.asked_of_engine(CaptionJob)
+    assert (len(slow.samples), slow.urgent) == (16_000, False)
+    assert (len(urgent.samples), urgent.urgent) == (48_000, True)
+    talk.work()
+    assert talk.of(m.Answer)[0].text == "What? <- 3s | Transcript: word1 word2 word3 word4 word5 word6"
+    assert [caption.text for caption in talk.interims] == ["word1 word2 word3 word4 word5 word6"]
+
+
+def test_words_that_keep_up_are_not_heard_again() -> None:
+    talk = Conversation(notes="all")
+    talk.hear(VOICE * 2 + VOICE[: len(VOICE) // 2])
+    before = len(talk.asked_of_engine(CaptionJob))
+    assert talk.ask().text == "What? <- 2.5s | Transcript: word1 word2 word3 word4"
+    assert len(talk.asked_of_engine(CaptionJob)) == before
+
+
+def test_who_wants_no_interims_is_answered_with_the_words_and_shown_none() -> None:
+    talk = Conversation(m.Start(interims=False), notes="all")
+    talk.hear(VOICE * 3)
+    assert talk.ask().text == "What? <- 3s | Transcript: word1 word2 word3 word4 word5 word6"
+    assert talk.of(m.Caption) == []
+    talk.now += 10
+    talk.hear(SILENCE)
+    assert [caption.final for caption in talk.of(m.Caption)] == [True]
+    assert talk.of(m.Degraded) == []
+
+
+@pytest.mark.parametrize("notes", ["off", "forgotten"])
+def test_where_no_captions_stand_in_the_prompt_nothing_is_waited_for(notes: str) -> None:
+    talk = Conversation(notes=notes)  # type: ignore[arg-type]
+    talk.working = False
+    talk.hear(SENTENCE + VOICE * 3)
+    talk.tell(m.Ask("q", "What?"))
+    assert len(talk.asked_of_engine(AnswerJob)) == 1
+    assert not any(job.urgent for job in talk.asked_of_engine(CaptionJob))
+
+
+def test_a_draft_that_fails_costs_no_answer() -> None:
+    talk = behind(VOICE * 3)
+    talk.tell(m.Ask("q", "What?"))
+    _, urgent = talk.asked_of_engine(CaptionJob)
+    talk.session.complete(urgent, Failed("no"), True, talk.now)
+    assert [type(job) for job in talk.session.take_jobs()] == [AnswerJob]
+
+
+def test_an_utterance_that_closes_meanwhile_is_heard_for_good_instead() -> None:
+    talk = behind(VOICE * 3)
+    talk.tell(m.Ask("q", "What?"))
+    talk.hear(SILENCE)
+    talk.work()
+    assert talk.of(m.Answer)[0].text == "What? <- 3.24s | Transcript: word1 word2 word3 word4 word5 word6."
+    assert [caption.text for caption in talk.of(m.Caption)] == ["word1 word2 word3 word4 word5 word6."]
+
+
+def test_a_question_is_taken_back_while_it_waits_for_words() -> None:
+    talk = behind(SENTENCE)
+    talk.tell(m.Ask("q", "What?"))
+    (answer,) = (message for message in talk.tell(m.Cancel("q")) if isinstance(message, m.Answer))
+    assert (answer.finish, answer.text) == ("cancelled", "")
+    talk.work()
+    assert len(talk.of(m.Answer)) == 1 and not talk.asked_of_engine(AnswerJob)
