@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Part, Sound, note
+from af3stream.engine.contract import Noted, Part, Sound, note
 from bench.common import first_token, loaded, mini, quick, report, speech, timed
 from bench.question import WINDOW_S, opened
 
@@ -43,7 +43,7 @@ def first(engine: Af3Engine, notes: list[str], runs: int) -> float:
     sound = opened(engine, speech(WINDOW_S))
     parts: list[Part] = []
     for words in notes:
-        parts += [Sound(None, sound.tokens, sound.embeddings), *([note(words)] if words else [])]
+        parts += [Sound(None, sound.tokens, sound.embeddings), *([note([Noted(words)])] if words else [])]
     context = engine.context()
     list(context.extend(parts))
     return timed(lambda: first_token(context, parts, QUESTION), runs)

@@ -23,7 +23,7 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, Engine, Part, Sound, note
+from af3stream.engine.contract import Completion, Engine, Noted, Part, Sound, note
 from af3stream.engine.factory import Loaded, load_engine
 from training import corpus, exams, score
 from training.exams import Conversation, Recording
@@ -85,7 +85,7 @@ class Evaluation:
         self._clips, self._size = clips, size
         self._settings = (f"model.name={model}", *settings)
         self._loaded: dict[str, tuple[Config, Loaded]] = {}
-        self._transcripts: dict[tuple[str, ...], list[str]] = {}  # by the captioner and the sentences
+        self._transcripts: dict[tuple[str, ...], list[list[Noted]]] = {}  # by the captioner and the sentences
         self.figures: dict[str, float] = {}
 
     def row(self, name: str) -> Iterator[Result]:
@@ -154,7 +154,7 @@ class Evaluation:
         for conversation in self._conversations():
             nothing = [()] * len(conversation.windows)
             heard = [(part,) for part in _encoded(engine, conversation.windows)] if frames else nothing
-            read = [(note(words),) for words in self._transcripts_of(conversation, notes)] if notes else nothing
+            read = [(note(captions),) for captions in self._transcripts_of(conversation, notes)] if notes else nothing
             parts: list[Part] = [part for pair in zip(heard, read, strict=True) for part in chain(*pair)]
             context = engine.context()
             for _ in context.extend(parts):
@@ -164,7 +164,7 @@ class Evaluation:
                 groups = (asked.kind, conversation.noise, *conversation.voices_of(asked.answer))
                 yield Result(row, groups, asked.question, asked.answer, got, not right(asked.answer, got))
 
-    def _transcripts_of(self, conversation: Conversation, captioner: str = "auto") -> list[str]:
+    def _transcripts_of(self, conversation: Conversation, captioner: str = "auto") -> list[list[Noted]]:
         """What a captioner of the service makes of each window of a conversation."""
         key = captioner, *conversation.sentences
         if key not in self._transcripts:
@@ -173,8 +173,9 @@ class Evaluation:
             for window in conversation.windows:
                 with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
                     soundfile.write(wav.name, window.clip(-1, 1), SAMPLE_RATE)
-                    words = offline.transcribe(Path(wav.name), config, loaded).text
-                self._transcripts[key].append(words)
+                    captions = offline.transcribe(Path(wav.name), config, loaded).captions
+                length_s = len(window) / SAMPLE_RATE
+                self._transcripts[key].append([Noted(c.text, c.start / length_s, c.end / length_s) for c in captions])
         return self._transcripts[key]
 
     def _public(self) -> Iterator[Result]:
@@ -184,9 +185,9 @@ class Evaluation:
         model, processor = public()
         tokenizer = processor.tokenizer
         for conversation in self._conversations():
-            transcript = " ".join(self._transcripts_of(conversation))
+            transcript = note(chain.from_iterable(self._transcripts_of(conversation)))
             for asked in conversation.asked:
-                words = f"{note(transcript).text}{asked.question}"
+                words = f"{transcript.text}{asked.question}"
                 prompt = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
                 ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
                 output = model.generate(input_ids=ids, max_new_tokens=ANSWER_TOKENS, do_sample=False)

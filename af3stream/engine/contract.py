@@ -7,10 +7,10 @@ only what it has not read yet. What is cached can therefore never change an answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,25 +46,38 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """One caption in a note.
+
+    Attributes:
+        begins, ends: of its utterance, as shares of the sound that the note follows.
+    """
+
+    words: str
+    begins: float = 0.0
+    ends: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
-    """Words in a prompt's body. No spelling of them is ever read as a control token."""
+    """Words in a prompt's body. No spelling of them is ever read as a control token.
+
+    Attributes:
+        text: all that is read.
+        captions: where it is a note, what it was made of.
+    """
 
     text: str
+    captions: tuple[Noted, ...] = ()
 
 
 Part = Sound | Text
 
-_NOTE: Final = "Transcript: "
 
-
-def note(words: str) -> Text:
+def note(captions: Iterable[Noted]) -> Text:
     """Captions as they stand in a prompt."""
-    return Text(f"{_NOTE}{words}\n")
-
-
-def noted(part: Text) -> str:
-    """The captions of a note."""
-    return part.text.removeprefix(_NOTE).strip()
+    found = tuple(captions)
+    return Text(f"Transcript: {' '.join(caption.words for caption in found)}\n", found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ STALE = 2.0  # of the time between two interims: what is said since the last wor
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A final caption and its place. Positions are samples at 16 kHz."""
+    """A caption and its place. Positions are samples at 16 kHz."""
 
     utterance: int
     start: int
@@ -59,7 +59,7 @@ class CaptionTrack:
         self._open: int = 0  # index of the open utterance, or of the next one
         self._hypothesis: Hypothesis | None = None
         self._final: dict[int, Hypothesis] = {}  # final words that wait for those of an earlier utterance
-        self._shown: dict[int, str] = {}  # interim words of utterances without final ones
+        self._drafts: dict[int, Line] = {}  # interim words of utterances without final ones
         self._interim: tuple[CaptionJob, int, int, float] | None = None  # job, start, end, submitted at
         self._heard_to = self._drafted_to = 0  # by the last interim, and by the last whose words came
         self._took_s = 0.0
@@ -85,9 +85,9 @@ class CaptionTrack:
         return self.interims and STRETCH * self._took_s * SAMPLE_RATE > self._every
 
     @property
-    def draft(self) -> str:
+    def drafts(self) -> list[Line]:
         """The interim words of all that has no final ones yet."""
-        return " ".join(self._shown.values())
+        return [*self._drafts.values()]
 
     def interim_due(self, start: int, end: int) -> bool:
         """Whether the open utterance, heard up to ``end``, should be heard again."""
@@ -127,11 +127,12 @@ class CaptionTrack:
         self._interim, self._drafted_to = None, end
         self._took_s = now - submitted
         text = without_loops(hypothesis.text)
-        stable = agreed(self._shown.get(self._open, ""), text)
+        before = self._drafts.get(self._open)
+        stable = agreed(before.text if before else "", text)
         self._hypothesis = hypothesis
         if not text:
             return None
-        self._shown[self._open] = text
+        self._drafts[self._open] = Line(self._open, start, end, text)
         if not self.interims:
             return None
         return Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable)
@@ -147,9 +148,9 @@ class CaptionTrack:
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """The final caption; nothing where nobody spoke and nothing was shown."""
         text = without_loops(hypothesis.text)
-        shown = self._shown.pop(utterance.index, "")
+        drafted = self._drafts.pop(utterance.index, None)
         if text:
             self.lines.append(Line(utterance.index, utterance.start, utterance.end, text))
-        if not (text or (shown and self.interims)):
+        if not (text or (drafted and self.interims)):
             return None
         return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)

@@ -16,7 +16,7 @@ from af3stream.metrics import Metrics
 from af3stream.models.card import Notes
 from af3stream.protocol import messages as m
 from af3stream.session.answers import failure
-from af3stream.session.captions import CaptionTrack, Wanted
+from af3stream.session.captions import CaptionTrack, Line, Wanted
 from af3stream.session.horizon import Horizon
 from af3stream.session.intake import Intake
 from af3stream.session.ledger import Arrivals, Ledger, seconds
@@ -185,10 +185,9 @@ class Hearing:
             return None
         return Sound(self._segmenter.read(span.start, span.end), tokens), span.start, span.end
 
-    def tail_notes(self) -> str:
+    def tail_notes(self) -> list[Line]:
         """Captions of what no closed window holds: the final ones, then what is heard so far."""
-        lines = [line.text for line in self.captions.lines if line.end > self.horizon.end]
-        return " ".join([*lines, self.captions.draft]).strip()
+        return [*(line for line in self.captions.lines if line.end > self.horizon.end), *self.captions.drafts]
 
     def ended(self) -> m.Ended:
         """What became of everything."""

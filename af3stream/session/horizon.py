@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import Capacity, Part, Sound, note
+from af3stream.engine.contract import Capacity, Noted, Part, Sound, note
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.models.card import Notes
 from af3stream.session.captions import Line
@@ -33,7 +33,7 @@ class Entry:
     end: int
     sound: Sound
     encoded: bool = False
-    notes: str | None = None
+    notes: tuple[Line, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Horizon:
         """Take the final captions as notes of the windows that end before ``final_before``."""
         for entry in self._entries:
             if entry.notes is None and entry.end < final_before:
-                entry.notes = " ".join(line.text for line in lines if self._settled_to < line.end <= entry.end)
+                entry.notes = tuple(line for line in lines if self._settled_to < line.end <= entry.end)
                 self._settled_to = entry.end
 
     def next_extend(self) -> ExtendJob | None:
@@ -164,7 +164,7 @@ class Horizon:
             self._forgotten = self._forgotten_after(leaving)
             del self._entries[:leaving]
 
-    def body(self, since: int, tail: tuple[Sound, int, int] | None, newest: str, asked: int) -> Body | None:
+    def body(self, since: int, tail: tuple[Sound, int, int] | None, newest: Sequence[Line], asked: int) -> Body | None:
         """What a question hears now: the windows that reach beyond ``since``, and the open one.
 
         Args:
@@ -180,7 +180,7 @@ class Horizon:
         entries = [entry for entry in self._entries if entry.end > since]
         if tail and tail[2] <= since:
             tail = None
-        opened = self._noted(tail[0], newest) if tail else ()
+        opened = self._noted(*tail, newest) if tail else ()
 
         def compose() -> tuple[Part, ...]:
             forgotten = self._forgotten if len(entries) == len(self._entries) else ""
@@ -211,14 +211,19 @@ class Horizon:
 
     def _compose(self, entries: Iterable[Entry], forgotten: str) -> tuple[Part, ...]:
         """A body of these windows: the parts in the order in which the model reads them."""
-        parts: list[Part] = [note(forgotten)] if forgotten else []
+        parts: list[Part] = [note([Noted(forgotten)])] if forgotten else []
         for entry in entries:
-            parts += self._noted(entry.sound, entry.notes or "")
+            parts += self._noted(entry.sound, entry.start, entry.end, entry.notes or ())
         return tuple(parts)
 
-    def _noted(self, sound: Sound, words: str) -> tuple[Part, ...]:
+    def _noted(self, sound: Sound, start: int, end: int, lines: Sequence[Line]) -> tuple[Part, ...]:
         """A window, and its captions where they stand beside it."""
-        return (sound, note(words)) if words and self._mode == "all" else (sound,)
+        if not lines or self._mode != "all":
+            return (sound,)
+        length = end - start
+        return sound, note(
+            Noted(line.text, (line.start - start) / length, (line.end - start) / length) for line in lines
+        )
 
     def _full(self) -> bool:
         return self._cost(self._compose(self._entries, self._forgotten)) + self._window_tokens > self._limit
@@ -238,12 +243,13 @@ class Horizon:
         """The words of all windows that fell off, once the ``leaving`` oldest have."""
         if self._mode == "off" or not leaving:
             return self._forgotten
-        return self._fitting([self._forgotten, *(entry.notes or "" for entry in self._entries[:leaving])])
+        left = [line.text for entry in self._entries[:leaving] for line in entry.notes or ()]
+        return self._fitting([self._forgotten, *left])
 
     def _fitting(self, notes: Sequence[str]) -> str:
         """The newest words that fit the positions for notes."""
         words = " ".join(each for each in notes if each).split(" ")
-        while words and self._count(note(" ".join(words)).text) > self._notes_max_tokens:
+        while words and self._count(note([Noted(" ".join(words))]).text) > self._notes_max_tokens:
             del words[: 1 + len(words) // 10]
         return " ".join(words)
 

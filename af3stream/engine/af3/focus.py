@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import chain
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -19,41 +20,58 @@ import torch
 from numpy.typing import NDArray
 
 from af3stream.engine.af3.english import ASKING, COMMON, WHETHER
-from af3stream.engine.af3.spelling import Filler, Spelling, Spotted
-from af3stream.engine.contract import Part, Sound, Text, note, noted
+from af3stream.engine.af3.spelling import Filler, Spelling, Spotted, Stretch
+from af3stream.engine.contract import Noted, Part, Sound, Text, note
 
-SENTENCES: Final = 3  # a word in more of them is what much is about, and the whole body is read
+FEW: Final = 3  # a word in more passages is what much is about, and the whole body is read
+SHORT: Final = 30  # words of a caption that is one passage; a longer one is as many as it has sentences
 FAINT: Final = -12.0  # a score below which it was not, even where the question takes for granted that it was
 PLAIN: Final = -3.0  # a score from which on a word is taken as said
-FAR: Final = 30.0  # by how much a place a whole window away from where a word is heard is less likely to be its own
+MISHEARD_FAINT, MISHEARD_PLAIN = -5.0, 4.0  # the same of a word that a caption has misheard, with these two:
+LIKE: Final = 10.0  # by how much it is likelier where what the caption has is written the same
+FAR: Final = 3.0  # by how much less where that stands at the other end of the caption
+EDGE: Final = 3  # frames before and after an utterance that may be its own
 PAUSE: Final = 13  # blank frames that end an utterance: half a second
 LONGEST: Final = 200  # frames on either side of a word
 
-_WORD: Final = re.compile(r"\w+(?:['’-]\w+)*")
+_WORD: Final = re.compile(r"\w+(?:['’]\w+)*")
 _SENTENCE: Final = re.compile(r"(?<=[.?!])(?<!\b[DM][rs]\.)(?<!\bMrs\.)(?<!\bSt\.)\s+")  # and no title's stop
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A window's notes with a word in place of one or two others.
+    """A passage of a caption with a word in place of one or two others.
 
     Attributes:
-        sentence: the one that was changed.
-        words: all of the notes.
-        place: which share of the notes stands before the middle of what was replaced.
+        like: how much what was replaced is written like the word, 0 to 1.
+        place: which share of the caption stands before the middle of that.
     """
 
-    sentence: str
-    words: str
+    passage: str
+    like: float
     place: float
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fitting:
+    """A passage with a word that was misheard.
+
+    Attributes:
+        score: of how likely that is, as a log-probability.
+        place: where in the body.
+    """
+
+    score: float
+    place: int
+    passage: str
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A sound of a body, and the words of the note that follows it."""
+    """A sound of a body, and the captions in the note that follows it."""
 
     sound: Sound
-    words: str
+    captions: tuple[Noted, ...]
 
 
 class Focus:
@@ -70,7 +88,7 @@ class Focus:
     def listens(self, parts: Sequence[Part], question: str) -> bool:
         """Whether the frames of a body are looked through for this question."""
         words = telling(question)
-        return bool(words) and not _most(words, _notes(parts))
+        return bool(words) and not _most(words, _passages(_captions(parts)))
 
     def shown(self, parts: Sequence[Part], question: str) -> list[Part] | None:
         """What to answer this question from, in place of the whole body.
@@ -82,11 +100,16 @@ class Focus:
             ``None`` for the whole body: where the question names nothing, or that is said too often, or is heard
             nowhere and there are no notes.
         """
-        words, sentences = telling(question), _notes(parts)
-        if most := _most(words, sentences):
-            found = [sentence for sentence in sentences if _count(words, sentence) == most]
-            return [note(" ".join(found))] if len(found) <= SENTENCES else None
-        return self._heard(_places(parts), words, question) if words else None
+        words, passages = telling(question), _passages(_captions(parts))
+        if most := _most(words, passages):
+            found = [passage for passage in passages if _count(words, passage) == most]
+            return [note(map(Noted, found))] if len(found) <= FEW else None
+        places = _places(parts)
+        if not words:
+            return None
+        if any(place.captions for place in places):
+            return self._misheard(places, words, question)
+        return self._heard(places, words, question)
 
     def read(self, sound: Sound) -> Filler:
         """What an encoded window's frames spell, once for as long as there is the window."""
@@ -94,32 +117,52 @@ class Focus:
             self._fillers[sound] = self._spelling.filler(_frames(sound))
         return self._fillers[sound]
 
+    def _misheard(self, places: Sequence[Place], words: Sequence[str], question: str) -> list[Part] | None:
+        """The passage of a caption that a word belongs in, with it in place of one or two others.
+
+        The captioner misheard it, so it is where the frames of an utterance spell it likeliest, in place of what is
+        written most like it and stands about there in the caption.
+        """
+        fitting = max((each for word in words for each in self._fitting(places, word)), default=None)
+        if fitting is None:
+            return None
+        if fitting.score >= (MISHEARD_PLAIN if _whether(question) else MISHEARD_FAINT):
+            return [note([Noted(fitting.passage)])]
+        return [note(places[fitting.place].captions)]
+
+    def _fitting(self, places: Sequence[Place], word: str) -> Iterator[Fitting]:
+        """All ways to put a word into the captions of these places, the best of each caption."""
+        captions = [(number, caption) for number, place in enumerate(places) for caption in place.captions]
+        stretches = [self._utterance(places[number].sound, caption) for number, caption in captions]
+        spots = self._spelling.spot(stretches, word)
+        for (number, caption), stretch, spot in zip(captions, stretches, spots, strict=False):  # unless unspellable
+            said = ((spot.first + spot.last) / 2 - stretch.first) / (stretch.end - stretch.first)
+            yield max(
+                Fitting(spot.score + LIKE * change.like - FAR * abs(change.place - said), number, change.passage)
+                for change in _changes(caption.words, word)
+            )
+
     def _heard(self, places: Sequence[Place], words: Sequence[str], question: str) -> list[Part] | None:
-        """Where the word that is heard best is said."""
-        windows = [(_frames(place.sound), self.read(place.sound)) for place in places]
-        spotted = [(spot, word) for word in words if (spot := self._spelling.spot(windows, word))]
+        """The utterance in which the word is said that is heard best."""
+        windows = [Stretch(_frames(each.sound), self.read(each.sound), 0, each.sound.tokens) for each in places]
+        spots = {word: self._spelling.spot(windows, word) for word in words}
+        spotted = [(spot, word, number) for word in words for number, spot in enumerate(spots[word])]
         if not spotted:
             return None
-        spot, word = max(spotted)
-        place, (frames, filler) = places[spot.window], windows[spot.window]
+        spot, word, number = max(spotted)
+        stretch = _until_pauses(windows[number], spot)
         likely = spot.score >= (PLAIN if _whether(question) else FAINT)
-        if place.words:
-            return [note(self._put_in(frames, spot, place.words, word) if likely else place.words)]
         if _whether(question):
-            return [_stretch(frames, filler, spot), *([note(word)] if likely else [])]
-        return [_stretch(frames, filler, spot)] if likely else None
+            return [stretch, *([note([Noted(word)])] if likely else [])]
+        return [stretch] if likely else None
 
-    def _put_in(self, frames: torch.Tensor, spot: Spotted, words: str, word: str) -> str:
-        """The sentence of a window's notes that the word belongs in, with it in place of one or two others.
-
-        The captioner misheard it, so it is where the frames find the notes likeliest with it, and near where it is
-        said, by the share of the notes that stands before.
-        """
-        said = (spot.first + spot.last) / 2 / len(frames)
-        changes = [*_changes(words, word)]
-        likelihoods = self._spelling.likelihoods(frames, [change.words for change in changes])
-        scores = [likely - FAR * abs(change.place - said) for likely, change in zip(likelihoods, changes, strict=True)]
-        return changes[int(np.argmax(scores))].sentence
+    def _utterance(self, sound: Sound, caption: Noted) -> Stretch:
+        """The frames that a caption was made of, of a window."""
+        frames, count = _frames(sound), sound.tokens
+        first = min(max(0, int(caption.begins * count) - EDGE), count - 1)
+        return Stretch(
+            frames, self.read(sound), first, max(first, min(count - 1, int(caption.ends * count) + EDGE)) + 1
+        )
 
 
 def telling(question: str) -> list[str]:
@@ -142,42 +185,52 @@ def _bare(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]
 
 
-def _count(words: Sequence[str], sentence: str) -> int:
-    """How many of the words a sentence has."""
-    return len({word.casefold() for word in words} & {*_bare(sentence)})
+def _count(words: Sequence[str], passage: str) -> int:
+    """How many of the words a passage has."""
+    return len({word.casefold() for word in words} & {*_bare(passage)})
 
 
-def _most(words: Sequence[str], sentences: Sequence[str]) -> int:
-    """How many of the words the sentence has that has most of them."""
-    return max((_count(words, sentence) for sentence in sentences), default=0)
+def _most(words: Sequence[str], passages: Sequence[str]) -> int:
+    """How many of the words the passage has that has most of them."""
+    return max((_count(words, passage) for passage in passages), default=0)
 
 
-def _notes(parts: Sequence[Part]) -> list[str]:
-    """The sentences of a body's notes."""
-    return [*chain.from_iterable(_SENTENCE.split(noted(part)) for part in parts if isinstance(part, Text))]
+def _captions(parts: Sequence[Part]) -> list[Noted]:
+    """The captions of a body's notes."""
+    return [*chain.from_iterable(part.captions for part in parts if isinstance(part, Text))]
+
+
+def _passages(captions: Sequence[Noted]) -> list[str]:
+    """What of these is shown by itself: a caption, or a sentence of a long one."""
+    return [*chain.from_iterable(_passages_of(caption.words) for caption in captions)]
+
+
+def _passages_of(words: str) -> list[str]:
+    return [words] if len(words.split(" ")) <= SHORT else _SENTENCE.split(words)
 
 
 def _places(parts: Sequence[Part]) -> list[Place]:
-    """The sounds of a body, each with the note that follows it."""
+    """The sounds of a body, each with the captions that follow it."""
     following = [*parts[1:], Text("")]
     return [
-        Place(part, noted(after) if isinstance(after, Text) else "")
+        Place(part, after.captions if isinstance(after, Text) else ())
         for part, after in zip(parts, following, strict=True)
         if isinstance(part, Sound)
     ]
 
 
-def _changes(words: str, word: str) -> Iterator[Change]:
-    """All ways to put a word into a window's notes."""
-    sentences = _SENTENCE.split(words)
-    for number, sentence in enumerate(sentences):
-        before, after, each = sentences[:number], sentences[number + 1 :], sentence.split(" ")
+def _changes(caption: str, word: str) -> Iterator[Change]:
+    """All ways to put a word into a caption."""
+    before = 0
+    for passage in _passages_of(caption):
+        each = passage.split(" ")
         for begin, end in [(b, e) for b in range(len(each)) for e in (b + 1, b + 2) if e <= len(each)]:
-            stop = re.sub(r"^.*?(\W*)$", r"\1", each[end - 1])
-            changed = " ".join([*each[:begin], word + stop, *each[end:]])
-            earlier, misheard = " ".join([*before, *each[:begin]]), " ".join(each[begin:end])
-            place = (len(earlier) + len(misheard) / 2) / len(words)
-            yield Change(changed, " ".join([*before, changed, *after]), place)
+            misheard, earlier = " ".join(each[begin:end]), " ".join(each[:begin])
+            stop = re.sub(r"^.*?(\W*)$", r"\1", misheard)
+            like = SequenceMatcher(None, word.casefold(), "".join(_bare(misheard)), autojunk=False).ratio()
+            place = (before + len(earlier) + len(misheard) / 2) / len(caption)
+            yield Change(" ".join([*each[:begin], word + stop, *each[end:]]), like, place)
+        before += len(passage) + 1
 
 
 def _frames(sound: Sound) -> torch.Tensor:
@@ -187,11 +240,12 @@ def _frames(sound: Sound) -> torch.Tensor:
     return frames
 
 
-def _stretch(frames: torch.Tensor, filler: Filler, spot: Spotted) -> Sound:
+def _until_pauses(window: Stretch, spot: Spotted) -> Sound:
     """The frames around a word, up to the pauses on both sides."""
-    first = spot.first - _until_pause(filler.blank[: spot.first][::-1])
-    last = spot.last + 1 + _until_pause(filler.blank[spot.last + 1 :])
-    return Sound(None, last - first, frames[first:last])
+    blank = window.filler.blank
+    first = spot.first - _until_pause(blank[: spot.first][::-1])
+    last = spot.last + 1 + _until_pause(blank[spot.last + 1 :])
+    return Sound(None, last - first, window.frames[first:last])
 
 
 def _until_pause(blank: NDArray[np.bool_]) -> int:

@@ -73,18 +73,31 @@ class Filler:
     blank: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some of a window's frames, from ``first`` up to ``end``.
+
+    Attributes:
+        frames: projected, of the whole window, (n, hidden).
+        filler: what these spell.
+    """
+
+    frames: torch.Tensor
+    filler: Filler
+    first: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Spotted:
-    """Where a word is said, if it is.
+    """Where in a stretch a word is said, if it is.
 
     Attributes:
         score: by how much spelling the word there is less likely than the likeliest, as a log-probability: 0 at most.
-        window: which of the windows.
-        first, last: its frames there.
+        first, last: its frames, counted in the window.
     """
 
     score: float
-    window: int
     first: int
     last: int
 
@@ -140,24 +153,31 @@ class Spelling:
         return Filler(likeliest.values, (likeliest.indices == len(self._table)).cpu().numpy())
 
     @torch.inference_mode()
-    def spot(self, windows: Sequence[tuple[torch.Tensor, Filler]], word: str) -> Spotted | None:
-        """Where in these windows a word is likeliest said: keyword spotting with a filler of whatever is likeliest.
+    def spot(self, stretches: Sequence[Stretch], word: str) -> list[Spotted]:
+        """Where in each stretch a word is likeliest said: keyword spotting with a filler of whatever is likeliest.
 
         Args:
-            windows: the projected frames (n, hidden) of each, and what they spell.
+            stretches: of one frame at least.
 
         Returns:
-            ``None`` where there is nothing to look in, or no way to spell the word.
+            One a stretch; none at all where there is no way to spell the word.
         """
         forms = [(form, False) for form in (word, word.lower(), word.capitalize())] + [(word.capitalize(), True)]
         ways = sorted({tuple(self.units.encode(form, first=first)) for form, first in forms} - {()})
-        if not ways or not windows:
-            return None
+        if not ways or not stretches:
+            return []
         units = sorted({unit for way in ways for unit in way})
         states = [[place for unit in way for place in (units.index(unit), -1)][:-1] for way in ways]  # blanks between
-        relative = [self._relative(frames, filler, units) for frames, filler in windows]
-        score, path, first, last = _likeliest([window[:, columns] for window in relative for columns in states])
-        return Spotted(score, path // len(ways), first, last)
+        whole = {id(each.frames): each for each in stretches}
+        relative = {key: self._relative(each.frames, each.filler, units) for key, each in whole.items()}
+        found = _likeliest(
+            [relative[id(each.frames)][each.first : each.end, columns] for each in stretches for columns in states]
+        )
+        each_way = [found[start : start + len(ways)] for start in range(0, len(found), len(ways))]
+        return [
+            Spotted(score, stretch.first + first, stretch.first + last)
+            for stretch, (score, first, last) in zip(stretches, map(max, each_way), strict=True)
+        ]
 
     def _relative(self, frames: torch.Tensor, filler: Filler, units: Sequence[int]) -> NDArray[np.float32]:
         """How much less likely than the best of each frame these units are, and the blank; (n, units + 1)."""
@@ -195,15 +215,15 @@ class Spelled:
         return self._spelling.likelihoods(self._frames, texts)
 
 
-def _likeliest(paths: Sequence[NDArray[np.float32]]) -> tuple[float, int, int, int]:
-    """The best way through any one of these paths, from its first state to its last, over any stretch of its frames.
+def _likeliest(paths: Sequence[NDArray[np.float32]]) -> list[tuple[float, int, int]]:
+    """The best way through each of these paths, from its first state to its last, over any of its frames in a row.
 
     Args:
         paths: (frames, states) log-probabilities each; odd states are blanks, which may be left out between two units
             that differ. Two neighbouring states that are the same unit have the same column.
 
     Returns:
-        The score, which path, and its first and last frame.
+        The score of each, and its first and last frame.
     """
     longest, widest = max(len(path) for path in paths), max(path.shape[1] for path in paths)
     each = np.arange(len(paths))
@@ -228,5 +248,4 @@ def _likeliest(paths: Sequence[NDArray[np.float32]]) -> tuple[float, int, int, i
         better = ended > best
         best[better] = ended[better]
         spans[better, 0], spans[better, 1] = begun[each, last][better], frame
-    found = int(best.argmax())
-    return float(best[found]), found, int(spans[found, 0]), int(spans[found, 1])
+    return [(float(score), int(first), int(final)) for score, (first, final) in zip(best, spans, strict=True)]
