@@ -21,6 +21,7 @@ from af3stream.engine.af3.focus import (
     PLAIN,
     SHORT,
     Focus,
+    named,
     telling,
 )
 from af3stream.engine.af3.spelling import Spelling, Stretch, Units
@@ -116,6 +117,34 @@ def heard(loaded: LoadedCheckpoint) -> Heard:
 )
 def test_the_words_that_tell_what_a_question_is_about(question: str, words: list[str]) -> None:
     assert telling(question) == words
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ("What is said about the voice?", ["voice"]),
+        ("Is silence mentioned?", ["silence"]),
+        ("Is the word silence mentioned?", ["silence"]),
+        ("Quote the sentence that mentions voice.", ["voice"]),
+        ("Find the sentence with the word spoken.", ["spoken"]),
+        ("What did they say about it?", []),
+        ("What was said first?", []),
+    ],
+)
+def test_what_a_question_says_itself_that_it_is_about(question: str, words: list[str]) -> None:
+    assert telling(question) == []
+    assert named(question) == words
+
+
+@pytest.mark.parametrize(("said", "shown"), [("A soft voice.", ["A soft voice."]), ("Rain fell.", None)])
+def test_a_word_that_questions_are_made_of_is_looked_for_only_where_it_was_said(
+    heard: Heard, said: str, shown: list[str] | None
+) -> None:
+    body = [*heard.noted(*SAID[:2]), *heard.noted(SAID[2], heard=[said])]
+    question = "What is said about the voice?"
+    assert not heard.focus.listens(body, question)
+    found = heard.focus.shown(body, question)
+    assert (found and told(found)) == shown
 
 
 @pytest.mark.parametrize("word", ["Rain", "rain", "fell", "melts", "rose", "Dust"])

@@ -27,7 +27,7 @@ FEW: Final = 3  # a word in more passages is what much is about, and the whole b
 SHORT: Final = 30  # words of a caption that is one passage; a longer one is as many as it has sentences
 FAINT: Final = -12.0  # a score below which it was not, even where the question takes for granted that it was
 PLAIN: Final = -3.0  # a score from which on a word is taken as said
-MISHEARD_FAINT, MISHEARD_PLAIN = -5.0, 4.0  # the same of a word that a caption has misheard, with these two:
+MISHEARD_FAINT, MISHEARD_PLAIN = -5.0, 3.5  # the same of a word that a caption has misheard, with these two:
 LIKE: Final = 10.0  # by how much it is likelier where what the caption has is written the same
 FAR: Final = 3.0  # by how much less where that stands at the other end of the caption
 EDGE: Final = 3  # frames before and after an utterance that may be its own
@@ -35,6 +35,9 @@ PAUSE: Final = 13  # blank frames that end an utterance: half a second
 LONGEST: Final = 200  # frames on either side of a word
 
 _WORD: Final = re.compile(r"\w+(?:['’]\w+)*")
+_NAMED: Final = re.compile(
+    r"\b(?:about|mentions?|with the word) (.+?)\W*$|^\w+ (?:the word )?(.+?) mentioned\W*$", re.IGNORECASE
+)
 _SENTENCE: Final = re.compile(r"(?<=[.?!])(?<!\b[DM][rs]\.)(?<!\bMrs\.)(?<!\bSt\.)\s+")  # and no title's stop
 
 
@@ -100,13 +103,13 @@ class Focus:
             ``None`` for the whole body: where the question names nothing, or that is said too often, or is heard
             nowhere and there are no notes.
         """
-        words, passages = telling(question), _passages(_captions(parts))
+        words, passages = telling(question) or named(question), _passages(_captions(parts))
         if most := _most(words, passages):
             found = [passage for passage in passages if _count(words, passage) == most]
             return [note(map(Noted, found))] if len(found) <= FEW else None
-        places = _places(parts)
-        if not words:
+        if not telling(question):
             return None
+        places = _places(parts)
         if any(place.captions for place in places):
             return self._misheard(places, words, question)
         return self._heard(places, words, question)
@@ -170,10 +173,21 @@ def telling(question: str) -> list[str]:
 
     None where it asks who said something: a name stands in another sentence than what is said.
     """
-    words = _WORD.findall(question)
-    if words and words[0].casefold() == "who":
-        return []
-    return [word for word in words if word.casefold() not in COMMON | ASKING]
+    return [] if _who(question) else [w for w in _WORD.findall(question) if w.casefold() not in COMMON | ASKING]
+
+
+def named(question: str) -> list[str]:
+    """The words of a question that it says itself it is about, those that questions are made of, too.
+
+    They tell where its answer is only where they were said: to ask about the recording is to ask about all of it.
+    """
+    match = None if _who(question) else _NAMED.search(question)
+    return [word for word in _WORD.findall(match[1] or match[2]) if word.casefold() not in COMMON] if match else []
+
+
+def _who(question: str) -> bool:
+    """Whether a question asks who said something."""
+    return _bare(question)[:1] == ["who"]
 
 
 def _whether(question: str) -> bool:
