@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.audio.events import Event, Skipped, SpeechStarted, SpeechStopped, Utterance, Window
+from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechStopped, Utterance, Window
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.windows import Segmenter
 from af3stream.config import Config
@@ -199,8 +199,7 @@ class Hearing:
         """Have the open utterance heard so far, where that is due."""
         span = self._segmenter.open_utterance  # up to its last voice: a pause is not heard again
         if span is not None and self.captions.interim_due(span.start, span.end):
-            samples = self._segmenter.read(span.start, span.end)
-            self.jobs.append(self.captions.interim(span.start, span.end, samples, now))
+            self._draft(span, now)
 
     def wanted(self, now: float) -> Wanted:
         """The words that a question which is next waits for; the open utterance is heard where its draft is stale."""
@@ -209,10 +208,15 @@ class Hearing:
         draft, span = None, self._segmenter.open_utterance
         if span is not None and self.captions.stale(span.start, span.end):
             self._abandon_interim()
-            samples = self._segmenter.read(span.start, span.end)
-            draft = self.captions.interim(span.start, span.end, samples, now, urgent=True)
-            self.jobs.append(draft)
+            draft = self._draft(span, now, urgent=True)
         return Wanted(self.utterances, draft)
+
+    def _draft(self, span: Span, now: float, *, urgent: bool = False) -> CaptionJob:
+        """Have the open utterance heard so far."""
+        samples = self._segmenter.read(span.start, span.end)
+        job = self.captions.interim(span.start, span.end, samples, now, urgent=urgent)
+        self.jobs.append(job)
+        return job
 
     def settle(self) -> None:
         """Windows whose captions are all final take them as notes, and the kept prefix follows."""

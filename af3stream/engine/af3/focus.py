@@ -91,7 +91,7 @@ class Focus:
     def listens(self, parts: Sequence[Part], question: str) -> bool:
         """Whether the frames of a body are looked through for this question."""
         words = telling(question)
-        return bool(words) and not _most(words, _passages(_captions(parts)))
+        return bool(words) and not _most(words, _passages(parts))
 
     def shown(self, parts: Sequence[Part], question: str) -> list[Part] | None:
         """What to answer this question from, in place of the whole body.
@@ -103,7 +103,7 @@ class Focus:
             ``None`` for the whole body: where the question names nothing, or that is said too often, or is heard
             nowhere and there are no notes.
         """
-        words, passages = telling(question) or named(question), _passages(_captions(parts))
+        words, passages = telling(question) or named(question), _passages(parts)
         if most := _most(words, passages):
             found = [passage for passage in passages if _count(words, passage) == most]
             return [note(map(Noted, found))] if len(found) <= FEW else None
@@ -148,8 +148,9 @@ class Focus:
     def _heard(self, places: Sequence[Place], words: Sequence[str], question: str) -> list[Part] | None:
         """The utterance in which the word is said that is heard best."""
         windows = [Stretch(_frames(each.sound), self.read(each.sound), 0, each.sound.tokens) for each in places]
-        spots = {word: self._spelling.spot(windows, word) for word in words}
-        spotted = [(spot, word, number) for word in words for number, spot in enumerate(spots[word])]
+        spotted = [
+            (spot, word, number) for word in words for number, spot in enumerate(self._spelling.spot(windows, word))
+        ]
         if not spotted:
             return None
         spot, word, number = max(spotted)
@@ -209,17 +210,14 @@ def _most(words: Sequence[str], passages: Sequence[str]) -> int:
     return max((_count(words, passage) for passage in passages), default=0)
 
 
-def _captions(parts: Sequence[Part]) -> list[Noted]:
-    """The captions of a body's notes."""
-    return [*chain.from_iterable(part.captions for part in parts if isinstance(part, Text))]
-
-
-def _passages(captions: Sequence[Noted]) -> list[str]:
-    """What of these is shown by itself: a caption, or a sentence of a long one."""
+def _passages(parts: Sequence[Part]) -> list[str]:
+    """What of a body's notes is shown by itself, caption by caption."""
+    captions = chain.from_iterable(part.captions for part in parts if isinstance(part, Text))
     return [*chain.from_iterable(_passages_of(caption.words) for caption in captions)]
 
 
 def _passages_of(words: str) -> list[str]:
+    """A caption, or the sentences of a long one."""
     return [words] if len(words.split(" ")) <= SHORT else _SENTENCE.split(words)
 
 
