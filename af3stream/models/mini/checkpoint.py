@@ -1,4 +1,4 @@
-"""Writes ``mini`` in the transformers layout, from Whisper's encoder, SmolLM2 and the trained parts."""
+"""Writes ``mini`` in the transformers layout, from Whisper's encoder, Qwen2.5 and the trained parts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from af3stream.models.mini import ctranslate2, recipe, smollm2
+from af3stream.models.mini import ctranslate2, qwen2, recipe
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
-SOUND = "<sound>"
-LORA_SCALE = 2.0  # alpha 64 / rank 32
-END, BEGIN, UNKNOWN = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
-END_ID = 2
-POSITIONS = 8_192
+SOUND, SOUND_ID = "<sound>", 151_669  # as in the published checkpoint
+END, END_ID = "<|im_end|>", 151_645
+PAD, PAD_ID = "<|endoftext|>", 151_643
+LORA_SCALE = 2.0  # alpha = 2 rank
 WINDOW_S = 30
-WINDOWS = 10  # of 750 tokens each, with room for a question and an answer within the positions
+WINDOWS = 20  # AF3's ten minutes
 
 Weights = dict[str, NDArray[Any]]
 
@@ -34,26 +33,30 @@ def write_checkpoint(folder: Path, *, whisper: Path, gguf: Path, trained: Path =
     Args:
         folder: created.
         whisper: Whisper base in the CTranslate2 layout.
-        gguf: SmolLM2-135M-Instruct.
+        gguf: Qwen2.5-Coder-0.5B-Instruct.
         trained: what was trained, as safetensors.
     """
-    language, tokenizer = smollm2.read(gguf)
-    _write_processor(folder, tokenizer)
-    _write_model(folder, _compose(ctranslate2.encoder_weights(whisper), language, trained))
+    _write_processor(folder, read_tokenizer(gguf))
+    _write_model(folder, _compose(ctranslate2.encoder_weights(whisper), qwen2.read_weights(gguf), trained))
+
+
+def read_tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
+    """Return the language model's tokenizer with ``<sound>`` on a spare row of its table."""
+    return qwen2.read_tokenizer(
+        gguf, {SOUND_ID: SOUND}, eos_token=END, pad_token=PAD, model_max_length=qwen2.POSITIONS
+    )
 
 
 def _compose(encoder: Weights, language: Weights, trained: Path) -> Weights:
     """All weights under the names of ``AudioFlamingo3ForConditionalGeneration.state_dict()``, float16."""
     from safetensors.numpy import load_file
 
-    embeddings = language["embed_tokens.weight"]  # (49152, 576), also the head
-    embeddings = np.concatenate([embeddings, embeddings.mean(0, keepdims=True)])  # <sound>: never the likeliest
-    language = language | {"embed_tokens.weight": embeddings}
     weights = {f"audio_tower.{name}": value for name, value in encoder.items()}
     weights |= {f"language_model.{name}": value for name, value in language.items()}
     _lay_over(weights, load_file(trained))
-    weights = {f"model.{name}": value for name, value in weights.items()} | {"lm_head.weight": embeddings}
-    return {name: value.astype(np.float16) for name, value in weights.items()}
+    weights = {f"model.{name}": value.astype(np.float16) for name, value in weights.items()}
+    head = weights[f"model.language_model.{qwen2.TABLE}"].copy()  # the layout has no word for a head that is tied
+    return weights | {"lm_head.weight": head}
 
 
 def _lay_over(weights: Weights, trained: Weights) -> None:
@@ -76,14 +79,14 @@ def _write_model(folder: Path, weights: Weights) -> None:
     with torch.device("meta"):
         model = AudioFlamingo3ForConditionalGeneration(_config(layers))
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, assign=True)
-    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=END_ID, pad_token_id=END_ID)
+    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=END_ID, pad_token_id=PAD_ID)
     model.save_pretrained(folder)
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)
 
 
 def _config(encoder_layers: int) -> Any:
-    from transformers import AudioFlamingo3Config, AudioFlamingo3EncoderConfig, LlamaConfig
+    from transformers import AudioFlamingo3Config, AudioFlamingo3EncoderConfig, Qwen2Config
 
     encoder = AudioFlamingo3EncoderConfig(
         num_mel_bins=80,
@@ -92,40 +95,29 @@ def _config(encoder_layers: int) -> Any:
         intermediate_size=2_048,
         hidden_size=512,
     )
-    language = LlamaConfig(
-        vocab_size=49_153,
-        hidden_size=576,
-        intermediate_size=1_536,
-        num_hidden_layers=30,
-        num_attention_heads=smollm2.HEADS,
-        num_key_value_heads=smollm2.KV_HEADS,
-        max_position_embeddings=POSITIONS,
-        rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
-        bos_token_id=1,
+    language = Qwen2Config(
+        vocab_size=qwen2.VOCABULARY,
+        hidden_size=qwen2.HIDDEN,
+        intermediate_size=qwen2.FFN,
+        num_hidden_layers=qwen2.LAYERS,
+        num_attention_heads=qwen2.HEADS,
+        num_key_value_heads=qwen2.KV_HEADS,
+        max_position_embeddings=qwen2.POSITIONS,
+        rms_norm_eps=qwen2.NORM_EPS,
+        rope_parameters={"rope_type": "default", "rope_theta": qwen2.ROPE_THETA},
+        bos_token_id=PAD_ID,
         eos_token_id=END_ID,
-        pad_token_id=END_ID,
+        pad_token_id=PAD_ID,
     )
-    return AudioFlamingo3Config(audio_config=encoder, text_config=language, audio_token_id=49_152)
+    return AudioFlamingo3Config(audio_config=encoder, text_config=language, audio_token_id=SOUND_ID)
 
 
-def _write_processor(folder: Path, tokenizer: Tokenizer) -> None:
-    from tokenizers import AddedToken
-    from transformers import AudioFlamingo3Processor, PreTrainedTokenizerFast, WhisperFeatureExtractor
+def _write_processor(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    from transformers import AudioFlamingo3Processor, WhisperFeatureExtractor
 
-    tokenizer.add_special_tokens([AddedToken(SOUND, normalized=False, special=True)])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BEGIN,
-        eos_token=END,
-        pad_token=END,
-        unk_token=UNKNOWN,
-        model_max_length=POSITIONS,
-        clean_up_tokenization_spaces=False,
-    )
     AudioFlamingo3Processor(
         WhisperFeatureExtractor(feature_size=80, chunk_length=WINDOW_S),
-        fast,
+        tokenizer,
         chat_template=recipe.CHAT_TEMPLATE.read_text(encoding="utf-8"),
         max_audio_len=WINDOWS * WINDOW_S,
     ).save_pretrained(folder)
