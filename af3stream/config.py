@@ -86,7 +86,7 @@ class CaptionsConfig(Section, frozen=True):
     interims: bool = True
     interim_every_s: Positive = 1.0
     max_tokens: Count = 224  # a final caption of one utterance
-    beam: Count = 8  # hypotheses of each hearing that Whisper's final caption is chosen from; 1: greedy
+    beam: Count = 5  # beams of the search for Whisper's final caption; 1: greedy
 
 
 class QuestionsConfig(Section, frozen=True):
@@ -94,7 +94,6 @@ class QuestionsConfig(Section, frozen=True):
 
     notes: Literal["auto", "off", "forgotten", "all"] = "auto"  # auto: the model's own choice
     notes_max_tokens: Annotated[int, Meta(ge=0)] = 1_536
-    focus: bool = True  # answer from the stretches that a question's words name, where the model's frames spell English
     max_tokens: Count = 192
     max_chars: Count = 2_000
     max_waiting: Count = 4  # a session's questions, asked and not yet answered

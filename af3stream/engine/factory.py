@@ -56,8 +56,6 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
         checkpoint.name,
         keep_on_host=config.model.embeddings == "host",
         encode_together=config.model.encode_together,
-        spelled=checkpoint.spelled,
-        focused=config.questions.focus and checkpoint.language == "en",
     )
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
@@ -69,7 +67,7 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
 
 def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Captioner | None:
     """Another captioner than the checkpoint itself, where the checkpoint or the configuration names one."""
-    from af3stream.engine.whisper import Second, WhisperCaptioner
+    from af3stream.engine.whisper import WhisperCaptioner
 
     chosen: Path | str | None = config.captions.captioner
     if chosen == "auto":
@@ -83,5 +81,4 @@ def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Cap
         config.model.threads,
         engine.counters,
         beam=config.captions.beam,
-        second=Second(engine.spelled, checkpoint.language) if checkpoint.spelled else None,
     )

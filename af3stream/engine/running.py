@@ -71,12 +71,9 @@ def encode(sounds: Sequence[Sound], engine: Engine) -> None:
 
 def _warmed(context: Context, job: ExtendJob | AnswerJob, engine: Engine) -> Iterator[None]:
     """Encode what has to be there of a body, a pass a step, until all of it is."""
-    question = job.question if isinstance(job, AnswerJob) else ""
     yield
     while cold := [
-        part
-        for part in job.parts[context.held(job.parts, question) :]
-        if isinstance(part, Sound) and part.embeddings is None
+        part for part in job.parts[context.held(job.parts) :] if isinstance(part, Sound) and part.embeddings is None
     ]:
         encode(cold[: engine.encode_together], engine)
         yield

@@ -22,8 +22,6 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         model: the folder of the transformers layout, relative to the card's.
         captioner: the folder of a faster-whisper checkpoint, relative to the card's; ``None``: AF3 captions itself.
         notes: which of the transcript stands in the prompt beside the audio.
-        spelled: how many of the tokenizer's first tokens its frames have learned to be the embeddings of; 0: of none.
-        language: a code such as ``en``, the only one of whose speech they have; ``None``: whatever is spoken.
         licence: what its use is bound to, in a few words.
     """
 
@@ -31,8 +29,6 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     model: str = "."
     captioner: str | None = None
     notes: Notes = "forgotten"
-    spelled: int = 0
-    language: str | None = None
     licence: str | None = None
 
 

@@ -42,8 +42,6 @@ class Checkpoint:
         folder: the transformers layout.
         captioner: the folder of a faster-whisper checkpoint; ``None``: AF3 captions itself.
         notes: which of the transcript stands in the prompt beside the audio.
-        spelled: how many of the tokenizer's first tokens its frames have learned to be the embeddings of.
-        language: the only one of whose speech they have; ``None``: whatever is spoken.
         licence: what its use is bound to, where that is known.
     """
 
@@ -51,8 +49,6 @@ class Checkpoint:
     folder: Path
     captioner: Path | None = None
     notes: Notes = "forgotten"
-    spelled: int = 0
-    language: str | None = None
     licence: str | None = None
 
 
@@ -98,7 +94,7 @@ def check(folder: Path, name: str | None = None) -> Checkpoint:
         raise ModelError(f"{model} has neither processor_config.json nor preprocessor_config.json")
     if captioner and not (captioner / "model.bin").is_file():
         raise ModelError(f"the captioner {captioner} has no model.bin, so it is no faster-whisper checkpoint")
-    return Checkpoint(about.name, model, captioner, about.notes, about.spelled, about.language, about.licence)
+    return Checkpoint(about.name, model, captioner, about.notes, about.licence)
 
 
 def _check_config(folder: Path) -> None:

@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import Capacity, Noted, Part, Sound, note
+from af3stream.engine.contract import Capacity, Part, Sound, note
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.models.card import Notes
 from af3stream.session.captions import Line
@@ -180,7 +180,7 @@ class Horizon:
         entries = [entry for entry in self._entries if entry.end > since]
         if tail and tail[2] <= since:
             tail = None
-        opened = self._noted(*tail, newest) if tail else ()
+        opened = self._noted(tail[0], newest) if tail else ()
 
         def compose() -> tuple[Part, ...]:
             forgotten = self._forgotten if len(entries) == len(self._entries) else ""
@@ -211,19 +211,16 @@ class Horizon:
 
     def _compose(self, entries: Iterable[Entry], forgotten: str) -> tuple[Part, ...]:
         """A body of these windows: the parts in the order in which the model reads them."""
-        parts: list[Part] = [note([Noted(forgotten)])] if forgotten else []
+        parts: list[Part] = [note([forgotten])] if forgotten else []
         for entry in entries:
-            parts += self._noted(entry.sound, entry.start, entry.end, entry.notes or ())
+            parts += self._noted(entry.sound, entry.notes or ())
         return tuple(parts)
 
-    def _noted(self, sound: Sound, start: int, end: int, lines: Sequence[Line]) -> tuple[Part, ...]:
+    def _noted(self, sound: Sound, lines: Sequence[Line]) -> tuple[Part, ...]:
         """A window, and its captions where they stand beside it."""
         if not lines or self._mode != "all":
             return (sound,)
-        length = end - start
-        return sound, note(
-            Noted(line.text, (line.start - start) / length, (line.end - start) / length) for line in lines
-        )
+        return sound, note(line.text for line in lines)
 
     def _full(self) -> bool:
         return self._cost(self._compose(self._entries, self._forgotten)) + self._window_tokens > self._limit
@@ -249,7 +246,7 @@ class Horizon:
     def _fitting(self, notes: Sequence[str]) -> str:
         """The newest words that fit the positions for notes."""
         words = " ".join(each for each in notes if each).split(" ")
-        while words and self._count(note([Noted(" ".join(words))]).text) > self._notes_max_tokens:
+        while words and self._count(note([" ".join(words)]).text) > self._notes_max_tokens:
             del words[: 1 + len(words) // 10]
         return " ".join(words)
 
