@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from af3stream.models.mini import recipe
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -14,80 +16,65 @@ class Corpus:
         clips: sentences in a shard, 2.6 s each on average.
         validation: sentences of held-out texts in held-out voices.
         people: recordings of people that are used, where Whisper is sure of their words.
-        captioned: clips that Whisper hears, for what it writes.
         takes: of each instrument and each sound.
     """
 
-    shards: int = 150
-    clips: int = 400
-    validation: int = 300
-    people: int = 11_200
-    captioned: int = 4_800
-    takes: int = 160
+    shards: int = 6
+    clips: int = 300
+    validation: int = 100
+    people: int = 2_400
+    takes: int = 40
 
 
 @dataclass(frozen=True)
 class Listen:
-    """The alignment stage: encoder and projector against the token embeddings.
+    """The alignment stage: the projector against the token embeddings, over encoder states that are computed once.
 
     Attributes:
-        minutes: of training, pauses left out; the learning rate falls along a cosine of them.
+        windows: of clips that the encoder hears.
+        minutes: of training; the learning rate falls along a cosine of them.
         steps: where training ends sooner; 0: nowhere.
-        batch_s: seconds of audio in a step.
-        bootstrap_clips: so many clips are learned with a guessed alignment, where the projector starts from nothing.
-        layers: of the encoder; those above Whisper's six begin as the identity.
-        frozen_layers: the lowest stay Whisper's own, which knows more people than any synthesizer has voices.
-        spelled: of the tokenizer's first tokens may be a frame: 4,000 merges, and what they are made of.
+        batch_frames: frames in a step.
+        units: of the tokenizer's first tokens may be a frame: 4,000 merges, and the bytes that they are made of.
         people: of the clips are recordings of people, where there are any.
-        letters: how much the loss of the letters weighs.
-        whisper_rate: the learning rate of Whisper's layers that are not frozen.
-        new_rate: of the layers above them, and of the projector.
+        sounds: of the clips are sounds and music.
     """
 
-    minutes: float = 220
+    windows: int = 2_400
+    minutes: float = 20
     steps: int = 0
-    batch_s: float = 28
-    bootstrap_clips: int = 3_500
-    layers: int = 8
-    frozen_layers: int = 4
-    spelled: int = 4_252
-    people: float = 0.4
-    letters: float = 0.5
-    whisper_rate: float = 3e-4
-    new_rate: float = 9e-4
-    warmup_steps: int = 100
+    batch_frames: int = 1_500
+    units: int = 4_256
+    people: float = 0.35
+    sounds: float = 0.3
+    rate: float = 1.5e-3
+    warmup_steps: int = 50
     averaging: float = 0.99
-    validate_minutes: float = 6
+    validate_minutes: float = 4
 
 
 @dataclass(frozen=True)
 class Read:
-    """The reading stage: adapters of the language model, and the upper ears.
-
-    It may run beside the alignment stage, whose frames stay where the token embeddings are: it takes the newest encoder
-    whenever there is one, and only reads notes until then.
+    """The reading stage: small adapters of the language model.
 
     Attributes:
         minutes, steps: as in ``Listen``.
-        positions: of the contexts and questions of a step, about.
-        notes: of the contexts are read rather than heard.
+        positions: of a step's contexts about sounds, about.
+        text_positions: of a step's text, over which the language model is to stay what it is, about.
+        kept: how much the distance from what it is weighs.
         validated: held-out contexts.
-        rate: the learning rate of the adapters.
-        ears_rate: of the layers above Whisper's, and of the projector.
-        kept: where a run starts from trained parts, so much of them stays in what is exported.
     """
 
-    minutes: float = 225
+    minutes: float = 25
     steps: int = 0
-    positions: int = 1_500
-    validated: int = 36
-    notes: float = 0.2
-    rate: float = 1e-3
-    ears_rate: float = 6e-4
-    kept: float = 0.5
-    warmup_steps: int = 20
-    averaging: float = 0.99
-    validate_minutes: float = 10
+    positions: int = 1_000
+    text_positions: int = 300
+    kept: float = 1.0
+    validated: int = 40
+    rate: float = 6e-4
+    warmup_steps: int = 10
+    averaging: float = 0.97
+    validate_minutes: float = 6
 
 
 @dataclass(frozen=True)
@@ -95,13 +82,13 @@ class Config:
     """A run.
 
     Attributes:
-        start: trained parts to begin with; empty: the public parts alone.
+        start: trained parts whose encoder is used.
         pause_file: while it exists, training waits.
     """
 
     seed: int = 7
     threads: int = 2
-    start: str = ""
+    start: str = str(recipe.TRAINED)
     pause_file: str = ""
     corpus: Corpus = field(default_factory=Corpus)
     listen: Listen = field(default_factory=Listen)
@@ -110,7 +97,7 @@ class Config:
 
 FULL = Config()
 SMOKE = Config(
-    corpus=Corpus(shards=1, clips=60, validation=10, people=100, captioned=24, takes=1),
-    listen=Listen(minutes=1.2, batch_s=24, bootstrap_clips=100_000, warmup_steps=5, validate_minutes=10),
-    read=Read(minutes=1.0, positions=400, validated=6, warmup_steps=3, validate_minutes=10),
+    corpus=Corpus(shards=1, clips=60, validation=10, people=100, takes=1),
+    listen=Listen(windows=40, minutes=1.0, warmup_steps=5, validate_minutes=10),
+    read=Read(minutes=1.0, positions=200, text_positions=60, validated=4, warmup_steps=3, validate_minutes=10),
 )

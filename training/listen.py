@@ -1,11 +1,8 @@
-"""The alignment stage: each frame learns to be the token embedding of what is said in it.
+"""The alignment stage: each frame learns to be the token embedding of what is said, or of the name of what sounds.
 
 A frame's logits are 30 x the cosine between the projector's output and each token embedding, the table's mean taken
-off, plus one learned blank vector. A projector that starts from nothing first learns a guessed alignment, by frame
-cross-entropy, which breaks the plateau where everything is blank; CTC follows.
-
-Whisper's own layers learn the letters beside, by a CTC of their own, which few clips teach; the layers above them make
-words of what spells itself.
+off. Frames between the words are to be the embedding of a space, which the language model reads past. The encoder is
+that of an earlier training and stays as it is, so its states are computed once.
 
 Rare words are written in pieces: with only the tokenizer's first tokens every token is said often enough to be learned,
 and frequent words are still the very tokens that the language model reads.
@@ -13,62 +10,71 @@ and frequent words are still the very tokens that the language model reads.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import nn
 
-from training import augment, corpus, score
+from training import corpus, score
 from training.config import Config, Listen
 from training.corpus import Clip
-from training.ctc import Head, ctc_loss, greedy, guess_loss
-from training.model import FRAME, LISTENED, WHISPER_LAYERS, Ears, LogMel, centre, frozen_names, narrow, save
+from training.ctc import Head, ctc_loss, greedy
+from training.model import BLANK, FRAME, PROJECTOR, LogMel, encoder_states, narrow, save
 from training.progress import Average, Progress
 from training.units import Units
-from training.voices import Samples
-from training.windows import LETTERS, NEAR, Heard, Windows
+from training.windows import Windows
 
-VALIDATED = 60  # clips
-UNDERSTOOD = 0.65  # of the words wrong: better frames than that are worth reading
+LISTENED: Final = "listened.safetensors"  # in a run's folder: the encoder and projector that the stage leaves
+STATES: Final = "states.pt"  # in a run's folder: what the encoder made of the windows
+VALIDATED: Final = 40  # clips of each kind
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window as the encoder heard it.
+
+    Attributes:
+        states: (frames, d) float16.
+        ids: its tokens.
+    """
+
+    states: torch.Tensor
+    ids: list[int]
 
 
 class Listener:
-    """Trains ears and head, and keeps the average of both.
+    """Trains the projector, and keeps its average.
 
     Args:
-        model: public parts, or an earlier training laid over them.
+        model: with the encoder to train for, and the projector to begin with.
         processor: its processor.
+        folder: of the run; ``corpus`` and ``validation`` hold clips.
     """
 
-    def __init__(self, model: Any, processor: Any, folder: Path, config: Config, *, afresh: bool) -> None:
+    def __init__(self, model: Any, processor: Any, folder: Path, config: Config) -> None:
         torch.manual_seed(config.seed)
         self._config: Listen = config.listen
-        self._model, self._folder = model, folder
+        self._model, self._folder, self._seed = model, folder, config.seed
         self._tokenizer = processor.tokenizer
         self._mel = LogMel(processor.feature_extractor.mel_filters)
-        self._ears = Ears(model)
-        self._head = Head(model.model.language_model.embed_tokens.weight.detach())
-        width = self._ears.tower.layer_norm.normalized_shape[0]
-        self._letters = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(LETTERS) + 1))  # the last is the blank
-        self._bootstrap = config.listen.bootstrap_clips if afresh else 0
-        self._units = Units(self._tokenizer, config.listen.spelled)
-        self._tokens = self._units.ids
-        self._place = {int(token): i for i, token in enumerate(self._tokens)}
-        self._seed = config.seed
+        self._projector = model.model.multi_modal_projector
+        self._table = model.model.language_model.embed_tokens.weight.detach()
+        (blank,) = self._tokenizer(BLANK, add_special_tokens=False)["input_ids"]
+        self._head = Head(self._table, blank)
+        self._units = Units(self._tokenizer, config.listen.units)
+        self._place = {int(token): place for place, token in enumerate(self._units.ids)}
         self._rng = np.random.default_rng(config.seed)
-        self._validation = [clip for clip in corpus.spoken(folder / "validation") if clip.of_speech]
         self._progress = Progress(folder, "listen", config.listen.minutes, config.listen.steps, config.pause_file)
-        if not afresh:
-            self._guess_blank()
-        self._parameters = self._trainable()
-        self._optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), weight_decay=0.01)
+        self._parameters = dict(self._projector.named_parameters())
+        for parameter in self._parameters.values():
+            parameter.requires_grad_(True)
+        self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=config.listen.rate, weight_decay=0.01)
         self._average = Average(self._parameters, config.listen.averaging)
-        self.wrong = 1.0  # of the words, in the last validation
+        self.wrong: dict[str, float] = {}  # words wrong of speech and of sounds, in the last validation
 
     @property
     def seconds(self) -> float:
@@ -78,103 +84,89 @@ class Listener:
     def run(self) -> None:
         """Train to the end of the stage, from the last state where there is one."""
         self._restore()
-        seed = self._seed + self._progress.steps  # a run that goes on hears something else than it began with
-        batches = Windows(self._folder / "corpus", self._units, self._config, seed).batches()
-        with ThreadPoolExecutor(1) as ahead:
-            following = ahead.submit(next, batches)
-            while self._progress.share < 1:
-                windows, following = following.result(), ahead.submit(next, batches)
-                self._step(windows)
-                if self._progress.due(self._config.validate_minutes):
-                    self._keep()
-                    self.validate(worth=UNDERSTOOD)
+        windows = self._heard()
+        while self._progress.share < 1:
+            self._step(self._batch(windows))
+            if self._progress.due(self._config.validate_minutes):
+                self._keep()
+                self.validate()
         self._keep()
         self.validate()
+        self._leave()
 
-    @torch.no_grad()
-    def _guess_blank(self) -> None:
-        """An earlier training's blank, which no file keeps, is near what most frames are."""
-        frames = [self._ears(self._mel([padded(clip)]))[0] for clip in self._validation[:20]]
-        self._head.blank.copy_(nn.functional.normalize(torch.cat(frames), dim=1).mean(0))
+    def _heard(self) -> list[Window]:
+        """The windows with what the encoder makes of them, computed where they are missing."""
+        path = self._folder / STATES
+        if not path.exists():
+            drawn = Windows(self._folder / "corpus", self._units, self._config, self._seed)
+            windows = [drawn.draw() for _ in range(self._config.windows)]
+            found = [(encoder_states(self._model, self._mel([w.samples]))[0].half(), w.ids) for w in windows]
+            torch.save([pair for pair in found if len(pair[0]) > len(pair[1])], path.with_suffix(".part"))
+            path.with_suffix(".part").rename(path)
+        return [Window(states, ids) for states, ids in torch.load(path, weights_only=False)]
 
-    def _trainable(self) -> dict[str, torch.Tensor]:
-        frozen = frozen_names(self._config.frozen_layers)
-        found = {"blank": self._head.blank}
-        found |= {f"tower.{n}": p for n, p in self._ears.tower.named_parameters() if not n.startswith(frozen)}
-        found |= {f"projector.{n}": p for n, p in self._ears.projector.named_parameters()}
-        found |= {f"letters.{n}": p for n, p in self._letters.named_parameters()}
-        for parameter in found.values():
-            parameter.requires_grad_(True)
-        return found
+    def _batch(self, windows: Sequence[Window]) -> list[Window]:
+        batch, frames = list[Window](), 0
+        while frames < self._config.batch_frames:
+            batch.append(windows[self._rng.integers(len(windows))])
+            frames += len(batch[-1].states)
+        return batch
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """Each parameter with its learning rate: what Whisper has learned changes slowest."""
-        config, groups = self._config, []
-        for name, parameter in self._parameters.items():
-            rate = config.new_rate
-            if name.startswith(tuple(f"tower.layers.{i}." for i in range(WHISPER_LAYERS))):
-                rate = config.whisper_rate
-            elif name == "blank":
-                rate = 5e-3
-            groups.append({"params": [parameter], "lr": rate, "height": rate})
-        return groups
-
-    def _step(self, windows: Sequence[Heard]) -> None:
+    def _step(self, windows: Sequence[Window]) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = group["height"] * self._progress.rate(self._config.warmup_steps)
-        mels = self._mel([window.samples for window in windows])
-        if self._rng.random() > NEAR:
-            mels = augment.masked(self._rng, augment.throat(self._rng, mels))
+            group["lr"] = self._config.rate * self._progress.rate(self._config.warmup_steps)
+        lengths = torch.tensor([len(window.states) for window in windows])
+        states = nn.utils.rnn.pad_sequence([window.states.float() for window in windows], batch_first=True)
         with narrow():
-            sounds = self._ears.sounds(mels, self._config.frozen_layers)
-            letters = self._letters(sounds).float().log_softmax(-1)
-            logs = self._head(self._ears.frames(sounds), self._tokens).float()
-        if self._progress.clips < self._bootstrap:
-            loss = guess_loss(logs, windows, self._place)
-        else:
-            loss = ctc_loss(logs, [[self._place[token] for token in window.ids] for window in windows])
-        spelling = ctc_loss(letters, [window.letters for window in windows])
-        total = loss + self._config.letters * spelling
-        total.backward()
+            frames = self._projector(states)
+        logs = self._head(frames, self._units.ids)
+        loss = ctc_loss(logs, lengths, [[self._place[token] for token in window.ids] for window in windows])
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
         if torch.isfinite(norm):
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._average.update(self._parameters, self._progress.steps)
-        clips = sum(len(window.spans) for window in windows)
-        self._progress.step(clips, loss=float(loss.detach()), spelling=float(spelling.detach()), norm=float(norm))
+        self._progress.step(len(windows), loss=float(loss.detach()), norm=float(norm))
 
     @torch.no_grad()
-    def validate(self, worth: float = math.inf) -> float:
-        """Words wrong on held-out texts and voices, with the averaged weights.
-
-        Leaves them in ``listened.safetensors``, at the scale that the language model reads.
-
-        Args:
-            worth: where more words are wrong, nothing is left: such frames teach the language model not to listen.
-        """
+    def validate(self) -> None:
+        """Words wrong of held-out speech and of the names of held-out sounds, with the averaged weights."""
         last = {name: value.detach().clone() for name, value in self._parameters.items()}
         self._load(self._average.values)
-        people = [clip for clip in self._validation if clip.of_people]
-        pairs, of_people = self._heard(self._validation[:VALIDATED]), self._heard(people[:VALIDATED])
-        wrong = score.words_wrong(pairs)
-        if wrong <= worth:
-            scale_to_table(self._model, [padded(clip) for clip in self._validation[:20]], self._mel)
-            save(self._model, self._folder / LISTENED, self._config.frozen_layers)
+        clips = corpus.spoken(self._folder / "validation")
+        kinds = {
+            "speech": [clip for clip in clips if clip.of_speech and not clip.of_people],
+            "people": [clip for clip in clips if clip.of_people],
+            "sounds": [clip for clip in clips if not clip.of_speech][::3],
+        }
+        pairs = {kind: self._written(found[:VALIDATED]) for kind, found in kinds.items() if found}
         self._load(last)
-        self._progress.note(words_wrong=wrong, of_people=score.words_wrong(of_people))
-        self.wrong = wrong
-        print("\n".join(f"   {said} | {heard}" for said, heard in pairs[:8] + of_people[:8]), flush=True)
-        return wrong
+        self.wrong = {kind: score.words_wrong(found) for kind, found in pairs.items()}
+        self._progress.note(**{f"{kind}_wrong": wrong for kind, wrong in self.wrong.items()})
+        print("\n".join(f"   {said} | {heard}" for found in pairs.values() for said, heard in found[:6]), flush=True)
 
-    def _heard(self, clips: Sequence[Clip]) -> list[tuple[str, str]]:
+    def _written(self, clips: Sequence[Clip]) -> list[tuple[str, str]]:
         """Each clip's text, and the likeliest tokens of its frames."""
         pairs = []
         for clip in clips:
-            with narrow():
-                logs = self._head(self._ears(self._mel([padded(clip)])), self._tokens)
-            pairs.append((clip.text, self._tokenizer.decode(greedy(logs, self._tokens)[0])))
+            padded = np.pad(clip.sound, (0, -len(clip.sound) % FRAME))
+            logs = self._head(self._projector(encoder_states(self._model, self._mel([padded]))), self._units.ids)
+            pairs.append((clip.text, self._tokenizer.decode(greedy(logs[0], self._units.ids))))
         return pairs
+
+    @torch.no_grad()
+    def _leave(self) -> None:
+        """Write the encoder and the averaged projector, whose frames are as long as token embeddings."""
+        self._load(self._average.values)
+        centre = self._table.mean(0)
+        frames = torch.cat([self._projector(window.states.float()) for window in self._heard()[:100]])
+        factor = (self._table - centre).norm(dim=1).mean() / frames.norm(dim=1).mean()
+        last = self._projector.linear_2
+        last.weight.mul_(factor)
+        last.bias.mul_(factor).add_(centre)
+        state = self._model.model.state_dict()
+        save(self._folder / LISTENED, {n: v for n, v in state.items() if n.startswith(("audio_tower.", PROJECTOR))})
 
     @torch.no_grad()
     def _load(self, values: dict[str, torch.Tensor]) -> None:
@@ -190,29 +182,3 @@ class Listener:
             self._load(state["parameters"])
             self._average.values = state["average"]
             self._optimizer.load_state_dict(state["optimizer"])
-            for group, configured in zip(self._optimizer.param_groups, self._groups(), strict=True):
-                group["height"] = configured["height"]
-
-
-def padded(clip: Clip) -> Samples:
-    """A clip's sound, up to a whole number of frames."""
-    return np.pad(clip.sound, (0, -len(clip.sound) % FRAME))
-
-
-@torch.no_grad()
-def scale_to_table(model: Any, samples: Sequence[Samples], mel: LogMel) -> None:
-    """Give frames the norm of centred token embeddings, and add the table's mean, so that they lie among the tokens."""
-    ears, table = Ears(model), model.model.language_model.embed_tokens.weight
-    frames = torch.cat([ears(mel([item]))[0] for item in samples])
-    factor = (table - table.mean(0)).norm(dim=1).mean() / frames.norm(dim=1).mean()
-    linear = model.model.multi_modal_projector.linear_2
-    linear.weight.mul_(factor)
-    linear.bias.mul_(factor).add_(centre(model))
-
-
-@torch.no_grad()
-def unscale(model: Any, factor: float) -> None:
-    """Undo ``scale_to_table``, roughly: the mean comes off, and outputs are ``factor`` times as long."""
-    linear = model.model.multi_modal_projector.linear_2
-    linear.bias.sub_(centre(model)).mul_(factor)
-    linear.weight.mul_(factor)

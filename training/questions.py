@@ -10,12 +10,13 @@ from random import Random
 from typing import Literal
 
 from af3stream.engine.af3.prompt import TRANSCRIBE
+from af3stream.models.mini.recipe import CARD
 from training.score import bare
 from training.sounds import INSTRUMENTS
 from training.stopwords import COMMON
 from training.texts import DAYS, MONTHS, NAMES, PLACES
 
-Kind = Literal["mentioned", "about", "first", "last", "who", "transcribe", "heard", "which"]
+Kind = Literal["mentioned", "about", "first", "last", "who", "transcribe", "heard", "which", "speaking", "playing"]
 
 PROPER = frozenset((*NAMES, *MONTHS, *DAYS, *PLACES))
 TURN = re.compile(r"^(?:(\w+) here|This is (\w+)|(\w+) speaking)\. (.+)$")
@@ -29,8 +30,15 @@ FIRST = ("What was said first?", "What is the first thing that was said?", "How 
 LAST = ("What was said last?", "What is the last thing that was said?", "How does it end?")
 WHO = ("Who mentions {}, {} or {}?", "Who said something about {}, {} or {}?", "Who spoke of {}: {} or {}?")
 TRANSCRIPTION = (TRANSCRIBE, TRANSCRIBE, TRANSCRIBE, "What was said?", "Transcribe the audio.")
-HEARD = "What do you hear?"
-WHICH = ("Which instrument is playing?", "Which sound is it?")
+HEARD = ("What do you hear?", "What can be heard?", "What is heard in the recording?", "Describe what you hear.")
+SOUND = ("Which sound is it?", "What sound is that?", "What makes the sound?", "Which sound can be heard?")
+INSTRUMENT = ("Which instrument is playing?", "What instrument do you hear?", "What is being played?")
+SPEAKING = ("Is anybody speaking?", "Does somebody speak?", "Is there speech?")
+PLAYING = ("Is there music?", "Is any music playing?", "Do you hear music?")
+MASS = frozenset(("rain", "wind", "thunder", "applause", "drums", "footsteps", "touch tones", "glass"))
+
+# What stands between the captions and a question in the service, by mini's card.
+INSTRUCTION = CARD.instruction
 
 
 @dataclass(frozen=True)
@@ -76,18 +84,38 @@ def about_speech(random: Random, sentences: Sequence[str], absent: Sequence[str]
     return list({question.question: question for question in asked}.values())
 
 
-def transcription(random: Random, sentences: Sequence[str]) -> Asked:
-    """All of it, in words; nothing where nothing is said."""
-    return Asked("transcribe", random.choice(TRANSCRIPTION), " ".join(sentences))
+def transcription(random: Random, text: str) -> Asked:
+    """All of it, in words."""
+    return Asked("transcribe", random.choice(TRANSCRIPTION), text)
 
 
-def about_sound(name: str) -> list[Asked]:
+def about_sound(random: Random, name: str) -> list[Asked]:
     """What it is; ``name`` is an instrument, a sound, ``silence`` or ``speech``."""
-    if name in ("silence", "speech"):
-        return [Asked("heard", HEARD, f"{name.capitalize()}.")]
-    if name in INSTRUMENTS:
-        return [Asked("heard", HEARD, "Music."), Asked("which", WHICH[0], f"{name.capitalize()}.")]
-    return [Asked("heard", HEARD, "A sound."), Asked("which", WHICH[1], f"{name.capitalize()}.")]
+    heard, pick = _named(name), random.choice
+    if name == "silence":
+        asked = [("heard", pick(HEARD), "Nothing is heard, it is silent."), ("which", pick(SOUND), "There is no sound.")]
+    elif name == "speech":
+        asked = [("heard", pick(HEARD), "Somebody is speaking."), ("which", pick(SOUND), "It is somebody's voice.")]
+    elif name in INSTRUMENTS:
+        asked = [("heard", pick(HEARD), f"Music: {heard} is playing."), ("which", pick(INSTRUMENT), f"It is {heard}.")]
+    else:
+        asked = [("heard", pick(HEARD), f"The sound of {heard}."), ("which", pick(SOUND), f"It is {heard}.")]
+    speaking = "Yes, somebody is speaking." if name == "speech" else "No, nobody is speaking."
+    playing = f"Yes, {heard} is playing." if name in INSTRUMENTS else "No, there is no music."
+    asked += [("speaking", pick(SPEAKING), speaking), ("playing", pick(PLAYING), playing)]
+    return [Asked(kind, question, answer) for kind, question, answer in asked]
+
+
+def asking(question: str) -> str:
+    """A question as the language model reads it in the service."""
+    return f"{INSTRUCTION}{question}"
+
+
+def _named(name: str) -> str:
+    """An instrument or a sound with its article."""
+    if name in MASS or name in ("silence", "speech"):
+        return name
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _telling(sentences: Sequence[str]) -> dict[str, str]:

