@@ -170,6 +170,14 @@ async def test_who_is_silent_for_long(opened: bool) -> None:
     assert [(error.code, error.retryable) for error in peer.of(m.Error)] == [("idle_timeout", True)]
 
 
+async def test_what_is_refused_before_start_wins_no_time() -> None:
+    nonsense = '{"type":"ask","id":"q","text":"\\ud800"}'
+    async with serving(open_timeout_s=0.2) as service, connected(service, JSON) as peer:
+        await peer.socket.send(nonsense)
+        assert await peer.until_closed() == 4408
+    assert [(error.code, error.fatal) for error in peer.of(m.Error)] == [("bad_text", False), ("idle_timeout", True)]
+
+
 async def test_who_waits_for_an_answer_is_not_silent_for_too_long() -> None:
     async with serving(engine=SlowEngine(0.5), idle_timeout_s=0.1) as service, talking(service) as peer:
         await peer.tell(m.Audio(0, SPEECH[:BLOCK]), m.Ask("q", "What was said?"))
