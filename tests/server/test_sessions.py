@@ -151,6 +151,21 @@ async def test_start_comes_first(message: m.ClientMessage) -> None:
     assert [(error.code, error.fatal) for error in peer.of(m.Error)] == [("no_session", True)]
 
 
+async def test_what_is_refused_before_start_leaves_the_connection_open_and_names_no_request() -> None:
+    cannot_be_decoded = (
+        '{"type":"ask","id":"q"}',
+        '{"type":"ask","id":"q","text":"\\ud800"}',
+        '{"type":"gap","offset":"x"}',
+    )
+    async with serving() as service, connected(service, JSON) as peer:
+        for frame in cannot_be_decoded:
+            await peer.socket.send(frame)
+        await peer.tell(m.Start())
+        await peer.until(m.Ready)
+    errors = [(error.code, error.fatal, error.ref) for error in peer.of(m.Error)]
+    assert errors == [("bad_message", False, None), ("bad_text", False, None), ("bad_offset", False, None)]
+
+
 @pytest.mark.parametrize("start", [m.Start(rate=0), m.Start(rate=10**9), m.Start(channels=9)])
 async def test_a_format_that_is_not_taken(start: m.Start) -> None:
     async with serving() as service, connected(service) as peer:
