@@ -154,6 +154,7 @@ _STEPS: Final = st.one_of(
     st.builds(Speak, st.sampled_from(LENGTHS_MS)),
     st.builds(Speak, st.sampled_from(LENGTHS_MS)),
     _RESTARTS,
+    _RESTARTS.map(lambda restart: restart),  # as often again
     _CUTS,
     st.builds(Wait, st.integers(0, 400)),
     _ASKS,
