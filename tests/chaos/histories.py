@@ -169,7 +169,7 @@ _STEPS: Final = st.one_of(
 
 def histories(least: int, most: int) -> st.SearchStrategy[History]:
     """Histories of so many steps, some of them several at one offset."""
-    single = [_STEPS.map(lambda step: [step]) for _ in range(7)]
+    single = [_STEPS.map(lambda step: [step]) for _ in range(4)]
     several = st.lists(st.one_of(*single, _AT_ONE_OFFSET), min_size=least, max_size=most)
     steps = several.map(lambda parts: tuple(step for part in parts for step in part)[:most])
     ends = st.sampled_from([True, True, True, False])
