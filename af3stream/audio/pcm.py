@@ -60,11 +60,15 @@ class AudioFormat:
 
     def __post_init__(self) -> None:
         if self.format not in _DTYPES:
-            raise BadFormat(f"format is {self.format!r}, expected one of {', '.join(get_args(Encoding))}")
+            raise BadFormat(f"format is {self.format}, expected one of {', '.join(get_args(Encoding))}")
         if type(self.rate) is not int or self.rate not in RATES:
-            raise BadFormat(f"rate is {self.rate!r}, expected an integer from {RATES[0]} to {RATES[-1]} Hz")
+            raise BadFormat(f"rate is {self.rate}, expected an integer from {RATES[0]} to {RATES[-1]} Hz")
         if type(self.channels) is not int or self.channels not in (1, 2):
-            raise BadFormat(f"channels is {self.channels!r}, expected 1 or 2")
+            raise BadFormat(f"channels is {self.channels}, expected 1 or 2")
+
+    def __str__(self) -> str:
+        """The format in words: ``pcm_s16le, 16000 Hz, 1 channel``."""
+        return f"{self.format}, {self.rate} Hz, {self.channels} channel{'s' if self.channels > 1 else ''}"
 
     @property
     def bytes_per_frame(self) -> int:
@@ -86,7 +90,10 @@ class AudioFormat:
                 f"expected a multiple of {self.bytes_per_frame}"
             )
         if frames > MAX_MESSAGE_S * self.rate:
-            raise BadAudio(f"{frames / self.rate:.3f} s of audio in one message, expected at most {MAX_MESSAGE_S} s")
+            most = MAX_MESSAGE_S * self.rate
+            raise BadAudio(
+                f"{frames} sample frames in one message, expected at most {most}, which are {MAX_MESSAGE_S} s"
+            )
         if self.format == "pcm_f32le" and not np.isfinite(np.frombuffer(pcm, "<f4")).all():
             raise BadAudio("the audio holds NaN or infinity, expected finite floats")
         return frames

@@ -39,6 +39,7 @@ class Dialogue:
         inbox: what the caller has yet to read.
         over: why nothing follows, once that is so.
         parting: why the server is about to close a connection after which another one may go on.
+        missed: events that never came, by their numbers; a server that keeps its word leaves it at 0.
     """
 
     def __init__(self, start: Start, ready: Ready, store: Store) -> None:
@@ -47,6 +48,7 @@ class Dialogue:
         self.inbox = InterimsDroppedFirst(INBOX_MESSAGES)
         self.over: Af3StreamError | None = None
         self.parting: Error | None = None
+        self.missed = 0
         self._start = start
         self._last_event = start.last_event
         self._replies: dict[str, Reply] = {}
@@ -117,6 +119,7 @@ class Dialogue:
         if event is not None:
             if event <= self._last_event:
                 return True
+            self.missed += event - self._last_event - 1
             self._last_event = event
         return False
 

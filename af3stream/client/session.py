@@ -78,6 +78,11 @@ class Session:
         return self._outgoing.durable
 
     @property
+    def missed_events(self) -> int:
+        """Final captions, answers and watch hits that the server numbered and never sent: normally 0."""
+        return self._dialogue.missed
+
+    @property
     def ahead_s(self) -> float:
         """Seconds of audio sent and not yet processed: what the credit limits. The open window is part of it."""
         return (self.sent - self.processed) / self.ready.rate

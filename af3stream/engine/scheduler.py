@@ -12,6 +12,10 @@ While more urgent work never runs dry, what waits is **lent** a step now and the
 that the urgent work takes, and only after a step of just that kind, so that a final which has just come waits for the
 step under way and no other. A rebuild in the background so goes on beside a long answer, and hardly delays it. Interims
 are lent nothing: their finals overtake them.
+
+A session can be **detached**: its client is gone, and what it brought is durable. Its tasks get a step only when no
+other session has one to do, they join no other session's step, and they are lent nothing. So detached sessions cost the
+others at most the step that is under way.
 """
 
 from __future__ import annotations
@@ -57,6 +61,7 @@ class Scheduler(Generic[T]):
         self._owed_s = 0.0  # to what waits for more urgent work
         self._before: Priority | None = None  # the kind of the last step
         self._step_s: dict[Priority, float] = {}  # the last step of each kind
+        self._detached: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -71,7 +76,8 @@ class Scheduler(Generic[T]):
 
     def next(self, only: Callable[[T], bool] = lambda _: True) -> Task[T] | None:
         """The task whose next step is due, of ``only`` these; it stays until `finish`."""
-        tasks = [task for task in self._tasks if only(task.work)]
+        able = [task for task in self._tasks if only(task.work)]
+        tasks = [task for task in able if task.session not in self._detached] or able
         first = min(tasks, key=self._rank, default=None)
         return first and (self._lent(first, tasks) or first)
 
@@ -87,19 +93,24 @@ class Scheduler(Generic[T]):
 
     def like(self, task: Task[T], same: Callable[[T], bool], most: int) -> list[Task[T]]:
         """``task`` and, in order of their turn, further tasks of its kind that can run in the same step."""
-        others = [other for other in self._tasks if other is not task and same(other.work)]
+        others = [other for other in self._beside(task) if other is not task and same(other.work)]
         return [task, *sorted(others, key=self._rank)][:most]
 
     def charge(self, tasks: Sequence[Task[T]], seconds: float) -> None:
         """Account for a step that these tasks, of one kind, took together."""
-        self._before = kind = tasks[0].priority
+        kind = tasks[0].priority
         for task in tasks:
             self._used_s[task.session, kind] = self._used(task.session, kind) + seconds / len(tasks)
-        self._level_s[kind] = max(self._level_s.get(kind, 0.0), self._used(tasks[0].session, kind))
         self._step_s[kind] = seconds
-        if any(task.priority < kind for task in self._tasks):
+        if tasks[0].session in self._detached:  # it took nobody's time, and nothing is owed for it
+            self._before = None
+            return
+        self._before = kind
+        self._level_s[kind] = max(self._level_s.get(kind, 0.0), self._used(tasks[0].session, kind))
+        beside = self._beside(tasks[0])
+        if any(task.priority < kind for task in beside):
             self._owed_s -= seconds
-        elif any(kind < task.priority < Priority.INTERIM for task in self._tasks):
+        elif any(kind < task.priority < Priority.INTERIM for task in beside):
             self._owed_s += LENT * seconds
         else:
             self._owed_s = 0.0
@@ -115,12 +126,28 @@ class Scheduler(Generic[T]):
         self._tasks = [task for task in self._tasks if task.session != session]
         for kind in Priority:
             self._used_s.pop((session, kind), None)
+        self._detached.discard(session)
         return gone
+
+    def detach(self, session: str) -> None:
+        """Do a session's tasks only when no other session has any."""
+        self._detached.add(session)
+
+    def attach(self, session: str) -> None:
+        """Do a session's tasks in their turn again; it starts level, whatever it had while it was detached."""
+        if session in self._detached:
+            self._detached.remove(session)
+            self._used_s.update({(session, kind): level for kind, level in self._level_s.items()})
 
     def hurry(self, task: Task[T], priority: Priority) -> None:
         """Make a task as urgent as what waits for it."""
         self._level(task.session, priority)
         task.priority = priority
+
+    def _beside(self, task: Task[T]) -> list[Task[T]]:
+        """The tasks that have their turns with this one: those of detached sessions, or those of all others."""
+        detached = task.session in self._detached
+        return [other for other in self._tasks if (other.session in self._detached) == detached]
 
     def _rank(self, task: Task[T]) -> tuple[int, float, int]:
         return task.priority, self._used(task.session, task.priority), task.arrival

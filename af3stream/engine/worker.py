@@ -96,6 +96,14 @@ class Worker:
         """Drop a job, wherever it is; nothing more is reported of it after the step under way."""
         self._call(lambda: self._drop(self._tasks.get(job)))
 
+    def detach(self, session: str) -> None:
+        """Nobody listens to a session: do its jobs only when no other session has any."""
+        self._call(lambda: self._scheduler.detach(session))
+
+    def attach(self, session: str) -> None:
+        """Somebody listens to a session again: its jobs have their turn."""
+        self._call(lambda: self._scheduler.attach(session))
+
     def close(self, session: str) -> None:
         """Drop a session's jobs and its context."""
         self._call(lambda: self._close(session))

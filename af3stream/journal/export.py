@@ -46,7 +46,7 @@ def export(
     """
     for kind in formats:
         if kind not in get_args(Kind):
-            raise SourceError(f"a session is exported as {', '.join(get_args(Kind))}, not as {kind!r}")
+            raise SourceError(f"a session is exported as {', '.join(get_args(Kind))}, not as {kind}")
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from af3stream.errors import BadFormat, BadMessage, BadOffset, BadText, Refusal, WrongFrame
-from af3stream.protocol.messages import ClientMessage, ServerMessage
+from af3stream.protocol.messages import ID_RULE, ClientMessage, ServerMessage
 
 MSGPACK: Final = "af3stream.v1.msgpack"
 JSON: Final = "af3stream.v1.json"
@@ -25,6 +25,7 @@ _CLIENT_FIELDS: Final[Refusals] = {
     "format": BadFormat, "rate": BadFormat, "channels": BadFormat, "offset": BadOffset,
 }  # fmt: skip
 _VALUE: Final = re.compile(r"(?:Expected |Invalid enum value |Number out of range).* - at `\$\.(\w+)`", re.DOTALL)
+_WRONG: Final = re.compile(r"(?P<what>Expected .+?|Object missing .+?)(?: - at `\$\.?(?P<place>.*)`)?", re.DOTALL)
 _PAIR: Final = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..")  # and a backslash, which is no escape
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -98,7 +99,11 @@ def _without_content(error: Exception) -> str:
     """What is wrong and where, for messages whose shape is wrong; nothing that quotes the peer's own bytes."""
     if not isinstance(error, msgspec.ValidationError):
         return "the frame is not a well-formed message"
-    wrong = str(error)
-    if wrong.startswith(("Expected ", "Object missing ")):  # of our own types and names; others may quote
-        return wrong
-    return "the message has an unknown type, field or value"
+    wrong = _WRONG.fullmatch(str(error))
+    if wrong is None:  # only these speak of our own types and names; others may quote
+        return "the message has an unknown type, field or value"
+    what, place = wrong["what"].replace("`", ""), wrong["place"]
+    if "matching regex" in what:
+        what = f"Expected {ID_RULE}"
+    what = what.replace("Expected", "expected").replace("Object missing required field", "there is no field")
+    return f"{what}, in the field {place}" if place else what

@@ -7,12 +7,13 @@ axis. Clock durations carry their unit in their name.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
 from af3stream.errors import Refusal
 
+ID_RULE: Final = "1 to 64 of A-Z a-z 0-9 . _ : -"  # what an id is, in words
 Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,64}\Z", description="chosen by the client, unique while in use")]
 Duration = Annotated[float, Meta(gt=0, le=1e6)]  # seconds
 Format = Literal["pcm_s16le", "pcm_f32le", "mulaw"]

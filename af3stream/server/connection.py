@@ -113,15 +113,18 @@ class Connection:
 
     async def _read(self) -> None:
         """Frames to messages to the session, until the session ends or the peer must go."""
-        timeout = self._config.open_timeout_s
+        clock = asyncio.get_running_loop().time
+        open_by: float | None = clock() + self._config.open_timeout_s  # a refused frame wins no time
         while True:
+            timeout = self._config.idle_timeout_s if open_by is None else max(0.0, open_by - clock())
             try:
                 frame = await asyncio.wait_for(self._socket.recv(), timeout)
             except TimeoutError:
+                if open_by is not None:
+                    raise IdleTimeout(f"no session was opened within {self._config.open_timeout_s:g} s") from None
                 if self._host and self._host.session.owing:
                     continue  # the peer waits for the service
                 raise IdleTimeout(f"nothing arrived for {timeout:g} s") from None
-            timeout = self._config.idle_timeout_s
             try:
                 await self._take(self._codec.decode(frame))
             except Refusal as refusal:
@@ -129,6 +132,8 @@ class Connection:
                     raise
                 self._metrics.refusals.labels(refusal.code).inc()
                 self._outbox.put([m.error(refusal)])
+            if self._host:
+                open_by = None
 
     async def _take(self, message: m.ClientMessage) -> None:
         if self._outbox.closed:

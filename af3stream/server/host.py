@@ -66,6 +66,16 @@ class Host:
         self._failing = False  # whether the client was told that the disk refuses
         self._closed = False
 
+    def attach(self, peer: Peer) -> None:
+        """A peer listens from now on, instead of another where there is one."""
+        self.peer = peer
+        self._worker.attach(self.session.id)
+
+    def detach(self) -> None:
+        """Nobody listens: what the session wants of the engine waits until nobody else wants anything of it."""
+        self.peer = None
+        self._worker.detach(self.session.id)
+
     def receive(self, message: m.ClientMessage, peer: Peer, user: str) -> None:
         """What a client sent.
 

@@ -55,8 +55,8 @@ class Hosts:
 
     @property
     def lags_s(self) -> list[float]:
-        """Every session's lag."""
-        return [host.session.lag_s for host in self._hosts.values()]
+        """The lag of every session that somebody listens to; the others wait for idle time, and delay nobody."""
+        return [host.session.lag_s for host in self._hosts.values() if host.peer]
 
     def awaits(self, user: str) -> bool:
         """Whether a session of this user has lost its connection, and may be resumed any moment."""
@@ -88,7 +88,7 @@ class Hosts:
         session_id = host.session.id
         try:
             token = await self._new_token(host, start.resume)
-            _refuse_less(host, start.durable)
+            _refuse_less(host, start)
         except Refusal:
             if host.peer is None and session_id not in self._leaving:
                 self._close(host)
@@ -98,7 +98,7 @@ class Hosts:
         if host.peer:
             host.peer.supersede()
         host.pump()  # what was said to nobody is not said to the newcomer
-        host.peer = peer
+        host.attach(peer)
         peer.greet(host.session.greet(token, start.last_event))
         host.pump()
         return host
@@ -115,7 +115,7 @@ class Hosts:
         """A peer is gone. Its session stays for a while, unless it is over or cannot be resumed."""
         if host.peer is not peer:
             return
-        host.peer = None
+        host.detach()
         if for_good or self._journal is None:
             self._close(host)
             return
@@ -234,11 +234,15 @@ def going_away() -> ShuttingDown:
     return ShuttingDown("the server is going away", retry_after_ms=RETRY_AFTER_MS)
 
 
-def _refuse_less(host: Host, known: int) -> None:
-    """Refuse to go on where the client was promised more than there is."""
-    durable = host.session.durable or 0
-    if known > durable:
-        raise DataLoss("sample frames", durable, known)
+def _refuse_less(host: Host, start: m.Start) -> None:
+    """Refuse to go on where the client knows of more than there is."""
+    if start.resume is None:
+        return
+    durable, last_event = host.session.durable or 0, host.session.last_event
+    if start.durable > durable:
+        raise DataLoss("sample frames", durable, start.durable)
+    if start.last_event > last_event:
+        raise DataLoss("events", last_event + 1, start.last_event + 1)
 
 
 def _hash(token: str) -> bytes:

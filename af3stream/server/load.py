@@ -38,7 +38,7 @@ class Now:
 
     Attributes:
         sessions: admitted, and not gone.
-        lags_s: of each session in memory.
+        lags_s: of each session that has a connection.
         short_of_memory: a job has waited for keys, values or embeddings of others, and for long.
         storing: the journal, where there is one, takes audio.
         resident_bytes: of the process; 0 where that is not known.

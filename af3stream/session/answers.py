@@ -77,7 +77,8 @@ class Answers:
         self._questions.done()
         if question.watch is not None:
             return []
-        return [m.Answer(question.id, NOTHING_HEARD, at, at, windows=0, tokens=0, finish="stop")]
+        answer = m.Answer(question.id, NOTHING_HEARD, at, at, windows=0, tokens=0, finish="stop")
+        return [m.AnswerDelta(question.id, NOTHING_HEARD), answer]
 
     def cancel(self, question_id: str, at: float) -> tuple[AnswerJob | None, m.Answer | None]:
         """Take a question back: the job to drop, where one is running, and the answer as far as it came."""

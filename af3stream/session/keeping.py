@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeGuard
 
 import msgspec
 
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
-from af3stream.protocol.messages import Answer, Caption, ServerMessage, WatchHit
+from af3stream.protocol.messages import Answer, Caption, Flushed, ServerMessage, WatchHit
 
 
 class Cut(msgspec.Struct, frozen=True, tag="cut", tag_field="type"):
@@ -33,9 +33,11 @@ def decode_event(record: EventRecord) -> Kept:
 class Keeping:
     """One session's messages on their way out, and its records on their way to the disk.
 
+    Events are what clients are told: they are numbered 1, 2, 3 and so on. The journal numbers its records by itself,
+    for it keeps cuts among them, which no client is told of.
+
     Attributes:
         durable: sample frames of audio that are on disk.
-        event: the number of the newest event.
         answered: ids of the questions whose answers are kept.
 
     Args:
@@ -45,11 +47,12 @@ class Keeping:
     def __init__(self, *, journaled: bool) -> None:
         self.journaled = journaled
         self.durable = 0
-        self.event = 0
         self.answered: set[str] = set()
-        self._committed = 0
-        self._history: list[Told] = []
-        self._messages: deque[ServerMessage] = deque()
+        self._event = 0  # number of the newest event
+        self._kept = self._committed = 0  # number of the newest record, and of the newest that is durable
+        self._cut_at = 0  # where everything was closed last; there is nothing to close before any audio
+        self._history: list[tuple[int, Told]] = []  # each event with the number of its record
+        self._messages: deque[tuple[int, ServerMessage]] = deque()  # each with the record that is to be durable before
         self._records: list[Record] = []
 
     def audio(self, offset: int, pcm: bytes, frames: int) -> None:
@@ -63,28 +66,30 @@ class Keeping:
             self._records.append(GapRecord(offset, frames))
 
     def cut(self, offset: int) -> None:
-        """Keep that everything open was closed here."""
-        if self.journaled:
+        """Keep that everything open was closed here; once is enough, however often it is asked for at one offset."""
+        if self.journaled and offset > self._cut_at:
             self._keep(Cut(offset))
+            self._cut_at = offset
 
     def say(self, messages: Iterable[ServerMessage]) -> None:
-        """Tell something, after all that was said before; final captions, answers and watch hits are kept first."""
+        """Tell something, after all that was said before.
+
+        Final captions, answers and watch hits are kept first. `flushed` waits until the cut it answers for is durable.
+        """
         for message in messages:
-            lasting = isinstance(message, Answer | WatchHit) or (isinstance(message, Caption) and message.final)
-            if self.journaled and lasting:
-                assert isinstance(message, Caption | Answer | WatchHit)
-                told = msgspec.structs.replace(message, event=self.event + 1)
+            if self.journaled and _lasts(message):
+                told = msgspec.structs.replace(message, event=self._event + 1)
                 self._keep(told)
-                self._remember(told)
-                self._messages.append(told)
+                self._remember(self._kept, told)
+                self._messages.append((self._kept, told))
             else:
-                self._messages.append(message)
+                self._messages.append((self._kept if isinstance(message, Flushed) else 0, message))
 
     def take_messages(self) -> list[ServerMessage]:
-        """What may be sent now, in order; an event that is not durable yet holds back what follows it."""
+        """What may be sent now, in order; what waits for the disk holds back what follows it."""
         ready: list[ServerMessage] = []
-        while self._messages and (_number(self._messages[0]) or 0) <= self._committed:
-            ready.append(self._messages.popleft())
+        while self._messages and self._messages[0][0] <= self._committed:
+            ready.append(self._messages.popleft()[1])
         return ready
 
     @property
@@ -97,33 +102,41 @@ class Keeping:
         records, self._records = self._records, []
         return records
 
-    def committed(self, durable: int, event: int) -> None:
-        """The journal has come this far."""
+    def committed(self, durable: int, record: int) -> None:
+        """The journal has come this far: in sample frames, and in records of events and cuts."""
         self.durable = max(self.durable, durable)
-        self._committed = max(self._committed, event)
+        self._committed = max(self._committed, record)
 
     def restore(self, durable: int, events: Iterable[tuple[int, Kept]]) -> None:
         """Begin where the journal ends."""
-        for number, kept in events:
-            self.event = self._committed = number
-            if not isinstance(kept, Cut):
-                self._remember(kept)
+        for record, kept in events:
+            self._kept = self._committed = record
+            if isinstance(kept, Cut):
+                self._cut_at = kept.offset
+            else:
+                self._remember(record, kept)
         self.durable = durable
         self._messages.clear()
 
+    @property
+    def last_event(self) -> int:
+        """The number of the newest event that may be told."""
+        return next((told.event or 0 for record, told in reversed(self._history) if record <= self._committed), 0)
+
     def since(self, event: int) -> list[ServerMessage]:
         """The kept messages after an event, for a client that resumes; those still held back follow by themselves."""
-        return [told for told in self._history if event < (told.event or 0) <= self._committed]
+        return [told for record, told in self._history if event < (told.event or 0) and record <= self._committed]
 
-    def _remember(self, told: Told) -> None:
-        self._history.append(told)
+    def _remember(self, record: int, told: Told) -> None:
+        self._event = told.event or self._event
+        self._history.append((record, told))
         if isinstance(told, Answer):
             self.answered.add(told.id)
 
     def _keep(self, kept: Kept) -> None:
-        self.event += 1
-        self._records.append(EventRecord(self.event, msgspec.json.encode(kept)))
+        self._kept += 1
+        self._records.append(EventRecord(self._kept, msgspec.json.encode(kept)))
 
 
-def _number(message: ServerMessage) -> int | None:
-    return message.event if isinstance(message, Caption | Answer | WatchHit) else None
+def _lasts(message: ServerMessage) -> TypeGuard[Told]:
+    return isinstance(message, Answer | WatchHit) or (isinstance(message, Caption) and message.final)

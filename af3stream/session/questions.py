@@ -103,12 +103,12 @@ class Questions:
             QueryLimit, BadText: as for a question.
         """
         text = self._clean(message.text, message.id)
+        every = max(SAMPLE_RATE, round(message.every_s * SAMPLE_RATE)) if message.every_s else None
         known = self.watches.get(message.id)
-        if known is not None and known.text == text:
+        if known is not None and (known.text, known.every) == (text, every):
             return  # sent again by a client that resumed
         if known is None and len(self.watches) >= self._config.max_watches:
             raise QueryLimit(f"at most {self._config.max_watches} watches at once", ref=message.id)
-        every = max(SAMPLE_RATE, round(message.every_s * SAMPLE_RATE)) if message.every_s else None
         self.watches[message.id] = StandingQuestion(message.id, text, every)
 
     def unwatch(self, watch_id: str) -> None:

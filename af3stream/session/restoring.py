@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from af3stream.engine.contract import Hypothesis
 from af3stream.engine.jobs import CaptionJob, EncodeJob, Job
@@ -41,15 +42,17 @@ def relive(hearing: Hearing, audio: Iterable[Heard], kept: Sequence[Kept]) -> No
 
 
 def split(record: Heard, cuts: Sequence[int], frame_bytes: int) -> Iterator[Heard]:
-    """A record in pieces that end where a cut fell inside it; a journal may have joined what came apart."""
-    start = record.offset
-    for end in [*(cut for cut in cuts if record.offset < cut < record.end), record.end]:
+    """A record in pieces that end where cuts fell inside it; a journal may have joined what came apart.
+
+    No piece is empty, however many cuts fell at one offset.
+    """
+    bounds = {record.offset, record.end, *(cut for cut in cuts if record.offset < cut < record.end)}
+    for start, end in pairwise(sorted(bounds)):
         if isinstance(record, AudioRecord):
             pcm = record.pcm[(start - record.offset) * frame_bytes : (end - record.offset) * frame_bytes]
             yield AudioRecord(start, pcm, end - start)
         else:
             yield GapRecord(start, end - start)
-        start = end
 
 
 def _remember(hearing: Hearing, finals: dict[int, str]) -> None:

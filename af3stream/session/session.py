@@ -161,9 +161,9 @@ class Session:
                 self._keeping.say(self._answers.heard(job, result, done, now))
         self.advance(now)
 
-    def committed(self, durable: int, event: int, now: float) -> None:
-        """The journal has written so many sample frames, and so many events."""
-        self._keeping.committed(durable, event)
+    def committed(self, durable: int, record: int, now: float) -> None:
+        """The journal has written so many sample frames, and so many records of events and cuts."""
+        self._keeping.committed(durable, record)
         self._recall.durable(self._keeping.durable)
         self.advance(now)
 
@@ -240,6 +240,11 @@ class Session:
     def durable(self) -> int | None:
         """Client frames that are on disk; ``None`` where nothing is kept."""
         return self._keeping.durable if self._keeping.journaled else None
+
+    @property
+    def last_event(self) -> int:
+        """The number of the newest event that a client may know."""
+        return self._keeping.last_event
 
     @property
     def lag_s(self) -> float:
@@ -366,7 +371,7 @@ class Session:
             received=self._received,
             processed=self._processed(),
             durable=self.durable,
-            last_event=self._keeping.event,
+            last_event=self.last_event,
         )
         ended = [self._hearing.ended()] if self.state is State.ENDED and self.over else []
         return [ready, *self._keeping.since(last_event), *ended]

@@ -64,7 +64,7 @@ def test_bytes_and_frames(encoding: Any, channels: int, size: int) -> None:
     assert audio_format.bytes_per_frame == size
     assert audio_format.frames(bytes(size * 3)) == 3
     assert audio_format.frames(bytes(size * 80_000)) == 80_000
-    with pytest.raises(BadAudio, match=r"10\.000 s of audio in one message, expected at most 10 s"):
+    with pytest.raises(BadAudio, match="sample frames in one message, expected at most"):
         audio_format.frames(bytes(size * 80_001))
     for excess in range(1, size):
         with pytest.raises(BadAudio, match=f"expected a multiple of {size}"):

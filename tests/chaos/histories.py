@@ -26,11 +26,13 @@ from hypothesis import strategies as st
 from af3stream.audio.pcm import AudioFormat
 from af3stream.client import Session, connect
 from af3stream.client import line as client_line
+from af3stream.client.answers import AnswerStream
 from af3stream.config import JournalConfig
 from af3stream.journal.export import export
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
 from af3stream.protocol import messages as m
+from af3stream.session.keeping import Cut as Closed
 from af3stream.session.keeping import Told, decode_event
 from tests.chaos.house import Builder, House
 from tests.chaos.proxy import Proxy, Way
@@ -68,13 +70,20 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """Take back the question that has waited longest."""
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """Put a standing question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Have everything captioned, and do not wait for it."""
+    """Have everything captioned, so many times at one offset, and do not wait for it."""
+
+    times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,7 @@ class Restart:
     ms: int
 
 
-Step = Speak | Lose | Ask | Watch | Flush | Wait | Cut | Stall | Split | Restart
+Step = Speak | Lose | Ask | Cancel | Watch | Flush | Wait | Cut | Stall | Split | Restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +143,35 @@ class History:
 
 
 _WAYS: Final = st.sampled_from(["up", "down"])
+_RESTARTS: Final = st.builds(Restart, st.sampled_from(["SIGKILL", "SIGKILL", "SIGTERM"]), st.integers(0, 400))
+_CUTS: Final = st.builds(Cut, _WAYS, st.none() | st.integers(0, 60_000) | st.integers(0, 600))
+_FLUSHES: Final = st.builds(Flush, st.integers(1, 3))
+_ASKS: Final = st.builds(Ask, st.booleans())
+_AT_ONE_OFFSET: Final = st.lists(
+    st.one_of(_FLUSHES, _ASKS, st.builds(Cancel), _RESTARTS, _CUTS), min_size=2, max_size=4
+)
 _STEPS: Final = st.one_of(
     st.builds(Speak, st.sampled_from(LENGTHS_MS)),
     st.builds(Speak, st.sampled_from(LENGTHS_MS)),
-    st.builds(Restart, st.sampled_from(["SIGKILL", "SIGKILL", "SIGTERM"]), st.integers(0, 400)),
-    st.builds(Cut, _WAYS, st.none() | st.integers(0, 60_000) | st.integers(0, 600)),
+    _RESTARTS,
+    _RESTARTS.map(lambda restart: restart),  # as often again
+    _CUTS,
     st.builds(Wait, st.integers(0, 400)),
-    st.builds(Ask, st.booleans()),
+    _ASKS,
+    st.builds(Cancel),
     st.builds(Split, _WAYS, st.sampled_from(SPLITS)),
     st.builds(Stall, _WAYS, st.integers(0, 400)),
     st.builds(Lose, st.integers(1, 2_000)),
-    st.builds(Flush),
+    _FLUSHES,
     st.builds(Watch),
 )
 
 
 def histories(least: int, most: int) -> st.SearchStrategy[History]:
-    """Histories of so many steps."""
-    steps = st.lists(_STEPS, min_size=least, max_size=most).map(tuple)
+    """Histories of so many steps, some of them several at one offset."""
+    single = [_STEPS.map(lambda step: [step]) for _ in range(4)]
+    several = st.lists(st.one_of(*single, _AT_ONE_OFFSET), min_size=least, max_size=most)
+    steps = several.map(lambda parts: tuple(step for part in parts for step in part)[:most])
     ends = st.sampled_from([True, True, True, False])
     return st.builds(History, st.sampled_from(FORMATS), st.booleans(), ends, steps)
 
@@ -204,6 +224,7 @@ class _Life:
         self._lived = Lived()
         self._talk, self._at = talk(history.format), 0
         self._asking: list[asyncio.Task[m.Answer]] = []
+        self._streams: list[AnswerStream] = []
         self._flushing: list[asyncio.Task[m.Flushed]] = []
         self._restarting: asyncio.Task[None] | None = None
 
@@ -219,6 +240,7 @@ class _Life:
                 await self._do(step, session)
             await (self._end if self._history.ends else self._die)(session)
             self._lived.durable = session.durable
+            assert session.missed_events == 0
         await reading
         return self._lived
 
@@ -239,9 +261,15 @@ class _Life:
                 await self._ask(session, cancelled)
             case Watch():
                 await session.watch(f"Watch {len(self._lived.said)}?")
-            case Flush():
-                self._flushing.append(asyncio.create_task(session.flush()))
-                await asyncio.sleep(0)  # it is asked for before what follows
+            case Cancel():
+                if waiting := [
+                    stream for stream, task in zip(self._streams, self._asking, strict=True) if not task.done()
+                ]:
+                    await waiting[0].cancel()
+            case Flush(times):
+                for _ in range(times):
+                    self._flushing.append(asyncio.create_task(session.flush()))
+                    await asyncio.sleep(0)  # it is asked for before what follows
             case Wait(ms):
                 await asyncio.sleep(ms / 1_000)
             case Cut(_, None):
@@ -265,6 +293,7 @@ class _Life:
         stream = session.ask_stream(text)
         await stream.start()
         self._asking.append(asyncio.create_task(stream.answer()))
+        self._streams.append(stream)
         self._lived.asked.append(stream.id)
         if cancelled:
             await stream.cancel()
@@ -370,9 +399,11 @@ class Kept:
             dtype = "int16" if sound.format == "pcm_s16le" else "float32"
             assert soundfile.read(wav, dtype=dtype)[0].tobytes() == pcm
         assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
-        events = [(number, event) for number, event in numbered if isinstance(event, Told)]
-        assert all(event.event == number for number, event in events)
-        return cls(recovered.durable, pcm, lost, [event for _, event in events])
+        cuts = [event.offset for _, event in numbered if isinstance(event, Closed)]
+        assert cuts == sorted(set(cuts))
+        events = [event for _, event in numbered if isinstance(event, Told)]
+        assert [event.event for event in events] == list(range(1, len(events) + 1))
+        return cls(recovered.durable, pcm, lost, events)
 
 
 def spans(finals: Sequence[m.Caption]) -> list[tuple[int, str, float, float]]:

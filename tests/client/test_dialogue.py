@@ -168,6 +168,13 @@ def test_another_connection_begins_with_what_the_client_has():
     assert say_all(session) == [m.Audio(80, bytes(40))]
 
 
+def test_events_that_never_came_are_counted():
+    session = opened()
+    for event in (1, 2, 2, 5, 3, 6):  # 2 and 3 come again, as after a lost connection
+        session.receive(msgspec.structs.replace(final("Yes.", 0, 1), event=event))
+    assert session.missed == 2
+
+
 def test_requests_are_said_again_in_their_places_between_the_audio():
     session = opened()
     outgoing = session.outgoing

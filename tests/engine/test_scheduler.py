@@ -183,6 +183,50 @@ def test_like_tasks_come_in_order_of_their_turn_and_no_more_than_fit() -> None:
     assert [each.work for each in together] == ["encode a", "encode c", "encode d", "encode e"]
 
 
+def test_a_detached_session_is_served_when_no_other_has_anything_to_do() -> None:
+    scheduler: Scheduler[str] = Scheduler()
+    scheduler.detach("gone")
+    for priority in Priority:
+        scheduler.submit("gone", priority, f"gone {priority.name}")
+    for priority in (INTERIM, CATCH_UP):
+        scheduler.submit("there", priority, f"there {priority.name}")
+    assert turns(scheduler)[:3] == ["there CATCH_UP", "there INTERIM", "gone FINAL"]
+
+
+def test_a_detached_session_joins_no_other_ones_step() -> None:
+    scheduler: Scheduler[str] = Scheduler()
+    scheduler.detach("gone")
+    for session in ("gone", "a", "b"):
+        scheduler.submit(session, ANSWER, session)
+    task = scheduler.next()
+    assert task
+    assert [each.work for each in scheduler.like(task, lambda _: True, most=8)] == ["a", "b"]
+
+
+def test_work_for_a_detached_session_is_done_where_all_others_wait_for_memory() -> None:
+    scheduler: Scheduler[str] = Scheduler()
+    scheduler.detach("gone")
+    scheduler.submit("there", ANSWER, "waits")
+    scheduler.submit("gone", ANSWER, "has memory")
+    task = scheduler.next(lambda work: work == "has memory")
+    assert task and task.work == "has memory"
+
+
+def test_a_session_that_is_attached_again_starts_level() -> None:
+    scheduler: Scheduler[str] = Scheduler()
+    for session in ("gone", "there"):
+        scheduler.submit(session, FINAL, f"{session} 1")
+        scheduler.submit(session, FINAL, f"{session} 2")
+    scheduler.detach("gone")
+    spend(scheduler, "there", 50.0, FINAL)
+    spend(scheduler, "gone", 99.0, FINAL)  # in idle time, which counts neither for nor against it
+    scheduler.attach("gone")
+    spend(scheduler, "gone", 0.1, FINAL)
+    assert turns(scheduler) == ["there 1", "there 2", "gone 1", "gone 2"]
+    scheduler.submit("new", FINAL, "new")
+    assert scheduler._used("new", FINAL) == pytest.approx(50.1)
+
+
 def test_a_forgotten_session_leaves_nothing() -> None:
     scheduler: Scheduler[str] = Scheduler()
     scheduler.submit("a", ANSWER, "a1")
@@ -216,14 +260,21 @@ class Simulated:
 
 @dataclass
 class Device:
-    """Runs simulated work as the worker does; ``free_at`` is its clock."""
+    """Runs simulated work as the worker does; ``now`` is its clock.
+
+    Attributes:
+        detached: sessions whose clients are gone.
+    """
 
     work: list[Simulated]
     now: float = 0.0
+    detached: tuple[str, ...] = ()
     ran: list[tuple[float, float, Simulated, bool]] = field(default_factory=list)  # begin, end, work, in its turn
 
     def run(self, until: float = 1e9) -> None:
         scheduler: Scheduler[Simulated] = Scheduler()
+        for session in self.detached:
+            scheduler.detach(session)
         coming = sorted(self.work, key=lambda work: work.comes_at)
         while self.now < until and (coming or len(scheduler)):
             if not len(scheduler):
@@ -260,6 +311,59 @@ WORK = st.lists(
     min_size=1,
     max_size=24,
 )
+
+
+def run_of(work: list[Simulated], gone: set[str]) -> list[tuple[float, float, Simulated, bool]]:
+    """What is run, with the work as it was before."""
+    steps = [each.steps for each in work]
+    device = Device(work, detached=tuple(gone))
+    device.run()
+    for each, count in zip(work, steps, strict=True):
+        each.steps, each.began_at, each.done_at = count, -1.0, -1.0
+    return device.ran
+
+
+def abandoned(sessions: int, step_s: float) -> list[Simulated]:
+    """Sessions that have sent two minutes of speech each, and lost their clients: finals, windows, and a question."""
+    work = []
+    for number in range(sessions):
+        work += [Simulated(f"gone {number}", FINAL, 0.0, 1, step_s) for _ in range(20)]
+        work += [Simulated(f"gone {number}", CATCH_UP, 0.0, 1, step_s) for _ in range(4)]
+        work.append(Simulated(f"gone {number}", ANSWER, 0.0, 40, step_s / 10))
+    return work
+
+
+def test_abandoned_sessions_cost_a_live_one_the_step_under_way_and_no_more() -> None:
+    step_s = 4.0
+    gone = abandoned(6, step_s)
+    finals = [Simulated("there", FINAL, 1.0 + 10.0 * number, 1, 1.0) for number in range(12)]
+    answer = Simulated("there", ANSWER, 33.0, 40, 0.1)
+    window = Simulated("there", CATCH_UP, 52.0, 1, 1.0)
+    device = Device([*gone, *finals, answer, window], detached=tuple({work.session for work in gone}))
+    device.run()
+    assert all(each.began_at - each.comes_at <= step_s for each in (*finals, answer, window))
+    assert all(each.done_at >= 0 for each in gone)  # in idle time nothing is lost
+
+
+@given(WORK, st.sets(st.sampled_from("abcd")))
+def test_nothing_is_done_for_a_detached_session_while_another_has_work(work: list[Simulated], gone: set[str]) -> None:
+    device = Device(work, detached=tuple(gone))
+    device.run()
+    assert all(each.done_at >= 0 for each in work)
+    for begin, _, each, _ in device.ran:
+        if each.session in gone:
+            others = [other for other in work if other.session not in gone]
+            assert not any(other.comes_at <= begin < other.done_at for other in others)
+
+
+@given(WORK, st.sets(st.sampled_from("ab")))
+def test_detached_sessions_change_no_turn_of_the_others(work: list[Simulated], gone: set[str]) -> None:
+    """Where no step of theirs is under way: all their work is there, and the others' comes at once."""
+    for each in work:
+        each.comes_at = 0.0
+    order = [each for _, _, each, _ in run_of(work, gone) if each.session not in gone]
+    alone = [each for _, _, each, _ in run_of([each for each in work if each.session not in gone], set())]
+    assert list(map(id, order)) == list(map(id, alone))
 
 
 @given(WORK)

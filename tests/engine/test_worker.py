@@ -91,6 +91,24 @@ def test_jobs_of_several_sessions_are_done_by_urgency() -> None:
     assert reports.finished == [hear, answer, extend]
 
 
+def test_jobs_of_a_detached_session_are_done_after_all_others_and_in_their_turn_once_it_is_attached() -> None:
+    reports, worker = Reports(), Worker(ScriptedEngine())
+    gone, there = [caption() for _ in range(3)], [EncodeJob(0, second()), caption(final=False)]
+    for job in gone:
+        worker.submit("gone", job, reports)
+    worker.detach("gone")
+    for job in there:
+        worker.submit("there", job, reports)
+    worker.run_all()
+    assert reports.finished == [*there, *gone]
+    worker.attach("gone")
+    final, encode = caption(), EncodeJob(0, second())
+    worker.submit("there", encode, reports)
+    worker.submit("gone", final, reports)
+    worker.run_all()
+    assert reports.finished[-2:] == [final, encode]
+
+
 @pytest.mark.usefixtures("even_steps")
 def test_what_a_question_stands_on_is_as_urgent_as_the_question_and_goes_before_it() -> None:
     reports, worker, sounds = Reports(), Worker(ScriptedEngine()), [second(), second()]

@@ -162,6 +162,23 @@ def test_a_value_that_cannot_be_one_is_named_and_never_repeated(
     assert refusal.value.__cause__ is None and refusal.value.__suppress_context__
 
 
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+@pytest.mark.parametrize(
+    ("tree", "sentence"),
+    [
+        ({**ASK, "id": "a b"}, "expected 1 to 64 of A-Z a-z 0-9 . _ : -, in the field id"),
+        ({**ASK, "text": 5}, "expected str, got int, in the field text"),
+        ({**ASK, "scope": {"last_s": 0}}, "expected float > 0.0, in the field scope.last_s"),
+        ({"type": "ask", "id": "q"}, "there is no field text"),
+        ({**ASK, SECRET: 1}, "the message has an unknown type, field or value"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(subprotocol: str, tree: object, sentence: str) -> None:
+    with pytest.raises(BadMessage) as refusal:
+        server_codec(subprotocol).decode(spell(subprotocol, tree))
+    assert str(refusal.value) == sentence
+
+
 def test_an_offset_beyond_every_number() -> None:
     with pytest.raises(BadOffset):
         server_codec(JSON).decode('{"type":"audio","offset":1e400,"pcm":""}')

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 
 from af3stream.config import JournalConfig, ModelConfig
+from af3stream.engine.contract import Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.errors import StorageError, StorageFull
 from af3stream.journal.database import Database
@@ -284,7 +285,8 @@ async def test_a_restored_session_encodes_nothing_until_it_is_asked(tmp_path: Pa
         await send(first, speech, 0, 100_000)
         await first.tell(m.Flush("f"))
         await first.until(m.Window)
-    engine, again = ScriptedEngine(), m.Start(resume=ready.resume, last_event=99)
+    seen = max(final.event or 0 for final in first.finals)
+    engine, again = ScriptedEngine(), m.Start(resume=ready.resume, last_event=seen)
     async with serving(engine, journal=tmp_path) as service, resuming(service, again) as (peer, _):
         await peer.tell(m.Flush("g"))
         await peer.until(m.Flushed)
@@ -435,3 +437,86 @@ async def test_what_was_dropped_for_long_is_read_from_the_journal_again(tmp_path
             await asyncio.sleep(0.5)
         assert answers[0] == answers[1] == f"What? <- {window.end - window.start:g}s"
         assert engine.counters.sounds_encoded >= 2
+
+
+async def test_a_session_with_several_flushes_at_one_offset_is_resumed_again_and_again(
+    tmp_path: Path, speech: bytes
+) -> None:
+    token, at = None, 0
+    for _ in range(4):  # what one server closed the next one seals, and its records are joined
+        async with serving(journal=tmp_path) as service, resuming(service, m.Start(resume=token)) as (peer, ready):
+            assert ready.received == at
+            await send(peer, speech, at, at + 20_100)
+            for name in ("f", "g", "h"):
+                await peer.tell(m.Flush(name))
+                await peer.until(m.Flushed)
+            await send(peer, speech, at + 20_100, at + 30_000)
+            await durable_up_to(peer, at := at + 30_000)
+            token = ready.resume
+    async with serving(journal=tmp_path) as service, resuming(service, m.Start(resume=token)) as (peer, ready):
+        ended = await finish(peer, speech, ready.received)
+    assert ended.total == len(speech) // 2
+    assert audio_in(tmp_path, ready.session) == speech
+
+
+async def test_a_client_that_knows_of_an_event_that_is_not_there_is_told_so(tmp_path: Path) -> None:
+    async with serving(journal=tmp_path) as service:
+        async with resuming(service) as (first, ready):
+            await first.tell(m.Ask("q", "What?"))
+            answer = await first.until(m.Answer)
+            assert answer.event == 1
+        await settled(service)
+        async with connected(service) as peer:
+            await peer.tell(m.Start(resume=ready.resume, last_event=2))
+            assert await peer.until_closed() == 4500
+            assert [error.code for error in peer.of(m.Error)] == ["data_loss"]
+        async with resuming(service, m.Start(resume=ready.resume, last_event=1)) as (_, resumed):
+            assert (resumed.session, resumed.last_event) == (ready.session, 1)
+
+
+class Gated(ScriptedEngine):
+    """Captions nothing before its gate is open, and remembers what it captioned, in samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.heard = threading.Event(), list[int]()
+        caption = self.captioner.caption
+
+        def gated(samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+            assert self.gate.wait(PATIENCE_S)
+            self.heard.append(len(samples))
+            return caption(samples, draft, final=final, max_tokens=max_tokens)
+
+        self.captioner.caption = gated  # type: ignore[method-assign]
+
+
+async def test_sessions_whose_clients_are_gone_are_captioned_after_those_whose_are_there(
+    tmp_path: Path, speech: bytes
+) -> None:
+    engine, quiet = Gated(), m.Start(interims=False)
+    async with serving(engine, journal=tmp_path) as service:
+        for _ in range(3):
+            async with resuming(service, quiet) as (gone, ready):
+                for at in range(0, 64_000, 16_000):  # each flush makes an utterance of a second
+                    await send(gone, speech, at, at + 16_000)
+                    await gone.tell(m.Flush(f"f{at}"))
+                await durable_up_to(gone, 64_000)
+        async with asyncio.timeout(PATIENCE_S):
+            while service._hosts.lags_s:  # noqa: ASYNC110 - until nobody listens to them any more
+                await asyncio.sleep(0.01)
+        async with resuming(service, quiet) as (there, _):
+            for at in range(0, 24_000, 8_000):  # half a second
+                await send(there, speech, at, at + 8_000)
+                await there.tell(m.Flush(f"f{at}"))
+            await durable_up_to(there, 24_000)
+            engine.gate.set()
+            for _ in range(3):
+                await there.until(m.Flushed)
+            own = len(there.finals)
+        assert own >= 2
+        assert engine.heard[0] > 12_000 and max(engine.heard[1 : own + 1]) <= 8_000  # one was under way
+        again = m.Start(resume=ready.resume)
+        async with resuming(service, again) as (back, _):  # nothing is lost
+            await back.tell(m.Flush("g"))
+            await back.until(m.Flushed)
+            assert len(back.finals) >= 3

@@ -151,6 +151,21 @@ async def test_start_comes_first(message: m.ClientMessage) -> None:
     assert [(error.code, error.fatal) for error in peer.of(m.Error)] == [("no_session", True)]
 
 
+async def test_what_is_refused_before_start_leaves_the_connection_open_and_names_no_request() -> None:
+    cannot_be_decoded = (
+        '{"type":"ask","id":"q"}',
+        '{"type":"ask","id":"q","text":"\\ud800"}',
+        '{"type":"gap","offset":"x"}',
+    )
+    async with serving() as service, connected(service, JSON) as peer:
+        for frame in cannot_be_decoded:
+            await peer.socket.send(frame)
+        await peer.tell(m.Start())
+        await peer.until(m.Ready)
+    errors = [(error.code, error.fatal, error.ref) for error in peer.of(m.Error)]
+    assert errors == [("bad_message", False, None), ("bad_text", False, None), ("bad_offset", False, None)]
+
+
 @pytest.mark.parametrize("start", [m.Start(rate=0), m.Start(rate=10**9), m.Start(channels=9)])
 async def test_a_format_that_is_not_taken(start: m.Start) -> None:
     async with serving() as service, connected(service) as peer:
@@ -168,6 +183,14 @@ async def test_who_is_silent_for_long(opened: bool) -> None:
         assert await peer.until_closed() == 4408
         assert service.metrics.registry.get_sample_value("af3stream_refusals_total", {"code": "idle_timeout"}) == 1
     assert [(error.code, error.retryable) for error in peer.of(m.Error)] == [("idle_timeout", True)]
+
+
+async def test_what_is_refused_before_start_wins_no_time() -> None:
+    nonsense = '{"type":"ask","id":"q","text":"\\ud800"}'
+    async with serving(open_timeout_s=0.2) as service, connected(service, JSON) as peer:
+        await peer.socket.send(nonsense)
+        assert await peer.until_closed() == 4408
+    assert [(error.code, error.fatal) for error in peer.of(m.Error)] == [("bad_text", False), ("idle_timeout", True)]
 
 
 async def test_who_waits_for_an_answer_is_not_silent_for_too_long() -> None:

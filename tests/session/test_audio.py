@@ -323,7 +323,7 @@ def test_nothing_at_all_after_ended(message: m.ClientMessage) -> None:
 def test_a_second_start_is_refused() -> None:
     with pytest.raises(NoSession, match="already open"):
         Conversation().tell(m.Start())
-    with pytest.raises(BadFormat, match="rate=8000"):
+    with pytest.raises(BadFormat, match="found pcm_s16le, 8000 Hz, 1 channel"):
         Conversation().tell(m.Start(rate=8_000))
 
 

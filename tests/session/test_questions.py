@@ -27,6 +27,27 @@ def test_an_answer_comes_in_pieces_and_then_whole() -> None:
     assert (answer.tokens, answer.finish) == (5, "stop")
 
 
+def test_all_pieces_of_an_answer_are_its_text_also_where_nothing_is_heard_and_where_it_is_cancelled() -> None:
+    talk = Conversation()
+    talk.tell(m.Ask("nothing", "What?"))
+    talk.hear(VOICE)
+    talk.tell(m.Ask("all", "What?"))
+    talk.tell(m.Ask("short", "What was said?", max_tokens=2))
+    talk.hear(SILENCE * 20)
+    talk.tell(m.Ask("of silence", "What?", m.Scope(1.0)))
+    talk.working = False
+    talk.tell(m.Ask("cancelled", "What?"))
+    talk.tell(m.Ask("cancelled waiting", "What?"))
+    for name in ("cancelled waiting", "cancelled"):
+        talk.tell(m.Cancel(name))
+    answers = talk.of(m.Answer)
+    assert len(answers) == 6
+    for answer in answers:
+        pieces = [message.text for message in talk.of(m.AnswerDelta) if message.id == answer.id]
+        assert "".join(pieces) == answer.text
+    assert [bool(answer.text) for answer in answers] == [True] * 4 + [False] * 2
+
+
 def test_the_first_token_is_timed_from_the_question() -> None:
     talk = listening()
     talk.working = False

@@ -78,15 +78,15 @@ def recovered(records: Sequence[Record], joined: bool) -> Recovered:
 
 
 @pytest.mark.parametrize("joined", [False, True], ids=["as it came", "joined by sealing"])
-@pytest.mark.parametrize("flush_at", [None, 60_000, 77_777])
-def test_nothing_is_told_or_captioned_twice(joined: bool, flush_at: int | None) -> None:
+@pytest.mark.parametrize(("flush_at", "flushes"), [(None, 0), (60_000, 1), (77_777, 1), (77_777, 3)])
+def test_nothing_is_told_or_captioned_twice(joined: bool, flush_at: int | None, flushes: int) -> None:
     engine, records = DeafToTheFirst(), list[Record]()
     first, worker, said = new_session(engine), Worker(engine), list[m.ServerMessage]()
     speech = pcm(SCENE)
     bounds = sorted({*range(0, len(speech) // 2, 7_000), len(speech) // 2, *([flush_at] if flush_at else [])})
     for start, end in pairwise(bounds):
-        if start == flush_at:
-            first.receive(m.Flush("f"), 0.0)
+        for number in range(flushes if start == flush_at else 0):
+            first.receive(m.Flush(f"f{number}"), 0.0)
         first.receive(m.Audio(start, speech[2 * start : 2 * end]), 0.0)
         said += run(first, worker, records)
     finals = [message for message in said if isinstance(message, m.Caption)]
@@ -113,3 +113,94 @@ def test_a_record_comes_apart_where_a_cut_fell_inside_it() -> None:
     ]
     assert list(split(GapRecord(0, 5), [2], 2)) == [GapRecord(0, 2), GapRecord(2, 3)]
     assert list(split(record, [], 2)) == [record]
+
+
+def test_no_piece_of_a_record_is_empty_however_many_cuts_fell_at_one_offset() -> None:
+    record = AudioRecord(10, bytes(range(20)), 10)
+    halves = [AudioRecord(10, bytes(range(10)), 5), AudioRecord(15, bytes(range(10, 20)), 5)]
+    assert list(split(record, [15, 15, 15], 2)) == halves
+    assert list(split(GapRecord(0, 4), [2, 2], 2)) == [GapRecord(0, 2), GapRecord(2, 2)]
+    assert list(split(AudioRecord(7, b"", 0), [7, 7], 2)) == []
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["as it came", "joined by sealing"])
+def test_a_journal_that_holds_a_cut_several_times_and_an_empty_record_is_opened(joined: bool) -> None:
+    speech, cuts = pcm(SCENE), [EventRecord(number, b'{"type":"cut","offset":77777}') for number in (1, 2, 3)]
+    total = len(speech) // 2
+    bounds = [0, 77_777, 100_000, total]
+    kept = recovered([*(AudioRecord(a, speech[2 * a : 2 * b], b - a) for a, b in pairwise(bounds)), *cuts], joined)
+    audio = list(kept.audio)
+    empty = AudioRecord(audio[0].end, b"", 0)
+    session = new_session(ScriptedEngine())
+    session.restore(Recovered(kept.facts, total, kept.events, iter([audio[0], empty, *audio[1:]])))
+    (ready,) = session.greet()
+    assert isinstance(ready, m.Ready) and (ready.received, ready.last_event) == (total, 0)
+
+
+# ---- numbers of events -----------------------------------------------------------------------------------------------
+
+
+def events(messages: Sequence[m.ServerMessage]) -> list[int | None]:
+    return [message.event for message in messages if isinstance(message, m.Caption | m.Answer | m.WatchHit)]
+
+
+def test_events_are_numbered_without_a_hole_across_flushes_and_a_restart() -> None:
+    engine, records, speech = ScriptedEngine(), list[Record](), pcm(SCENE)
+    session, worker, said = new_session(engine), Worker(engine), list[m.ServerMessage]()
+    for number, start in enumerate(range(0, len(speech) // 2, 20_000)):
+        session.receive(m.Flush(f"f{number}"), 0.0)
+        session.receive(m.Ask(f"q{number}", "What?"), 0.0)
+        session.receive(m.Audio(start, speech[2 * start : 2 * start + 40_000]), 0.0)
+        said += run(session, worker, records)
+        if number == 4:
+            session = new_session(engine)
+            session.restore(recovered(records, joined=True))
+    (ready, *again) = session.greet()
+    assert isinstance(ready, m.Ready)
+    assert events(said) == events(again) == list(range(1, ready.last_event + 1))
+    assert len(events(said)) > number  # every question, and captions between them
+
+
+def test_a_cut_is_kept_once_for_each_offset() -> None:
+    session, records = new_session(ScriptedEngine()), list[Record]()
+    for name in "abc":  # before any audio there is nothing to close
+        session.receive(m.Flush(name), 0.0)
+    session.receive(m.Audio(0, bytes(2_000)), 0.0)
+    for name in "def":
+        session.receive(m.Flush(name), 0.0)
+    assert [m.Flushed(name, 0 if name < "d" else 1_000) for name in "abcdef"] == [
+        message for message in run(session, Worker(ScriptedEngine()), records) if isinstance(message, m.Flushed)
+    ]
+    assert [r.message for r in records if isinstance(r, EventRecord)] == [b'{"type":"cut","offset":1000}']
+
+
+def test_flushed_is_told_when_its_cut_is_durable() -> None:
+    session = new_session(ScriptedEngine())
+    session.receive(m.Audio(0, bytes(2_000)), 0.0)
+    session.receive(m.Flush("f"), 0.0)
+    session.committed(1_000, 0, 0.0)
+    assert not [message for message in session.take_messages() if isinstance(message, m.Flushed)]
+    session.committed(1_000, 1, 0.0)
+    assert m.Flushed("f", 1_000) in session.take_messages()
+
+
+def test_a_journal_whose_events_have_holes_goes_on_after_its_newest() -> None:
+    speech = pcm(SCENE)
+    total = len(speech) // 2
+    kept: list[m.Message | bytes] = [
+        m.Answer("q1", "Yes.", 0.0, 1.0, 0, 1, "stop", event=1),
+        b'{"type":"cut","offset":9}',
+        m.Answer("q2", "No.", 0.0, 1.0, 0, 1, "stop", event=3),
+        b'{"type":"cut","offset":99}',
+    ]
+    rows = [EventRecord(i, k if isinstance(k, bytes) else msgspec.json.encode(k)) for i, k in enumerate(kept, start=1)]
+    session, records = new_session(ScriptedEngine()), list[Record]()
+    records += [AudioRecord(0, speech, total), *rows]
+    session.restore(recovered(records, joined=True))
+    (ready, second) = session.greet(last_event=1)
+    assert isinstance(ready, m.Ready) and ready.last_event == 3 and events([second]) == [3]
+    session.receive(m.Ask("q3", "What?"), 0.0)
+    said = run(session, Worker(ScriptedEngine()), records)
+    told = events(said)
+    assert told and told == list(range(4, 4 + len(told)))
+    assert [r.number for r in records if isinstance(r, EventRecord)] == list(range(1, 5 + len(told)))

@@ -55,6 +55,14 @@ def test_a_watch_is_asked_every_so_many_seconds_of_audio() -> None:
     assert [hit.text for hit in talk.of(m.WatchHit)] == ["Who? <- 2s", "Who? <- 4s"]
 
 
+def test_a_watch_of_the_same_id_and_text_takes_the_other_interval() -> None:
+    talk = Conversation()
+    talk.tell(m.Watch("w", "Who?", every_s=60.0))
+    talk.tell(m.Watch("w", "Who?", every_s=0.2))  # taken as a second
+    talk.hear(VOICE * 2)
+    assert [hit.text for hit in talk.of(m.WatchHit)] == ["Who? <- 1s", "Who? <- 2s"]
+
+
 def test_a_watch_over_nothing_is_silent() -> None:
     talk = Conversation()
     talk.tell(m.Watch("w", "Who?", every_s=1.0))
