@@ -103,7 +103,7 @@ async def test_what_is_no_tls_is_gone_at_once(tmp_path: Path) -> None:
                 await reader.read()
         writer.close()
         assert await shown(service) == "localhost"
-        assert not service._doorway._unfinished
+        assert not service._http.handshakes
 
 
 async def test_a_new_certificate_needs_no_restart(
