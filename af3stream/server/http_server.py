@@ -24,12 +24,13 @@ from websockets.asyncio.server import ServerConnection
 from af3stream.config import ServerConfig
 from af3stream.metrics import Metrics
 from af3stream.server.handshakes import EarlyBytes, HandshakeLimiter, secure
-from af3stream.server.http import RETRY_AFTER_S, refuse
+from af3stream.server.http import RETRY_AFTER_S, STREAM_PATH, refuse
 
 # Below this, uvicorn logs what a hostile peer does, and errors that the application logs itself.
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
-BODY_HEADERS: Final = (b"content-length", b"transfer-encoding")  # a handshake has no body
+NO_BODY: Final = ((b"content-length", b"0"),)
+BODY_HEADERS: Final = (b"content-length", b"transfer-encoding")
 
 
 class UpgradedConnection(ServerConnection):
@@ -199,13 +200,19 @@ class HttpConnection(H11Protocol):
                 return
         super().data_received(data)
 
+    def _should_upgrade(self) -> bool:
+        """Tell whether a request is a handshake: a GET of the stream, without a body, that asks for a WebSocket."""
+        has_body = any(name in BODY_HEADERS and (name, value) not in NO_BODY for name, value in self.headers)
+        is_stream = self.scope["method"] == "GET" and self.scope["path"] == STREAM_PATH
+        return is_stream and not has_body and super()._should_upgrade()
+
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand the connection over, with the request as it came and what followed it."""
+        """Hand the connection over, with the request and what followed it."""
         self._deadline.cancel()
         self._server.leave(self)
         following, _ = self.conn.trailing_data
         first = b"%b %b HTTP/%b" % (event.method, event.target, event.http_version)
-        headers = [b"%b: %b" % (name, value) for name, value in event.headers if name not in BODY_HEADERS]
+        headers = [b"%b: %b" % header for header in event.headers]
         self._websocket.upgrade(self.transport, b"\r\n".join([first, *headers, b"", following]))
 
     def on_response_complete(self) -> None:

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -29,7 +28,6 @@ from af3stream.server import http
 from af3stream.server.admission import Guest, Refused, admit
 from af3stream.server.connection import Connection
 from af3stream.server.hosts import Hosts
-from af3stream.server.http import STREAM_PATH
 from af3stream.server.http_server import HttpServer
 from af3stream.server.load import Done, Load, Now, resident_bytes
 from af3stream.server.tls import Tls
@@ -199,8 +197,6 @@ class Service:
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Let a handshake pass, or refuse it."""
-        if request.path.partition("?")[0] != STREAM_PATH:
-            return connection.respond(HTTPStatus.NOT_FOUND, "not found\n")
         try:
             address = (connection.remote_address or ("",))[0]  # a peer may be gone already
             guest = admit(request, address, self._config.server, self._guests.values(), self._no_room)

@@ -19,7 +19,8 @@ from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import MSGPACK, Codec, client_codec
-from af3stream.server.service import STREAM_PATH, Service
+from af3stream.server.http import STREAM_PATH
+from af3stream.server.service import Service
 
 M = TypeVar("M", bound=m.Message)
 PATIENCE_S = 10.0
