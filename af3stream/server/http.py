@@ -19,7 +19,6 @@ from starlette.routing import Route
 log = logging.getLogger(__name__)
 
 STREAM_PATH: Final = "/v1/stream"
-RETRY_AFTER_S: Final = 5
 PAGE_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PAGE_POLICY: Final = (
     "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"

@@ -23,8 +23,9 @@ from websockets.asyncio.server import ServerConnection
 
 from af3stream.config import ServerConfig
 from af3stream.metrics import Metrics
+from af3stream.server.admission import RETRY_AFTER_S
 from af3stream.server.handshakes import EarlyBytes, HandshakeLimiter, secure
-from af3stream.server.http import RETRY_AFTER_S, STREAM_PATH, refuse
+from af3stream.server.http import STREAM_PATH, refuse
 
 # Below this, uvicorn logs what a hostile peer does, and errors that the application logs itself.
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -217,9 +218,7 @@ class HttpConnection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Give the peer time to take the answer and send its next request."""
-        config = self._server.config
-        self._deadline.cancel()
-        self._deadline = self.loop.call_later(config.keep_alive_s + config.open_timeout_s, self.abort)
+        self._allow(self._server.config.keep_alive_s + self._server.config.open_timeout_s)
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -232,9 +231,6 @@ class HttpConnection(H11Protocol):
         """Answer one request, in time."""
         self._deadline.cancel()
         self._unread_bytes = 0
-        if refusal := self._server.admit(self, scope):
-            await refusal(scope, receive, send)
-            return
         patience_s = self._server.config.request_timeout_s
         began = False
 
@@ -246,14 +242,21 @@ class HttpConnection(H11Protocol):
 
         try:
             async with asyncio.timeout(patience_s) as limit:
-                await self._server.app(scope, receive, send_in_time)
-        except TimeoutError:
+                answer = self._server.admit(self, scope) or self._server.app
+                await answer(scope, receive, send_in_time)
+        except Exception:
+            self._allow(self._server.config.open_timeout_s)
             if not limit.expired():
                 raise
             if began:
                 self.abort()
             else:
                 await self._server.timed_out()(scope, receive, send)
+
+    def _allow(self, seconds: float) -> None:
+        """Cut the connection off after so long."""
+        self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self.abort)
 
 
 def _head_bytes(scope: Scope) -> int:

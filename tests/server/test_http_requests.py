@@ -75,6 +75,15 @@ async def answering(endpoint: Callable[[Request], Any], **limits: Any) -> AsyncI
         yield service
 
 
+async def come_and_gone(service: Service) -> None:
+    """Wait until a connection is there, and then until none is."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not service._http.state.connections:  # noqa: ASYNC110 - the server has no reason to tell
+            await asyncio.sleep(0.01)
+        while service._http.state.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 # ---- methods ---------------------------------------------------------------------------------------------------------
 
 
@@ -254,11 +263,14 @@ async def test_an_answer_that_nobody_reads_is_cut_off() -> None:
 
     async with answering(answer, request_timeout_s=0.2) as service, http_peer(service, limit=1_024) as peer:
         peer.send("GET", "/more")
-        async with asyncio.timeout(PATIENCE_S):
-            while not service._http.state.connections:  # noqa: ASYNC110 - the server has no reason to tell
-                await asyncio.sleep(0.01)
-            while service._http.state.connections:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await come_and_gone(service)
+
+
+async def test_pipelined_answers_that_nobody_reads_are_cut_off() -> None:
+    async with serving(request_timeout_s=0.2) as service, http_peer(service, limit=1_024) as peer:
+        for _ in range(2_000):
+            peer.send("GET", "/page/app.js")
+        await come_and_gone(service)
 
 
 async def test_an_answer_in_pieces_lasts_as_long_as_pieces_come() -> None:
