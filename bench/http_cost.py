@@ -108,7 +108,7 @@ async def measure(child: Child, measured: Measured, messages: int, connections: 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print."""
     small = quick(__doc__, argv)
-    rounds, messages, connections = (1, 50, 5) if small else (15, 2_000, 100)
+    rounds, messages, connections = (1, 50, 5) if small else (12, 1_500, 50)
     measured = {way: Measured() for way in WAYS}
     with ExitStack() as ending:
         children = {way: Child(way) for way in WAYS}
