@@ -274,10 +274,9 @@ def http_cost(f: Figures) -> list[Row]:
     ours, alone, uvicorn = f["behind_http"], f["websockets_alone"], f["uvicorn_sansio"]
 
     def against(what: str, key: str) -> Row:
-        other = f"`websockets.serve` alone: {seconds(alone[key])}; uvicorn's websockets-sansio: {seconds(uvicorn[key])}"
-        return Row(
-            what, seconds(ours[key]), other, f"{number(ours[key] / alone[key])}; {number(ours[key] / uvicorn[key])}"
-        )
+        micros = [f"{number(way[key] * 1e6)} µs" for way in (ours, alone, uvicorn)]
+        other = f"`websockets.serve` alone: {micros[1]}; uvicorn's websockets-sansio: {micros[2]}"
+        return Row(what, micros[0], other, f"{number(ours[key] / alone[key])}; {number(ours[key] / uvicorn[key])}")
 
     return [
         against("audio acknowledged over a socket beside HTTP: CPU time of the server a message", "cpu_s_a_round_trip"),
