@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -48,7 +48,7 @@ def application(health: Callable[[], dict[str, Any]], metrics: Callable[[], byte
             Route("/metrics", tell_metrics),
             Route(STREAM_PATH, _stream),
         ],
-        exception_handlers={HTTPException: _refused, Exception: _failed},
+        exception_handlers={HTTPException: _refused, ClientDisconnect: _gone, Exception: _failed},
         max_body_size=max_body_bytes,
     )
     app.router.redirect_slashes = False
@@ -94,6 +94,11 @@ async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     return respond(status, f"{status.phrase.lower()}\n".encode(), extra=dict(error.headers or {}))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Answer nobody: the client left, or sent what is no body, before the end of its body."""
+    return refuse(HTTPStatus.BAD_REQUEST, "the body is not complete")
 
 
 async def _failed(_: Request, error: Exception) -> Response:

@@ -216,6 +216,16 @@ class HttpConnection(H11Protocol):
         headers = [b"%b: %b" % header for header in event.headers]
         self._websocket.upgrade(self.transport, b"\r\n".join([first, *headers, b"", following]))
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request; cut off what is none in the middle of another answer."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.abort()
+            return
+        super().send_400_response(msg)
+        if self.cycle:  # whose body it was
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
     def on_response_complete(self) -> None:
         """Give the peer time to take the answer and send its next request."""
         self._allow(self._server.config.keep_alive_s + self._server.config.open_timeout_s)

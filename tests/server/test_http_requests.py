@@ -80,7 +80,13 @@ async def come_and_gone(service: Service) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not service._http.state.connections:  # noqa: ASYNC110 - the server has no reason to tell
             await asyncio.sleep(0.01)
-        while service._http.state.connections:  # noqa: ASYNC110
+    await gone(service)
+
+
+async def gone(service: Service) -> None:
+    """Wait until no connection is there, and no request is being answered."""
+    async with asyncio.timeout(PATIENCE_S):
+        while service._http.state.connections or service._http.state.tasks:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -191,6 +197,32 @@ async def test_what_is_no_request_is_answered_with_400(garbage: bytes) -> None:
     async with serving() as service, http_peer(service) as peer:
         peer.writer.write(garbage)
         assert (await peer.until_closed()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+@pytest.mark.parametrize("path", ["/", "/more"], ids=["nobody reads", "somebody reads"])
+@pytest.mark.parametrize("sent", [b"zz\r\n", None], ids=["no chunk", "gone"])
+async def test_a_body_that_breaks_off_costs_its_connection_and_no_error(
+    sent: bytes | None, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading = asyncio.Event()
+
+    async def count(request: Request) -> Response:
+        reading.set()
+        return Response(str(len(await request.body())))
+
+    async with answering(count) as service, http_peer(service) as peer:
+        peer.send("POST", path, CHUNKED, b"5\r\nhello\r\n")
+        if path == "/":
+            assert (await peer.answer())[0] == 405
+        else:
+            await reading.wait()
+        if sent:
+            peer.writer.write(sent)
+            assert (await peer.until_closed()).startswith(b"HTTP/1.1 400" if path == "/more" else b"")
+        else:
+            peer.writer.transport.abort()
+        await gone(service)
+    assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_headers_over_the_limit_are_refused() -> None:
