@@ -63,7 +63,7 @@ async def serving(way: str, port: int) -> None:
     if way == UVICORN:
         await by_uvicorn(config, port)
         return
-    http = HttpServer(config, application(dict, bytes, config.max_body_bytes), None, Metrics())
+    http = HttpServer(config, application(lambda _: None, dict, bytes, config.max_body_bytes), None, Metrics())
     async with serve(
         over_websockets,
         "127.0.0.1",

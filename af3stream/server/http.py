@@ -16,6 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from af3stream.server.admission import Refused
+
 log = logging.getLogger(__name__)
 
 STREAM_PATH: Final = "/v1/stream"
@@ -25,14 +27,28 @@ PAGE_POLICY: Final = (
 )
 
 
-def application(health: Callable[[], dict[str, Any]], metrics: Callable[[], bytes], max_body_bytes: int) -> Starlette:
+def application(
+    admit: Callable[[Request], None],
+    health: Callable[[], dict[str, Any]],
+    metrics: Callable[[], bytes],
+    max_body_bytes: int,
+) -> Starlette:
     """Make the application.
 
     Args:
+        admit: raises `Refused` where a handshake with the headers of this request would be refused.
         health: what `GET /healthz` tells.
         metrics: what `GET /metrics` tells, in Prometheus's text format.
         max_body_bytes: of a request; a longer one is answered with 413.
     """
+
+    async def stream(request: Request) -> Response:
+        """Say why a handshake is refused, which browsers do not tell a page; else that a handshake is wanted."""
+        try:
+            admit(request)
+        except Refused as refused:
+            return refuse(refused.status, str(refused), refused.retry_after_s)
+        raise HTTPException(HTTPStatus.UPGRADE_REQUIRED, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
     async def tell_health(_: Request) -> Response:
         return respond(HTTPStatus.OK, msgspec.json.encode(health()), "application/json")
@@ -46,7 +62,7 @@ def application(health: Callable[[], dict[str, Any]], metrics: Callable[[], byte
             Route("/page/{name}", _page),
             Route("/healthz", tell_health),
             Route("/metrics", tell_metrics),
-            Route(STREAM_PATH, _stream),
+            Route(STREAM_PATH, stream),
         ],
         exception_handlers={HTTPException: _refused, ClientDisconnect: _gone, Exception: _failed},
         max_body_size=max_body_bytes,
@@ -83,11 +99,6 @@ async def _page(request: Request) -> Response:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     policy = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache", "Referrer-Policy": "no-referrer"}
     return respond(HTTPStatus.OK, known[name].read_bytes(), PAGE_TYPES[suffix], policy)
-
-
-async def _stream(_: Request) -> Response:
-    """Answer a request on the stream's path that is no WebSocket handshake."""
-    raise HTTPException(HTTPStatus.UPGRADE_REQUIRED, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 async def _refused(_: Request, error: Exception) -> Response:

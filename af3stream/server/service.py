@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
+from starlette.requests import Request as HttpRequest
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
@@ -64,7 +66,7 @@ class Service:
         self._load = Load(config.server)
         self._http = HttpServer(
             config.server,
-            http.application(self._health, self._measured, config.server.max_body_bytes),
+            http.application(self._would_admit, self._health, self._measured, config.server.max_body_bytes),
             self._tls.context if self._tls else None,
             self.metrics,
         )
@@ -198,17 +200,28 @@ class Service:
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Let a handshake pass, or refuse it."""
         try:
-            address = (connection.remote_address or ("",))[0]  # a peer may be gone already
-            guest = admit(request, address, self._config.server, self._guests.values(), self._no_room)
+            self._welcome(connection, self._admit(request, connection.remote_address))
         except Refused as refused:
-            self.metrics.refusals.labels(str(refused.status.value)).inc()
-            log.info("not admitted: status=%d reason=%r", refused.status.value, str(refused))
             response = connection.respond(refused.status, f"{refused}\n")
             if refused.retry_after_s:
                 response.headers["Retry-After"] = str(refused.retry_after_s)
             return response
-        self._welcome(connection, guest)
         return None
+
+    def _would_admit(self, request: HttpRequest) -> None:
+        """Refuse a plain request of the stream as its handshake would be refused."""
+        path = f"{http.STREAM_PATH}?{request.scope['query_string'].decode('ascii')}"
+        self._admit(Request(path, Headers(request.headers.items())), request.client)
+
+    def _admit(self, request: Request, address: tuple[str, int] | None) -> Guest:
+        """Let somebody in, or refuse; the address of a peer that is gone already is unknown."""
+        host = (address or ("",))[0]
+        try:
+            return admit(request, host, self._config.server, self._guests.values(), self._no_room)
+        except Refused as refused:
+            self.metrics.refusals.labels(str(refused.status.value)).inc()
+            log.info("not admitted: status=%d reason=%r", refused.status.value, str(refused))
+            raise
 
     def _health(self) -> dict[str, Any]:
         """What `/healthz` tells."""
