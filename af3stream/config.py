@@ -35,14 +35,19 @@ class ServerConfig(Section, frozen=True):
     max_sessions: Count = 4
     max_sessions_per_user: Annotated[int, Meta(ge=0)] = 0  # a token's connections; 0: as many as there are
     max_connections_per_address: Annotated[int, Meta(ge=0)] = 0  # 0: as many as there are, as behind a proxy
-    max_handshakes: Count = 128  # connections whose handshake is not done; one more, and the oldest is cut off
+    max_handshakes: Count = 128  # connections without a complete request; one more, and the oldest is cut off
+    max_http_connections: Count = 64  # of plain requests, after their first one
     memory_mb: Annotated[int, Meta(ge=0)] = 0  # of the process: above it no session is admitted; 0: without a bound
     admit_busy: Annotated[float, Meta(ge=0)] = 0.9  # of the device, in real time, with one session more; 0: not asked
     admit_lag_s: Positive = 30.0  # where every session is behind by more, none is admitted
     tls_certificate: str = ""  # a PEM file, the chain included; empty: no TLS
     tls_key: str = ""  # a PEM file; empty: the key is in the certificate's file
     max_frame_bytes: Annotated[int, Meta(ge=1_024)] = 1 << 20
+    max_head_bytes: Annotated[int, Meta(ge=1_024)] = 16_384  # request line and headers
+    max_body_bytes: Annotated[int, Meta(ge=0)] = 1 << 20  # of a plain request
     open_timeout_s: Positive = 10.0
+    request_timeout_s: Positive = 30.0  # from a plain request to the beginning of its answer, and for each piece of it
+    keep_alive_s: Count = 5  # between plain requests on one connection
     ping_interval_s: Positive = 15.0
     ping_timeout_s: Positive = 20.0
     idle_timeout_s: Positive = 300.0

@@ -103,6 +103,14 @@ def weights(f: Figures, axes: Axes) -> None:
     bars(axes, "tokens a second", {way: g["tokens_a_second"] for way, g in f["by_weights"].items()})
 
 
+def http_cost(f: Figures, axes: Axes) -> None:
+    """What a message costs the server, with HTTP on the same port and without."""
+    named = {"websockets behind HTTP": "behind_http", "websockets alone": "websockets_alone"}
+    named["uvicorn's websockets-sansio"] = "uvicorn_sansio"
+    costs = {name: f[way]["cpu_s_a_round_trip"] * 1e6 for name, way in named.items()}
+    bars(axes, "CPU time of the server a message, µs", costs, others=list(named)[1:])
+
+
 PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "encode": ("encode", encode),
     "append": ("append", append),
@@ -113,6 +121,7 @@ PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "memory": ("first-token", memory),
     "rebuild": ("rebuild", rebuild),
     "weights": ("weights", weights),
+    "http_cost": ("http-cost", http_cost),
 }
 
 

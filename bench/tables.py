@@ -250,6 +250,23 @@ def weights(f: Figures) -> list[Row]:
     ]
 
 
+def http_cost(f: Figures) -> list[Row]:
+    """`bench.http_cost`."""
+    ours, alone, uvicorn = f["behind_http"], f["websockets_alone"], f["uvicorn_sansio"]
+
+    def against(what: str, key: str) -> Row:
+        micros = [f"{number(way[key] * 1e6)} µs" for way in (ours, alone, uvicorn)]
+        other = f"`websockets.serve` alone: {micros[1]}; uvicorn's websockets-sansio: {micros[2]}"
+        return Row(what, micros[0], other, f"{number(ours[key] / alone[key])}; {number(ours[key] / uvicorn[key])}")
+
+    return [
+        against("audio acknowledged over a socket beside HTTP: CPU time of the server a message", "cpu_s_a_round_trip"),
+        against("the same: round trip, median", "round_trip_s"),
+        against("the same: round trip, p95", "round_trip_p95_s"),
+        against("a socket opened and closed: CPU time of the server", "cpu_s_a_connection"),
+    ]
+
+
 ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "encode": encode,
     "append": append,
@@ -260,6 +277,7 @@ ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "memory": memory,
     "rebuild": rebuild,
     "weights": weights,
+    "http_cost": http_cost,
 }
 
 

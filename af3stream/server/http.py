@@ -1,49 +1,117 @@
-"""Plain HTTP: health, metrics, and the page."""
+"""The HTTP application: health, metrics, and the page."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from email.utils import formatdate
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from websockets.datastructures import Headers
-from websockets.http11 import Response
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from af3stream.server.admission import Refused
+
+log = logging.getLogger(__name__)
+
+STREAM_PATH: Final = "/v1/stream"
 PAGE_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PAGE_POLICY: Final = (
     "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
+def application(
+    admit: Callable[[Request], None],
+    health: Callable[[], dict[str, Any]],
+    metrics: Callable[[], bytes],
+    max_body_bytes: int,
+) -> Starlette:
+    """Make the application.
+
+    Args:
+        admit: raises `Refused` where a handshake with the headers of this request would be refused.
+        health: what `GET /healthz` tells.
+        metrics: what `GET /metrics` tells, in Prometheus's text format.
+        max_body_bytes: of a request; a longer one is answered with 413.
+    """
+
+    async def stream(request: Request) -> Response:
+        """Say why a handshake is refused, which browsers do not tell a page; else that a handshake is wanted."""
+        try:
+            admit(request)
+        except Refused as refused:
+            return refuse(refused.status, str(refused), refused.retry_after_s)
+        raise HTTPException(HTTPStatus.UPGRADE_REQUIRED, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+
+    async def tell_health(_: Request) -> Response:
+        return respond(HTTPStatus.OK, msgspec.json.encode(health()), "application/json")
+
+    async def tell_metrics(_: Request) -> Response:
+        return respond(HTTPStatus.OK, metrics(), "text/plain; version=0.0.4")
+
+    app = Starlette(
+        routes=[
+            Route("/", _page),
+            Route("/page/{name}", _page),
+            Route("/healthz", tell_health),
+            Route("/metrics", tell_metrics),
+            Route(STREAM_PATH, stream),
+        ],
+        exception_handlers={HTTPException: _refused, ClientDisconnect: _gone, Exception: _failed},
+        max_body_size=max_body_bytes,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
 def respond(
     status: HTTPStatus, body: bytes, content_type: str = "text/plain", extra: dict[str, str] | None = None
 ) -> Response:
-    """A whole answer; the connection closes after it."""
-    headers = Headers(
-        {
-            "Content-Type": f"{content_type}; charset=utf-8",
-            "Content-Length": str(len(body)),
-            "Connection": "close",
-            "X-Content-Type-Options": "nosniff",
-            **(extra or {}),
-        }
-    )
-    return Response(status, status.phrase, headers, body)
+    """Make a whole answer."""
+    headers = {
+        "Date": formatdate(usegmt=True),
+        "Content-Type": f"{content_type}; charset=utf-8",
+        "X-Content-Type-Options": "nosniff",
+        **(extra or {}),
+    }
+    return Response(body, status, headers)
 
 
-def health(sessions: int, max_sessions: int, lag_s: float, model: str) -> Response:
-    """`GET /healthz`: 200 while the service works."""
-    state = {"status": "ok", "model": model, "sessions": sessions, "max_sessions": max_sessions, "lag_s": lag_s}
-    return respond(HTTPStatus.OK, msgspec.json.encode(state), "application/json")
+def refuse(status: HTTPStatus, reason: str, retry_after_s: int | None = None) -> Response:
+    """Make an answer that says why a request is refused; the connection closes after it."""
+    later = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
+    return respond(status, f"{reason}\n".encode(), extra={"Connection": "close", **later})
 
 
-def page(path: str) -> Response:
+async def _page(request: Request) -> Response:
     """`GET /` and `GET /page/NAME`: the page and its parts, and nothing else."""
-    name = "index.html" if path == "/" else path.removeprefix("/page/")
+    name = request.path_params.get("name", "index.html")
     known = {entry.name: entry for entry in files("af3stream.server").joinpath("page").iterdir()}
     suffix = "." + name.rpartition(".")[2]
     if name not in known or suffix not in PAGE_TYPES:
-        return respond(HTTPStatus.NOT_FOUND, b"not found\n")
+        raise HTTPException(HTTPStatus.NOT_FOUND)
     policy = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache", "Referrer-Policy": "no-referrer"}
     return respond(HTTPStatus.OK, known[name].read_bytes(), PAGE_TYPES[suffix], policy)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    return respond(status, f"{status.phrase.lower()}\n".encode(), extra=dict(error.headers or {}))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Answer nobody: the client left, or sent what is no body, before the end of its body."""
+    return refuse(HTTPStatus.BAD_REQUEST, "the body is not complete")
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    return refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal server error")

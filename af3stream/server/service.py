@@ -9,11 +9,12 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from starlette.requests import Request as HttpRequest
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
@@ -28,8 +29,8 @@ from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
 from af3stream.server.admission import Guest, Refused, admit
 from af3stream.server.connection import Connection
-from af3stream.server.doorway import OldestCutOffDoorway
 from af3stream.server.hosts import Hosts
+from af3stream.server.http_server import HttpServer
 from af3stream.server.load import Done, Load, Now, resident_bytes
 from af3stream.server.tls import Tls
 
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 wire_log = log.getChild("wire")
 wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames: tokens, questions and audio
 
-STREAM_PATH: Final = "/v1/stream"
 SWEEP_EVERY_S: Final = 600.0
 LOOK_EVERY_S: Final = 1.0
 SHORT_FOR_S: Final = 2.0  # a job that waits for memory for so long is not alone
@@ -64,8 +64,11 @@ class Service:
             config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
         self._load = Load(config.server)
-        self._doorway = OldestCutOffDoorway(
-            config.server.max_handshakes, self._tls.context if self._tls else None, config.server.open_timeout_s
+        self._http = HttpServer(
+            config.server,
+            http.application(self._would_admit, self._health, self._measured, config.server.max_body_bytes),
+            self._tls.context if self._tls else None,
+            self.metrics,
         )
         self._guests: dict[ServerConnection, Guest] = {}
         self._connections: set[Connection] = set()
@@ -104,7 +107,7 @@ class Service:
                 server_config.port,
                 process_request=self._process_request,
                 select_subprotocol=_select_subprotocol,
-                create_connection=self._doorway.connections(),
+                create_connection=self._http.connections(),
                 compression=None,
                 max_size=server_config.max_frame_bytes,
                 open_timeout=server_config.open_timeout_s,
@@ -180,43 +183,64 @@ class Service:
                 self._empty.set()
 
     async def _drain(self, server: Server) -> None:
-        """Take nothing new, let every session finish what is pending, and close."""
+        """Take nothing new, let every session and every request finish what is pending, and close."""
         server.close(close_connections=False)
         for connection in list(self._connections):
             if connection.idle:
                 connection.go_away()
         self._hosts.drain()
+        http_closed = asyncio.create_task(self._http.close(self._config.server.drain_s))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), self._config.server.drain_s)
         for connection in list(self._connections):
             connection.go_away()
+        await http_closed
         await server.wait_closed()
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Plain requests are answered here; a handshake passes on, or is refused."""
-        self._doorway.leave(connection)
-        path = request.path.partition("?")[0]
-        if path == STREAM_PATH:
-            try:
-                address = (connection.remote_address or ("",))[0]  # a peer may be gone already
-                guest = admit(request, address, self._config.server, self._guests.values(), self._no_room)
-            except Refused as refused:
-                self.metrics.refusals.labels(str(refused.status.value)).inc()
-                log.info("not admitted: status=%d reason=%r", refused.status.value, str(refused))
-                later = {"Retry-After": str(refused.retry_after_s)} if refused.retry_after_s else None
-                return http.respond(refused.status, f"{refused}\n".encode(), extra=later)
-            self._welcome(connection, guest)
-            return None
-        if path == "/healthz":
-            return http.health(self.sessions, self._config.server.max_sessions, self._lag_s, self.loaded.engine.name)
-        if path == "/metrics":
-            self.metrics.lag.set(self._lag_s)
-            self.metrics.device.set(self._worker.busy_s)
-            self.metrics.cost.set(self._load.cost)
-            self.metrics.resident.set(resident_bytes())
-            self.metrics.sessions.set(self.sessions)
-            return http.respond(HTTPStatus.OK, self.metrics.render(), "text/plain; version=0.0.4")
-        return http.page(path)
+        """Let a handshake pass, or refuse it."""
+        try:
+            self._welcome(connection, self._admit(request, connection.remote_address))
+        except Refused as refused:
+            response = connection.respond(refused.status, f"{refused}\n")
+            if refused.retry_after_s:
+                response.headers["Retry-After"] = str(refused.retry_after_s)
+            return response
+        return None
+
+    def _would_admit(self, request: HttpRequest) -> None:
+        """Refuse a plain request of the stream as its handshake would be refused."""
+        path = f"{http.STREAM_PATH}?{request.scope['query_string'].decode('ascii')}"
+        self._admit(Request(path, Headers(request.headers.items())), request.client)
+
+    def _admit(self, request: Request, address: tuple[str, int] | None) -> Guest:
+        """Let somebody in, or refuse; the address of a peer that is gone already is unknown."""
+        host = (address or ("",))[0]
+        try:
+            return admit(request, host, self._config.server, self._guests.values(), self._no_room)
+        except Refused as refused:
+            self.metrics.refusals.labels(str(refused.status.value)).inc()
+            log.info("not admitted: status=%d reason=%r", refused.status.value, str(refused))
+            raise
+
+    def _health(self) -> dict[str, Any]:
+        """What `/healthz` tells."""
+        return {
+            "status": "ok",
+            "model": self.loaded.engine.name,
+            "sessions": self.sessions,
+            "max_sessions": self._config.server.max_sessions,
+            "lag_s": self._lag_s,
+        }
+
+    def _measured(self) -> bytes:
+        """What `/metrics` tells."""
+        self.metrics.lag.set(self._lag_s)
+        self.metrics.device.set(self._worker.busy_s)
+        self.metrics.cost.set(self._load.cost)
+        self.metrics.resident.set(resident_bytes())
+        self.metrics.sessions.set(self.sessions)
+        return self.metrics.render()
 
     def _welcome(self, connection: ServerConnection, guest: Guest) -> None:
         """Count a connection from its handshake until it is closed, however that goes."""

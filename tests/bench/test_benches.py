@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import common, tables
+from bench import common, http_servers, tables
 
 
 @pytest.fixture
@@ -84,3 +84,9 @@ def test_captions_measures_a_live_stream_and_drafts(capsys: pytest.CaptureFixtur
     assert figures["live"]["interims"] > 0
     assert figures["live"]["speech_end_to_final_mean_s"] > 0
     assert tables.lines("python -m bench.captions", figures)
+
+
+def test_http_cost_measures_sockets_beside_http_and_without(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = printed("http_cost", capsys)
+    assert all(value > 0 for way in http_servers.WAYS for value in figures[way].values())
+    assert len(tables.lines("python -m bench.http_cost", figures)) == 4

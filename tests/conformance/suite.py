@@ -21,7 +21,8 @@ from af3stream.config import Config, JournalConfig, ServerConfig
 from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.server import service
-from af3stream.server.service import STREAM_PATH, Service
+from af3stream.server.http import STREAM_PATH
+from af3stream.server.service import Service
 
 QUICK: Final = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*")
 LARGE: Final = ("9.*",)

@@ -12,7 +12,7 @@ import pytest
 from af3stream import errors
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server.admission import TOKEN_SUBPROTOCOL
-from af3stream.server.service import STREAM_PATH
+from af3stream.server.http import STREAM_PATH
 from af3stream.session.session import ACK_EVERY_S
 from tests.protocol import examples
 from tests.protocol.test_trace import TRACE

@@ -19,7 +19,8 @@ from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import MSGPACK, Codec, client_codec
-from af3stream.server.service import STREAM_PATH, Service
+from af3stream.server.http import STREAM_PATH
+from af3stream.server.service import Service
 
 M = TypeVar("M", bound=m.Message)
 PATIENCE_S = 10.0
@@ -129,9 +130,11 @@ async def get(
     """A plain request, with the target spelled exactly so; returns status, headers and body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     name = f"127.0.0.1:{service.port}" if host is None else host
-    writer.write(f"GET {target} HTTP/1.1\r\nHost: {name}\r\n{headers}\r\n".encode("latin-1"))
+    closing = "" if "Connection:" in headers else "Connection: close\r\n"
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: {name}\r\n{closing}{headers}\r\n".encode("latin-1"))
     answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *rest = head.decode().split("\r\n")
-    return int(first.split()[1]), dict(line.split(": ", 1) for line in rest), body
+    fields = (line.split(": ", 1) for line in rest)
+    return int(first.split()[1]), {field.title(): value for field, value in fields}, body

@@ -144,6 +144,17 @@ async def test_who_has_enough_says_when_to_come_again(cap: dict[str, Any]) -> No
             pass
 
 
+async def test_a_plain_request_is_told_why_its_handshake_would_be_refused() -> None:
+    async with serving(tokens=("sesame",), max_sessions=1) as service:
+        bearer = {"Authorization": "Bearer sesame"}
+        assert (await get(service, "/v1/stream"))[0] == 401
+        assert (await get(service, "/v1/stream?token=sesame", "Origin: https://evil.example\r\n"))[0] == 403
+        assert (await get(service, "/v1/stream?token=sesame"))[0] == 426
+        async with talking(service, additional_headers=bearer):
+            status, headers, body = await get(service, "/v1/stream", "Authorization: Bearer sesame\r\n")
+            assert (status, headers["Retry-After"], body) == (503, "5", b"all 1 sessions are taken\n")
+
+
 async def test_a_handshake_that_fails_leaves_its_place() -> None:
     async with serving(max_sessions=1) as service:
         assert (await refused(stream_url(service), subprotocols=["soap"])).status_code == 400

@@ -103,7 +103,18 @@ async def test_what_is_no_tls_is_gone_at_once(tmp_path: Path) -> None:
                 await reader.read()
         writer.close()
         assert await shown(service) == "localhost"
-        assert not service._doorway._unfinished
+        assert not service._http.handshakes
+
+
+async def test_a_shutdown_does_not_wait_for_tls_handshakes(tmp_path: Path) -> None:
+    async with asyncio.timeout(10):
+        async with serving(**issue(tmp_path), open_timeout_s=60) as service:
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            while not service._http.handshakes:  # noqa: ASYNC110 - the server has no reason to tell
+                await asyncio.sleep(0.01)
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_a_new_certificate_needs_no_restart(

@@ -6,7 +6,8 @@ import asyncio
 import struct
 
 from af3stream.protocol.codec import JSON
-from af3stream.server.service import STREAM_PATH, Service
+from af3stream.server.http import STREAM_PATH
+from af3stream.server.service import Service
 
 PATIENCE_S = 10.0
 BINARY, TEXT, CLOSE, FIN, RSV1, RSV2 = 0x2, 0x1, 0x8, 0x80, 0x40, 0x20

@@ -1,0 +1,274 @@
+"""HTTP/1.1 on every accepted connection, up to a request that asks for a WebSocket.
+
+uvicorn's protocol class parses and answers; websockets gets the connection at the first `Upgrade: websocket`, and from
+then on nothing of this module stands between the socket and it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Final
+
+import h11
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import Config as UvicornConfig
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+from websockets.asyncio.server import ServerConnection
+
+from af3stream.config import ServerConfig
+from af3stream.metrics import Metrics
+from af3stream.server.admission import RETRY_AFTER_S
+from af3stream.server.handshakes import EarlyBytes, HandshakeLimiter, secure
+from af3stream.server.http import STREAM_PATH, refuse
+
+# Below this, uvicorn logs what a hostile peer does, and errors that the application logs itself.
+logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+
+NO_BODY: Final = ((b"content-length", b"0"),)
+BODY_HEADERS: Final = (b"content-length", b"transfer-encoding")
+
+
+class UpgradedConnection(ServerConnection):
+    """The library's connection; it begins when a request asks for it, and not when the socket is accepted."""
+
+    def upgrade(self, transport: asyncio.Transport, received: bytes) -> None:
+        """Take a connection over, with the request and whatever followed it."""
+        transport.set_protocol(self)
+        super().connection_made(transport)
+        self.data_received(received)
+
+
+class HttpServer:
+    """Everything that HTTP connections share.
+
+    Args:
+        app: answers the requests.
+        context: for TLS, which begins here so that a handshake that never ends is counted; ``None``: plain sockets.
+
+    Attributes:
+        handshakes: the connections that have not sent a complete request yet.
+        uvicorn: the settings of its protocol class.
+        state: every connection, and every request that is being answered.
+    """
+
+    def __init__(self, config: ServerConfig, app: ASGIApp, context: ssl.SSLContext | None, metrics: Metrics) -> None:
+        self.config = config
+        self.app = app
+        self.handshakes = HandshakeLimiter(config.max_handshakes)
+        self.state = ServerState()
+        self.uvicorn = UvicornConfig(
+            app,
+            ws=UpgradedConnection,
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=config.keep_alive_s,
+            h11_max_incomplete_event_size=config.max_head_bytes,
+        )
+        self._context = context
+        self._metrics = metrics
+        self._admitted: set[HttpConnection] = set()
+        self._securing: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._empty = asyncio.Event()
+
+    def connections(self) -> type[ServerConnection]:
+        """Return the class that `websockets.serve` is to make of an accepted connection."""
+        server = self
+
+        class AcceptedConnection(UpgradedConnection):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                """Speak HTTP first."""
+                assert isinstance(transport, asyncio.Transport)
+                server._accept(self, transport)
+
+        return AcceptedConnection
+
+    def admit(self, connection: HttpConnection, scope: Scope) -> Response | None:
+        """Count a connection whose request is complete; returns the answer if the request is refused."""
+        self.handshakes.leave(connection)
+        if connection not in self._admitted and len(self._admitted) >= self.config.max_http_connections:
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many HTTP connections", RETRY_AFTER_S)
+        self._admitted.add(connection)
+        if _head_bytes(scope) > self.config.max_head_bytes:
+            limit = f"at most {self.config.max_head_bytes} bytes of headers"
+            return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, limit)
+        return None
+
+    def timed_out(self) -> Response:
+        """Return the answer to a request that takes too long."""
+        return self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"not complete within {self.config.request_timeout_s:g} s")
+
+    def leave(self, connection: HttpConnection) -> None:
+        """Count a connection no longer: it is closed, or a WebSocket."""
+        self.handshakes.leave(connection)
+        self._admitted.discard(connection)
+        self.state.connections.discard(connection)
+        if not self.state.connections:
+            self._empty.set()
+
+    async def close(self, within_s: float) -> None:
+        """Close what is idle, let requests that are being answered end, and cut off what is left after a while."""
+        self._closing = True
+        self.handshakes.close()
+        self._empty.clear()
+        for connection in list(self.state.connections):
+            if not connection.transport.is_closing():
+                connection.shutdown()
+        if self.state.connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), within_s)
+        for left in list(self.state.connections):
+            left.transport.abort()
+
+    def _refuse(self, status: HTTPStatus, reason: str, retry_after_s: int | None = None) -> Response:
+        self._metrics.refusals.labels(str(status.value)).inc()
+        return refuse(status, reason, retry_after_s)
+
+    def _accept(self, websocket: UpgradedConnection, transport: asyncio.Transport) -> None:
+        """Begin with HTTP, or with the TLS below it."""
+        if self._closing:
+            transport.set_protocol(EarlyBytes())
+            transport.abort()
+            return
+        connection = HttpConnection(self, websocket, transport)
+        if self._context is None:
+            connection.begin(transport)
+        else:
+            transport.pause_reading()  # nothing is for HTTP before TLS stands between
+            transport.set_protocol(EarlyBytes())
+            securing = asyncio.create_task(self._secure(connection, transport, self._context))
+            self._securing.add(securing)
+            securing.add_done_callback(self._securing.discard)
+        self.handshakes.enter(connection)
+
+    async def _secure(self, connection: HttpConnection, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        """Go on under TLS, or close."""
+        if secured := await secure(transport, context, self.config.open_timeout_s):
+            connection.begin(*secured)
+        else:
+            connection.give_up()
+
+
+class HttpConnection(H11Protocol):
+    """One connection: requests and answers, each in its time.
+
+    It always has a deadline: `open_timeout_s` for the first request's head, TLS included; `request_timeout_s` up to the
+    beginning of an answer, and for each piece of it; `keep_alive_s` and `open_timeout_s` for the rest of a body that
+    nobody reads and the next request's head.
+    """
+
+    def __init__(self, server: HttpServer, websocket: UpgradedConnection, accepted: asyncio.Transport) -> None:
+        super().__init__(server.uvicorn, server.state, {})
+        self.app = self._answer
+        self._server = server
+        self._websocket = websocket
+        self._accepted = accepted
+        self._unread_bytes = 0
+        self._deadline = self.loop.call_later(server.config.open_timeout_s, self.abort)
+
+    def begin(self, transport: asyncio.Transport, received: bytes = b"") -> None:
+        """Read requests from here on."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        if received:
+            self.data_received(received)
+
+    def abort(self) -> None:
+        """Close the socket at once."""
+        self._accepted.abort()
+
+    def give_up(self) -> None:
+        """Forget a connection that never began."""
+        self._deadline.cancel()
+        self._server.leave(self)
+        self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; of a body that nobody reads only so many."""
+        if self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete:
+            self._unread_bytes += len(data)
+            if self._unread_bytes > self._server.config.max_body_bytes:
+                self.abort()
+                return
+        super().data_received(data)
+
+    def _should_upgrade(self) -> bool:
+        """Tell whether a request is a handshake: a GET of the stream, without a body, that asks for a WebSocket."""
+        has_body = any(name in BODY_HEADERS and (name, value) not in NO_BODY for name, value in self.headers)
+        is_stream = self.scope["method"] == "GET" and self.scope["path"] == STREAM_PATH
+        return is_stream and not has_body and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over, with the request and what followed it."""
+        self._deadline.cancel()
+        self._server.leave(self)
+        following, _ = self.conn.trailing_data
+        first = b"%b %b HTTP/%b" % (event.method, event.target, event.http_version)
+        headers = [b"%b: %b" % header for header in event.headers]
+        self._websocket.upgrade(self.transport, b"\r\n".join([first, *headers, b"", following]))
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request; cut off what is none in the middle of another answer."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.abort()
+            return
+        super().send_400_response(msg)
+        if self.cycle:  # whose body it was
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """Give the peer time to take the answer and send its next request."""
+        self._allow(self._server.config.keep_alive_s + self._server.config.open_timeout_s)
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Be counted no longer."""
+        self._deadline.cancel()
+        super().connection_lost(exc)
+        self._server.leave(self)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, in time."""
+        self._deadline.cancel()
+        self._unread_bytes = 0
+        patience_s = self._server.config.request_timeout_s
+        began = False
+
+        async def send_in_time(message: Message) -> None:
+            nonlocal began
+            began = True
+            limit.reschedule(self.loop.time() + patience_s)
+            await send(message)
+
+        try:
+            async with asyncio.timeout(patience_s) as limit:
+                answer = self._server.admit(self, scope) or self._server.app
+                await answer(scope, receive, send_in_time)
+        except Exception:
+            self._allow(self._server.config.open_timeout_s)
+            if not limit.expired():
+                raise
+            if began:
+                self.abort()
+            else:
+                await self._server.timed_out()(scope, receive, send)
+
+    def _allow(self, seconds: float) -> None:
+        """Cut the connection off after so long."""
+        self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self.abort)
+
+
+def _head_bytes(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope["raw_path"]) + len(scope["query_string"])
