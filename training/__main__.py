@@ -19,7 +19,9 @@ def main() -> None:
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     config = dataclasses.replace(
-        configs.SMOKE if arguments.smoke else configs.FULL, start=arguments.start or configs.FULL.start, pause_file=arguments.pause_file
+        configs.SMOKE if arguments.smoke else configs.FULL,
+        start=arguments.start or configs.FULL.start,
+        pause_file=arguments.pause_file,
     )
     if arguments.threads:
         config = dataclasses.replace(config, threads=arguments.threads)
@@ -36,7 +38,9 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("stages", nargs="*", help=f"some of {', '.join(STAGES)}; all, where none is named")
     parser.add_argument("--folder", type=Path, required=True, help="the run's state: speech, weights, records")
-    parser.add_argument("--start", default="", help="trained parts whose encoder is used, instead of those of the package")
+    parser.add_argument(
+        "--start", default="", help="trained parts whose encoder is used, instead of those of the package"
+    )
     parser.add_argument("--threads", type=int, default=0, help="of each matrix multiplication")
     parser.add_argument("--smoke", action="store_true", help="minutes instead of hours")
     parser.add_argument("--pause-file", default="", help="while this file exists, training waits")

@@ -105,4 +105,3 @@ class Contexts:
         if rng.random() < NEAR:
             return augment.at_level(samples, rng.uniform(-34, -14))
         return augment.heard(rng, samples, [self._random.choice(self._speech).sound for _ in range(2)])
-

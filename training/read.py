@@ -56,9 +56,7 @@ class Reader:
         self._language = model.model.language_model
         self._table = self._language.embed_tokens.weight.detach()
         self._adapters = adapt(self._language)
-        self._parameters = {
-            f"language_model.{n}": p for n, p in self._language.named_parameters() if ".lora_" in n
-        }
+        self._parameters = {f"language_model.{n}": p for n, p in self._language.named_parameters() if ".lora_" in n}
         for parameter in self._parameters.values():
             parameter.requires_grad_(True)
         self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=config.read.rate, weight_decay=0.0)
@@ -119,7 +117,9 @@ class Reader:
         """A window's frames, or the embeddings of words; (n, hidden)."""
         if isinstance(part, str):
             return self._table[torch.tensor(encode_text(self._tokenizer, part), dtype=torch.long)]
-        frames: torch.Tensor = self._model.model.multi_modal_projector(encoder_states(self._model, self._mel([part])))[0]
+        frames: torch.Tensor = self._model.model.multi_modal_projector(encoder_states(self._model, self._mel([part])))[
+            0
+        ]
         return frames.float()
 
     def _answers(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, list[bool]]:

@@ -98,7 +98,10 @@ def test_the_prompt_has_a_system_turn_and_audio_comes_first(stock: tuple[Any, An
 
 def test_stock_generate_finds_words_in_the_notes(stock: tuple[Any, Any], audio: np.ndarray) -> None:
     model, processor = stock
-    turn = {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": f"[0:00] {WORDS}.\nWhat was said?"}]}
+    turn = {
+        "role": "user",
+        "content": [{"type": "audio"}, {"type": "text", "text": f"[0:00] {WORDS}.\nWhat was said?"}],
+    }
     prompt = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
     inputs = processor(text=[prompt], audio=[audio], sampling_rate=16_000)
     output = model.generate(**inputs, max_new_tokens=24)[0, inputs["input_ids"].shape[1] :]

@@ -42,9 +42,7 @@ def write_checkpoint(folder: Path, *, whisper: Path, gguf: Path, trained: Path =
 
 def read_tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
     """Return the language model's tokenizer with ``<sound>`` on a spare row of its table."""
-    return qwen2.read_tokenizer(
-        gguf, {SOUND_ID: SOUND}, eos_token=END, pad_token=PAD, model_max_length=qwen2.POSITIONS
-    )
+    return qwen2.read_tokenizer(gguf, {SOUND_ID: SOUND}, eos_token=END, pad_token=PAD, model_max_length=qwen2.POSITIONS)
 
 
 def _compose(encoder: Weights, language: Weights, trained: Path) -> Weights:
