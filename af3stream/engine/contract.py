@@ -81,7 +81,7 @@ class Completion:
 
     Attributes:
         tokens: generated tokens, the end token included.
-        finish: ``stop`` at the end token, ``length`` at the cap.
+        finish: ``stop`` at the end token, or where the answer repeats itself; ``length`` at the cap.
         prefilled: positions that had to be read for this question alone.
     """
 

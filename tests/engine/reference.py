@@ -6,10 +6,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.prompt import encode_text, read_template
+from af3stream.engine.af3.repetition import repeats
 from af3stream.engine.contract import Samples
+
+
+class Repetition(StoppingCriteria):  # type: ignore[misc]
+    """Ends a reply that repeats itself.
+
+    Args:
+        prompt: ids before the generated ones.
+    """
+
+    def __init__(self, prompt: int) -> None:
+        self._prompt = prompt
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        """Whether each row (prompt + generated) is over."""
+        return torch.tensor([repeats(row[self._prompt :].tolist()) for row in input_ids], device=input_ids.device)
 
 
 def reply(loaded: LoadedCheckpoint, body: Sequence[Samples | str], question: str, max_tokens: int) -> list[int]:
@@ -54,5 +71,8 @@ def projected(loaded: LoadedCheckpoint, window: Samples) -> torch.Tensor:
 
 def _generate(loaded: LoadedCheckpoint, ids: torch.Tensor, inputs: dict[str, Any], max_tokens: int) -> list[int]:
     inputs.setdefault("attention_mask", torch.ones_like(ids))
-    output = loaded.model.generate(input_ids=ids, **inputs, max_new_tokens=max_tokens, do_sample=False)
+    criteria = StoppingCriteriaList([Repetition(ids.shape[1])])
+    output = loaded.model.generate(
+        input_ids=ids, **inputs, max_new_tokens=max_tokens, do_sample=False, stopping_criteria=criteria
+    )
     return [token for token in output[0, ids.shape[1] :].tolist() if token not in loaded.stop]

@@ -183,5 +183,5 @@ class PrefixContext:
         for piece in detokenize(self._fusion.tokenizer, tokens()):
             yield unframer.push(piece)
         yield unframer.finish()
-        stopped = bool(written) and written[-1] in self._decoder.stop
+        stopped = bool(written) and self._decoder.ends(written)
         yield Completion(tokens=len(written), finish="stop" if stopped else "length", prefilled=prefilled)

@@ -16,6 +16,7 @@ from af3stream.engine.af3.attention import implementation
 from af3stream.engine.af3.fused import FusedReading, quicker
 from af3stream.engine.af3.kv import Rows, Slot
 from af3stream.engine.af3.linear import FEW, read_with_all_cores
+from af3stream.engine.af3.repetition import repeats
 from af3stream.engine.contract import Counters
 from af3stream.errors import ModelError
 
@@ -102,22 +103,28 @@ class Decoder:
             yield self._forward([slot], chunk[None])[0]
 
     def greedy(self, reply: Reply, max_tokens: int) -> Iterator[int]:
-        """Write a reply: the likeliest token each time, until an end token or ``max_tokens``.
+        """Write a reply: the likeliest token each time, until it ends or has ``max_tokens``.
 
         Yields:
             Token ids; the end token is the last, where there is one.
         """
+        written: list[int] = []
         for left in reversed(range(max_tokens)):
             if reply.next is None:
                 self.advance([reply])
             token, reply.next = reply.next, None
             assert token is not None
             self._counters.decoded_tokens += 1
-            ended = not left or token in self.stop
+            written.append(token)
+            ended = not left or self.ends(written)
             reply.last = None if ended else token
             yield token
             if ended:
                 return
+
+    def ends(self, written: Sequence[int]) -> bool:
+        """Return whether a reply is over: its last token is an end token, or it repeats itself."""
+        return written[-1] in self.stop or repeats(written)
 
     def advance(self, replies: Sequence[Reply]) -> None:
         """Read the last token of each of these replies, in one pass, to know the next; each in a slot of its own."""
@@ -144,9 +151,10 @@ class Decoder:
         written, guessed, known, ahead = list[int](), draft[:max_tokens], prompt, AHEAD
         while True:
             accepted, token = self._agreed(slot, known, guessed)
-            written = [*written, *accepted, token][:max_tokens]
-            if token in self.stop or len(written) == max_tokens:
-                return [token for token in written if token not in self.stop]
+            for following in [*accepted, token]:
+                written.append(following)
+                if len(written) == max_tokens or self.ends(written):
+                    return [token for token in written if token not in self.stop]
             ahead = ahead * AHEAD if guessed and len(accepted) == len(guessed) else AHEAD
             guessed = guess(written, [draft, written[:-1]], min(ahead, max_tokens - len(written)))
             known = self.embed([token])
