@@ -1,26 +1,52 @@
-"""Every bench runs at its small size on a tiny checkpoint, and prints one JSON line last."""
+"""Every bench runs at its small size on a tiny checkpoint, and prints one JSON line last.
+
+Compiled code runs as it is written, and servers in this process: `tests/engine/test_fused.py` compiles, and one test
+here starts the server that benches measure.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+import shutil
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from bench import common, tables
+from af3stream.config import load
+from af3stream.engine.factory import load_engine
+from af3stream.models import card
+from af3stream.server.service import Service
+from bench import captions, common, live, sessions, tables
 
 
-@pytest.fixture
-def tiny(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def tiny(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny checkpoint that captions for itself, and whose frames are said to spell English."""
+    shutil.copytree(tiny_folder, tmp_path / "tiny")
+    card.write(tmp_path / "tiny", card.Card("tiny", spelled=100, language="en"))
     settings = (
-        f"model.name={tiny_folder}",
+        f"model.name={tmp_path / 'tiny'}",
         "model.threads=1",
         "captions.captioner=af3",
         "captions.max_tokens=8",
     )
     monkeypatch.setattr(common, "SETTINGS", settings)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+
+
+@asynccontextmanager
+async def served_here(*settings: str) -> AsyncIterator[str]:
+    """As `bench.live.server`, in this process."""
+    config = load(overrides=(*common.SETTINGS, *live.UNBOUNDED, "journal.folder=", *settings))
+    async with Service(config, load_engine(config)).listening() as service:
+        yield service.address
 
 
 def printed(bench: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -30,7 +56,6 @@ def printed(bench: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.usefixtures("tiny")
 def test_floor_reads_all_weights_and_the_keys_and_values_of_a_window(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("floor", capsys)
     one = figures["by_windows"]["1"]
@@ -39,27 +64,23 @@ def test_floor_reads_all_weights_and_the_keys_and_values_of_a_window(capsys: pyt
     assert len(tables.lines("python -m bench.floor", figures)) == 2
 
 
-@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(("bench", "rows"), [("encode", 4), ("append", 2), ("question", 8), ("weights", 3)])
 def test_a_bench_prints_what_its_rows_need(bench: str, rows: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(tables.lines(f"python -m bench.{bench}", printed(bench, capsys))) == rows
 
 
-@pytest.mark.mini
 def test_focus_measures_every_way_to_a_stretch_beside_the_whole_body(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("focus", capsys)
     assert figures["ttft_s"].keys() == figures["ttft_s_whole_body"].keys()
     assert len(tables.lines("python -m bench.focus", figures)) == 3
 
 
-@pytest.mark.usefixtures("tiny")
 def test_rebuild_measures_answers_and_finals_with_and_without(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("rebuild", capsys)
     assert all(figures[key] > 0 for key in ("answer_s", "answer_beside_a_rebuild_s", "final_p95_s", "window_s"))
     assert len(tables.lines("python -m bench.rebuild", figures)) == 2
 
 
-@pytest.mark.usefixtures("tiny")
 def test_memory_accounts_for_every_byte(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("memory", capsys)
     peak = figures["peak_mb"]
@@ -71,9 +92,10 @@ def test_memory_accounts_for_every_byte(capsys: pytest.CaptureFixture[str]) -> N
     assert len(tables.lines("python -m bench.memory", figures)) == 3
 
 
-@pytest.mark.mini
-@pytest.mark.usefixtures("tiny")
-def test_sessions_hears_every_stream_in_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sessions_hears_every_stream_in_both_ways(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "server", served_here)
     figures = printed("sessions", capsys)
     assert list(figures["streams"]) == ["1", "2"]
     assert all(g["finals"] >= int(n) and g["questions"] >= int(n) for n, g in figures["streams"].items())
@@ -82,12 +104,21 @@ def test_sessions_hears_every_stream_in_both_ways(capsys: pytest.CaptureFixture[
     assert tables.lines("python -m bench.sessions", figures)
 
 
-@pytest.mark.mini
-@pytest.mark.usefixtures("tiny")
-def test_captions_measures_a_live_stream_and_drafts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_captions_measures_a_live_stream_and_drafts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(captions, "server", served_here)
     figures = printed("captions", capsys)
     assert figures["af3"]["words_the_same"]
     assert figures["af3"]["passes_with_draft"] <= figures["af3"]["passes_without"]
     assert figures["live"]["interims"] > 0
     assert figures["live"]["speech_end_to_final_mean_s"] > 0
     assert tables.lines("python -m bench.captions", figures)
+
+
+async def test_the_server_that_is_measured_is_a_process_with_the_settings_of_the_bench() -> None:
+    async with live.server("server.max_sessions=63") as url:
+        health = json.load(await asyncio.to_thread(urllib.request.urlopen, f"{url}/healthz"))
+    assert (health["status"], health["model"]) == ("ok", "tiny")
+    with pytest.raises(OSError):
+        await asyncio.to_thread(urllib.request.urlopen, f"{url}/healthz")
