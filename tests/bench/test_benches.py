@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import shutil
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,18 +20,15 @@ import torch
 
 from af3stream.config import load
 from af3stream.engine.factory import load_engine
-from af3stream.models import card
 from af3stream.server.service import Service
 from bench import captions, common, live, sessions, tables
 
 
 @pytest.fixture(autouse=True)
-def tiny(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tiny checkpoint that captions for itself, and whose frames are said to spell English."""
-    shutil.copytree(tiny_folder, tmp_path / "tiny")
-    card.write(tmp_path / "tiny", card.Card("tiny", spelled=100, language="en"))
+def tiny(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny checkpoint that captions for itself."""
     settings = (
-        f"model.name={tmp_path / 'tiny'}",
+        f"model.name={tiny_folder}",
         "model.threads=1",
         "captions.captioner=af3",
         "captions.max_tokens=8",
@@ -67,12 +63,6 @@ def test_floor_reads_all_weights_and_the_keys_and_values_of_a_window(capsys: pyt
 @pytest.mark.parametrize(("bench", "rows"), [("encode", 4), ("append", 2), ("question", 8), ("weights", 3)])
 def test_a_bench_prints_what_its_rows_need(bench: str, rows: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(tables.lines(f"python -m bench.{bench}", printed(bench, capsys))) == rows
-
-
-def test_focus_measures_every_way_to_a_stretch_beside_the_whole_body(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = printed("focus", capsys)
-    assert figures["ttft_s"].keys() == figures["ttft_s_whole_body"].keys()
-    assert len(tables.lines("python -m bench.focus", figures)) == 3
 
 
 def test_rebuild_measures_answers_and_finals_with_and_without(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,9 +106,9 @@ def test_captions_measures_a_live_stream_and_drafts(
     assert tables.lines("python -m bench.captions", figures)
 
 
-async def test_the_server_that_is_measured_is_a_process_with_the_settings_of_the_bench() -> None:
+async def test_the_server_that_is_measured_is_a_process_with_the_settings_of_the_bench(tiny_folder: Path) -> None:
     async with live.server("server.max_sessions=63") as url:
         health = json.load(await asyncio.to_thread(urllib.request.urlopen, f"{url}/healthz"))
-    assert (health["status"], health["model"]) == ("ok", "tiny")
+    assert (health["status"], health["model"]) == ("ok", tiny_folder.name)
     with pytest.raises(OSError):
         await asyncio.to_thread(urllib.request.urlopen, f"{url}/healthz")
