@@ -4,18 +4,24 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check audit setup system mini-train mini-train-smoke clean
+.PHONY: help demo test test-long check audit setup system mini-train mini-train-smoke clean
 
 help:
-	@echo "make demo   captions and answers on a real recording, in the terminal, and a page to open"
-	@echo "make test   everything that must pass"
-	@echo "make setup  only the environment, in $(VENV)"
+	@echo "make demo       captions and answers on a real recording, in the terminal, and a page to open"
+	@echo "make test       everything that must pass"
+	@echo "make test-long  what takes hours: training, chaos and soak at length, and fuzzing"
+	@echo "make setup      only the environment, in $(VENV)"
 
 demo: setup
 	@$(BIN)/python -m clients.demo
 
 test: setup system check
-	$(BIN)/pytest --cov=af3stream --cov-report=term:skip-covered
+	$(BIN)/pytest --cov=af3stream --cov-report=term:skip-covered --durations=15
+
+test-long: setup system mini-train-smoke
+	$(BIN)/pytest -m long --durations=0
+	$(BIN)/python -m bench.chaos --histories 300
+	$(BIN)/python -m tests.fuzz.decoders -runs=1000000 -seed=1
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from af3stream import __version__, stored
 from af3stream.config import Config, load
-from af3stream.errors import EngineError, Refusal, SetupError
+from af3stream.errors import EngineError, Refusal, SetupError, quoted
 from af3stream.protocol.messages import Caption
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return command(arguments)
     except (SetupError, EngineError, Refusal) as error:
-        print(f"af3stream: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
@@ -40,17 +40,23 @@ def main(argv: list[str] | None = None) -> int:
         return 141
 
 
+def _say(sentence: str) -> None:
+    """Tell on standard error what is being done; a command does so before it imports what takes long to import."""
+    print(f"af3stream: {sentence}", file=sys.stderr, flush=True)
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
+    config = _config(arguments)
+    _say(f"starting a server with {config.model.name}")
     from af3stream.engine.factory import load_engine
     from af3stream.engine.memory import settle
     from af3stream.server.service import check_address
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    config = _config(arguments)
     check_address(config.server)  # before minutes are spent on loading a model
-    loaded = load_engine(config)
+    loaded = load_engine(config, _say)
     settle()
     asyncio.run(_serve_until_told(config, loaded))
     return 0
@@ -70,7 +76,7 @@ async def _serve_until_told(config: Config, loaded: Loaded) -> None:
             print(f"  licence: {loaded.licence}", file=sys.stderr)
         sys.stderr.flush()
         await stop.wait()
-        print("af3stream: finishing what is pending", file=sys.stderr)
+        _say("finishing what is pending")
 
 
 def _listen(arguments: argparse.Namespace) -> int:
@@ -93,12 +99,13 @@ def _listen(arguments: argparse.Namespace) -> int:
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
+    config = _config(arguments)
+    _say(f"loading {config.model.name} to caption {', '.join(map(str, arguments.files))}")
     from af3stream import offline
     from af3stream.engine.factory import load_engine
 
-    config = _config(arguments)
     _check_files(arguments.files)
-    loaded = load_engine(config)
+    loaded = load_engine(config, _say)
     for path in arguments.files:
         began = time.perf_counter()
         if not arguments.json:
@@ -111,12 +118,13 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace) -> int:
+    config = _config(arguments)
+    _say(f"loading {config.model.name} to answer a question about {arguments.file}")
     from af3stream import offline
     from af3stream.engine.factory import load_engine
 
-    config = _config(arguments)
     _check_files([arguments.file])
-    engine = load_engine(config).engine
+    engine = load_engine(config, _say).engine
     answered = offline.ask(
         arguments.file, arguments.question, engine, arguments.max_tokens, normalised=arguments.normalise
     )
@@ -135,6 +143,7 @@ def _ask(arguments: argparse.Namespace) -> int:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
+    _say(f"looking for {arguments.name}")
     from rich.console import Console
 
     from af3stream.models.pull import pull
@@ -144,11 +153,13 @@ def _pull(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    config = _config(arguments)
+    _say("looking at this machine")
     from rich.console import Console
 
     from af3stream.models.doctor import diagnose, render
 
-    return render(diagnose(_config(arguments)), Console())
+    return render(diagnose(config), Console())
 
 
 def _kept(action: stored.Action) -> Command:
@@ -256,10 +267,9 @@ def _add(commands: Any, name: str, command: Command, help_text: str, *, model: b
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no whole number from 1 on")
+    return int(text)
 
 
 if __name__ == "__main__":

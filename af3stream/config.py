@@ -10,12 +10,12 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
-from af3stream.errors import ConfigError
+from af3stream.errors import ConfigError, quoted
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -157,7 +157,7 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
     try:
         return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"configuration: {error}") from None
+        raise ConfigError(_explained(error)) from None
 
 
 def cache_dir() -> Path:
@@ -187,7 +187,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
     name, equals, value = override.partition("=")
     section, dot, key = name.strip().partition(".")
     if not (equals and dot and section and key):
-        raise ConfigError(f"--set takes section.key=value, not {override!r}")
+        raise ConfigError(f"--set takes section.key=value, not {quoted(override)}")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -205,9 +205,9 @@ def _refuse_unknown(tree: dict[str, Any]) -> None:
     sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
     for section, values in tree.items():
         if section not in sections:
-            raise ConfigError(f"unknown section {section!r}{_nearest(section, list(sections))}")
+            raise ConfigError(f"unknown section {quoted(section)}{_nearest(section, list(sections))}")
         if not isinstance(values, dict):
-            raise ConfigError(f"{section!r} is a section and takes keys, not {values!r}")
+            raise ConfigError(f"{quoted(section)} is a section and takes keys, not {quoted(values)}")
         keys = [field.name for field in msgspec.structs.fields(sections[section])]
         for key in values:
             if key not in keys:
@@ -215,6 +215,19 @@ def _refuse_unknown(tree: dict[str, Any]) -> None:
                 raise ConfigError(f"unknown key {section}.{key}{_nearest(f'{section}.{key}', full)}")
 
 
+def _explained(error: msgspec.ValidationError) -> str:
+    """A refusal of msgspec's as people read it: the setting, what is wrong with it, and the values that it takes."""
+    said, _, place = str(error).replace("`", "").partition(" - at $.")
+    section, _, key = place.partition(".")
+    values: tuple[object, ...] = ()
+    for field in msgspec.structs.fields(Config):
+        if field.name == section:
+            types = {inner.name: inner.type for inner in msgspec.structs.fields(field.type)}
+            values = get_args(types.get(key)) if get_origin(types.get(key)) is Literal else ()
+    known = f"; known: {', '.join(map(str, values))}" if values else ""
+    return f"{place}: {said[:1].lower()}{said[1:]}{known}"
+
+
 def _nearest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    return f"; did you mean {quoted(close[0])}?" if close else f"; known: {', '.join(known)}"

@@ -44,6 +44,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def quoted(text: object) -> str:
+    """Quote a text for a sentence that people read: single quotes, one line, nothing escaped as Python would."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    return f"'{' '.join(shown.split())}'"
+
+
 class Af3StreamError(Exception):
     """Base of every error the project raises on purpose."""
 

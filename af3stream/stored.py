@@ -7,15 +7,20 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from math import inf
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from af3stream.config import Config
-from af3stream.errors import ConfigError
+from af3stream.config import Config, state_dir
+from af3stream.errors import ConfigError, NoSession, quoted
 from af3stream.protocol import messages as m
+
+if TYPE_CHECKING:
+    from af3stream.journal.journal import Journal
 
 FORMATS: Final = ("flac", "wav", "vtt", "srt", "json")
 
@@ -23,16 +28,39 @@ Action = Callable[["Kept", argparse.Namespace], None]
 
 
 class Kept:
-    """The journal, opened beside a server that may be writing it."""
+    """The journals, opened beside servers that may be writing them.
+
+    Attributes:
+        journals: that of the folder which the configuration names; with `auto` those of all this user's servers.
+    """
 
     def __init__(self, config: Config) -> None:
-        from af3stream.server.service import open_journal
+        from af3stream.journal.journal import Journal
 
-        journal = open_journal(config)
-        if journal is None:
-            raise ConfigError("the configuration keeps no sessions: journal.folder is empty")
-        self.journal = journal
+        self.journals = [
+            Journal(msgspec.structs.replace(config.journal, folder=str(folder))) for folder in _folders(config)
+        ]
         self.console = Console(highlight=False)
+
+    def journal(self, session: str) -> Journal:
+        """Return the journal that keeps a session.
+
+        Raises:
+            NoSession: if none does.
+        """
+        for journal in self.journals:
+            if journal.facts(session):
+                return journal
+        raise NoSession(f"there is no session {quoted(session)}; `af3stream sessions list` names those there are")
+
+
+def _folders(config: Config) -> list[Path]:
+    folder = config.journal.folder
+    if not folder:
+        raise ConfigError("the configuration keeps no sessions: journal.folder is empty")
+    if folder != "auto":
+        return [Path(folder)]
+    return sorted(database.parent for database in state_dir().glob("*/journal.db"))
 
 
 def run(action: Action, arguments: argparse.Namespace, config: Config) -> int:
@@ -41,14 +69,16 @@ def run(action: Action, arguments: argparse.Namespace, config: Config) -> int:
     try:
         action(kept, arguments)
     finally:
-        kept.journal.stop()
+        for journal in kept.journals:
+            journal.stop()
     return 0
 
 
 def list_sessions(kept: Kept, _: argparse.Namespace) -> None:
     """One line a session, the oldest first."""
     table = Table("session", "begun", "audio", "events", "size", "state", box=None)
-    for summary in kept.journal.sessions():
+    summaries = [summary for journal in kept.journals for summary in journal.sessions()]
+    for summary in sorted(summaries, key=lambda summary: summary.facts.created_at):
         facts = summary.facts
         begun = datetime.fromtimestamp(facts.created_at, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
         seconds = summary.frames / facts.format.rate
@@ -69,7 +99,7 @@ def show(kept: Kept, arguments: argparse.Namespace) -> None:
     from af3stream.journal.export import lost
     from af3stream.session.keeping import decode_event
 
-    recovered = kept.journal.recover(arguments.session)
+    recovered = kept.journal(arguments.session).recover(arguments.session)
     gaps = deque(lost(recovered))
 
     def show_lost(before: float) -> None:
@@ -100,7 +130,7 @@ def export_session(kept: Kept, arguments: argparse.Namespace) -> None:
     from af3stream.journal.export import export
 
     formats = arguments.format or [name for name in FORMATS if name != "wav"]
-    for path in export(kept.journal, arguments.session, arguments.to, formats):
+    for path in export(kept.journal(arguments.session), arguments.session, arguments.to, formats):
         kept.console.print(str(path), soft_wrap=True)
 
 
@@ -111,5 +141,5 @@ def delete(kept: Kept, arguments: argparse.Namespace) -> None:
         NoSession: where there is none of that id.
         SetupError: where a server is writing it.
     """
-    kept.journal.delete(arguments.session)
+    kept.journal(arguments.session).delete(arguments.session)
     kept.console.print(f"{arguments.session} is deleted")

@@ -51,7 +51,7 @@ class Size:
     tokens: int = 48
 
 
-QUICK: Final = Size(2, 1, 8)
+QUICK: Final = Size(1, 1, 8)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -31,7 +31,7 @@ class Size:
     rounds: int = 5
 
 
-QUICK: Final = Size((1,), 8, 64 << 20, 2)
+QUICK: Final = Size((1,), 8, 64 << 20, 1)
 
 
 def main(argv: list[str] | None = None) -> None:

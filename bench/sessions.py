@@ -49,7 +49,7 @@ class Size:
     tokens: int = 64
 
 
-QUICK: Final = Size((1, 2), 8.0, 3.0, 10.0, 2, 8)
+QUICK: Final = Size((1, 2), 3.0, 1.0, 8.0, 1, 4)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -35,8 +35,10 @@ With a file of your own, in two terminals:
   {bin}/af3stream serve
   {bin}/af3stream listen FILE --ask "What is said about ...?" --captions out.vtt
 
-The page streams your microphone, or a file you drop on it: {address}/
+`. {bin}/activate` puts `af3stream` on the PATH of a terminal. `af3stream serve` names a page that streams your
+microphone, or a file you drop on it.
 """
+THE_PAGE = "This server's page is {address}/ until you press Enter. "
 
 
 def main() -> int:
@@ -44,6 +46,7 @@ def main() -> int:
     console = Console(highlight=False)
     console.rule("the model")
     pull("mini", console)
+    console.print("Starting a server with it.")
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder, _serving(port, Path(folder) / "server.log", address):
@@ -52,9 +55,9 @@ def main() -> int:
         console.print("Five sentences of Jane Austen, read for LibriVox. Three questions are asked meanwhile.\n")
         code = asyncio.run(listen(ListenOptions(source=str(recording), server=address, asks=QUESTIONS)))
         console.rule("and now yours")
-        console.print(YOURS.format(bin=f"{Path(sys.prefix).name}/bin", address=address), soft_wrap=True)
-        if sys.stdin.isatty():
-            console.input("It is there until you press Enter. ")
+        console.print(YOURS.format(bin=f"{Path(sys.prefix).name}/bin"), soft_wrap=True)
+        if sys.stdin.isatty():  # else nobody can keep the server up, and its address is dead at once
+            console.input(THE_PAGE.format(address=address))
     return code
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import numpy as np
 import pytest
 
 from af3stream.engine.contract import Samples
+
+if TYPE_CHECKING:
+    from af3stream.engine.factory import Loaded
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -23,6 +27,24 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.checkpoints import make_tiny
 
     return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def mini() -> Loaded:
+    """The embedded checkpoint, loaded once for all tests that run it in this process."""
+    from af3stream.config import load
+    from af3stream.engine.factory import load_engine
+
+    return load_engine(load())
+
+
+@pytest.fixture(scope="session")
+def quick_start(tiny_folder: Path) -> tuple[str, ...]:
+    """Settings for processes that need real captions and any answers: `mini`'s captioner, beside a tiny checkpoint."""
+    from af3stream.models.registry import resolve
+
+    settings = (f"model.name={tiny_folder}", f"captions.captioner={resolve('mini').captioner}")
+    return tuple(word for setting in settings for word in ("--set", setting))
 
 
 @pytest.fixture(scope="session")

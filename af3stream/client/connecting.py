@@ -29,7 +29,7 @@ from af3stream.client.line import Connection, Line, State
 from af3stream.client.outgoing import credit_frames, frame_bytes
 from af3stream.client.retained import Memory, Spool, Store
 from af3stream.client.session import Session
-from af3stream.errors import BadMessage, SourceError
+from af3stream.errors import BadMessage, SourceError, quoted
 from af3stream.protocol.codec import MSGPACK, Codec, client_codec
 from af3stream.protocol.messages import Error, Format, Mode, Ready, ServerMessage, Start
 
@@ -130,7 +130,7 @@ def stream_url(url: str) -> str:
     except ValueError:
         valid = None
     if not valid:
-        raise SourceError(f"{url!r} is not an address of the form ws://host:port")
+        raise SourceError(f"{quoted(url)} is not an address of the form ws://host:port")
     path = PATH if parts.path in ("", "/") else parts.path
     return urlunsplit((SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))
 

@@ -12,6 +12,7 @@ from af3stream.engine.contract import Captioner, Engine
 from af3stream.engine.loading import apart
 from af3stream.engine.memory import give_back
 from af3stream.models.card import Notes
+from af3stream.models.manifest import Progress
 from af3stream.models.registry import Checkpoint, resolve
 
 if TYPE_CHECKING:
@@ -34,13 +35,16 @@ class Loaded:
     licence: str | None
 
 
-def load_engine(config: Config) -> Loaded:
+def load_engine(config: Config, progress: Progress | None = None) -> Loaded:
     """Find the model that the configuration names, and load it.
+
+    Args:
+        progress: told in a sentence of each step that fetches or assembles the model.
 
     Raises:
         ModelError: where that is not possible.
     """
-    checkpoint = resolve(config.model.name)  # before torch is imported, so that a wrong name is told at once
+    checkpoint = resolve(config.model.name, progress)  # before torch is imported, so that a wrong name is told at once
     return apart(lambda: _load(checkpoint, config))
 
 

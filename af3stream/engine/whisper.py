@@ -11,7 +11,7 @@ import numpy as np
 
 from af3stream.engine.contract import Counters, Hypothesis, Samples
 from af3stream.engine.memory import give_back
-from af3stream.errors import ModelError
+from af3stream.errors import ModelError, quoted
 
 SAMPLING_RATE: Final = 16_000
 FULL_S: Final = 30.0  # the longest input; what Whisper was trained on
@@ -107,7 +107,9 @@ class WhisperCaptioner:
         self._counters = counters
         self._beam = beam
         if self._prompt_ids("en")[1] is None and language != "en":
-            raise ModelError(f"the captioner {self.name} hears English only, and captions.language is {language!r}")
+            raise ModelError(
+                f"the captioner {self.name} hears English only, and captions.language is {quoted(language)}"
+            )
 
     def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
         """Transcribe (n,) at 16 kHz, n at most 30 s. The draft is not used: hearing again costs less than verifying."""

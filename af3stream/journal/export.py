@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.captions import cues, to_srt, to_vtt
-from af3stream.errors import SourceError
+from af3stream.errors import SourceError, quoted
 from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import GapRecord, Heard
@@ -46,12 +46,12 @@ def export(
     """
     for kind in formats:
         if kind not in get_args(Kind):
-            raise SourceError(f"a session is exported as {', '.join(get_args(Kind))}, not as {kind}")
+            raise SourceError(f"a session is exported as {', '.join(get_args(Kind))}, not as {quoted(kind)}")
     paths = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for kind in formats:
             recovered = journal.recover(session)
+            folder.mkdir(parents=True, exist_ok=True)
             paths.append(folder / f"{session}.{kind}")
             if kind in ("wav", "flac"):
                 _write_audio(paths[-1], recovered)

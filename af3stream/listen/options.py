@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from af3stream.errors import SourceError
+from af3stream.errors import SourceError, quoted
 from af3stream.protocol.messages import Format
 
 DEFAULT_SERVER: Final = "ws://127.0.0.1:8765"
@@ -60,7 +60,7 @@ def question(spelled: str) -> Question:
     """
     match = re.fullmatch(r"@(\d+(?:\.\d+)?)\s+(.*)", spelled, re.DOTALL)
     if spelled.startswith("@") and not match:
-        raise SourceError(f"a timed question reads '@12.5 text', not {spelled!r}")
+        raise SourceError(f"a timed question reads '@12.5 text', not {quoted(spelled)}")
     text = (match[2] if match else spelled).strip()
     if not text:
         raise SourceError("a question has no text")

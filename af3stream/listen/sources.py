@@ -71,14 +71,20 @@ async def _pipe(descriptor: int, audio_format: AudioFormat) -> AsyncIterator[byt
     size = _block_frames(audio_format) * audio_format.bytes_per_frame
     reader = (descriptor, size, places, asyncio.get_running_loop(), queue)
     threading.Thread(target=_read_pipe, args=reader, name="af3stream-stdin", daemon=True).start()
-    rest = b""
+    rest, heard = b"", False
     while chunk := await queue.get():
         if isinstance(chunk, OSError):
             raise SourceError(f"cannot read standard input: {chunk.strerror}")
         whole, rest = _whole_frames(rest + chunk, audio_format.bytes_per_frame)
         if whole:
+            heard = True
             yield whole
         places.release()
+    if rest:
+        size = audio_format.bytes_per_frame
+        raise SourceError(f"standard input ended within a sample: {len(rest)} of its {size} bytes came")
+    if not heard:
+        raise SourceError("no audio came on standard input; did the command before the pipe fail?")
 
 
 def _read_pipe(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from af3stream.errors import ModelError
+from af3stream.errors import ModelError, quoted
 from af3stream.models import card, mini
 from af3stream.models.card import Notes
 from af3stream.models.manifest import Progress
@@ -70,7 +70,7 @@ def resolve(name: str, progress: Progress | None = None) -> Checkpoint:
         return check(folder)
     if HUB_ID.fullmatch(name):
         return _from_hub(name, tell)
-    raise ModelError(f"there is no model {name!r}: it is no folder and no hub id{_nearest(name)}")
+    raise ModelError(f"there is no model {quoted(name)}: it is no folder and no hub id{_nearest(name)}")
 
 
 def check(folder: Path, name: str | None = None) -> Checkpoint:
@@ -100,7 +100,7 @@ def check(folder: Path, name: str | None = None) -> Checkpoint:
 def _check_config(folder: Path) -> None:
     config = _read_json(folder / "config.json")
     if (found := config.get("model_type")) != MODEL_TYPE:
-        raise ModelError(f"{folder} holds a model of type {found!r}, and the service runs {MODEL_TYPE!r}")
+        raise ModelError(f"{folder} holds a model of type {quoted(found)}, and the service runs {quoted(MODEL_TYPE)}")
 
 
 def _check_weights(folder: Path) -> None:
@@ -165,7 +165,7 @@ def _download(name: str, **patterns: list[str]) -> Path:
             f"`hf auth login`{licence}"
         ) from None
     except RepositoryNotFoundError:
-        raise ModelError(f"the hub has no public model {name!r}{_nearest(name)}{licence}") from None
+        raise ModelError(f"the hub has no public model {quoted(name)}{_nearest(name)}{licence}") from None
     except HfHubHTTPError as error:
         raise ModelError(f"the hub refused {name}: {error}{licence}") from error
     except (LocalEntryNotFoundError, HTTPError, OSError) as error:

@@ -148,7 +148,7 @@ class Link(QObject):
 
     def _over(self, run: concurrent.futures.Future[None]) -> None:
         if not run.cancelled() and (error := run.exception()):
-            self.phase.emit("over", f"this program made a mistake: {error!r}")
+            self.phase.emit("over", f"this program made a mistake: {type(error).__name__}: {error}")
             raise error
 
     async def _connected(self, stack: AsyncExitStack, address: Address, source: Source) -> Session:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from af3stream.errors import ConfigError
+from af3stream.errors import ConfigError, quoted
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Minutes = Annotated[float, Meta(gt=0, le=1_440)]
@@ -38,7 +38,7 @@ class Action(_Table, frozen=True):
         attempts: before the event goes to the dead letters.
     """
 
-    webhook: Annotated[str, Meta(pattern="^https?://")] | None = None
+    webhook: str | None = None
     secret_env: Text | None = None
     command: Annotated[list[Text], Meta(min_length=1)] | None = None
     append: Text | None = None
@@ -130,6 +130,8 @@ def _problems(rules: RulesFile) -> Any:
     for name, action in rules.action.items():
         if sum(kind is not None for kind in (action.webhook, action.command, action.append)) != 1:
             yield ("action", name), "an action has exactly one of webhook, command and append"
+        if action.webhook is not None and not action.webhook.startswith(("http://", "https://")):
+            yield ("action", name, "webhook"), "a webhook's address begins with http:// or https://"
         if action.secret_env and not action.webhook:
             yield ("action", name, "secret_env"), "only a webhook has a secret"
         if action.secret_env and not action.secret:
@@ -141,11 +143,11 @@ def _problems(rules: RulesFile) -> Any:
             expected = "watch, question, keywords, every_minutes and at_end"
             yield ("rule", i), f"a rule has exactly one of {expected}"
         if rule.name in names:
-            yield ("rule", i, "name"), f"{rule.name!r} is the name of another rule, too"
+            yield ("rule", i, "name"), f"{quoted(rule.name)} is the name of another rule, too"
         names.add(rule.name)
         for name in rule.actions:
             if name not in rules.action:
-                yield ("rule", i, "actions"), f"there is no action {name!r}{_nearest(name, list(rules.action))}"
+                yield ("rule", i, "actions"), f"there is no action {quoted(name)}{_nearest(name, list(rules.action))}"
 
 
 def _named(message: str, tables: dict[str, Any]) -> str:
@@ -173,7 +175,7 @@ def _located(path: Path, text: str, message: str) -> ConfigError:
 
 def _nearest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f", is {close[0]!r} meant?" if close else ""
+    return f", is {quoted(close[0])} meant?" if close else ""
 
 
 def _spelled(key: Key) -> str:

@@ -26,7 +26,7 @@ from websockets.http11 import Request, Response
 from af3stream.audio.files import stream_blocks
 from af3stream.audio.pcm import AudioFormat, PcmDecoder
 from af3stream.client.backoff import delay_s as backoff_s
-from af3stream.errors import SourceError
+from af3stream.errors import SourceError, quoted
 from clients.meeting_bot.attendee import Chunk, Missing, Mixer, Name, Nonsense, Turn, read
 from clients.meeting_bot.recording import RATE
 
@@ -221,7 +221,7 @@ async def _attendee(spelled: str, before: Before, end_after_s: float) -> AsyncIt
     parts = urlsplit(spelled)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     if not parts.hostname or parts.port is None or path in ("", "/"):
-        raise SourceError(f"{spelled!r} is not of the form attendee://host:port/a-path-that-nobody-guesses")
+        raise SourceError(f"{quoted(spelled)} is not of the form attendee://host:port/a-path-that-nobody-guesses")
     desk = _Desk(Mixer(before.frames, before.origin_ms), end_after_s)
 
     def admit(connection: ServerConnection, request: Request) -> Response | None:

@@ -1,19 +1,32 @@
-"""Every bench runs at its small size on a tiny checkpoint, and prints one JSON line last."""
+"""Every bench runs at its small size on a tiny checkpoint, and prints one JSON line last.
+
+Compiled code runs as it is written, and servers in this process: `tests/engine/test_fused.py` compiles, and one test
+here starts the server that benches measure.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from bench import common, http_servers, tables
+from af3stream.config import load
+from af3stream.engine.factory import load_engine
+from af3stream.server.service import Service
+from bench import captions, common, http_servers, live, sessions, tables
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def tiny(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny checkpoint that captions for itself."""
     settings = (
         f"model.name={tiny_folder}",
         "model.threads=1",
@@ -21,6 +34,15 @@ def tiny(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "captions.max_tokens=8",
     )
     monkeypatch.setattr(common, "SETTINGS", settings)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+
+
+@asynccontextmanager
+async def served_here(*settings: str) -> AsyncIterator[str]:
+    """As `bench.live.server`, in this process."""
+    config = load(overrides=(*common.SETTINGS, *live.UNBOUNDED, "journal.folder=", *settings))
+    async with Service(config, load_engine(config)).listening() as service:
+        yield service.address
 
 
 def printed(bench: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -30,7 +52,6 @@ def printed(bench: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.usefixtures("tiny")
 def test_floor_reads_all_weights_and_the_keys_and_values_of_a_window(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("floor", capsys)
     one = figures["by_windows"]["1"]
@@ -39,20 +60,17 @@ def test_floor_reads_all_weights_and_the_keys_and_values_of_a_window(capsys: pyt
     assert len(tables.lines("python -m bench.floor", figures)) == 2
 
 
-@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(("bench", "rows"), [("encode", 4), ("append", 2), ("question", 8), ("weights", 3)])
 def test_a_bench_prints_what_its_rows_need(bench: str, rows: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(tables.lines(f"python -m bench.{bench}", printed(bench, capsys))) == rows
 
 
-@pytest.mark.usefixtures("tiny")
 def test_rebuild_measures_answers_and_finals_with_and_without(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("rebuild", capsys)
     assert all(figures[key] > 0 for key in ("answer_s", "answer_beside_a_rebuild_s", "final_p95_s", "window_s"))
     assert len(tables.lines("python -m bench.rebuild", figures)) == 2
 
 
-@pytest.mark.usefixtures("tiny")
 def test_memory_accounts_for_every_byte(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("memory", capsys)
     peak = figures["peak_mb"]
@@ -64,9 +82,10 @@ def test_memory_accounts_for_every_byte(capsys: pytest.CaptureFixture[str]) -> N
     assert len(tables.lines("python -m bench.memory", figures)) == 3
 
 
-@pytest.mark.mini
-@pytest.mark.usefixtures("tiny")
-def test_sessions_hears_every_stream_in_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sessions_hears_every_stream_in_both_ways(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "server", served_here)
     figures = printed("sessions", capsys)
     assert list(figures["streams"]) == ["1", "2"]
     assert all(g["finals"] >= int(n) and g["questions"] >= int(n) for n, g in figures["streams"].items())
@@ -75,9 +94,10 @@ def test_sessions_hears_every_stream_in_both_ways(capsys: pytest.CaptureFixture[
     assert tables.lines("python -m bench.sessions", figures)
 
 
-@pytest.mark.mini
-@pytest.mark.usefixtures("tiny")
-def test_captions_measures_a_live_stream_and_drafts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_captions_measures_a_live_stream_and_drafts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(captions, "server", served_here)
     figures = printed("captions", capsys)
     assert figures["af3"]["words_the_same"]
     assert figures["af3"]["passes_with_draft"] <= figures["af3"]["passes_without"]
@@ -90,3 +110,11 @@ def test_http_cost_measures_sockets_beside_http_and_without(capsys: pytest.Captu
     figures = printed("http_cost", capsys)
     assert all(value > 0 for way in http_servers.WAYS for value in figures[way].values())
     assert len(tables.lines("python -m bench.http_cost", figures)) == 4
+
+
+async def test_the_server_that_is_measured_is_a_process_with_the_settings_of_the_bench(tiny_folder: Path) -> None:
+    async with live.server("server.max_sessions=63") as url:
+        health = json.load(await asyncio.to_thread(urllib.request.urlopen, f"{url}/healthz"))
+    assert (health["status"], health["model"]) == ("ok", tiny_folder.name)
+    with pytest.raises(OSError):
+        await asyncio.to_thread(urllib.request.urlopen, f"{url}/healthz")

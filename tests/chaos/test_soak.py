@@ -1,9 +1,11 @@
-"""Minutes of a long day, in simulated time: what is held is bounded, and nothing fails."""
+"""Minutes, or hours, of a long day in simulated time: what is held is bounded, and nothing fails."""
 
 from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+
+import pytest
 
 from af3stream.config import Config, JournalConfig
 from af3stream.engine.factory import Loaded
@@ -11,18 +13,19 @@ from af3stream.engine.scripted import ScriptedEngine
 from af3stream.journal.journal import Journal
 from bench.soak import Listening, Soak, day
 
-STRETCHES = 12  # of the day, speech and what is none in turns: about six minutes
+MINUTES, HOURS = 12, 480  # stretches of the day, speech and what is none in turns: six minutes, and four hours
 HORIZON = 4
 
 
-def test_what_a_long_session_holds_is_bounded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stretches", [MINUTES, pytest.param(HOURS, marks=pytest.mark.long)])
+def test_what_a_long_session_holds_is_bounded(tmp_path: Path, stretches: int) -> None:
     loaded = Loaded(ScriptedEngine(windows=HORIZON), "forgotten", None)
     journal = Journal(JournalConfig(folder=str(tmp_path / "journal")))
     journal.start()
     try:
         listening = Listening(loaded, Config(), journal, interims=True)
         soak = Soak(listening, HORIZON, tmp_path)
-        for stretch in islice(day(1), STRETCHES):
+        for stretch in islice(day(1), stretches):
             soak.play(stretch, lambda: True)
         soak.finish()
         kept = sum(record.frames for record in journal.audio(listening.session.id))

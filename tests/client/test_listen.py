@@ -100,7 +100,7 @@ async def test_a_file_is_sent_whole_in_its_own_format(recording: str):
 async def test_standard_input_is_raw_pcm_in_whole_sample_frames(pipe):
     async with serving(polite) as server:
         listening = asyncio.create_task(listen(fast("-", server.url, format="pcm_f32le", rate=8_000)))
-        for part in (b"abc", b"defgh", b"ijklmn"):
+        for part in (b"abc", b"defgh", b"ijkl"):
             pipe.write(part)
             await asyncio.sleep(0.05)
         pipe.close()
@@ -108,6 +108,27 @@ async def test_standard_input_is_raw_pcm_in_whole_sample_frames(pipe):
     assert server.heard[0] == Start("pcm_f32le", 8_000, 1)
     assert b"".join(message.pcm for message in server.heard if isinstance(message, Audio)) == b"abcdefghijkl"
     assert server.heard[-1] == End(3)
+
+
+async def test_standard_input_without_any_audio_is_an_error(pipe):
+    """As at the end of a pipe whose first command failed."""
+    pipe.close()
+    async with serving(polite) as server:
+        with pytest.raises(SourceError, match="no audio came on standard input"):
+            await listen(fast("-", server.url))
+
+
+async def test_standard_input_that_ends_within_a_sample_is_an_error_after_the_last_caption(
+    pipe, capsys: pytest.CaptureFixture[str]
+):
+    """As when the command before was killed while it wrote."""
+    pipe.write(bytes(3_201))
+    pipe.close()
+    async with serving(polite) as server:
+        with pytest.raises(SourceError, match="ended within a sample: 1 of its 2 bytes came"):
+            await listen(fast("-", server.url))
+    assert server.heard[-1] == End(1_600)
+    assert "Call me" in capsys.readouterr().out
 
 
 async def test_realtime_sends_a_block_when_its_last_sample_was_heard_and_does_not_drift(recording: str):

@@ -28,7 +28,7 @@ PATIENCE_S = 600  # a loaded machine
 
 
 def test_a_recording_is_captioned_and_asked_about_whatever_happens_to_the_server(
-    run: Callable[..., Captions], tmp_path: Path
+    run: Callable[..., Captions], quick_start: tuple[str, ...], tmp_path: Path
 ) -> None:
     pieces: list[np.ndarray] = []
     for number in SENTENCES:
@@ -36,7 +36,7 @@ def test_a_recording_is_captioned_and_asked_about_whatever_happens_to_the_server
         pieces += [soundfile.read(path, dtype="int16")[0], np.zeros(RATE, np.int16)]
     soundfile.write(tmp_path / "talk.wav", np.concatenate(pieces), RATE)
 
-    captions = run(url="", source=str(tmp_path / "talk.wav"))
+    captions = run(url="", source=str(tmp_path / "talk.wav"), server_options=quick_start)
     until(lambda: captions.overlay.status.text() == "Starting the local server")
     until(lambda: captions.overlay.view.shown, PATIENCE_S)
     until(lambda: captions.overlay.status.text() == "Heard to the end", PATIENCE_S)

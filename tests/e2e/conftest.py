@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from af3stream.config import Config, load
-from af3stream.engine.factory import Loaded, load_engine
+from af3stream.engine.factory import Loaded
 from af3stream.server.service import Service
 from tests.conftest import RECORDINGS
 
@@ -28,11 +28,6 @@ class RunningService:
     ws: str
     config: Config
     loaded: Loaded
-
-
-@pytest.fixture(scope="session")
-def mini() -> Loaded:
-    return load_engine(load())
 
 
 @pytest.fixture(scope="session")

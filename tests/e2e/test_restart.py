@@ -16,12 +16,12 @@ import pytest
 from af3stream import offline
 from af3stream.audio.files import stream_blocks
 from af3stream.client import connect
-from af3stream.config import JournalConfig
+from af3stream.config import JournalConfig, load
+from af3stream.engine.factory import load_engine
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
 from af3stream.protocol import messages as m
 from af3stream.server.service import free_port
-from tests.e2e.conftest import RunningService
 
 pytestmark = pytest.mark.mini
 
@@ -31,15 +31,17 @@ START_TIMEOUT_S = 180  # a busy machine
 class KillableServer:
     """`af3stream serve` in a process of its own, with its journal in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: tuple[str, ...]) -> None:
         self.port = free_port()
-        self._folder = folder
+        self._folder, self._options = folder, options
 
     def start(self) -> None:
         command = [sys.executable, "-m", "af3stream.cli", "serve", "--port", str(self.port)]
         journal = f"journal.folder={self._folder}"
         with (self._folder.parent / "log").open("ab") as log:
-            self._process = subprocess.Popen([*command, "--set", journal], stdout=log, stderr=log, env=os.environ)
+            self._process = subprocess.Popen(
+                [*command, *self._options, "--set", journal], stdout=log, stderr=log, env=os.environ
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             try:
@@ -57,9 +59,9 @@ class KillableServer:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_talk_goes_on_over_a_restart(
-    service: RunningService, recording: Path, tmp_path: Path, how: signal.Signals
+    quick_start: tuple[str, ...], recording: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
-    server = KillableServer(tmp_path / "journal")
+    server = KillableServer(tmp_path / "journal", quick_start)
     server.start()
     try:
         session, said = asyncio.run(talk(server, recording, how))
@@ -75,7 +77,8 @@ def test_a_talk_goes_on_over_a_restart(
     assert ended.total == audio_format.frames(sent[:2]) * len(sent) // 2
     assert kept(tmp_path / "journal", session) == sent
     if how is signal.SIGKILL:  # nothing was cut short: the same words as without a kill
-        alone = offline.transcribe(recording, service.config, service.loaded)
+        config = load(overrides=quick_start[1::2])
+        alone = offline.transcribe(recording, config, load_engine(config))
         assert [(c.start, c.end, c.text) for c in finals] == [(c.start, c.end, c.text) for c in alone.captions]
 
 

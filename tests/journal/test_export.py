@@ -101,7 +101,8 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with running(tmp_path / "journal") as journal:
         with pytest.raises(NoSession):
-            export(journal, "absent", tmp_path)
+            export(journal, "absent", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
         journal.create(facts())
         with pytest.raises(SourceError, match="not as mp3"):
             export(journal, "talk", tmp_path, ("mp3",))  # type: ignore[arg-type]

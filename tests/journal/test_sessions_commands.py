@@ -73,7 +73,39 @@ def test_deleted_for_good(sessions: Command, tmp_path: Path) -> None:
     assert sessions("delete", "talk")[:2] == (0, "talk is deleted\n")
     assert not list((tmp_path / "journal/sessions").iterdir())
     for action in ("show", "export", "delete"):
-        assert sessions(action, "talk") == (2, "", "af3stream: there is no such session\n")
+        code, out, complaint = sessions(action, "talk")
+        assert (code, out) == (2, "")
+        assert complaint == "af3stream: there is no session 'talk'; `af3stream sessions list` names those there are\n"
+
+
+def test_export_of_an_unknown_session_makes_no_folder(sessions: Command, tmp_path: Path) -> None:
+    assert sessions("export", "NOSUCH", "--to", str(tmp_path / "out"))[0] == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_sessions_of_every_port_are_found_without_the_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AF3STREAM_STATE", str(tmp_path))
+    for port in ("8765", "9000"):
+        with running(tmp_path / port) as journal:
+            journal.create(facts(f"talk-{port}"))
+    (tmp_path / "other").mkdir()
+    assert main(["sessions", "list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["talk-8765", "talk-9000"]
+    assert main(["sessions", "delete", "talk-9000"]) == 0
+    assert main(["sessions", "show", "talk-9000"]) == 2
+    assert main(["sessions", "show", "talk-8765"]) == 0
+    assert [*(tmp_path / "other").iterdir()] == []
+
+
+def test_no_server_has_kept_anything_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AF3STREAM_STATE", str(tmp_path / "state"))
+    assert main(["sessions", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == []
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_configuration_that_keeps_nothing(capsys: pytest.CaptureFixture[str]) -> None:

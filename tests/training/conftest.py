@@ -1,7 +1,8 @@
-"""A run small enough for a test: the tiny checkpoint, and clips of noise with a few words each."""
+"""A run small enough for a test: the tiny checkpoint, texts of its own, and clips of noise with a few words each."""
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -21,6 +22,19 @@ SENTENCES = [
     "He might even have been made amiable himself.",
     "The content of the input is a sound.",
 ]
+
+
+TEXTS = Path(__file__).parent / "texts"
+
+
+@pytest.fixture(autouse=True)
+def small_texts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of the repository in place of those that `training/packages.sh` installs."""
+    jargon = tmp_path_factory.mktemp("texts") / "jargon.dict.dz"
+    jargon.write_bytes(gzip.compress((TEXTS / "jargon.txt").read_bytes()))
+    monkeypatch.setattr(texts, "WORDNET", TEXTS)
+    monkeypatch.setattr(texts, "FORTUNES", TEXTS)
+    monkeypatch.setattr(texts, "JARGON", jargon)
 
 
 @pytest.fixture(scope="session")

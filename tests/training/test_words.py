@@ -25,6 +25,16 @@ def test_only_what_is_spoken_as_it_is_written_is_spoken(text: str, spoken: str |
     assert texts.spoken(text) == spoken
 
 
+def test_texts_are_examples_definitions_and_sentences_without_their_marks() -> None:
+    collected = texts.collected()
+    assert "She carried the apples in a basket." in collected  # an example of WordNet
+    assert "A metal pot for boiling water." in collected  # a definition
+    assert "Nothing grows faster than a list of things to do." in collected  # a saying
+    assert "Many patches together are called a release." in collected  # the Jargon File
+    assert not [text for text in collected if "percent" in text or "written for the tests" in text.casefold()]
+    assert collected == sorted({*collected})
+
+
 def test_numbers_in_words() -> None:
     assert texts.in_words(7_019) == "seven thousand nineteen"
     assert texts.in_words(432) == "four hundred and thirty-two"

@@ -52,6 +52,11 @@ def rules_of(tmp_path: Path, text: str) -> object:
         ('title = "Weekly"', "title = Weekly", "is not TOML: Invalid value (at line 2, column 9)"),
         (
             'append = "events.jsonl"',
+            'webhook = "example.org"',
+            "line 5, action.log.webhook: a webhook's address begins with http:// or https://",
+        ),
+        (
+            'append = "events.jsonl"',
             'webhook = "https://x"\nsecret_env = "NOT_SET_HERE"',
             "line 6, action.log.secret_env: the environment has no NOT_SET_HERE",
         ),

@@ -1,0 +1,75 @@
+"""`.ci/run` and the Makefile: what runs, in which order, and what fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+MAKE = """#!/bin/sh
+echo "make $1" >>"$CALLS"
+[ "$1" = test ] && echo "$SAYS"
+[ "$1" != "$FAILS" ]
+"""
+APT = """#!/bin/sh
+echo "$(basename "$0") $1" >>"$CALLS"
+"""
+
+
+def run_ci(folder: Path, *, says: str = "3 passed in 1 s", fails: str = "") -> tuple[int, str, list[str]]:
+    """`.ci/run` with a `make` and an `apt-get` that only note their calls: exit code, output, calls."""
+    for name, script in (("make", MAKE), ("apt-get", APT), ("sudo", APT)):
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    calls = folder / "calls"
+    calls.touch()
+    stubbed = {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls), "SAYS": says, "FAILS": fails}
+    done = subprocess.run([ROOT / ".ci/run"], env=os.environ | stubbed, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, calls.read_text().splitlines()
+
+
+def test_ci_runs_the_tests_before_anything_that_installs(tmp_path: Path) -> None:
+    code, _, calls = run_ci(tmp_path)
+    assert (code, calls) == (0, ["make test", "make audit"])
+
+
+def test_ci_says_which_debian_packages_were_there_before(tmp_path: Path) -> None:
+    _, said, _ = run_ci(tmp_path)
+    before = said[: said.index("3 passed")]
+    for script in ("scripts/system-packages.sh", "training/packages.sh"):
+        assert f"installed before, of {script}: " in before
+
+
+@pytest.mark.parametrize(
+    ("says", "fails"),
+    [("no tests ran in 0.01 s", ""), ("7 skipped in 1 s", ""), ("3 passed", "test"), ("3 passed", "audit")],
+)
+def test_ci_fails_if_no_test_ran_or_a_part_fails(tmp_path: Path, says: str, fails: str) -> None:
+    assert run_ci(tmp_path, says=says, fails=fails)[0] != 0
+
+
+def test_package_scripts_print_what_is_installed_and_install_nothing(tmp_path: Path) -> None:
+    (tmp_path / "dpkg-query").write_text("#!/bin/sh\n[ $4 = chromium ] && echo install ok installed\n")
+    (tmp_path / "dpkg-query").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def installed(script: str) -> str:
+        command = [ROOT / script, "--installed"]
+        return subprocess.run(command, env=os.environ | path, capture_output=True, text=True, check=True).stdout
+
+    assert installed("scripts/system-packages.sh") == "chromium\n"
+    assert installed("training/packages.sh") == "none\n"
+
+
+def test_make_test_needs_nothing_of_training_and_prints_durations() -> None:
+    def dry_run(target: str) -> str:
+        return subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "--durations" in dry_run("test")
+    assert "training/packages.sh" not in dry_run("test")
+    for part in ("-m training", "pytest -m long", "bench.chaos", "tests.fuzz.decoders"):
+        assert part in dry_run("test-long")
