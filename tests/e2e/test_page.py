@@ -332,7 +332,11 @@ async def test_a_stopped_session_answers_after_the_service_closed_its_idle_conne
         opened(browser, service.address) as page,
     ):
         sockets: list[WebSocket] = []
-        page.on("websocket", sockets.append)
+
+        def note(socket: WebSocket) -> None:  # playwright takes no method of a built-in type
+            sockets.append(socket)
+
+        page.on("websocket", note)
         await heard_fast(page, speech)
         async with asyncio.timeout(PATIENCE_MS / 1000):
             while not sockets[0].is_closed():
