@@ -54,9 +54,9 @@ export class CaptionList {
       if (inside && (!first || row.caption.start < first.caption.start)) first = row;
     }
     if (!first || !reveal) return;
-    this.follow(false);
     this.stopAt(first.time);
     first.element.scrollIntoView({ block: "nearest" });
+    this.follow(this.nearEnd());
   }
 
   /** Gives up on utterances that will never be final, when the connection is lost. */
