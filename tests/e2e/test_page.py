@@ -382,11 +382,14 @@ async def test_a_phone_shows_captions_and_the_ask_box_first(scripted_page: Page)
     await captions_until(page, seconds=0)
     bottoms = [await bottom(page, part) for part in ("#captions li", "#ask", "#ask button")]
     assert max(bottoms) <= 844
-    places = "[...document.querySelectorAll('#scroll, #question, #timeline, #watch-text')].map(({ id }) => id)"
-    assert await page.evaluate(places) == ["scroll", "question", "watch-text", "timeline"]  # and so Tab goes
+    await expect(page.locator("main + .timeline")).to_be_attached()  # and so Tab goes
     assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+    await page.set_viewport_size({"width": 844, "height": 390})
+    await captions_until(page, seconds=18)
+    await page.set_viewport_size({"width": 390, "height": 700})  # turned: the newest caption stays in sight
+    await expect(page.locator("#captions li").last).to_be_in_viewport()
     await page.set_viewport_size({"width": 1280, "height": 860})
-    assert await page.evaluate(places) == ["timeline", "scroll", "question", "watch-text"]
+    await expect(page.locator(".timeline + main")).to_be_attached()
 
 
 async def test_caption_times_are_one_tab_stop(scripted_page: Page, speech: Path) -> None:

@@ -12,6 +12,7 @@ export class CaptionList {
     this.following = true;
     scroll.addEventListener("scroll", () => this.follow(this.nearEnd()));
     latest.addEventListener("click", () => { this.follow(true); this.toEnd(); });
+    new ResizeObserver(() => { if (this.following) this.toEnd(); }).observe(scroll); // a phone that is turned
     list.addEventListener("keydown", (event) => this.step(event));
     list.addEventListener("focusin", ({ target }) => this.stopAt(target));
     this.clear();
