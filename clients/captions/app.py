@@ -9,7 +9,7 @@ from typing import Final
 
 from PySide6.QtCore import QObject, QSettings, QStandardPaths, QTimer, QUrl
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QSystemTrayIcon
+from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QSystemTrayIcon, QWidget
 
 from clients.captions import settings as remembered
 from clients.captions import theme
@@ -21,6 +21,7 @@ from clients.captions.link import Background
 from clients.captions.local_server import Address, LocalServer
 from clients.captions.menu import Menu
 from clients.captions.overlay import Overlay
+from clients.captions.placement import open_beside
 from clients.captions.preferences import Preferences
 from clients.captions.questions import Question
 from clients.captions.settings import Settings
@@ -93,7 +94,7 @@ class Captions(QObject):
         if QSystemTrayIcon.isSystemTrayAvailable():
             self.tray.show()
         else:  # without it, this window is the way to everything
-            self.history.show()
+            self._open(self.history)
         self.listen(_choice(options.source) or Choice(self.settings.source, self.settings.device))
 
     def listen(self, choice: Choice) -> None:
@@ -262,11 +263,11 @@ class Captions(QObject):
         acts = self.actions
         acts["show"].toggled.connect(self.overlay.setVisible)
         acts["pause"].triggered.connect(lambda on: self.conversation.pause(on) if self.conversation else None)
-        acts["ask"].triggered.connect(self.ask.open)
+        acts["ask"].triggered.connect(self._show_ask)
         acts["history"].triggered.connect(self._show_history)
         acts["save"].triggered.connect(self._on_save)
         acts["through"].triggered.connect(lambda on: self._choose(replace(self.settings, click_through=on)))
-        acts["preferences"].triggered.connect(lambda: _raise(self.preferences))
+        acts["preferences"].triggered.connect(lambda: self._open(self.preferences))
         acts["manual"].triggered.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(MANUAL))))
         acts["quit"].triggered.connect(self.quit)
         self.menu.chosen.connect(self.listen)
@@ -283,8 +284,17 @@ class Captions(QObject):
         QApplication.styleHints().colorSchemeChanged.connect(lambda _: self._on_scheme())
 
     def _show_history(self) -> None:
-        _raise(self.history)
+        self._open(self.history)
         self.history.search.setFocus()
+
+    def _show_ask(self) -> None:
+        self._open(self.ask)
+        self.ask.field.setFocus()
+
+    def _open(self, window: QWidget) -> None:
+        """Bring a window up beside the others: most of all beside those that stay on top of it."""
+        windows = (self.ask, self.history, self.preferences)
+        open_beside(window, [self.overlay, *(other for other in windows if other is not window and other.isVisible())])
 
     def _on_tray(self, reason: QSystemTrayIcon.ActivationReason) -> None:
         if reason == QSystemTrayIcon.ActivationReason.Trigger:
@@ -309,9 +319,3 @@ def _choice(source: str | None) -> Choice | None:
 
 def _keys(settings: Settings) -> dict[str, str]:
     return {action: getattr(settings, f"{action}_key") for action in ACTIONS}
-
-
-def _raise(window: HistoryWindow | Preferences) -> None:
-    window.show()
-    window.raise_()
-    window.activateWindow()

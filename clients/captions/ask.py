@@ -79,13 +79,6 @@ class AskWindow(QWidget):
         self._cards = {}
         self._hint.show()
 
-    def open(self) -> None:
-        """Come up, ready for a question."""
-        self.show()
-        self.raise_()
-        self.activateWindow()
-        self.field.setFocus()
-
     def _ask(self) -> None:
         if text := self.field.text().strip():
             self.field.clear()

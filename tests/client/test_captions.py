@@ -7,6 +7,7 @@ import json
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from af3stream.captions import CaptionWriter, Cue, cues, to_srt, to_vtt
 from af3stream.errors import SourceError
 from af3stream.protocol.messages import Caption
 
+CASES = json.loads((Path(__file__).parents[1] / "golden" / "cues.json").read_text(encoding="utf-8"))
 LETTERS = st.characters(exclude_categories=("Cc", "Cs"))
 WORDS = st.text(LETTERS, min_size=1, max_size=12) | st.sampled_from(["end.", "and,", "-->", "&", "<b>", "x" * 100])
 TEXTS = st.lists(WORDS, max_size=60).map(" ".join)
@@ -82,6 +84,13 @@ def test_a_file_is_complete_after_every_caption(finals: list[Caption], tmp_path_
             if count < len(finals):
                 vtt_writer.add(finals[count])
                 srt_writer.add(finals[count])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_files_are_those_that_the_page_makes(case: dict[str, Any]):  # tests/e2e/test_page.py cuts the same captions
+    made = cues(Caption(**caption, final=True) for caption in case["captions"])
+    assert to_vtt(made) == case["vtt"]
+    assert to_srt(made) == case["srt"]
 
 
 def test_a_caption_breaks_where_a_sentence_ends_and_its_time_is_shared_by_characters():

@@ -56,7 +56,7 @@ def test_pictures_for_the_docs(captions: Captions, stage: Stage, appearance: str
 
 
 def questions(captions: Captions, stage: Stage) -> None:
-    captions.ask.open()
+    captions.actions["ask"].trigger()
     captions.ask.asked.emit("Who is this about?", None)
     until(lambda: len(stage.heard(Ask)) == 1)
     first = stage.heard(Ask)[0]

@@ -161,7 +161,7 @@ def test_an_answer_comes_in_pieces_and_the_earlier_ones_stay(told: Captions, sta
 
 
 def test_an_answer_that_is_long_enough_is_stopped(told: Captions, stage: Stage) -> None:
-    told.ask.open()
+    told.actions["ask"].trigger()
     told.ask.asked.emit("Tell me everything", None)
     until(lambda: stage.heard(Ask))
     (asked,) = stage.heard(Ask)
@@ -231,7 +231,7 @@ def test_another_call_of_the_command_line_tells_it_what_to_do(captions: Captions
 
 
 def test_everything_that_can_be_used_has_a_name_of_its_own(told: Captions) -> None:
-    told.ask.open()
+    told.actions["ask"].trigger()
     told.preferences.show()
     live(0.1)
     nameless: list[QWidget] = []

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
+import random
 import re
 import time
 from collections.abc import AsyncIterator
@@ -19,14 +21,17 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
-from playwright.async_api import Browser, Page, WebSocketRoute, async_playwright, expect
+from playwright.async_api import Browser, Page, WebSocket, WebSocketRoute, async_playwright, expect
 
+from af3stream.captions import cues, to_srt, to_vtt
+from af3stream.protocol.messages import Caption
 from tests.server.peers import serving
 
 pytestmark = pytest.mark.browser
 
 CHROMIUM = "/usr/bin/chromium"
 RECORDINGS = Path(__file__).parents[1] / "recordings"
+CUES = Path(__file__).parents[1] / "golden" / "cues.json"
 RATE = 16_000
 SENTENCES = {
     "0870": "and mister john dashwood had then leisure to consider how much there might be prudently in his power "
@@ -63,6 +68,11 @@ DROP = """([name, data]) => {
     const transfer = new DataTransfer();
     transfer.items.add(new File([bytes], name, { type: "audio/wav" }));
     document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""
+
+CUT = """async (told) => {
+    const { toVtt, toSrt } = await import("/page/subtitles.js");
+    return told.map((captions) => [toVtt(captions), toSrt(captions)]);
 }"""
 
 MUTED = """() => {
@@ -228,10 +238,7 @@ async def test_a_lost_connection_is_replaced_and_nothing_is_lost(scripted_page: 
 
 async def test_the_timeline_is_read_and_walked_with_keys(scripted_page: Page, speech: Path) -> None:
     page = scripted_page
-    await page.get_by_label("Fast").check()
-    await page.evaluate(DROP, ["speech.wav", encoded(speech)])
-    await expect(page.locator("#connection dd")).to_have_text("File heard", timeout=PATIENCE_MS)
-    await expect(page.get_by_role("button", name="Finalise now")).to_be_enabled(timeout=PATIENCE_MS)
+    await heard_fast(page, speech)
     finals = await final_texts(page)
     timeline = page.get_by_role("slider", name=re.compile(r"^Timeline: 0:20 of audio, 5 utterances"))
     await timeline.focus()
@@ -244,10 +251,7 @@ async def test_the_timeline_is_read_and_walked_with_keys(scripted_page: Page, sp
 
 
 async def test_a_dropped_file_is_heard_fast(page: Page, speech: Path) -> None:
-    await page.get_by_label("Fast").check()
-    await page.evaluate(DROP, ["speech.wav", encoded(speech)])
-    await expect(page.locator("#connection dd")).to_have_text("File heard", timeout=PATIENCE_MS)
-    await expect(page.get_by_role("button", name="Finalise now")).to_be_enabled(timeout=PATIENCE_MS)
+    await heard_fast(page, speech)
 
     finals = await final_texts(page)
     assert jiwer.wer(" ".join(SENTENCES.values()), plain(" ".join(finals))) <= MAX_WER
@@ -263,6 +267,151 @@ async def test_a_dropped_file_is_heard_fast(page: Page, speech: Path) -> None:
     assert [caption["text"] for caption in saved["captions"]] == finals
     assert saved["answers"][0]["question"] == "What kind of young man is he?"
     assert saved["ledger"]["received_s"] == pytest.approx(received_s, abs=0.1)
+
+
+async def test_a_stopped_session_answers_until_it_is_left_and_starting_anew_asks_first(
+    scripted_page: Page, speech: Path
+) -> None:
+    page = scripted_page
+    await page.get_by_role("button", name="Start microphone").click()
+    await captions_until(page, seconds=0)
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#connection dd")).to_have_text("Stopped", timeout=PATIENCE_MS)
+    await expect(page.locator("#ask-hint")).to_contain_text("until you end the session")
+    await expect(page.get_by_role("button", name="Finalising")).to_be_hidden(timeout=PATIENCE_MS)
+    finals = await final_texts(page)
+    await ask(page, "What was said before the stop?")
+    check_cues(await download(page, "VTT"), finals)
+
+    dialog = page.get_by_role("dialog", name="Start anew?")
+    await page.get_by_role("button", name="Start microphone").click()
+    await expect(page.get_by_role("button", name="Keep this session")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
+    await ask(page, "And once more?")
+    assert await final_texts(page) == finals
+
+    await page.get_by_label("Fast").check()
+    await page.evaluate(DROP, ["speech.wav", encoded(speech)])
+    await dialog.get_by_role("button", name="Start anew").click()
+    await expect(page.locator("#answers li")).to_have_count(0)
+    await expect(page.locator("#connection dd")).to_have_text("File heard", timeout=PATIENCE_MS)
+    received_s, parts_s = await stop(page)
+    assert received_s == pytest.approx(soundfile.info(speech).duration, abs=0.1)
+    assert sum(parts_s) == pytest.approx(received_s, abs=0.3)
+    await page.get_by_role("button", name="Start microphone").click()  # a session that is over is asked about, too
+    await dialog.get_by_role("button", name="Keep this session").click()
+    await expect(page.locator("#ledger")).to_be_visible()
+
+
+async def test_a_session_that_is_left_has_ended(browser: Browser, speech: Path) -> None:
+    async with serving(max_sessions=1) as service, opened(browser, service.address) as page:
+        for _ in range(2):
+            await page.get_by_label("Fast").check()
+            await page.evaluate(DROP, ["speech.wav", encoded(speech)])
+            if await page.get_by_role("dialog").is_visible():
+                await page.get_by_role("button", name="Start anew").click()
+            await expect(page.locator("#connection dd")).to_have_text("File heard", timeout=PATIENCE_MS)
+        await expect(page.locator("#notice")).to_be_hidden()  # the one place was free again
+
+
+async def test_a_source_that_cannot_be_opened_leaves_the_stopped_session(scripted_page: Page, speech: Path) -> None:
+    page = scripted_page
+    await heard_fast(page, speech)
+    await page.evaluate(DROP, ["notes.wav", base64.b64encode(b"no sound in here").decode()])
+    await page.get_by_role("button", name="Start anew").click()
+    await expect(page.locator("#notice p")).to_contain_text("is not an audio file")
+    await ask(page, "Is it still there?")
+
+
+async def test_a_stopped_session_answers_after_the_service_closed_its_idle_connection(
+    browser: Browser, speech: Path, tmp_path: Path
+) -> None:
+    async with (
+        serving(journal=tmp_path, idle_timeout_s=0.5) as service,
+        opened(browser, service.address) as page,
+    ):
+        sockets: list[WebSocket] = []
+
+        def note(socket: WebSocket) -> None:  # playwright takes no method of a built-in type
+            sockets.append(socket)
+
+        page.on("websocket", note)
+        await heard_fast(page, speech)
+        async with asyncio.timeout(PATIENCE_MS / 1000):
+            while not sockets[0].is_closed():
+                await page.wait_for_timeout(50)
+        await expect(page.locator("#connection dd")).to_have_text("File heard")
+        await ask(page, "Who is this about?")
+        assert len(sockets) == 2
+        await expect(page.locator("#notice")).to_be_hidden()
+
+
+async def test_a_reload_keeps_a_stopped_session(scripted_page: Page) -> None:
+    page = scripted_page
+    await page.get_by_role("button", name="Start microphone").click()
+    await captions_until(page, seconds=0)
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_role("button", name="End session")).to_be_enabled(timeout=PATIENCE_MS)
+    finals = await final_texts(page)
+    await page.reload()
+    await page.evaluate(RECORD_ANSWERS)
+    await expect(page.locator("#connection dd")).to_have_text("Stopped", timeout=PATIENCE_MS)
+    await expect(page.locator("#captions li[data-state=final]")).to_have_count(len(finals), timeout=PATIENCE_MS)
+    await expect(page.locator("#notice")).to_be_hidden()
+    await ask(page, "What was said before the reload?")
+    _, parts_s = await stop(page)
+    assert parts_s[2] == 0  # nobody listened meanwhile, so nothing was lost
+
+
+async def test_subtitles_are_cut_as_the_command_line_cuts_them(scripted_page: Page) -> None:
+    generator = random.Random(21)
+    told = [case["captions"] for case in json.loads(CUES.read_text(encoding="utf-8"))]
+    told += [random_captions(generator) for _ in range(500)]
+    expected = []
+    for captions in told:
+        made = cues(Caption(**caption, final=True) for caption in captions)
+        expected.append([to_vtt(made), to_srt(made)])
+    assert await scripted_page.evaluate(CUT, told) == expected
+
+
+async def test_a_phone_shows_captions_and_the_ask_box_first(scripted_page: Page) -> None:
+    page = scripted_page
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await page.get_by_role("button", name="Start microphone").click()
+    await captions_until(page, seconds=0)
+    bottoms = [await bottom(page, part) for part in ("#captions li", "#ask", "#ask button")]
+    assert max(bottoms) <= 844
+    await expect(page.locator("main + .timeline")).to_be_attached()  # and so Tab goes
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+    await page.set_viewport_size({"width": 844, "height": 390})
+    await captions_until(page, seconds=18)
+    await page.set_viewport_size({"width": 390, "height": 700})  # turned: the newest caption stays in sight
+    await expect(page.locator("#captions li").last).to_be_in_viewport()
+    await page.set_viewport_size({"width": 1280, "height": 860})
+    await expect(page.locator(".timeline + main")).to_be_attached()
+
+
+async def test_caption_times_are_one_tab_stop(scripted_page: Page, speech: Path) -> None:
+    page = scripted_page
+    await heard_fast(page, speech)
+    times = page.locator("#captions .time")
+    assert await times.count() == 5
+    await page.locator("#scroll").focus()
+    await page.keyboard.press("Tab")
+    await expect(times.nth(4)).to_be_focused()  # the newest
+    await page.keyboard.press("ArrowUp")
+    await expect(times.nth(3)).to_be_focused()
+    await page.keyboard.press("Home")
+    await page.keyboard.press("ArrowUp")
+    await expect(times.nth(0)).to_be_focused()
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#captions li.heard .time")).to_have_text([await times.nth(1).inner_text()])
+    await page.keyboard.press("Tab")
+    await expect(page.locator("#question")).to_be_focused()
+    await page.keyboard.press("Shift+Tab")
+    await expect(times.nth(1)).to_be_focused()  # where it was left
 
 
 async def test_a_file_that_is_no_audio_is_refused_in_plain_words(page: Page) -> None:
@@ -322,6 +471,34 @@ async def test_picture_for_the_docs(service: Service, speech: Path) -> None:
         await page.screenshot(path=picture.with_stem(picture.stem + "-phone"))
 
 
+async def heard_fast(page: Page, speech: Path) -> None:
+    """Drop the recordings; returns once they have been heard."""
+    await page.get_by_label("Fast").check()
+    await page.evaluate(DROP, ["speech.wav", encoded(speech)])
+    await expect(page.locator("#connection dd")).to_have_text("File heard", timeout=PATIENCE_MS)
+    await expect(page.get_by_role("button", name="Finalising")).to_be_hidden(timeout=PATIENCE_MS)
+
+
+async def bottom(page: Page, selector: str) -> float:
+    """Where a part ends, in pixels from the top of the window."""
+    box = await page.locator(selector).first.bounding_box()
+    assert box
+    return box["y"] + box["height"]
+
+
+def random_captions(generator: random.Random) -> list[dict[str, object]]:
+    """Captions in order, some of them without a pause, a duration or words; fields as the page holds them."""
+    words = ["a", "end.", "and,", "why?”", "字字。", "😀😀", "-->", "&", "<b>", "x" * 100, "considerable", ";", "\xa0"]
+    captions: list[dict[str, object]] = []
+    clock = 0.0
+    for number in range(generator.randint(0, 5)):
+        start = clock + generator.choice([0, generator.uniform(0, 3), generator.randint(0, 4_000) / 2_000])
+        clock = start + generator.choice([0, generator.uniform(0, 40), generator.randint(0, 40_000) / 2_000])
+        text = " ".join(generator.choices(words, k=generator.randint(0, 60)))
+        captions.append({"utterance": number, "text": text, "start": start, "end": clock})
+    return captions
+
+
 async def final_texts(page: Page) -> list[str]:
     return await page.locator("#captions li[data-state=final] p").all_inner_texts()
 
@@ -348,8 +525,10 @@ async def ask(page: Page, question: str) -> None:
 
 
 async def stop(page: Page) -> tuple[float, list[float]]:
-    """Stop, and read the ledger: seconds received, and those heard, skipped and lost."""
-    await page.get_by_role("button", name="Stop").click()
+    """Stop, end the session, and read the ledger: seconds received, and those heard, skipped and lost."""
+    if await page.get_by_role("button", name="Stop").is_visible():
+        await page.get_by_role("button", name="Stop").click()
+    await page.get_by_role("button", name="End session").click(timeout=PATIENCE_MS)
     await expect(page.locator("#ledger")).to_be_visible(timeout=PATIENCE_MS)
     await expect(page.locator("#connection dd")).to_have_text("Finished")
     values = await page.locator("#ledger dd").all_inner_texts()

@@ -1,9 +1,12 @@
 // Wires the page: sources into a session, messages onto the page.
 
 import { Behind } from "./behind.js";
-import { canCapture, openFile, openMicrophone, somebodyActs } from "./capture.js";
+import { canCapture, openFile, openMicrophone, sleep, somebodyActs } from "./capture.js";
 import { CaptionList } from "./captions.js";
+import { confirmed } from "./confirm.js";
+import { STATES, isBusy, isOpen, showControls } from "./controls.js";
 import { onDrop } from "./drop.js";
+import { arrange } from "./layout.js";
 import { showLedger } from "./ledger.js";
 import { Questions, Watches } from "./questions.js";
 import { forget, load, save } from "./reload.js";
@@ -12,15 +15,13 @@ import { download } from "./subtitles.js";
 import { Timeline } from "./timeline.js";
 import { Voice } from "./voice.js";
 import {
-  CLICK_TO_GO_ON, FILE_GONE, LEVELS, RECONNECTING, away, clock, lostConnection, refusal, refusedHandshake, sourceProblem,
+  CLICK_TO_GO_ON, FILE_GONE, LEVELS, RECONNECTING, away, clock, lostConnection, refusal, refusedHandshake,
+  sourceProblem,
 } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const SAVE_MS = 5_000; // for a page that has no chance to say goodbye
-const STATES = {
-  idle: "Not connected", connecting: "Connecting", live: "Listening", finished: "File heard",
-  reconnecting: "Reconnecting", ending: "Finishing", ended: "Finished", lost: "Disconnected",
-};
+const LEAVING_MS = 3_000; // until another session begins, whatever the one that is left does
 
 const timeline = new Timeline($("timeline"), pick);
 const send = (message) => session?.send(message);
@@ -36,13 +37,14 @@ let session = null;
 let source = null;
 let ledger = null;
 let flushes = 0;
-let heard = false; // whether the source has come to its end
+let finalising = false;
+let rest = null; // once the source has come to its end, the state in which the session stays open: finished, stopped
 let token = new URLSearchParams(location.search).get("token") ?? "";
 let again = null; // what to start over once a token has been typed
 
 const HANDLERS = {
   ready(message) {
-    setState(session.ending ? "ending" : heard ? "finished" : "live");
+    setState(session.ending ? "ending" : rest ?? "live");
     if ($("notice").firstElementChild.textContent === RECONNECTING) tell("");
     keep();
     name("model", message.model);
@@ -66,7 +68,7 @@ const HANDLERS = {
   answer_delta: (message) => questions.delta(message),
   answer: (message) => questions.answer(message),
   watch_hit: (message) => watches.hit(message),
-  flushed() { $("flush").textContent = "Finalise now"; enable(); },
+  flushed: () => showFinalising(false),
   degraded({ level }) {
     $("level").hidden = level === "none";
     $("level").lastElementChild.textContent = LEVELS[level];
@@ -88,16 +90,30 @@ const HANDLERS = {
   },
 };
 
-/** Opens a source and a session for it; `open` resolves to the source. */
-async function begin(open) {
-  if (busy()) return;
-  again = () => begin(open);
+/** Opens a source and a session for it, in place of what is on the page; `openSource` resolves to the source. */
+async function begin(openSource) {
+  if (busy() || !await mayClear()) return;
+  again = () => begin(openSource);
   tell("");
   $("token-form").hidden = true;
+  const before = state();
   setState("connecting");
   try {
-    source = await open();
-    reset();
+    source = await openSource();
+  } catch (error) {
+    setState(before);
+    tell(sourceProblem(error));
+    return;
+  }
+  await leave();
+  reset();
+  await listen();
+}
+
+/** A new session for the source that has been opened. */
+async function listen() {
+  setState("connecting");
+  try {
     connect({ mode: $("everything").checked ? "everything" : null });
     $("source-name").textContent = source.run ? `${source.name}, ${clock(source.duration_s)}` : source.name;
     $("fast-option").hidden = !source.run;
@@ -108,14 +124,25 @@ async function begin(open) {
     await release();
     session?.close();
     setState("idle");
-addEventListener("pagehide", keep);
-addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });
-setInterval(keep, SAVE_MS);
-const before = load();
-if (before) goOn(before);
     tell(sourceProblem(error));
     $("token-form").hidden = error.name !== "SyntaxError";
   }
+}
+
+/** Whether the page may be cleared: asks where something is on it. */
+async function mayClear() {
+  return !captions.rows.size && !questions.cards.size || confirmed($("anew"), "anew");
+}
+
+/** Ends the session that is on the page; the service has a place less taken then. */
+async function leave() {
+  const old = session;
+  session = null;
+  forget();
+  if (!old?.live) return;
+  if (old.asleep) return old.close();
+  old.end();
+  await Promise.race([old.left, sleep(LEAVING_MS)]);
 }
 
 function connect({ mode, start, resume }) {
@@ -144,9 +171,9 @@ function reconnecting() {
 
 /** What another load of this page needs to go on; nothing is kept once the session is over. */
 function keep() {
-  if (!session?.keeps || session.over || !["live", "finished", "reconnecting"].includes(state())) return;
+  if (!session?.keeps || session.over || !isOpen(state())) return;
   save({
-    start: session.start, kept: session.kept(), heard, sourceName: $("source-name").textContent, file: !source?.start,
+    start: session.start, kept: session.kept(), rest, sourceName: $("source-name").textContent, file: !source?.start,
     timeline: timeline.kept(), questions: questions.kept(), watches: watches.kept(),
   });
 }
@@ -154,7 +181,7 @@ function keep() {
 /** Goes on with the session that this tab had before it was reloaded. */
 async function goOn(before) {
   setState("connecting");
-  heard = before.heard || before.file;
+  rest = before.rest ?? (before.file ? "finished" : null);
   for (const [part, kept] of [[timeline, before.timeline], [questions, before.questions], [watches, before.watches]]) part.restore(kept);
   const { rate } = before.start;
   let at = before.kept.begin;
@@ -165,9 +192,10 @@ async function goOn(before) {
   const resuming = () => connect({ start: before.start, resume: before.kept });
   $("source-name").textContent = before.sourceName;
   $("fast-option").hidden = true;
-  if (before.file) {
+  if (rest) {
     resuming();
-    if (!before.heard) tell(FILE_GONE);
+    if (!before.rest) tell(FILE_GONE);
+    await settle(rest);
     return;
   }
   try {
@@ -179,9 +207,9 @@ async function goOn(before) {
     }
     await source.resume();
   } catch (error) {
-    heard = true;
     if (!session) resuming();
     tell(sourceProblem(error));
+    await settle("stopped");
     return;
   }
   unheard(before);
@@ -201,28 +229,39 @@ function onSamples(samples) {
   session.push(samples);
 }
 
-/** When a file has been heard the session stays open for questions. */
 async function runFile(file, mine) {
   const whole = await file.run(onSamples, { fast: () => $("fast").checked, ready: () => mine.drained() });
-  if (!whole || mine !== session || !mine.live) return;
-  heard = true;
-  while (mine.live && mine.unsent) await new Promise((resolve) => { setTimeout(resolve, 50); });
+  if (whole && mine === session && mine.live) await settle("finished");
+}
+
+/** No audio follows: what was said is captioned to its end, and the session stays open for questions until it is left. */
+async function settle(next) {
+  const mine = session;
+  const focused = document.activeElement === $("stop");
+  rest = next;
+  enable();
   await release();
-  if (!["live", "reconnecting"].includes(state())) return;
-  if (state() === "live") setState("finished");
+  while (mine.live && mine.unsent) await sleep(50);
+  if (mine !== session || !mine.live || mine.ending) return;
+  mine.rest();
+  if (state() === "live") setState(rest);
   flush();
+  if (focused) document.querySelector(".source button:not([hidden])").focus();
 }
 
 function flush() {
   flushes += 1;
-  $("flush").textContent = "Finalising";
-  $("flush").disabled = true;
+  showFinalising(true);
   send({ type: "flush", id: `f${flushes}` });
 }
 
-async function stop() {
+function showFinalising(on) {
+  finalising = on;
+  enable();
+}
+
+function end() {
   setState("ending");
-  await release();
   session.end();
 }
 
@@ -252,44 +291,29 @@ async function closed({ opened, ended, ...close }) {
 function reset() {
   for (const part of [timeline, captions, questions, watches, behind, voice]) part.clear();
   ledger = null;
-  heard = false;
+  rest = null;
   $("ledger").hidden = true;
-  $("flush").textContent = "Finalise now";
+  showFinalising(false);
 }
 
 const state = () => document.body.dataset.state;
-const busy = () => ["connecting", "live", "finished", "reconnecting", "ending"].includes(state());
+const busy = () => isBusy(state());
 
 function setState(next) {
   document.body.dataset.state = next;
   $("connection").lastElementChild.textContent = STATES[next];
   $("voice").hidden = next !== "live";
   $("invitation").hidden = next !== "idle" || captions.rows.size > 0;
-  for (const id of ["microphone", "choose", "everything-option"]) $(id).hidden = busy();
-  for (const id of ["flush", "stop"]) $(id).hidden = !busy();
-  if (!busy()) {
-    $("fast-option").hidden = false;
-    HANDLERS.degraded({ level: "none" });
-  }
-  $("source-name").hidden = !busy();
-  if (!canCapture()) $("microphone").hidden = true;
+  if (!busy() && !isOpen(state())) HANDLERS.degraded({ level: "none" });
   enable();
   if (next === "live" && document.activeElement === document.body) $("stop").focus(); // the start button is gone
 }
 
-/** Which controls make sense now. */
 function enable() {
-  const open = ["live", "finished", "reconnecting"].includes(state());
-  $("flush").disabled = !open || $("flush").textContent === "Finalising";
-  $("stop").disabled = !open;
-  const full = open && questions.waiting >= (session?.ready?.max_questions ?? 1);
-  document.querySelector("#ask button").disabled = !open || full;
-  document.querySelector("#watch button").disabled = !open;
-  const over = ["ended", "lost"].includes(state()) ? "This session is over." : "Questions open once audio flows.";
-  $("ask-hint").textContent = full ? "Wait for an answer before asking more." : over;
-  $("ask-hint").hidden = open && !full;
-  const some = captions.finals().length > 0;
-  for (const button of document.querySelectorAll("[data-download]")) button.disabled = !some;
+  showControls({
+    state: state(), resting: rest !== null, finalising, captioned: captions.finals().length > 0,
+    full: isOpen(state()) && questions.waiting >= (session?.ready?.max_questions ?? 1),
+  });
 }
 
 function tell(text) {
@@ -311,12 +335,12 @@ function pick(range) {
   timeline.setView("all");
 }
 
-const unplugged = () => tell("The microphone was unplugged. What was heard is safe; stop to see the account of it.");
+const unplugged = () => tell("The microphone was unplugged. What was heard is safe; stop, and go on asking about it.");
 const microphoneSource = () => openMicrophone(onSamples, unplugged);
 
 function listenToFile(file) {
   if (!file) return;
-  if (busy()) tell("Stop the running session before opening another file.");
+  if (busy()) tell("Stop listening before opening another file.");
   else begin(() => openFile(file));
 }
 
@@ -334,7 +358,8 @@ $("microphone").addEventListener("click", () => begin(microphoneSource));
 $("choose").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", () => { listenToFile($("file").files[0]); $("file").value = ""; });
 $("flush").addEventListener("click", flush);
-$("stop").addEventListener("click", stop);
+$("stop").addEventListener("click", () => settle("stopped"));
+$("end").addEventListener("click", end);
 $("view").addEventListener("change", () => timeline.setView($("view").value));
 $("notice").lastElementChild.addEventListener("click", () => tell(""));
 $("question").addEventListener("keydown", (event) => {
@@ -354,6 +379,7 @@ onDrop(listenToFile);
 if (!canCapture()) {
   tell("This browser lends its microphone only to pages served over https or from this computer. Files work.");
 }
+arrange(document.querySelector(".timeline"), document.querySelector("main"));
 setState("idle");
 addEventListener("pagehide", keep);
 addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });

@@ -12,11 +12,15 @@ export class CaptionList {
     this.following = true;
     scroll.addEventListener("scroll", () => this.follow(this.nearEnd()));
     latest.addEventListener("click", () => { this.follow(true); this.toEnd(); });
+    new ResizeObserver(() => { if (this.following) this.toEnd(); }).observe(scroll); // a phone that is turned
+    list.addEventListener("keydown", (event) => this.step(event));
+    list.addEventListener("focusin", ({ target }) => this.stopAt(target));
     this.clear();
   }
 
   clear() {
     this.rows.clear();
+    this.stop = null;
     this.list.replaceChildren();
     this.spoken.replaceChildren();
     this.follow(true);
@@ -32,8 +36,7 @@ export class CaptionList {
     let row = this.rows.get(caption.utterance);
     if (row?.caption.final) return;
     if (caption.final && !caption.text.trim()) { // nothing was said after all
-      row?.element.remove();
-      this.rows.delete(caption.utterance);
+      if (row) this.remove(row);
       return;
     }
     row ??= this.add(caption);
@@ -46,14 +49,15 @@ export class CaptionList {
   /** Marks the utterances that reach into a range; with `reveal`, scrolls to the first of them. */
   mark(range, reveal = false) {
     let first = null;
-    for (const { element, caption } of this.rows.values()) {
-      const inside = caption.start < range.end && caption.end > range.start;
-      element.classList.toggle("heard", inside);
-      if (inside && (!first || caption.start < first.caption.start)) first = { element, caption };
+    for (const row of this.rows.values()) {
+      const inside = row.caption.start < range.end && row.caption.end > range.start;
+      row.element.classList.toggle("heard", inside);
+      if (inside && (!first || row.caption.start < first.caption.start)) first = row;
     }
     if (!first || !reveal) return;
-    this.follow(false);
+    this.stopAt(first.time);
     first.element.scrollIntoView({ block: "nearest" });
+    this.follow(this.nearEnd());
   }
 
   /** Gives up on utterances that will never be final, when the connection is lost. */
@@ -64,16 +68,46 @@ export class CaptionList {
   add(caption) {
     const stable = make("span", { className: "stable" });
     const rest = make("span", { className: "rest" });
-    const time = make("button", { type: "button", className: "time", textContent: clock(caption.start) });
+    const time = make("button", { type: "button", className: "time", tabIndex: -1, textContent: clock(caption.start) });
     time.setAttribute("aria-label", `Show ${clock(caption.start)} on the timeline`);
     const text = make("p", {}, stable, rest);
     const element = make("li", {}, time, text);
-    const row = { element, stable, rest, text, caption };
+    const row = { element, time, stable, rest, text, caption };
     time.addEventListener("click", () => this.onPick(row.caption));
     this.rows.set(caption.utterance, row);
     const later = [...this.rows.values()].find((other) => other.caption.utterance > caption.utterance);
     this.list.insertBefore(element, later?.element ?? null);
+    if (this.following && !this.list.contains(document.activeElement)) this.stopAt(this.times().at(-1));
     return row;
+  }
+
+  remove({ element, time, caption }) {
+    const focused = element.contains(document.activeElement);
+    element.remove();
+    this.rows.delete(caption.utterance);
+    if (time !== this.stop) return;
+    this.stopAt(this.times().at(-1) ?? null);
+    if (focused) this.stop?.focus();
+  }
+
+  times() { return [...this.list.querySelectorAll(".time")]; }
+
+  /** The times are one tab stop: the newest, or the one that somebody has gone to. */
+  stopAt(time) {
+    if (this.stop) this.stop.tabIndex = -1;
+    this.stop = time;
+    if (time) time.tabIndex = 0;
+  }
+
+  /** Arrow keys go from one time to the next, Home and End to the first and the last. */
+  step(event) {
+    const times = this.times();
+    const now = times.indexOf(event.target);
+    const [next, before] = [now + 1, now - 1];
+    const keys = { ArrowDown: next, ArrowRight: next, ArrowUp: before, ArrowLeft: before, Home: 0, End: times.length - 1 };
+    if (now < 0 || !(event.key in keys)) return;
+    event.preventDefault();
+    times[keys[event.key]]?.focus();
   }
 
   speak(text) {

@@ -128,7 +128,7 @@ function toInt16(samples) {
   return whole;
 }
 
-const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+export const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 /** Resolves with the next click or key, for which a browser may wait before it lends its audio. */
 export function somebodyActs() {

@@ -13,6 +13,7 @@ const LOW_S = 1; // a file hands over more below this
 const PAUSES_MS = [250, 500, 1_000, 2_000, 4_000, 8_000]; // between attempts to connect again, the last one repeated
 const GIVE_UP_MS = 300_000;
 const DATA_LOSS = 4500;
+const IDLE = 4408;
 const ASKED = ["ask", "watch", "flush"]; // said again over another connection, until they are settled
 
 /**
@@ -21,17 +22,21 @@ const ASKED = ["ask", "watch", "flush"]; // said again over another connection, 
  * reason})` once. All counts are sample frames from the session's start.
  *
  * `resume` goes on with a session as `kept()` told it; what it said is told again from its beginning.
+ *
+ * Attributes: `left` is a promise of the moment when it is over.
  */
 export class Session {
   constructor({ token, start, resume, onMessage, onLost, onReconnecting, onClose }) {
     Object.assign(this, { token, start, onMessage, onLost, onReconnecting, onClose });
     Object.assign(this, { ready: null, greeted: false, opened: false, ended: false, ending: false, over: false, held: false });
+    Object.assign(this, { resting: false, asleep: false });
     Object.assign(this, { sent: 0, received: 0, processed: 0, mended: 0, lastEvent: 0, attempts: 0 });
     this.again = resume?.token ?? "";
     this.audio = new Retained(resume?.begin);
     for (const { frames, samples } of resume?.pieces ?? []) samples ? this.audio.append(samples) : this.audio.appendLost(frames);
     this.asked = new Map(resume?.asked.map((request) => [request.id, request])); // without a reply yet; and watches
     this.waiting = [];
+    this.left = new Promise((resolve) => { this.markLeft = resolve; });
     this.connect();
   }
 
@@ -63,6 +68,7 @@ export class Session {
   send(message) {
     if (ASKED.includes(message.type)) this.asked.set(message.id, message);
     if (message.type === "unwatch") this.asked.delete(message.id);
+    this.wake();
     if (this.open) this.say(message);
   }
 
@@ -88,9 +94,22 @@ export class Session {
     return new Promise((resolve) => { this.waiting.push(resolve); });
   }
 
+  /**
+   * No audio for now. Where the service keeps sessions, it may close the connection of one that is idle: another one is
+   * made when something is asked.
+   */
+  rest() { this.resting = this.keeps; }
+
+  wake() {
+    if (!this.asleep) return;
+    Object.assign(this, { asleep: false, lostSince: null, attempts: 0 });
+    this.connect();
+  }
+
   /** No more audio: `end` follows once everything has been sent. */
   end() {
     this.ending = true;
+    this.wake();
     this.pump();
   }
 
@@ -125,6 +144,7 @@ export class Session {
   }
 
   receive(message) {
+    if (this.resting && message.code === "idle_timeout") return;
     if (message.event) {
       if (message.event <= this.lastEvent) return; // told again after a connection was lost
       this.lastEvent = message.event;
@@ -170,12 +190,15 @@ export class Session {
 
   closed(code, reason) {
     const final = [1000, 1002, 1003, 1007, 1009].includes(code) || (code >= 4400 && code !== 4408 && code !== 4429);
-    const began = this.greeted;
     this.greeted = false;
     if (this.over) return;
+    if (this.resting && code === IDLE) {
+      this.asleep = true;
+      return;
+    }
     this.lostSince ??= performance.now();
     if (this.keeps && !this.ended && !final && performance.now() - this.lostSince < GIVE_UP_MS) {
-      if (began) this.onReconnecting();
+      if (!this.attempts) this.onReconnecting();
       const pause = PAUSES_MS[Math.min(this.attempts, PAUSES_MS.length - 1)] * (0.75 + Math.random() / 2);
       this.attempts += 1;
       this.retrying = setTimeout(() => this.connect(), Math.max(pause, this.retryAfter ?? 0));
@@ -183,6 +206,7 @@ export class Session {
     }
     this.over = true;
     this.release();
+    this.markLeft();
     this.onClose({ opened: this.opened, ended: this.ended, code, reason });
   }
 
@@ -191,6 +215,7 @@ export class Session {
     this.over = true;
     clearTimeout(this.retrying);
     this.release();
+    this.markLeft();
     this.socket.close(1000);
   }
 }

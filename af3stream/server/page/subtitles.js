@@ -1,44 +1,20 @@
-// Final captions as VTT, SRT and JSON.
+// Final captions as VTT, SRT and JSON files.
 
-const LINE_CHARS = 42; // of a subtitle line; a cue has at most two
+import { cues } from "./cues.js";
 
-/** Cuts one caption into cues of at most two lines, sharing its time by characters. */
-function cues({ text, start, end }) {
-  const lines = [];
-  for (const word of text.trim().split(/\s+/)) {
-    const last = lines.at(-1);
-    if (last !== undefined && last.length + word.length < LINE_CHARS) lines[lines.length - 1] = `${last} ${word}`;
-    else lines.push(word);
-  }
-  const chars = lines.reduce((sum, line) => sum + line.length, 0);
-  const made = [];
-  for (let at = 0, from = start; at < lines.length; at += 2) {
-    const pair = lines.slice(at, at + 2);
-    const to = at + 2 >= lines.length ? end : from + ((end - start) * pair.join("").length) / chars;
-    made.push({ start: from, end: to, lines: pair });
-    from = to;
-  }
-  return made;
-}
-
-function stamp(seconds, comma) {
-  const ms = Math.round(seconds * 1000);
+function stamp(ms, point) {
   const part = (value, digits = 2) => String(Math.floor(value)).padStart(digits, "0");
-  return `${part(ms / 3_600_000)}:${part((ms / 60_000) % 60)}:${part((ms / 1000) % 60)}${comma}${part(ms % 1000, 3)}`;
+  return `${part(ms / 3_600_000)}:${part((ms / 60_000) % 60)}:${part((ms / 1_000) % 60)}${point}${part(ms % 1_000, 3)}`;
 }
 
-const escaped = (line) => line.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const block = ({ start, end }, point, text) => `${stamp(start, point)} --> ${stamp(end, point)}\n${text}\n\n`;
 
-function toVtt(captions) {
-  const body = captions.flatMap(cues).map(
-    ({ start, end, lines }) => `${stamp(start, ".")} --> ${stamp(end, ".")}\n${lines.map(escaped).join("\n")}\n`);
-  return ["WEBVTT\n", ...body].join("\n");
-}
+/** A WebVTT file. */
+export const toVtt = (captions) => `WEBVTT\n\n${cues(captions).map((cue) => block(cue, ".", escaped(cue.text))).join("")}`;
 
-function toSrt(captions) {
-  return captions.flatMap(cues).map(
-    ({ start, end, lines }, at) => `${at + 1}\n${stamp(start, ",")} --> ${stamp(end, ",")}\n${lines.join("\n")}\n`).join("\n");
-}
+/** A SubRip file. */
+export const toSrt = (captions) => cues(captions).map((cue, at) => `${at + 1}\n${block(cue, ",", cue.text)}`).join("");
 
 function toJson(captions, extra) {
   const plain = captions.map(({ utterance, start, end, text }) => ({ utterance, start, end, text }));

@@ -43,6 +43,7 @@ export const UNREACHABLE = "The service cannot be reached. Check that it is runn
 export const RECONNECTING = "The connection was lost. Audio is kept here until the service is back; nothing is lost so far.";
 export const FILE_GONE = "A page cannot open your file again by itself. What was heard until the reload can be asked about; open the file again to hear the rest.";
 export const CLICK_TO_GO_ON = "Click anywhere or press a key to go on listening: the browser waits for that after a reload.";
+export const RESTING = "Listening has stopped. What was heard can be asked about and downloaded until you end the session.";
 export const away = (seconds) => `The page was reloaded; ${seconds.toFixed(1)} s went by unheard. They are marked as lost on the timeline.`;
 
 export const LEVELS = {
