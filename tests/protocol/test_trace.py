@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from af3stream.errors import Refusal
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON, client_codec, server_codec
+from af3stream.protocol.features import restrict
 from tests.conftest import RECORDINGS
 from tests.server.peers import serving, stream_url
 from tests.session.conversation import Conversation
@@ -109,7 +110,7 @@ def replay(messages: list[m.ClientMessage]) -> list[m.ServerMessage]:
             talk.tell(message)
         except Refusal as refusal:
             talk.said.append(m.error(refusal))
-    return talk.said
+    return [restrict(message, start.features) for message in talk.said]
 
 
 def test_the_trace_is_of_this_script(trace: list[dict[str, Any]]) -> None:
