@@ -18,6 +18,7 @@ Positive = Annotated[int, Meta(ge=1)]
 Duration = Annotated[float, Meta(gt=0, le=1e6)]  # seconds
 Format = Literal["pcm_s16le", "pcm_f32le", "mulaw"]
 Mode = Literal["speech", "everything"]
+Finish = Literal["stop", "length", "cancelled"]
 Level = Literal["none", "interims_stretched", "interims_dropped", "answers_queued", "finals_late", "sessions_refused"]
 Feature = Annotated[str, Meta(pattern=r"\A[a-z0-9_]{1,64}\Z")]
 Features = Annotated[tuple[Feature, ...], Meta(max_length=64)]
@@ -186,7 +187,7 @@ class Answer(Message, frozen=True, tag="answer"):
     end: float
     windows: int  # closed windows heard
     tokens: int  # tokens generated
-    finish: Literal["stop", "length", "cancelled"]
+    finish: Finish
     ttft_ms: float | None = None  # from the question's arrival to the answer's first token
     event: int | None = None
     heard_until: float | None = None  # where the last audio that stood in the prompt ends; None: there was none

@@ -10,6 +10,7 @@ import msgspec
 
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
 from af3stream.protocol.messages import Answer, Caption, ServerMessage, WatchHit
+from af3stream.session.exchanges import Exchanges
 
 
 class Cut(msgspec.Struct, frozen=True, tag="cut", tag_field="type"):
@@ -37,6 +38,7 @@ class Keeping:
         durable: sample frames of audio that are on disk.
         event: the number of the newest event.
         answered: ids of the questions whose answers are kept.
+        exchanges: the answers that can be followed up.
 
     Args:
         journaled: whether anything is kept; otherwise everything may be told at once.
@@ -47,6 +49,7 @@ class Keeping:
         self.durable = 0
         self.event = 0
         self.answered: set[str] = set()
+        self.exchanges = Exchanges()
         self._committed = 0
         self._history: list[Told] = []
         self._messages: deque[ServerMessage] = deque()
@@ -78,6 +81,8 @@ class Keeping:
                 self._remember(told)
                 self._messages.append(told)
             else:
+                if isinstance(message, Answer):
+                    self.exchanges.add(message)
                 self._messages.append(message)
 
     def take_messages(self) -> list[ServerMessage]:
@@ -119,6 +124,7 @@ class Keeping:
         self._history.append(told)
         if isinstance(told, Answer):
             self.answered.add(told.id)
+            self.exchanges.add(told)
 
     def _keep(self, kept: Kept) -> None:
         self.event += 1

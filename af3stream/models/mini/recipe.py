@@ -47,7 +47,7 @@ TRAINED_SHA256 = "24bf403d2e09ef86200a8c1ee139596efb7653780dee97abdb5ef958721f25
 
 CAPTIONER = "whisper-base"  # its folder, and what users call it
 SPELLED = 4_252  # tokens: the tokenizer's first 4,000 merges, and what they are made of
-CARD = Card("mini", "af3", CAPTIONER, "all", SPELLED, "en", LICENCE)
+CARD = Card("mini", "af3", CAPTIONER, "all", spelled=SPELLED, language="en", licence=LICENCE)
 TRAINED = Path(__file__).with_name("trained.safetensors")
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
