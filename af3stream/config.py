@@ -86,7 +86,7 @@ class CaptionsConfig(Section, frozen=True):
     interims: bool = True
     interim_every_s: Positive = 1.0
     max_tokens: Count = 224  # a final caption of one utterance
-    beam: Count = 8  # hypotheses of each hearing that Whisper's final caption is chosen from; 1: greedy
+    beam: Count = 5  # beams of the search for Whisper's final caption; 1: greedy
 
 
 class QuestionsConfig(Section, frozen=True):
@@ -98,7 +98,6 @@ class QuestionsConfig(Section, frozen=True):
     read_tokens: Count = 400  # that a question reads of what is not in the kept prefix; two seconds on two cores
     captions_wait_s: Annotated[float, Meta(ge=0)] = 2.0  # for the final captions of what was said before
     earlier_max_tokens: Annotated[int, Meta(ge=0)] = 256  # of the questions and answers that a question follows up
-    focus: bool = True  # answer from the stretches that a question's words name, where the model's frames spell English
     max_tokens: Count = 192
     max_chars: Count = 2_000
     max_waiting: Count = 4  # a session's questions, asked and not yet answered

@@ -173,17 +173,15 @@ def spliced(recordings: list[Samples]) -> Samples:
 
 
 def drafted(engine: Af3Engine, recordings: list[Samples], tokens: int) -> dict[str, Any]:
-    """Passes over the language model for a hypothesis a second, drafted (by the last, its frames, itself) and not."""
-    captioner, spelling = Af3Captioner(engine), engine._spelling
+    """Passes over the language model for a hypothesis a second, drafted (by the last, and by itself) and not."""
+    captioner = Af3Captioner(engine)
     passes, took = {"with": 0, "without": 0}, {"with": list[float](), "without": list[float]()}
     written: dict[str, list[list[Hypothesis]]] = {}
     for way in passes:
         before = engine.counters.forward_passes
-        engine._spelling = spelling if way == "with" else None
         with nullcontext() if way == "with" else patch.object(decode, "guess", lambda *_: []):
             written[way] = [grow(captioner, recording, way == "with", tokens, took[way]) for recording in recordings]
         passes[way] = engine.counters.forward_passes - before
-    engine._spelling = spelling
     lengths = [[len(hypothesis.tokens) for hypothesis in row] for row in written["without"]]
     at_best = sum(1 + max(0, now - last) for row in lengths for last, now in pairwise([0, *row]))
     texts = {way: [hypothesis.text for row in rows for hypothesis in row] for way, rows in written.items()}

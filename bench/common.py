@@ -41,8 +41,8 @@ def config() -> Config:
 
 
 def mini() -> Af3Engine:
-    """The embedded model, in float32, every question over its whole body: prefixes are what is measured."""
-    return loaded("questions.focus=false")
+    """The embedded model, in float32."""
+    return loaded()
 
 
 def loaded(*settings: str) -> Af3Engine:

@@ -79,20 +79,6 @@ def question(f: Figures, axes: Axes) -> None:
     bars(axes, f"first token, {f['windows']} windows heard, s", named, others=others, log=True)
 
 
-def focus(f: Figures, axes: Axes) -> None:
-    """When the first token of an answer about a stretch comes, beside one over all that is kept."""
-    ours, whole = f["ttft_s"], f["ttft_s_whole_body"]
-    named = {
-        "by the notes": ours["in_the_notes"],
-        "by ear, into the notes": ours["in_no_note"],
-        "the whole, with notes": whole["in_no_note"],
-        "by ear, without notes": ours["without_notes"],
-        "the whole, without notes": whole["without_notes"],
-    }
-    others = ["the whole, with notes", "the whole, without notes"]
-    bars(axes, f"first token, {f['windows']} windows heard, s", named, others=others)
-
-
 def floor(f: Figures, axes: Axes) -> None:
     """What decoding reads of the memory in a second, and what can be read."""
     named = {"a sum over memory": max(g["memory_gb_a_second"] for g in f["by_windows"].values())}
@@ -121,7 +107,6 @@ PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "encode": ("encode", encode),
     "append": ("append", append),
     "question": ("question", question),
-    "focus": ("focus", focus),
     "captions": ("word-delay", captions),
     "sessions": ("streams", sessions),
     "floor": ("floor", floor),

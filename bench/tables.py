@@ -83,25 +83,6 @@ def question(f: Figures) -> list[Row]:
     ]
 
 
-def focus(f: Figures) -> list[Row]:
-    """`bench.focus`."""
-    ours, whole = f["ttft_s"], f["ttft_s_whole_body"]
-    said = {
-        "in_the_notes": "of a word that one window's notes have",
-        "in_no_note": "of a word that no note has, looked for by ear",
-        "without_notes": "of a word, by ear, without notes",
-    }
-    return [
-        Row(
-            f"first token of an answer about a stretch of {f['windows']} windows, {what}",
-            seconds(ours[how]),
-            f"over the whole kept body: {seconds(whole[how])}",
-            number(ours[how] / whole[how]),
-        )
-        for how, what in said.items()
-    ]
-
-
 def append(f: Figures) -> list[Row]:
     """`bench.append`."""
     costs, windows, copied = f["seconds"], f["windows"], f["bytes_copied_a_token"]
@@ -273,7 +254,6 @@ ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "encode": encode,
     "append": append,
     "question": question,
-    "focus": focus,
     "captions": captions,
     "sessions": sessions,
     "floor": floor,

@@ -17,14 +17,14 @@ import torch
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.af3.prompt import Template, encode_text
-from af3stream.engine.af3.spelling import Units
-from af3stream.engine.contract import Noted, note
+from af3stream.engine.contract import note
 from training import augment, corpus, questions, sounds, texts
 from training.captioned import Pair
 from training.corpus import Clip
 from training.model import FRAME
 from training.questions import TURN, Asked
 from training.score import bare
+from training.units import Units
 from training.voices import Samples
 
 WINDOW_S = 24.0  # after which the next pause closes a window, as the service does between 15 and 30 s
@@ -108,7 +108,7 @@ def lay_out(context: Context, template: Template, tokenizer: Any, units: Units, 
     following = len(ids)
     for stretch in context.stretches:
         frames = 0 if stretch.window is None else len(stretch.window) // FRAME
-        words = encode_text(tokenizer, note([Noted(stretch.notes)]).text) if stretch.notes else []
+        words = encode_text(tokenizer, note([stretch.notes]).text) if stretch.notes else []
         ids += [*([-1] * frames), *words]
         after = following + frames + stretch.skipped
         positions += [*range(following, following + frames), *range(after, after + len(words))]

@@ -8,10 +8,10 @@ from itertools import groupby
 import torch
 from torch import nn
 
-from af3stream.engine.af3.spelling import SHARPNESS
 from training.model import FRAME
 from training.windows import Heard
 
+SHARPNESS = 30.0  # of the cosine in a frame's scores; 10 cannot get sharp enough
 BLANK_WEIGHT = 0.15  # of blank frames, in the guessed alignment
 
 

@@ -23,7 +23,7 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, Engine, Noted, Part, Sound, note
+from af3stream.engine.contract import Completion, Engine, Part, Sound, note
 from af3stream.engine.factory import Loaded, load_engine
 from training import corpus, exams, score
 from training.exams import Conversation, Recording
@@ -85,7 +85,7 @@ class Evaluation:
         self._clips, self._size = clips, size
         self._settings = (f"model.name={model}", *settings)
         self._loaded: dict[str, tuple[Config, Loaded]] = {}
-        self._transcripts: dict[tuple[str, ...], list[list[Noted]]] = {}  # by the captioner and the sentences
+        self._transcripts: dict[tuple[str, ...], list[list[str]]] = {}  # by the captioner and the sentences
         self.figures: dict[str, float] = {}
 
     def row(self, name: str) -> Iterator[Result]:
@@ -164,7 +164,7 @@ class Evaluation:
                 groups = (asked.kind, conversation.noise, *conversation.voices_of(asked.answer))
                 yield Result(row, groups, asked.question, asked.answer, got, not right(asked.answer, got))
 
-    def _transcripts_of(self, conversation: Conversation, captioner: str = "auto") -> list[list[Noted]]:
+    def _transcripts_of(self, conversation: Conversation, captioner: str = "auto") -> list[list[str]]:
         """What a captioner of the service makes of each window of a conversation."""
         key = captioner, *conversation.sentences
         if key not in self._transcripts:
@@ -174,8 +174,7 @@ class Evaluation:
                 with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
                     soundfile.write(wav.name, window.clip(-1, 1), SAMPLE_RATE)
                     captions = offline.transcribe(Path(wav.name), config, loaded).captions
-                length_s = len(window) / SAMPLE_RATE
-                self._transcripts[key].append([Noted(c.text, c.start / length_s, c.end / length_s) for c in captions])
+                self._transcripts[key].append([caption.text for caption in captions])
         return self._transcripts[key]
 
     def _public(self) -> Iterator[Result]:

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from af3stream.engine.af3.spelling import Units
 from training import augment, corpus, score
 from training.config import Config, Listen
 from training.corpus import Clip
 from training.ctc import Head, ctc_loss, greedy, guess_loss
 from training.model import FRAME, LISTENED, WHISPER_LAYERS, Ears, LogMel, centre, frozen_names, narrow, save
 from training.progress import Average, Progress
+from training.units import Units
 from training.voices import Samples
 from training.windows import LETTERS, NEAR, Heard, Windows
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 from random import Random
 from typing import Literal
 
-from af3stream.engine.af3.english import COMMON
 from af3stream.engine.af3.prompt import TRANSCRIBE
 from training.score import bare
 from training.sounds import INSTRUMENTS
+from training.stopwords import COMMON
 from training.texts import DAYS, MONTHS, NAMES, PLACES
 
 Kind = Literal["mentioned", "about", "first", "last", "who", "transcribe", "heard", "which"]

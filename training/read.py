@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from af3stream.engine.af3.prompt import read_template
-from af3stream.engine.af3.spelling import Units
 from training import captioned
 from training.config import Config
 from training.contexts import Context, Contexts, Layout, lay_out
 from training.model import FRAME, LISTENED, NARROW, WHISPER_LAYERS, Ears, LogMel, digest, frozen_names, lay_over, narrow
 from training.progress import Average, Progress
+from training.units import Units
 from training.voices import Samples
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.af3.spelling import Units
 from training import augment, corpus, score
 from training.config import Listen
 from training.corpus import Clip
 from training.model import FRAME
+from training.units import Units
 from training.voices import Samples
 
 REFRESH = 100  # windows after which new shards are looked for

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.whisper import Heard, hypotheses
+from af3stream.engine.whisper import Heard
 from af3stream.models import mini
 from af3stream.models.mini import recipe
 from training.voices import Samples
@@ -51,7 +51,7 @@ class Writer:
         encoded = self._whisper.model.encode(StorageView.from_array(np.stack(mels).astype(np.float32)))
         options: dict[str, Any] = {"beam_size": 1, "return_scores": True, "return_no_speech_prob": True}
         results = self._whisper.model.generate(encoded, [self._prompt] * len(mels), max_length=MOST_TOKENS, **options)
-        return [hypotheses(result, self._whisper.hf_tokenizer)[0] for result in results]
+        return [Heard.of(result, self._whisper.hf_tokenizer) for result in results]
 
 
 def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

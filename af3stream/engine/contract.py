@@ -46,29 +46,10 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """One caption in a note.
-
-    Attributes:
-        begins, ends: of its utterance, as shares of the sound that the note follows.
-    """
-
-    words: str
-    begins: float = 0.0
-    ends: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class Text:
-    """Words in a prompt's body. No spelling of them is ever read as a control token.
-
-    Attributes:
-        text: all that is read.
-        captions: where it is a note, what it was made of.
-    """
+    """Words in a prompt's body. No spelling of them is ever read as a control token."""
 
     text: str
-    captions: tuple[Noted, ...] = ()
 
 
 Part = Sound | Text
@@ -189,8 +170,8 @@ class Context(Protocol):
     def cool(self) -> None:
         """Give up the keys and values; the next call builds them again from the embeddings."""
 
-    def held(self, parts: Sequence[Part], question: str = "") -> int:
-        """How many leading parts of a body need not be there to read it, and to answer this question over it."""
+    def held(self, parts: Sequence[Part]) -> int:
+        """How many leading parts of a body need not be there to read it, or to answer over it."""
 
     @property
     def kept_tokens(self) -> int:

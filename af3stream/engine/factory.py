@@ -59,8 +59,6 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
         keep_on_host=config.model.embeddings == "host",
         encode_together=config.model.encode_together,
         wording=checkpoint.wording,
-        spelled=checkpoint.spelled,
-        focused=config.questions.focus and checkpoint.language == "en",
     )
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
@@ -73,7 +71,7 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
 
 def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Captioner | None:
     """Another captioner than the checkpoint itself, where the checkpoint or the configuration names one."""
-    from af3stream.engine.whisper import Second, WhisperCaptioner
+    from af3stream.engine.whisper import WhisperCaptioner
 
     chosen: Path | str | None = config.captions.captioner
     if chosen == "auto":
@@ -87,5 +85,4 @@ def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Cap
         config.model.threads,
         engine.counters,
         beam=config.captions.beam,
-        second=Second(engine.spelled, checkpoint.language) if checkpoint.spelled else None,
     )

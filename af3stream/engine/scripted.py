@@ -112,7 +112,7 @@ class ScriptedContext:
         """Forgets what is kept."""
         self._kept = []
 
-    def held(self, parts: Sequence[Part], question: str = "") -> int:
+    def held(self, parts: Sequence[Part]) -> int:
         """The parts that both share."""
         return shared(parts, self._kept)
 

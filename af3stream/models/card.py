@@ -43,8 +43,6 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         frames: which windows stand in the prompt as audio: all, or, where notes are `all`, only those with sound that
             captions do not carry.
         system, instruction: see `Wording`.
-        spelled: how many of the tokenizer's first tokens its frames have learned to be the embeddings of; 0: of none.
-        language: a code such as ``en``, the only one of whose speech they have; ``None``: whatever is spoken.
         licence: what its use is bound to, in a few words.
     """
 
@@ -55,8 +53,6 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     frames: Frames = "all"
     system: str | None = None
     instruction: str | None = None
-    spelled: int = 0
-    language: str | None = None
     licence: str | None = None
 
     @property

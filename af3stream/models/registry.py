@@ -44,8 +44,6 @@ class Checkpoint:
         notes: which of the transcript stands in the prompt beside the audio.
         frames: which windows stand in the prompt as audio.
         wording: what stands around a question.
-        spelled: how many of the tokenizer's first tokens its frames have learned to be the embeddings of.
-        language: the only one of whose speech they have; ``None``: whatever is spoken.
         licence: what its use is bound to, where that is known.
     """
 
@@ -55,8 +53,6 @@ class Checkpoint:
     notes: Notes = "forgotten"
     frames: Frames = "all"
     wording: Wording = PLAIN
-    spelled: int = 0
-    language: str | None = None
     licence: str | None = None
 
 
@@ -109,8 +105,6 @@ def check(folder: Path, name: str | None = None) -> Checkpoint:
         about.notes,
         about.frames,
         about.wording,
-        about.spelled,
-        about.language,
         about.licence,
     )
 

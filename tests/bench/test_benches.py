@@ -45,13 +45,6 @@ def test_a_bench_prints_what_its_rows_need(bench: str, rows: int, capsys: pytest
     assert len(tables.lines(f"python -m bench.{bench}", printed(bench, capsys))) == rows
 
 
-@pytest.mark.mini
-def test_focus_measures_every_way_to_a_stretch_beside_the_whole_body(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = printed("focus", capsys)
-    assert figures["ttft_s"].keys() == figures["ttft_s_whole_body"].keys()
-    assert len(tables.lines("python -m bench.focus", figures)) == 3
-
-
 @pytest.mark.usefixtures("tiny")
 def test_rebuild_measures_answers_and_finals_with_and_without(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("rebuild", capsys)

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from af3stream.config import ModelConfig
 from af3stream.engine import worker as worker_module
@@ -56,11 +55,3 @@ def answer(context: Context, parts: Sequence[Part], question: str, max_tokens: i
     *pieces, completion = context.answer(parts, question, max_tokens)
     assert isinstance(completion, Completion)
     return "".join(piece for piece in pieces if isinstance(piece, str)), completion
-
-
-def as_frames(table: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
-    """Frames that are about the embeddings of these tokens, -1 being blank."""
-    torch.manual_seed(0)
-    blank = torch.randn(table.shape[1])
-    frames = torch.stack([blank if token < 0 else table[token] - 0.1 for token in tokens])
-    return frames + 0.1 * torch.randn(frames.shape)

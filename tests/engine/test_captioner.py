@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
-from af3stream.engine.af3.decode import guess, joined
+from af3stream.engine.af3.decode import guess
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
-from af3stream.engine.af3.spelling import SPEECH, Spelled, Spelling, Units
 from af3stream.engine.contract import Hypothesis, Samples
 from tests.engine import reference
-from tests.engine.conftest import as_frames
 
 Signal = Callable[[float, int], Samples]
 TOKENS = 32
@@ -93,58 +90,6 @@ def test_a_reply_that_repeats_itself_is_its_own_draft(engine: Af3Engine, monkeyp
 )
 def test_what_comes_next_is_guessed_from_the_draft(written: list[int], draft: list[int], guessed: list[int]) -> None:
     assert guess(written, [draft], 3) == guessed
-
-
-def test_one_draft_goes_on_where_another_ends() -> None:
-    assert joined([[1, 2, 3], [9, 2, 3, 4, 5]]) == [1, 2, 3, 4, 5]
-    assert joined([[4, 5]]) == [4, 5] and joined([]) == []
-    assert guess([1, 7], [[1, 2, 3], [1, 7, 8, 9]], 3) == [8, 9]
-
-
-def test_frames_that_are_token_embeddings_spell_them(loaded: LoadedCheckpoint) -> None:
-    """A repeated frame is one token, a token twice has a blank between, and most frames are blank."""
-    table, tokenizer = torch.randn(300, 64) + 0.3, loaded.processor.tokenizer
-    frames = as_frames(table, (-1, -1, 7, -1, -1, 7, 7, 12, -1, -1, -1, 250, -1, -1))
-    assert Spelling(table, tokenizer, 300)(frames) == [7, 7, 12, 250]
-    assert 250 not in Spelling(table, tokenizer, 200)(frames)
-
-
-def test_frames_find_the_text_likeliest_that_they_spell(loaded: LoadedCheckpoint) -> None:
-    """And no text that takes more tokens than there are frames."""
-    tokenizer, tokens = loaded.processor.tokenizer, 200
-    table, units = torch.randn(tokens, 64) + 0.3, Units(tokenizer, tokens)
-    said = [token for unit in units.encode("Rain on it.", first=True) for token in (-1, unit, -1)]
-    spelling = Spelling(table, tokenizer, tokens)
-    rain, train, long = spelling.likelihoods(as_frames(table, said), ["Rain on it.", "Train on it.", "Rain " * 60])
-    assert train < rain < 0
-    assert long == -torch.inf
-    assert spelling.likelihoods(as_frames(table, said), ["Train on it.", "Rain on it."]) == pytest.approx([train, rain])
-
-
-def test_somebody_speaks_where_frames_spell_a_token_a_second_and_no_name_of_a_sound(loaded: LoadedCheckpoint) -> None:
-    table, tokens, units = torch.randn(300, 64) + 0.3, 4, Units(loaded.processor.tokenizer, 300)
-    spelling = Spelling(table, loaded.processor.tokenizer, 300)
-
-    def speech(text: str, seconds: int) -> bool:
-        said = units.encode(text, first=True)[:tokens]
-        frames = [frame for token in said for frame in (token, -1)]
-        return Spelled(spelling, as_frames(table, frames + [-1] * (seconds * SPEECH - len(frames)))).speech
-
-    assert speech("Rain on the roof.", tokens) and not speech("Rain on the roof.", tokens + 1)
-    assert not speech("(rain)", 1), "it is raining, and nobody says so"
-    assert not speech("R", 1) and not speech("", 1)
-
-
-def test_a_caption_is_the_same_whatever_its_frames_spell(loaded: LoadedCheckpoint, signal: Signal) -> None:
-    """And takes fewer passes where they spell it."""
-    plain, engine = Af3Engine(loaded, "tiny"), Af3Engine(loaded, "tiny", spelled=200)
-    samples = signal(5.0, 4)
-    caption = plain.captioner.caption(samples, None, final=True, max_tokens=TOKENS)
-    assert engine.captioner.caption(samples, None, final=True, max_tokens=TOKENS) == caption
-    engine._spelling = lambda _frames: list(caption.tokens)  # type: ignore[assignment]
-    before = engine.counters.forward_passes
-    assert engine.captioner.caption(samples, None, final=True, max_tokens=TOKENS) == caption
-    assert engine.counters.forward_passes - before == 1
 
 
 def test_an_agreeing_draft_is_read_in_one_pass(engine: Af3Engine, signal: Signal) -> None:

@@ -1,206 +1,117 @@
-"""Which of Whisper's hypotheses is written, over scripted ones; `tests/e2e/test_silence.py` has the real model's."""
+"""The Whisper captioner over scripted decodes; `tests/e2e/test_silence.py` has the real model's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from af3stream.engine.contract import Samples
-from af3stream.engine.whisper import FULL_S, SLOWER, Ears, Heard, Second, WhisperCaptioner
+from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.whisper import LOOP_TOKENS, Heard, WhisperCaptioner
 
-SECOND = 16_000  # samples
-
-
-class Written(WhisperCaptioner):
-    """What a final caption is, where greedy decoding and a beam find these.
-
-    Args:
-        slower: what a beam finds in the slower utterance.
-        second: who else hears it.
-    """
-
-    def __init__(
-        self,
-        greedy: Heard,
-        found: Sequence[Heard],
-        slower: Sequence[Heard] = (),
-        second: Second | None = None,
-    ) -> None:
-        self._greedy, self._there, self._slower, self._second = greedy, [*found], [*slower], second
-        self._beam = max(2, len(found))
-        self.heard_s: list[float] = []
-        self.padded_s: list[float] = []
-        self.prompted = 0
-
-    def __call__(self, seconds: float = 10) -> str:
-        self._utterance = round(seconds * SECOND)
-        return self.caption(np.zeros(self._utterance, np.float32), None, final=True, max_tokens=99).text
-
-    def _encoded(self, samples: Samples, padded_s: float) -> int:
-        assert len(samples) <= padded_s * SECOND, "an utterance is cut"
-        self.heard_s.append(len(samples) / SECOND)
-        self.padded_s.append(padded_s)
-        return len(samples)
-
-    def _prompt(self, encoded: int) -> list[int]:
-        self.prompted += 1
-        return self._prompt_of("en")
-
-    def _prompt_of(self, language: str) -> list[int]:
-        return [ord(letter) for letter in language]
-
-    def _write(self, encoded: int, prompt: list[int], max_tokens: int, beam: int = 1, **options: Any) -> list[Heard]:
-        if beam == 1:
-            return [self._greedy]
-        return [*self._there] if encoded == self._utterance else [*self._slower]
+RATE = 16_000
+RAIN = Heard("Rain on the roof.", score=-0.3, silence=0.1, tokens=5)
+LOOP = Heard("rain on the roof, " * 20, score=-0.1, silence=0.1, tokens=100)
+FAST = Heard("Rain on the roof, and on the street as well.", score=-0.3, silence=0.1, tokens=12)
 
 
-def slowed(seconds: float) -> list[Any]:
-    """How long an utterance is that is heard slower."""
-    return [pytest.approx(seconds / speed, abs=0.01) for speed in SLOWER]
-
-
-def test_greedy_words_stand_where_they_are_sure() -> None:
-    likelier = [Heard("Rain on a roof.", -0.1, 0.0, 5), Heard("Rain.", -0.1, 0.0, 2)]
-    written = Written(Heard("Rain on the roof.", -0.2, 0.0, 5), likelier, likelier)
-    assert written() == "Rain on the roof."
-    assert written.heard_s == [10], "it is heard once"
-
-
-@pytest.mark.parametrize(("written", "said"), [(". .", ""), ("♪♪", ""), ("…", ""), ("7.", "7."), ("雨。", "雨。")])
-def test_what_has_no_letter_and_no_digit_is_no_caption(written: str, said: str) -> None:
-    assert Written(Heard(written, -0.2, 0.0, 2), [])() == said
-
-
-def test_the_language_of_a_loop_is_found_once_an_encoding() -> None:
-    written = Written(Heard("Rain on the roof. " * 9, -0.2, 0.0, 45), [])
-    written()
-    assert written.padded_s == [15, FULL_S]
-    assert written.prompted == 2
-
-
-def test_else_the_likeliest_as_a_whole_is_written_and_not_the_likeliest_a_token() -> None:
-    found = [Heard("Rain on, on the roof.", -0.4, 0.0, 8), Heard("Rain on the roof.", -0.45, 0.0, 5)]
-    assert Written(Heard("Train on the roof.", -0.5, 0.0, 5), found)() == "Rain on the roof."
-
-
-def test_a_hypothesis_that_ends_early_is_not_written() -> None:
-    found = [Heard("Rain on the roof.", -0.45, 0.0, 5), Heard("Rain.", -0.5, 0.0, 2)]
-    assert Written(Heard("Train on the roof.", -0.5, 0.0, 5), found)() == "Rain on the roof."
-    assert Written(Heard("Train on the roof.", -0.5, 0.0, 5), found[1:] * 2)() == "Train on the roof."
-
-
-def test_a_hypothesis_that_nobody_can_say_in_the_time_is_not_written() -> None:
-    rain, many = Heard("Rain on the roof.", -0.9, 0.0, 5), Heard("Rain on the roof, and " * 3, -0.2, 0.0, 18)
-    assert Written(replace(rain, score=-0.4), [many, rain])(2) == rain.text
-    assert Written(replace(many, score=-0.9), [many, rain])(2) == rain.text, (
-        "how long greedy words are says nothing then"
-    )
-
-
-def test_where_greedy_is_unsure_the_utterance_is_heard_slower_too_and_the_likelier_words_are_written() -> None:
-    greedy = Heard("Train on the roof.", -0.6, 0.0, 5)
-    found, slower = Heard("Grain on the roof.", -0.55, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)
-    written = Written(greedy, [found, greedy], [slower])
-    assert written() == "Rain on the roof."
-    assert written.heard_s == [10, *slowed(10)]
-    assert written.prompted == 1, "its language is found once"
-    assert Written(greedy, [slower, greedy], [found])() == "Rain on the roof."
-    surer = Written(replace(greedy, score=-0.4), [found, greedy], [slower])
-    assert surer() == "Grain on the roof."
-    assert surer.heard_s == [10]
-
-
-class Others(Ears):
-    """Who else hears, and finds texts that begin so the likelier.
+class Scripted(WhisperCaptioner):
+    """A captioner whose decodes give these words, one after another.
 
     Attributes:
-        heard: how many samples, each time.
-        asked: about these texts.
+        padded_s: seconds of each input that was encoded.
+        options: the library's options of each decode.
     """
 
-    speech = False
+    def __init__(self, *decodes: Heard) -> None:
+        self._decodes, self._beam = iter(decodes), 5
+        self.padded_s: list[float] = []
+        self.options: list[dict[str, Any]] = []
 
-    def __init__(self, start: str = "Rain") -> None:
-        self._start = start
-        self.heard: list[int] = []
-        self.asked: list[list[str]] = []
+    def final(self, seconds: float = 10.0) -> Hypothesis:
+        """The final caption of an utterance of this length."""
+        return self.caption(np.zeros(round(seconds * RATE), np.float32), None, final=True, max_tokens=99)
 
-    def __call__(self, samples: Samples) -> Ears:
-        self.heard.append(len(samples))
-        return self
+    def interim(self, seconds: float = 10.0) -> Hypothesis:
+        """The interim caption of an utterance of this length."""
+        return self.caption(np.zeros(round(seconds * RATE), np.float32), None, final=False, max_tokens=99)
 
-    def likelihoods(self, texts: Sequence[str]) -> list[float]:
-        self.asked.append([*texts])
-        return [-3.0 if text.startswith(self._start) else -9.0 for text in texts]
+    def _encoded(self, samples: Samples, padded_s: float) -> None:
+        self.padded_s.append(padded_s)
 
+    def _prompt(self, encoded: None) -> list[int]:
+        return [1]
 
-class Speech(Others):
-    """Who else hears somebody speak."""
-
-    speech = True
-
-
-def test_who_else_hears_it_decides_between_hypotheses_that_are_about_as_likely() -> None:
-    others = Others()
-    train, rain = Heard("Train on the roof.", -0.45, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)
-    assert Written(train, [train, rain])() == train.text
-    assert Written(train, [train, rain], second=Second(others))() == rain.text
-    assert others.heard == [10 * SECOND], "it hears the utterance as it was said"
-    assert others.asked == [[train.text, rain.text]]
-    far = replace(rain, score=-0.9)
-    assert Written(train, [train, far], second=Second(others))() == train.text
-    assert Written(replace(train, score=-0.2), [train, rain], second=Second(others))() == train.text
-    assert len(others.heard) == 2, "it is not asked where greedy words are sure"
+    def _write(self, encoded: None, prompt: list[int], max_tokens: int, **options: Any) -> Heard:
+        self.options.append(options)
+        return next(self._decodes)
 
 
-def test_it_is_not_asked_about_a_language_that_it_does_not_understand() -> None:
-    train, rain = Heard("Train on the roof.", -0.45, 0.0, 5), Heard("Rain on the roof.", -0.5, 0.0, 5)
-    for language, written in (("en", rain), (None, rain), ("de", train)):
-        assert Written(train, [train, rain], second=Second(Others(), language))() == written.text
+def test_a_final_caption_is_one_beam_search() -> None:
+    captioner = Scripted(RAIN)
+    assert captioner.final() == Hypothesis(RAIN.text, silence=RAIN.silence)
+    assert captioner.options == [{"beam_size": 5}]
+
+
+def test_an_interim_caption_is_one_greedy_decode_that_repeats_no_phrase() -> None:
+    captioner = Scripted(RAIN)
+    assert captioner.interim().text == RAIN.text
+    assert captioner.options == [{"beam_size": 1, "no_repeat_ngram_size": LOOP_TOKENS}]
+
+
+@pytest.mark.parametrize(("seconds", "padded_s"), [(1, 15), (9, 15), (12, 17), (28, 30)])
+def test_a_final_is_padded_to_little_more_than_its_utterance(seconds: float, padded_s: float) -> None:
+    captioner = Scripted(RAIN)
+    captioner.final(seconds)
+    assert captioner.padded_s == [padded_s]
+
+
+@pytest.mark.parametrize(("seconds", "padded_s"), [(1, 5), (8, 10), (29, 30)])
+def test_an_interim_is_padded_less(seconds: float, padded_s: float) -> None:
+    captioner = Scripted(RAIN)
+    captioner.interim(seconds)
+    assert captioner.padded_s == [padded_s]
 
 
 @pytest.mark.parametrize(
-    "unlikely",
+    ("score", "silence", "said"),
     [
-        pytest.param(Heard("Train on the roof.", -1.7, 0.0, 5), id="as unlikely as over noise"),
-        pytest.param(Heard("Train on the roof.", -1.1, 0.7, 5), id="over what Whisper takes for silence"),
+        pytest.param(-0.9, 0.9, RAIN.text, id="likely words, though the model takes them for silence"),
+        pytest.param(-1.1, 0.5, RAIN.text, id="unlikely words of somebody who speaks"),
+        pytest.param(-1.1, 0.7, "", id="unlikely words over silence"),
+        pytest.param(-1.7, 0.0, "", id="words as unlikely as over noise"),
     ],
 )
-def test_words_of_a_strange_voice_are_not_lost_where_who_else_hears_it_hears_somebody_speak(unlikely: Heard) -> None:
-    rain = Heard("Rain on the roof.", -1.5, 0.0, 5)
-    assert Written(unlikely, [rain, rain])() == ""
-    assert Written(unlikely, [rain, rain], second=Second(Others()))() == "", "it hears nobody"
-    assert Written(unlikely, [rain, rain], second=Second(Speech(), "de"))() == "", "it does not understand"
-    written = Written(unlikely, [rain, rain], [rain], second=Second(Speech()))
-    assert written() == rain.text
-    assert written.heard_s[-len(SLOWER) :] == slowed(10), "it is heard slower, too"
+def test_words_are_dropped_if_nobody_speaks(score: float, silence: float, said: str) -> None:
+    heard = Heard(RAIN.text, score, silence, tokens=5)
+    assert Scripted(heard).final() == Hypothesis(said, silence=silence)
+    assert Scripted(heard).interim() == Hypothesis(said, silence=silence)
 
 
-def test_no_end_of_an_utterance_is_cut_off_for_being_slower() -> None:
-    greedy = Heard("Train on the roof.", -0.6, 0.0, 5)
-    written = Written(greedy, [greedy, greedy], [Heard("Rain.", -0.1, 0.0, 5)])
-    assert written(28) == "Train on the roof."
-    assert written.heard_s == [28]
-    rain = Written(greedy, [greedy, greedy], [Heard("Rain on the roof.", -0.1, 0.0, 5)])
-    assert rain(25) == "Rain on the roof."
-    assert rain.heard_s == [25, pytest.approx(25 / SLOWER[0], abs=0.01)], "it is heard as slowly as 30 s allow"
+@pytest.mark.parametrize(("written", "said"), [(". .", ""), ("♪♪", ""), ("…", ""), ("7.", "7."), ("雨。", "雨。")])
+def test_a_caption_has_a_letter_or_a_digit(written: str, said: str) -> None:
+    assert Scripted(Heard(written, -0.2, 0.0, 2)).final().text == said
 
 
-def test_where_greedy_is_doubtful_it_hears_all_that_whisper_was_trained_on_before_anything_else() -> None:
-    greedy = Heard("Train on the roof.", -0.9, 0.0, 5)
-    written = Written(greedy, [greedy, greedy], [Heard("Rain on the roof.", -0.5, 0.0, 5)])
-    assert written(8) == "Rain on the roof."
-    assert written.padded_s == [15, 30, *([30] * len(SLOWER))]
-    assert written.heard_s == [8, 8, *slowed(8)]
+def test_a_final_that_loops_is_searched_once_more_without_repeats_over_the_same_encoding() -> None:
+    captioner = Scripted(LOOP, RAIN)
+    assert captioner.final().text == RAIN.text
+    assert captioner.options == [{"beam_size": 5}, {"beam_size": 5, "no_repeat_ngram_size": LOOP_TOKENS}]
+    assert len(captioner.padded_s) == 1
 
 
-def test_noise_is_not_doubtful_and_neither_is_what_fills_the_whole_input() -> None:
-    noise = Written(Heard("Thank you.", -1.7, 0.0, 2), [])
-    assert (noise(8), noise.padded_s) == ("", [15])
-    long = Written(Heard("Train on the roof.", -0.9, 0.0, 5), [Heard("Rain on the roof.", -0.5, 0.0, 5)] * 2)
-    assert (long(28), long.padded_s) == ("Rain on the roof.", [30])
+def test_a_final_that_loops_again_has_no_words() -> None:
+    assert Scripted(LOOP, LOOP).final() == Hypothesis("")
+
+
+def test_an_interim_that_loops_has_no_words_and_is_not_decoded_again() -> None:
+    captioner = Scripted(LOOP, RAIN)
+    assert captioner.interim() == Hypothesis("")
+    assert len(captioner.options) == 1
+
+
+def test_more_words_than_anybody_can_say_in_the_time_are_a_loop() -> None:
+    assert Scripted(FAST).final(2.0).text == FAST.text
+    assert Scripted(FAST, RAIN).final(1.0).text == RAIN.text
+    assert Scripted(FAST).interim(1.0) == Hypothesis("")

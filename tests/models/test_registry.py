@@ -54,9 +54,9 @@ def test_a_folder_is_a_checkpoint_that_captions_itself(folder: Path) -> None:
 def test_a_card_says_what_the_configuration_cannot(folder: Path) -> None:
     (folder / "ears").mkdir()
     (folder / "ears" / "model.bin").touch()
-    card = '{"name": "owl", "captioner": "ears", "notes": "off", "spelled": 9, "language": "en", "licence": "MIT"}'
+    card = '{"name": "owl", "captioner": "ears", "notes": "off", "licence": "MIT"}'
     (folder / "af3stream.json").write_text(card)
-    assert resolve(str(folder)) == Checkpoint("owl", folder / ".", folder / "ears", "off", 9, "en", "MIT")
+    assert resolve(str(folder)) == Checkpoint("owl", folder / ".", folder / "ears", "off", "MIT")
 
 
 def test_a_card_may_stand_beside_the_model(folder: Path) -> None:

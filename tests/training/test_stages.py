@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from af3stream.engine.af3.prompt import encode_text, read_template
-from af3stream.engine.af3.spelling import Units
 from af3stream.engine.whisper import Heard
 from training import captioned, corpus, run
 from training import model as parts
@@ -25,6 +24,7 @@ from training.corpus import Clip
 from training.listen import Listener
 from training.questions import Asked
 from training.read import Reader
+from training.units import Units
 
 CONFIG = dataclasses.replace(
     SMOKE,

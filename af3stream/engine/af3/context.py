@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 
 from af3stream.engine.af3.decode import Decoder, Reply
-from af3stream.engine.af3.focus import Focus
 from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.af3.prompt import Unframer, detokenize
-from af3stream.engine.contract import Completion, Counters, Part, Sound, Turn, shared
-
-SHOWN: Final = 512  # positions that a question is answered from at most, where it is not the whole body
+from af3stream.engine.contract import Completion, Counters, Part, Turn, shared
 
 
 @dataclass(eq=False, slots=True)
@@ -75,14 +71,10 @@ class PrefixContext:
 
     Args:
         capacity: positions of a slot.
-        focus: finds what of a body a question is answered from; ``None``: every question is, from all of it.
     """
 
-    def __init__(
-        self, fusion: Fusion, decoder: Decoder, capacity: int, counters: Counters, focus: Focus | None = None
-    ) -> None:
+    def __init__(self, fusion: Fusion, decoder: Decoder, capacity: int, counters: Counters) -> None:
         self._fusion = fusion
-        self._focus = focus
         self._decoder = decoder
         self._capacity = capacity
         self._counters = counters
@@ -110,8 +102,6 @@ class PrefixContext:
         if prefix is None:
             return self.kept_bytes + self._slot_bytes(positions)
         aside = prefix.slot.length - prefix.ends[common] if question else 0
-        if question and self._focus:
-            aside = max(aside, SHOWN + self._fusion.positions((), question) + max_tokens)
         return self._slot_bytes(max(positions, prefix.slot.written)) + aside * self._position_bytes
 
     def _slot_bytes(self, positions: int) -> int:
@@ -121,10 +111,9 @@ class PrefixContext:
         """Give up the keys and values; the next call builds them again from the embeddings."""
         self._kept = None
 
-    def held(self, parts: Sequence[Part], question: str = "") -> int:
+    def held(self, parts: Sequence[Part]) -> int:
         """How many leading parts need not be there; see the contract."""
-        listens = question and self._focus and self._focus.listens(parts, question)
-        return 0 if listens else self._reusable(parts)[1]
+        return self._reusable(parts)[1]
 
     def extend(self, parts: Sequence[Part]) -> Iterator[None]:
         """Make ``parts`` the kept prefix; see the contract."""
@@ -142,8 +131,6 @@ class PrefixContext:
             except BaseException:  # closed or failed half-way: a prefix holds whole parts
                 prefix.slot.roll_back(start)
                 raise
-            if self._focus and isinstance(part, Sound):
-                self._focus.read(part)
             prefix.parts.append(part)
             prefix.ends.append(prefix.slot.length)
         self._kept = prefix
@@ -155,15 +142,13 @@ class PrefixContext:
     def _answer(
         self, parts: Sequence[Part], question: str, max_tokens: int, earlier: tuple[Turn, ...]
     ) -> Generator[str | Reply | Completion, None, None]:
-        shown = self._shown(parts, question)
-        prefix, common = (None, 0) if shown else self._reusable(parts)
-        unread = shown or parts[common:]
+        prefix, common = self._reusable(parts)
         if prefix is None:  # nothing to begin with: a slot of its own, thrown away
             prefix = self._fresh()
         slot = prefix.slot
         aside = slot.set_aside(prefix.ends[common])
         try:
-            prompt = torch.cat([*self._fusion.parts(unread), self._fusion.question(question, earlier)])
+            prompt = torch.cat([*self._fusion.parts(parts[common:]), self._fusion.question(question, earlier)])
             state = prompt[-1]
             for states in self._decoder.prefill(slot, prompt):
                 state = states[-1]
@@ -173,11 +158,6 @@ class PrefixContext:
             yield from self._write(reply, len(prompt), max_tokens)
         finally:
             slot.put_back(aside)
-
-    def _shown(self, parts: Sequence[Part], question: str) -> list[Part] | None:
-        """What the question is answered from in place of all parts, where that is little."""
-        shown = self._focus.shown(parts, question) if self._focus else None
-        return shown if shown and self._fusion.positions(shown) <= SHOWN else None
 
     def _reusable(self, parts: Sequence[Part]) -> tuple[Prefix | None, int]:
         """The kept prefix and how many of its parts begin ``parts`` too; ``None`` where that is no help."""

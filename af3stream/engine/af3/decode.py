@@ -126,29 +126,29 @@ class Decoder:
         for reply, token in zip(replies, self.likeliest(states[:, -1]), strict=True):
             reply.next, reply.last = token, None
 
-    def drafted(self, slot: Slot, prompt: torch.Tensor, drafts: Sequence[Sequence[int]], max_tokens: int) -> list[int]:
-        """Reply to a prompt as `greedy` does, in fewer passes where drafts of the reply are nearly right.
+    def drafted(self, slot: Slot, prompt: torch.Tensor, draft: Sequence[int], max_tokens: int) -> list[int]:
+        """Reply to a prompt as `greedy` does, in fewer passes where a draft of the reply is nearly right.
 
-        One pass reads the prompt, the whole first draft and what the next has after its end; from where the reply goes
-        its own way, each pass reads its next token and what a draft, or the reply itself before, has after one like it.
+        One pass reads the prompt and the whole draft; from where the reply goes its own way, each pass reads its next
+        token and what the draft, or the reply itself before, has after one like it.
         Whatever is not what greedy decoding writes is rolled back.
 
         Args:
             prompt: (n, hidden).
-            drafts: token ids, without an end token, the likeliest draft first.
+            draft: token ids, without an end token.
 
         Returns:
             The reply's token ids, without an end token.
         """
         self._counters.prefill_tokens += len(prompt)
-        written, guessed, known, ahead = list[int](), joined(drafts)[:max_tokens], prompt, AHEAD
+        written, guessed, known, ahead = list[int](), draft[:max_tokens], prompt, AHEAD
         while True:
             accepted, token = self._agreed(slot, known, guessed)
             written = [*written, *accepted, token][:max_tokens]
             if token in self.stop or len(written) == max_tokens:
                 return [token for token in written if token not in self.stop]
             ahead = ahead * AHEAD if guessed and len(accepted) == len(guessed) else AHEAD
-            guessed = guess(written, [*drafts, written[:-1]], min(ahead, max_tokens - len(written)))
+            guessed = guess(written, [draft, written[:-1]], min(ahead, max_tokens - len(written)))
             known = self.embed([token])
 
     def _agreed(self, slot: Slot, known: torch.Tensor, guessed: Sequence[int]) -> tuple[list[int], int]:
@@ -235,14 +235,6 @@ class Decoder:
         )
         states: torch.Tensor = output.last_hidden_state
         return states
-
-
-def joined(drafts: Sequence[Sequence[int]]) -> list[int]:
-    """The first draft that says anything, and what the others have after its end."""
-    whole = list[int]()
-    for draft in drafts:
-        whole += guess(whole, [draft], len(draft)) if whole else draft
-    return whole
 
 
 def guess(written: Sequence[int], drafts: Sequence[Sequence[int]], most: int) -> list[int]:

@@ -13,10 +13,8 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.context import Answer, PrefixContext
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
-from af3stream.engine.af3.focus import Focus
 from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
-from af3stream.engine.af3.spelling import Spelled, Spelling
 from af3stream.engine.contract import Answering, Capacity, Captioner, Counters, Hypothesis, Samples, Sound, Turn
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
@@ -34,8 +32,6 @@ class Af3Engine:
         keep_on_host: keep projected windows in host memory rather than on the model's device.
         encode_together: windows in one encoder pass.
         wording: what stands around the questions of contexts; captions and `generate` have the chat template alone.
-        spelled: how many of the first tokens its frames may be, 0 where they are none.
-        focused: answer a question from the stretches that its words name; it takes frames that spell, and English.
     """
 
     def __init__(
@@ -47,8 +43,6 @@ class Af3Engine:
         keep_on_host: bool = False,
         encode_together: int = 1,
         wording: Wording = PLAIN,
-        spelled: int = 0,
-        focused: bool = False,
     ) -> None:
         self.name = name
         self.counters = Counters()
@@ -63,18 +57,12 @@ class Af3Engine:
         self._fusion = Fusion(read_template(loaded.processor), tokenizer, self._decoder)
         asking = read_template(loaded.processor, wording.system)
         self._asking = Fusion(asking, tokenizer, self._decoder, wording.instruction or "")
-        self._spelling = self._spells(spelled) if spelled else None
-        self._focus = Focus(self._spelling) if self._spelling and focused else None
         self._turn_overhead = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
-
-    def _spells(self, tokens: int) -> Spelling:
-        table = self._loaded.model.get_input_embeddings().weight.detach()
-        return Spelling(table.float(), self._loaded.processor.tokenizer, tokens)
 
     def _capacity(self) -> Capacity:
         alignment = self._loaded.alignment
@@ -114,7 +102,7 @@ class Af3Engine:
 
     def context(self) -> PrefixContext:
         """A new, empty context, whose slot holds all the language model can read."""
-        return PrefixContext(self._asking, self._decoder, self._loaded.positions, self.counters, self._focus)
+        return PrefixContext(self._asking, self._decoder, self._loaded.positions, self.counters)
 
     def writing(self, answer: Answering) -> bool:
         """Whether it has a reply to go on with."""
@@ -130,22 +118,13 @@ class Af3Engine:
     def hear(self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int) -> list[int]:
         """Reply to a prompt over one piece of audio, verifying a draft of the reply; a context of its own.
 
-        What the audio's frames spell by themselves, where they do, is a draft too.
-
         Returns:
             The reply's token ids, without an end token: those that greedy decoding from nothing gives.
         """
         (frames,) = self._encode([samples])
         body = torch.cat([self._fusion.head(), frames, self._fusion.question(prompt)])
         slot = self._decoder.new_slot(len(body) + max_tokens)
-        spelled = self._spelling(frames) if self._spelling else ()
-        return self._decoder.drafted(slot, body, [d for d in (draft, spelled) if d], max_tokens)
-
-    def spelled(self, samples: Samples) -> Spelled:
-        """One piece of audio, by what its frames spell, where they do; nothing is generated."""
-        assert self._spelling is not None, "frames of this checkpoint spell nothing"
-        (frames,) = self._encode([samples])
-        return Spelled(self._spelling, frames)
+        return self._decoder.drafted(slot, body, draft, max_tokens)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The assistant's words behind reply tokens, without framing."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from af3stream.config import cache_dir
 from af3stream.models.card import Card
 
-LAYOUT = 4  # of the assembled folder; another number, another folder
+LAYOUT = 5  # of the assembled folder; another number, another folder
 
 LICENCE = "MIT (encoder, captioner, projector, adapters) and Apache-2.0 (language model)"
 
@@ -46,8 +46,7 @@ WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a
 TRAINED_SHA256 = "24bf403d2e09ef86200a8c1ee139596efb7653780dee97abdb5ef958721f2517"
 
 CAPTIONER = "whisper-base"  # its folder, and what users call it
-SPELLED = 4_252  # tokens: the tokenizer's first 4,000 merges, and what they are made of
-CARD = Card("mini", "af3", CAPTIONER, "all", spelled=SPELLED, language="en", licence=LICENCE)
+CARD = Card("mini", "af3", CAPTIONER, "all", licence=LICENCE)
 TRAINED = Path(__file__).with_name("trained.safetensors")
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 

@@ -1,4 +1,4 @@
-"""English words by what they do in a question, rather than by what they mean."""
+"""English words that say nothing about what a sentence is about."""
 
 from __future__ import annotations
 
@@ -17,17 +17,5 @@ thing things think third this those though three through time to together too to
 use used using usually very via want was we well went were what whatever when where whether which while who why will
 with within without would year yes yet you your yourself
 """
-_ASKING: Final = """
-answer anybody anyone audio began begin beginning begins conversation describe end ended ending ends everyone explain
-find happen happened happening happens hear heard hears instrument list listen mention mentioned mentions mood music
-name noise playing quote recording repeat sentence silence sound sounds speak speaker speakers speech spoke spoken
-start started starts summarise summarize summary talk talked talking talks tell tells told tone topic transcribe
-transcript voice whom whose word words write
-"""
-_WHETHER: Final = """
-are can could did do does had has have is may must shall should was were will would
-"""
 
-COMMON: Final = frozenset(_COMMON.split())  # words that tell nothing about a sentence
-ASKING: Final = frozenset(_ASKING.split())  # words of questions about any speech
-WHETHER: Final = frozenset(_WHETHER.split())  # what a question of yes or no begins with
+COMMON: Final = frozenset(_COMMON.split())
