@@ -241,7 +241,8 @@ class Horizon:
         lines = entry.notes
         if lines is None:
             lines = tuple(line for line in words if begin < line.end <= entry.end)
-        return Piece(entry.start, entry.end, entry.sound, lines, ready=entry.encoded)
+        ready = entry.sound is not None and entry.sound.embeddings is not None  # they may have been dropped
+        return Piece(entry.start, entry.end, entry.sound, lines, ready=ready)
 
     def _whole(self, pieces: Sequence[Piece], room: int) -> Body | None:
         """Every window in full, the oldest left out where they do not fit."""

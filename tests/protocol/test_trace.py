@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from af3stream.errors import Refusal
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON, client_codec, server_codec
-from af3stream.protocol.features import restrict
+from af3stream.protocol.features import FEATURES, restrict
 from tests.conftest import RECORDINGS
 from tests.server.peers import serving, stream_url
 from tests.session.conversation import Conversation
@@ -36,7 +36,7 @@ def script() -> list[m.ClientMessage]:
     total = len(SPEECH)
     blocks = [m.Audio(at, SPEECH[at : at + BLOCK].tobytes()) for at in range(0, total, BLOCK)]
     return [
-        m.Start(),
+        m.Start(features=FEATURES),
         m.Watch("w1", "Is anyone speaking?"),
         *blocks[:8],
         m.Ask("q1", "What was said?"),
@@ -44,7 +44,7 @@ def script() -> list[m.ClientMessage]:
         *blocks[8:],
         m.Flush("f1"),
         m.Gap(total, 8_000),
-        m.Ask("q2", "And then?", m.Scope(2.0), max_tokens=2),
+        m.Ask("q2", "And then?", m.Scope(2.0), max_tokens=2, after="q1"),
         m.End(total + 8_000),
     ]
 

@@ -235,6 +235,7 @@ def heard(subject: Horizon, index: int) -> None:
     """A window closes and is encoded."""
     entry = subject.close(window(index))
     assert entry.sound
+    entry.sound.embeddings = "4s"
     subject.encoded(EncodeJob(index, entry.sound))
 
 
