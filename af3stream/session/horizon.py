@@ -10,7 +10,7 @@ from typing import Final
 
 from af3stream.audio.events import Window
 from af3stream.engine.contract import Capacity, Part, Sound, shared
-from af3stream.engine.jobs import EncodeJob, ExtendJob
+from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
 from af3stream.models.card import Frames, Notes
 from af3stream.session.body import Body, Piece, Reach, Selection, Shown, has_uncaptioned_sound, parts_of, transcript
 from af3stream.session.captions import Line
@@ -192,9 +192,10 @@ class Horizon:
         self._kept, self._read = job.parts, self._reading
         self._extending = None
 
-    def lost(self) -> None:
-        """The engine gave up the kept prefix: it is read again."""
-        self._kept, self._read = (), 0
+    def lost(self, job: AnswerJob) -> None:
+        """The engine has not got the prefix of an answer: it is read again, unless another one took its place."""
+        if job.parts[: job.prefix] == self._kept:
+            self._kept, self._read = (), 0
 
     def trim(self) -> None:
         """Leave the oldest windows out at once, where the horizon is full and nothing is read yet."""

@@ -160,7 +160,7 @@ class Session:
                 self._hearing.horizon.extended(job)
             case AnswerJob():
                 if isinstance(result, PrefixLost):
-                    self._hearing.horizon.lost()
+                    self._hearing.horizon.lost(job)
                 self._keeping.say(self._questions.heard(job, result, done, now))
         self.advance(now)
 

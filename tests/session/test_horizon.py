@@ -277,3 +277,24 @@ def test_without_notes_it_is_out_of_reach() -> None:
     body, _ = subject.bodies(0, None, (), asked=8)
     assert body and (body.reach.windows, body.reach.start, body.reach.end) == (1, 0, 64_000)
     assert subject.oldest_pending is None
+
+
+def test_a_prefix_that_a_newer_one_replaced_is_not_lost() -> None:
+    subject = horizon("off")
+    heard(subject, 0)
+    first = subject.next_extend()
+    assert first
+    subject.extended(first)
+    before = AnswerJob(first.parts, "What?", 9, prefix=1)
+    subject.settle([], final_before=200_000)
+    for index in (1, 2):
+        heard(subject, index)
+        subject.settle([], final_before=400_000)
+        while job := subject.next_extend():
+            subject.extended(job)
+            newest = job
+    assert newest.parts[0] is not first.parts[0]  # it was rebuilt without the first window
+    subject.lost(before)
+    assert subject.next_extend() is None
+    subject.lost(AnswerJob(newest.parts, "What?", 9, prefix=len(newest.parts)))
+    assert subject.next_extend() is not None
