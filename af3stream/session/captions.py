@@ -70,6 +70,11 @@ class CaptionTrack:
         return [*self._waiting.values()]
 
     @property
+    def wordless(self) -> list[Utterance]:
+        """The closed utterances of which there are no words at all yet."""
+        return [utterance for utterance in self.waiting if utterance.index not in self._drafts]
+
+    @property
     def oldest_waiting(self) -> Utterance | None:
         """The first closed utterance without its final words."""
         return next(iter(self._waiting.values()), None)

@@ -15,7 +15,7 @@ from af3stream.journal.records import Heard
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
-from af3stream.session.body import Piece
+from af3stream.session.body import Piece, Stretch
 from af3stream.session.captions import CaptionTrack, Line, Wanted
 from af3stream.session.faults import failure
 from af3stream.session.horizon import Entry, Horizon
@@ -210,6 +210,10 @@ class Hearing:
     def words(self) -> list[Line]:
         """Captions that are notes of no window yet: the final ones, then what is heard so far of other utterances."""
         return [*(line for line in self.captions.lines if line.end > self.horizon.settled_to), *self.captions.drafts]
+
+    def wordless(self) -> list[Stretch]:
+        """Where captions are still to come, and there are no interim words either."""
+        return [(utterance.start, utterance.end) for utterance in self.captions.wordless]
 
     def _unfinished(self) -> list[Span | Utterance]:
         """The utterances whose final words are still to come, the open one too."""

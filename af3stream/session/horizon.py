@@ -12,7 +12,17 @@ from af3stream.audio.events import Window
 from af3stream.engine.contract import Capacity, Part, Sound, shared
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
 from af3stream.models.card import Frames, Notes
-from af3stream.session.body import Body, Piece, Reach, Selection, Shown, has_uncaptioned_sound, parts_of, transcript
+from af3stream.session.body import (
+    Body,
+    Piece,
+    Reach,
+    Selection,
+    Shown,
+    Stretch,
+    has_uncaptioned_sound,
+    parts_of,
+    transcript,
+)
 from af3stream.session.captions import Line
 
 QUESTION_TOKENS: Final = 256  # positions kept for a question
@@ -207,7 +217,12 @@ class Horizon:
     # ---- questions ---------------------------------------------------------------------------------------------------
 
     def bodies(
-        self, since: int, opened: Piece | None, words: Sequence[Line], asked: int
+        self,
+        since: int,
+        opened: Piece | None,
+        words: Sequence[Line],
+        asked: int,
+        wordless: Sequence[Stretch] = (),
     ) -> tuple[Body | None, Body | None]:
         """What a question reads now, and what it reads if the kept prefix is gone.
 
@@ -216,6 +231,7 @@ class Horizon:
             opened: the open window as heard so far; its captions are added here.
             words: captions that are notes of no window yet, and interim ones.
             asked: positions of the question and the turns before it; more than usual leave less room.
+            wordless: stretches of speech whose captions are still to come: holes between those that are there.
 
         Returns:
             ``None`` where nothing was heard there, and where no prefix is used.
@@ -230,11 +246,11 @@ class Horizon:
         everything = len(entries) == len(self._entries)
         if self._mode == "off":
             return self._whole(pieces, room), None
-        alone = self._body(self._selection.choose(pieces, min(room, self._read_tokens))[0])
+        alone = self._body(self._selection.choose(pieces, min(room, self._read_tokens))[0], wordless)
         left = min(room - self._cost(self._kept), self._read_tokens)
         if not (everything and self._kept) or left < 0:
             return alone, None
-        return self._after_prefix(*self._selection.choose(pieces[self._read :], left)), alone
+        return self._after_prefix(*self._selection.choose(pieces[self._read :], left), wordless), alone
 
     def _piece(self, entry: Entry, words: Sequence[Line]) -> Piece:
         index = self._entries.index(entry)
@@ -252,10 +268,10 @@ class Horizon:
             shown = shown[1:]
         return self._body(shown)
 
-    def _body(self, shown: Sequence[Shown]) -> Body | None:
-        return Body(parts_of(shown), self._reach(shown, ())) if shown else None
+    def _body(self, shown: Sequence[Shown], wordless: Sequence[Stretch] = ()) -> Body | None:
+        return Body(parts_of(shown), self._reach(shown, (), wordless)) if shown else None
 
-    def _after_prefix(self, shown: Sequence[Shown], complete: bool) -> Body:
+    def _after_prefix(self, shown: Sequence[Shown], complete: bool, wordless: Sequence[Stretch]) -> Body:
         before = [line for entry in self._entries[: self._read] for line in entry.notes or ()]
         captions = [*self._forgotten, *before] if self._mode == "all" else self._forgotten
         read = [
@@ -263,13 +279,15 @@ class Horizon:
             for entry in self._entries[: self._read]
         ]
         has_lines = any(each.lines for each in shown)
-        reach = self._reach([*read, *shown], captions if complete or not has_lines else ())
+        reach = self._reach([*read, *shown], captions if complete or not has_lines else (), wordless)
         return Body(self._kept + parts_of(shown), reach, len(self._kept))
 
-    def _reach(self, shown: Sequence[Shown], before: Sequence[Line]) -> Reach:
+    def _reach(self, shown: Sequence[Shown], before: Sequence[Line], wordless: Sequence[Stretch]) -> Reach:
         """What an answer is made of; ``before``: captions in the prompt before those that are shown."""
         heard = [each.piece.end for each in shown if each.heard]
         lines = [*before, *(line for each in shown for line in each.lines)]
+        holes = [end for start, end in wordless if lines and start < lines[-1].start]
+        run = [line for line in lines if line.start >= max(holes, default=0)]
         start, end = (shown[0].piece.start, shown[-1].piece.end) if shown else (lines[0].start, lines[-1].end)
         closed = sum(each.piece.end <= self._closed_to for each in shown)
         return Reach(
@@ -277,8 +295,8 @@ class Horizon:
             end,
             closed,
             max(heard, default=None),
-            lines[0].start if lines else None,
-            max((line.end for line in lines), default=None),
+            run[0].start if run else None,
+            max((line.end for line in run), default=None),
         )
 
     # ---- parts -------------------------------------------------------------------------------------------------------

@@ -28,13 +28,14 @@ from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
+from af3stream.session.captions import Wanted
 from af3stream.session.greeting import describe
 from af3stream.session.hearing import Hearing
 from af3stream.session.keeping import Keeping, decode_event
 from af3stream.session.ladder import DROP_INTERIMS_LAG_S, Ladder
 from af3stream.session.ledger import seconds
 from af3stream.session.pace import Pace
-from af3stream.session.questions import Question, Questions
+from af3stream.session.questions import Question, Questions, Wait
 from af3stream.session.recall import Recall, Recorded
 from af3stream.session.restoring import relive
 
@@ -303,7 +304,7 @@ class Session:
         """Run the question whose turn it is, once it has the words that it waits for, or has waited long enough."""
         self._questions.audio_passed(self._hearing.position, now)
         while question := self._questions.turn:
-            wait = question.wait or self._questions.wait(question, self._hearing.wanted(now), now + self._patience_s)
+            wait = question.wait or self._wait(question, now)
             if now < wait.until and not self._hearing.captions.has(wait.wanted):
                 return
             try:
@@ -312,11 +313,12 @@ class Session:
                 self._questions.refuse(question)
                 self._keeping.say([m.error(refusal)])
 
-    @property
-    def _patience_s(self) -> float:
-        """How long a question waits for final captions: not at all where they are too far behind to come in time."""
-        behind = self._hearing.captions_lag_s > DROP_INTERIMS_LAG_S
-        return 0.0 if behind else self._config.questions.captions_wait_s
+    def _wait(self, question: Question, now: float) -> Wait:
+        """Have a question wait for words: not at all where they are too far behind to come in time."""
+        patience_s = self._config.questions.captions_wait_s
+        if not patience_s or self._hearing.captions_lag_s > DROP_INTERIMS_LAG_S:
+            return self._questions.wait(question, Wanted(0, None), now)
+        return self._questions.wait(question, self._hearing.wanted(now), now + patience_s)
 
     def _run(self, question: Question) -> None:
         """Have a question answered over what is there now.
@@ -330,7 +332,7 @@ class Session:
         since = 0
         if question.last_s is not None:
             since = max(0, hearing.position - round(question.last_s * SAMPLE_RATE))
-        body, instead = hearing.horizon.bodies(since, hearing.open_window(), hearing.words(), asked)
+        body, instead = hearing.horizon.bodies(since, hearing.open_window(), hearing.words(), asked, hearing.wordless())
         if body is None:
             self._keeping.say(self._questions.nothing_heard(question, seconds(hearing.position)))
         else:

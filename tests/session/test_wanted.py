@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import QuestionsConfig
-from af3stream.engine.contract import Text
+from af3stream.engine.contract import Hypothesis, Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, Failed
 from af3stream.protocol import messages as m
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation, kinds
@@ -156,3 +156,33 @@ def test_a_second_question_waits_from_its_own_turn_on() -> None:
     (job,) = talk.asked_of_engine(AnswerJob)
     talk.session.complete(job, Failed("no"), True, talk.now)
     assert talk.session.next_deadline == pytest.approx(talk.now + 2)
+
+
+def test_captions_before_a_hole_are_not_said_to_reach_over_it() -> None:
+    talk = Conversation(notes="all", questions=QuestionsConfig(captions_wait_s=0.5))
+    talk.hear(SENTENCE * 2)
+    talk.working = False
+    talk.hear(SENTENCE + VOICE * 2)
+    (late,) = (job for job in talk.asked_of_engine(CaptionJob)[-2:] if job.final)
+    talk.tell(m.Ask("q", "What?"))
+    talk.pass_time(0.51)
+    assert len(talk.asked_of_engine(AnswerJob)) == 1
+    talk.worker.cancel(late)
+    talk.work()
+    (answer,) = talk.of(m.Answer)
+    assert (answer.captions_from, answer.captioned_until) == (0.0, 3.24)
+
+
+def test_nor_are_those_after_it() -> None:
+    talk = Conversation(notes="all", questions=QuestionsConfig(captions_wait_s=0))
+    talk.hear(SENTENCE)
+    talk.working = False
+    talk.hear(SENTENCE + VOICE * 2)
+    *_, urgent = (job for job in talk.asked_of_engine(CaptionJob) if not job.final)
+    talk.session.complete(urgent, Hypothesis("newest words"), True, talk.now)
+    talk.tell(m.Ask("q", "What?"))
+    (job,) = talk.asked_of_engine(AnswerJob)
+    assert [part.text for part in job.parts if isinstance(part, Text)] == ["[0:00] word1 word2.\n[0:03] newest words\n"]
+    talk.session.complete(job, "So", False, talk.now)
+    (answer,) = (message for message in talk.tell(m.Cancel("q")) if isinstance(message, m.Answer))
+    assert answer.captions_from == 3.76 and answer.captioned_until > 4
