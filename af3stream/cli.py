@@ -214,7 +214,11 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--server", default="http://127.0.0.1:8765", metavar="URL")
     listen.add_argument("--pace", choices=("realtime", "fast"), default="realtime")
     listen.add_argument(
-        "--ask", action="append", default=[], metavar="TEXT", help="a question; `@SECONDS TEXT` asks it then"
+        "--ask",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a question; `@SECONDS TEXT` asks it then, and `> TEXT` follows up the one before",
     )
     listen.add_argument("--watch", action="append", default=[], metavar="TEXT", help="a standing question")
     listen.add_argument("--captions", type=Path, metavar="OUT", help="write captions to a .vtt, .srt or .jsonl file")

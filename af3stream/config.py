@@ -99,6 +99,10 @@ class QuestionsConfig(Section, frozen=True):
 
     notes: Literal["auto", "off", "forgotten", "all"] = "auto"  # auto: the model's own choice
     notes_max_tokens: Annotated[int, Meta(ge=0)] = 1_536
+    frames: Literal["auto", "all", "uncaptioned"] = "auto"  # windows that stand as audio; auto: the model's own choice
+    read_tokens: Count = 400  # that a question reads of what is not in the kept prefix; two seconds on two cores
+    captions_wait_s: Annotated[float, Meta(ge=0)] = 2.0  # for the final captions of what was said before
+    earlier_max_tokens: Annotated[int, Meta(ge=0)] = 256  # of the questions and answers that a question follows up
     max_tokens: Count = 192
     max_chars: Count = 2_000
     max_waiting: Count = 4  # a session's questions, asked and not yet answered

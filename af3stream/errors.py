@@ -20,6 +20,7 @@
     │   ├── IdleTimeout            idle_timeout    4408    no
     │   ├── QueryLimit             query_limit     -       yes
     │   ├── BadText                bad_text        -       yes
+    │   ├── UnknownQuestion        unknown_question -      yes
     │   ├── BadEnd                 bad_end         -       yes
     │   ├── Superseded             superseded      4409    no
     │   ├── DataLoss               data_loss       4500    no
@@ -165,6 +166,12 @@ class BadText(Refusal):
     """Text that is empty, or holds characters no question may hold."""
 
     code = "bad_text"
+
+
+class UnknownQuestion(Refusal):
+    """A follow-up to an answer, or a question, that the session does not have."""
+
+    code = "unknown_question"
 
 
 class BadEnd(Refusal):

@@ -92,3 +92,16 @@ class AnswerStream:
         await self.start()
         assert self._reply
         return self._reply
+
+
+Answered = Answer | AnswerStream | str | int
+
+
+def answered_ref(answered: Answered | None) -> int | str | None:
+    """What names an answer on the wire: its event where it has one, else its question's id."""
+    match answered:
+        case Answer(event=event, id=ref):
+            return ref if event is None else event
+        case AnswerStream(id=ref):
+            return ref
+    return answered

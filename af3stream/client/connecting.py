@@ -30,8 +30,9 @@ from af3stream.client.outgoing import credit_frames, frame_bytes
 from af3stream.client.retained import Memory, Spool, Store
 from af3stream.client.session import Session
 from af3stream.errors import BadMessage, SourceError, quoted
-from af3stream.protocol.codec import MSGPACK, Codec, client_codec
-from af3stream.protocol.messages import Error, Format, Mode, Ready, ServerMessage, Start
+from af3stream.protocol.codec import MSGPACK, ClientCodec, client_codec
+from af3stream.protocol.features import FEATURES
+from af3stream.protocol.messages import Error, Format, Mode, Ready, Start
 
 PATH: Final = "/v1/stream"
 SCHEMES: Final = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}
@@ -100,7 +101,7 @@ async def connect(
         ServerError: when the server refuses the session, as for a rate it does not take.
     """
     codec = client_codec(subprotocol)
-    start = Start(format, rate, channels, mode, interims)
+    start = Start(format, rate, channels, mode, interims, features=FEATURES)
     if earlier:
         start = msgspec.structs.replace(start, resume=earlier.token, last_event=earlier.last_event)
     dial = partial(_dial, stream_url(url), token, codec)
@@ -142,7 +143,7 @@ def _store(ready: Ready, spool: Path | None) -> Store:
     return Spool(spool, max(1, credit_frames(ready)) * frame_bytes(ready))
 
 
-async def _dial(address: str, token: str | None, codec: Codec[ServerMessage], start: Start) -> Connection:
+async def _dial(address: str, token: str | None, codec: ClientCodec, start: Start) -> Connection:
     """Connect, and begin a session or go on with one.
 
     Raises:
@@ -185,7 +186,7 @@ async def _open(address: str, token: str | None, subprotocol: str) -> ClientConn
     return socket
 
 
-async def _start(socket: ClientConnection, codec: Codec[ServerMessage], start: Start, shown: str) -> Ready:
+async def _start(socket: ClientConnection, codec: ClientCodec, start: Start, shown: str) -> Ready:
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             with suppress(ConnectionClosed):  # what the server said before it closed comes first

@@ -16,8 +16,8 @@ from af3stream.client.closing import is_final, why_closed
 from af3stream.client.dialogue import Dialogue
 from af3stream.client.errors import ConnectionLost, NotAdmitted, ServerError, Unreachable
 from af3stream.errors import Af3StreamError, BadMessage
-from af3stream.protocol.codec import Codec
-from af3stream.protocol.messages import Error, Ready, ServerMessage, Start
+from af3stream.protocol.codec import ClientCodec
+from af3stream.protocol.messages import Error, Ready, Start
 
 State = Literal["open", "reconnecting", "over"]
 
@@ -51,7 +51,7 @@ class Line:
         self,
         dialogue: Dialogue,
         socket: ClientConnection,
-        codec: Codec[ServerMessage],
+        codec: ClientCodec,
         dial: Callable[[Start], Awaitable[Connection]],
         patience: Patience,
         on_state: Callable[[State], None] | None,
@@ -116,8 +116,9 @@ class Line:
         writing = asyncio.create_task(self._write(socket))
         try:
             while True:
-                self.dialogue.receive(self._codec.decode(await socket.recv()))
-                await self._change()
+                if message := self._codec.decode_known(await socket.recv()):
+                    self.dialogue.receive(message)
+                    await self._change()
         except BadMessage as error:
             nonsense = f"the server sent something that is no message of {self._codec.subprotocol}: {error}"
             return _Loss(ConnectionLost(nonsense), final=True)

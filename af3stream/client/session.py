@@ -10,11 +10,12 @@ from typing import TypeVar
 
 import msgspec
 
-from af3stream.client.answers import AnswerStream, Reply
+from af3stream.client.answers import Answered, AnswerStream, Reply, answered_ref
 from af3stream.client.errors import ServerError, SessionEnded
 from af3stream.client.line import Line, State
 from af3stream.client.outgoing import END_REF, Request
 from af3stream.errors import Af3StreamError
+from af3stream.protocol.features import FOLLOW_UPS
 from af3stream.protocol.messages import (
     Answer,
     Ask,
@@ -140,18 +141,28 @@ class Session:
             return None
         return self._dialogue.inbox.take()
 
-    async def ask(self, text: str, *, last_s: float | None = None, max_tokens: int | None = None) -> Answer:
+    async def ask(
+        self,
+        text: str,
+        *,
+        last_s: float | None = None,
+        max_tokens: int | None = None,
+        after: Answered | None = None,
+    ) -> Answer:
         """Ask about what was heard, and wait for the whole answer. A cancelled call cancels the question.
 
         Args:
             last_s: hear only the windows that reach into the last so many seconds; by default all within the horizon.
             max_tokens: bounds the answer; by default as the server is configured.
+            after: what the question follows up: an answer, one that is on its way, a question's id, or the ``event``
+                of an answer.
 
         Raises:
-            ValueError: for a ``last_s`` or ``max_tokens`` that is not positive.
-            ServerError: when the question is refused.
+            ValueError: for a ``last_s`` or ``max_tokens`` that is not positive, and for ``after`` where the server
+                takes no follow-ups.
+            ServerError: when the question is refused, as with ``unknown_question``.
         """
-        stream = self.ask_stream(text, last_s=last_s, max_tokens=max_tokens)
+        stream = self.ask_stream(text, last_s=last_s, max_tokens=max_tokens, after=after)
         try:
             return await stream.answer()
         except asyncio.CancelledError:
@@ -159,10 +170,19 @@ class Session:
                 await stream.cancel()
             raise
 
-    def ask_stream(self, text: str, *, last_s: float | None = None, max_tokens: int | None = None) -> AnswerStream:
+    def ask_stream(
+        self,
+        text: str,
+        *,
+        last_s: float | None = None,
+        max_tokens: int | None = None,
+        after: Answered | None = None,
+    ) -> AnswerStream:
         """As :meth:`ask`, but the answer piece by piece: ``async for piece in session.ask_stream(text)``."""
+        if after is not None and FOLLOW_UPS not in self.ready.features:
+            raise ValueError("the server takes no questions that follow up others")
         scope = None if last_s is None else Scope(last_s)
-        return AnswerStream(self, _valid(Ask(self._name("q"), text, scope, max_tokens)))
+        return AnswerStream(self, _valid(Ask(self._name("q"), text, scope, max_tokens, answered_ref(after))))
 
     async def watch(self, text: str, *, every_s: float | None = None) -> str:
         """Ask again as windows close, or every ``every_s`` seconds of audio; returns the id that its hits carry.

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, cont
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from af3stream.client.answers import AnswerStream
+from af3stream.client.answers import Answered, AnswerStream
 from af3stream.client.connecting import connect as connect_async
 from af3stream.client.errors import SessionEnded
 from af3stream.client.line import State
@@ -104,13 +104,27 @@ class SyncSession:
         while (message := self._loop.call(self._session.next_message())) is not None:
             yield message
 
-    def ask(self, text: str, *, last_s: float | None = None, max_tokens: int | None = None) -> Answer:
+    def ask(
+        self,
+        text: str,
+        *,
+        last_s: float | None = None,
+        max_tokens: int | None = None,
+        after: Answered | None = None,
+    ) -> Answer:
         """See :meth:`Session.ask`."""
-        return self._loop.call(self._session.ask(text, last_s=last_s, max_tokens=max_tokens))
+        return self._loop.call(self._session.ask(text, last_s=last_s, max_tokens=max_tokens, after=after))
 
-    def ask_stream(self, text: str, *, last_s: float | None = None, max_tokens: int | None = None) -> Iterator[str]:
+    def ask_stream(
+        self,
+        text: str,
+        *,
+        last_s: float | None = None,
+        max_tokens: int | None = None,
+        after: Answered | None = None,
+    ) -> Iterator[str]:
         """The answer piece by piece. An iterator that is closed early cancels the question."""
-        stream = self._session.ask_stream(text, last_s=last_s, max_tokens=max_tokens)
+        stream = self._session.ask_stream(text, last_s=last_s, max_tokens=max_tokens, after=after)
         try:
             while (piece := self._loop.call(_next_piece(stream))) is not None:
                 yield piece

@@ -55,9 +55,28 @@ class Text:
 Part = Sound | Text
 
 
-def note(captions: Iterable[str]) -> Text:
-    """Captions as they stand in a prompt."""
-    return Text(f"Transcript: {' '.join(captions)}\n")
+def caption_line(text: str, start_s: float, speaker: str | None = None) -> str:
+    """A caption as it stands in a prompt: the time since the session's start, who speaks if that is known, the words.
+
+    ``[1:02] Good morning.``, ``[1:02:03] Anna: Good morning.``
+    """
+    minutes, seconds = divmod(int(start_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    time = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"[{time}] {speaker}: {text}" if speaker else f"[{time}] {text}"
+
+
+def note(lines: Iterable[str]) -> Text:
+    """Captions in a prompt, a line each."""
+    return Text("".join(f"{line}\n" for line in lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question that was answered, as it stands before one that follows it up."""
+
+    question: str
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +160,12 @@ class Context(Protocol):
         Where they share no part, the new prefix is built beside the kept one and replaces it at the end.
         """
 
-    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Answering:
-        """Answer over ``parts``. The kept prefix is as before afterwards, also when the answer is closed early."""
+    def answer(self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()) -> Answering:
+        """Answer over ``parts``. The kept prefix is as before afterwards, also when the answer is closed early.
+
+        Args:
+            earlier: the turns of the chat between the parts and the question, oldest first.
+        """
 
     def cool(self) -> None:
         """Give up the keys and values; the next call builds them again from the embeddings."""
@@ -158,7 +181,9 @@ class Context(Protocol):
     def kept_bytes(self) -> int:
         """Bytes of keys and values that the kept prefix takes, 0 when cool."""
 
-    def bytes_for(self, parts: Sequence[Part], question: str = "", max_tokens: int = 0) -> int:
+    def bytes_for(
+        self, parts: Sequence[Part], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
+    ) -> int:
         """The most bytes that ``extend``, or ``answer``, takes meanwhile; what is kept beside it included."""
 
 
@@ -186,6 +211,9 @@ class Engine(Protocol):
 
     def count(self, text: str) -> int:
         """Positions that a text takes."""
+
+    def count_turn(self, turn: Turn) -> int:
+        """Positions that an earlier turn of the chat takes."""
 
     def encode(self, sounds: Sequence[Sound]) -> None:
         """Encode the sounds that are not encoded yet, together where that is cheaper."""

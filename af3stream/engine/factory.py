@@ -11,7 +11,7 @@ from af3stream.config import Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
 from af3stream.engine.loading import apart
 from af3stream.engine.memory import give_back
-from af3stream.models.card import Notes
+from af3stream.models.card import Frames, Notes
 from af3stream.models.manifest import Progress
 from af3stream.models.registry import Checkpoint, resolve
 
@@ -28,11 +28,13 @@ class Loaded:
     Attributes:
         notes: which captions stand in a prompt beside the audio.
         licence: what its users must know, or ``None``.
+        frames: which windows stand in a prompt as audio.
     """
 
     engine: Engine
     notes: Notes
     licence: str | None
+    frames: Frames = "all"
 
 
 def load_engine(config: Config, progress: Progress | None = None) -> Loaded:
@@ -60,13 +62,15 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
         checkpoint.name,
         keep_on_host=config.model.embeddings == "host",
         encode_together=config.model.encode_together,
+        wording=checkpoint.wording,
     )
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
         engine.captioner = captioner
     give_back()
     notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes
-    return Loaded(engine, notes, checkpoint.licence)
+    frames = checkpoint.frames if config.questions.frames == "auto" else config.questions.frames
+    return Loaded(engine, notes, checkpoint.licence, frames)
 
 
 def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Captioner | None:

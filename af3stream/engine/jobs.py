@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound
+from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound, Turn
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -13,6 +13,7 @@ class CaptionJob:
 
     Attributes:
         urgent: a question waits for it.
+        late: its session is so far behind that questions go first.
     """
 
     utterance: int
@@ -21,6 +22,7 @@ class CaptionJob:
     final: bool
     max_tokens: int
     urgent: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,13 +46,18 @@ class AnswerJob:
     """Answer a question over these parts. Returns pieces of text, then a `Completion`.
 
     Attributes:
-        settled: leading parts that only other parts will follow: read for this question, they are kept for the next.
+        earlier: turns of the chat before the question.
+        prefix: leading parts that are believed to be in the kept prefix.
+        instead: what is read in place of ``parts`` if they are not, so that no question waits until they are;
+            `PrefixLost` is returned first then.
     """
 
     parts: tuple[Part, ...]
     question: str
     max_tokens: int
-    settled: int = 0
+    earlier: tuple[Turn, ...] = ()
+    prefix: int = 0
+    instead: tuple[Part, ...] = ()
 
 
 Job = CaptionJob | EncodeJob | ExtendJob | AnswerJob
@@ -73,4 +80,9 @@ class Restarted:
     """The device ran out of memory under a job: all keys and values were given up, and the job is done once more."""
 
 
-Result = Hypothesis | Completion | Failed | Restarted | str | None
+@dataclass(frozen=True, slots=True)
+class PrefixLost:
+    """The kept prefix was evicted: the question is answered over ``instead``."""
+
+
+Result = Hypothesis | Completion | Failed | Restarted | PrefixLost | str | None

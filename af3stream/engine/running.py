@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final
 
-from af3stream.engine.contract import Answering, Context, Engine, Sound
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Result
+from af3stream.engine.contract import Answering, Context, Engine, Part, Sound
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Result
 from af3stream.engine.scheduler import Priority
 from af3stream.engine.warmth import Kept
 
@@ -26,28 +26,38 @@ class Running:
         self.alone = False  # it failed together with others
         self.again = False  # the device ran out of memory under it once
         self.told = 0  # characters of an answer that were reported
+        self.read: tuple[Part, ...] | None = None  # by a job over a context, once it has begun
 
 
 def steps_of(running: Running, job: ExtendJob | AnswerJob, kept: Kept, engine: Engine) -> Generator[Result, None, None]:
     """The steps of a job over a session's context; each yields something that is not ``None``."""
-    for _ in _warmed(kept.context, job, engine):
+    parts = running.read = parts_of(running, kept.context)
+    if parts is not job.parts:
+        yield PrefixLost()
+    for _ in _warmed(kept.context, parts, engine):
         yield ""
     if isinstance(job, ExtendJob):
-        for _ in kept.context.extend(job.parts):
+        for _ in kept.context.extend(parts):
             yield ""
-        kept.parts = job.parts
         return
-    if before := kept.before(job.parts, job.settled):
-        for _ in kept.context.extend(before):
-            yield ""
-        kept.parts = before
-    running.answer = answer = kept.context.answer(job.parts, job.question, job.max_tokens)
+    running.answer = answer = kept.context.answer(parts, job.question, job.max_tokens, job.earlier)
     try:
         yield from _told_once(running, answer)
     finally:
         answer.close()
         if running.answer is answer:  # where this one hung and was given up, there is another by now
             running.answer = None
+
+
+def parts_of(running: Running, context: Context) -> tuple[Part, ...]:
+    """The parts that a job over a context reads, as things stand; what a job told is never told of other parts."""
+    job = running.job
+    assert isinstance(job, ExtendJob | AnswerJob)
+    if running.told and running.read is not None:
+        return running.read
+    if isinstance(job, AnswerJob) and context.held(job.parts) < job.prefix:
+        return job.instead
+    return job.parts
 
 
 def _told_once(running: Running, answer: Answering) -> Iterator[Result]:
@@ -69,11 +79,11 @@ def encode(sounds: Sequence[Sound], engine: Engine) -> None:
     engine.encode(sounds)
 
 
-def _warmed(context: Context, job: ExtendJob | AnswerJob, engine: Engine) -> Iterator[None]:
+def _warmed(context: Context, parts: Sequence[Part], engine: Engine) -> Iterator[None]:
     """Encode what has to be there of a body, a pass a step, until all of it is."""
     yield
     while cold := [
-        part for part in job.parts[context.held(job.parts) :] if isinstance(part, Sound) and part.embeddings is None
+        part for part in parts[context.held(parts) :] if isinstance(part, Sound) and part.embeddings is None
     ]:
         encode(cold[: engine.encode_together], engine)
         yield
@@ -91,16 +101,11 @@ def most_together(running: Running, engine: Engine) -> int:
 def priority_of(job: Job) -> Priority:
     """How urgent a job is."""
     match job:
-        case CaptionJob(final=True):
-            return Priority.FINAL
+        case CaptionJob(final=True, late=late):
+            return Priority.LATE_FINAL if late else Priority.FINAL
         case CaptionJob(urgent=False):
             return Priority.INTERIM
         case AnswerJob() | CaptionJob():
             return Priority.ANSWER
         case _:
             return Priority.CATCH_UP
-
-
-def stands_on(job: Job) -> bool:
-    """Whether a session's next question stands on what this does, and is answered after it."""
-    return isinstance(job, EncodeJob) or (isinstance(job, ExtendJob) and not job.rebuild)

@@ -1,6 +1,7 @@
 """Whose turn it is on the device. A pure object: no clock, no thread, no engine.
 
-Finals go before answers, answers before catch-up, catch-up before interims; within one kind the session that has had
+Finals go before answers, answers before the finals of sessions that are far behind, these before catch-up, catch-up
+before interims; within one kind the session that has had
 the least device time for that kind goes first, and within one session the oldest task: who asks much waits longer for
 answers, and no longer for captions. A task is run step by step, and after each step the turn is decided anew, so that a
 final caption never waits for an answer to be written to its end.
@@ -36,8 +37,9 @@ class Priority(IntEnum):
 
     FINAL = 0
     ANSWER = 1
-    CATCH_UP = 2
-    INTERIM = 3
+    LATE_FINAL = 2
+    CATCH_UP = 3
+    INTERIM = 4
 
 
 @dataclass(eq=False, slots=True)
@@ -74,9 +76,9 @@ class Scheduler(Generic[T]):
         self._tasks.append(task)
         return task
 
-    def next(self, only: Callable[[T], bool] = lambda _: True) -> Task[T] | None:
+    def next(self, only: Callable[[Task[T]], bool] = lambda _: True) -> Task[T] | None:
         """The task whose next step is due, of ``only`` these; it stays until `finish`."""
-        able = [task for task in self._tasks if only(task.work)]
+        able = [task for task in self._tasks if only(task)]
         tasks = [task for task in able if task.session not in self._detached] or able
         first = min(tasks, key=self._rank, default=None)
         return first and (self._lent(first, tasks) or first)
@@ -138,11 +140,6 @@ class Scheduler(Generic[T]):
         if session in self._detached:
             self._detached.remove(session)
             self._used_s.update({(session, kind): level for kind, level in self._level_s.items()})
-
-    def hurry(self, task: Task[T], priority: Priority) -> None:
-        """Make a task as urgent as what waits for it."""
-        self._level(task.session, priority)
-        task.priority = priority
 
     def _beside(self, task: Task[T]) -> list[Task[T]]:
         """The tasks that have their turns with this one: those of detached sessions, or those of all others."""

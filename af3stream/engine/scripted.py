@@ -14,6 +14,7 @@ from af3stream.engine.contract import (
     Samples,
     Sound,
     Text,
+    Turn,
     shared,
 )
 
@@ -41,6 +42,10 @@ class ScriptedEngine:
     def count(self, text: str) -> int:
         """One position a word."""
         return len(text.split())
+
+    def count_turn(self, turn: Turn) -> int:
+        """One position a word."""
+        return self.count(turn.question) + self.count(turn.answer)
 
     def encode(self, sounds: Sequence[Sound]) -> None:
         """Marks the sounds as encoded."""
@@ -96,7 +101,9 @@ class ScriptedContext:
         """A MiB a part."""
         return len(self._kept) * BYTES_A_PART
 
-    def bytes_for(self, parts: Sequence[Part], question: str = "", max_tokens: int = 0) -> int:
+    def bytes_for(
+        self, parts: Sequence[Part], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
+    ) -> int:
         """A MiB a part, a question counting as one; what shares no part with what is kept stands beside it."""
         beside = 0 if shared(parts, self._kept) else len(self._kept)
         return (beside + len(parts) + bool(question)) * BYTES_A_PART
@@ -118,10 +125,13 @@ class ScriptedContext:
             yield None
         self._kept = list(parts)
 
-    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Generator[str | Completion, None, None]:
-        """Says the question back and names the parts: the length of a sound, the words of a text."""
+    def answer(
+        self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+    ) -> Generator[str | Completion, None, None]:
+        """Says the question back and names the parts, the length of a sound and the words of a text, and the turns."""
         prefilled = len(parts) - shared(parts, self._kept) + 1
         heard = [part.text.strip() if isinstance(part, Text) else str(part.embeddings) for part in parts]
+        heard += [f"({turn.question} {turn.answer})" for turn in earlier]
         words = f"{question} <- {' | '.join(heard)}".split()
         for i, word in enumerate(words[:max_tokens]):
             self._counters.decoded_tokens += 1

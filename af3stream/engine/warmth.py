@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from af3stream.engine.contract import Context, Part, shared
+from af3stream.engine.contract import Context
 from af3stream.engine.embeddings import Embeddings
 from af3stream.engine.jobs import Job
 from af3stream.errors import BudgetExceeded
@@ -20,30 +20,18 @@ class Kept:
     """One session's context.
 
     Attributes:
-        parts: what it was last told to keep, and is to keep again once it is cool.
         used_at: clock seconds of the last job.
         promised: bytes that each job under way may take, the kept ones included.
     """
 
     context: Context
     used_at: float
-    parts: tuple[Part, ...] = ()
     promised: dict[Job, int] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """What to count."""
         return max(sum(self.promised.values()), self.context.kept_bytes)
-
-    def before(self, parts: tuple[Part, ...], settled: int) -> tuple[Part, ...]:
-        """The leading parts of a body that are to be kept before the body is read.
-
-        They are its settled ones, where what is kept is a beginning of them; else, of a cool context, those it kept.
-        """
-        common = shared(parts, self.parts)
-        if common == len(self.parts) <= settled:
-            return parts[:settled]
-        return () if self.context.kept_tokens else parts[:common]
 
 
 class Warmth:

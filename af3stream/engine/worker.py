@@ -17,8 +17,8 @@ from af3stream.config import ModelConfig
 from af3stream.engine import memory
 from af3stream.engine.contract import Engine, Sound
 from af3stream.engine.embeddings import Embeddings
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, Failed, Job, Restarted, Result
-from af3stream.engine.running import Report, Running, encode, most_together, priority_of, stands_on, steps_of
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Restarted, Result
+from af3stream.engine.running import Report, Running, encode, most_together, parts_of, priority_of, steps_of
 from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.engine.warmth import Warmth
 from af3stream.errors import BudgetExceeded
@@ -185,17 +185,24 @@ class Worker:
 
     def _next(self) -> Task[Running] | None:
         """The task whose turn it is; where it must wait for memory, the most urgent of those that have theirs."""
-        while task := self._scheduler.next():
+        while task := self._scheduler.next(self._may_step):
             try:
                 if self._has_room(task):
                     self.short_since = None
                     return task
                 self.short_since = self.short_since or time.monotonic()
-                return self._scheduler.next(lambda work: work.steps is not None)
+                return self._scheduler.next(lambda task: task.work.steps is not None and self._may_step(task))
             except BudgetExceeded as error:
                 self._failed([task], error)
         self.short_since = None
         return None
+
+    def _may_step(self, task: Task[Running]) -> bool:
+        """Whether nothing else writes where this task would: the prefix is not appended to under an answer."""
+        job = task.work.job
+        if not isinstance(job, ExtendJob) or job.rebuild:
+            return True
+        return not any(other.session == task.session and other.work.answer for other in self._tasks.values())
 
     def _has_room(self, task: Task[Running]) -> bool:
         """Begin a job that leaves something in memory, if that fits; others have no need."""
@@ -205,10 +212,12 @@ class Worker:
         if isinstance(job, EncodeJob):
             return self._warmth.embeddings.promise(task.session, job, [job.sound], now)
         kept = self._warmth.use(task.session, now)
-        asked = (job.question, job.max_tokens) if isinstance(job, AnswerJob) else ("", 0)
-        if not self._warmth.promise(kept, job, lambda: kept.context.bytes_for(job.parts, *asked)):
+        asked = (job.question, job.max_tokens, job.earlier) if isinstance(job, AnswerJob) else ()
+        if not self._warmth.promise(
+            kept, job, lambda: kept.context.bytes_for(parts_of(task.work, kept.context), *asked)
+        ):
             return False
-        sounds = [part for part in job.parts if isinstance(part, Sound)]
+        sounds = [part for part in parts_of(task.work, kept.context) if isinstance(part, Sound)]
         if not self._warmth.embeddings.promise(task.session, job, sounds, now):
             self._warmth.release(task.session, job)
             return False
@@ -290,10 +299,6 @@ class Worker:
 
     def _submit(self, session: str, job: Job, report: Report) -> None:
         self._warmth.touch(session, time.monotonic())
-        if isinstance(job, AnswerJob):
-            for task in self._tasks.values():
-                if task.session == session and stands_on(task.work.job):
-                    self._scheduler.hurry(task, Priority.ANSWER)
         self._tasks[job] = self._scheduler.submit(session, priority_of(job), Running(job, report))
 
     def _drop(self, task: Task[Running] | None) -> None:

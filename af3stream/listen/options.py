@@ -21,7 +21,8 @@ class ListenOptions:
         source: an audio file, ``mic``, or ``-`` for raw PCM on standard input.
         server: the service's address.
         pace: how fast a file or standard input is sent: as it would be heard, or as fast as the service takes it.
-        asks: questions, each asked when all audio was sent, or ``@12.5 text`` when so many seconds of it were.
+        asks: questions, each asked when all audio was sent, or ``@12.5 text`` when so many seconds of it were; one that
+            begins with ``>`` follows up the one asked before it.
         watches: standing questions, from the start on.
         captions: a ``.vtt``, ``.srt`` or ``.jsonl`` file to write.
         json: print every message of the server as one JSON line.
@@ -46,14 +47,19 @@ class ListenOptions:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, and the second of audio at which it is asked; ``None``: when all audio was sent."""
+    """A question, and the second of audio at which it is asked; ``None``: when all audio was sent.
+
+    Attributes:
+        follows_up: whether it follows up the question asked before it.
+    """
 
     text: str
     at: float | None
+    follows_up: bool = False
 
 
 def question(spelled: str) -> Question:
-    """Read one ``--ask``.
+    """Read one ``--ask``: ``text``, ``@12.5 text``, ``> text`` or ``@12.5 > text``.
 
     Raises:
         SourceError: for no text, or an ``@`` without a number of seconds.
@@ -62,6 +68,7 @@ def question(spelled: str) -> Question:
     if spelled.startswith("@") and not match:
         raise SourceError(f"a timed question reads '@12.5 text', not {quoted(spelled)}")
     text = (match[2] if match else spelled).strip()
+    follows_up, text = text.startswith(">"), text.removeprefix(">").strip()
     if not text:
         raise SourceError("a question has no text")
-    return Question(text, float(match[1]) if match else None)
+    return Question(text, float(match[1]) if match else None, follows_up)

@@ -17,6 +17,7 @@ from af3stream.listen.microphone import Lost
 from af3stream.listen.options import ListenOptions, Question, question
 from af3stream.listen.screen import Screen, open_screen
 from af3stream.listen.sources import Source, open_source
+from af3stream.protocol.features import FOLLOW_UPS
 from af3stream.protocol.messages import Caption
 
 TAIL_S: Final = 15.0  # after Ctrl-C: how long the last captions and answers may take
@@ -86,10 +87,14 @@ class Listening:
             self.leaving = True
             self._work.cancel()
 
-    def ask(self, text: str) -> None:
-        """Ask now, once a session is open and until the audio is stopped; the screen is told of the answer."""
+    def ask(self, text: str, *, follows_up: bool = False) -> None:
+        """Ask now, once a session is open and until the audio is stopped; the screen is told of the answer.
+
+        Args:
+            follows_up: whether the question follows up the one asked before it.
+        """
         if self._conversation and not self.stopping:
-            self._conversation.ask(text)
+            self._conversation.ask(Question(text, None, follows_up))
 
     async def _run(self) -> None:
         options = self._options
@@ -99,6 +104,8 @@ class Listening:
             screen = self._open_screen()
             stack.callback(screen.close)
             self.session = await _connected(stack, options, source, screen)
+            if any(each.follows_up for each in questions) and FOLLOW_UPS not in self.session.ready.features:
+                raise SourceError(f"{options.server} takes no questions that follow up others")
             writer = stack.enter_context(CaptionWriter(options.captions)) if options.captions else None
             self._patience = await stack.enter_async_context(asyncio.timeout(None))
             self._conversation = _Conversation(self.session, screen, writer, questions)
@@ -143,6 +150,7 @@ class _Conversation:
         self._timed = sorted((q for q in questions if q.at is not None), key=lambda q: q.at or 0.0)
         self._last = [q for q in questions if q.at is None]
         self._asking: set[asyncio.Task[None]] = set()
+        self._asked: str | None = None  # the id of the newest question
         self._places = asyncio.Semaphore(max(1, session.ready.max_questions))
 
     async def run(self, source: Source, paced: bool, watches: tuple[str, ...]) -> None:
@@ -166,9 +174,9 @@ class _Conversation:
         """The audio ends here."""
         self._sending.cancel()
 
-    def ask(self, text: str) -> None:
+    def ask(self, question: Question) -> None:
         """Ask as soon as the session has a place for another question."""
-        self._asking.add(asyncio.create_task(self._ask(text)))
+        self._asking.add(asyncio.create_task(self._ask(question)))
 
     async def _send(self, source: Source, paced: bool, watches: tuple[str, ...]) -> None:
         for text in watches:
@@ -187,7 +195,7 @@ class _Conversation:
             else:
                 await self._session.send(block)
             while self._timed and (self._timed[0].at or 0.0) * audio.rate <= self._session.sent:
-                self.ask(self._timed.pop(0).text)
+                self.ask(self._timed.pop(0))
                 await asyncio.sleep(0)  # its turn: where a place is free, the question goes out before the next block
 
     async def _finish(self) -> None:
@@ -196,7 +204,7 @@ class _Conversation:
             if remaining := self._timed + self._last:
                 await self._session.flush()
             for later in remaining:
-                self.ask(later.text)
+                self.ask(later)
             await asyncio.gather(*self._asking)
             await self._session.end()
         except (ConnectionLost, ServerError) as error:
@@ -214,11 +222,13 @@ class _Conversation:
                 self._screen.show(error.error)
             raise
 
-    async def _ask(self, text: str) -> None:
+    async def _ask(self, question: Question) -> None:
         """A refusal is among the messages."""
         with suppress(ServerError):
             async with self._places:
-                stream = self._session.ask_stream(text)
-                self._screen.asked(stream.id, text)
+                before = self._asked if question.follows_up else None
+                stream = self._session.ask_stream(question.text, after=before)
+                self._asked = stream.id
+                self._screen.asked(stream.id, question.text)
                 await stream.start()
                 await stream.answer()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -12,6 +13,23 @@ from af3stream.errors import ModelError
 CARD = "af3stream.json"
 
 Notes = Literal["off", "forgotten", "all"]
+Frames = Literal["all", "uncaptioned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What stands around a question in its prompt.
+
+    Attributes:
+        system: the system turn; ``None``: what the chat template says of its own accord.
+        instruction: a line right before each question; ``None``: there is none.
+    """
+
+    system: str | None = None
+    instruction: str | None = None
+
+
+PLAIN: Final = Wording()
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -22,6 +40,9 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         model: the folder of the transformers layout, relative to the card's.
         captioner: the folder of a faster-whisper checkpoint, relative to the card's; ``None``: AF3 captions itself.
         notes: which of the transcript stands in the prompt beside the audio.
+        frames: which windows stand in the prompt as audio: all, or, where notes are `all`, only those with sound that
+            captions do not carry.
+        system, instruction: see `Wording`.
         licence: what its use is bound to, in a few words.
     """
 
@@ -29,7 +50,15 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     model: str = "."
     captioner: str | None = None
     notes: Notes = "forgotten"
+    frames: Frames = "all"
+    system: str | None = None
+    instruction: str | None = None
     licence: str | None = None
+
+    @property
+    def wording(self) -> Wording:
+        """What stands around a question."""
+        return Wording(self.system, self.instruction)
 
 
 def read(folder: Path) -> Card | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from af3stream.errors import ModelError, quoted
 from af3stream.models import card, mini
-from af3stream.models.card import Notes
+from af3stream.models.card import PLAIN, Frames, Notes, Wording
 from af3stream.models.manifest import Progress
 
 MINI = "mini"
@@ -42,6 +42,8 @@ class Checkpoint:
         folder: the transformers layout.
         captioner: the folder of a faster-whisper checkpoint; ``None``: AF3 captions itself.
         notes: which of the transcript stands in the prompt beside the audio.
+        frames: which windows stand in the prompt as audio.
+        wording: what stands around a question.
         licence: what its use is bound to, where that is known.
     """
 
@@ -49,6 +51,8 @@ class Checkpoint:
     folder: Path
     captioner: Path | None = None
     notes: Notes = "forgotten"
+    frames: Frames = "all"
+    wording: Wording = PLAIN
     licence: str | None = None
 
 
@@ -94,7 +98,15 @@ def check(folder: Path, name: str | None = None) -> Checkpoint:
         raise ModelError(f"{model} has neither processor_config.json nor preprocessor_config.json")
     if captioner and not (captioner / "model.bin").is_file():
         raise ModelError(f"the captioner {captioner} has no model.bin, so it is no faster-whisper checkpoint")
-    return Checkpoint(about.name, model, captioner, about.notes, about.licence)
+    return Checkpoint(
+        about.name,
+        model,
+        captioner,
+        about.notes,
+        about.frames,
+        about.wording,
+        about.licence,
+    )
 
 
 def _check_config(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -29,7 +29,15 @@ _WRONG: Final = re.compile(r"(?P<what>Expected .+?|Object missing .+?)(?: - at `
 _PAIR: Final = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..")  # and a backslash, which is no escape
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
+_SERVER_TYPES: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(ServerMessage))
+
 T = TypeVar("T")
+
+
+class _Typed(msgspec.Struct):
+    """Any message's type."""
+
+    type: str
 
 
 class Codec(Generic[T]):
@@ -84,9 +92,39 @@ def server_codec(subprotocol: str) -> Codec[ClientMessage]:
     return Codec(subprotocol, ClientMessage, _CLIENT_FIELDS)
 
 
-def client_codec(subprotocol: str) -> Codec[ServerMessage]:
+class ClientCodec(Codec[ServerMessage]):
+    """The codec of a client, which ignores what a newer server may say."""
+
+    def __init__(self, subprotocol: str) -> None:
+        super().__init__(subprotocol, ServerMessage)
+        decoder = msgspec.msgpack.Decoder if self.binary else msgspec.json.Decoder
+        self._decode_type: Callable[[Any], _Typed] = decoder(_Typed).decode
+
+    def decode_known(self, frame: bytes | str) -> ServerMessage | None:
+        """Parse one frame; ``None`` for a message of a type that this client does not know.
+
+        Raises:
+            WrongFrame, BadMessage: as `decode` does.
+        """
+        try:
+            return self.decode(frame)
+        except WrongFrame:
+            raise
+        except BadMessage:
+            if self._is_unknown(frame):
+                return None
+            raise
+
+    def _is_unknown(self, frame: bytes | str) -> bool:
+        try:
+            return self._decode_type(frame).type not in _SERVER_TYPES
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return False
+
+
+def client_codec(subprotocol: str) -> ClientCodec:
     """The codec of a client: decodes what servers send."""
-    return Codec(subprotocol, ServerMessage)
+    return ClientCodec(subprotocol)
 
 
 def _not_unicode(error: Exception, frame: bytes | str) -> bool:

@@ -15,17 +15,25 @@ from af3stream.errors import Refusal
 
 ID_RULE: Final = "1 to 64 of A-Z a-z 0-9 . _ : -"  # what an id is, in words
 Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,64}\Z", description="chosen by the client, unique while in use")]
+Positive = Annotated[int, Meta(ge=1)]
 Duration = Annotated[float, Meta(gt=0, le=1e6)]  # seconds
 Format = Literal["pcm_s16le", "pcm_f32le", "mulaw"]
 Mode = Literal["speech", "everything"]
+Finish = Literal["stop", "length", "cancelled"]
 Level = Literal["none", "interims_stretched", "interims_dropped", "answers_queued", "finals_late", "sessions_refused"]
+Feature = Annotated[str, Meta(pattern=r"\A[a-z0-9_]{1,64}\Z")]
+Features = Annotated[tuple[Feature, ...], Meta(max_length=64)]
 
 
-class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
-    """Base of all messages: a frozen map that refuses fields it does not know."""
+class Message(Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    """Base of all messages: a frozen map. Fields that it does not know are ignored: a newer server may send them."""
 
 
-class Start(Message, frozen=True, tag="start"):
+class Request(Message, frozen=True, forbid_unknown_fields=True):
+    """Base of what a client says: a map that refuses fields it does not know."""
+
+
+class Start(Request, frozen=True, tag="start"):
     """Opens the session: what the audio frames will look like, and what the client wants to hear back."""
 
     format: Format = "pcm_s16le"
@@ -36,16 +44,17 @@ class Start(Message, frozen=True, tag="start"):
     resume: str | None = None  # the token of `ready`, to go on with its session; format, rate, ... stay as they were
     last_event: int = 0  # when resuming: the newest event that arrived; later ones are sent again
     durable: int = 0  # when resuming: the `durable` that the client knows
+    features: Features = ()  # what the client knows beyond the first version; see `af3stream.protocol.features`
 
 
-class Audio(Message, frozen=True, tag="audio"):
+class Audio(Request, frozen=True, tag="audio"):
     """Sample frames from ``offset`` on, interleaved, in the declared format."""
 
     offset: int
     pcm: bytes
 
 
-class Gap(Message, frozen=True, tag="gap"):
+class Gap(Request, frozen=True, tag="gap"):
     """The client lost ``frames`` sample frames at ``offset`` (a full capture buffer); they count as silence."""
 
     offset: int
@@ -58,22 +67,25 @@ class Scope(Struct, frozen=True, forbid_unknown_fields=True):
     last_s: Duration
 
 
-class Ask(Message, frozen=True, tag="ask"):
+class Ask(Request, frozen=True, tag="ask"):
     """A question about what was heard. Without a scope it hears everything within the horizon."""
 
     id: Id
     text: str
     scope: Scope | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None  # None: as the server is configured
+    max_tokens: Positive | None = None  # None: as the server is configured
+    after: Positive | Id | None = (
+        None  # what it follows up: an answer's `event`, or a question's id (its newest answer)
+    )
 
 
-class Cancel(Message, frozen=True, tag="cancel"):
+class Cancel(Request, frozen=True, tag="cancel"):
     """Stops the question ``id``, waiting or being answered."""
 
     id: Id
 
 
-class Watch(Message, frozen=True, tag="watch"):
+class Watch(Request, frozen=True, tag="watch"):
     """A standing question, asked again as windows close, or every ``every_s`` seconds of audio."""
 
     id: Id
@@ -81,19 +93,19 @@ class Watch(Message, frozen=True, tag="watch"):
     every_s: Duration | None = None  # None: as windows close
 
 
-class Unwatch(Message, frozen=True, tag="unwatch"):
+class Unwatch(Request, frozen=True, tag="unwatch"):
     """Ends the watch ``id``."""
 
     id: Id
 
 
-class Flush(Message, frozen=True, tag="flush"):
+class Flush(Request, frozen=True, tag="flush"):
     """Finalise now what was heard so far; the session goes on."""
 
     id: Id
 
 
-class End(Message, frozen=True, tag="end"):
+class End(Request, frozen=True, tag="end"):
     """No more audio: ``total`` sample frames were sent or declared lost."""
 
     total: int
@@ -121,6 +133,7 @@ class Ready(Message, frozen=True, tag="ready"):
     processed: int = 0
     durable: int | None = None  # None: nothing is kept on disk
     last_event: int = 0  # the newest event there is
+    features: Features = ()  # all that the server has, for a client that lists any
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -167,7 +180,7 @@ class AnswerDelta(Message, frozen=True, tag="answer_delta"):
 
 
 class Answer(Message, frozen=True, tag="answer"):
-    """The whole answer to ``id``, and the range of audio it heard."""
+    """The whole answer to ``id``, and what it was made of."""
 
     id: Id
     text: str
@@ -175,9 +188,18 @@ class Answer(Message, frozen=True, tag="answer"):
     end: float
     windows: int  # closed windows heard
     tokens: int  # tokens generated
-    finish: Literal["stop", "length", "cancelled"]
+    finish: Finish
     ttft_ms: float | None = None  # from the question's arrival to the answer's first token
     event: int | None = None
+    heard_until: float | None = None  # where the last audio that stood in the prompt ends; None: there was none
+    captions_from: float | None = (
+        None  # captions from here on stood in the prompt without a hole; None: there were none
+    )
+    captioned_until: float | None = None  # where the last of them ends
+    question: str = ""  # the text that it answers
+    after: Positive | Id | None = (
+        None  # what it follows up: an answer's `event`; the question's id where nothing is kept
+    )
 
 
 class WatchHit(Message, frozen=True, tag="watch_hit"):

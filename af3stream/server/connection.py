@@ -16,6 +16,7 @@ from af3stream.errors import BadFormat, IdleTimeout, NoSession, Refusal
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import server_codec
+from af3stream.protocol.features import restrict
 from af3stream.server.host import Host, superseded
 from af3stream.server.hosts import Hosts, going_away
 from af3stream.server.outbox import DropInterimsOutbox
@@ -49,6 +50,7 @@ class Connection:
         self._close_code = NORMAL_CLOSE
         self._goodbye: asyncio.TimerHandle | None = None
         self._host: Host | None = None
+        self._features: m.Features = ()  # that the peer listed
         self._confirmed = False  # whether the peer has shown that it was greeted
 
     async def run(self) -> None:
@@ -73,13 +75,13 @@ class Connection:
     def tell(self, messages: Sequence[m.ServerMessage]) -> None:
         """Messages for the client, in order."""
         try:
-            self._outbox.put(messages)
+            self._outbox.put(self._restricted(messages))
         except Refusal as refusal:
             self._end_with(refusal)
 
     def greet(self, messages: Sequence[m.ServerMessage]) -> None:
         """What a client is told first, however long it is."""
-        self._outbox.greet(messages)
+        self._outbox.greet(self._restricted(messages))
 
     def session_over(self, state: State) -> None:
         """Nothing follows."""
@@ -103,6 +105,9 @@ class Connection:
     def go_away(self) -> None:
         """The server is going away: say goodbye now."""
         self._end_with(going_away())
+
+    def _restricted(self, messages: Sequence[m.ServerMessage]) -> list[m.ServerMessage]:
+        return [restrict(message, self._features) for message in messages]
 
     @property
     def idle(self) -> bool:
@@ -144,6 +149,7 @@ class Connection:
                 await self._hosts.confirm(host)  # meanwhile another connection may take the session over
             host.receive(message, self, self._user)
         elif isinstance(message, m.Start):
+            self._features = message.features
             self._host = await self._hosts.open(message, self._user, self)
         else:
             raise NoSession("the first message must be start")

@@ -192,6 +192,7 @@ class Hosts:
             config=self._config,
             engine=self._loaded.engine,
             notes=self._loaded.notes,
+            frames=self._loaded.frames,
             metrics=self._metrics,
             recorded=partial(self._journal.audio, session_id) if self._journal else None,
         )

@@ -65,6 +65,16 @@ class CaptionTrack:
         self._took_s = 0.0
 
     @property
+    def waiting(self) -> list[Utterance]:
+        """The closed utterances without their final words."""
+        return [*self._waiting.values()]
+
+    @property
+    def wordless(self) -> list[Utterance]:
+        """The closed utterances of which there are no words at all yet."""
+        return [utterance for utterance in self.waiting if utterance.index not in self._drafts]
+
+    @property
     def oldest_waiting(self) -> Utterance | None:
         """The first closed utterance without its final words."""
         return next(iter(self._waiting.values()), None)
@@ -107,12 +117,12 @@ class CaptionTrack:
         self._heard_to = end
         return job
 
-    def close(self, utterance: Utterance) -> CaptionJob:
-        """The job that hears a closed utterance for good."""
+    def close(self, utterance: Utterance, *, late: bool = False) -> CaptionJob:
+        """The job that hears a closed utterance for good; ``late``: far behind, so that questions go first."""
         self._waiting[utterance.index] = utterance
         draft, self._hypothesis = self._hypothesis, None
         self._open = utterance.index + 1
-        return CaptionJob(utterance.index, utterance.samples, draft, final=True, max_tokens=self._max_tokens)
+        return CaptionJob(utterance.index, utterance.samples, draft, final=True, max_tokens=self._max_tokens, late=late)
 
     def abandon_interim(self) -> CaptionJob | None:
         """Give up the interim on its way: its utterance is closed, or it is heard more urgently."""

@@ -6,6 +6,7 @@ from af3stream import __version__
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
 from af3stream.engine.contract import Engine
+from af3stream.protocol.features import FEATURES
 from af3stream.protocol.messages import Mode, Ready
 from af3stream.session.ledger import seconds
 
@@ -27,4 +28,5 @@ def describe(engine: Engine, config: Config, audio: AudioFormat, mode: Mode) -> 
         max_frame_bytes=config.server.max_frame_bytes,
         max_question_chars=config.questions.max_chars,
         max_questions=config.questions.max_waiting,
+        features=FEATURES,
     )

@@ -13,12 +13,14 @@ from af3stream.engine.contract import Engine, Hypothesis, Sound
 from af3stream.engine.jobs import CaptionJob, EncodeJob, Failed, Job, Result
 from af3stream.journal.records import Heard
 from af3stream.metrics import Metrics
-from af3stream.models.card import Notes
+from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
-from af3stream.session.answers import failure
+from af3stream.session.body import Piece, Stretch
 from af3stream.session.captions import CaptionTrack, Line, Wanted
-from af3stream.session.horizon import Horizon
+from af3stream.session.faults import failure
+from af3stream.session.horizon import Entry, Horizon
 from af3stream.session.intake import Intake
+from af3stream.session.ladder import DROP_INTERIMS_LAG_S
 from af3stream.session.ledger import Arrivals, Ledger, seconds
 from af3stream.session.recall import Recall
 
@@ -38,7 +40,15 @@ class Hearing:
     """
 
     def __init__(
-        self, start: m.Start, *, config: Config, engine: Engine, notes: Notes, metrics: Metrics, recall: Recall
+        self,
+        start: m.Start,
+        *,
+        config: Config,
+        engine: Engine,
+        notes: Notes,
+        frames: Frames,
+        metrics: Metrics,
+        recall: Recall,
     ) -> None:
         self.intake = Intake(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
@@ -47,9 +57,11 @@ class Hearing:
         self.horizon = Horizon(
             engine.capacity,
             notes,
+            frames,
             notes_max_tokens=config.questions.notes_max_tokens,
             reply_tokens=config.questions.max_tokens,
-            frames=engine.frames,
+            read_tokens=config.questions.read_tokens,
+            tokens=engine.frames,
             count=engine.count,
         )
         self.jobs: list[Job] = []
@@ -120,7 +132,7 @@ class Hearing:
         self._ledger.captioned += utterance.end - utterance.start
         self._ledger.utterances += 1
         self._abandon_interim()
-        self._do(self.captions.close(utterance))
+        self._do(self.captions.close(utterance, late=self.captions_lag_s > DROP_INTERIMS_LAG_S))
 
     def _abandon_interim(self) -> None:
         interim = self.captions.abandon_interim()
@@ -130,9 +142,11 @@ class Hearing:
     def _close_window(self, window: Window) -> None:
         self._ledger.heard += window.end - window.start
         self._ledger.windows += 1
-        job = self.horizon.close(window)
-        self._recall.closed(job.sound, window, self.intake.received, ended=self._ended)
-        self._do(job)
+        entry = self.horizon.close(window)
+        assert entry.sound
+        self._recall.closed(entry.sound, window, self.intake.received, ended=self._ended)
+        if not self.horizon.carried_by_captions:  # else its captions say whether it is to be heard
+            self._do(EncodeJob(entry.index, entry.sound))
 
     def _do(self, job: Job) -> None:
         self._due[job] = self.position
@@ -153,12 +167,18 @@ class Hearing:
     @property
     def caught_up(self) -> bool:
         """Whether every closed utterance has its words, and every closed window its embeddings."""
-        return self.captions.oldest_waiting is None and self.horizon.oldest_unencoded is None
+        return self.captions.oldest_waiting is None and self.horizon.oldest_pending is None
 
     @property
     def lag_s(self) -> float:
         """Seconds of audio that came since the oldest piece of work that is not done became due."""
         return seconds(self.position - min(self._due.values(), default=self.position))
+
+    @property
+    def captions_lag_s(self) -> float:
+        """The same of final captions alone."""
+        due = (position for job, position in self._due.items() if isinstance(job, CaptionJob))
+        return seconds(self.position - min(due, default=self.position))
 
     def done(self, job: Job) -> None:
         """A caption or a window is no longer waited for."""
@@ -170,24 +190,35 @@ class Hearing:
             self._segmenter.open_utterance,
             self._segmenter.open_window,
             self.captions.oldest_waiting,
-            self.horizon.oldest_unencoded,
+            self.horizon.oldest_pending,
         )
         starts = [piece.start for piece in pieces if piece is not None]
         if listening:
             starts.append(self._segmenter.settled)
         return self.intake.frames_before(min(starts)) if starts else self.intake.received
 
-    def tail(self) -> tuple[Sound, int, int] | None:
-        """The open window as heard so far, with its range."""
+    def open_window(self) -> Piece | None:
+        """The open window as heard so far."""
         span = self._segmenter.open_window
         tokens = self._frames(span.end - span.start) if span else 0
         if span is None or not tokens:
             return None
-        return Sound(self._segmenter.read(span.start, span.end), tokens), span.start, span.end
+        sound = Sound(self._segmenter.read(span.start, span.end), tokens)
+        spoken = tuple((utterance.start, utterance.end) for utterance in self._unfinished())
+        return Piece(span.start, span.end, sound, (), spoken)
 
-    def tail_notes(self) -> list[Line]:
-        """Captions of what no closed window holds: the final ones, then what is heard so far."""
-        return [*(line for line in self.captions.lines if line.end > self.horizon.end), *self.captions.drafts]
+    def words(self) -> list[Line]:
+        """Captions that are notes of no window yet: the final ones, then what is heard so far of other utterances."""
+        return [*(line for line in self.captions.lines if line.end > self.horizon.settled_to), *self.captions.drafts]
+
+    def wordless(self) -> list[Stretch]:
+        """Where captions are still to come, and there are no interim words either."""
+        return [(utterance.start, utterance.end) for utterance in self.captions.wordless]
+
+    def _unfinished(self) -> list[Span | Utterance]:
+        """The utterances whose final words are still to come, the open one too."""
+        open_utterance = self._segmenter.open_utterance
+        return [*self.captions.waiting, *([open_utterance] if open_utterance else [])]
 
     def ended(self) -> m.Ended:
         """What became of everything."""
@@ -218,10 +249,24 @@ class Hearing:
         self.jobs.append(job)
         return job
 
-    def settle(self) -> None:
-        """Windows whose captions are all final take them as notes, and the kept prefix follows."""
+    def settle(self) -> Told:
+        """Windows whose captions are all final take them as notes; those that they carry need not be encoded."""
+        told: Told = []
+        for entry in self.horizon.settle(self.captions.lines, self._final_before()):
+            if not self.horizon.carried_by_captions:
+                continue
+            if entry.sound:
+                self._do(EncodeJob(entry.index, entry.sound))
+            else:
+                told.append(self._window(entry))
+        return told
+
+    def _final_before(self) -> int:
+        """All captions of windows that end before it are final, and of all that begins in them where these decide."""
+        if self.horizon.carried_by_captions:
+            return min((utterance.start for utterance in self._unfinished()), default=self.position) + 1
         waiting = self.captions.oldest_waiting
-        self.horizon.settle(self.captions.lines, waiting.end if waiting else self.position + 1)
+        return waiting.end if waiting else self.position + 1
 
     def captioned(self, job: CaptionJob, result: Result, now: float) -> Told:
         """The words of an utterance came in, or could not be had."""
@@ -253,10 +298,13 @@ class Hearing:
             self.horizon.drop(job)
             return [failure(f"window {job.window} could not be encoded", result)]
         self.done(job)
-        entry = self.horizon.encoded(job)
+        return [self._window(self.horizon.encoded(job))]
+
+    def _window(self, entry: Entry) -> m.Window:
+        """A window can be read from now on."""
         self._metrics.windows.inc()
         self._metrics.seconds.labels("decoded").inc(seconds(entry.end - entry.start))
-        return [m.Window(entry.index, seconds(entry.start), seconds(entry.end), entry.sound.tokens)]
+        return m.Window(entry.index, seconds(entry.start), seconds(entry.end), self.horizon.positions(entry))
 
     def _again(self, job: CaptionJob | EncodeJob, failed: Failed) -> bool:
         """Do a job that failed once more, if it has attempts left."""

@@ -10,6 +10,7 @@ import msgspec
 
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
 from af3stream.protocol.messages import Answer, Caption, Flushed, ServerMessage, WatchHit
+from af3stream.session.exchanges import Exchanges
 
 
 class Cut(msgspec.Struct, frozen=True, tag="cut", tag_field="type"):
@@ -39,6 +40,7 @@ class Keeping:
     Attributes:
         durable: sample frames of audio that are on disk.
         answered: ids of the questions whose answers are kept.
+        exchanges: the answers that can be followed up.
 
     Args:
         journaled: whether anything is kept; otherwise everything may be told at once.
@@ -53,6 +55,7 @@ class Keeping:
         self._cut_at = 0  # where everything was closed last; there is nothing to close before any audio
         self._history: list[tuple[int, Told]] = []  # each event with the number of its record
         self._messages: deque[tuple[int, ServerMessage]] = deque()  # each with the record that is to be durable before
+        self.exchanges = Exchanges()
         self._records: list[Record] = []
 
     def audio(self, offset: int, pcm: bytes, frames: int) -> None:
@@ -83,6 +86,8 @@ class Keeping:
                 self._remember(self._kept, told)
                 self._messages.append((self._kept, told))
             else:
+                if isinstance(message, Answer):
+                    self.exchanges.add(message)
                 self._messages.append((self._kept if isinstance(message, Flushed) else 0, message))
 
     def take_messages(self) -> list[ServerMessage]:
@@ -132,6 +137,7 @@ class Keeping:
         self._history.append((record, told))
         if isinstance(told, Answer):
             self.answered.add(told.id)
+            self.exchanges.add(told)
 
     def _keep(self, kept: Kept) -> None:
         self._kept += 1

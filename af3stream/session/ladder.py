@@ -6,10 +6,8 @@ from typing import Final
 
 from af3stream.protocol.messages import Degraded, Level
 
-DROP_INTERIMS_LAG_S: Final = 8.0  # finals this far behind get the device for themselves
-QUEUE_ANSWERS_LAG_S: Final = 16.0  # and this far, questions wait for what was heard
+DROP_INTERIMS_LAG_S: Final = 8.0  # finals this far behind get the device for themselves and for questions
 LATE_FINALS_LAG_S: Final = 30.0  # more than an utterance: captions are no longer live
-ANSWER_PATIENCE_S: Final = 30.0  # clock seconds that a question waits at most
 
 
 class Ladder:
@@ -30,11 +28,6 @@ class Ladder:
         """Whether open utterances are not heard until finals have caught up."""
         return self._lag_s > DROP_INTERIMS_LAG_S
 
-    @property
-    def queues_answers(self) -> bool:
-        """Whether questions wait, each at most `ANSWER_PATIENCE_S`."""
-        return self._lag_s > QUEUE_ANSWERS_LAG_S
-
     def step(self, lag_s: float, *, stretched: bool) -> list[Degraded]:
         """Take the step that a lag asks for; tells it where it is another one."""
         self._lag_s = lag_s
@@ -49,8 +42,6 @@ class Ladder:
             return "sessions_refused"
         if self._lag_s > LATE_FINALS_LAG_S:
             return "finals_late"
-        if self.queues_answers:
-            return "answers_queued"
         if self.drops_interims:
             return "interims_dropped"
         return "interims_stretched" if stretched else "none"

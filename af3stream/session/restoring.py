@@ -61,17 +61,24 @@ def _remember(hearing: Hearing, finals: dict[int, str]) -> None:
     Finals are told in order: an utterance before the newest kept one that has none said nothing.
     """
     told_to = max(finals, default=-1)
-    jobs, hearing.jobs = hearing.jobs, list[Job]()
     hearing.cancelled.clear()
-    for job in jobs:
-        if isinstance(job, EncodeJob):
-            hearing.done(job)
-            hearing.horizon.restore(job)
-            job.sound.samples = None  # read again then
-        elif isinstance(job, CaptionJob) and job.utterance <= told_to:
+    for job in _take(hearing):
+        if isinstance(job, CaptionJob) and job.utterance <= told_to:
             hearing.done(job)
             hearing.captions.heard_final(job, Hypothesis(finals.get(job.utterance, "")))
         else:
             hearing.jobs.append(job)
     hearing.settle()
+    for job in _take(hearing):
+        if isinstance(job, EncodeJob):
+            hearing.done(job)
+            hearing.horizon.restore(job)
+            job.sound.samples = None  # read again then
+        else:
+            hearing.jobs.append(job)
     hearing.horizon.trim()
+
+
+def _take(hearing: Hearing) -> list[Job]:
+    jobs, hearing.jobs = hearing.jobs, list[Job]()
+    return jobs

@@ -21,20 +21,21 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
 from af3stream.engine.contract import Engine
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Restarted, Result
-from af3stream.errors import BadFormat, EngineRestart, NoSession, QueryLimit, Refusal
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Restarted, Result
+from af3stream.errors import BadFormat, EngineRestart, NoSession, QueryLimit, Refusal, UnknownQuestion
 from af3stream.journal.facts import Recovered
 from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
-from af3stream.models.card import Notes
+from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
-from af3stream.session.answers import Answers
+from af3stream.session.captions import Wanted
 from af3stream.session.greeting import describe
 from af3stream.session.hearing import Hearing
 from af3stream.session.keeping import Keeping, decode_event
-from af3stream.session.ladder import ANSWER_PATIENCE_S, Ladder
+from af3stream.session.ladder import DROP_INTERIMS_LAG_S, Ladder
 from af3stream.session.ledger import seconds
 from af3stream.session.pace import Pace
+from af3stream.session.questions import Question, Questions, Wait
 from af3stream.session.recall import Recall, Recorded
 from af3stream.session.restoring import relive
 
@@ -59,6 +60,7 @@ class Session:
         session_id: made by the server.
         start: the client's opening message.
         notes: which captions stand in the prompt.
+        frames: which windows stand in the prompt as audio.
         recorded: the session's audio as the journal has it; ``None`` where nothing is kept.
 
     Raises:
@@ -74,6 +76,7 @@ class Session:
         engine: Engine,
         notes: Notes,
         metrics: Metrics,
+        frames: Frames = "all",
         recorded: Recorded | None = None,
     ) -> None:
         self.id = session_id
@@ -82,9 +85,11 @@ class Session:
         self._engine = engine
         self._format = AudioFormat(start.format, start.rate, start.channels)
         self._recall = Recall(self._format, recorded, keep=config.model.embeddings_budget_mb > 0)
-        self._hearing = Hearing(start, config=config, engine=engine, notes=notes, metrics=metrics, recall=self._recall)
-        self._answers = Answers(config.questions, metrics)
+        self._hearing = Hearing(
+            start, config=config, engine=engine, notes=notes, frames=frames, metrics=metrics, recall=self._recall
+        )
         self._keeping = Keeping(journaled=recorded is not None)
+        self._questions = Questions(config.questions, metrics, self._keeping.exchanges, engine.count_turn)
         self._ladder = Ladder()
         self._pace = Pace(config.questions.per_s)
         self._flushes: deque[tuple[int, m.Flushed]] = deque()  # utterances before each
@@ -121,13 +126,13 @@ class Session:
                 self._take_audio(message, now)
             case m.Ask():
                 if message.id not in self._keeping.answered:  # else it was sent again by a client that resumed
-                    self._answers.ask(message, now)
+                    self._questions.ask(message, now)
             case m.Cancel(id=question):
                 self._cancel(question)
             case m.Watch():
-                self._answers.watch(message)
+                self._questions.watch(message)
             case m.Unwatch(id=watch):
-                self._answers.unwatch(watch)
+                self._questions.unwatch(watch)
             case m.Flush(id=flush):
                 self._flush(flush)
             case m.End(total=total):
@@ -151,14 +156,13 @@ class Session:
             case CaptionJob():
                 self._keeping.say(self._hearing.captioned(job, result, now))
             case EncodeJob():
-                told = self._hearing.encoded(job, result)
-                self._keeping.say(told)
-                if any(isinstance(message, m.Window) for message in told):
-                    self._answers.window_closed(now_position=self._hearing.position)
+                self._tell_windows(self._hearing.encoded(job, result))
             case ExtendJob() if done:
                 self._hearing.horizon.extended(job)
             case AnswerJob():
-                self._keeping.say(self._answers.heard(job, result, done, now))
+                if isinstance(result, PrefixLost):
+                    self._hearing.horizon.lost(job)
+                self._keeping.say(self._questions.heard(job, result, done, now))
         self.advance(now)
 
     def committed(self, durable: int, record: int, now: float) -> None:
@@ -169,11 +173,13 @@ class Session:
 
     def advance(self, now: float) -> None:
         """Do what is due by ``now``."""
-        self._hearing.settle()
+        self._tell_windows(self._hearing.settle())
         self._keeping.say(self._ladder.step(self.lag_s, stretched=self._hearing.captions.stretched))
         if not self._ladder.drops_interims:
             self._hearing.interim(now)
         self._ask_next(now)
+        if extend := self._hearing.horizon.next_extend():
+            self._jobs.append(extend)
         self._acknowledge(now)
         self._deliver_flushes()
         if self.state is State.ENDING and self._finished():
@@ -199,9 +205,8 @@ class Session:
     def next_deadline(self) -> float | None:
         """When `advance` is due next, in clock seconds; ``None`` while nothing waits for time to pass."""
         deadlines = [self._acked_at + ACK_EVERY_S] if self._ack() != self._acked else []
-        waiting_since = None if self._answers.running else self._answers.waiting_since
-        if self._ladder.queues_answers and waiting_since is not None:
-            deadlines.append(waiting_since + ANSWER_PATIENCE_S)
+        if (waits_until := self._questions.waits_until) is not None:
+            deadlines.append(waits_until)
         return min(deadlines, default=None)
 
     # ---- out ---------------------------------------------------------------------------------------------------------
@@ -234,7 +239,7 @@ class Session:
     @property
     def owing(self) -> bool:
         """Whether the client waits for an answer, or for the end."""
-        return self.state is State.ENDING or not self._answers.idle
+        return self.state is State.ENDING or not self._questions.idle
 
     @property
     def durable(self) -> int | None:
@@ -301,34 +306,51 @@ class Session:
     # ---- questions ---------------------------------------------------------------------------------------------------
 
     def _ask_next(self, now: float) -> None:
-        """One job at a time over the session's context: a question first, else the prefix's next part.
+        """Run the question whose turn it is, once it has the words that it waits for, or has waited long enough."""
+        self._questions.audio_passed(self._hearing.position, now)
+        while question := self._questions.turn:
+            wait = question.wait or self._wait(question, now)
+            if now < wait.until and not self._hearing.captions.has(wait.wanted):
+                return
+            try:
+                self._run(question)
+            except UnknownQuestion as refusal:
+                self._questions.refuse(question)
+                self._keeping.say([m.error(refusal)])
 
-        A question begins when the words of all that was said before its turn are there.
+    def _wait(self, question: Question, now: float) -> Wait:
+        """Have a question wait for words: not at all where they are too far behind to come in time."""
+        patience_s = self._config.questions.captions_wait_s
+        if not patience_s or self._hearing.captions_lag_s > DROP_INTERIMS_LAG_S:
+            return self._questions.wait(question, Wanted(0, None), now)
+        return self._questions.wait(question, self._hearing.wanted(now), now + patience_s)
+
+    def _run(self, question: Question) -> None:
+        """Have a question answered over what is there now.
+
+        Raises:
+            UnknownQuestion: where it follows up what was not answered.
         """
-        hearing, horizon = self._hearing, self._hearing.horizon
-        self._answers.audio_passed(hearing.position, now)
-        asked_before = now - ANSWER_PATIENCE_S if self._ladder.queues_answers else inf
-        while question := self._answers.next(asked_before):
-            question.wanted = question.wanted or hearing.wanted(now)
-            if not hearing.captions.has(question.wanted):
-                return
-            since = 0
-            if question.last_s is not None:
-                since = max(0, hearing.position - round(question.last_s * SAMPLE_RATE))
-            asked = self._engine.count(question.text)
-            body = horizon.body(since, hearing.tail(), hearing.tail_notes(), asked)
-            if body is not None:
-                self._jobs.append(self._answers.begin(question, body))
-                return
-            self._keeping.say(self._answers.nothing_heard(question, seconds(hearing.position)))
-        if self._answers.running:
-            return
-        extend = horizon.next_extend()
-        if extend is not None:
-            self._jobs.append(extend)
+        hearing, count = self._hearing, self._engine.count
+        earlier = self._questions.earlier(question)
+        asked = count(question.text) + sum(self._engine.count_turn(turn) for turn in earlier)
+        since = 0
+        if question.last_s is not None:
+            since = max(0, hearing.position - round(question.last_s * SAMPLE_RATE))
+        body, instead = hearing.horizon.bodies(since, hearing.open_window(), hearing.words(), asked, hearing.wordless())
+        if body is None:
+            self._keeping.say(self._questions.nothing_heard(question, seconds(hearing.position)))
+        else:
+            self._jobs.append(self._questions.begin(question, body, instead, earlier))
+
+    def _tell_windows(self, told: list[m.ServerMessage]) -> None:
+        """Tell of windows that can be read; watches may be due."""
+        self._keeping.say(told)
+        if any(isinstance(message, m.Window) for message in told):
+            self._questions.window_closed(self._hearing.position)
 
     def _cancel(self, question_id: str) -> None:
-        job, answer = self._answers.cancel(question_id, seconds(self._hearing.position))
+        job, answer = self._questions.cancel(question_id, seconds(self._hearing.position))
         if job is not None:
             self._cancelled.append(job)
         if answer is not None:
@@ -351,7 +373,7 @@ class Session:
 
     def _finished(self) -> bool:
         kept = not self._keeping.journaled or self._keeping.durable == self._received
-        return kept and self._hearing.caught_up and self._answers.idle
+        return kept and self._hearing.caught_up and self._questions.idle
 
     def _open_only(self) -> None:
         if self.state is not State.OPEN:

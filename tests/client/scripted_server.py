@@ -12,6 +12,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from af3stream.protocol.codec import SUBPROTOCOLS, Codec, server_codec
+from af3stream.protocol.features import FEATURES
 from af3stream.protocol.messages import (
     Ack,
     Answer,
@@ -45,6 +46,7 @@ READY = Ready(
     max_frame_bytes=1 << 20,
     max_question_chars=2_000,
     max_questions=4,
+    features=FEATURES,
 )
 
 

@@ -26,6 +26,7 @@ from af3stream.listen import sources as sources_module
 from af3stream.listen.microphone import Lost, OverflowDeclaredLost
 from af3stream.listen.options import Question, question
 from af3stream.listen.screen import LiveScreen
+from af3stream.protocol.features import FEATURES
 from af3stream.protocol.messages import (
     Ack,
     AnswerDelta,
@@ -91,7 +92,7 @@ async def test_json_is_every_message_on_a_line(recording: str, capsys: pytest.Ca
 async def test_a_file_is_sent_whole_in_its_own_format(recording: str):
     async with serving(polite) as server:
         assert await listen(fast(recording, server.url, rate=44_100)) == 0
-    assert server.heard[0] == Start("pcm_s16le", 8_000, 2)
+    assert server.heard[0] == Start("pcm_s16le", 8_000, 2, features=FEATURES)
     audio = [message for message in server.heard if isinstance(message, Audio)]
     assert [message.offset for message in audio] == list(range(0, 16_000, 800))
     assert server.heard[-1] == End(16_000)
@@ -105,7 +106,7 @@ async def test_standard_input_is_raw_pcm_in_whole_sample_frames(pipe):
             await asyncio.sleep(0.05)
         pipe.close()
         assert await listening == 0
-    assert server.heard[0] == Start("pcm_f32le", 8_000, 1)
+    assert server.heard[0] == Start("pcm_f32le", 8_000, 1, features=FEATURES)
     assert b"".join(message.pcm for message in server.heard if isinstance(message, Audio)) == b"abcdefghijkl"
     assert server.heard[-1] == End(3)
 
@@ -370,6 +371,8 @@ async def test_the_token_comes_from_the_options_or_the_environment(recording: st
 def test_how_a_question_is_spelled():
     assert question("What?") == Question("What?", None)
     assert question("@12.5 What\nnow?") == Question("What\nnow?", 12.5)
+    assert question("> And who fixes it?") == Question("And who fixes it?", None, follows_up=True)
+    assert question("@12.5 >And then?") == Question("And then?", 12.5, follows_up=True)
 
 
 NOW = SimpleNamespace(inputBufferAdcTime=0.0)  # PortAudio's time of a block

@@ -16,6 +16,7 @@ from af3stream.client import connecting as connecting_module
 from af3stream.client import line as line_module
 from af3stream.client.backoff import Patience
 from af3stream.protocol import messages as m
+from af3stream.protocol.features import FEATURES
 from tests.client.lasting import Lasting, greet, lasting
 from tests.client.scripted_server import Peer, Script, serving
 
@@ -112,7 +113,7 @@ async def test_a_server_that_is_restarted_on_its_port_is_found_again():
         await asyncio.sleep(0)
     assert states == ["reconnecting", "open", "over"]
     assert model.pcm == PCM[: 6 * BLOCK]
-    assert model.starts[1] == m.Start(resume="token-1", last_event=1, durable=BLOCK)
+    assert model.starts[1] == m.Start(resume="token-1", last_event=1, durable=BLOCK, features=FEATURES)
 
 
 async def test_another_process_goes_on_with_a_session():
@@ -130,7 +131,7 @@ async def test_another_process_goes_on_with_a_session():
             assert (await session.end()).total == 2 * BLOCK
             read = await reading
     assert model.pcm == PCM[: 4 * BLOCK]
-    assert model.starts[1] == m.Start(resume=known.token, last_event=known.last_event)
+    assert model.starts[1] == m.Start(resume=known.token, last_event=known.last_event, features=FEATURES)
     answers = [message.text for message in read if isinstance(message, m.Answer)]
     assert answers == ["Second?"]
 

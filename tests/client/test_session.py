@@ -11,6 +11,7 @@ from af3stream.client import ConnectionLost, ServerError, Session, SessionEnded,
 from af3stream.client import dialogue as dialogue_module
 from af3stream.client.errors import ReaderTooSlow
 from af3stream.protocol.codec import JSON, MSGPACK
+from af3stream.protocol.features import FEATURES
 from af3stream.protocol.messages import (
     Ack,
     AnswerDelta,
@@ -60,10 +61,55 @@ async def test_a_session_from_start_to_end(subprotocol: str):
         assert ledger.total == 1_600
         assert messages == [Ack(1_600, 1_600), final("Call me Ishmael.", 0.5, 1.5), ledger]
         assert server.heard == [
-            Start("pcm_s16le", 16_000, 1, "everything", False),
+            Start("pcm_s16le", 16_000, 1, "everything", False, features=FEATURES),
             Audio(0, SECOND[:3_200]),
             End(1_600),
         ]
+
+
+async def test_messages_of_a_type_that_the_client_does_not_know_are_ignored():
+    async def newer(peer: Peer) -> None:
+        await peer.open()
+        mood = {"type": "mood", "calm": True}
+        await peer.socket.send(msgspec.msgpack.encode(mood))
+        await peer.send(Ack(5, 5))
+        await peer.receive()
+
+    async with serving(newer) as server, connect(server.url) as session:
+        assert await session.next_message() == Ack(5, 5)
+        await session.send(SECOND)
+
+
+@pytest.mark.parametrize(("event", "after"), [(None, "q1"), (7, 7)])
+async def test_a_follow_up_names_the_answer_by_its_event_or_else_by_its_question(event: int | None, after: int | str):
+    async def answering(peer: Peer) -> None:
+        await peer.open()
+        for number in range(4):
+            ask = await peer.receive()
+            assert isinstance(ask, Ask)
+            await peer.send(msgspec.structs.replace(answer(ask.id, "So."), event=event and event + number))
+
+    async with serving(answering) as server:
+        async with connect(server.url) as session:
+            first = await session.ask("What?")
+            await session.ask("And then?", after=first)
+            stream = session.ask_stream("Well?")
+            await stream.start()
+            async for _ in session.ask_stream("And?", after=stream):
+                pass
+        asked = [message.after for message in server.heard if isinstance(message, Ask)]
+        assert asked == [None, after, None, "q3"]
+
+
+async def test_a_server_without_follow_ups_is_sent_none():
+    async def older(peer: Peer) -> None:
+        await peer.open(features=())
+        await peer.receive()
+
+    async with serving(older) as server, connect(server.url) as session:
+        with pytest.raises(ValueError, match="follow up"):
+            await session.ask("And?", after="q1")
+        await session.send(SECOND)
 
 
 async def test_offsets_count_sample_frames_and_messages_hold_a_second_at_most():

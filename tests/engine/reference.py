@@ -11,7 +11,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.prompt import encode_text, read_template
 from af3stream.engine.af3.repetition import repeats
-from af3stream.engine.contract import Samples
+from af3stream.engine.contract import Samples, Turn
 
 
 class Repetition(StoppingCriteria):  # type: ignore[misc]
@@ -29,28 +29,53 @@ class Repetition(StoppingCriteria):  # type: ignore[misc]
         return torch.tensor([repeats(row[self._prompt :].tolist()) for row in input_ids], device=input_ids.device)
 
 
-def reply(loaded: LoadedCheckpoint, body: Sequence[Samples | str], question: str, max_tokens: int) -> list[int]:
+def reply(
+    loaded: LoadedCheckpoint,
+    body: Sequence[Samples | str],
+    question: str,
+    max_tokens: int,
+    system: str | None = None,
+    earlier: Sequence[Turn] = (),
+) -> list[int]:
     """Greedy tokens for a body of windows and notes, each window padded to its full length, counted by itself."""
-    tokenizer, template = loaded.processor.tokenizer, read_template(loaded.processor)
+    tokenizer, template = loaded.processor.tokenizer, read_template(loaded.processor, system)
     ids = list(template.head)
     for part in body:
         if isinstance(part, str):
             ids += encode_text(tokenizer, part)
         else:
             ids += [loaded.model.config.audio_token_id] * loaded.alignment.frames(len(part))
+    for turn in earlier:
+        ids += [*encode_text(tokenizer, turn.question), *template.tail]
+        ids += [*encode_text(tokenizer, turn.answer), *template.between]
     ids += [*encode_text(tokenizer, question), *template.tail]
     windows = [part for part in body if not isinstance(part, str)]
     return _generate(loaded, torch.tensor([ids]), features(loaded, windows) if windows else {}, max_tokens)
 
 
-def stock_reply(loaded: LoadedCheckpoint, audio: Samples, question: str, max_tokens: int) -> list[int]:
+def stock_reply(
+    loaded: LoadedCheckpoint,
+    audio: Samples,
+    question: str,
+    max_tokens: int,
+    earlier: Sequence[Turn] = (),
+    system: str | None = None,
+) -> list[int]:
     """Greedy tokens through the stock processor and its chat template, for audio in full 30 s windows."""
-    content = [{"type": "audio", "path": "-"}, {"type": "text", "text": question}]
-    text = loaded.processor.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
+    chat: list[dict[str, Any]] = []
+    for turn in earlier:
+        chat += [_says("user", turn.question), _says("assistant", turn.answer)]
+    chat.append(_says("user", question))
+    chat[0]["content"].insert(0, {"type": "audio", "path": "-"})
+    if system is not None:
+        chat.insert(0, _says("system", system))
+    text = loaded.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     inputs = loaded.processor(text=[text], audio=[audio])
     return _generate(loaded, inputs.pop("input_ids"), dict(inputs), max_tokens)
+
+
+def _says(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def features(loaded: LoadedCheckpoint, windows: Sequence[Samples]) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
-from af3stream.engine.contract import Part, Samples, Sound
+from af3stream.engine.contract import Part, Samples
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job, Result
 from af3stream.engine.worker import Worker
 from tests.engine.conftest import parts_of
@@ -100,32 +100,6 @@ def run(
     talks, peaks = Talks(Af3Engine(tiny, "tiny"), signal, budget / MIB), [0]
     talks.look = lambda: peaks.append(written(slots))
     return talks.run(), max(peaks)
-
-
-def test_what_a_question_reads_is_kept_for_the_next_and_changes_no_answer(
-    tiny: LoadedCheckpoint, signal: Callable[[float, int], Samples]
-) -> None:
-    engine = Af3Engine(tiny, "tiny")
-    samples = [signal(4.0, 1), signal(6.5, 2), signal(2.0, 3)]
-    windows = tuple(Sound(window, engine.frames(len(window))) for window in samples)
-
-    def told(settled: int) -> tuple[list[str], list[int]]:
-        """The answers, and the positions that were read for each."""
-        worker, answers, read = Worker(engine), list[str](), list[int]()
-        for question in QUESTIONS:
-            pieces, before = list[str](), engine.counters.prefill_tokens
-            job = AnswerJob(windows, question, TOKENS, settled)
-            worker.submit("s", job, lambda _job, piece, _done, pieces=pieces: pieces.append(str(piece)))  # type: ignore[misc]
-            worker.run_all()
-            answers.append("".join(pieces))
-            read.append(engine.counters.prefill_tokens - before)
-        return answers, read
-
-    answers, read = told(settled=0)
-    same, read_once = told(settled=2)
-    assert [answer.partition("Completion")[0] for answer in same] == [a.partition("Completion")[0] for a in answers]
-    assert read_once[0] == read[0]
-    assert read[1] - read_once[1] >= windows[0].tokens + windows[1].tokens
 
 
 @pytest.mark.parametrize("sessions", [1.4, 2.5])

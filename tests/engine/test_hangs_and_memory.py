@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import ModelConfig
-from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound, Text
+from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound, Text, Turn
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, Restarted
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -40,10 +40,12 @@ class Stuck(ScriptedEngine):
         engine = self
 
         class Context(ScriptedContext):
-            def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+            def answer(
+                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+            ) -> Iterator[str | Completion]:
                 yield "So"
                 engine.hang_if(question)
-                yield from super().answer(parts, question, max_tokens)
+                yield from super().answer(parts, question, max_tokens, earlier)
 
         return Context(self.counters)
 
@@ -132,8 +134,10 @@ class Full(ScriptedEngine):
         engine = self
 
         class Context(ScriptedContext):
-            def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
-                for written, piece in enumerate(super().answer(parts, question, max_tokens)):
+            def answer(
+                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+            ) -> Iterator[str | Completion]:
+                for written, piece in enumerate(super().answer(parts, question, max_tokens, earlier)):
                     if written == 2:
                         engine.fill()
                     yield piece
@@ -161,8 +165,8 @@ def test_a_device_without_memory_gives_up_what_is_kept_and_says_everything_once(
     worker.submit("s", job, reports)
     worker.run_all()
     results = [result for result, _ in reports.of(job)]
-    assert results == ["Well?", " <-", Restarted(), " a", " |", " b", Completion(5, "stop", 1), None]
-    assert engine.counters.prefill_tokens == 3 * len(BODY)  # of both sessions, and once more of the one that asked
+    assert results == ["Well?", " <-", Restarted(), " a", " |", " b", Completion(5, "stop", 3), None]
+    assert engine.counters.prefill_tokens == 2 * len(BODY)  # of both sessions; the one that asked is not kept again
 
 
 def test_a_job_without_memory_is_tried_twice() -> None:
@@ -199,19 +203,6 @@ def test_the_session_that_was_used_least_recently_gives_way() -> None:
         worker.submit(session, ExtendJob(BODY, rebuild=False), reports)
         worker.run_all()
         assert engine.warm == warm
-
-
-def test_a_question_warms_its_session_again() -> None:
-    engine, reports = Counting(), Reports()
-    worker = Worker(engine, ModelConfig(kv_budget_mb=4))
-    for session in "ab":
-        worker.submit(session, ExtendJob(BODY, rebuild=False), reports)
-        worker.run_all()
-    for session in "aab":
-        worker.submit(session, job := AnswerJob((*BODY, Text("c")), "What?", 9), reports)
-        worker.run_all()
-        assert (Completion(7, "stop", 2), False) in reports.of(job)  # the open part, and the question
-    assert engine.warm == [0, 2]
 
 
 def test_answers_that_do_not_fit_side_by_side_follow_each_other() -> None:

@@ -11,7 +11,7 @@ import pytest
 from af3stream.config import ModelConfig
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Answering, Completion, Part, Samples, Text
+from af3stream.engine.contract import Answering, Completion, Part, Samples, Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Result
 from af3stream.engine.running import ANSWERS_TOGETHER
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
@@ -89,8 +89,10 @@ class Joint(ScriptedEngine):
         engine = self
 
         class Context(ScriptedContext):
-            def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
-                for written, piece in enumerate(super().answer(parts, question, max_tokens)):
+            def answer(
+                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+            ) -> Iterator[str | Completion]:
+                for written, piece in enumerate(super().answer(parts, question, max_tokens, earlier)):
                     if question == engine._mute and written == 1:
                         raise OSError("a secret of the device")
                     yield piece

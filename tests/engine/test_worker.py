@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 
-from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Result
+from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound, Text, Turn
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, PrefixLost, Result
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
 
@@ -78,8 +78,8 @@ def test_every_kind_of_job(run: Run) -> None:
     assert reports.of(encode) == [(None, True)] and sound.embeddings == "1s"
     assert reports.of(extend) == [(None, True)]
     assert reports.of(answer)[:-2] == [("What?", False), (" <-", False), (" 1s", False)]
-    assert reports.of(answer)[-2:] == [(Completion(3, "stop", 1), False), (None, True)]
-    assert reports.finished == [hear, encode, extend, answer]
+    assert reports.of(answer)[-2:] == [(Completion(3, "stop", 2), False), (None, True)]
+    assert reports.finished == [hear, answer, encode, extend]
 
 
 def test_jobs_of_several_sessions_are_done_by_urgency() -> None:
@@ -110,29 +110,47 @@ def test_jobs_of_a_detached_session_are_done_after_all_others_and_in_their_turn_
 
 
 @pytest.mark.usefixtures("even_steps")
-def test_what_a_question_stands_on_is_as_urgent_as_the_question_and_goes_before_it() -> None:
+def test_a_question_goes_before_what_its_session_has_still_to_read() -> None:
     reports, worker, sounds = Reports(), Worker(ScriptedEngine()), [second(), second()]
-    others = [AnswerJob((second(),), "What do the others say?", 9) for _ in range(3)]
-    for number, job in enumerate(others):
-        worker.submit(f"other {number}", job, reports)
     encode, extend = EncodeJob(0, sounds[0]), ExtendJob((sounds[0],), rebuild=False)
-    rebuild, answer = ExtendJob((sounds[1],), rebuild=True), AnswerJob(tuple(sounds), "What?", 9)
-    for job in (rebuild, encode, extend, answer):
+    answer = AnswerJob((Text("captions"),), "What?", 9)
+    for job in (encode, extend, answer):
         worker.submit("s", job, reports)
     worker.run_all()
-    mine = [job for job in reports.finished if job not in others]
-    assert mine == [encode, extend, answer, rebuild]
-    assert reports.finished.index(extend) < min(map(reports.finished.index, others))
+    assert reports.finished == [answer, encode, extend]
 
 
-def test_what_a_question_reads_and_only_more_will_follow_is_kept_for_the_next(run: Run) -> None:
-    parts, engine, reports = (second(), second(), second()), ScriptedEngine(), Reports()
-    first, following = (AnswerJob(parts, question, 9, settled=2) for question in ("One?", "Two?"))
-    older = AnswerJob(parts, "Of less?", 9, settled=1)  # keeps no less than there is
-    run(Worker(engine), reports, first, following, older)
-    completions = [result for _, result, _ in reports.all if isinstance(result, Completion)]
-    assert [completion.prefilled for completion in completions] == [2, 2, 2]
-    assert engine.counters.prefill_tokens == 2 and engine.counters.rebuilds == 0
+@pytest.mark.usefixtures("even_steps")
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_a_prefix_is_not_appended_to_under_an_answer_and_is_rebuilt_beside_it(rebuild: bool) -> None:
+    reports, worker = Reports(), Worker(ScriptedEngine())
+    worker.submit("other", ExtendJob((Text("z"),), rebuild=False), reports)
+    worker.run_all()  # how long such a step takes is known
+    answer = AnswerJob((Text("captions"),), "many words " * 30, 60)
+    extend = ExtendJob((Text("a"),), rebuild=rebuild)
+    for job in (answer, extend):
+        worker.submit("s", job, reports)
+    worker.run_all()
+    assert reports.finished[1:] == ([extend, answer] if rebuild else [answer, extend])
+
+
+def test_an_answer_over_a_prefix_that_is_gone_reads_something_else_instead(run: Run) -> None:
+    parts, engine, reports = (second(), second()), ScriptedEngine(), Reports()
+    job = AnswerJob(parts, "What?", 9, prefix=2, instead=(Text("captions"),))
+    worker = Worker(engine)
+    run(worker, reports, job)
+    assert reports.of(job)[0] == (PrefixLost(), False)
+    assert "".join(result for result, _ in reports.of(job) if isinstance(result, str)) == "What? <- captions"
+    assert engine.counters.sounds_encoded == 0
+
+
+def test_an_answer_over_a_prefix_that_is_there_reads_it() -> None:
+    parts, reports, worker = (second(), second()), Reports(), Worker(ScriptedEngine())
+    job = AnswerJob(parts, "What?", 9, prefix=2, instead=(Text("captions"),))
+    for each in (ExtendJob(parts, rebuild=False), job):
+        worker.submit("s", each, reports)
+        worker.run_all()
+    assert "".join(result for result, _ in reports.of(job) if isinstance(result, str)) == "What? <- 1s | 1s"
 
 
 def test_an_answer_encodes_what_it_needs(run: Run) -> None:
@@ -174,7 +192,9 @@ class Deaf(ScriptedCaptioner):
 
 
 class Mute(ScriptedContext):
-    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+    def answer(
+        self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+    ) -> Iterator[str | Completion]:
         yield "So"
         raise OSError("a secret of the device")
 
@@ -210,10 +230,12 @@ class Watched(ScriptedEngine):
         engine = self
 
         class Context(ScriptedContext):
-            def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+            def answer(
+                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+            ) -> Iterator[str | Completion]:
                 engine.open += 1
                 try:
-                    for piece in super().answer(parts, question, max_tokens):
+                    for piece in super().answer(parts, question, max_tokens, earlier):
                         yield piece
                         engine.after_piece()
                 finally:

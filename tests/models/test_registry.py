@@ -14,6 +14,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 
 from af3stream.errors import ModelError
 from af3stream.models import mini
+from af3stream.models.card import Wording
 from af3stream.models.registry import LICENCES, Checkpoint, check, resolve
 
 
@@ -54,9 +55,11 @@ def test_a_folder_is_a_checkpoint_that_captions_itself(folder: Path) -> None:
 def test_a_card_says_what_the_configuration_cannot(folder: Path) -> None:
     (folder / "ears").mkdir()
     (folder / "ears" / "model.bin").touch()
-    card = '{"name": "owl", "captioner": "ears", "notes": "off", "licence": "MIT"}'
-    (folder / "af3stream.json").write_text(card)
-    assert resolve(str(folder)) == Checkpoint("owl", folder / ".", folder / "ears", "off", "MIT")
+    card = {"name": "owl", "captioner": "ears", "notes": "all", "frames": "uncaptioned", "licence": "MIT"}
+    wording = {"system": "You are an owl.", "instruction": "Be brief."}
+    (folder / "af3stream.json").write_text(json.dumps(card | wording))
+    expected = Checkpoint("owl", folder / ".", folder / "ears", "all", "uncaptioned", Wording(**wording), "MIT")
+    assert resolve(str(folder)) == expected
 
 
 def test_a_card_may_stand_beside_the_model(folder: Path) -> None:

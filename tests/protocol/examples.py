@@ -28,8 +28,8 @@ def values(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
             return _FLOAT if low is None else st.floats(low, high, exclude_min=True)
         case msgspec.inspect.StrType(pattern=None):
             return _TEXT
-        case msgspec.inspect.StrType():
-            return st.from_regex(r"\A[A-Za-z0-9._:-]{1,64}\Z")
+        case msgspec.inspect.StrType(pattern=pattern):
+            return st.from_regex(pattern)
         case msgspec.inspect.BytesType():
             return st.binary(max_size=40)
         case msgspec.inspect.BoolType():
@@ -38,6 +38,8 @@ def values(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
             return st.none()
         case msgspec.inspect.LiteralType(values=choices):
             return st.sampled_from(choices)
+        case msgspec.inspect.VarTupleType(item_type=item):
+            return st.lists(values(item), max_size=4).map(tuple)
         case msgspec.inspect.UnionType(types=kinds):
             return st.one_of([values(each) for each in kinds])
         case msgspec.inspect.StructType(cls=cls, fields=fields):

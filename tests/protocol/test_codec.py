@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from af3stream.errors import BadFormat, BadMessage, BadOffset, BadText, Refusal, WrongFrame
 from af3stream.protocol.codec import JSON, MSGPACK, SUBPROTOCOLS, Codec, client_codec, server_codec
-from af3stream.protocol.messages import Ask, Cancel, ClientMessage, End, Start
+from af3stream.protocol.features import FEATURES, FOLLOW_UPS, restrict
+from af3stream.protocol.messages import Answer, AnswerDelta, Ask, Cancel, ClientMessage, End, Start
 from tests.protocol import examples
 
 SECRET = "sesame"
@@ -121,6 +122,10 @@ ASK = {"type": "ask", "id": "q", "text": "What?"}
         pytest.param({**ASK, "id": SECRET * 20}, id="an id too long"),
         pytest.param({**ASK, "id": ""}, id="an empty id"),
         pytest.param({**ASK, "max_tokens": 0}, id="no tokens"),
+        pytest.param({**ASK, "after": 0}, id="an event that is none"),
+        pytest.param({**ASK, "after": f"../{SECRET}"}, id="a follow-up to what is no id"),
+        pytest.param({"type": "start", "features": ["a"] * 65}, id="too many features"),
+        pytest.param({"type": "start", "features": [SECRET * 20]}, id="a feature's name too long"),
         pytest.param({**ASK, "scope": {"last_s": 0}}, id="an empty scope"),
         pytest.param({**ASK, "scope": {"last_s": -1.0}}, id="a negative scope"),
         pytest.param({**ASK, "scope": {"last_s": 1e300}}, id="a scope beyond all audio"),
@@ -182,6 +187,56 @@ def test_what_is_wrong_is_said_in_words(subprotocol: str, tree: object, sentence
 def test_an_offset_beyond_every_number() -> None:
     with pytest.raises(BadOffset):
         server_codec(JSON).decode('{"type":"audio","offset":1e400,"pcm":""}')
+
+
+DELTA = {"type": "answer_delta", "id": "q", "text": "So"}
+
+
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+def test_a_client_ignores_fields_that_it_does_not_know(subprotocol: str) -> None:
+    codec = client_codec(subprotocol)
+    assert codec.decode_known(spell(subprotocol, {**DELTA, "mood": {"calm": 1}})) == AnswerDelta("q", "So")
+
+
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+def test_a_client_ignores_messages_of_a_type_that_it_does_not_know(subprotocol: str) -> None:
+    assert client_codec(subprotocol).decode_known(spell(subprotocol, {"type": "mood", "id": 5})) is None
+
+
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+@pytest.mark.parametrize("tree", [{**DELTA, "text": 5}, {"id": "q"}, {"type": 5}, ["mood"]])
+def test_a_client_does_not_ignore_what_is_no_message(subprotocol: str, tree: object) -> None:
+    with pytest.raises(BadMessage):
+        client_codec(subprotocol).decode_known(spell(subprotocol, tree))
+
+
+FULL = Answer(
+    "q",
+    "So.",
+    0.0,
+    9.0,
+    1,
+    2,
+    "stop",
+    heard_until=9.0,
+    captions_from=0.5,
+    captioned_until=8.0,
+    question="And?",
+    after=3,
+)
+
+
+@pytest.mark.parametrize(
+    ("features", "answer"),
+    [
+        ((), Answer("q", "So.", 0.0, 9.0, 1, 2, "stop")),
+        (("mood",), Answer("q", "So.", 0.0, 9.0, 1, 2, "stop")),
+        ((FOLLOW_UPS,), Answer("q", "So.", 0.0, 9.0, 1, 2, "stop", question="And?", after=3)),
+        (FEATURES, FULL),
+    ],
+)
+def test_a_client_is_sent_the_fields_of_the_features_it_lists(features: tuple[str, ...], answer: Answer) -> None:
+    assert restrict(FULL, features) == answer
 
 
 @pytest.mark.parametrize("last_s", [float("nan"), float("inf"), float("-inf")])

@@ -11,6 +11,7 @@ import pytest
 
 from af3stream import errors
 from af3stream.protocol.codec import SUBPROTOCOLS
+from af3stream.protocol.features import FEATURES
 from af3stream.server.admission import TOKEN_SUBPROTOCOL
 from af3stream.server.http import STREAM_PATH
 from af3stream.session.session import ACK_EVERY_S
@@ -60,6 +61,8 @@ def spelled(kind: msgspec.inspect.Type) -> str:
             return ", ".join(f"`{choice}`" for choice in sorted(choices))
         case msgspec.inspect.UnionType(types=kinds):
             return " or ".join(spelled(each) for each in kinds)
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StrType()):
+            return "list of names"
         case msgspec.inspect.StructType(cls=cls):
             return cls.__name__.lower()
     raise TypeError(f"no name for {kind}")
@@ -112,6 +115,10 @@ def test_every_error_is_described_as_it_is() -> None:
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     drawn = {(code, close) for code, close in re.findall(r"── \w+ +([a-z_]+) +(\d{4}|-) ", errors.__doc__ or "")}
     assert drawn == {(cls.code, str(cls.close_code or "-")) for cls in refusals()}
+
+
+def test_every_feature_is_described() -> None:
+    assert [name for name, *_ in table(section("## Features"))] == [f"`{name}`" for name in FEATURES]
 
 
 def test_names_and_numbers_of_the_handshake() -> None:

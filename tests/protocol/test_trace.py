@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from af3stream.errors import Refusal
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON, client_codec, server_codec
+from af3stream.protocol.features import FEATURES, restrict
 from tests.conftest import RECORDINGS
 from tests.server.peers import serving, stream_url
 from tests.session.conversation import Conversation
@@ -35,7 +36,7 @@ def script() -> list[m.ClientMessage]:
     total = len(SPEECH)
     blocks = [m.Audio(at, SPEECH[at : at + BLOCK].tobytes()) for at in range(0, total, BLOCK)]
     return [
-        m.Start(),
+        m.Start(features=FEATURES),
         m.Watch("w1", "Is anyone speaking?"),
         *blocks[:8],
         m.Ask("q1", "What was said?"),
@@ -43,7 +44,7 @@ def script() -> list[m.ClientMessage]:
         *blocks[8:],
         m.Flush("f1"),
         m.Gap(total, 8_000),
-        m.Ask("q2", "And then?", m.Scope(2.0), max_tokens=2),
+        m.Ask("q2", "And then?", m.Scope(2.0), max_tokens=2, after="q1"),
         m.End(total + 8_000),
     ]
 
@@ -109,7 +110,7 @@ def replay(messages: list[m.ClientMessage]) -> list[m.ServerMessage]:
             talk.tell(message)
         except Refusal as refusal:
             talk.said.append(m.error(refusal))
-    return talk.said
+    return [restrict(message, start.features) for message in talk.said]
 
 
 def test_the_trace_is_of_this_script(trace: list[dict[str, Any]]) -> None:

@@ -93,7 +93,7 @@ class Hanging(ScriptedEngine):
         context = super().context()
         plain = context.answer
 
-        def answer(parts, question, max_tokens):  # type: ignore[no-untyped-def]
+        def answer(parts, question, max_tokens, earlier=()):  # type: ignore[no-untyped-def]
             if question == "Hang":
                 time.sleep(2)
             yield from plain(parts, question, max_tokens)

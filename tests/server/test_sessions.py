@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -17,10 +18,11 @@ from af3stream.engine.scripted import ScriptedEngine
 from af3stream.errors import SourceError
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON, MSGPACK, SUBPROTOCOLS
+from af3stream.protocol.features import FEATURES, FOLLOW_UPS
 from af3stream.server import connection
 from af3stream.server.service import Service, check_address
 from tests.conftest import RECORDINGS
-from tests.server.peers import PATIENCE_S, Peer, connected, serving, settled, talking
+from tests.server.peers import PATIENCE_S, Peer, connected, serving, settled, still_there, talking
 
 RATE = 16_000
 SPEECH: bytes = soundfile.read(RECORDINGS / "sense_and_sensibility_01_austen_64kb-0880.wav", dtype="int16")[0].tobytes()
@@ -288,3 +290,45 @@ async def test_a_busy_port() -> None:
             check_address(config)
         with pytest.raises(SourceError, match="in use"):
             await serving(port=service.port).__aenter__()
+
+
+# ---- features --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_lists_no_features_is_sent_what_the_first_version_had() -> None:
+    async with serving() as service, talking(service) as peer:
+        await peer.tell(m.Audio(0, SPEECH[: 2 * RATE]), m.Ask("q", "What?"))
+        answer = await peer.until(m.Answer)
+        assert (answer.question, answer.heard_until) == ("", None)
+        assert peer.of(m.Ready)[0].features == ()
+
+
+async def test_a_client_is_sent_what_it_lists_and_told_of_all_there_is() -> None:
+    start = m.Start(features=(FOLLOW_UPS, "of_another_server"))
+    async with serving() as service, talking(service, start) as peer:
+        await peer.tell(m.Audio(0, SPEECH[: 2 * RATE]), m.Ask("q", "What?"), m.Ask("r", "And why?", after="q"))
+        await peer.until(m.Answer)
+        answer = await peer.until(m.Answer)
+        assert (answer.question, answer.after, answer.heard_until) == ("And why?", "q", None)
+        assert peer.of(m.Ready)[0].features == FEATURES
+
+
+async def test_a_client_that_resumes_lists_its_own_features(tmp_path: Path) -> None:
+    async with serving(journal=tmp_path) as service:
+        async with talking(service) as first:
+            await first.tell(m.Audio(0, SPEECH[: 2 * RATE]), m.Ask("q", "What?"))
+            assert (await first.until(m.Answer)).question == ""
+            token = first.of(m.Ready)[0].resume
+        async with talking(service, m.Start(resume=token, features=FEATURES)) as second:
+            answer = await second.until(m.Answer)
+            assert answer.question == "What?" and answer.heard_until
+            await second.tell(m.Ask("r", "And why?", after=answer.event))
+            assert (await second.until(m.Answer)).after == answer.event
+
+
+async def test_a_follow_up_to_nothing_is_refused_and_the_session_goes_on() -> None:
+    async with serving() as service, talking(service) as peer:
+        await peer.tell(m.Ask("q", "And why?", after="nothing"))
+        error = await peer.until(m.Error)
+        assert (error.code, error.ref, error.fatal) == ("unknown_question", "q", False)
+        await still_there(peer)

@@ -13,7 +13,7 @@ from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.metrics import Metrics
-from af3stream.models.card import Notes
+from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.session import Session
 from tests.audio.audio_scenes import SECOND, scene_vad, sound
@@ -49,6 +49,7 @@ class Conversation:
         *,
         engine: Engine | None = None,
         notes: Notes = "off",
+        frames: Frames = "all",
         audio: AudioConfig | None = None,
         captions: CaptionsConfig | None = None,
         questions: QuestionsConfig | None = None,
@@ -66,7 +67,13 @@ class Conversation:
         )
         with scene_vad() if scenes else nullcontext():
             self.session = Session(
-                "s", start or m.Start(), config=config, engine=self.engine, notes=notes, metrics=self.metrics
+                "s",
+                start or m.Start(),
+                config=config,
+                engine=self.engine,
+                notes=notes,
+                frames=frames,
+                metrics=self.metrics,
             )
         self.now = 0.0
         self.sent = 0

@@ -10,12 +10,12 @@ import pytest
 from af3stream.audio.events import Window
 from af3stream.config import AudioConfig, QuestionsConfig
 from af3stream.engine.contract import Capacity, Sound, Text
-from af3stream.engine.jobs import AnswerJob, ExtendJob
+from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.protocol import messages as m
-from af3stream.session.answers import NOTHING_HEARD
 from af3stream.session.captions import Line
 from af3stream.session.horizon import Horizon
+from af3stream.session.questions import NOTHING_HEARD
 from tests.session.conversation import SECOND, SENTENCE, SILENCE, VOICE, Conversation
 
 EAGER = AudioConfig(window_min_s=1.0)  # every pause closes a window
@@ -53,8 +53,7 @@ def test_a_question_hears_an_open_window_before_any_is_closed() -> None:
         ("forgotten", "What? <- 1.24s | 1.48s | 1.24s"),
         (
             "all",
-            "What? <- 1.24s | Transcript: word1 word2. | 1.48s | Transcript: word1 word2."
-            " | 1.24s | Transcript: word1 word2",
+            "What? <- 1.24s | [0:00] word1 word2. | 1.48s | [0:01] word1 word2. | 1.24s | [0:03] word1 word2",
         ),
     ],
 )
@@ -79,7 +78,7 @@ def test_the_kept_prefix_is_how_every_body_begins() -> None:
 
 def test_a_window_joins_the_prefix_once_its_captions_are_final() -> None:
     subject = horizon("all")
-    subject.encoded(subject.close(window(0)))
+    heard(subject, 0)
     assert subject.next_extend() is None
     subject.settle([line(0)], final_before=64_001)
     assert (job := subject.next_extend()) and [type(part) for part in job.parts] == [Sound, Text]
@@ -164,33 +163,12 @@ def test_answers_during_a_rebuild_hear_the_windows_they_heard_before() -> None:
     assert talk.ask().windows == 6
 
 
-def test_a_question_is_asked_while_the_prefix_is_written_and_answered_after_it() -> None:
-    talk = talking()
-    talk.hear(VOICE)
-    talk.working = False
-    talk.hear(SILENCE)
-    while not talk.asked_of_engine(ExtendJob):
-        talk.work_once()
-    talk.tell(m.Ask("q", "What?"))
-    extend, answer = talk.asked_of_engine(ExtendJob)[-1], talk.asked_of_engine(AnswerJob)[-1]
-    assert answer.parts[: answer.settled] == extend.parts
-    talk.work()
-    assert talk.of(m.Answer)[0].text == "What? <- 1.24s"
-
-
-@pytest.mark.parametrize("notes", ["forgotten", "all"])
-def test_a_question_settles_the_closed_windows_of_which_nothing_is_still_to_come(
-    notes: Literal["forgotten", "all"],
-) -> None:
-    talk = talking(notes)
-    talk.hear(LONG * 2 + VOICE, block=SECOND)
-    talk.ask()
-    everything = talk.asked_of_engine(AnswerJob)[-1]
-    closed = everything.parts[: everything.settled]
-    assert len([part for part in closed if isinstance(part, Sound)]) == 2
-    assert len([part for part in everything.parts if isinstance(part, Sound)]) == 3  # one is open
-    talk.ask(last_s=1.0)
-    assert talk.asked_of_engine(AnswerJob)[-1].settled == 0  # what only some questions hear is not kept
+def test_each_window_joins_the_prefix_by_itself() -> None:
+    talk = talking("all")
+    talk.hear(LONG * 3, block=SECOND)
+    jobs = talk.asked_of_engine(ExtendJob)
+    assert [len(job.parts) for job in jobs] == [2, 4, 6]
+    assert all(job.parts == jobs[-1].parts[: len(job.parts)] for job in jobs)
 
 
 @pytest.mark.parametrize("notes", ["forgotten", "all"])
@@ -230,7 +208,7 @@ def test_a_prompt_never_takes_more_positions_than_there_are() -> None:
 # ---- the horizon alone -----------------------------------------------------------------------------------------------
 
 
-def horizon(notes: Literal["forgotten", "all"] = "forgotten") -> Horizon:
+def horizon(notes: Literal["off", "forgotten", "all"] = "forgotten") -> Horizon:
     """Windows of 4 s, 100 positions each, two of which are too many beside an open one."""
     engine = ScriptedEngine()
     return Horizon(
@@ -238,7 +216,8 @@ def horizon(notes: Literal["forgotten", "all"] = "forgotten") -> Horizon:
         notes,
         notes_max_tokens=50,
         reply_tokens=10,
-        frames=engine.frames,
+        read_tokens=400,
+        tokens=engine.frames,
         count=engine.count,
     )
 
@@ -252,25 +231,70 @@ def line(index: int) -> Line:
     return Line(index, index * 64_000, index * 64_000 + 60_000, f"said{index}")
 
 
+def heard(subject: Horizon, index: int) -> None:
+    """A window closes and is encoded."""
+    entry = subject.close(window(index))
+    assert entry.sound
+    entry.sound.embeddings = "4s"
+    subject.encoded(EncodeJob(index, entry.sound))
+
+
 def test_words_of_a_forgotten_window_are_not_those_of_the_next_one_too() -> None:
     subject = horizon()
     for index in (0, 1):
-        subject.encoded(subject.close(window(index)))
+        heard(subject, index)
     subject.settle([line(0)], final_before=100_000)  # the words of window 1 are not final yet
     first = subject.next_extend()
     assert first and first.rebuild
     subject.extended(first)
     subject.settle([line(0), line(1)], final_before=200_000)
-    subject.encoded(subject.close(window(2)))
-    second = subject.next_extend()
-    assert second and second.rebuild
-    assert [part.text for part in second.parts if isinstance(part, Text)] == ["Transcript: said0 said1\n"]
+    heard(subject, 2)
+    while job := subject.next_extend():
+        subject.extended(job)
+        last = job
+    assert [part.text for part in last.parts if isinstance(part, Text)] == ["[0:00] said0\n[0:04] said1\n"]
 
 
-def test_a_window_that_could_not_be_encoded_is_out_of_reach() -> None:
-    subject = horizon()
-    subject.encoded(subject.close(window(0)))
-    subject.drop(subject.close(window(1)))
-    body = subject.body(0, None, "", asked=8)
-    assert body and (body.windows, body.start, body.end) == (1, 0, 64_000)
-    assert subject.oldest_unencoded is None
+def test_a_window_that_could_not_be_encoded_stands_as_its_captions() -> None:
+    subject = horizon("all")
+    heard(subject, 0)
+    failed = subject.close(window(1))
+    assert failed.sound
+    subject.drop(EncodeJob(1, failed.sound))
+    subject.settle([line(0), line(1)], final_before=200_000)
+    body, _ = subject.bodies(0, None, (), asked=8)
+    assert body and [type(part) for part in body.parts] == [Sound, Text, Text]
+    assert (body.reach.windows, body.reach.start, body.reach.end) == (2, 0, 128_000)
+    assert subject.oldest_pending is None
+
+
+def test_without_notes_it_is_out_of_reach() -> None:
+    subject = horizon("off")
+    heard(subject, 0)
+    failed = subject.close(window(1))
+    assert failed.sound
+    subject.drop(EncodeJob(1, failed.sound))
+    body, _ = subject.bodies(0, None, (), asked=8)
+    assert body and (body.reach.windows, body.reach.start, body.reach.end) == (1, 0, 64_000)
+    assert subject.oldest_pending is None
+
+
+def test_a_prefix_that_a_newer_one_replaced_is_not_lost() -> None:
+    subject = horizon("off")
+    heard(subject, 0)
+    first = subject.next_extend()
+    assert first
+    subject.extended(first)
+    before = AnswerJob(first.parts, "What?", 9, prefix=1)
+    subject.settle([], final_before=200_000)
+    for index in (1, 2):
+        heard(subject, index)
+        subject.settle([], final_before=400_000)
+        while job := subject.next_extend():
+            subject.extended(job)
+            newest = job
+    assert newest.parts[0] is not first.parts[0]  # it was rebuilt without the first window
+    subject.lost(before)
+    assert subject.next_extend() is None
+    subject.lost(AnswerJob(newest.parts, "What?", 9, prefix=len(newest.parts)))
+    assert subject.next_extend() is not None

@@ -8,7 +8,8 @@ from af3stream.config import QuestionsConfig
 from af3stream.engine.jobs import AnswerJob
 from af3stream.errors import BadText, QueryLimit
 from af3stream.protocol import messages as m
-from af3stream.session.questions import clean_text
+from af3stream.session.questions import Question, Status
+from af3stream.session.watches import clean_text
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
 
 
@@ -152,7 +153,7 @@ def test_a_waiting_question_is_taken_back() -> None:
     talk.tell(m.Ask("a", "A?"))
     talk.tell(m.Ask("b", "B?"))
     (answer,) = talk.tell(m.Cancel("b"))
-    assert answer == m.Answer("b", "", 1.0, 1.0, windows=0, tokens=0, finish="cancelled")
+    assert answer == m.Answer("b", "", 1.0, 1.0, windows=0, tokens=0, finish="cancelled", question="B?")
     talk.work()
     assert [answer.id for answer in talk.of(m.Answer)] == ["b", "a"]
 
@@ -166,7 +167,8 @@ def test_a_running_question_is_taken_back_with_what_it_said_so_far() -> None:
     talk.session.complete(job, "So", False, talk.now)
     talk.session.complete(job, " far", False, talk.now)
     told = talk.tell(m.Cancel("a"))
-    assert told[-1] == m.Answer("a", "So far", 0.0, 1.0, windows=0, tokens=0, finish="cancelled")
+    cancelled = m.Answer("a", "So far", 0.0, 1.0, 0, 0, "cancelled", heard_until=1.0, question="A?")
+    assert told[-1] == cancelled
     talk.session.complete(job, " too late", False, talk.now)
     assert talk.session.take_messages() == []
     assert [answer.id for answer in talk.work() if isinstance(answer, m.Answer)] == ["b"]
@@ -188,3 +190,16 @@ def test_a_question_after_the_end_of_audio_is_still_answered() -> None:
     talk.work()
     assert talk.of(m.Answer)[0].text == "What? <- 1.24s"
     assert isinstance(talk.said[-1], m.Ended)
+
+
+# ---- the status ------------------------------------------------------------------------------------------------------
+
+
+def test_a_question_moves_along_its_table_and_no_other_way() -> None:
+    question = Question("q", "What?", None, 9, 0.0)
+    for status in (Status.WAITING, Status.RUNNING, Status.DONE):
+        question.move(status)
+    with pytest.raises(ValueError, match="a question that is done cannot become cancelled"):
+        question.move(Status.CANCELLED)
+    with pytest.raises(ValueError, match="queued cannot become running"):
+        Question("q", "What?", None, 9, 0.0).move(Status.RUNNING)

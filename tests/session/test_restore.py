@@ -10,12 +10,15 @@ import pytest
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.contract import Hypothesis, Samples, Text, Turn
+from af3stream.engine.jobs import AnswerJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
+from af3stream.errors import UnknownQuestion
 from af3stream.journal.facts import Recovered, SessionFacts
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Heard, Record
 from af3stream.metrics import Metrics
+from af3stream.models.card import Frames
 from af3stream.protocol import messages as m
 from af3stream.session.restoring import split
 from af3stream.session.session import Session
@@ -53,7 +56,7 @@ def run(session: Session, worker: Worker, records: list[Record]) -> list[m.Serve
     return session.take_messages()
 
 
-def new_session(engine: ScriptedEngine) -> Session:
+def new_session(engine: ScriptedEngine, frames: Frames = "all") -> Session:
     with scene_vad():
         return Session(
             "s",
@@ -61,9 +64,18 @@ def new_session(engine: ScriptedEngine) -> Session:
             config=Config(),
             engine=engine,
             notes="all",
+            frames=frames,
             metrics=Metrics(),
             recorded=lambda frame: iter(()),
         )
+
+
+def hear(session: Session) -> None:
+    """Speak the scene, and close what is open."""
+    speech = pcm(SCENE)
+    for start in range(0, len(speech) // 2, SECOND):
+        session.receive(m.Audio(start, speech[2 * start : 2 * (start + SECOND)]), 0.0)
+    session.receive(m.Flush("f"), 0.0)
 
 
 def recovered(records: Sequence[Record], joined: bool) -> Recovered:
@@ -102,6 +114,55 @@ def test_nothing_is_told_or_captioned_twice(joined: bool, flush_at: int | None, 
     (ready, *kept) = second.greet()
     assert kept == finals
     assert isinstance(ready, m.Ready) and ready.received == len(speech) // 2
+
+
+def test_an_answer_is_followed_up_after_a_restart() -> None:
+    engine, records = ScriptedEngine(), list[Record]()
+    first, worker = new_session(engine), Worker(engine)
+    hear(first)
+    run(first, worker, records)
+    first.receive(m.Ask("a", "Who?"), 0.0)
+    run(first, worker, records)
+    first.receive(m.Ask("b", "And why?", after="a"), 0.0)
+    answers = [message for message in run(first, worker, records) if isinstance(message, m.Answer)]
+
+    second = new_session(engine)
+    second.restore(recovered(records, joined=False))
+    told = [message for message in second.greet() if isinstance(message, m.Answer)]
+    assert told[1:] == answers and answers[0].after == told[0].event
+    second.receive(m.Ask("c", "And when?", after=answers[0].event), 0.0)
+    (job,) = (job for job in second.take_jobs() if isinstance(job, AnswerJob))
+    assert job.earlier == (Turn("Who?", told[0].text), Turn("And why?", told[1].text))
+    with pytest.raises(UnknownQuestion):
+        second.receive(m.Ask("d", "And where?", after=99), 0.0)
+
+
+def test_a_restored_question_reads_captions_at_once_and_windows_are_read_after_it() -> None:
+    engine, records = ScriptedEngine(), list[Record]()
+    first = new_session(engine)
+    hear(first)
+    run(first, Worker(engine), records)
+    encoded = engine.counters.sounds_encoded
+
+    second = new_session(engine)
+    second.restore(recovered(records, joined=False))
+    assert second.take_jobs() == []
+    second.receive(m.Ask("q", "What?"), 0.0)
+    answer, extend = second.take_jobs()
+    assert isinstance(answer, AnswerJob) and all(isinstance(part, Text) for part in answer.parts)
+    assert isinstance(extend, ExtendJob) and engine.counters.sounds_encoded == encoded
+
+
+def test_windows_that_captions_carry_come_back_without_their_samples() -> None:
+    engine, records = ScriptedEngine(), list[Record]()
+    first = new_session(engine, "uncaptioned")
+    hear(first)
+    run(first, Worker(engine), records)
+    second = new_session(engine, "uncaptioned")
+    second.restore(recovered(records, joined=False))
+    entries = second._hearing.horizon._entries
+    assert entries and all(entry.sound is None for entry in entries)
+    assert second.take_jobs() == [] and engine.counters.sounds_encoded == 0
 
 
 def test_a_record_comes_apart_where_a_cut_fell_inside_it() -> None:

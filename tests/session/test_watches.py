@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import AudioConfig, QuestionsConfig
-from af3stream.engine.contract import Completion, Part
+from af3stream.engine.contract import Completion, Part, Turn
 from af3stream.engine.jobs import AnswerJob
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from af3stream.errors import QueryLimit
@@ -28,7 +28,9 @@ class Oracle(ScriptedEngine):
         answers = self._answers
 
         class Context(ScriptedContext):
-            def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Iterator[str | Completion]:
+            def answer(
+                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+            ) -> Iterator[str | Completion]:
                 yield next(answers)
                 yield Completion(1, "stop", 1)
 

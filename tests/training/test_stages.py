@@ -98,7 +98,7 @@ def test_a_branch_is_the_prompt_that_the_service_gives(model: tuple[Any, Any], n
     window = np.zeros(5 * parts.FRAME, np.float32)
     context = Context((Stretch(window, notes=notes), Stretch(None), Stretch(window)), ASKED)
     layout = lay_out(context, template, tokenizer, units, tokenizer.eos_token_id)
-    note = encode_text(tokenizer, f"Transcript: {notes}\n") if notes else []
+    note = encode_text(tokenizer, f"{notes}\n") if notes else []
     for number, asked in enumerate(ASKED, start=1):
         seen = (layout.branches == 0) | (layout.branches == number)
         question = [*encode_text(tokenizer, asked.question), *template.tail]

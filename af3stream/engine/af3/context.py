@@ -11,7 +11,7 @@ from af3stream.engine.af3.decode import Decoder, Reply
 from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.af3.prompt import Unframer, detokenize
-from af3stream.engine.contract import Completion, Counters, Part, shared
+from af3stream.engine.contract import Completion, Counters, Part, Turn, shared
 
 
 @dataclass(eq=False, slots=True)
@@ -93,10 +93,12 @@ class PrefixContext:
         """Bytes of the kept prefix's slot, 0 when cool: those of all positions it ever held, on a CPU."""
         return self._slot_bytes(self._kept.slot.written) if self._kept else 0
 
-    def bytes_for(self, parts: Sequence[Part], question: str = "", max_tokens: int = 0) -> int:
+    def bytes_for(
+        self, parts: Sequence[Part], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
+    ) -> int:
         """The most bytes that ``extend``, or ``answer``, takes meanwhile; see the contract."""
         prefix, common = self._reusable(parts)
-        positions = self._fusion.positions(parts, question) + max_tokens
+        positions = self._fusion.positions(parts, question, earlier) + max_tokens
         if prefix is None:
             return self.kept_bytes + self._slot_bytes(positions)
         aside = prefix.slot.length - prefix.ends[common] if question else 0
@@ -133,12 +135,12 @@ class PrefixContext:
             prefix.ends.append(prefix.slot.length)
         self._kept = prefix
 
-    def answer(self, parts: Sequence[Part], question: str, max_tokens: int) -> Answer:
+    def answer(self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()) -> Answer:
         """Answer over ``parts`` and leave the kept prefix as it was; see the contract."""
-        return Answer(self._answer(parts, question, max_tokens))
+        return Answer(self._answer(parts, question, max_tokens, tuple(earlier)))
 
     def _answer(
-        self, parts: Sequence[Part], question: str, max_tokens: int
+        self, parts: Sequence[Part], question: str, max_tokens: int, earlier: tuple[Turn, ...]
     ) -> Generator[str | Reply | Completion, None, None]:
         prefix, common = self._reusable(parts)
         if prefix is None:  # nothing to begin with: a slot of its own, thrown away
@@ -146,7 +148,7 @@ class PrefixContext:
         slot = prefix.slot
         aside = slot.set_aside(prefix.ends[common])
         try:
-            prompt = torch.cat([*self._fusion.parts(parts[common:]), self._fusion.question(question)])
+            prompt = torch.cat([*self._fusion.parts(parts[common:]), self._fusion.question(question, earlier)])
             state = prompt[-1]
             for states in self._decoder.prefill(slot, prompt):
                 state = states[-1]

@@ -15,8 +15,9 @@ from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
-from af3stream.engine.contract import Answering, Capacity, Captioner, Counters, Hypothesis, Samples, Sound
+from af3stream.engine.contract import Answering, Capacity, Captioner, Counters, Hypothesis, Samples, Sound, Turn
 from af3stream.errors import ContextFull
+from af3stream.models.card import PLAIN, Wording
 
 REPLY_POSITIONS = 512  # kept free for a question and its answer beyond the horizon
 
@@ -30,6 +31,7 @@ class Af3Engine:
         captioner: another captioner than the checkpoint itself, or ``None``.
         keep_on_host: keep projected windows in host memory rather than on the model's device.
         encode_together: windows in one encoder pass.
+        wording: what stands around the questions of contexts; captions and `generate` have the chat template alone.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Af3Engine:
         *,
         keep_on_host: bool = False,
         encode_together: int = 1,
+        wording: Wording = PLAIN,
     ) -> None:
         self.name = name
         self.counters = Counters()
@@ -50,7 +53,11 @@ class Af3Engine:
         self._decoder = Decoder(
             loaded.model, loaded.stop, self.counters, loaded.prefill_chunk, compiled=loaded.compiled
         )
-        self._fusion = Fusion(read_template(loaded.processor), loaded.processor.tokenizer, self._decoder)
+        tokenizer = loaded.processor.tokenizer
+        self._fusion = Fusion(read_template(loaded.processor), tokenizer, self._decoder)
+        asking = read_template(loaded.processor, wording.system)
+        self._asking = Fusion(asking, tokenizer, self._decoder, wording.instruction or "")
+        self._turn_overhead = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
         self.captioner: Captioner = captioner or Af3Captioner(self)
@@ -59,7 +66,7 @@ class Af3Engine:
 
     def _capacity(self) -> Capacity:
         alignment = self._loaded.alignment
-        room = self._loaded.positions - self._fusion.overhead
+        room = self._loaded.positions - max(self._fusion.overhead, self._asking.overhead)
         window = alignment.frames(alignment.window_samples)
         fitting = (room - min(REPLY_POSITIONS, room // 4)) // window
         return Capacity(alignment.window_samples, max(1, min(alignment.max_windows, fitting)), room)
@@ -72,6 +79,10 @@ class Af3Engine:
         """Positions that a text takes; callable from any thread."""
         with self._counting:
             return len(encode_text(self._counting_tokenizer, text))
+
+    def count_turn(self, turn: Turn) -> int:
+        """Positions that an earlier turn of the chat takes; callable from any thread."""
+        return self._turn_overhead + self.count(turn.question) + self.count(turn.answer)
 
     def encode(self, sounds: Sequence[Sound]) -> None:
         """Encode the sounds that are not encoded yet, several in a pass; their samples are given up."""
@@ -91,7 +102,7 @@ class Af3Engine:
 
     def context(self) -> PrefixContext:
         """A new, empty context, whose slot holds all the language model can read."""
-        return PrefixContext(self._fusion, self._decoder, self._loaded.positions, self.counters)
+        return PrefixContext(self._asking, self._decoder, self._loaded.positions, self.counters)
 
     def writing(self, answer: Answering) -> bool:
         """Whether it has a reply to go on with."""

@@ -9,7 +9,7 @@ import torch
 
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.prompt import Template, encode_text
-from af3stream.engine.contract import Part, Sound
+from af3stream.engine.contract import Part, Sound, Turn
 from af3stream.errors import AlignmentMismatch
 
 
@@ -20,25 +20,37 @@ class Fusion:
         template: what stands around body and question.
         tokenizer: the checkpoint's own.
         decoder: where text embeddings come from.
+        instruction: stands on a line of its own right before each question; empty: nothing does.
     """
 
-    def __init__(self, template: Template, tokenizer: Any, decoder: Decoder) -> None:
+    def __init__(self, template: Template, tokenizer: Any, decoder: Decoder, instruction: str = "") -> None:
         self._template = template
+        self._before_question = f"{instruction}\n" if instruction else ""
         self.tokenizer = tokenizer
         self._decoder = decoder
 
     @property
     def overhead(self) -> int:
-        """Positions of the template itself."""
-        return len(self._template.head) + len(self._template.tail)
+        """Positions of what stands around any body and question."""
+        return len(self._template.head) + len(self.question_ids(""))
 
     def head(self) -> torch.Tensor:
         """The system turn and the user header, (n, hidden)."""
         return self._decoder.embed(self._template.head)
 
-    def question(self, text: str) -> torch.Tensor:
-        """The user's words and the end of the turn, (n, hidden)."""
-        return self._decoder.embed([*encode_text(self.tokenizer, text), *self._template.tail])
+    def question(self, text: str, earlier: Sequence[Turn] = ()) -> torch.Tensor:
+        """The earlier turns, the user's words and the end of the turn, (n, hidden)."""
+        return self._decoder.embed(self.question_ids(text, earlier))
+
+    def question_ids(self, text: str, earlier: Sequence[Turn] = ()) -> list[int]:
+        """Token ids of what follows the body."""
+        ids: list[int] = []
+        for turn in earlier:
+            ids += [*self._asked(turn.question), *encode_text(self.tokenizer, turn.answer), *self._template.between]
+        return [*ids, *self._asked(text)]
+
+    def _asked(self, question: str) -> list[int]:
+        return [*encode_text(self.tokenizer, self._before_question + question), *self._template.tail]
 
     def prompt(self, text: str, placeholder: str, placeholder_id: int) -> list[int]:
         """Token ids of a whole prompt whose user's text holds expanded placeholders."""
@@ -47,11 +59,12 @@ class Fusion:
             ids += [placeholder_id] * (i > 0) + encode_text(self.tokenizer, piece)
         return ids + list(self._template.tail)
 
-    def positions(self, parts: Sequence[Part], question: str = "") -> int:
-        """Positions of a prompt: the template, the parts and the question."""
-        words = [question, *(part.text for part in parts if not isinstance(part, Sound))]
+    def positions(self, parts: Sequence[Part], question: str = "", earlier: Sequence[Turn] = ()) -> int:
+        """Positions of a prompt: the template, the parts, the earlier turns and the question."""
+        words = [part.text for part in parts if not isinstance(part, Sound)]
         sounds = sum(part.tokens for part in parts if isinstance(part, Sound))
-        return self.overhead + sounds + sum(len(encode_text(self.tokenizer, text)) for text in words)
+        asked = len(self._template.head) + len(self.question_ids(question, earlier))
+        return asked + sounds + sum(len(encode_text(self.tokenizer, text)) for text in words)
 
     def parts(self, parts: Sequence[Part]) -> Iterator[torch.Tensor]:
         """Each part's embeddings, (n_i, hidden).

@@ -11,6 +11,8 @@ from af3stream.errors import ModelError
 TRANSCRIBE: Final = "Transcribe the input speech."
 
 _QUESTION: Final = "QUESTION"
+_ANSWER: Final = "ANSWER"
+_NEXT: Final = "FOLLOWING"
 _FRAMINGS: Final = (
     "The spoken content of the audio is",
     "The transcription of the audio is",
@@ -20,36 +22,56 @@ _FRAMINGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What stands before the audio and after the question.
+    """What stands around the audio, the questions and the answers.
 
     Attributes:
         head: token ids of the system turn and the user header.
         tail: token ids from the end of the user's turn to where the assistant speaks.
+        between: token ids from the end of the assistant's turn to where the user speaks again.
     """
 
     head: tuple[int, ...]
     tail: tuple[int, ...]
+    between: tuple[int, ...]
 
 
-def read_template(processor: Any) -> Template:
-    """Cut the processor's chat template at its audio and its question.
+def read_template(processor: Any, system: str | None = None) -> Template:
+    """Cut the processor's chat template at its audio, its questions and its answers.
+
+    Args:
+        system: the system turn; ``None``: what the template says of its own accord.
 
     Raises:
-        ModelError: where the template does not put the audio right before the text.
+        ModelError: where the template does not put the audio right before the text, or turns one after another.
     """
-    content = [{"type": "audio", "path": "audio"}, {"type": "text", "text": _QUESTION}]
-    rendered = processor.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
-    head, sound, rest = rendered.partition(processor.audio_token)
-    between, question, tail = rest.partition(_QUESTION)
-    if not (sound and question) or between:
+    head, sound, rest = _render(processor, system, _QUESTION).partition(processor.audio_token)
+    before, question, tail = rest.partition(_QUESTION)
+    if not (sound and question) or before:
         raise ModelError("the checkpoint's chat template does not put the audio right before the user's text")
-    encode = processor.tokenizer
-    return Template(
-        head=tuple(encode(head, add_special_tokens=False)["input_ids"]),
-        tail=tuple(encode(tail, add_special_tokens=False)["input_ids"]),
-    )
+    first = head + sound + question + tail + _ANSWER
+    chat = _render(processor, system, _QUESTION, _ANSWER, _NEXT)
+    between, following, end = chat.removeprefix(first).partition(_NEXT)
+    if not (chat.startswith(first) and following) or end != tail:
+        raise ModelError("the checkpoint's chat template does not put the turns of a chat one after another")
+
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return Template(encode(head), encode(tail), encode(between))
+
+
+def _render(processor: Any, system: str | None, *texts: str) -> str:
+    """A chat of these texts, the user's and the assistant's in turn, the first after audio."""
+    turns = [{"role": ("user", "assistant")[i % 2], "content": [_said(text)]} for i, text in enumerate(texts)]
+    turns[0]["content"] = [{"type": "audio", "path": "audio"}, _said(texts[0])]
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": [_said(system)]})
+    rendered: str = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return rendered
+
+
+def _said(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
