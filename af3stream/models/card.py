@@ -22,7 +22,7 @@ class Wording:
 
     Attributes:
         system: the system turn; ``None``: what the chat template says of its own accord.
-        instruction: a line right before each question; ``None``: there is none.
+        instruction: text right before each question, as it is; ``None``: none.
     """
 
     system: str | None = None

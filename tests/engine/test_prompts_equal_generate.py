@@ -55,17 +55,17 @@ def test_the_prefix_is_as_it_was_after_a_follow_up(loaded: LoadedCheckpoint, sig
 
 
 def test_turns_are_counted_as_they_are_read(loaded: LoadedCheckpoint) -> None:
-    engine = Af3Engine(loaded, "tiny", wording=Wording(instruction="Be brief."))
+    engine = Af3Engine(loaded, "tiny", wording=Wording(instruction="Be brief.\n"))
     alone = len(engine._asking.question_ids(QUESTION))
     counted = sum(engine.count_turn(turn) for turn in CHAT)
     assert len(engine._asking.question_ids(QUESTION, CHAT)) == alone + counted
     assert engine._asking.positions((), QUESTION, CHAT) == engine._asking.positions((), QUESTION) + counted
 
 
-def test_an_instruction_stands_on_a_line_before_each_question_and_in_no_caption(
+def test_an_instruction_stands_right_before_each_question_and_in_no_caption(
     loaded: LoadedCheckpoint, signal: Signal
 ) -> None:
-    plain, instructed = Af3Engine(loaded, "tiny"), Af3Engine(loaded, "tiny", wording=Wording(None, "Be brief."))
+    plain, instructed = Af3Engine(loaded, "tiny"), Af3Engine(loaded, "tiny", wording=Wording(None, "Be brief.\n"))
     audio = signal(30.0, 2)
     chat = [Turn(f"Be brief.\n{turn.question}", turn.answer) for turn in CHAT]
     parts = parts_of(plain, [audio])

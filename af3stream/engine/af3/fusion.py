@@ -20,12 +20,12 @@ class Fusion:
         template: what stands around body and question.
         tokenizer: the checkpoint's own.
         decoder: where text embeddings come from.
-        instruction: stands on a line of its own right before each question; empty: nothing does.
+        instruction: stands right before each question, as it is.
     """
 
     def __init__(self, template: Template, tokenizer: Any, decoder: Decoder, instruction: str = "") -> None:
         self._template = template
-        self._before_question = f"{instruction}\n" if instruction else ""
+        self._before_question = instruction
         self.tokenizer = tokenizer
         self._decoder = decoder
 
