@@ -8,20 +8,26 @@ import json
 import logging
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from af3stream import __version__, stored
 from af3stream.config import Config, load
 from af3stream.errors import EngineError, Refusal, SetupError, quoted
-from af3stream.protocol.messages import Caption
 
 if TYPE_CHECKING:
     from af3stream.engine.factory import Loaded
 
 Command = Callable[[argparse.Namespace], int]
+
+OPTIONS: Final = {
+    "model": "model.name",
+    "host": "server.host",
+    "port": "server.port",
+    "max_tokens": "questions.max_tokens",
+}
+CAPTION_FORMATS: Final = ("vtt", "srt", "json")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,44 +107,18 @@ def _listen(arguments: argparse.Namespace) -> int:
 def _transcribe(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     _say(f"loading {config.model.name} to caption {', '.join(map(str, arguments.files))}")
-    from af3stream import offline
-    from af3stream.engine.factory import load_engine
+    from af3stream import recordings
 
-    _check_files(arguments.files)
-    loaded = load_engine(config, _say)
-    for path in arguments.files:
-        began = time.perf_counter()
-        if not arguments.json:
-            offline.transcribe(path, config, loaded, _print_caption)
-            continue
-        heard = offline.transcribe(path, config, loaded)
-        rtf = _rtf(time.perf_counter() - began, heard.seconds)
-        _print_json(file=str(path), text=heard.text, seconds=round(heard.seconds, 3), rtf=rtf)
+    recordings.transcribe(arguments, config, CAPTION_FORMATS, _say)
     return 0
 
 
 def _ask(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
-    _say(f"loading {config.model.name} to answer a question about {arguments.file}")
-    from af3stream import offline
-    from af3stream.engine.factory import load_engine
+    _say(f"loading {config.model.name} to answer questions about {arguments.file}")
+    from af3stream import recordings
 
-    _check_files([arguments.file])
-    engine = load_engine(config, _say).engine
-    answered = offline.ask(
-        arguments.file, arguments.question, engine, arguments.max_tokens, normalised=arguments.normalise
-    )
-    if arguments.json:
-        _print_json(
-            file=str(arguments.file),
-            question=arguments.question,
-            text=answered.text,
-            range=[answered.start, round(answered.end, 3)],
-            ttft_s=round(answered.ttft_s, 3),
-            rtf=_rtf(answered.took_s, answered.end),
-        )
-    else:
-        print(answered.text)
+    recordings.ask(arguments, config, _say)
     return 0
 
 
@@ -170,31 +150,11 @@ def _kept(action: stored.Action) -> Command:
 def _config(arguments: argparse.Namespace) -> Config:
     """The configuration that a command's options name; an option of its own is one more `--set`."""
     overrides = list(arguments.set)
-    for option, key in (("model", "model.name"), ("host", "server.host"), ("port", "server.port")):
+    for option, key in OPTIONS.items():
         value = getattr(arguments, option, None)
         if value is not None:
             overrides.append(f"{key}={json.dumps(value)}")
     return load(arguments.config, tuple(overrides))
-
-
-def _check_files(paths: list[Path]) -> None:
-    """Refuse unreadable files before a model is loaded."""
-    from af3stream.audio.files import stream_blocks
-
-    for path in paths:
-        stream_blocks(path, block_ms=1_000)
-
-
-def _rtf(took_s: float, seconds: float) -> float | None:
-    return round(took_s / seconds, 4) if seconds else None
-
-
-def _print_caption(caption: Caption) -> None:
-    print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {caption.text}", flush=True)
-
-
-def _print_json(**fields: Any) -> None:
-    print(json.dumps(fields, ensure_ascii=False), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -230,14 +190,27 @@ def _parser() -> argparse.ArgumentParser:
 
     transcribe = _add(commands, "transcribe", _transcribe, "caption files, without a server", model=True)
     transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    transcribe.add_argument("--json", action="store_true", help="one JSON line a file")
+    transcribe.add_argument(
+        "--format", action="append", choices=CAPTION_FORMATS, help="write a file of this kind; again for more"
+    )
+    transcribe.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="write files there, named as the audio is; default: all formats"
+    )
+    transcribe.add_argument("--json", action="store_true", help="one JSON line a file, with its captions")
 
-    ask = _add(commands, "ask", _ask, "answer a question about a file, without a server", model=True)
+    ask = _add(commands, "ask", _ask, "caption a file and answer questions about it, without a server", model=True)
     ask.add_argument("file", type=Path, metavar="FILE")
-    ask.add_argument("--question", required=True, metavar="TEXT")
-    ask.add_argument("--max-tokens", type=_positive, default=192, metavar="N")
+    ask.add_argument(
+        "--question",
+        action="append",
+        required=True,
+        metavar="TEXT",
+        help="again for more, the file is heard once; `> TEXT` follows up the one before",
+    )
+    ask.add_argument("--by-ear", action="store_true", help="answer from the audio alone, without captions")
+    ask.add_argument("--max-tokens", type=_positive, metavar="N", help="of an answer; default: as configured, 192")
     ask.add_argument("--normalise", action="store_true", help="scale the file first, as the model's quickstart does")
-    ask.add_argument("--json", action="store_true", help="one JSON line")
+    ask.add_argument("--json", action="store_true", help="one JSON line a question")
 
     pull = commands.add_parser("pull", help="fetch a model, or check a folder")
     pull.set_defaults(command=_pull)

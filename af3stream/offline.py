@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.files import normalise, read_mono_16k, stream_blocks
+from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import Completion, Engine, Sound
+from af3stream.engine.contract import Hypothesis
 from af3stream.engine.factory import Loaded
+from af3stream.engine.jobs import CaptionJob, EncodeJob, ExtendJob, Job, Result
 from af3stream.engine.worker import Worker
-from af3stream.errors import EngineError, TooManyWindows
+from af3stream.errors import EngineError, EngineRestart
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.session.session import Session
+from af3stream.session.watches import clean
 
-BLOCK_MS = 1_000
+BLOCK_MS: Final = 1_000
+
+Progress = Callable[[float], None]  # told how many seconds of a file are done
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,90 +42,212 @@ class Transcript:
         return " ".join(caption.text for caption in self.captions)
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer over a whole file.
-
-    Attributes:
-        start, end: seconds of audio it heard.
-        ttft_s: from the question to the first token, encoding included.
-        took_s: to the last token.
-    """
-
-    text: str
-    start: float
-    end: float
-    ttft_s: float
-    took_s: float
-
-
 def transcribe(
-    path: Path, config: Config, loaded: Loaded, tell: Callable[[m.Caption], None] = lambda _: None
+    path: Path,
+    config: Config,
+    loaded: Loaded,
+    tell: Callable[[m.Caption], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Transcript:
-    """The final captions of a file, the same as streaming it gives; ``tell`` hears each as it comes.
-
-    Raises:
-        SourceError: where it cannot be read.
-    """
-    audio_format, blocks = stream_blocks(path, BLOCK_MS)
-    worker = Worker(loaded.engine)
-    start = m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False)
-    session = Session("offline", start, config=config, engine=loaded.engine, notes="off", metrics=Metrics())
-    captions: list[m.Caption] = []
-    offset = 0
-
-    def hear(message: m.ClientMessage) -> None:
-        session.receive(message, time.monotonic())
-        for caption in _finals(session, worker):
-            captions.append(caption)
-            tell(caption)
-
-    for pcm in blocks:
-        hear(m.Audio(offset, pcm))
-        offset += audio_format.frames(pcm)
-    hear(m.End(offset))
-    return Transcript(tuple(captions), offset / audio_format.rate)
-
-
-def _finals(session: Session, worker: Worker) -> list[m.Caption]:
-    """Run what the session wants done, and return the final captions it tells."""
-    while jobs := session.take_jobs():
-        for job in jobs:
-            worker.submit(session.id, job, lambda job, result, done: session.complete(job, result, done, 0.0))
-        worker.run_all()
-    messages = session.take_messages()
-    for error in (message for message in messages if isinstance(message, m.Error)):
-        raise EngineError(error.message)
-    return [message for message in messages if isinstance(message, m.Caption) and message.final]
-
-
-def ask(path: Path, question: str, engine: Engine, max_tokens: int, *, normalised: bool = False) -> Answered:
-    """Answer a question over a whole file, cut into full windows as the model's own processor cuts it.
+    """Caption a file: its final captions are those that streaming it gives.
 
     Args:
-        normalised: scale the file first, as the model's quickstart does.
+        tell: called with each final caption as it comes.
 
     Raises:
-        SourceError: where the file cannot be read.
-        TooManyWindows: where it is longer than the horizon; nothing is left out silently.
+        SourceError: if the file cannot be read.
+        EngineError: if an utterance cannot be captioned.
     """
-    samples = read_mono_16k(path)
-    if normalised:
-        samples = normalise(samples)
-    size = engine.capacity.window_samples
-    windows = [samples[i : i + size] for i in range(0, len(samples), size)]
-    if len(windows) > engine.capacity.windows:
-        raise TooManyWindows(len(windows), engine.capacity.windows)
-    began = time.perf_counter()
-    sounds = [Sound(window, engine.frames(len(window))) for window in windows]
-    engine.encode(sounds)
-    pieces: list[str] = []
-    first: float | None = None
-    for piece in engine.context().answer(sounds, question, max_tokens):
-        if isinstance(piece, Completion):
-            break
-        if piece and first is None:
-            first = time.perf_counter() - began
-        pieces.append(piece)
-    took = time.perf_counter() - began
-    return Answered("".join(pieces), 0.0, len(samples) / SAMPLE_RATE, first if first is not None else took, took)
+    captions: list[m.Caption] = []
+
+    def hear(message: m.ServerMessage) -> None:
+        if isinstance(message, m.Caption) and message.final:
+            captions.append(message)
+            tell(message)
+
+    audio_format, blocks = stream_blocks(path, BLOCK_MS)
+    captioned = Loaded(loaded.engine, "off", loaded.licence)
+    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob))
+    session.send(blocks, progress)
+    session.receive(m.End(session.sent))
+    return Transcript(tuple(captions), session.seconds)
+
+
+class HeardFile:
+    """A file that was heard once, and is asked about as a session of the service is that has caught up.
+
+    Attributes:
+        seconds: its length.
+        windows: what a question can hear, or could before it left the context window.
+        captions: all final captions.
+
+    Args:
+        by_ear: hear every window as audio, without captions.
+        normalised: scale the file first, as the model's quickstart does.
+        progress: called as the file is heard.
+
+    Raises:
+        SourceError: if the file cannot be read.
+        EngineError: if an utterance cannot be captioned, or a window not be encoded.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        loaded: Loaded,
+        *,
+        by_ear: bool = False,
+        normalised: bool = False,
+        progress: Progress = lambda _: None,
+    ) -> None:
+        self.windows: list[m.Window] = []
+        self.captions: list[m.Caption] = []
+        self._answers: list[m.Answer] = []
+        self._piece: Callable[[str], None] = lambda _: None
+        if by_ear:
+            loaded = Loaded(loaded.engine, "off", loaded.licence)
+        audio_format, blocks = _scaled(path) if normalised else stream_blocks(path, BLOCK_MS)
+        unhurried = max(config.questions.read_tokens, loaded.engine.capacity.positions)
+        questions = msgspec.structs.replace(config.questions, read_tokens=unhurried)
+        config = msgspec.structs.replace(config, questions=questions)
+        skipped = (CaptionJob,) if by_ear else ()
+        self._session = _Synchronous(audio_format, config, loaded, self._take, skipped=skipped)
+        self._session.send(blocks, progress)
+        self._session.receive(m.Flush("end"))
+        self.seconds = self._session.seconds
+
+    def ask(self, text: str, *, follows_up: bool = False, piece: Callable[[str], None] = lambda _: None) -> m.Answer:
+        """Ask about the whole file.
+
+        Args:
+            follows_up: whether the question follows up the one before it, if there is one.
+            piece: called with each piece of the answer as it comes.
+
+        Raises:
+            Refusal: for a question without words, or one that is too long.
+            EngineError: if it cannot be answered.
+        """
+        self._piece = piece
+        after = self._answers[-1].id if follows_up and self._answers else None
+        self._session.receive(m.Ask(f"q{len(self._answers) + 1}", text, after=after))
+        return self._answers[-1]
+
+    def captions_alone_until(self, answer: m.Answer) -> float | None:
+        """Return where the windows of an answer begin, if captions stand in its prompt for windows before them."""
+        left = any(window.end <= answer.start for window in self.windows)
+        return answer.start if left and _begin(answer) < answer.start else None
+
+    def left_out_until(self, answer: m.Answer) -> float | None:
+        """Return up to where an answer reads nothing of what was heard, neither audio nor captions."""
+        begin = _begin(answer)
+        ends = [window.end for window in self.windows] + [caption.end for caption in self.captions if caption.text]
+        return begin if any(end <= begin for end in ends) else None
+
+    def _take(self, message: m.ServerMessage) -> None:
+        match message:
+            case m.Window():
+                self.windows.append(message)
+            case m.Caption(final=True):
+                self.captions.append(message)
+            case m.AnswerDelta():
+                self._piece(message.text)
+            case m.Answer():
+                self._answers.append(message)
+
+
+def check_question(text: str, config: Config) -> None:
+    """Refuse what cannot be asked, before a file is heard.
+
+    Raises:
+        Refusal: for a question without words, or one that is too long.
+    """
+    clean(text, "question", config.questions)
+
+
+def _begin(answer: m.Answer) -> float:
+    """Where what an answer reads begins, in seconds."""
+    return answer.start if answer.captions_from is None else min(answer.start, answer.captions_from)
+
+
+class _Synchronous:
+    """A session in the caller's thread: all that a message brings about is done before the next one.
+
+    Attributes:
+        sent: sample frames.
+
+    Args:
+        tell: called with each message of the session.
+        skipped: kinds of jobs that are not done, because nobody needs what comes of them.
+    """
+
+    def __init__(
+        self,
+        audio_format: AudioFormat,
+        config: Config,
+        loaded: Loaded,
+        tell: Callable[[m.ServerMessage], None],
+        *,
+        skipped: tuple[type[Job], ...] = (),
+    ) -> None:
+        self.sent = 0
+        self._format = audio_format
+        self._tell = tell
+        self._skipped = skipped
+        self._worker = Worker(loaded.engine)
+        self._session = Session(
+            "offline",
+            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False),
+            config=config,
+            engine=loaded.engine,
+            notes=loaded.notes,
+            frames=loaded.frames,
+            metrics=Metrics(),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Length of what was sent."""
+        return self.sent / self._format.rate
+
+    def send(self, blocks: Iterable[bytes], progress: Progress) -> None:
+        """Have the session hear audio, in order."""
+        for pcm in blocks:
+            self.receive(m.Audio(self.sent, pcm))
+            self.sent += self._format.frames(pcm)
+            progress(self.seconds)
+
+    def receive(self, message: m.ClientMessage) -> None:
+        """Give a message to the session, and do all that follows from it.
+
+        Raises:
+            Refusal: if the session refuses it.
+            EngineError: if the engine fails at any of it.
+        """
+        self._session.receive(message, time.monotonic())
+        self._hand_on()
+        while jobs := self._session.take_jobs():
+            for job in jobs:
+                if isinstance(job, self._skipped):
+                    self._completed(job, Hypothesis("") if isinstance(job, CaptionJob) else None, True)
+                else:
+                    self._worker.submit(self._session.id, job, self._completed)
+            self._worker.run_all()
+
+    def _completed(self, job: Job, result: Result, done: bool) -> None:
+        self._session.complete(job, result, done, time.monotonic())
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        for message in self._session.take_messages():
+            if isinstance(message, m.Error) and message.code != EngineRestart.code:
+                raise EngineError(message.message)
+            self._tell(message)
+
+
+def _scaled(path: Path) -> tuple[AudioFormat, Iterator[bytes]]:
+    """The samples that the service hears, scaled to full range, in blocks."""
+    samples = normalise(read_mono_16k(path))
+    size = SAMPLE_RATE * BLOCK_MS // 1_000
+    blocks = (samples[at : at + size].astype("<f4").tobytes() for at in range(0, len(samples), size))
+    return AudioFormat("pcm_f32le", SAMPLE_RATE, 1), blocks

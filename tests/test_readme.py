@@ -98,7 +98,7 @@ def af3stream(words: list[str]) -> None:
     given = parsed(cli._parser(), words)
     if hasattr(given, "set"):
         cli._config(given)
-    for spelled in getattr(given, "ask", []):
+    for spelled in [*getattr(given, "ask", []), *getattr(given, "question", [])]:
         question(spelled)
 
 

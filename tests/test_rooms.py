@@ -19,7 +19,8 @@ from af3stream.protocol import messages
 ROOT = Path(af3stream.__file__).parent
 
 PLAN = {  # top to bottom: a room imports only what stands below it, and of that only what is named here
-    "cli": "listen stored server offline engine models audio protocol config errors",
+    "cli": "recordings stored listen server engine models config errors",
+    "recordings": "listen offline engine audio captions protocol config errors",
     "stored": "server session journal protocol config errors",
     "listen": "client audio captions protocol errors",
     "client": "protocol errors",

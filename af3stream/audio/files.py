@@ -20,6 +20,7 @@ from af3stream.errors import SourceError
 
 BLOCK = 1 << 16  # frames read at once
 FULL_SCALE = 32_768
+UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's length of what it cannot measure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,11 +33,16 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """An open file: its rate in Hz, its channels, and its ``blocks`` (n, channels) float32, of which there is one."""
+    """An open file: its rate in Hz, its channels, and its ``blocks`` (n, channels) float32, of which there is one.
+
+    Attributes:
+        seconds: the length that the file states; ``None`` if it states none.
+    """
 
     rate: int
     channels: int
     blocks: Iterator[Samples]
+    seconds: float | None
 
 
 def read(path: Path) -> Recording:
@@ -58,6 +64,15 @@ def read_mono_16k(path: Path) -> Samples:
     audio_format, blocks = stream_blocks(path, block_ms=1_000)
     decoder = PcmDecoder(audio_format)
     return np.concatenate([*map(decoder.decode, blocks), decoder.finish()])
+
+
+def length(path: Path) -> float | None:
+    """Return the seconds of audio that a file states; ``None`` if it states none.
+
+    Raises:
+        SourceError: as ``read`` does.
+    """
+    return _open(path).seconds
 
 
 def stream_blocks(path: Path, block_ms: int) -> tuple[AudioFormat, Iterator[bytes]]:
@@ -107,7 +122,7 @@ def _open(path: Path) -> _Opened:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
     if first is None:
         raise SourceError(f"no audio in {path}")
-    return _Opened(source.rate, source.channels, chain([first], source.blocks))
+    return _Opened(source.rate, source.channels, chain([first], source.blocks), source.seconds)
 
 
 def _refuse(path: Path) -> None:
@@ -129,7 +144,8 @@ def _open_soundfile(path: Path) -> _Opened:
             except soundfile.LibsndfileError as error:
                 raise SourceError(f"{path} is damaged: {error}") from None
 
-    return _Opened(file.samplerate, file.channels, blocks())
+    seconds = file.frames / file.samplerate if 0 < file.frames < UNKNOWN_FRAMES else None
+    return _Opened(file.samplerate, file.channels, blocks(), seconds)
 
 
 def _open_av(path: Path) -> _Opened:
@@ -154,7 +170,8 @@ def _open_av(path: Path) -> _Opened:
             except av.FFmpegError as error:
                 raise SourceError(f"{path} is damaged: {error}") from None
 
-    return _Opened(stream.rate, stream.channels, blocks())
+    seconds = container.duration / av.time_base if container.duration else None
+    return _Opened(stream.rate, stream.channels, blocks(), seconds)
 
 
 def _resampled(blocks: Iterable[Samples], old: int, new: int, channels: int) -> Iterator[Samples]:
