@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import soundfile
 
 from af3stream import offline
 from af3stream.audio.files import stream_blocks
 from af3stream.config import Config, JournalConfig, ServerConfig, load
-from af3stream.engine.contract import Text
+from af3stream.engine.contract import Sound, Text
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.jobs import AnswerJob
 from af3stream.engine.scripted import ScriptedEngine
@@ -249,6 +250,7 @@ def test_a_file_has_the_answers_of_the_socket_from_a_checkpoint(
     loaded = load_engine(settings)
     loaded = Loaded(loaded.engine, "all", None)
     path = tmp_path / "speech.wav"
-    samples = [soundfile.read(each)[0] for each in sorted(RECORDINGS.glob("*.wav"))[:2]]
-    soundfile.write(path, [*samples[0], *samples[1]], 16_000)
+    samples = [soundfile.read(each)[0] for each in sorted(RECORDINGS.glob("*.wav"))]
+    soundfile.write(path, np.concatenate([*samples, np.zeros(20_000), *samples]), 16_000)
     assert_the_same(path, settings, loaded, prompts)
+    assert sum(isinstance(part, Sound) for part in prompts[0].parts) == 3

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from af3stream.audio.events import Utterance, Window
-from af3stream.audio.files import normalise, read, read_mono_16k, stream_blocks
+from af3stream.audio.files import length, normalise, read, read_mono_16k, stream_blocks
 from af3stream.audio.pcm import PcmDecoder, Samples
 from af3stream.audio.windows import Mode, Segmenter
 from af3stream.config import AudioConfig
@@ -46,6 +46,7 @@ def test_read_gives_the_file_as_it_is(tmp_path: Path, kind: str, rate: int, chan
     assert recording.rate == rate
     assert recording.samples.dtype == np.float32
     assert np.allclose(recording.samples, samples, atol=1e-6)
+    assert length(path) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,7 @@ def test_what_libsndfile_does_not_know(
     level = np.sqrt(np.mean(recording.samples[4_000:16_000, 0] ** 2))
     assert level == pytest.approx(0.3 / np.sqrt(2), rel=0.05)
     assert len(read_mono_16k(tmp_path / name)) == pytest.approx(8_000, abs=1_000)
+    assert length(tmp_path / name) == pytest.approx(0.5, abs=0.1)
 
 
 def video_only(path: Path) -> None:
@@ -138,7 +140,7 @@ def video_only(path: Path) -> None:
 def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path: Path, make: object, message: str) -> None:
     path = tmp_path / "source"
     make(path)  # type: ignore[operator]
-    for attempt in (read, read_mono_16k, lambda path: stream_blocks(path, 100)):
+    for attempt in (read, length, read_mono_16k, lambda path: stream_blocks(path, 100)):
         with pytest.raises(SourceError) as raised:
             attempt(path)
         assert str(raised.value) == message.format(path=path)
