@@ -7,12 +7,14 @@ JSON line. Everything is greedy.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,14 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, Engine, Part, Sound, note
+from af3stream.engine.contract import Completion, Engine, Part, Sound, caption_line, note
 from af3stream.engine.factory import Loaded, load_engine
 from training import corpus, exams, score
 from training.exams import Conversation, Recording
+from training.free import Free, Given
 from training.voices import Samples
 
+QUESTIONS = Path("../shared/questions")
 ROWS = (
     "captions",
     "noisy-captions",
@@ -38,9 +42,10 @@ ROWS = (
     "ear",
     "own",
     "transcript",
-    "public",
     "sounds",
+    "other-sounds",
 )
+FREE = ("free", "free-file", "follow-ups")
 SEED = 2_026
 CLIPS, CLIPS_SEED = 400, 4_321  # what conversations are made of
 ANSWER_TOKENS = 48
@@ -79,10 +84,13 @@ class Evaluation:
         clips: spoken clips of validation.
         size: how much of each row, 1 being all.
         settings: ``NAME=VALUE`` of the service's configuration, beside its defaults.
+        questions: the folder of the free questions.
     """
 
-    def __init__(self, model: str, clips: Path, size: float, settings: Sequence[str] = ()) -> None:
-        self._clips, self._size = clips, size
+    def __init__(
+        self, model: str, clips: Path, size: float, settings: Sequence[str] = (), questions: Path = QUESTIONS
+    ) -> None:
+        self._clips, self._size, self._questions = clips, size, questions
         self._settings = (f"model.name={model}", *settings)
         self._loaded: dict[str, tuple[Config, Loaded]] = {}
         self._transcripts: dict[tuple[str, ...], list[list[str]]] = {}  # by the captioner and the sentences
@@ -99,8 +107,9 @@ class Evaluation:
             "ear": lambda: self._answers("ear", notes="", frames=True),
             "own": lambda: self._answers("own", notes="af3", frames=True),
             "transcript": lambda: self._answers("transcript", notes="auto", frames=False),
-            "public": self._public,
             "sounds": self._sounds,
+            "other-sounds": lambda: self._by_ear("other-sounds", exams.other_sounds()),
+            **{row: partial(self._free, row) for row in FREE},
         }
         yield from rows[name]()
 
@@ -169,48 +178,52 @@ class Evaluation:
         key = captioner, *conversation.sentences
         if key not in self._transcripts:
             config, loaded = self._engine(captioner)
-            self._transcripts[key] = []
+            self._transcripts[key], began_s = [], 0.0
             for window in conversation.windows:
                 with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
                     soundfile.write(wav.name, window.clip(-1, 1), SAMPLE_RATE)
                     captions = offline.transcribe(Path(wav.name), config, loaded).captions
-                self._transcripts[key].append([caption.text for caption in captions])
+                self._transcripts[key].append([caption_line(c.text, began_s + c.start) for c in captions])
+                began_s += len(window) / SAMPLE_RATE
         return self._transcripts[key]
 
-    def _public(self) -> Iterator[Result]:
-        """SmolLM2-135M-Instruct as it is published, reading the captioner's transcript."""
-        from training.model import public
-
-        model, processor = public()
-        tokenizer = processor.tokenizer
-        for conversation in self._conversations():
-            transcript = note(chain.from_iterable(self._transcripts_of(conversation)))
-            for asked in conversation.asked:
-                words = f"{transcript.text}{asked.question}"
-                prompt = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
-                ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-                output = model.generate(input_ids=ids, max_new_tokens=ANSWER_TOKENS, do_sample=False)
-                got = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-                yield Result("public", (asked.kind,), asked.question, asked.answer, got, not right(asked.answer, got))
-
     def _sounds(self) -> Iterator[Result]:
-        """What is heard, and which of the instruments or sounds it is."""
-        engine = self._engine()[1].engine
+        """What is heard, and which of the instruments or sounds it is: fresh takes of what was learned."""
         takes = [*exams.heard(max(1, round(3 * self._size)), SEED)]
         speech = [conversation.windows[0] for conversation in self._conversations()]
-        takes += [("speech", window[: 5 * SAMPLE_RATE], exams.questions.about_sound("speech")) for window in speech]
+        takes += [("speech", window[: 5 * SAMPLE_RATE], exams.asked_of("speech")) for window in speech]
+        yield from self._by_ear("sounds", takes)
+
+    def _by_ear(self, row: str, takes: Iterable[tuple[str, Samples, Sequence[exams.Listened]]]) -> Iterator[Result]:
+        engine = self._engine()[1].engine
         for name, samples, asked in takes:
             parts = _encoded(engine, [samples])
             for question in asked:
-                got = _said(engine.context().answer(parts, question.question, 8))
-                yield Result(
-                    "sounds",
-                    (question.kind, name),
-                    f"{name}: {question.question}",
-                    question.answer,
-                    got,
-                    score.bare(got) != score.bare(question.answer),
-                )
+                got = _said(engine.context().answer(parts, question.question, 16))
+                about = f"{name}: {question.question}"
+                yield Result(row, (question.kind, name), about, "|".join(question.any_of), got, not question.right(got))
+
+    def _free(self, row: str) -> Iterator[Result]:
+        """Free questions over the socket, follow-ups among them, or of a file."""
+        free = Free(self._questions, self._clips / "free")
+        if row == "free-file":
+            given = self._of_files(free)
+        else:
+            ask = free.over_the_socket if row == "free" else free.follow_ups
+            given = asyncio.run(ask(self._settings))
+        for one in given:
+            yield Result(row, (one.name,), one.question, "", one.answer, not one.right)
+
+    def _of_files(self, free: Free) -> list[Given]:
+        config, loaded = self._engine()
+        given = []
+        for conversation in free.conversations:
+            questions = [asked.question for asked in conversation.questions]
+            answers = offline.ask(free.recording(conversation), questions, config, loaded)
+            for asked, answer in zip(conversation.questions, answers, strict=True):
+                right = free.right(answer.text, asked.any_of, asked.question)
+                given.append(Given(conversation.name, asked.question, answer.text, right))
+        return given
 
 
 def right(expected: str, got: str) -> bool:
@@ -297,19 +310,23 @@ def worst(results: Sequence[Result]) -> str:
 def main() -> None:
     """Measure the rows that are asked for."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("rows", nargs="*", help=f"some of {', '.join(ROWS)}; all, where none is named")
+    parser.add_argument(
+        "rows", nargs="*", help=f"some of {', '.join((*ROWS, *FREE))}; the first {len(ROWS)}, where none is named"
+    )
     parser.add_argument("--model", default="mini", help="a name or a folder")
     parser.add_argument("--clips", type=Path, required=True, help="held-out clips, spoken where there are none")
     parser.add_argument("--out", type=Path, required=True, help="a folder for the answers and the worst of them")
     parser.add_argument("--size", type=float, default=1.0, help="how much of each row")
+    parser.add_argument("--free", action="store_true", help=f"the rows {', '.join(FREE)} alone")
+    parser.add_argument("--questions", type=Path, default=QUESTIONS, help="the folder of the free questions")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the configuration")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    evaluation = Evaluation(arguments.model, arguments.clips, arguments.size, arguments.set)
+    evaluation = Evaluation(arguments.model, arguments.clips, arguments.size, arguments.set, arguments.questions)
     results: list[Result] = []
     figures: dict[str, Any] = {}
     with (arguments.out / "answers.jsonl").open("a", encoding="utf-8") as answers:
-        for row in arguments.rows or ROWS:
+        for row in arguments.rows or (FREE if arguments.free else ROWS):
             found = []
             for result in evaluation.row(row):
                 found.append(result)

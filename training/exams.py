@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -158,14 +159,70 @@ def _noisy(rng: Generator, samples: Samples, snr_db: float) -> Samples:
     return augment.at_snr(samples, augment.noise(rng, len(samples), ()), snr_db)
 
 
-def heard(count: int, seed: int) -> Iterator[tuple[str, Samples, list[Asked]]]:
+@dataclass(frozen=True)
+class Listened:
+    """A question about a sound, and the words of which a right answer has one."""
+
+    kind: Literal["heard", "which"]
+    question: str
+    any_of: tuple[str, ...]
+
+    def right(self, answer: str) -> bool:
+        """Whether an answer names it."""
+        return any(re.search(rf"\b{re.escape(word)}", answer.lower()) for word in self.any_of)
+
+
+VOICE = ("speak", "speech", "voice", "talk")
+SILENCE = ("silen", "quiet", "nothing", "no sound")
+
+
+def asked_of(name: str, which: Sequence[str] = ()) -> list[Listened]:
+    """Questions about a sound of this name.
+
+    Args:
+        which: other words for it.
+    """
+    if name in ("speech", "silence"):
+        return [Listened("heard", "What do you hear?", VOICE if name == "speech" else SILENCE)]
+    if name in sounds.INSTRUMENTS or name == "music":
+        kind, which_question = ("music", name), "Which instrument is playing?"
+    else:
+        kind, which_question = ("sound", name), "Which sound is it?"
+    asked = [Listened("heard", "What do you hear?", (*kind, *which))]
+    return asked if name == "music" else [*asked, Listened("which", which_question, (name, *which))]
+
+
+def heard(count: int, seed: int) -> Iterator[tuple[str, Samples, list[Listened]]]:
     """Takes of each instrument and each sound, and of silence: the name, the samples, the questions."""
     for name in (*sounds.INSTRUMENTS, *sounds.SOUNDS, "silence"):
         for number in range(count):
             samples = sounds.take(name, np.random.default_rng([seed, number, *name.encode()]))
             if name != "silence":
                 samples = augment.at_level(samples, -22)
-            yield name, samples, questions.about_sound(name)
+            yield name, samples, asked_of(name)
+
+
+# Ten recordings of other packages than training's: the name, other words for it, the file. Named before any was heard.
+OTHER_SOUNDS = (
+    ("bell", ("chime",), "sounds/freedesktop/stereo/bell.oga"),
+    ("alarm", ("beep",), "sounds/freedesktop/stereo/alarm-clock-elapsed.oga"),
+    ("telephone", ("phone", "ring"), "sounds/freedesktop/stereo/phone-incoming-call.oga"),
+    ("telephone", ("phone", "ring"), "sounds/phone.wav"),
+    ("applause", ("clap",), "games/frozen-bubble/snd/applause.ogg"),
+    ("clock", ("tick",), "games/pingus/data/sounds/tick.wav"),
+    ("music", (), "games/frozen-bubble/snd/frozen-mainzik-1p.ogg"),
+    ("music", (), "games/frozen-bubble/snd/introzik.ogg"),
+    ("music", (), "sounds/startup3.wav"),
+    ("speech", (), "sounds/freedesktop/stereo/audio-channel-front-center.oga"),
+)
+OTHER_S = 8.0  # of each, at most
+
+
+def other_sounds() -> Iterator[tuple[str, Samples, list[Listened]]]:
+    """The ten recordings of another origin, each with its hardest question."""
+    for name, which, file in OTHER_SOUNDS:
+        samples = read(Path("/usr/share") / file)[: int(OTHER_S * SAMPLE_RATE)]
+        yield Path(file).stem, augment.at_level(samples, -22), asked_of(name, which)[-1:]
 
 
 def nothing(seconds: float, seed: int) -> Iterator[tuple[str, Samples]]:

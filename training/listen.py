@@ -68,6 +68,7 @@ class Listener:
         self._units = Units(self._tokenizer, config.listen.units)
         self._place = {int(token): place for place, token in enumerate(self._units.ids)}
         self._rng = np.random.default_rng(config.seed)
+        self._windows = sorted(self._heard(), key=lambda window: len(window.states))
         self._progress = Progress(folder, "listen", config.listen.minutes, config.listen.steps, config.pause_file)
         self._parameters = dict(self._projector.named_parameters())
         for parameter in self._parameters.values():
@@ -84,9 +85,8 @@ class Listener:
     def run(self) -> None:
         """Train to the end of the stage, from the last state where there is one."""
         self._restore()
-        windows = self._heard()
         while self._progress.share < 1:
-            self._step(self._batch(windows))
+            self._step(self._batch())
             if self._progress.due(self._config.validate_minutes):
                 self._keep()
                 self.validate()
@@ -105,12 +105,11 @@ class Listener:
             path.with_suffix(".part").rename(path)
         return [Window(states, ids) for states, ids in torch.load(path, weights_only=False)]
 
-    def _batch(self, windows: Sequence[Window]) -> list[Window]:
-        batch, frames = list[Window](), 0
-        while frames < self._config.batch_frames:
-            batch.append(windows[self._rng.integers(len(windows))])
-            frames += len(batch[-1].states)
-        return batch
+    def _batch(self) -> list[Window]:
+        """Windows of about the same length."""
+        first = int(self._rng.integers(len(self._windows)))
+        count = max(1, self._config.batch_frames // len(self._windows[first].states))
+        return self._windows[max(0, first - count + 1) : first + 1]
 
     def _step(self, windows: Sequence[Window]) -> None:
         for group in self._optimizer.param_groups:
@@ -160,7 +159,9 @@ class Listener:
         """Write the encoder and the averaged projector, whose frames are as long as token embeddings."""
         self._load(self._average.values)
         centre = self._table.mean(0)
-        frames = torch.cat([self._projector(window.states.float()) for window in self._heard()[:100]])
+        frames = torch.cat(
+            [self._projector(window.states.float()) for window in self._windows[:: 1 + len(self._windows) // 100]]
+        )
         factor = (self._table - centre).norm(dim=1).mean() / frames.norm(dim=1).mean()
         last = self._projector.linear_2
         last.weight.mul_(factor)

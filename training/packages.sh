@@ -8,7 +8,10 @@ wanted=(wordnet-base fortunes dict-jargon flite espeak-ng festival festvox-kallp
   beneath-a-steel-sky flight-of-the-amazon-queen drascula)
 who=training
 case "${1:-}" in
-  held-out) wanted+=(asterisk-core-sounds-en asterisk-core-sounds-en-wav) ;;
+  held-out)
+    wanted+=(asterisk-core-sounds-en asterisk-core-sounds-en-wav)
+    wanted+=(sound-theme-freedesktop gnome-audio frozen-bubble-data pingus-data)
+    ;;
   --installed) who=--installed ;;
 esac
 
