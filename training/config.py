@@ -67,11 +67,11 @@ class Read:
 
     minutes: float = 25
     steps: int = 0
-    positions: int = 1_000
-    text_positions: int = 300
+    positions: int = 700
+    text_positions: int = 120
     kept: float = 1.0
-    validated: int = 40
-    rate: float = 6e-4
+    validated: int = 24
+    rate: float = 1e-3
     warmup_steps: int = 10
     averaging: float = 0.97
     validate_minutes: float = 6

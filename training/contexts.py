@@ -15,7 +15,8 @@ from training.model import FRAME
 from training.questions import Asked
 from training.voices import Samples
 
-WINDOW_S = (2.0, 14.0)  # of a window with a sound, silence around it included
+WINDOW_S = (1.5, 7.0)  # of a window with a sound, silence around it included
+BETWEEN = 0.3  # of the windows stand between captions
 NEAR = 0.6  # of the windows arrive as they were
 
 
@@ -52,9 +53,9 @@ class Contexts:
         """One window of a sound, of silence or of speech, alone or between captions, and questions about it."""
         name, window = self._window()
         asked = questions.about_sound(self._random, name)
-        if self._random.random() < 0.4:
+        if self._random.random() < BETWEEN:
             minute = self._random.randint(0, 8)
-            before, after = (self._captions(minute + late, self._random.randint(0, 4)) for late in (0, 1))
+            before, after = (self._captions(minute + late, self._random.randint(0, 2)) for late in (0, 1))
             return Context((before, window, after), tuple(asked))
         return Context((window,), tuple(asked))
 

@@ -18,7 +18,7 @@ from af3stream.engine.af3.prompt import encode_text, read_template
 from training import questions
 from training.config import Config, Read
 from training.contexts import Context, Contexts
-from training.model import LogMel, adapt, encoder_states, narrow
+from training.model import NARROW, LogMel, adapt, encoder_states, narrow
 from training.progress import Average, Progress
 from training.voices import Samples
 
@@ -54,11 +54,15 @@ class Reader:
         self._tokenizer, self._template = processor.tokenizer, read_template(processor)
         self._mel = LogMel(processor.feature_extractor.mel_filters)
         self._language = model.model.language_model
-        self._table = self._language.embed_tokens.weight.detach()
+        self._table = self._language.embed_tokens.weight.detach().clone()  # (tokens, hidden) float32, also the head
+        self._head = self._table.to(NARROW).T
         self._adapters = adapt(self._language)
         self._parameters = {f"language_model.{n}": p for n, p in self._language.named_parameters() if ".lora_" in n}
-        for parameter in self._parameters.values():
-            parameter.requires_grad_(True)
+        for name, parameter in self._language.named_parameters():
+            if ".lora_" in name:
+                parameter.requires_grad_(True)
+            else:
+                parameter.data = parameter.data.to(NARROW)
         self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=config.read.rate, weight_decay=0.0)
         self._average = Average(self._parameters, config.read.averaging)
         self._progress = Progress(folder, "read", config.read.minutes, config.read.steps, config.pause_file)
@@ -126,9 +130,9 @@ class Reader:
         """The mean loss of the answers' tokens, and whether each answer's every token is the likeliest."""
         embedded = nn.utils.rnn.pad_sequence([prompt.embedded for prompt in prompts], batch_first=True)
         with narrow():
-            hidden = self._language(inputs_embeds=embedded, use_cache=False).last_hidden_state
+            hidden = self._language(inputs_embeds=embedded.to(NARROW), use_cache=False).last_hidden_state
             ends = [(row, len(p.embedded) - len(p.answer) - 1, len(p.embedded) - 1) for row, p in enumerate(prompts)]
-            logits = torch.cat([hidden[row, first:last] for row, first, last in ends]) @ self._table.T
+            logits = torch.cat([hidden[row, first:last] for row, first, last in ends]) @ self._head
         targets = torch.tensor([token for prompt in prompts for token in prompt.answer])
         right = torch.split(logits.argmax(-1) == targets, [len(prompt.answer) for prompt in prompts])
         return nn.functional.cross_entropy(logits.float(), targets), [bool(tokens.all()) for tokens in right]
@@ -148,8 +152,8 @@ class Reader:
         for adapter in self._adapters:
             adapter.on = adapted
         with narrow():
-            hidden = self._language(inputs_embeds=embedded, use_cache=False).last_hidden_state[0]
-            logits = hidden[::3] @ self._table.T  # a third of the positions says as much
+            hidden = self._language(inputs_embeds=embedded.to(NARROW), use_cache=False).last_hidden_state[0]
+            logits = hidden[::3] @ self._head  # a third of the positions says as much
         for adapter in self._adapters:
             adapter.on = True
         return logits.float().log_softmax(-1)

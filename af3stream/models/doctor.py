@@ -20,7 +20,7 @@ from af3stream.config import Config, cache_dir
 from af3stream.models import manifest, mini
 from af3stream.models.mini.assembly import DISK_BYTES
 
-MINI_BYTES = 1_600_000_000  # memory of mini in float32 with its captioner and one session
+MINI_BYTES = 3_400_000_000  # memory of mini in float32 with its captioner and one session
 AF3_BYTES = 17_000_000_000  # memory of the 8B model in bfloat16 with one session
 
 State = Literal["ok", "warn", "missing"]
@@ -53,6 +53,7 @@ def diagnose(config: Config) -> list[Finding]:
         _files(),
         _microphone(),
         _mini(),
+        *_old_minis(),
         _disk(),
         _port(config.server.host, config.server.port),
         _chromium(),
@@ -163,10 +164,17 @@ def _microphone() -> Finding:
 def _mini() -> Finding:
     folder = mini.folder()
     if not folder.exists():
-        return Finding("mini", "warn", "not assembled yet; its first use does it, or `af3stream pull mini` (243 MB).")
+        return Finding("mini", "warn", "not assembled yet; its first use does it, or `af3stream pull mini` (630 MB).")
     if problem := manifest.problem(folder, hashes=True):
         return Finding("mini", "warn", f"{folder} is damaged: {problem}; `af3stream pull mini` assembles it anew.")
     return Finding("mini", "ok", f"assembled and intact in {folder}.")
+
+
+def _old_minis() -> Iterator[Finding]:
+    """Folders of ``mini`` as earlier versions assembled it."""
+    names = [path.name for path in sorted(cache_dir().glob("mini-*")) if (path / manifest.MANIFEST).is_file()]
+    if others := [name for name in names if name != mini.folder().name]:
+        yield Finding("mini", "ok", f"nothing uses {', '.join(others)} in {cache_dir()} any more; delete at will.")
 
 
 def _disk() -> Finding:

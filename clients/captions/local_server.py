@@ -21,7 +21,7 @@ from af3stream.models.mini import recipe
 from af3stream.server.service import free_port
 
 START_S: Final = 900.0  # the first start fetches the model
-FETCHES: Final = "the first start fetches its model, 243 MB"
+FETCHES: Final = "the first start fetches its model, 630 MB"
 POLL_S: Final = 0.2
 STOP_S: Final = 10.0
 STEADY_S: Final = 60.0

@@ -58,6 +58,10 @@ def test_mini_goes_from_absent_to_intact_to_damaged() -> None:
     assert (about("mini").state, "pull mini" in about("mini").sentence) == ("warn", True)
     build_once(mini.folder(), lambda folder: (folder / "weights").touch(), print)
     assert about("mini") == Finding("mini", "ok", f"assembled and intact in {mini.folder()}.")
+    build_once(mini.folder().with_name("mini-0123456789ab"), lambda folder: (folder / "weights").touch(), print)
+    (older,) = (finding for finding in doctor._old_minis())
+    assert (older.state, "mini-0123456789ab" in older.sentence) == ("ok", True)
+    assert mini.folder().name not in older.sentence
     (mini.folder() / "weights").unlink()
     assert "damaged: weights is missing" in about("mini").sentence
 
@@ -111,7 +115,7 @@ def test_a_full_disk_is_missing_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_memory_bytes", lambda: 10**9)
-    assert "mini wants 1.6 GB" in about("torch").sentence
+    assert "mini wants 3.4 GB" in about("torch").sentence
 
 
 @pytest.mark.parametrize(("states", "code"), [(["ok"], 0), (["ok", "warn"], 0), (["missing", "ok"], 1), ([], 0)])
