@@ -1,8 +1,19 @@
 """The ``listen`` command: a file, a microphone or standard input goes in, captions and answers are printed."""
 
 from af3stream.listen.microphone import Device, Lost, devices
-from af3stream.listen.options import ListenOptions
+from af3stream.listen.options import FOLLOW_UP, ListenOptions, follow_up
 from af3stream.listen.run import Listening, listen
 from af3stream.listen.screen import clean, clock
 
-__all__ = ["Device", "ListenOptions", "Listening", "Lost", "clean", "clock", "devices", "listen"]
+__all__ = [
+    "FOLLOW_UP",
+    "Device",
+    "ListenOptions",
+    "Listening",
+    "Lost",
+    "clean",
+    "clock",
+    "devices",
+    "follow_up",
+    "listen",
+]

@@ -11,6 +11,7 @@ from af3stream.errors import SourceError, quoted
 from af3stream.protocol.messages import Format
 
 DEFAULT_SERVER: Final = "ws://127.0.0.1:8765"
+FOLLOW_UP: Final = ">"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,12 @@ def question(spelled: str) -> Question:
     if spelled.startswith("@") and not match:
         raise SourceError(f"a timed question reads '@12.5 text', not {quoted(spelled)}")
     text = (match[2] if match else spelled).strip()
-    follows_up, text = text.startswith(">"), text.removeprefix(">").strip()
+    follows_up, text = follow_up(text)
     if not text:
         raise SourceError("a question has no text")
     return Question(text, float(match[1]) if match else None, follows_up)
+
+
+def follow_up(spelled: str) -> tuple[bool, str]:
+    """Whether a question follows up the one before it, as ``> text`` does, and its text."""
+    return spelled.startswith(FOLLOW_UP), spelled.removeprefix(FOLLOW_UP).strip()

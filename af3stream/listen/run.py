@@ -87,6 +87,11 @@ class Listening:
             self.leaving = True
             self._work.cancel()
 
+    @property
+    def takes_follow_ups(self) -> bool:
+        """Whether the service takes questions that follow up others; not before it has answered."""
+        return self.session is not None and FOLLOW_UPS in self.session.ready.features
+
     def ask(self, text: str, *, follows_up: bool = False) -> None:
         """Ask now, once a session is open and until the audio is stopped; the screen is told of the answer.
 
@@ -104,7 +109,7 @@ class Listening:
             screen = self._open_screen()
             stack.callback(screen.close)
             self.session = await _connected(stack, options, source, screen)
-            if any(each.follows_up for each in questions) and FOLLOW_UPS not in self.session.ready.features:
+            if any(each.follows_up for each in questions) and not self.takes_follow_ups:
                 raise SourceError(f"{options.server} takes no questions that follow up others")
             writer = stack.enter_context(CaptionWriter(options.captions)) if options.captions else None
             self._patience = await stack.enter_async_context(asyncio.timeout(None))
@@ -229,6 +234,6 @@ class _Conversation:
                 before = self._asked if question.follows_up else None
                 stream = self._session.ask_stream(question.text, after=before)
                 self._asked = stream.id
-                self._screen.asked(stream.id, question.text)
+                self._screen.asked(stream.id, question.text, before)
                 await stream.start()
                 await stream.answer()

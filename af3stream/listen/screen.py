@@ -35,8 +35,8 @@ HARMLESS: Final = dict.fromkeys(BIDI_CONTROLS) | dict.fromkeys(CONTROLS, " ")  #
 class Screen(Protocol):
     """Where a session is shown."""
 
-    def asked(self, question_id: str, text: str) -> None:
-        """A question or a watch went out."""
+    def asked(self, question_id: str, text: str, after: str | None = None) -> None:
+        """A question or a watch went out; ``after`` is the id of the question that it follows up."""
 
     def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
         """Audio is about to be sent, or declared lost; from and to so many seconds of audio."""
@@ -65,7 +65,7 @@ class JsonLines:
     def __init__(self, out: TextIO, errors: TextIO) -> None:
         self._out, self._errors = out, errors
 
-    def asked(self, question_id: str, text: str) -> None:
+    def asked(self, question_id: str, text: str, after: str | None = None) -> None:
         """Nothing: what the client says is not the server's."""
 
     def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
@@ -116,7 +116,7 @@ class PlainLines:
         self._out, self._errors = out, errors
         self._lines = _Lines()
 
-    def asked(self, question_id: str, text: str) -> None:
+    def asked(self, question_id: str, text: str, after: str | None = None) -> None:
         self._lines.questions[question_id] = text
 
     def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
@@ -146,7 +146,7 @@ class LiveScreen:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._live.start()
 
-    def asked(self, question_id: str, text: str) -> None:
+    def asked(self, question_id: str, text: str, after: str | None = None) -> None:
         self._lines.questions[question_id] = text
 
     def sending(self, block: bytes | Lost, begin: float, end: float) -> None:

@@ -176,9 +176,9 @@ class Captions(QObject):
     def _on_save(self) -> None:
         self.save()
 
-    def _on_asked(self, text: str, last_s: float | None) -> None:
+    def _on_asked(self, text: str, last_s: float | None, after: int | None) -> None:
         if self.conversation:
-            self.conversation.ask(text, last_s)
+            self.conversation.ask(text, last_s, after)
 
     def _on_stopped(self, number: int) -> None:
         if self.conversation:

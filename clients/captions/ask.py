@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -28,39 +29,46 @@ SCOPES: Final = (
     ("the last 30 minutes", 1800.0),
 )
 MAX_CHARS: Final = 2_000
+FOLLOW_UP: Final = ">"  # typed first, it replies to the newest answer, as in `af3stream listen --ask`
+INDENT_PX: Final = 16  # of replies; those to replies stand as far in
 
 
 class AskWindow(QWidget):
-    """Questions and answers, the newest first.
+    """Questions and answers, the newest first, and replies under the answers that they follow up.
 
     Signals:
-        asked: a question's text, and the last how many seconds it is about; ``None``: everything heard.
+        asked: a question's text; the last how many seconds it is about, ``None``: everything heard; and the number of
+            the question whose answer it replies to, or ``None``.
         stopped: the number of a question whose answer is long enough.
     """
 
-    asked = Signal(str, object)
+    asked = Signal(str, object, object)
     stopped = Signal(int)
 
     def __init__(self) -> None:
         super().__init__(None, Qt.WindowType.Window | Qt.WindowType.WindowStaysOnTopHint)
         self.setWindowTitle("Questions")
         self._cards: dict[int, _Card] = {}
+        self._newest: Question | None = None  # that takes a reply
         self.button = QPushButton("Ask")
         self.button.setProperty("primary", True)
         self.button.setEnabled(False)
         self.button.clicked.connect(self._ask)
         self.field = QLineEdit()
-        self.field.setPlaceholderText("Ask about what was heard")
         self.field.setAccessibleName("Your question")
         self.field.setMaxLength(MAX_CHARS)
         self.field.returnPressed.connect(self._ask)
         self.field.textChanged.connect(lambda text: self.button.setEnabled(bool(text.strip())))
+        self.field.textEdited.connect(self._typed)
+        self.replying = _Replying()
+        self.replying.left.connect(self.leave_reply)
         self.scope = QComboBox()
         self.scope.setAccessibleName("What the question is about")
         for text, last_s in SCOPES:
             self.scope.addItem(text, last_s)
         self._lay_out()
-        QShortcut(QKeySequence(Qt.Key.Key_Escape), self, self.close)
+        self.leave_reply()
+        QShortcut(QKeySequence(Qt.Key.Key_Escape), self, self._escape)
         self.resize(460, 540)
 
     def put(self, question: Question) -> None:
@@ -68,21 +76,56 @@ class AskWindow(QWidget):
         if question.number not in self._cards:
             card = self._cards[question.number] = _Card(question)
             card.stop.clicked.connect(lambda: self.stopped.emit(question.number))
-            self._answers.insertWidget(0, card)
+            card.reply.clicked.connect(lambda: self.reply(question))
+            if question.after is None:
+                self._answers.insertWidget(0, card)
+            else:
+                self._cards[question.after].add_reply(card)
             self._hint.hide()
         self._cards[question.number].show_question(question)
+        if question.takes_replies:
+            self._newest = question
 
     def clear(self) -> None:
         """Forget everything."""
         for card in self._cards.values():
             card.deleteLater()
-        self._cards = {}
+        self._cards, self._newest = {}, None
+        self.leave_reply()
         self._hint.show()
+
+    def reply(self, question: Question) -> None:
+        """The next question replies to this one's answer."""
+        self.replying.show_question(question)
+        self.field.setPlaceholderText("Ask a follow-up")
+        self.field.setAccessibleDescription(f"Replying to: {question.text}")
+        self.button.setText("Reply")
+        self.field.setFocus()
+
+    def leave_reply(self) -> None:
+        """The next question stands alone; what was typed stays."""
+        self.replying.show_question(None)
+        self.field.setPlaceholderText("Ask about what was heard")
+        self.field.setAccessibleDescription("")
+        self.button.setText("Ask")
+
+    def _typed(self, text: str) -> None:
+        if text.startswith(FOLLOW_UP) and self._newest:
+            self.field.setText(text.removeprefix(FOLLOW_UP).lstrip())
+            self.reply(self._newest)
+
+    def _escape(self) -> None:
+        if self.replying.number is None:
+            self.close()
+        else:
+            self.leave_reply()
 
     def _ask(self) -> None:
         if text := self.field.text().strip():
+            after = self.replying.number
             self.field.clear()
-            self.asked.emit(text, self.scope.currentData())
+            self.leave_reply()
+            self.asked.emit(text, self.scope.currentData(), after)
 
     def _lay_out(self) -> None:
         top = QHBoxLayout()
@@ -114,17 +157,51 @@ class AskWindow(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(16, 14, 16, 14)
         whole.setSpacing(10)
+        whole.addWidget(self.replying)
         whole.addLayout(top)
         whole.addLayout(about)
         whole.addWidget(scroll, 1)
 
 
+class _Replying(QFrame):
+    """The answer that the next question replies to, while there is one.
+
+    Signals:
+        left: the next question is to stand alone.
+
+    Attributes:
+        number: of the question that was answered.
+    """
+
+    left = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("replying")
+        self.number: int | None = None
+        self.text = QLabel(textFormat=Qt.TextFormat.PlainText)
+        self.text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        leave = QPushButton("Cancel")
+        leave.setAccessibleName("Do not reply")
+        leave.clicked.connect(self.left)
+        whole = QHBoxLayout(self)
+        whole.setContentsMargins(10, 4, 4, 4)
+        whole.addWidget(self.text, 1)
+        whole.addWidget(leave)
+
+    def show_question(self, question: Question | None) -> None:
+        """Show the question whose answer is replied to, or nothing."""
+        self.number = question.number if question else None
+        self.text.setText(f"Replying to: {question.text}" if question else "")
+        self.setVisible(question is not None)
+
+
 class _Card(QFrame):
-    """One question and its answer."""
+    """One question, its answer, and the replies to it."""
 
     def __init__(self, question: Question) -> None:
         super().__init__()
-        self.setObjectName("card")
+        self.setObjectName("card" if question.after is None else "reply")
         readable = Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
         self.question = styled(QLabel(question.text, wordWrap=True), "question")
         self.answer = QLabel(wordWrap=True, textInteractionFlags=readable)
@@ -137,16 +214,28 @@ class _Card(QFrame):
         self.copy = QPushButton("Copy")
         self.copy.setAccessibleName(f"Copy the answer to: {question.text}")
         self.copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.answer.text()))
+        self.reply = QPushButton("Reply")
+        self.reply.setAccessibleName(f"Reply to the answer to: {question.text}")
         foot = QHBoxLayout()
         foot.addWidget(self.note, 1)
         foot.addWidget(self.stop)
+        foot.addWidget(self.reply)
         foot.addWidget(self.copy)
         whole = QVBoxLayout(self)
-        whole.setContentsMargins(16, 14, 16, 10)
+        inset = 0 if question.after is not None else INDENT_PX
+        whole.setContentsMargins(inset, 14, inset, 10)
         whole.setSpacing(6)
         whole.addWidget(self.question)
         whole.addWidget(self.answer)
         whole.addLayout(foot)
+        self._replies = QVBoxLayout()
+        self._replies.setContentsMargins(inset, 0, 0, 0)
+        self._replies.setSpacing(0)
+        whole.addLayout(self._replies)
+
+    def add_reply(self, card: _Card) -> None:
+        """Place a reply under the answer."""
+        self._replies.addWidget(card)
 
     def show_question(self, question: Question) -> None:
         """As it stands now."""
@@ -159,3 +248,4 @@ class _Card(QFrame):
         self.note.style().polish(self.note)
         self.stop.setVisible(busy)
         self.copy.setVisible(question.state == "answered")
+        self.reply.setVisible(question.takes_replies)

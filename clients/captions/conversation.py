@@ -48,11 +48,15 @@ class Conversation(QObject):
         """Take no more sound, or take it again."""
         self._link.pause(paused)
 
-    def ask(self, text: str, last_s: float | None = None) -> None:
-        """Ask about everything heard, or the last so many seconds of it."""
-        question = self.questions.ask(text)
+    def ask(self, text: str, last_s: float | None = None, after: int | None = None) -> None:
+        """Ask about everything heard, or the last so many seconds of it.
+
+        Args:
+            after: number of the question whose answer this one replies to.
+        """
+        question = self.questions.ask(text, after)
         self.question.emit(question)
-        self._link.ask(question.number, text, last_s)
+        self._link.ask(question.number, text, last_s, after)
 
     def stop_answer(self, number: int) -> None:
         """Stop an answer where it is."""

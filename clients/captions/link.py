@@ -109,9 +109,9 @@ class Link(QObject):
         """Take no more sound, or take it again."""
         self._background.call(self._pause, paused)
 
-    def ask(self, number: int, text: str, last_s: float | None) -> None:
-        """Ask about what was heard; the answer carries ``number``."""
-        self._background.call(self._begin, number, text, last_s)
+    def ask(self, number: int, text: str, last_s: float | None, after: int | None) -> None:
+        """Ask about what was heard; the answer carries ``number``, and replies to that of the number ``after``."""
+        self._background.call(self._begin, number, text, last_s, after)
 
     def cancel(self, number: int) -> None:
         """Stop an answer where it is."""
@@ -232,19 +232,20 @@ class Link(QObject):
             self._listening.set()
         self.paused.emit(paused, "")
 
-    def _begin(self, number: int, text: str, last_s: float | None) -> None:
+    def _begin(self, number: int, text: str, last_s: float | None, after: int | None) -> None:
         if self._session is None:
             self.refused.emit(number, "There is no session to ask yet.")
         else:
-            self._tasks.create_task(self._answer(self._session, number, text, last_s))
+            self._tasks.create_task(self._answer(self._session, number, text, last_s, after))
 
     def _stop_answer(self, number: int) -> None:
         if self._session and (stream := self._answers.get(number)):
             self._tasks.create_task(_unless_over(stream.cancel()))
 
-    async def _answer(self, session: Session, number: int, text: str, last_s: float | None) -> None:
+    async def _answer(self, session: Session, number: int, text: str, last_s: float | None, after: int | None) -> None:
+        followed = None if after is None else self._answers[after]
         try:
-            stream = self._answers[number] = session.ask_stream(text, last_s=last_s)
+            stream = self._answers[number] = session.ask_stream(text, last_s=last_s, after=followed)
             async for piece in stream:
                 self.piece.emit(number, piece)
             self.answered.emit(number, await stream.answer())

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from af3stream.protocol.messages import Answer
 from clients.captions.words import clock
+from clients.reach import reach
 
 State = Literal["waiting", "answering", "answered", "refused"]
 FINISHES: Final = {"length": ", cut at the length limit", "cancelled": ", stopped"}
@@ -18,15 +19,19 @@ class Question:
 
     Attributes:
         number: counted from 0.
+        after: number of the question whose answer it replies to.
         answer: as far as it came.
         note: what the answer heard, or why there is none.
+        takes_replies: whether a further question may follow it up.
     """
 
     number: int
     text: str
+    after: int | None = None
     state: State = "waiting"
     answer: str = ""
     note: str = ""
+    takes_replies: bool = False
 
 
 class Questions:
@@ -35,9 +40,9 @@ class Questions:
     def __init__(self) -> None:
         self.asked: list[Question] = []
 
-    def ask(self, text: str) -> Question:
-        """A new question."""
-        question = Question(len(self.asked), text)
+    def ask(self, text: str, after: int | None = None) -> Question:
+        """A new question, which replies to the answer of the question with the number ``after``."""
+        question = Question(len(self.asked), text, after)
         self.asked.append(question)
         return question
 
@@ -52,7 +57,8 @@ class Questions:
         question = self.asked[number]
         question.state, question.answer = "answered", answer.text.strip()
         ending = FINISHES.get(answer.finish, "")
-        question.note = f"Heard {clock(answer.start)} to {clock(answer.end + 0.999)}{ending}"
+        question.note = reach(answer, clock, lambda seconds: clock(seconds + 0.999)) + ending
+        question.takes_replies = bool(answer.question and question.answer)  # a server without them names no question
         return question
 
     def refused(self, number: int, reason: str) -> Question:

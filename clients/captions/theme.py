@@ -228,7 +228,8 @@ QListView, QScrollArea {{ border: 1px solid {line}; border-radius: 10px; backgro
 QScrollArea {{ padding: 5px; }}
 QScrollArea > QWidget > QWidget {{ background: {panel}; }}
 QToolTip {{ padding: 4px 8px; border: 1px solid {line}; background: {panel}; color: {ink}; }}
-#card {{ background: {panel}; }}
+#card, #reply {{ background: {panel}; }}
+#replying {{ border-left: 3px solid {accent}; border-radius: 4px; background: {tint}; }}
 #question {{ font-weight: 600; }}
 #note, #count, #hint {{ color: {soft}; }}
 #refused {{ color: {problem}; }}

@@ -13,7 +13,7 @@ from textual.widgets import Footer, Input, Static
 
 from af3stream.client import Behind, ConnectionLost, ReaderTooSlow, ServerError, State
 from af3stream.errors import Af3StreamError
-from af3stream.listen import Listening, ListenOptions, Lost, clean, clock
+from af3stream.listen import FOLLOW_UP, Listening, ListenOptions, Lost, clean, clock, follow_up
 from af3stream.protocol.messages import (
     Answer,
     AnswerDelta,
@@ -30,6 +30,7 @@ from af3stream.protocol.messages import (
 from clients.levels import LEVELS
 from clients.mic.level import FLOOR_DBFS, level_dbfs, meter
 from clients.muted import Muted
+from clients.reach import reach
 
 MAX_ROWS: Final = 500  # older captions leave the view; --captions writes them all
 METER_CELLS: Final = 14
@@ -62,11 +63,13 @@ class MicrophoneApp(App[None]):
     #windows { height: auto; max-height: 8; padding: 0 1; border: round $panel-lighten-2; }
     #questions { height: 1fr; padding: 0 1; border: round $panel-lighten-2; }
     #captions Static, #questions Static { margin-bottom: 1; }
-    Input { border: round $accent; }
+    #questions .reply { margin-left: 2; padding-left: 1; border-left: solid $panel-lighten-2; }
+    Input { border: round $accent; border-title-color: $accent; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "stop", "Stop, again to leave", priority=True),
         Binding("ctrl+q", "leave", "Leave", priority=True),
+        Binding("ctrl+r", "reply", "Reply", priority=True),
         Binding("pageup", "page(-1)", "Scroll", show=False),
         Binding("pagedown", "page(1)", "Scroll", show=False),
     ]
@@ -86,7 +89,8 @@ class MicrophoneApp(App[None]):
         self._lost_s = 0.0
         self._windows: list[Window] = []
         self._utterances: dict[int, Static] = {}
-        self._asked: dict[str, str] = {}
+        self._asked: dict[str, str] = {}  # questions and watches
+        self._last: str | None = None  # the id of the newest question
         self._came: dict[str, str] = {}  # of an answer, so far
         self._answers: dict[str, Static] = {}
 
@@ -97,7 +101,7 @@ class MicrophoneApp(App[None]):
             with Vertical(id="side"):
                 yield Static("none has closed yet", id="windows")
                 yield VerticalScroll(id="questions")
-        yield Input(placeholder="Ask about what was heard, and press Enter")
+        yield Input(placeholder="Ask about what was heard, and press Enter; > replies to the last answer")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -110,11 +114,30 @@ class MicrophoneApp(App[None]):
         self.set_interval(REFRESH_S, self._refresh_status)
         self.run_worker(self._listen())
 
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """The line to ask names the question that it replies to."""
+        follows_up, _ = follow_up(event.value.lstrip())
+        last = self._asked[self._last] if follows_up and self._last else ""
+        event.input.border_title = Text(f"reply to: {last}") if last else None
+
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """A question was typed."""
-        if text := event.value.strip():
-            self._listening.ask(text)
-            event.input.clear()
+        follows_up, text = follow_up(event.value.strip())
+        if not text:
+            return
+        if follows_up and not self._listening.takes_follow_ups:
+            self._note("the server takes no questions that follow up others")
+            return
+        self._listening.ask(text, follows_up=follows_up)
+        event.input.clear()
+
+    def action_reply(self) -> None:
+        """Make what is typed a reply to the last answer, or a question of its own again."""
+        field = self.query_one(Input)
+        follows_up, text = follow_up(field.value.lstrip())
+        field.value = text if follows_up else f"{FOLLOW_UP} {field.value}"
+        field.cursor_position = len(field.value)
+        field.focus()
 
     def action_stop(self) -> None:
         """Stop the microphone and finish; a second time, or when it is over, leave."""
@@ -155,9 +178,11 @@ class MicrophoneApp(App[None]):
 
     # What `Listening` tells its screen.
 
-    def asked(self, question_id: str, text: str) -> None:
+    def asked(self, question_id: str, text: str, after: str | None = None) -> None:
         self._asked[question_id] = clean(text)
-        self._answer(question_id, "")
+        if self._asked[question_id] not in self._watched:
+            self._last = question_id
+        self._answer(question_id, "", reply=after is not None)
 
     def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
         if isinstance(block, Lost):
@@ -184,9 +209,10 @@ class MicrophoneApp(App[None]):
                 self._show_windows()
             case AnswerDelta():
                 self._answer(message.id, self._came.get(message.id, "") + message.text)
-            case Answer() | WatchHit():
-                heard = f"\n{clock(message.start)} to {clock(message.end)}"
-                self._answer(message.id, message.text, heard=heard)
+            case Answer():
+                self._answer(message.id, message.text, heard=reach(message, clock, clock))
+            case WatchHit():
+                self._answer(message.id, message.text, heard=f"Heard {clock(message.start)} to {clock(message.end)}")
             case Degraded():
                 self._degraded = LEVELS[message.level]
             case Error(ref=str(ref)) if ref in self._asked:
@@ -237,15 +263,15 @@ class MicrophoneApp(App[None]):
     def _note(self, text: str) -> None:
         self._row(Text(clean(text), style="yellow"))
 
-    def _answer(self, question_id: str, answer: str, style: str = "", heard: str = "") -> None:
+    def _answer(self, question_id: str, answer: str, style: str = "", heard: str = "", *, reply: bool = False) -> None:
         asked = self._asked.get(question_id, question_id)
         nothing = ("watched; no answer yet", "dim") if asked in self._watched else ("…", style)
         words = (clean(answer), style) if answer else nothing
-        text = Text.assemble((asked, "bold"), "\n", words, (heard, "dim cyan"))
+        text = Text.assemble((asked, "bold"), "\n", words, (f"\n{heard}" if heard else "", "dim cyan"))
         if question_id in self._answers:
             self._answers[question_id].update(text)
         else:
-            self._answers[question_id] = Static(text)
+            self._answers[question_id] = Static(text, classes="reply" if reply else None)
             self.query_one("#questions").mount(self._answers[question_id])
         self._came[question_id] = answer
 

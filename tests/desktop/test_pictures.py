@@ -57,12 +57,12 @@ def test_pictures_for_the_docs(captions: Captions, stage: Stage, appearance: str
 
 def questions(captions: Captions, stage: Stage) -> None:
     captions.actions["ask"].trigger()
-    captions.ask.asked.emit("Who is this about?", None)
+    captions.ask.asked.emit("Who is this about?", None, None)
     until(lambda: len(stage.heard(Ask)) == 1)
     first = stage.heard(Ask)[0]
     assert isinstance(first, Ask)
-    stage.say(Answer(first.id, ANSWER, start=0.6, end=16, windows=1, tokens=20, finish="stop"))
-    captions.ask.asked.emit("What is said about his wife?", None)
+    stage.say(Answer(first.id, ANSWER, start=0.6, end=16, windows=1, tokens=20, finish="stop", question="Who?"))
+    captions.ask.asked.emit("What is said about his wife?", None, 0)
     until(lambda: len(stage.heard(Ask)) == 2)
     second = stage.heard(Ask)[1]
     assert isinstance(second, Ask)

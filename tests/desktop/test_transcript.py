@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from af3stream.protocol.messages import Answer, Caption
 from clients.captions.questions import Questions
 from clients.captions.transcript import Transcript
 from clients.captions.words import clock, sentence, span
+
+REACHES = json.loads((Path(__file__).parents[1] / "golden" / "reach.json").read_text(encoding="utf-8"))
 
 
 def interim(utterance: int, text: str, stable: str = "", start: float = 0.0) -> Caption:
@@ -97,6 +100,14 @@ def test_an_answer_grows_and_names_what_it_heard() -> None:
     question = questions.answered(number, whole)
     assert (question.state, question.answer) == ("answered", "John Dashwood.")
     assert question.note == "Heard 0:00 to 1:02, cut at the length limit"
+
+
+@pytest.mark.parametrize("case", REACHES, ids=[case["words"] for case in REACHES])
+def test_an_answer_says_how_far_it_reaches(case: dict[str, dict[str, float]]) -> None:
+    questions = Questions()
+    number = questions.ask("Who?").number
+    answer = Answer("q1", "John.", windows=1, tokens=1, finish="stop", **case["answer"])
+    assert questions.answered(number, answer).note == case["words"]
 
 
 def test_a_refused_question_keeps_what_came_of_its_answer() -> None:

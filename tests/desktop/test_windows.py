@@ -160,9 +160,65 @@ def test_an_answer_comes_in_pieces_and_the_earlier_ones_stay(told: Captions, sta
     assert card.answer.text() == "John Dashwood."
 
 
+def test_a_reply_follows_up_the_answer_it_stands_under(told: Captions, stage: Stage) -> None:
+    window = told.ask
+    told.actions["ask"].trigger()
+    until(window.field.hasFocus)
+    first = answered(told, stage, "Who is this about?", "John Dashwood.")
+    answered(told, stage, "When was it?", "In winter.")
+    cards = window._cards
+    until(cards[0].reply.isVisible)
+
+    cards[0].reply.click()
+    until(window.replying.isVisible)
+    until(window.field.hasFocus)
+    assert window.replying.text.text() == "Replying to: Who is this about?"
+    assert heard_by_screen_reader(window.field)[1] == "Replying to: Who is this about?"
+    QTest.keyClick(window.field, Qt.Key.Key_Escape)  # leaves the reply, and not the window
+    until(lambda: not window.replying.isVisible())
+    assert window.isVisible()
+
+    QTest.keyClick(cards[0].reply, Qt.Key.Key_Space)
+    reply = answered(told, stage, "And his wife?", "Less amiable.")
+    assert reply.after == first.id
+    until(lambda: cards[2].y() > 0)
+    assert cards[2].parent() is cards[0]
+    assert not window.replying.isVisible()
+
+    QTest.keyClicks(window.field, "> ")  # to the newest answer
+    until(window.replying.isVisible)
+    assert answered(told, stage, "Why?", "He does not say.").after == reply.id
+    assert cards[3].parent() is cards[2]
+
+
+def test_a_server_without_follow_ups_offers_no_reply(told: Captions, stage: Stage) -> None:
+    told.actions["ask"].trigger()
+    answered(told, stage, "Who is this about?", "John Dashwood.", question="")
+    assert not told.ask._cards[0].reply.isVisible()
+    QTest.keyClicks(told.ask.field, ">")
+    assert told.ask.field.text() == ">"
+    QTest.keyClick(told.ask.field, Qt.Key.Key_Escape)
+    until(lambda: not told.ask.isVisible())
+
+
+def answered(captions: Captions, stage: Stage, text: str, answer: str, **fields: str) -> Ask:
+    """Type a question, and answer it; returns what the server was asked."""
+    before = len(stage.heard(Ask))
+    QTest.keyClicks(captions.ask.field, text)
+    QTest.keyClick(captions.ask.field, Qt.Key.Key_Return)
+    until(lambda: len(stage.heard(Ask)) > before)
+    asked = stage.heard(Ask)[before]
+    assert isinstance(asked, Ask)
+    assert asked.text == text
+    said = {"question": text, **fields}
+    stage.say(Answer(asked.id, answer, start=0, end=64, windows=2, tokens=3, finish="stop", **said))
+    until(lambda: captions.ask._cards[before].answer.text() == answer)
+    return asked
+
+
 def test_an_answer_that_is_long_enough_is_stopped(told: Captions, stage: Stage) -> None:
     told.actions["ask"].trigger()
-    told.ask.asked.emit("Tell me everything", None)
+    told.ask.asked.emit("Tell me everything", None, None)
     until(lambda: stage.heard(Ask))
     (asked,) = stage.heard(Ask)
     assert isinstance(asked, Ask)

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.browser
 CHROMIUM = "/usr/bin/chromium"
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 CUES = Path(__file__).parents[1] / "golden" / "cues.json"
+REACHES = CUES.with_name("reach.json")
 RATE = 16_000
 SENTENCES = {
     "0870": "and mister john dashwood had then leisure to consider how much there might be prudently in his power "
@@ -73,6 +74,11 @@ DROP = """([name, data]) => {
 CUT = """async (told) => {
     const { toVtt, toSrt } = await import("/page/subtitles.js");
     return told.map((captions) => [toVtt(captions), toSrt(captions)]);
+}"""
+
+REACH = """async (answers) => {
+    const { reach } = await import("/page/words.js");
+    return answers.map(reach);
 }"""
 
 MUTED = """() => {
@@ -375,12 +381,66 @@ async def test_subtitles_are_cut_as_the_command_line_cuts_them(scripted_page: Pa
     assert await scripted_page.evaluate(CUT, told) == expected
 
 
+async def test_an_answer_says_how_far_it_reaches_as_the_other_clients_say_it(scripted_page: Page) -> None:
+    cases = json.loads(REACHES.read_text(encoding="utf-8"))
+    said = await scripted_page.evaluate(REACH, [case["answer"] for case in cases])
+    assert [words.replace(" – ", " to ") for words in said] == [case["words"] for case in cases]
+
+
+async def test_a_reply_follows_up_its_answer_and_stands_under_it(scripted_page: Page, speech: Path) -> None:
+    page = scripted_page
+    asked, events = [], {}
+    async with page.expect_websocket() as opening:
+        await heard_fast(page, speech)
+    socket = await opening.value
+    socket.on("framesent", lambda frame: asked.append(json.loads(frame)))
+    socket.on("framereceived", lambda frame: events.update({(said := json.loads(frame)).get("id"): said.get("event")}))
+    await ask(page, "Who is this about?")
+    await ask(page, "When was it?")
+    field, box = page.get_by_label("Your question"), page.locator(".replying")
+
+    await page.get_by_role("button", name="Reply to the answer to: Who is this about?").press("Enter")
+    await expect(field).to_be_focused()
+    await expect(field).to_have_accessible_description(re.compile("^Replying to Who is this about?"))
+    await expect(box).to_be_visible()
+    await field.press_sequentially("And why")
+    await field.press("Escape")
+    await expect(box).to_be_hidden()
+    await expect(field).to_have_value("And why")
+    await page.get_by_role("button", name="Reply to the answer to: Who is this about?").click()
+    await page.get_by_role("button", name="Do not reply").click()
+    await expect(field).to_be_focused()
+
+    await page.get_by_role("button", name="Reply to the answer to: Who is this about?").click()
+    await field.press_sequentially("?")
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    thread = (
+        page.locator("#answers > li").nth(1).get_by_role("list", name="Replies to the answer to: Who is this about?")
+    )
+    await expect(thread.locator(".answer")).to_contain_text("And why?", timeout=PATIENCE_MS)
+    await expect(thread.locator(".range")).to_have_count(1, timeout=PATIENCE_MS)
+    await expect(box).to_be_hidden()
+
+    await field.press_sequentially(">Since when?")  # to the newest answer
+    await expect(field).to_have_value("Since when?")
+    await field.press("Enter")
+    await expect(thread.locator(".thread .range")).to_have_count(1, timeout=PATIENCE_MS)
+    assert [message.get("after") for message in asked] == [None, None, events["q1"], events["q3"]]
+
+    await page.reload()
+    await expect(page.locator("#connection dd")).to_have_text("File heard", timeout=PATIENCE_MS)
+    await expect(page.locator("#answers > li > .asked")).to_have_text(["When was it?", "Who is this about?"])
+    await expect(thread.locator(".asked")).to_have_text(["And why?", "Since when?"])
+    await stop(page)
+    await expect(page.locator("#answers .reply").first).to_be_disabled()
+
+
 async def test_a_phone_shows_captions_and_the_ask_box_first(scripted_page: Page) -> None:
     page = scripted_page
     await page.set_viewport_size({"width": 390, "height": 844})
     await page.get_by_role("button", name="Start microphone").click()
     await captions_until(page, seconds=0)
-    bottoms = [await bottom(page, part) for part in ("#captions li", "#ask", "#ask button")]
+    bottoms = [await bottom(page, part) for part in ("#captions li", "#ask", "#ask [type=submit]")]
     assert max(bottoms) <= 844
     await expect(page.locator("main + .timeline")).to_be_attached()  # and so Tab goes
     assert await page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -414,7 +474,8 @@ async def test_caption_times_are_one_tab_stop(scripted_page: Page, speech: Path)
     await expect(times.nth(1)).to_be_focused()  # where it was left
 
 
-async def test_a_file_that_is_no_audio_is_refused_in_plain_words(page: Page) -> None:
+async def test_a_file_that_is_no_audio_is_refused_in_plain_words(scripted_page: Page) -> None:
+    page = scripted_page
     await page.evaluate(DROP, ["notes.wav", base64.b64encode(b"no sound in here").decode()])
     await expect(page.locator("#notice p")).to_contain_text("“notes.wav” is not an audio file this browser can read")
     await expect(page.get_by_role("button", name="Start microphone")).to_be_visible()

@@ -1,5 +1,6 @@
 // Wires the page: sources into a session, messages onto the page.
 
+import { AskBox } from "./askbox.js";
 import { Behind } from "./behind.js";
 import { canCapture, openFile, openMicrophone, sleep, somebodyActs } from "./capture.js";
 import { CaptionList } from "./captions.js";
@@ -28,7 +29,12 @@ const send = (message) => session?.send(message);
 const captions = new CaptionList({
   list: $("captions"), scroll: $("scroll"), spoken: $("finals"), latest: $("latest"), onPick: pick,
 });
-const questions = new Questions({ list: $("answers"), spoken: $("answered"), send, onPick: pick, onCount: enable });
+const questions = new Questions({
+  list: $("answers"), spoken: $("answered"), send, onPick: pick, onCount: enable, onReply: (card) => askBox.reply(card),
+});
+const askBox = new AskBox({
+  form: $("ask"), newest: () => questions.newest, onAsk: (...question) => questions.ask(...question),
+});
 const watches = new Watches({ list: $("watches"), send, onPick: pick });
 const behind = new Behind();
 const voice = new Voice($("voice"));
@@ -289,7 +295,7 @@ async function closed({ opened, ended, ...close }) {
 }
 
 function reset() {
-  for (const part of [timeline, captions, questions, watches, behind, voice]) part.clear();
+  for (const part of [timeline, captions, questions, askBox, watches, behind, voice]) part.clear();
   ledger = null;
   rest = null;
   $("ledger").hidden = true;
@@ -362,12 +368,6 @@ $("stop").addEventListener("click", () => settle("stopped"));
 $("end").addEventListener("click", end);
 $("view").addEventListener("change", () => timeline.setView($("view").value));
 $("notice").lastElementChild.addEventListener("click", () => tell(""));
-$("question").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  if (!document.querySelector("#ask button").disabled) $("ask").requestSubmit();
-});
-submit("ask", "question", (text) => questions.ask(text, Number($("scope").value)));
 submit("watch", "watch-text", (text) => watches.add(text, Number($("watch-every").value)));
 submit("token-form", "token", (text) => { token = text; again?.(); });
 for (const button of document.querySelectorAll("[data-download]")) {

@@ -34,7 +34,8 @@ export function showControls({ state, resting, finalising, full, captioned }) {
   $("flush").textContent = finalising ? "Finalising" : "Finalise now";
   $("end").hidden = !open || !resting;
   $("end").disabled = finalising || state === "live"; // so that a second click on Stop ends nothing
-  document.querySelector("#ask button").disabled = !open || full;
+  document.querySelector("#ask [type=submit]").disabled = !open || full;
+  for (const button of document.querySelectorAll("#answers .reply")) button.disabled = !open;
   document.querySelector("#watch button").disabled = !open || resting; // it is asked again as audio goes on
   const closed = ["ended", "lost"].includes(state) ? "This session is over." : "Questions open once audio flows.";
   $("ask-hint").textContent = full ? "Wait for an answer before asking more." : open ? RESTING : closed;

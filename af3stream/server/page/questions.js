@@ -1,42 +1,49 @@
 // Questions with their streaming answers, and watches (standing questions).
 
-import { FINISHES, make, range, refusal } from "./words.js";
+import { FINISHES, make, range, reach, refusal } from "./words.js";
 
 export class Questions {
-  constructor({ list, spoken, send, onPick, onCount }) {
-    Object.assign(this, { list, spoken, send, onPick, onCount });
+  constructor({ list, spoken, send, onPick, onCount, onReply }) {
+    Object.assign(this, { list, spoken, send, onPick, onCount, onReply });
     this.clear();
   }
 
   clear() {
     this.cards = new Map();
     this.answers = [];
+    this.newest = null; // the card of the newest answer that takes a reply
     this.list.replaceChildren();
   }
 
   get waiting() { return [...this.cards.values()].filter((card) => !card.done).length; }
 
-  ask(text, last_s) {
+  /** `followed` is the id of the question whose answer this one replies to. */
+  ask(text, last_s, followed) {
     const id = `q${this.cards.size + 1}`;
-    this.add(id, text);
-    this.send({ type: "ask", id, text, ...(last_s ? { scope: { last_s } } : {}) });
+    const after = followed && (this.cards.get(followed).outcome.event ?? followed);
+    const card = this.add(id, text, followed);
+    if (followed) this.scroll(card);
+    else this.list.scrollTop = 0;
+    this.send({ type: "ask", id, text, ...(last_s ? { scope: { last_s } } : {}), ...(after && { after }) });
     this.onCount(this.waiting);
   }
 
-  add(id, text) {
-    const card = { text, done: false, reply: null, ...questionCard(text, () => this.send({ type: "cancel", id })) };
+  add(id, text, followed) {
+    const card = { id, text, followed, done: false, outcome: null, ...questionCard(text, () => this.send({ type: "cancel", id })) };
     this.cards.set(id, card);
-    this.list.prepend(card.element);
+    if (followed) this.cards.get(followed).thread.append(card.element);
+    else this.list.prepend(card.element);
+    return card;
   }
 
   /** What outlives a reload: every question, with its answer or refusal where there is one. */
-  kept() { return [...this.cards].map(([id, { text, reply }]) => ({ id, text, reply })); }
+  kept() { return [...this.cards.values()].map(({ id, text, followed, outcome }) => ({ id, text, followed, outcome })); }
 
   restore(kept) {
-    for (const { id, text, reply } of kept) {
-      this.add(id, text);
-      if (reply?.type === "answer") this.show(this.cards.get(id), reply);
-      else if (reply) this.fail(reply);
+    for (const { id, text, followed, outcome } of kept) {
+      const card = this.add(id, text, followed);
+      if (outcome?.type === "answer") this.show(card, outcome);
+      else if (outcome) this.fail(outcome);
     }
   }
 
@@ -57,34 +64,58 @@ export class Questions {
       card.element.dataset.state = "answering";
       card.foot.firstElementChild.textContent = "Answering";
     }
-    card.answer.textContent += text;
+    this.grow(card, () => { card.answer.textContent += text; });
   }
 
   answer(message) {
     const card = this.cards.get(message.id);
     if (!card || card.done) return;
-    this.show(card, message);
+    this.grow(card, () => this.show(card, message));
     this.spoken.replaceChildren(make("p", { textContent: `Answer to “${card.text}”: ${message.text}` }));
     this.onPick(message);
   }
 
   show(card, message) {
-    card.reply = message;
+    card.outcome = message;
     card.answer.textContent = message.text;
-    const heard = make("button", { type: "button", className: "range", textContent: `Heard ${range(message)}` });
+    const heard = make("button", { type: "button", className: "range", textContent: reach(message) });
     heard.addEventListener("click", () => this.onPick(message));
     const notes = [FINISHES[message.finish], message.ttft_ms != null && `${(message.ttft_ms / 1000).toFixed(1)} s to the first word`];
-    card.foot.replaceChildren(heard, make("span", { textContent: notes.filter(Boolean).join(" · ") }));
+    const remarks = make("div", { className: "remarks" }, make("span", { textContent: notes.filter(Boolean).join(" · ") }));
+    card.foot.replaceChildren(heard, remarks);
+    if (message.question && message.text.trim()) this.offerReply(card); // a service without follow-ups names no question
     this.finish(card, message.finish === "cancelled" ? "cancelled" : "answered");
-    const { text, start, end, windows, finish } = message;
-    this.answers.push({ question: card.text, answer: text, start, end, windows, finish });
+    const { text, start, end, windows, finish, heard_until, captions_from, captioned_until } = message;
+    const followed = this.cards.get(card.followed)?.text;
+    const reached = { start, end, windows, heard_until, captions_from, captioned_until };
+    this.answers.push({ question: card.text, follows_up: followed, answer: text, ...reached, finish });
   }
+
+  offerReply(card) {
+    this.newest = card;
+    const reply = make("button", { type: "button", className: "quiet reply", textContent: "Reply" });
+    reply.setAttribute("aria-label", `Reply to the answer to: ${card.text}`);
+    reply.addEventListener("click", () => this.onReply(card));
+    card.foot.lastElementChild.append(reply);
+  }
+
+  /** Changes a card; whoever saw its end in the list still does. */
+  grow(card, change) {
+    const seen = this.under(card) <= 1;
+    change();
+    if (seen) this.scroll(card);
+  }
+
+  scroll(card) { this.list.scrollTop += Math.max(0, this.under(card)); }
+
+  /** How many pixels below the list's end a card ends, what replies to it left out. */
+  under({ foot }) { return foot.getBoundingClientRect().bottom - this.list.getBoundingClientRect().bottom; }
 
   /** Shows a refusal on the card it belongs to; false if it belongs to none. */
   fail(error) {
     const card = this.cards.get(error.ref);
     if (!card || card.done) return false;
-    card.reply = error;
+    card.outcome = error;
     card.foot.replaceChildren(make("span", { className: "problem", textContent: refusal(error) }));
     this.finish(card, "failed");
     return true;
@@ -112,9 +143,11 @@ function questionCard(text, onCancel) {
   cancel.setAttribute("aria-label", `Cancel the question: ${text}`);
   cancel.addEventListener("click", onCancel);
   const foot = make("footer", {}, make("span", { className: "thinking", textContent: "Listening back" }), cancel);
-  const element = make("li", {}, make("p", { className: "asked", textContent: text }), answer, foot);
+  const thread = make("ol", { className: "thread" });
+  thread.setAttribute("aria-label", `Replies to the answer to: ${text}`);
+  const element = make("li", {}, make("p", { className: "asked", textContent: text }), answer, foot, thread);
   element.dataset.state = "waiting";
-  return { element, answer, foot };
+  return { element, answer, foot, thread };
 }
 
 export class Watches {

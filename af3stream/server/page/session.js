@@ -14,6 +14,7 @@ const PAUSES_MS = [250, 500, 1_000, 2_000, 4_000, 8_000]; // between attempts to
 const GIVE_UP_MS = 300_000;
 const DATA_LOSS = 4500;
 const IDLE = 4408;
+const FEATURES = ["answer_reach", "follow_ups"]; // of the protocol, that this page knows
 const ASKED = ["ask", "watch", "flush"]; // said again over another connection, until they are settled
 
 /**
@@ -58,7 +59,7 @@ export class Session {
     const offered = this.token ? [SUBPROTOCOL, TOKEN_PREFIX + this.token] : [SUBPROTOCOL];
     const socket = new WebSocket(`${scheme}//${location.host}/v1/stream`, offered);
     const resuming = this.again && { resume: this.again, last_event: this.lastEvent };
-    socket.onopen = () => { this.opened = true; this.say({ type: "start", ...this.start, ...resuming }); };
+    socket.onopen = () => { this.opened = true; this.say({ type: "start", ...this.start, features: FEATURES, ...resuming }); };
     socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
     socket.onclose = ({ code, reason }) => this.closed(code, reason);
     this.socket = socket;

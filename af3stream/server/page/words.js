@@ -12,6 +12,7 @@ const REFUSALS = {
   idle_timeout: "Nothing was heard for a long time, so the service ended the session. Your captions are still here.",
   query_limit: "Too many questions are waiting, or this one is too long. Try again in a moment.",
   bad_text: "This question is empty or holds characters that cannot be asked.",
+  unknown_question: "The answer that this one replies to is not there any more. Ask it as a question of its own.",
   bad_end: "The service counted a different amount of audio than this page sent.",
   no_session: "The session is gone. Start a new one.",
   superseded: "This session goes on in another tab or window.",
@@ -55,6 +56,8 @@ export const LEVELS = {
   sessions_refused: "The server is full",
 };
 
+const LAGS_S = 3; // an answer that did not hear so much of its end, or more, says so
+
 export const FINISHES = { length: "cut at the length limit", cancelled: "cancelled" };
 
 export const refusal = ({ code, message }) => REFUSALS[code] ?? sentence(message);
@@ -86,6 +89,15 @@ export function clock(seconds, digits = 0) {
 }
 
 export const range = ({ start, end }) => `${clock(start)} – ${clock(Math.ceil(end))}`;
+
+/** What an answer is made of: the range it heard, and the captions that it read of what comes after. */
+export function reach({ start, end, heard_until: heard = null, captions_from: from = null, captioned_until: until = null }) {
+  if (heard === null && until === null) return `Heard ${range({ start, end })}`;
+  if (heard === null) return `Captions ${range({ start: from, end: until })}`;
+  if (end - heard <= LAGS_S) return `Heard ${range({ start, end })}`;
+  const read = from <= heard + LAGS_S ? `to ${clock(Math.ceil(until))}` : range({ start: from, end: until });
+  return `Heard ${range({ start, end: heard })}${until > heard ? `, captions ${read}` : ""}`;
+}
 
 const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1).replace(/[.\s]*$/, ".") : "Something went wrong.");
 

@@ -66,7 +66,7 @@ async def test_picture_for_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
         app = MicrophoneApp(ListenOptions("mic", server.url, watches=("Is a young man described?",), device="room"))
         async with app.run_test(size=(108, 28)) as pilot:
             await until(pilot, lambda: OPEN in shown(app, "captions"))
-            for question, answer in (("Who is this about?", "Mr. John"), ("What kind of man?", "ill-disposed")):
+            for question, answer in (("Who is this about?", "Mr. John"), ("> What kind of man?", "ill-disposed")):
                 app.query_one(Input).value = question
                 await pilot.press("enter")
                 await until(pilot, lambda answer=answer: answer in shown(app, "questions"))

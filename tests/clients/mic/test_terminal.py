@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from af3stream.listen import ListenOptions
 from af3stream.listen import sources as sources_module
@@ -59,7 +59,7 @@ async def test_everything_has_its_place_and_a_typed_question_is_answered(microph
             assert "0:00:00.0  Call me [b]Ishmael." in shown(app, "captions")
             assert "Some years" in shown(app, "captions")
             assert "1  0:00:00.0 to 0:00:01.5  38 tokens" in shown(app, "windows")
-            assert "Who is named?\nA sailor is.\n0:00:00.0 to 0:00:01.5" in shown(app, "questions")
+            assert "Who is named?\nA sailor is.\nHeard 0:00:00.0 to 0:00:01.5" in shown(app, "questions")
 
             microphone.speak(LOUD)
             await until(pilot, lambda: "███" in shown(app, "status"))
@@ -67,7 +67,7 @@ async def test_everything_has_its_place_and_a_typed_question_is_answered(microph
             await until(pilot, lambda: "lag 0.0 s" in shown(app, "status"))
 
             await pilot.press(*"Who?", "enter")
-            await until(pilot, lambda: "Who?\nWho?\n0:00" in shown(app, "questions"))
+            await until(pilot, lambda: "Who?\nWho?\nHeard 0:00" in shown(app, "questions"))
 
             await pilot.press("ctrl+c")
             await until(pilot, lambda: "○ finished" in shown(app, "status"))
@@ -78,6 +78,50 @@ async def test_everything_has_its_place_and_a_typed_question_is_answered(microph
     assert app.problem == ""
     assert [type(message) for message in server.heard[1:]] == [Watch, Audio, Ask, End]
     assert microphone.closed
+
+
+async def test_a_follow_up_names_the_answer_before_it_and_stands_under_it(microphone: FakeSounddevice):
+    async with serving(talkative) as server:
+        app = MicrophoneApp(ListenOptions("mic", server.url, watches=("Who is named?",)))
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "A sailor is." in shown(app, "questions"))
+            field = app.query_one(Input)
+            await pilot.press(*"Who?", "enter")
+            await until(pilot, lambda: "Who?\nWho?\nHeard" in shown(app, "questions"))
+
+            await pilot.press(*"> Why?")
+            await until(pilot, lambda: field.border_title == "reply to: Who?")
+            await pilot.press("enter")
+            await until(pilot, lambda: "Why?\nWhy?\nHeard" in shown(app, "questions"))
+            assert not field.border_title
+
+            await pilot.press(*"When?", "ctrl+r")
+            assert field.value == "> When?"
+            await pilot.press("ctrl+r")
+            assert field.value == "When?"
+            await pilot.press("ctrl+r", "enter")
+            await until(pilot, lambda: "When?\nWhen?\nHeard" in shown(app, "questions"))
+            replies = [str(each.content).partition("\n")[0] for each in app.query("#questions .reply").results(Static)]
+            assert replies == ["Why?", "When?"]
+            await pilot.press("ctrl+q")
+    asked = [message for message in server.heard if isinstance(message, Ask)]
+    assert [message.after for message in asked] == [None, asked[0].id, asked[1].id]
+
+
+async def test_a_server_without_follow_ups_is_told_of_in_time(microphone: FakeSounddevice):
+    async def plain(peer: Peer) -> None:
+        await peer.open(features=())
+        await converse(peer)
+
+    async with serving(plain) as server:
+        app = MicrophoneApp(ListenOptions("mic", server.url))
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "● listening" in shown(app, "status"))
+            await pilot.press(*"> Why?", "enter")
+            await until(pilot, lambda: "takes no questions that follow up others" in shown(app, "captions"))
+            assert app.query_one(Input).value == "> Why?"  # to be asked otherwise
+            await pilot.press("ctrl+q")
+    assert not any(isinstance(message, Ask) for message in server.heard)
 
 
 async def test_what_finds_no_room_is_a_gap_and_a_line_of_the_transcript(

@@ -1,0 +1,32 @@
+"""What an answer is made of, in words for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from af3stream.protocol.messages import Answer
+
+LAGS_S: Final = 3.0  # an answer that did not hear so much of its end, or more, says so
+
+Clock = Callable[[float], str]
+
+
+def reach(answer: Answer, begins: Clock, ends: Clock) -> str:
+    """Name the range an answer heard, and the captions it read of what comes after.
+
+    Args:
+        begins, ends: spell the seconds at which something begins or ends.
+
+    Returns:
+        ``Heard 0:00 to 1:20, captions to 1:45``, or a part of that.
+    """
+    heard, since, until = answer.heard_until, answer.captions_from, answer.captioned_until
+    if heard is None and since is not None and until is not None:
+        return f"Captions {begins(since)} to {ends(until)}"
+    if heard is None or answer.end - heard <= LAGS_S:
+        return f"Heard {begins(answer.start)} to {ends(answer.end)}"
+    words = f"Heard {begins(answer.start)} to {ends(heard)}"
+    if since is None or until is None or until <= heard:
+        return words
+    return f"{words}, captions {begins(since) + ' ' if since > heard + LAGS_S else ''}to {ends(until)}"
