@@ -206,9 +206,19 @@ class Check:
     def _tests(self) -> Figures:
         """The engine's tests on this device, in a process of their own."""
         marked = [path for path in sorted(ROOT.glob("tests/engine/test_*.py")) if "mark.device" in path.read_text()]
-        own = ["-q", "-c", os.devnull, f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-m", "device"]
+        without_plugins = ["-c", os.devnull, f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-W", "ignore"]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *own, *map(str, marked), *self._size.tests],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                *without_plugins,
+                "-m",
+                "device",
+                *map(str, marked),
+                *self._size.tests,
+            ],
             cwd=ROOT,
             env=os.environ | {"AF3STREAM_TEST_DEVICE": self._config.device},
             capture_output=True,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from af3stream.config import ModelConfig
 from bench import gpu_check
 from bench.gpu_check import Check, Row, Size
 from tests.test_ci import ROOT
@@ -61,7 +62,7 @@ def test_every_row_has_figures_and_answers_are_those_of_generate(capsys: pytest.
 
 
 def test_the_full_size_names_the_rows_that_a_gpu_is_to_print() -> None:
-    names = [row.name for row in Check(gpu_check.load().model, Size()).rows()]
+    names = [row.name for row in Check(ModelConfig(), Size()).rows()]
     assert [name for name in names if name.startswith("first_token")] == [f"first_token_{n}" for n in (1, 10, 20)]
     assert [name for name in names if name.startswith("sessions")] == [f"sessions_{n}" for n in (1, 4, 16, 64)]
 
@@ -92,7 +93,7 @@ def test_a_row_that_fails_says_why_and_costs_no_other(capsys: pytest.CaptureFixt
 
 
 def test_rows_without_a_checkpoint_are_skipped(capsys: pytest.CaptureFixture[str]) -> None:
-    check = Check(gpu_check.load().model, gpu_check.QUICK)
+    check = Check(ModelConfig(), gpu_check.QUICK)
     rows = [row for row in check.rows() if row.name not in ("machine", "tests", "checkpoint")]
     assert gpu_check.run(rows, time.monotonic() + 999) == 0
     assert {row["skipped"] for row in printed(capsys).values()} >= {"there is no checkpoint", "nothing is compiled"}
