@@ -7,8 +7,6 @@ far the measured growth is above. ``python -m bench.append [--quick]``
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -19,7 +17,7 @@ from transformers.cache_utils import DynamicLayer
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Part, Sound
 from bench.arithmetic import operations, positions
-from bench.common import RATE, mini, quick, report, speech
+from bench.common import RATE, mini, once, quick, report, speech
 
 WINDOW_S = 30
 
@@ -64,7 +62,7 @@ def ours(engine: Af3Engine, sound: Sound, windows: int) -> tuple[list[float], li
     for _ in range(windows):
         parts.append(Sound(None, sound.tokens, sound.embeddings))
         before = slot.copied
-        costs.append(seconds(lambda: list(context.extend(parts))))
+        costs.append(once(lambda: list(context.extend(parts))))
         copied.append((slot.copied - before) / sound.tokens)
         places.add(tuple(layer.keys.data_ptr() for layer in slot.layers))
     return costs, copied, len(places) > 1
@@ -74,8 +72,8 @@ def ours(engine: Af3Engine, sound: Sound, windows: int) -> tuple[list[float], li
 def stock(engine: Af3Engine, sound: Sound, windows: int) -> tuple[list[float], list[float]]:
     """transformers' language model and `DynamicCache`, a window a pass: seconds, and bytes the cache copies a token."""
     model, cache = engine._loaded.model.model.language_model, DynamicCache()
-    embeddings, copied = sound.embeddings, [0]
-    assert isinstance(embeddings, torch.Tensor)
+    assert isinstance(sound.embeddings, torch.Tensor)
+    embeddings, copied = sound.embeddings.to(model.device), [0]
     update = DynamicLayer.update
 
     def counted(layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -88,16 +86,9 @@ def stock(engine: Af3Engine, sound: Sound, windows: int) -> tuple[list[float], l
     with patch.object(DynamicLayer, "update", counted):
         for _ in range(windows):
             before = copied[0]
-            costs.append(seconds(lambda: model(inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True)))
+            costs.append(once(lambda: model(inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True)))
             each.append((copied[0] - before) / sound.tokens)
     return costs, each
-
-
-def seconds(act: Callable[[], Any]) -> float:
-    """How long it takes."""
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -60,15 +60,25 @@ def speech(seconds: float, pause_s: float = 0.0) -> Samples:
     return np.resize(np.concatenate(pieces), round(seconds * RATE)).astype(np.float32)
 
 
+def once(act: Callable[[], Any]) -> float:
+    """Seconds of one call, until the device has done its work."""
+    synchronize()
+    began = time.perf_counter()
+    act()
+    synchronize()
+    return time.perf_counter() - began
+
+
 def timed(act: Callable[[], Any], runs: int) -> float:
     """Median seconds of ``runs`` calls, after one that does not count."""
     act()
-    took = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        act()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
+    return statistics.median(once(act) for _ in range(runs))
+
+
+def synchronize() -> None:
+    """Wait for the work that was given to a GPU; a CPU has done its own."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 def first_token(context: Context, parts: list[Part], question: str) -> None:

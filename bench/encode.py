@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Samples
-from bench.common import RATE, mini, quick, report, speech, timed
+from bench.common import mini, quick, report, speech, timed
+from tests.engine.reference import projected
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure 3, 10 and 30 s, and a batch of four."""
     runs = 1 if quick(__doc__, argv) else 5
     engine = mini()
-    padded = timed(lambda: stock(engine, speech(3.0)), runs)
+    padded = timed(lambda: projected(engine._loaded, speech(3.0)), runs)
     seconds = {str(s): timed(lambda s=s: engine._encode([speech(s)]), runs) for s in (3, 10, 30)}  # type: ignore[misc]
     four = [speech(12.0), speech(10.0), speech(14.0), speech(9.0)]
     together = timed(lambda: engine._encode(four), runs)
@@ -41,16 +40,6 @@ def busy(engine: Af3Engine, window: Samples, runs: int) -> float:
     for _ in range(runs):
         engine._encode([window])
     return (time.process_time() - used) / (time.perf_counter() - began)
-
-
-@torch.inference_mode()
-def stock(engine: Af3Engine, window: Samples) -> None:
-    """transformers: the padded window through feature extractor, tower and projector."""
-    loaded = engine._loaded
-    extracted = loaded.processor.feature_extractor(
-        window, sampling_rate=RATE, padding="max_length", return_attention_mask=True, return_tensors="pt"
-    )
-    loaded.model.get_audio_features(extracted["input_features"], extracted["attention_mask"])
 
 
 if __name__ == "__main__":

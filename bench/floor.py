@@ -6,7 +6,6 @@ over memory much larger than any cache, with all threads, measured in between. `
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
@@ -15,7 +14,7 @@ import torch
 
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Context, Part, Sound
-from bench.common import RATE, endless, loaded, mini, quick, report, speech
+from bench.common import RATE, endless, loaded, mini, once, quick, report, speech
 
 QUESTION: Final = "What was said about the young man?"
 GIB: Final = 1 << 30
@@ -57,10 +56,11 @@ def measure(engine: Af3Engine, windows: int, size: Size) -> dict[str, float]:
     list(context.extend(parts))
     assert context._kept is not None
     position = context._kept.slot.nbytes // context._kept.slot.capacity
-    taken, bandwidths = [], [bandwidth(size)]
+    device = engine._loaded.model.device
+    taken, bandwidths = [], [bandwidth(size, device)]
     for _ in range(size.rounds):
         taken.append((written_in(context, parts, size.tokens + 1) - written_in(context, parts, 1)) / size.tokens)
-        bandwidths.append(bandwidth(size))
+        bandwidths.append(bandwidth(size, device))
     a_token, memory = min(taken), max(bandwidths)
     read = weight_bytes(engine) + position * (context.kept_tokens + size.tokens // 2)
     return {
@@ -74,20 +74,13 @@ def measure(engine: Af3Engine, windows: int, size: Size) -> dict[str, float]:
 
 def written_in(context: Context, parts: list[Part], tokens: int) -> float:
     """Seconds of an answer of so many tokens."""
-    began = time.perf_counter()
-    list(context.answer(parts, QUESTION, tokens))
-    return time.perf_counter() - began
+    return once(lambda: list(context.answer(parts, QUESTION, tokens)))
 
 
-def bandwidth(size: Size) -> float:
-    """Bytes a second that a sum over memory reads, at best."""
-    memory = torch.ones(size.summed // 4)
-    best = 0.0
-    for _ in range(3):
-        began = time.perf_counter()
-        memory.sum()
-        best = max(best, memory.nbytes / (time.perf_counter() - began))
-    return best
+def bandwidth(size: Size, device: torch.device) -> float:
+    """Bytes a second that a sum over a device's memory reads, at best."""
+    memory = torch.ones(size.summed // 4, device=device)
+    return memory.nbytes / min(once(memory.sum) for _ in range(3))
 
 
 def weight_bytes(engine: Af3Engine) -> int:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from transformers import DynamicCache
@@ -21,8 +20,9 @@ from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Part, Samples, Sound
 from bench.arithmetic import operations, positions
-from bench.common import RATE, first_token, loaded, mini, quick, report, speech, timed
+from bench.common import first_token, loaded, mini, once, quick, report, speech, timed
 from tests.checkpoints import make_tiny
+from tests.engine import reference
 
 QUESTION: Final = "What was said about the young man?"
 OPEN_S: Final = 10
@@ -125,27 +125,14 @@ def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[Part]], runs: int)
     return {step: each / sum(took.values()) for step, each in took.items()}
 
 
-def once(act: Callable[[], Any]) -> float:
-    """Seconds of one call."""
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
-
-
 def inputs(engine: Af3Engine, audio: list[Samples]) -> dict[str, torch.Tensor]:
     """What transformers is given: token ids with a placeholder a frame, and padded features."""
     loaded = engine._loaded
     sounds = loaded.processor.audio_token * sum(engine.frames(len(window)) for window in audio)
     ids = engine._fusion.prompt(sounds + QUESTION, loaded.processor.audio_token, loaded.model.config.audio_token_id)
-    extracted = loaded.processor.feature_extractor(
-        audio, sampling_rate=RATE, padding="max_length", return_attention_mask=True, return_tensors="pt"
-    )
-    return {
-        "input_ids": torch.tensor([ids]),
-        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
-        "input_features": extracted["input_features"],
-        "input_features_mask": extracted["attention_mask"],
-    }
+    input_ids = torch.tensor([ids], device=loaded.model.device)
+    features = reference.features(loaded, audio)
+    return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **features}
 
 
 def generate(engine: Af3Engine, audio: list[Samples]) -> None:
@@ -158,7 +145,9 @@ def prefill(engine: Af3Engine, audio: list[Samples]) -> None:
     """transformers' language model over embeddings of the same length, ready made."""
     model = engine._loaded.model
     asked = len(engine._fusion.head()) + len(engine._fusion.question(QUESTION))
-    ids = torch.ones(1, sum(engine.frames(len(window)) for window in audio) + asked, dtype=torch.long)
+    ids = torch.ones(
+        1, sum(engine.frames(len(window)) for window in audio) + asked, dtype=torch.long, device=model.device
+    )
     embeddings = model.model.get_input_embeddings()(ids)
     output = model.model.language_model(inputs_embeds=embeddings, past_key_values=DynamicCache(), use_cache=True)
     model.lm_head(output.last_hidden_state[:, -1]).argmax(-1)

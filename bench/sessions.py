@@ -15,14 +15,11 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
-from af3stream.engine.contract import Completion, Samples, Sound
-from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Job, Result
 from af3stream.engine.loading import apart
-from af3stream.engine.running import Report
-from af3stream.engine.worker import Worker
 from af3stream.models.registry import resolve
-from bench.common import RATE, RECORDINGS, endless, mini, p95, quick, report, speech
+from bench.common import RATE, RECORDINGS, mini, p95, quick, report, speech
 from bench.live import Heard, device_s, server, spoken, stream
+from bench.together import tokens_a_second
 
 QUESTION: Final = "What was said about the young man?"
 PAUSE_S: Final = 0.8
@@ -193,32 +190,7 @@ def numbers(most: int) -> list[int]:
 
 def together(sessions: int, tokens: int) -> float:
     """Tokens a second of one long answer in each of so many sessions, each over a window of its own."""
-    engine = mini()
-    endless(engine)
-    worker, first, done = Worker(engine), dict[str, float](), list[float]()
-    count = 0
-
-    def note(name: str) -> Report:
-        def noted(_job: Job, result: Result, _ended: bool) -> None:
-            nonlocal count
-            if isinstance(result, str) and result:
-                first.setdefault(name, time.perf_counter())
-            if isinstance(result, Completion):
-                count += result.tokens
-                done.append(time.perf_counter())
-
-        return noted
-
-    windows: list[Samples] = [spoken(15.0, PAUSE_S, index) for index in range(sessions)]
-    sounds = [Sound(samples, engine.frames(len(samples))) for samples in windows]
-    for index, sound in enumerate(sounds):
-        worker.submit(str(index), EncodeJob(0, sound), note(str(index)))
-        worker.submit(str(index), ExtendJob((sound,), rebuild=False), note(str(index)))
-    worker.run_all()
-    for index, sound in enumerate(sounds):
-        worker.submit(str(index), AnswerJob((sound,), QUESTION, tokens), note(str(index)))
-    worker.run_all()
-    return (count - sessions) / (max(done) - min(first.values()))
+    return tokens_a_second(mini(), [spoken(15.0, PAUSE_S, index) for index in range(sessions)], QUESTION, tokens)
 
 
 if __name__ == "__main__":

@@ -53,20 +53,23 @@ def make_tiny(
         chunk_length: seconds of audio a window holds; 25 audio tokens each.
         positions: ``max_position_embeddings`` of the language model.
     """
-    import torch
-    from transformers import (
-        AudioFlamingo3Config,
-        AudioFlamingo3EncoderConfig,
-        AudioFlamingo3ForConditionalGeneration,
-        AudioFlamingo3Processor,
-        GenerationConfig,
-        LlamaConfig,
-        Qwen2Config,
-        WhisperFeatureExtractor,
-    )
-
     tokenizer = make_tokenizer()
-    end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    model = seeded(tiny_config(tokenizer, text=text, chunk_length=chunk_length, positions=positions), tokenizer, seed)
+    model.save_pretrained(folder)
+    make_processor(model.config, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def tiny_config(
+    tokenizer: Any,
+    *,
+    text: Literal["llama", "qwen2"] = "llama",
+    chunk_length: int = 30,
+    positions: int = 8_192,
+) -> Any:
+    """Return the configuration of `make_tiny`."""
+    from transformers import AudioFlamingo3EncoderConfig, LlamaConfig, Qwen2Config
+
     text_config = {"llama": LlamaConfig, "qwen2": Qwen2Config}[text](
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -75,9 +78,7 @@ def make_tiny(
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=positions,
-        bos_token_id=None,
-        eos_token_id=end,
-        pad_token_id=pad,
+        **_special(tokenizer),
     )
     audio_config = AudioFlamingo3EncoderConfig(
         num_mel_bins=80,
@@ -87,23 +88,70 @@ def make_tiny(
         hidden_size=32,
         max_source_positions=50 * chunk_length,
     )
-    config = AudioFlamingo3Config(
-        audio_config=audio_config,
-        text_config=text_config,
-        audio_token_id=tokenizer.convert_tokens_to_ids("<sound>"),
+    return _config(tokenizer, audio_config, text_config)
+
+
+def published_config(tokenizer: Any, *, layers: int | None = None) -> Any:
+    """Return the sizes of the published 8B checkpoint: Whisper's large encoder and Qwen2.5-7B.
+
+    Args:
+        tokenizer: may know fewer tokens than the table of embeddings has rows.
+        layers: of each stack; ``None``: all 32 and 28.
+    """
+    from transformers import AudioFlamingo3EncoderConfig, Qwen2Config
+
+    text_config = Qwen2Config(
+        vocab_size=152_064,
+        hidden_size=3_584,
+        intermediate_size=18_944,
+        num_hidden_layers=layers or 28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        max_position_embeddings=32_768,
+        **_special(tokenizer),
     )
-    model = AudioFlamingo3ForConditionalGeneration(config).float().eval()
+    audio_config = AudioFlamingo3EncoderConfig(num_hidden_layers=layers or 32)
+    return _config(tokenizer, audio_config, text_config)
+
+
+def seeded(config: Any, tokenizer: Any, seed: int = 0, *, dtype: str = "float32", device: str = "cpu") -> Any:
+    """Make a model of random weights on a device, as `make_tiny` describes them, and return it.
+
+    Args:
+        config: an `AudioFlamingo3Config`.
+        dtype: of the weights, as torch calls it.
+    """
+    import torch
+    from transformers import AudioFlamingo3ForConditionalGeneration, GenerationConfig
+
+    with torch.device(device):
+        model = AudioFlamingo3ForConditionalGeneration._from_config(config, dtype=getattr(torch, dtype)).eval()
     with torch.no_grad():
-        _fill(model, torch.Generator().manual_seed(seed))
-        model.lm_head.weight[_never_said(tokenizer)] = 0.0
+        _fill(model, torch.Generator(device).manual_seed(seed))
+        model.lm_head.weight[[*_never_said(tokenizer), *range(len(tokenizer), len(model.lm_head.weight))]] = 0.0
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=pad)
-    model.save_pretrained(folder)
-    AudioFlamingo3Processor(
-        WhisperFeatureExtractor(feature_size=80, chunk_length=chunk_length),
-        tokenizer,
-        chat_template=CHAT_TEMPLATE,
-    ).save_pretrained(folder)
-    return folder
+    return model
+
+
+def make_processor(config: Any, tokenizer: Any) -> Any:
+    """Return the processor of a configuration."""
+    from transformers import AudioFlamingo3Processor, WhisperFeatureExtractor
+
+    audio = config.audio_config
+    extractor = WhisperFeatureExtractor(feature_size=audio.num_mel_bins, chunk_length=audio.max_source_positions // 50)
+    return AudioFlamingo3Processor(extractor, tokenizer, chat_template=CHAT_TEMPLATE)
+
+
+def _config(tokenizer: Any, audio_config: Any, text_config: Any) -> Any:
+    from transformers import AudioFlamingo3Config
+
+    placeholder = tokenizer.convert_tokens_to_ids("<sound>")
+    return AudioFlamingo3Config(audio_config=audio_config, text_config=text_config, audio_token_id=placeholder)
+
+
+def _special(tokenizer: Any) -> dict[str, int | None]:
+    return {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
 
 
 def make_tokenizer() -> Any:

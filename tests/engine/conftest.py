@@ -1,13 +1,20 @@
-"""Engines on tiny checkpoints, shared by the tests of the room."""
+"""Engines on tiny checkpoints, shared by the tests of the room.
+
+Tests that are marked `device` run on the device that ``AF3STREAM_TEST_DEVICE`` names, by default a CPU:
+``AF3STREAM_TEST_DEVICE=cuda pytest -m device tests/engine``.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Final
 
 import pytest
+import torch
 
 from af3stream.config import ModelConfig
 from af3stream.engine import worker as worker_module
@@ -16,18 +23,33 @@ from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Completion, Context, Part, Samples, Sound, Text
 from tests.checkpoints import make_tiny
 
+DEVICE: Final = os.environ.get("AF3STREAM_TEST_DEVICE", "cpu")
+cpu_only = pytest.mark.skipif(DEVICE != "cpu", reason="what a CPU alone does")
+if DEVICE != "cpu":
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # by default convolutions round float32 to TF32
+
+
+def model_config(**settings: Any) -> ModelConfig:
+    """Return a configuration on the device under test."""
+    return ModelConfig(device=DEVICE, **settings)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    """Return normal random numbers, the same on every device."""
+    return torch.randn(*shape).to(DEVICE)
+
 
 @pytest.fixture(scope="session", params=["llama", "qwen2"])
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedCheckpoint:
     """A tiny checkpoint, once with each kind of language model."""
     folder = make_tiny(tmp_path_factory.mktemp(request.param), text=request.param)
-    return load_checkpoint(folder, ModelConfig())
+    return load_checkpoint(folder, model_config())
 
 
 @pytest.fixture(params=["sdpa", "eager"], scope="session")
 def any_attention(request: pytest.FixtureRequest, tiny_folder: Path) -> LoadedCheckpoint:
     """A tiny checkpoint, once with each attention implementation that a CPU runs."""
-    return load_checkpoint(tiny_folder, ModelConfig(attention=request.param))
+    return load_checkpoint(tiny_folder, model_config(attention=request.param))
 
 
 @pytest.fixture

@@ -50,7 +50,12 @@ def reply(
         ids += [*encode_text(tokenizer, turn.answer), *template.between]
     ids += [*encode_text(tokenizer, question), *template.tail]
     windows = [part for part in body if not isinstance(part, str)]
-    return _generate(loaded, torch.tensor([ids]), features(loaded, windows) if windows else {}, max_tokens)
+    return _generate(
+        loaded,
+        torch.tensor([ids], device=loaded.model.device),
+        features(loaded, windows) if windows else {},
+        max_tokens,
+    )
 
 
 def stock_reply(
@@ -70,7 +75,7 @@ def stock_reply(
     if system is not None:
         chat.insert(0, _says("system", system))
     text = loaded.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    inputs = loaded.processor(text=[text], audio=[audio])
+    inputs = loaded.processor(text=[text], audio=[audio]).to(loaded.model.device, loaded.model.dtype)
     return _generate(loaded, inputs.pop("input_ids"), dict(inputs), max_tokens)
 
 
@@ -79,10 +84,10 @@ def _says(role: str, text: str) -> dict[str, Any]:
 
 
 def features(loaded: LoadedCheckpoint, windows: Sequence[Samples]) -> dict[str, torch.Tensor]:
-    """Stock features and their mask: (windows, mels, 3000) and (windows, 3000)."""
+    """Stock features (windows, mels, 3000) in the model's dtype, and their mask (windows, 3000), on its device."""
     extracted = loaded.processor.feature_extractor(
         list(windows), sampling_rate=16_000, padding="max_length", return_attention_mask=True, return_tensors="pt"
-    )
+    ).to(loaded.model.device, loaded.model.dtype)
     return {"input_features": extracted["input_features"], "input_features_mask": extracted["attention_mask"]}
 
 

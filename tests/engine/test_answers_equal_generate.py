@@ -16,6 +16,7 @@ from af3stream.engine.contract import Part, Samples, Sound
 from tests.engine import reference
 from tests.engine.conftest import answer, parts_of
 
+pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
 
 QUESTIONS = ("What was said?", "Who spoke last, and where?", "¿Qué? 😀")

@@ -13,6 +13,7 @@ from af3stream.engine.contract import Samples
 from af3stream.errors import ContextFull, PlaceholderMismatch, TooManyWindows
 from tests.engine import reference
 
+pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
 TOKENS = 16
 

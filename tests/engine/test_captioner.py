@@ -13,6 +13,7 @@ from af3stream.engine.af3.prompt import TRANSCRIBE
 from af3stream.engine.contract import Hypothesis, Samples
 from tests.engine import reference
 
+pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
 TOKENS = 32
 

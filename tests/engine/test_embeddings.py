@@ -21,6 +21,7 @@ from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, Job, 
 from af3stream.engine.scripted import FRAME_BYTES, ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.errors import BudgetExceeded
+from tests.engine.conftest import model_config
 from tests.engine.test_worker import Reports
 
 SESSIONS = "abc"
@@ -30,7 +31,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def tiny(tiny_folder: Path) -> LoadedCheckpoint:
-    return load_checkpoint(tiny_folder, ModelConfig(threads=1))
+    return load_checkpoint(tiny_folder, model_config(threads=1))
 
 
 def window(samples: Samples, engine: Af3Engine | ScriptedEngine) -> Sound:
@@ -88,6 +89,7 @@ class Talks:
         return answers
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("bodies", [1.0, 2.5])
 def test_within_a_budget_the_same_is_said(
     tiny: LoadedCheckpoint, signal: Callable[[float, int], Samples], bodies: float
@@ -103,6 +105,7 @@ def test_within_a_budget_the_same_is_said(
     assert tight.engine.counters.sounds_encoded > plenty.engine.counters.sounds_encoded
 
 
+@pytest.mark.device
 def test_what_is_kept_as_keys_and_values_is_not_encoded_again(
     tiny: LoadedCheckpoint, signal: Callable[[float, int], Samples]
 ) -> None:

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AudioFlamingo3ForConditionalGeneration
 
-from af3stream.config import ModelConfig
 from af3stream.engine.af3 import linear
 from af3stream.engine.af3.checkpoint import load_checkpoint
 from af3stream.engine.af3.decode import Decoder, Reply
@@ -22,7 +21,7 @@ from af3stream.engine.af3.linear import FEW, HalfEmbedding, HalfLinear, exactly_
 from af3stream.engine.contract import Samples
 from af3stream.errors import ModelError
 from tests.checkpoints import make_tiny
-from tests.engine.conftest import answer, parts_of
+from tests.engine.conftest import answer, model_config, parts_of
 
 TOKENS = 24
 Text = Literal["llama", "qwen2"]
@@ -52,7 +51,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def engine_of(folder: Path, **settings: Any) -> Af3Engine:
-    return Af3Engine(load_checkpoint(folder, ModelConfig(**settings)), "tiny")
+    return Af3Engine(load_checkpoint(folder, model_config(**settings)), "tiny")
 
 
 def answered(engine: Af3Engine, signal: Callable[[float, int], Samples]) -> list[Any]:
@@ -72,6 +71,7 @@ def reply_after(decoder: Decoder, *tokens: int) -> Reply:
     return reply
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize(("slots", "new"), [(1, 1), (FEW, 1), (2, 2), (1, FEW)])
 @pytest.mark.usefixtures("uncompiled")
@@ -101,6 +101,7 @@ def test_projections_of_the_same_states_lie_together(tiny_halved: Path) -> None:
     assert engine._decoder._fused is not None
 
 
+@pytest.mark.device
 @pytest.mark.usefixtures("uncompiled")
 def test_the_functions_write_what_transformers_writes(
     tiny_halved: Path, signal: Callable[[float, int], Samples]
@@ -108,6 +109,7 @@ def test_the_functions_write_what_transformers_writes(
     assert answered(engine_of(tiny_halved, compile=True), signal) == answered(engine_of(tiny_halved), signal)
 
 
+@pytest.mark.device
 def test_compiled_they_do_too(tmp_path: Path, signal: Callable[[float, int], Samples]) -> None:
     folder = halved(tmp_path / "tiny", "llama")
     engine, plain = engine_of(folder, compile=True), engine_of(folder)

@@ -15,6 +15,7 @@ from af3stream.models.card import Wording
 from tests.engine import reference
 from tests.engine.conftest import answer, parts_of
 
+pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
 
 TOKENS = 20

@@ -5,18 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AudioFlamingo3Config,
-    AudioFlamingo3EncoderConfig,
-    AudioFlamingo3ForConditionalGeneration,
-    Qwen2Config,
-    WhisperFeatureExtractor,
-)
+from transformers import AudioFlamingo3ForConditionalGeneration, WhisperFeatureExtractor
 
 from af3stream.engine.af3.alignment import Alignment
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.contract import Counters
+from tests.checkpoints import make_tokenizer, published_config
 
 ALIGNMENT = Alignment(sampling_rate=16_000, chunk_length=30, hop_length=160, max_windows=20)
 HIDDEN, KV_HEADS, HEAD_DIM = 3_584, 4, 128
@@ -25,16 +20,7 @@ BYTES_A_TOKEN = 57_344  # keys and values of all 28 layers in bfloat16
 
 @pytest.fixture(scope="module")
 def model() -> AudioFlamingo3ForConditionalGeneration:
-    text = Qwen2Config(
-        vocab_size=152_064,
-        hidden_size=HIDDEN,
-        intermediate_size=18_944,
-        num_hidden_layers=2,
-        num_attention_heads=28,
-        num_key_value_heads=KV_HEADS,
-        max_position_embeddings=32_768,
-    )
-    config = AudioFlamingo3Config(audio_config=AudioFlamingo3EncoderConfig(num_hidden_layers=2), text_config=text)
+    config = published_config(make_tokenizer(), layers=2)
     with torch.device("meta"):
         return AudioFlamingo3ForConditionalGeneration(config).to(torch.bfloat16).eval()
 

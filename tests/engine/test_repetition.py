@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from af3stream.config import ModelConfig
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
@@ -15,8 +14,9 @@ from af3stream.engine.af3.repetition import LEAST, PERIOD, TIMES, repeats
 from af3stream.engine.contract import Samples
 from tests.checkpoints import make_tiny
 from tests.engine import reference
-from tests.engine.conftest import answer, parts_of
+from tests.engine.conftest import answer, model_config, parts_of
 
+pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
 TOKENS = 160
 WEAK = 0.02  # of what the layers add to the embedding of the last token
@@ -50,7 +50,7 @@ def test_what_was_repeated_earlier_in_a_reply_is_no_loop() -> None:
 @pytest.fixture(scope="module", params=["llama", "qwen2"])
 def looping(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedCheckpoint:
     """A tiny checkpoint whose next token depends on the last one nearly alone, so that greedy decoding loops."""
-    loaded = load_checkpoint(make_tiny(tmp_path_factory.mktemp("looping"), text=request.param), ModelConfig())
+    loaded = load_checkpoint(make_tiny(tmp_path_factory.mktemp("looping"), text=request.param), model_config())
     with torch.no_grad():
         for name, parameter in loaded.model.named_parameters():
             if "language_model" in name and ("o_proj" in name or "down_proj" in name):

@@ -15,9 +15,9 @@ from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.contract import Samples
 from af3stream.errors import ContextFull
-from bench.memory import resident
-from tests.engine.conftest import parts_of
+from tests.engine.conftest import cpu_only, noise, parts_of
 
+pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
 
 
@@ -42,7 +42,7 @@ def test_a_decoded_token_copies_its_own_keys_and_values(engine: Af3Engine, signa
     decoder = engine._decoder
     slot = decoder.new_slot(2_000)
     for read in (10, 900):
-        for _ in decoder.prefill(slot, torch.randn(read, decoder.hidden_size)):
+        for _ in decoder.prefill(slot, noise(read, decoder.hidden_size)):
             pass
         before, where = slot.copied, addresses(slot)
         reply = Reply(slot, last=5)
@@ -51,12 +51,15 @@ def test_a_decoded_token_copies_its_own_keys_and_values(engine: Af3Engine, signa
         assert addresses(slot) == where and reply.next is not None
 
 
+@cpu_only
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are counted by mincore")
 def test_a_slot_takes_what_it_has_written_and_no_memory_of_slots_before(engine: Af3Engine) -> None:
+    from bench.memory import resident
+
     decoder = engine._decoder
     for _ in range(3):
         slot = decoder.new_slot(8_192)
-        list(decoder.prefill(slot, torch.randn(512, decoder.hidden_size)))
+        list(decoder.prefill(slot, noise(512, decoder.hidden_size)))
         taken = sum(resident(tensor) for layer in slot.layers for tensor in (layer.keys, layer.values))
         written = slot.written * slot.nbytes // slot.capacity
         assert written <= taken <= written + 2 * mmap.PAGESIZE * len(addresses(slot)) * slot.layers[0].keys.shape[1]
@@ -67,7 +70,7 @@ def test_what_does_not_fit_is_refused_and_leaves_every_slot_as_it_was(engine: Af
     decoder = engine._decoder
     slots = [decoder.new_slot(capacity) for capacity in (20, 11)]
     for slot in slots:
-        list(decoder.prefill(slot, torch.randn(11, decoder.hidden_size)))
+        list(decoder.prefill(slot, noise(11, decoder.hidden_size)))
     replies = [Reply(slot, last=5) for slot in slots]
     with pytest.raises(ContextFull):
         decoder.advance(replies)
@@ -91,7 +94,7 @@ def test_the_checkpoint_itself_stays_as_transformers_made_it(loaded: LoadedCheck
 def prompts(engine: Af3Engine) -> list[torch.Tensor]:
     """Four prompts of different lengths, (n, hidden)."""
     torch.manual_seed(1)
-    return [torch.randn(length, engine._decoder.hidden_size) for length in (30, 3, 400, 129)]
+    return [noise(length, engine._decoder.hidden_size) for length in (30, 3, 400, 129)]
 
 
 def begun(decoder: Decoder, prompt: torch.Tensor) -> Reply:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from af3stream.config import ModelConfig
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Answering, Completion, Part, Samples, Text, Turn
@@ -16,7 +15,7 @@ from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Result
 from af3stream.engine.running import ANSWERS_TOGETHER
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
-from tests.engine.conftest import answer, parts_of
+from tests.engine.conftest import answer, model_config, parts_of
 from tests.engine.test_worker import Reports, second
 
 TOKENS = 24
@@ -25,9 +24,10 @@ QUESTIONS = ("What was said?", "Who spoke last, and where?", "Why?", "¿Qué? �
 
 @pytest.fixture(scope="module")
 def tiny(tiny_folder: Path) -> LoadedCheckpoint:
-    return load_checkpoint(tiny_folder, ModelConfig())
+    return load_checkpoint(tiny_folder, model_config())
 
 
+@pytest.mark.device
 @pytest.mark.usefixtures("even_steps")
 def test_four_sessions_are_answered_as_each_alone(
     tiny: LoadedCheckpoint, signal: Callable[[float, int], Samples]
@@ -54,10 +54,11 @@ def test_four_sessions_are_answered_as_each_alone(
     assert passes < longest + 5 * len(jobs) < all_tokens  # to read notes and question, and to fall in step
 
 
+@pytest.mark.device
 def test_questions_are_read_one_chunk_a_step_however_many_sessions_ask(
     tiny_folder: Path, signal: Callable[[float, int], Samples]
 ) -> None:
-    loaded = load_checkpoint(tiny_folder, ModelConfig(prefill_chunk=32))
+    loaded = load_checkpoint(tiny_folder, model_config(prefill_chunk=32))
     engine, reports = Af3Engine(loaded, "tiny"), Reports()
     worker, bodies = Worker(engine), [parts_of(engine, [signal(9.0, i)]) for i in range(4)]
     for session, body in enumerate(bodies):
