@@ -65,11 +65,11 @@ class Read:
         validated: held-out contexts.
     """
 
-    minutes: float = 25
+    minutes: float = 27
     steps: int = 0
     positions: int = 700
-    text_positions: int = 120
-    kept: float = 1.0
+    text_positions: int = 250
+    kept: float = 8.0
     validated: int = 24
     rate: float = 1e-3
     warmup_steps: int = 10

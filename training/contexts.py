@@ -65,13 +65,13 @@ class Contexts:
         text = " ".join(clip.text for clip in clips)
         return Context((self._arrived([clip.sound for clip in clips]),), (questions.transcription(self._random, text),))
 
-    def read(self) -> str:
-        """Captions with a question, to stay as good at as before."""
+    def read(self) -> tuple[str, str]:
+        """Captions with a question, and an answer: what the language model is to stay as good at as before."""
         captions = self._captions(self._random.randint(0, 8), self._random.randint(4, 14))
         said = [line.partition("] ")[2] for line in captions.splitlines()]
         absent = [texts.drawn(self._random, self._texts) for _ in range(4)]
-        asked = questions.about_speech(self._random, said, absent, 3)
-        return captions + questions.asking(self._random.choice(asked).question)
+        asked = self._random.choice(questions.about_speech(self._random, said, absent, 6))
+        return captions + questions.asking(asked.question), asked.answer
 
     def _captions(self, minute: int, count: int) -> str:
         """Lines as the service writes them, from a minute of the session on."""

@@ -30,7 +30,7 @@ from af3stream.engine.factory import Loaded, load_engine
 from training import corpus, exams, score
 from training.exams import Conversation, Recording
 from training.free import Free, Given
-from training.voices import Samples
+from training.voices import Samples, read
 
 QUESTIONS = Path("../shared/questions")
 ROWS = (
@@ -190,8 +190,9 @@ class Evaluation:
     def _sounds(self) -> Iterator[Result]:
         """What is heard, and which of the instruments or sounds it is: fresh takes of what was learned."""
         takes = [*exams.heard(max(1, round(3 * self._size)), SEED)]
-        speech = [conversation.windows[0] for conversation in self._conversations()]
-        takes += [("speech", window[: 5 * SAMPLE_RATE], exams.asked_of("speech")) for window in speech]
+        free = Free(self._questions, self._clips / "free")
+        speech = [read(free.recording(conversation))[: 5 * SAMPLE_RATE] for conversation in free.conversations]
+        takes += [("speech", samples, exams.asked_of("speech")) for samples in speech]
         yield from self._by_ear("sounds", takes)
 
     def _by_ear(self, row: str, takes: Iterable[tuple[str, Samples, Sequence[exams.Listened]]]) -> Iterator[Result]:

@@ -22,6 +22,7 @@ from training.model import NARROW, LogMel, adapt, encoder_states, narrow
 from training.progress import Average, Progress
 from training.voices import Samples
 
+COUNTED: Final = 5  # of the positions of captions and questions one in so many is compared
 READ: Final = "read.pt"  # in a run's folder: the stage's state
 
 
@@ -138,22 +139,28 @@ class Reader:
         return nn.functional.cross_entropy(logits.float(), targets), [bool(tokens.all()) for tokens in right]
 
     def _moved(self, drawn: Contexts) -> torch.Tensor:
-        """How far next-token distributions over captions and a question are from those without adapters."""
+        """How far next-token distributions over captions, a question and its answer are from those without adapters."""
         ids: list[int] = []
+        counted: list[int] = []  # places: all of answers, a part of the rest
         while len(ids) < self._config.text_positions:
-            ids += [*self._template.head, *encode_text(self._tokenizer, drawn.read()), *self._template.tail]
+            text, answer = drawn.read()
+            prompt = [*self._template.head, *encode_text(self._tokenizer, text), *self._template.tail]
+            replied = encode_text(self._tokenizer, answer)
+            counted += range(len(ids), len(ids) + len(prompt) - 1, COUNTED)
+            counted += range(len(ids) + len(prompt) - 1, len(ids) + len(prompt) + len(replied))
+            ids += [*prompt, *replied]
         embedded = self._table[torch.tensor([ids])]
         with torch.no_grad():
-            before = self._distributions(embedded, adapted=False)
-        after = self._distributions(embedded, adapted=True)
+            before = self._distributions(embedded, counted, adapted=False)
+        after = self._distributions(embedded, counted, adapted=True)
         return nn.functional.kl_div(after, before, reduction="none", log_target=True).sum(-1).mean()
 
-    def _distributions(self, embedded: torch.Tensor, *, adapted: bool) -> torch.Tensor:
+    def _distributions(self, embedded: torch.Tensor, places: list[int], *, adapted: bool) -> torch.Tensor:
         for adapter in self._adapters:
             adapter.on = adapted
         with narrow():
             hidden = self._language(inputs_embeds=embedded.to(NARROW), use_cache=False).last_hidden_state[0]
-            logits = hidden[::3] @ self._head  # a third of the positions says as much
+            logits = hidden[places] @ self._head
         for adapter in self._adapters:
             adapter.on = True
         return logits.float().log_softmax(-1)
