@@ -16,18 +16,18 @@ from clients.meeting_bot.state import Said
 
 WORD: Final = re.compile(r"\w+(?:['’]\w+)*")
 SENTENCE: Final = re.compile(r"(?<=[.!?;])[\"”']*\s+|\n+")
-WITHIN: Final = re.compile(r"(?<=[\w,;:] )[^\W\d_][\w'’]+")  # not the first word of its sentence
 BULLET: Final = re.compile(r"^(?:[-*•\"“\s]|\d+[.)]\s|(?:yes|and|then)\b[,.:]?\s)+", re.IGNORECASE)
 LEAD_IN: Final = re.compile(
-    r"^(?:the|this)\s(?:recording|sentence|meeting|part|decision|conversation)\b[^.]*?\b(?:is|was|are|were)\b"
-    r"(?:\s(?:being|discussed|that|about|in one short sentence))*[:,]?\s*[\"“]?",
+    r"^(?:the|this)\s(?:recording|sentence|meeting|part|decision|conversation)\b[^.]*?"
+    r"(?:\b(?:is|was|are|were)\b(?:\sbeing)?(?:\sdiscussed)?\s(?:that|about)\b|:(?=\s))\s*[\"“]?",
     re.IGNORECASE,
 )
 SAYS_NOTHING: Final = re.compile(r"^\W*(?:no|none|nothing|nobody|not|there (?:is|was|were|are) no)\b", re.IGNORECASE)
 FUNCTION_WORDS: Final = frozenset(  # and what replies call the recording
     """
-    about also been does from have into it's recording sentence should that that's their them then there they this those
-    until very were what when where which while will with would your
+    a about all also an and any are as at be been but by can could did do does for from had has have he her his how i if
+    in into is it it's its no not of on or our recording sentence she should so that that's the their them then there
+    they this those to until very was we were what when where which while who will with would you your
     """.split()  # noqa: SIM905
 )
 STEM: Final = 5  # letters that inflected forms of a word share
@@ -36,7 +36,7 @@ FEWEST: Final = 2  # such words in a sentence that says something
 SUPPORTED: Final = 0.8  # of its words were said there: the sentence stands as it is
 POINTED: Final = 0.6  # of its words were said there: what was said stands in its place
 SAME: Final = 0.75  # of the shorter one's words: two items say the same
-BESIDE: Final = 2  # sentences before and after that count, too
+BESIDE: Final = 1  # captions before and after that count, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,14 @@ def ground(reply: str, captions: Sequence[Said], *, questions: bool = False) -> 
     Args:
         questions: whether an item may be a question.
     """
-    names = _names(captions)
-    spoken = [Item(text, said) for said in captions for text in _split(said.text)]
-    stems = [_stems(each.text, names) for each in spoken]
-    items = (_supported(text, spoken, stems, names) for text in statements(reply, questions=questions))
+    stems = [_stems(said.text) for said in captions]
+    spoken, around = [], []
+    for index, said in enumerate(captions):
+        beside = set().union(*stems[max(0, index - BESIDE) : index + BESIDE + 1])
+        for text in _split(said.text):
+            spoken.append(Item(text, said))
+            around.append(beside)
+    items = (_supported(text, spoken, around) for text in statements(reply, questions=questions))
     return merge(item for item in items if item and (questions or not item.text.endswith("?")))
 
 
@@ -64,7 +68,7 @@ def merge(items: Iterable[Item]) -> list[Item]:
     """Leave out what an item before it says in about the same words."""
     kept: list[tuple[Item, set[str]]] = []
     for item in items:
-        words = _stems(item.text, set())
+        words = _stems(item.text)
         if all(len(words & other) < SAME * min(len(words), len(other)) for _, other in kept):
             kept.append((item, words))
     return [item for item, _ in kept]
@@ -80,24 +84,22 @@ def statements(reply: str, *, questions: bool = False) -> Iterator[str]:
 
 def best_caption(text: str, captions: Sequence[Said]) -> Said | None:
     """The caption that shares most words with a text; ``None`` if none shares any."""
-    names = _names(captions)
-    words = _stems(text, names)
-    shared = [len(words & _stems(caption.text, names)) for caption in captions]
+    words = _stems(text)
+    shared = [len(words & _stems(caption.text)) for caption in captions]
     most = max(shared, default=0)
     return captions[shared.index(most)] if most else None
 
 
-def _supported(text: str, spoken: Sequence[Item], stems: Sequence[set[str]], names: set[str]) -> Item | None:
+def _supported(text: str, spoken: Sequence[Item], around: Sequence[set[str]]) -> Item | None:
     """A statement with the caption that supports it, or what was said there in its place."""
-    words = _stems(text, names)
-    if len(words) < FEWEST:
+    words = _stems(text)
+    if len(words) < FEWEST or not spoken:
         return None
-    shared = [len(words & own) for own in stems]
+    shared = [len(words & _stems(each.text)) for each in spoken]
     best = shared.index(max(shared))
-    around = set().union(*stems[max(0, best - BESIDE) : best + BESIDE + 1])
-    share = len(words & around) / len(words)
-    needed = {word for word in words if word in names or word[0].isdigit()}
-    if share >= SUPPORTED and needed <= around:
+    share = len(words & around[best]) / len(words)
+    needed = {_stem(word) for word in _words(text) if _is_name(word)}
+    if share >= SUPPORTED and needed <= around[best]:
         return Item(text, spoken[best].said)
     return spoken[best] if share >= POINTED and shared[best] >= FEWEST else None
 
@@ -106,17 +108,21 @@ def _split(text: str) -> list[str]:
     return [sentence.strip() for sentence in SENTENCE.split(text) if sentence.strip()]
 
 
-def _names(captions: Iterable[Said]) -> set[str]:
-    """Words that stand with a capital within a sentence."""
-    found = (word for caption in captions for word in WITHIN.findall(caption.text) if word[0].isupper())
-    return {word.casefold()[:STEM] for word in found if len(word) > 1}
+def _words(text: str) -> Iterator[str]:
+    """The words of a text that count."""
+    for word in WORD.findall(text):
+        if (len(word) >= SHORTEST or _is_name(word)) and word.casefold() not in FUNCTION_WORDS:
+            yield word
 
 
-def _stems(text: str, names: set[str]) -> set[str]:
-    """The words of a text that count, cut to what inflected forms share."""
-    words = (word.casefold() for word in WORD.findall(text))
-    return {
-        word[:STEM]
-        for word in words
-        if word[0].isdigit() or word[:STEM] in names or (len(word) >= SHORTEST and word not in FUNCTION_WORDS)
-    }
+def _is_name(word: str) -> bool:
+    """Whether a word may be a name or is a number; so may be every first word of a sentence."""
+    return word[0].isupper() or word[0].isdigit()
+
+
+def _stems(text: str) -> set[str]:
+    return {_stem(word) for word in _words(text)}
+
+
+def _stem(word: str) -> str:
+    return word.casefold().removesuffix("s")[:STEM]
