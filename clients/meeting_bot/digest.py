@@ -39,7 +39,7 @@ def of(state: State, options: MinutesOptions, names: dict[str, str]) -> dict[str
                 is_open = answered.question == options.open
                 found[answered.question] += ground(answered.text, said, questions=is_open)
             elif answered.question == options.summary:
-                summary = ground(answered.text, said)
+                summary = ground(answered.text, said, anywhere=True)
             else:
                 others.append(_answer(answered))
         sections.append(
@@ -62,7 +62,7 @@ def summaries(state: State, options: MinutesOptions, begin: int, end: int) -> li
     for answered in (answered for answered in state.answers() if answered.question == options.summary):
         if begin < answered.chapter <= end:
             said = within(captions, since, answered.chapter)
-            texts.append(" ".join(item.text for item in ground(answered.text, said)))
+            texts.append(" ".join(item.text for item in ground(answered.text, said, anywhere=True)))
         since = answered.chapter
     return [text for text in texts if text]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clients.meeting_bot.grounding import best_caption
+from clients.meeting_bot.grounding import best_sentence
 from clients.meeting_bot.rules import Rule, RulesFile
 from clients.meeting_bot.state import Said
 
@@ -78,7 +78,7 @@ class Rules:
         ]
 
     def looked(self, rule: Rule, yes: bool, quote: str, captions: Sequence[Said]) -> list[Event]:
-        """A passage was asked about: tell the caption that says so, each caption once, of a topic when it comes up.
+        """A passage was asked about: tell the sentence that says so, one a caption, of a topic only when it comes up.
 
         Args:
             yes: whether the condition holds.
@@ -87,11 +87,11 @@ class Rules:
         """
         end, _, held = self.told.get(rule.name, "0 no").partition(" ")
         new = [said for said in captions if said.end > float(end)]
-        sentence = best_caption(rule.topic or quote, new) or best_caption(quote, new) if yes else None
-        told = sentence if sentence and not (rule.topic and held == "yes") else None
-        self.told[rule.name] = f"{told.end if told else end} {'yes' if yes else 'no'}"
+        found = best_sentence(rule.topic or quote, new) or best_sentence(quote, new) if yes else None
+        told = found if found and not (rule.topic and held == "yes") else None
+        self.told[rule.name] = f"{told.said.end if told else end} {'yes' if yes else 'no'}"
         kind = "topic" if rule.topic else "watch"
-        return [Event(rule, kind, told.begin, told.end, told.text, told.speakers)] if told else []
+        return [Event(rule, kind, told.said.begin, told.said.end, told.text, told.said.speakers)] if told else []
 
     def hit(self, name: str, text: str, begin: float, end: float) -> list[Event]:
         """A standing question's answer changed."""

@@ -34,9 +34,9 @@ STEM: Final = 5  # letters that inflected forms of a word share
 SHORTEST: Final = 4  # letters of a word that counts; names and numbers may be shorter
 FEWEST: Final = 2  # such words in a sentence that says something
 SUPPORTED: Final = 0.8  # of its words were said there: the sentence stands as it is
-POINTED: Final = 0.6  # of its words were said there: what was said stands in its place
+POINTED: Final = 0.65  # of its words were said there: what was said stands in its place
 SAME: Final = 0.75  # of the shorter one's words: two items say the same
-BESIDE: Final = 1  # captions before and after that count, too
+BESIDE: Final = 1  # sentences before and after that count, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +47,19 @@ class Item:
     said: Said
 
 
-def ground(reply: str, captions: Sequence[Said], *, questions: bool = False) -> list[Item]:
+def ground(reply: str, captions: Sequence[Said], *, questions: bool = False, anywhere: bool = False) -> list[Item]:
     """Find what of a reply was said, in the order of the reply, none twice.
 
     Args:
         questions: whether an item may be a question.
+        anywhere: whether the words of a sentence may come from all captions, as those of a summary do.
     """
-    stems = [_stems(said.text) for said in captions]
-    spoken, around = [], []
-    for index, said in enumerate(captions):
-        beside = set().union(*stems[max(0, index - BESIDE) : index + BESIDE + 1])
-        for text in _split(said.text):
-            spoken.append(Item(text, said))
-            around.append(beside)
-    items = (_supported(text, spoken, around) for text in statements(reply, questions=questions))
-    return merge(item for item in items if item and (questions or not item.text.endswith("?")))
+    spoken = _spoken(captions)
+    stems = [_stems(each.text) for each in spoken]
+    beside = len(stems) if anywhere else BESIDE
+    around = [set().union(*stems[max(0, at - beside) : at + beside + 1]) for at in range(len(stems))]
+    items = (_supported(text, spoken, around, questions) for text in statements(reply, questions=questions))
+    return merge(item for item in items if item)
 
 
 def merge(items: Iterable[Item]) -> list[Item]:
@@ -82,26 +80,34 @@ def statements(reply: str, *, questions: bool = False) -> Iterator[str]:
             yield text[0].upper() + text[1:]
 
 
-def best_caption(text: str, captions: Sequence[Said]) -> Said | None:
-    """The caption that shares most words with a text; ``None`` if none shares any."""
+def best_sentence(text: str, captions: Sequence[Said]) -> Item | None:
+    """The sentence that shares most words with a text; ``None`` if none shares any."""
     words = _stems(text)
-    shared = [len(words & _stems(caption.text)) for caption in captions]
-    most = max(shared, default=0)
-    return captions[shared.index(most)] if most else None
+    return max(
+        (each for each in _spoken(captions) if words & _stems(each.text)),
+        key=lambda each: len(words & _stems(each.text)),
+        default=None,
+    )
 
 
-def _supported(text: str, spoken: Sequence[Item], around: Sequence[set[str]]) -> Item | None:
+def _supported(text: str, spoken: Sequence[Item], around: Sequence[set[str]], questions: bool) -> Item | None:
     """A statement with the caption that supports it, or what was said there in its place."""
     words = _stems(text)
     if len(words) < FEWEST or not spoken:
         return None
     shared = [len(words & _stems(each.text)) for each in spoken]
-    best = shared.index(max(shared))
+    best = max(range(len(spoken)), key=lambda at: (shared[at], questions or not spoken[at].text.endswith("?")))
     share = len(words & around[best]) / len(words)
     needed = {_stem(word) for word in _words(text) if _is_name(word)}
     if share >= SUPPORTED and needed <= around[best]:
         return Item(text, spoken[best].said)
-    return spoken[best] if share >= POINTED and shared[best] >= FEWEST else None
+    pointed = share >= POINTED and shared[best] >= FEWEST and (questions or not spoken[best].text.endswith("?"))
+    return spoken[best] if pointed else None
+
+
+def _spoken(captions: Iterable[Said]) -> list[Item]:
+    """The sentences of captions."""
+    return [Item(text, said) for said in captions for text in _split(said.text)]
 
 
 def _split(text: str) -> list[str]:

@@ -158,7 +158,10 @@ class Telling:
         newest = round(self._state.caption_begin() * RATE)
         reply = await self._reply(newest, end, digest.NOTES.format(" ".join(texts)))
         text = reply.text if isinstance(reply, Answer) else ""
-        return " ".join(item.text for item in ground(text, [Said(0, 0, each) for each in texts])) or texts[0]
+        return (
+            " ".join(item.text for item in ground(text, [Said(0, 0, each) for each in texts], anywhere=True))
+            or texts[0]
+        )
 
     async def _ask(self, begin: int, end: int, question: str) -> Answered:
         reply = await self._reply(begin, end, question)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clients.meeting_bot.digest import NOTES_CHARS, groups, task
-from clients.meeting_bot.grounding import best_caption, ground
+from clients.meeting_bot.grounding import best_sentence, ground
 from clients.meeting_bot.state import Said
 
 SPOKEN = (
@@ -83,9 +83,17 @@ def test_what_introduces_a_sentence_is_left_out(lead_in: str) -> None:
     assert texts(f"{lead_in}the image storage and a cheaper tier.") == ["The image storage and a cheaper tier."]
 
 
-def test_the_caption_with_most_words_of_a_topic() -> None:
-    assert best_caption("the hosting", CAPTIONS) is CAPTIONS[2]
-    assert best_caption("the weather", CAPTIONS) is None
+def test_a_summary_has_its_words_from_anywhere() -> None:
+    reply = "The recording was about the mobile release and hiring."
+    assert [item.text for item in ground(reply, CAPTIONS, anywhere=True)] == ["The mobile release and hiring."]
+    assert ground("It was about the mobile release and fishing in Norway.", CAPTIONS, anywhere=True) == []
+
+
+def test_the_sentence_with_most_words_of_a_topic() -> None:
+    found = best_sentence("the hosting", CAPTIONS)
+    assert found is not None
+    assert (found.text, found.said) == ("The biggest cost was the hosting.", CAPTIONS[2])
+    assert best_sentence("the weather", CAPTIONS) is None
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_topic_is_told_when_it_comes_up_and_not_while_it_goes_on(tmp_path: Pat
     assert looked(again, True, "", SAID[2]) == ["The budget is small."]
 
 
-def test_a_watch_tells_each_caption_that_says_so_once(tmp_path: Path) -> None:
+def test_a_watch_tells_each_sentence_that_says_so_once(tmp_path: Path) -> None:
     rules = Rules(rules_of(tmp_path, GOOD))
     assert rules.condition(rules.named("budget")) == "Has the budget been cut? Answer yes or no."
     assert looked(rules, True, "The budget was cut.", *SAID[:2]) == ["The budget is cut."]
