@@ -24,9 +24,9 @@ from training.voices import read
 
 RATE: Final = 16_000
 TEXT: Final = Path(__file__).with_name("meeting.txt")
-PITCH: Final = {"Anna": 1.12, "Ben": 0.94, "Carla": 1.06, "David": 1.0}
-SENTENCE_PAUSE_S: Final = (0.3, 0.7)
-TURN_PAUSE_S: Final = (0.7, 1.4)
+PITCH: Final = {"Anna": 1.06, "Ben": 0.9, "Carla": 1.02, "David": 0.95}
+SENTENCE_PAUSE_S: Final = (0.4, 0.9)
+TURN_PAUSE_S: Final = (0.9, 1.8)
 SEED: Final = 1
 
 

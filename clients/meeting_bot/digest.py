@@ -16,6 +16,7 @@ RECORDING: Final = "recording.flac"
 NOTES: Final = "These are notes of the whole meeting: {} Summarise the notes."
 NOTES_CHARS: Final = 1_200  # of them in one question
 WHO: Final = re.compile(r"^([^\W\d_]\w+(?: (?:and )?[^\W\d_a-z]\w+)*) (?:will|shall|should|must|has to)\b")
+FIRST_PERSON: Final = re.compile(r"(?:I|we)\b", re.IGNORECASE)
 DAY: Final = (
     r"\d|end|beginning|middle|week|weekend|month|year|\w+day\b|\w+th\b|first|second|january|february|march|april|may\b|"
     "june|july|august|september|october|november|december"
@@ -49,7 +50,10 @@ def of(state: State, options: MinutesOptions, names: dict[str, str]) -> dict[str
     return {
         "summary": state.fact("summary") or None,
         "decisions": [_item(item, names) for item in merge(found[options.decisions])],
-        "actions": [{**_item(item, names), **task(item.text)} for item in merge(found[options.actions])],
+        "actions": [
+            {**shown, **task(shown["text"], shown["speakers"])}
+            for shown in (_item(item, names) for item in merge(found[options.actions]))
+        ],
         "open": [_item(item, names) for item in merge(found[options.open])],
         "sections": sections,
     }
@@ -83,10 +87,11 @@ def within(captions: Sequence[Said], begin: int, end: int) -> list[Said]:
     return [said for said in captions if begin < said.end * RATE and said.begin * RATE < end]
 
 
-def task(text: str) -> dict[str, str | None]:
-    """Who does it and until when, if the sentence says so."""
-    who, when = WHO.search(text), WHEN.search(text)
-    return {"who": who[1] if who else None, "when": when[1].strip() if when else None}
+def task(text: str, speakers: Sequence[str] = ()) -> dict[str, str | None]:
+    """Who does it and until when, if the sentence says so; who says "I will" is its speaker, where that is known."""
+    named, when = WHO.search(text), WHEN.search(text)
+    who = named[1] if named else ", ".join(speakers) if FIRST_PERSON.match(text) else ""
+    return {"who": who or None, "when": when[1].strip() if when else None}
 
 
 def link(begin: float, end: float) -> str:

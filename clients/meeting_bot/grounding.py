@@ -23,13 +23,14 @@ LEAD_IN: Final = re.compile(
     re.IGNORECASE,
 )
 SAYS_NOTHING: Final = re.compile(r"^\W*(?:no|none|nothing|nobody|not|there (?:is|was|were|are) no)\b", re.IGNORECASE)
-FUNCTION_WORDS: Final = frozenset(  # and what replies call the recording
+FUNCTION_WORDS: Final = frozenset(
     """
     a about all also an and any are as at be been but by can could did do does for from had has have he her his how i if
-    in into is it it's its no not of on or our recording sentence she should so that that's the their them then there
+    in into is it it's its no not of on or our she should so that that's the their them then there
     they this those to until very was we were what when where which while who will with would you your
     """.split()  # noqa: SIM905
 )
+OF_THE_PROMPT: Final = frozenset({"recording", "transcript", "sentence"})  # a reply that invents likes them
 STEM: Final = 5  # letters that inflected forms of a word share
 SHORTEST: Final = 4  # letters of a word that counts; names and numbers may be shorter
 FEWEST: Final = 2  # such words in a sentence that says something
@@ -98,7 +99,7 @@ def _supported(text: str, spoken: Sequence[Item], around: Sequence[set[str]], qu
     shared = [len(words & _stems(each.text)) for each in spoken]
     best = max(range(len(spoken)), key=lambda at: (shared[at], questions or not spoken[at].text.endswith("?")))
     share = len(words & around[best]) / len(words)
-    needed = {_stem(word) for word in _words(text) if _is_name(word)}
+    needed = {_stem(word) for word in _words(text) if _is_name(word) or word.casefold() in OF_THE_PROMPT}
     if share >= SUPPORTED and needed <= around[best]:
         return Item(text, spoken[best].said)
     pointed = share >= POINTED and shared[best] >= FEWEST and (questions or not spoken[best].text.endswith("?"))

@@ -115,7 +115,9 @@ def _line(said: Said, names: dict[str, str]) -> dict[str, Any]:
 
 
 def _item(item: dict[str, Any]) -> str:
-    return f"- {_text(item['text'])} {_link(item)}"
+    who = item.get("who")
+    lead = f"**{_text(who)}:** " if who and not item["text"].startswith(who) else ""
+    return f"- {lead}{_text(item['text'])} {_link(item)}"
 
 
 def _link(item: dict[str, Any], *, to: bool = False) -> str:
