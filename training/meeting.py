@@ -25,8 +25,8 @@ from training.voices import read
 RATE: Final = 16_000
 TEXT: Final = Path(__file__).with_name("meeting.txt")
 PITCH: Final = {"Anna": 1.06, "Ben": 0.9, "Carla": 1.02, "David": 0.95}
-SENTENCE_PAUSE_S: Final = (0.4, 0.9)
-TURN_PAUSE_S: Final = (0.9, 1.8)
+SENTENCE_PAUSE_S: Final = (0.5, 1.1)
+TURN_PAUSE_S: Final = (1.2, 2.4)
 SEED: Final = 1
 
 

@@ -19,7 +19,7 @@ SENTENCE: Final = re.compile(r"(?<=[.!?;])[\"”']*\s+|\n+")
 BULLET: Final = re.compile(r"^(?:[-*•\"“\s]|\d+[.)]\s|(?:yes|and|then)\b[,.:]?\s)+", re.IGNORECASE)
 LEAD_IN: Final = re.compile(
     r"^(?:the|this)\s(?:recording|sentence|meeting|part|decision|conversation)\b[^.]*?"
-    r"(?:\b(?:is|was|are|were)\b(?:\sbeing)?(?:\sdiscussed)?\s(?:that|about)\b|:(?=\s))\s*[\"“]?",
+    r"(?:\b(?:is|was|are|were|says?)\b(?:\sbeing)?(?:\sdiscussed|\ssaid\sto\sbe)?\s(?:that|about)\b|:(?=\s))\s*[\"“]?",
     re.IGNORECASE,
 )
 SAYS_NOTHING: Final = re.compile(r"^\W*(?:no|none|nothing|nobody|not|there (?:is|was|were|are) no)\b", re.IGNORECASE)

@@ -75,6 +75,8 @@ def test_repeated_items_stand_once() -> None:
         "This part of the meeting was about ",
         'The recording in one short sentence is: "',
         "The sentence that says what was decided is: ",
+        "The sentence says that ",
+        "The recording was said to be about ",
         "Yes, ",
         "- ",
         "1. ",
