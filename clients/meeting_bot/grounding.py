@@ -1,8 +1,9 @@
 """What a reply says that was said: its sentences, each with the caption that supports it best.
 
 A small language model finds the right place more often than the right words. A sentence of its reply is kept as it is
-only if its words stand in one sentence that was said and those beside it, all of its names and numbers among them. If
-only most of its words do, what was said stands in its place. Otherwise it is left out. The rule looks at words alone.
+only if its words stand in one sentence that was said and those beside it, all of its names and numbers among them, and
+it begins with no pronoun. If most of its words do, what was said stands in its place. Otherwise it is left out.
+The rule looks at words alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LEAD_IN: Final = re.compile(
     r"(?:\b(?:is|was|are|were|says?)\b(?:\sbeing)?(?:\sdiscussed|\ssaid\sto\sbe)?\s(?:that|about)\b|:(?=\s))\s*[\"“]?",
     re.IGNORECASE,
 )
+PRONOUN: Final = re.compile(r"(?:they|he|she|we|you|it|someone|somebody)\b", re.IGNORECASE)  # whose name is not told
 SAYS_NOTHING: Final = re.compile(r"^\W*(?:no|none|nothing|nobody|not|there (?:is|was|were|are) no)\b", re.IGNORECASE)
 FUNCTION_WORDS: Final = frozenset(
     """
@@ -100,7 +102,7 @@ def _supported(text: str, spoken: Sequence[Item], around: Sequence[set[str]], qu
     best = max(range(len(spoken)), key=lambda at: (shared[at], questions or not spoken[at].text.endswith("?")))
     share = len(words & around[best]) / len(words)
     needed = {_stem(word) for word in _words(text) if _is_name(word) or word.casefold() in OF_THE_PROMPT}
-    if share >= SUPPORTED and needed <= around[best]:
+    if share >= SUPPORTED and needed <= around[best] and not PRONOUN.match(text):
         return Item(text, spoken[best].said)
     pointed = share >= POINTED and shared[best] >= FEWEST and (questions or not spoken[best].text.endswith("?"))
     return spoken[best] if pointed else None

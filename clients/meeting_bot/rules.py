@@ -20,8 +20,8 @@ Text = Annotated[str, Meta(min_length=1, max_length=1_500)]
 Question = Annotated[str, Meta(max_length=1_500)]  # empty for none
 
 SUMMARY: Final = "Summarise what was said."
-DECISIONS: Final = "Which sentence says what was decided?"
-ACTIONS: Final = "Who will do what, and until when?"
+DECISIONS: Final = "What was agreed?"
+ACTIONS: Final = "What will they do?"
 OPEN: Final = "What do they not know yet?"
 
 
@@ -96,7 +96,7 @@ class MinutesOptions(_Table, frozen=True):
     """
 
     title: Text = "Meeting"
-    section_minutes: Minutes = 1.0
+    section_minutes: Minutes = 0.5
     summary: Question = SUMMARY
     decisions: Question = DECISIONS
     actions: Question = ACTIONS

@@ -34,6 +34,10 @@ def test_a_wrong_name_gives_way_to_what_was_said() -> None:
     assert texts("Tom will move the image storage before the end of November.") == [SPOKEN[3]]
 
 
+def test_a_pronoun_gives_way_to_what_was_said() -> None:
+    assert texts("They will move the image storage before the end of November.") == [SPOKEN[3]]
+
+
 def test_one_sentence_of_a_caption_stands_for_it() -> None:
     [item] = ground("Priya suggested a cheaper tier for the storage.", CAPTIONS)
     assert item.text == "Elena suggested a cheaper tier for the image storage."
