@@ -79,7 +79,6 @@ class Bot:
         }
         self._outbox = Outbox(self._state, rules, self._deliverers)
         self._stopping = asyncio.Event()
-        self._live = True
         self.address = ""
 
     @property
@@ -124,7 +123,7 @@ class Bot:
             await self._hold_sessions()
             return
         async with open_source(self._options.source, self._intake.before, self._options.end_after_s) as source:
-            self.address, self._live = source.address, source.live
+            self.address = source.address
             if source.address:
                 self._options.note(f"Attendee may dial {source.address}")
             taking = asyncio.create_task(self._intake.take_in(source, self._stopping))
@@ -187,7 +186,7 @@ class Bot:
                 self._outbox,
                 self._options.note,
             )
-            await Telling(meeting, session, base, live=self._live).run()
+            await Telling(meeting, session, base).run()
 
     def _resumed(self, session: Session) -> int:
         """Where a session that goes on began; what it has and the recording does not was lost here."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from clients.meeting_bot.grounding import best_sentence
 from clients.meeting_bot.rules import Rule, RulesFile
 from clients.meeting_bot.state import Said
 
-LOOK_OUT: Final = (
-    'You are asked: "{}" Has it come up in what was heard? Begin with "yes" or "no"; after "yes", say in one sentence '
-    "what was said about it."
-)
+TOPIC: Final = "Is {} talked about? Answer yes or no."
+CONDITION: Final = "{} Answer yes or no."
+QUOTE: Final = "Which sentence says so? Quote it."
 YES: Final = re.compile(r"\W*(yes|yeah|ja|oui|sí|si)\b", re.IGNORECASE)
+
+
+def says_yes(reply: str) -> bool:
+    """Whether a reply begins with yes."""
+    return YES.match(reply) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Rules:
     """The rules, as they look at what is heard.
 
     Args:
-        told: the newest answer of each standing question, by rule; kept over a restart by the caller.
+        told: what each rule told last; kept over a restart by the caller.
     """
 
     def __init__(self, rules: RulesFile, told: dict[str, str] | None = None) -> None:
@@ -47,14 +53,21 @@ class Rules:
 
     @property
     def standing(self) -> dict[str, str]:
-        """What to ask again and again: the question, by rule."""
-        questions = {rule.name: LOOK_OUT.format(rule.watch) for rule in self.all if rule.watch}
-        return questions | {rule.name: rule.question for rule in self.all if rule.question}
+        """What the service asks again and again: the question, by rule."""
+        return {rule.name: rule.question for rule in self.all if rule.question}
 
     @property
-    def periodic(self) -> list[Rule]:
-        """The rules of every so many minutes."""
-        return [rule for rule in self.all if rule.every_minutes]
+    def asked(self) -> dict[str, float]:
+        """Rules that ask about the newest passages, and after how many minutes; 0: about each passage."""
+        return {rule.name: rule.every_minutes or 0.0 for rule in self.all if rule.every_minutes or rule.looks_out}
+
+    def named(self, name: str) -> Rule:
+        """The rule of that name."""
+        return next(rule for rule in self.all if rule.name == name)
+
+    def condition(self, rule: Rule) -> str:
+        """What to ask about each passage: a question of yes or no."""
+        return TOPIC.format(rule.topic) if rule.topic else CONDITION.format(rule.watch)
 
     def caption(self, said: Said) -> list[Event]:
         """A final caption: one event for each keyword in it."""
@@ -64,14 +77,27 @@ class Rules:
             if pattern.search(said.text)
         ]
 
+    def looked(self, rule: Rule, yes: bool, quote: str, captions: Sequence[Said]) -> list[Event]:
+        """A passage was asked about: tell the sentence that says so, one a caption, of a topic only when it comes up.
+
+        Args:
+            yes: whether the condition holds.
+            quote: the sentence that the model says it by.
+            captions: of the passage.
+        """
+        end, _, held = self.told.get(rule.name, "0 no").partition(" ")
+        new = [said for said in captions if said.end > float(end)]
+        found = best_sentence(rule.topic or quote, new) or best_sentence(quote, new) if yes else None
+        told = found if found and not (rule.topic and held == "yes") else None
+        self.told[rule.name] = f"{told.said.end if told else end} {'yes' if yes else 'no'}"
+        kind = "topic" if rule.topic else "watch"
+        return [Event(rule, kind, told.said.begin, told.said.end, told.text, told.said.speakers)] if told else []
+
     def hit(self, name: str, text: str, begin: float, end: float) -> list[Event]:
-        """A standing question's answer changed: always told of a ``question``, of a ``watch`` when it becomes yes."""
+        """A standing question's answer changed."""
         before = self.told.get(name)
         self.told[name] = text
-        rule = next(rule for rule in self.all if rule.name == name)
-        if text == before or (rule.watch and (not YES.match(text) or YES.match(before or ""))):
-            return []
-        return [Event(rule, "watch" if rule.watch else "answer", begin, end, text)]
+        return [] if text == before else [Event(self.named(name), "answer", begin, end, text)]
 
     def at_end(self) -> list[Rule]:
         """The rules that want the minutes."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,17 +11,14 @@ import msgspec
 
 from af3stream.captions import cues, to_srt, to_vtt
 from af3stream.protocol.messages import Caption
+from clients.meeting_bot import digest
+from clients.meeting_bot.digest import RECORDING, span
 from clients.meeting_bot.recording import RATE, Recording
 from clients.meeting_bot.rules import RulesFile
 from clients.meeting_bot.state import Said, State
 
-RECORDING: Final = "recording.flac"
+HEADINGS: Final = {"Decisions": "decisions", "Action items": "actions", "Open questions": "open"}
 FILES: Final = ("minutes.md", "minutes.json", "transcript.vtt", "transcript.srt", "transcript.jsonl", RECORDING)
-
-
-def link(begin: float, end: float) -> str:
-    """A range of the recording, as a media fragment (W3C Media Fragments URI 1.0)."""
-    return f"{RECORDING}#t={begin:g},{end:g}"
 
 
 def clock(seconds: float) -> str:
@@ -32,24 +28,8 @@ def clock(seconds: float) -> str:
 
 
 def build(state: State, rules: RulesFile) -> dict[str, Any]:
-    """The minutes as JSON: who was there, what was answered about each chapter, and every line that was said."""
+    """The minutes as JSON: who was there, what was decided and left open, and every line that was said."""
     names = named(state, rules)
-    spoke = state.spoke_s(RATE)
-    answers = state.answers()
-    chapters = []
-    begin = 0.0
-    for end, group in groupby(answers, key=lambda answered: answered.chapter):
-        items = [
-            {
-                "question": a.question,
-                "answer": a.text or None,
-                "problem": a.problem or None,
-                **_range(a.begin, a.end),
-            }
-            for a in group
-        ]
-        chapters.append({**_range(begin, end / RATE), "answers": items})
-        begin = end / RATE
     return {
         "title": rules.minutes.title,
         "begun": state.fact("begun"),
@@ -57,9 +37,10 @@ def build(state: State, rules: RulesFile) -> dict[str, Any]:
         "lost_s": round(state.lost_frames() / RATE, 3),
         "recording": RECORDING,
         "speakers": [
-            {"id": who, "name": names.get(who, who), "spoke_s": round(seconds, 1)} for who, seconds in spoke.items()
+            {"id": who, "name": names.get(who, who), "spoke_s": round(seconds, 1)}
+            for who, seconds in state.spoke_s(RATE).items()
         ],
-        "chapters": chapters,
+        **digest.of(state, rules.minutes, names),
         "transcript": [_line(said, names) for said in state.captions()],
     }
 
@@ -79,9 +60,15 @@ def to_markdown(minutes: dict[str, Any]) -> str:
     if minutes["speakers"]:
         lines += ["## Who", ""]
         lines += [f"- {_text(who['name'])}, {clock(who['spoke_s'])}" for who in minutes["speakers"]] + [""]
-    for chapter in minutes["chapters"]:
-        lines += [f"## {clock(chapter['begin'])} to {clock(chapter['end'])}", ""]
-        for item in chapter["answers"]:
+    if minutes["summary"]:
+        lines += ["## Summary", "", _text(minutes["summary"]), ""]
+    for heading, key in HEADINGS.items():
+        if minutes[key]:
+            lines += [f"## {heading}", "", *(_item(item) for item in minutes[key]), ""]
+    for section in minutes["sections"]:
+        lines += [f"## {clock(section['begin'])} to {clock(section['end'])}", ""]
+        lines += [*(_item(item) for item in section["summary"]), ""] if section["summary"] else []
+        for item in section["answers"]:
             answer = _text(item["answer"] or f"No answer: {item['problem']}")
             lines += [f"**{_text(item['question'])}** {answer} {_link(item, to=True)}", ""]
     lines += ["## Transcript", ""]
@@ -124,12 +111,13 @@ def _captions(all_said: Iterable[Said], names: dict[str, str]) -> Iterable[Capti
 
 def _line(said: Said, names: dict[str, str]) -> dict[str, Any]:
     speakers = [names.get(speaker, speaker) for speaker in said.speakers]
-    return {**_range(said.begin, said.end), "speakers": speakers, "text": said.text}
+    return {**span(said.begin, said.end), "speakers": speakers, "text": said.text}
 
 
-def _range(begin: float, end: float) -> dict[str, Any]:
-    begin, end = round(begin, 3), round(end, 3)
-    return {"begin": begin, "end": end, "link": link(begin, end)}
+def _item(item: dict[str, Any]) -> str:
+    who = item.get("who")
+    lead = f"**{_text(who)}:** " if who and not item["text"].startswith(who) else ""
+    return f"- {lead}{_text(item['text'])} {_link(item)}"
 
 
 def _link(item: dict[str, Any], *, to: bool = False) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from clients.meeting_bot import minutes
 from clients.meeting_bot.delivery import Deliverer
+from clients.meeting_bot.digest import link
 from clients.meeting_bot.events import Event
 from clients.meeting_bot.rules import Rule, RulesFile
 from clients.meeting_bot.state import State
@@ -28,7 +29,7 @@ class Outbox:
             "kind": event.kind,
             "begin": begin,
             "end": end,
-            "link": minutes.link(begin, end),
+            "link": link(begin, end),
             "text": event.text,
             "speakers": [names.get(speaker, speaker) for speaker in event.speakers],
             "keyword": event.keyword,

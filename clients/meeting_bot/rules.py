@@ -17,9 +17,12 @@ from af3stream.errors import ConfigError, quoted
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Minutes = Annotated[float, Meta(gt=0, le=1_440)]
 Text = Annotated[str, Meta(min_length=1, max_length=1_500)]
+Question = Annotated[str, Meta(max_length=1_500)]  # empty for none
 
-SUMMARY: Final = "Summarise what was said, in a few sentences."
-QUESTIONS: Final = ("What was decided?", "Who will do what, and by when?", "What was left open?")
+SUMMARY: Final = "Summarise what was said."
+DECISIONS: Final = "What was agreed?"
+ACTIONS: Final = "What will they do?"
+OPEN: Final = "What do they not know yet?"
 
 
 class _Table(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,43 +55,59 @@ class Action(_Table, frozen=True):
 
 
 class Rule(_Table, frozen=True):
-    """When to tell: one of ``watch``, ``question``, ``keywords``, ``every_minutes`` and ``at_end``.
+    """When to tell: one of ``topic``, ``watch``, ``question``, ``keywords``, ``every_minutes`` and ``at_end``.
 
     Attributes:
         name: stands in its events.
         actions: names of actions.
-        watch: what to look out for, in plain language; told when it comes up.
+        topic: what somebody may talk about, as "the budget"; told the sentence when it comes up.
+        watch: a question of yes or no, as "Has anybody promised something?"; told each sentence that says so.
         question: a standing question; told whenever its answer changes.
         keywords: words or phrases; told for every caption with one of them.
-        every_minutes: of audio; told the answer to ``ask`` about them.
-        ask: what is asked every so many minutes.
+        every_minutes: of audio; told the answer to ``ask`` about them, or their summary.
+        ask: what is asked every so many minutes; empty for a summary of the sections' summaries.
         at_end: told the minutes when the meeting is over.
     """
 
     name: Text
     actions: Annotated[list[Text], Meta(min_length=1)]
+    topic: Text | None = None
     watch: Text | None = None
     question: Text | None = None
     keywords: Annotated[list[Text], Meta(min_length=1)] | None = None
     every_minutes: Minutes | None = None
-    ask: Text = SUMMARY
+    ask: Question = ""
     at_end: bool = False
+
+    @property
+    def looks_out(self) -> bool:
+        """Whether each passage is asked about."""
+        return bool(self.topic or self.watch)
 
 
 class MinutesOptions(_Table, frozen=True):
-    """The minutes.
+    """The minutes. A question that is empty is not asked.
 
     Attributes:
         title: their heading.
-        chapter_minutes: how much of the meeting is asked about at a time; no more than the service's horizon.
-        questions: what is asked about each chapter.
-        summary: asked first; empty for none.
+        section_minutes: how much of the meeting is asked about at a time, up to the end of a passage.
+        summary, decisions, actions, open: what is asked about each section. Of a reply, what captions support is kept.
+        questions: what else is asked; the replies stand in the minutes as they are.
     """
 
     title: Text = "Meeting"
-    chapter_minutes: Minutes = 5.0
-    questions: Annotated[list[Text], Meta(max_length=20)] = msgspec.field(default_factory=lambda: list(QUESTIONS))
-    summary: str = SUMMARY
+    section_minutes: Minutes = 0.5
+    summary: Question = SUMMARY
+    decisions: Question = DECISIONS
+    actions: Question = ACTIONS
+    open: Question = OPEN
+    questions: Annotated[list[Text], Meta(max_length=20)] = []
+
+    @property
+    def asked(self) -> list[str]:
+        """All questions about a section."""
+        own = (self.summary, self.decisions, self.actions, self.open)
+        return [question for question in (*own, *self.questions) if question]
 
 
 class RulesFile(_Table, frozen=True):
@@ -138,9 +157,9 @@ def _problems(rules: RulesFile) -> Any:
             yield ("action", name, "secret_env"), f"the environment has no {action.secret_env}"
     names: set[str] = set()
     for i, rule in enumerate(rules.rule):
-        kinds = (rule.watch, rule.question, rule.keywords, rule.every_minutes, rule.at_end or None)
+        kinds = (rule.topic, rule.watch, rule.question, rule.keywords, rule.every_minutes, rule.at_end or None)
         if sum(kind is not None for kind in kinds) != 1:
-            expected = "watch, question, keywords, every_minutes and at_end"
+            expected = "topic, watch, question, keywords, every_minutes and at_end"
             yield ("rule", i), f"a rule has exactly one of {expected}"
         if rule.name in names:
             yield ("rule", i, "name"), f"{quoted(rule.name)} is the name of another rule, too"

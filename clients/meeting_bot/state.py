@@ -121,6 +121,10 @@ class State:
         """Where the last caption ends, in seconds."""
         return float(self._db.execute("SELECT coalesce(max(end), 0) FROM captions").fetchone()[0])
 
+    def caption_begin(self) -> float:
+        """Where the last caption begins, in seconds."""
+        return float(self._db.execute("SELECT coalesce(max(begin), 0) FROM captions").fetchone()[0])
+
     def add_turn(self, participant: str, begin: int, end: int, joins: int) -> None:
         """A participant is heard; what is at most ``joins`` sample frames from the turn before goes on with it."""
         row = self._db.execute(

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from random import random
 from typing import Any, Final
 
+import numpy as np
+
 from af3stream.client import ServerError, Session
 from af3stream.client.backoff import delay_s
 from af3stream.protocol.messages import Answer, Caption, Error, WatchHit
-from clients.meeting_bot.events import Event, Rules
+from clients.meeting_bot import digest
+from clients.meeting_bot.events import QUOTE, Event, Rules, says_yes
+from clients.meeting_bot.grounding import ground
 from clients.meeting_bot.intake import Intake
 from clients.meeting_bot.outbox import Outbox
+from clients.meeting_bot.passages import LONGEST_S, SHORTEST_S, cut
 from clients.meeting_bot.recording import RATE, Recording
 from clients.meeting_bot.rules import MinutesOptions
 from clients.meeting_bot.state import Answered, Said, State
 
 SHARE: Final = 0.25  # of a caption's time: who is heard for less of it is not named
-SHORTEST_CHAPTER: Final = RATE
-WINDOWS_BEHIND: Final = 2  # the open one, and the silence after it that does not close it yet; less would never come
+SHORTEST_SECTION: Final = RATE
 ATTEMPTS: Final = 3  # at a question that the service could not answer then
 
 
@@ -42,12 +46,12 @@ class Telling:
 
     Args:
         base: sample frames of the recording before the session's first.
-        live: whether the source comes at its own pace.
     """
 
-    def __init__(self, meeting: Meeting, session: Session, base: int, *, live: bool) -> None:
+    def __init__(self, meeting: Meeting, session: Session, base: int) -> None:
         self._meeting, self._state, self._session = meeting, meeting.state, session
-        self._base, self._live = base, live
+        self._base = base
+        self._cut: tuple[int, int, int | None] = (-1, 0, None)  # a passage's begin, how much was known, and its end
         self._watches: dict[str, str] = {}  # the rule, by the service's name for its watch
 
     async def run(self) -> None:
@@ -65,20 +69,19 @@ class Telling:
         self._watches = {await session.watch(text): name for name, text in self._meeting.rules.standing.items()}
         self._state.note(watches=" ".join(self._watches))
         await self._send()
-        await session.flush()
-        await self._ask_due(self._meeting.recording.frames, at_end=True)
+        await self._end_passage(self._meeting.recording.frames, at_end=True)
         await session.end()
 
     async def _send(self) -> None:
-        """Everything in the recording, and the questions where they are due."""
+        """Everything in the recording, and the questions where a passage ends."""
         session, recording, intake = self._session, self._meeting.recording, self._meeting.intake
         while True:
             at = self._base + session.sent
-            due = min(self._due().values())
-            end = min(recording.frames, at + RATE, due)
+            cut = self._passage_end()
+            end = min(recording.frames, at + RATE, recording.frames if cut is None else cut)
             intake.news.clear()
-            if at >= due:
-                await self._ask_due(at)
+            if cut is not None and at >= cut:
+                await self._end_passage(at)
             elif at < end:
                 lost = self._state.lost(at, end)
                 if lost and lost[0] == at:
@@ -92,60 +95,94 @@ class Telling:
 
     # Questions.
 
-    def _due(self) -> dict[str, int]:
-        """Where the chapter, and each rule of every so many minutes, is asked about next."""
-        periods = {"": self._meeting.minutes.chapter_minutes}
-        periods |= {rule.name: rule.every_minutes or 0 for rule in self._meeting.rules.periodic}
-        return {name: self._asked_to(name) + round(minutes * 60 * RATE) for name, minutes in periods.items()}
+    def _passage_end(self) -> int | None:
+        """Where the passage ends that is being told, once that is known. What has come since is looked at by half a
+        second and more.
+        """
+        recording, begin = self._meeting.recording, int(self._state.fact("passage", "0"))
+        if begin + RATE * SHORTEST_S > recording.frames:
+            return None
+        known = self._cut
+        if known[0] != begin or (known[2] is None and recording.frames - known[1] >= RATE // 2):
+            to = min(recording.frames, begin + round(LONGEST_S * RATE))
+            length = cut(np.frombuffer(recording.read(begin, to), "<i2"))
+            known = self._cut = begin, recording.frames, None if length is None else begin + length
+        return known[2]
 
-    def _asked_to(self, name: str) -> int:
-        return int(self._state.fact(f"asked {name}", "0"))
+    async def _end_passage(self, at: int, *, at_end: bool = False) -> None:
+        """Have the passage captioned and its windows closed, and ask what is due about it and those before it."""
+        await self._session.flush()
+        for name, minutes in {"": self._meeting.minutes.section_minutes, **self._meeting.rules.asked}.items():
+            begin = int(self._state.fact(f"asked {name}", "0"))
+            if at - begin >= (SHORTEST_SECTION if at_end else minutes * 60 * RATE):
+                await (self._ask_about_rule(name, begin, at) if name else self._ask_about_section(begin, at))
+                self._state.note(**{f"asked {name}": at})
+        if at_end and self._meeting.minutes.summary:
+            self._state.note(summary=await self._condense(0, at))
+        self._state.note(passage=at)
 
-    async def _ask_due(self, at: int, *, at_end: bool = False) -> None:
-        """Ask about what is due at ``at``, or at the end about all that was not asked about."""
-        behind_s = WINDOWS_BEHIND * self._session.ready.window_s
-        while not self._live and self._session.ahead_s > behind_s:  # noqa: ASYNC110 - a file runs ahead
-            await asyncio.sleep(0.05)
-        for name, due in self._due().items():
-            begin = self._asked_to(name)
-            if due > at and not (at_end and at - begin >= SHORTEST_CHAPTER):
-                continue
-            if name:
-                await self._ask_for_rule(name, begin, at)
-            else:
-                await self._ask_chapter(begin, at)
-
-    async def _ask_for_rule(self, name: str, begin: int, end: int) -> None:
-        rule = next(rule for rule in self._meeting.rules.periodic if rule.name == name)
-        answered = await self._ask(begin, end, rule.ask)
-        with self._state.transaction():
-            if answered.text:
-                self._meeting.outbox.post(Event(rule, "summary", answered.begin, answered.end, answered.text))
-            self._state.note(**{f"asked {name}": end})
-
-    async def _ask_chapter(self, begin: int, end: int) -> None:
+    async def _ask_about_section(self, begin: int, end: int) -> None:
         known = {answered.question for answered in self._state.answers() if answered.chapter == end}
-        options = self._meeting.minutes
-        for question in filter(None, (options.summary, *options.questions)):
+        for question in self._meeting.minutes.asked:
             if question not in known:
                 self._state.add_answer(await self._ask(begin, end, question))
-        self._state.note(**{"asked ": end})
+
+    async def _ask_about_rule(self, name: str, begin: int, end: int) -> None:
+        rules, outbox = self._meeting.rules, self._meeting.outbox
+        rule = rules.named(name)
+        if rule.every_minutes:
+            text = (await self._ask(begin, end, rule.ask)).text if rule.ask else await self._condense(begin, end)
+            if text:
+                outbox.post(Event(rule, "summary", begin / RATE, end / RATE, text))
+            return
+        asked = await self._reply(begin, end, rules.condition(rule))
+        yes = isinstance(asked, Answer) and says_yes(asked.text)
+        quoted = await self._reply(begin, end, QUOTE, after=asked) if isinstance(asked, Answer) and yes else None
+        quote = quoted.text if isinstance(quoted, Answer) else ""
+        with self._state.transaction():
+            for event in rules.looked(rule, yes, quote, digest.within(list(self._state.captions()), begin, end)):
+                outbox.post(event)
+            self._state.note(**{f"told {name}": rules.told[name]})
+
+    async def _condense(self, begin: int, end: int) -> str:
+        """A summary of the summaries of the sections in a range, however many: each prompt has some of them."""
+        texts = digest.summaries(self._state, self._meeting.minutes, begin, end)
+        while len(texts) > 1:
+            texts = [await self._summary_of(group, end) for group in digest.groups(texts)]
+        return texts[0] if texts else ""
+
+    async def _summary_of(self, texts: Sequence[str], end: int) -> str:
+        """One text for several; the recording's newest caption is all that is read beside them."""
+        if len(texts) == 1:
+            return texts[0]
+        newest = round(self._state.caption_begin() * RATE)
+        reply = await self._reply(newest, end, digest.NOTES.format(" ".join(texts)))
+        text = reply.text if isinstance(reply, Answer) else ""
+        return (
+            " ".join(item.text for item in ground(text, [Said(0, 0, each) for each in texts], anywhere=True))
+            or texts[0]
+        )
 
     async def _ask(self, begin: int, end: int, question: str) -> Answered:
+        reply = await self._reply(begin, end, question)
+        if isinstance(reply, Error):
+            return Answered(end, question, "", begin / RATE, end / RATE, reply.message)
+        base_s = self._base / RATE
+        return Answered(end, question, reply.text, base_s + reply.start, base_s + reply.end)
+
+    async def _reply(self, begin: int, end: int, question: str, after: Answer | None = None) -> Answer | Error:
+        """The answer about a range that ends where the session is, or why there is none."""
         for attempt in range(ATTEMPTS):
             try:
-                answer = await self._session.ask(question, last_s=(end - begin) / RATE)
+                return await self._session.ask(question, last_s=(end - begin) / RATE, after=after)
             except ServerError as error:
-                if error.error.fatal or self._session.state == "over":
+                problem = error.error
+                if problem.fatal or self._session.state == "over":
                     raise
-                problem = error.error.message
-                if not error.error.retryable:
+                if not problem.retryable:
                     break
                 await asyncio.sleep(delay_s(attempt, random()))
-            else:
-                base_s = self._base / RATE
-                return Answered(end, question, answer.text, base_s + answer.start, base_s + answer.end)
-        return Answered(end, question, "", begin / RATE, end / RATE, problem)
+        return problem
 
     # What the service says.
 

@@ -75,12 +75,15 @@ async def test_the_minutes_of_two_voices_keep_times_order_and_speakers(
         assert lines[0]["link"] == f"recording.flac#t={lines[0]['begin']:g},{lines[0]['end']:g}"
     assert word_error_rate(transcript, " ".join(line["text"] for line in minutes["transcript"])) < 0.2
 
-    [chapter] = minutes["chapters"]
-    assert [item["question"] for item in chapter["answers"]][1:] == ["What is said about John Dashwood?"]
-    assert all(item["answer"] and item["problem"] is None for item in chapter["answers"])
-    assert chapter["end"] == minutes["duration_s"]
-    for item in chapter["answers"]:
-        assert 0 <= item["begin"] < item["end"] <= minutes["duration_s"]
+    [section] = minutes["sections"]
+    [item] = section["answers"]
+    assert item["question"] == "What is said about John Dashwood?"
+    assert item["answer"] and item["problem"] is None
+    assert 0 <= item["begin"] < item["end"] <= minutes["duration_s"]
+    assert section["end"] == minutes["duration_s"]
+    said = {(line["begin"], line["text"]) for line in minutes["transcript"]}
+    for found in (*section["summary"], *minutes["decisions"], *minutes["actions"], *minutes["open"]):
+        assert (found["begin"], found["quote"]) in said
     sound, _ = soundfile.read(out / "recording.flac", dtype="float32")
     _, begin_s, heard = parts[3]
     begin = round(begin_s * RATE)

@@ -20,7 +20,7 @@ append = "events.jsonl"
 
 [[rule]]
 name = "budget"
-watch = "Tell me when the budget comes up."
+watch = "Has the budget been cut?"
 actions = ["log"]
 
 [[rule]]
@@ -79,9 +79,34 @@ def test_a_keyword_is_whole_words_in_any_case(tmp_path: Path) -> None:
     assert rules.caption(Said(0, 1, "Adam writes C")) == []
 
 
-def test_a_watch_tells_when_it_comes_up_and_not_while_it_goes_on(tmp_path: Path) -> None:
+TOPIC = GOOD.replace('watch = "Has the budget been cut?"', 'topic = "the budget"')
+SAID = [
+    Said(float(at), at + 0.5, text) for at, text in enumerate(["Hello.", "The budget is cut.", "The budget is small."])
+]
+
+
+def looked(rules: Rules, yes: bool, quote: str, *captions: Said) -> list[str]:
+    return [event.text for event in rules.looked(rules.named("budget"), yes, quote, captions)]
+
+
+def test_a_topic_is_told_when_it_comes_up_and_not_while_it_goes_on(tmp_path: Path) -> None:
+    rules = Rules(rules_of(tmp_path, TOPIC))
+    assert rules.condition(rules.named("budget")) == "Is the budget talked about? Answer yes or no."
+    assert looked(rules, False, "", SAID[0]) == []
+    assert looked(rules, True, "", *SAID[:2]) == ["The budget is cut."]
+    again = Rules(rules_of(tmp_path, TOPIC), dict(rules.told))
+    assert looked(again, True, "", SAID[2]) == []
+    assert looked(again, False, "", SAID[0]) == []
+    assert looked(again, True, "", SAID[2]) == ["The budget is small."]
+
+
+def test_a_watch_tells_each_sentence_that_says_so_once(tmp_path: Path) -> None:
     rules = Rules(rules_of(tmp_path, GOOD))
-    said = ["No.", "Yes, it is too small.", "Yes, it is cut.", "No", "yes: again"]
-    assert [event.text for text in said for event in rules.hit("budget", text, 0, 1)] == [said[1], said[4]]
-    again = Rules(rules_of(tmp_path, GOOD), {"budget": "yes: again"})
-    assert again.hit("budget", "yes: again", 0, 1) == []
+    assert rules.condition(rules.named("budget")) == "Has the budget been cut? Answer yes or no."
+    assert looked(rules, True, "The budget was cut.", *SAID[:2]) == ["The budget is cut."]
+    assert looked(rules, True, "The budget was cut.", *SAID[:2]) == []
+    assert looked(rules, True, "A small budget.", SAID[2]) == ["The budget is small."]
+
+
+def test_what_no_caption_says_is_not_told(tmp_path: Path) -> None:
+    assert looked(Rules(rules_of(tmp_path, GOOD)), True, "The weather is fine.", *SAID) == []
