@@ -10,30 +10,29 @@ import time
 import urllib.request
 from pathlib import Path
 
-import numpy as np
-import soundfile
 from rich.console import Console
 
 from af3stream.listen import ListenOptions, listen
 from af3stream.models.pull import pull
 from af3stream.server.service import free_port
 
-RECORDINGS = Path(__file__).parent.parent / "tests" / "recordings"
-PAUSE_S = 0.8
+CONVERSATION = Path(__file__).parent / "recordings" / "conversation.ogg"  # 51 s
 QUESTIONS = (
-    "@9 What is said about John Dashwood?",
-    "@20 Is a dog mentioned?",
-    "What was said first?",
+    "@20 What is broken in the main hall?",
+    "@36 Which caterer did they choose, and why?",
+    "Who will open the exhibition?",
+    "> And at what time?",
+    "What is still to be done?",
 )
 START_TIMEOUT_S = 120
 YOURS = """\
-The model is `mini`, a small Audio Flamingo 3 that runs on any laptop. Its captions are whisper-base's; its answers are
-its own, best about what its captions say. The same commands take the 8B checkpoint on a GPU, for non-commercial use:
+The model is `mini`, a small Audio Flamingo 3 that runs on any laptop. Its captions are whisper-base's, and its answers
+are about as good as those captions. The same commands take the 8B checkpoint on a GPU, for non-commercial use:
   {bin}/af3stream serve --config configs/gpu.toml --model nvidia/audio-flamingo-3-hf
 
 With a file of your own, in two terminals:
   {bin}/af3stream serve
-  {bin}/af3stream listen FILE --ask "What is said about ...?" --captions out.vtt
+  {bin}/af3stream listen FILE --ask "What was decided?" --ask "> And who will do it?" --captions out.vtt
 
 `. {bin}/activate` puts `af3stream` on the PATH of a terminal. `af3stream serve` names a page that streams your
 microphone, or a file you drop on it.
@@ -50,10 +49,9 @@ def main() -> int:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder, _serving(port, Path(folder) / "server.log", address):
-        recording = _joined(Path(folder) / "sense-and-sensibility.wav")
-        console.rule("a recording, at the pace of speech")
-        console.print("Five sentences of Jane Austen, read for LibriVox. Three questions are asked meanwhile.\n")
-        code = asyncio.run(listen(ListenOptions(source=str(recording), server=address, asks=QUESTIONS)))
+        console.rule("a conversation, at the pace of speech")
+        console.print("Two people prepare an exhibition. Questions are asked meanwhile, and one follows up another.\n")
+        code = asyncio.run(listen(ListenOptions(source=str(CONVERSATION), server=address, asks=QUESTIONS)))
         console.rule("and now yours")
         console.print(YOURS.format(bin=f"{Path(sys.prefix).name}/bin"), soft_wrap=True)
         if sys.stdin.isatty():  # else nobody can keep the server up, and its address is dead at once
@@ -100,16 +98,6 @@ class _serving:  # noqa: N801 - reads as a verb
                 return bool(response.status == 200)
         except OSError:
             return False
-
-
-def _joined(path: Path) -> Path:
-    """The sample recordings as one, with pauses between them."""
-    pieces: list[np.ndarray] = []
-    for file in sorted(RECORDINGS.glob("*.wav")):
-        samples, rate = soundfile.read(file, dtype="int16")
-        pieces += [samples, np.zeros(int(PAUSE_S * rate), np.int16)]
-    soundfile.write(path, np.concatenate(pieces), rate, subtype="PCM_16")
-    return path
 
 
 if __name__ == "__main__":
