@@ -27,6 +27,7 @@ from tests.engine import reference
 QUESTION: Final = "What was said about the young man?"
 OPEN_S: Final = 10
 WINDOW_S: Final = 30
+WINDOWS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure at 1 window and at the full horizon."""
     small = quick(__doc__, argv)
     engine = mini()
-    size = Size(2, 1, 2) if small else Size(engine.capacity.windows)
+    size = Size(2, 1, 2) if small else Size(WINDOWS)
     kept = context_of(engine, size.windows)
     one, full = measure(engine, context_of(engine, 1), size.ours), measure(engine, kept, size.ours)
     asked = len(engine._fusion.question(QUESTION))

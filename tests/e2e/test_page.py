@@ -580,7 +580,8 @@ async def ask(page: Page, question: str) -> None:
     await page.get_by_label("Your question").fill(question)
     await page.get_by_role("button", name="Ask", exact=True).click()
     card = page.locator("#answers > li").first
-    await expect(card.locator(".range")).to_have_text(re.compile(r"^Heard \d+:\d\d – \d+:\d\d$"), timeout=PATIENCE_MS)
+    reach = re.compile(r"^(Heard|Captions) \d+:\d\d – \d+:\d\d$")
+    await expect(card.locator(".range")).to_have_text(reach, timeout=PATIENCE_MS)
     await expect(card.locator(".answer")).not_to_be_empty()
     assert await page.evaluate("[...new Set(window.answerStates)]") == ["answering", "answered"]
 

