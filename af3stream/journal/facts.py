@@ -83,9 +83,11 @@ class Recovered:
         events: all of them, by number.
         audio: from frame 0 to ``durable``, in order and without a hole; an audio record holds at most a few seconds.
             Consuming it raises ``DataLoss`` at a segment that is damaged, before anything of it is given out.
+        finished: whether it had ended, so that nothing is kept of it any more.
     """
 
     facts: SessionFacts
     durable: int
     events: list[EventRecord]
     audio: Iterator[Heard]
+    finished: bool = False

@@ -118,7 +118,7 @@ class Journal:
         if self._lock is not None and row.finished_at is None:
             timeline = self._writer.call(partial(self._store.open, row.facts, row.durable, len(events)))
         durable, timeline = (timeline.end, timeline) if timeline else self._timeline(row)
-        return Recovered(row.facts, durable, events, self._hear(row, timeline, 0, durable))
+        return Recovered(row.facts, durable, events, self._hear(row, timeline, 0, durable), row.finished_at is not None)
 
     def audio(self, session: str, start: int = 0) -> Iterator[Heard]:
         """The durable audio from the frame ``start`` on; the first record may begin before it. Raises as `recover`."""

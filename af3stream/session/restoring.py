@@ -14,7 +14,7 @@ from af3stream.session.hearing import Hearing
 from af3stream.session.keeping import Cut, Kept
 
 
-def relive(hearing: Hearing, audio: Iterable[Heard], kept: Sequence[Kept]) -> None:
+def relive(hearing: Hearing, audio: Iterable[Heard], kept: Sequence[Kept], *, ended: bool = False) -> None:
     """Take in what the journal has, cutting where it was cut.
 
     Final captions that are not kept are asked of the captioner; windows are encoded when a question wants them.
@@ -23,6 +23,7 @@ def relive(hearing: Hearing, audio: Iterable[Heard], kept: Sequence[Kept]) -> No
         hearing: of a session just made.
         audio: from frame 0 on.
         kept: the events, by number.
+        ended: whether the session ended where its audio does, which closed what was open.
 
     Raises:
         DataLoss: where something that was acknowledged is damaged or missing.
@@ -37,6 +38,8 @@ def relive(hearing: Hearing, audio: Iterable[Heard], kept: Sequence[Kept]) -> No
             hearing.relive(piece)
             _remember(hearing, finals)
     for _ in cuts:
+        hearing.cut()
+    if ended:
         hearing.cut()
     _remember(hearing, finals)
 

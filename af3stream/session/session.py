@@ -106,8 +106,10 @@ class Session:
         """
         events = [(record.number, decode_event(record)) for record in recovered.events]
         self._recall.durable(recovered.durable)
-        relive(self._hearing, recovered.audio, [kept for _, kept in events])
+        relive(self._hearing, recovered.audio, [kept for _, kept in events], ended=recovered.finished)
         self._keeping.restore(recovered.durable, events)
+        if recovered.finished:
+            self.state = State.ENDED
 
     # ---- in ----------------------------------------------------------------------------------------------------------
 

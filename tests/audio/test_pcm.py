@@ -29,14 +29,14 @@ def noise(frames: int, channels: int = 1) -> bytes:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"format": "opus"}, "format is 'opus', expected one of pcm_s16le, pcm_f32le, mulaw"),
+        ({"format": "opus"}, "format is opus, expected one of pcm_s16le, pcm_f32le, mulaw"),
         ({"rate": 0}, "rate is 0, expected an integer from 8000 to 48000 Hz"),
         ({"rate": -1}, "rate is -1,"),
         ({"rate": 7_999}, "rate is 7999,"),
         ({"rate": 48_001}, "rate is 48001,"),
         ({"rate": 10**9}, "rate is 1000000000,"),
         ({"rate": 16_000.0}, "rate is 16000.0,"),
-        ({"rate": "16000"}, "rate is '16000',"),
+        ({"rate": "16000"}, "rate is 16000, expected an integer"),
         ({"rate": True}, "rate is True,"),
         ({"channels": 0}, "channels is 0, expected 1 or 2"),
         ({"channels": 3}, "channels is 3,"),

@@ -198,6 +198,21 @@ async def test_a_question_sent_again_is_answered_once(tmp_path: Path, speech: by
             assert second.of(m.Answer) == [answer]
 
 
+async def test_a_session_that_has_ended_is_told_so_again_with_all_it_said(tmp_path: Path, speech: bytes) -> None:
+    """A connection may be lost after the server said `ended` and before the client read it."""
+    total = 48_000  # in the middle of what an utterance may still become
+    async with serving(journal=tmp_path) as service:
+        async with resuming(service) as (peer, ready):
+            await send(peer, speech, 0, total)
+            await peer.tell(m.End(total))
+            first = await peer.until(m.Ended)
+        async with resuming(service, m.Start(resume=ready.resume)) as (peer, again):
+            assert (again.received, again.processed, again.durable) == (total, total, total)
+            assert await peer.until(m.Ended) == first
+            finals = [told for told in peer.said if isinstance(told, m.Caption)]
+            assert [told.event for told in finals] == list(range(1, again.last_event + 1))
+
+
 async def test_the_newest_connection_wins(tmp_path: Path, speech: bytes) -> None:
     async with serving(journal=tmp_path) as service, resuming(service) as (first, ready):
         await send(first, speech, 0, 16_000)
