@@ -19,10 +19,12 @@ class Exchange:
     Attributes:
         ref: what names its answer: the event where there is one, else the question's id.
         turns: oldest first; the last is its own.
+        question: its text; empty where it is not kept.
     """
 
     ref: int | str
     turns: tuple[Turn, ...]
+    question: str = ""
 
 
 class Exchanges:
@@ -37,7 +39,7 @@ class Exchanges:
         turns = before.turns if before else ()
         if answer.question and answer.text.strip():
             turns = (*turns, Turn(answer.question, answer.text))[-MOST_TURNS:]
-        exchange = Exchange(answer.event or answer.id, turns)
+        exchange = Exchange(answer.event or answer.id, turns, answer.question)
         for ref in {answer.id, exchange.ref}:
             self._found.pop(ref, None)
             self._found[ref] = exchange

@@ -148,6 +148,17 @@ class Questions:
         place = next(watched, len(self._open))
         self._open.insert(place, Question(message.id, text, last_s, tokens, now, after))
 
+    def asked_again(self, message: m.Ask) -> None:
+        """Take a question whose id was answered before: nothing follows if a client that resumed sent it again.
+
+        Raises:
+            QueryLimit: where it is another question.
+            BadText: as for a question.
+        """
+        known = self._exchanges.find(message.id)
+        if known and known.question not in ("", clean(message.text, message.id, self._config)):
+            raise QueryLimit("this question's id is in use", ref=message.id)
+
     def unwatch(self, watch_id: str) -> None:
         """End a standing question; an answer under way for it is not told."""
         self._watches.remove(watch_id)

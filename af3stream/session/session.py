@@ -127,8 +127,10 @@ class Session:
             case m.Audio() | m.Gap():
                 self._take_audio(message, now)
             case m.Ask():
-                if message.id not in self._keeping.answered:  # else it was sent again by a client that resumed
+                if message.id not in self._keeping.answered:
                     self._questions.ask(message, now)
+                else:
+                    self._questions.asked_again(message)
             case m.Cancel(id=question):
                 self._cancel(question)
             case m.Watch():

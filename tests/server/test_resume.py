@@ -196,6 +196,9 @@ async def test_a_question_sent_again_is_answered_once(tmp_path: Path, speech: by
             await second.tell(m.Ask("q", "What?"), m.Flush("f"))
             await second.until(m.Flushed)
             assert second.of(m.Answer) == [answer]
+            await second.tell(m.Ask("q", "And why?"))
+            refused = await second.until(m.Error)
+            assert (refused.code, refused.ref, refused.fatal) == ("query_limit", "q", False)
 
 
 async def test_a_session_that_has_ended_is_told_so_again_with_all_it_said(tmp_path: Path, speech: bytes) -> None:
