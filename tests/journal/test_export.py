@@ -104,7 +104,7 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
             export(journal, "absent", tmp_path / "out")
         assert not (tmp_path / "out").exists()
         journal.create(facts())
-        with pytest.raises(SourceError, match="not as .mp3"):
+        with pytest.raises(SourceError, match=r"not as .mp3"):
             export(journal, "talk", tmp_path, ("mp3",))  # type: ignore[arg-type]
         with pytest.raises(SourceError, match="cannot export"):
             export(journal, "talk", tmp_path / "file/out")
