@@ -22,7 +22,7 @@ QUESTIONS = (
     "@36 Which caterer did they choose, and why?",
     "Who will open the exhibition?",
     "> And at what time?",
-    "What is still to be done?",
+    "Which problem is left?",
 )
 START_TIMEOUT_S = 120
 YOURS = """\

@@ -63,6 +63,7 @@ class Listener:
         self._mel = LogMel(processor.feature_extractor.mel_filters)
         self._projector = model.model.multi_modal_projector
         self._table = model.model.language_model.embed_tokens.weight.detach()
+        self._centre = self._table.mean(0)
         (blank,) = self._tokenizer(BLANK, add_special_tokens=False)["input_ids"]
         self._head = Head(self._table, blank)
         self._units = Units(self._tokenizer, config.listen.units)
@@ -117,8 +118,8 @@ class Listener:
         lengths = torch.tensor([len(window.states) for window in windows])
         states = nn.utils.rnn.pad_sequence([window.states.float() for window in windows], batch_first=True)
         with narrow():
-            frames = self._projector(states)
-        logs = self._head(frames, self._units.ids)
+            frames = self._projector(states).float()
+        logs = self._head(frames - self._centre, self._units.ids)
         loss = ctc_loss(logs, lengths, [[self._place[token] for token in window.ids] for window in windows])
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
@@ -150,7 +151,8 @@ class Listener:
         pairs = []
         for clip in clips:
             padded = np.pad(clip.sound, (0, -len(clip.sound) % FRAME))
-            logs = self._head(self._projector(encoder_states(self._model, self._mel([padded]))), self._units.ids)
+            frames = self._projector(encoder_states(self._model, self._mel([padded])))
+            logs = self._head(frames - self._centre, self._units.ids)
             pairs.append((clip.text, self._tokenizer.decode(greedy(logs[0], self._units.ids))))
         return pairs
 
@@ -158,14 +160,12 @@ class Listener:
     def _leave(self) -> None:
         """Write the encoder and the averaged projector, whose frames are as long as token embeddings."""
         self._load(self._average.values)
-        centre = self._table.mean(0)
-        frames = torch.cat(
-            [self._projector(window.states.float()) for window in self._windows[:: 1 + len(self._windows) // 100]]
-        )
-        factor = (self._table - centre).norm(dim=1).mean() / frames.norm(dim=1).mean()
+        centre = self._centre
+        frames = torch.cat([self._projector(w.states.float()) for w in self._windows[:: 1 + len(self._windows) // 100]])
+        factor = (self._table - centre).norm(dim=1).mean() / (frames - centre).norm(dim=1).mean()
         last = self._projector.linear_2
         last.weight.mul_(factor)
-        last.bias.mul_(factor).add_(centre)
+        last.bias.sub_(centre).mul_(factor).add_(centre)
         state = self._model.model.state_dict()
         save(self._folder / LISTENED, {n: v for n, v in state.items() if n.startswith(("audio_tower.", PROJECTOR))})
 
