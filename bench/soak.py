@@ -213,6 +213,7 @@ class Soak:
         self._ask_at, self._asked = ASK_EVERY_S, 0
         self._stretches: list[tuple[str, float, float]] = []
         self._finals: list[m.Caption] = []
+        self._others = held()  # by what else there is in this process
 
     def play(self, stretch: Stretch, going: Callable[[], bool]) -> None:
         """One piece of the day, with a question each minute, while it is ``going`` on."""
@@ -273,8 +274,8 @@ class Soak:
         listening.settle()
         self._note(listening.take())
         figures.memory.append((listening.now, resident_mib()))
-        held = Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing) in (Sound, Utterance))
-        figures.held |= held
+        mine = held() - self._others
+        figures.held |= mine
         line = {
             "at_s": listening.now,
             "window": figures.windows[-1:],
@@ -282,10 +283,16 @@ class Soak:
             "question_cpu_s": figures.questions[state][-1][1],
             "answer_s": figures.answers[state][-1][1],
             "resident_mib": figures.memory[-1][1],
-            **held,
+            **mine,
         }
         with self._progress.open("ab") as file:
             file.write(msgspec.json.encode(line) + b"\n")
+
+
+def held() -> Counter[str]:
+    """Sounds and utterances that anything in this process refers to."""
+    gc.collect()
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing) in (Sound, Utterance))
 
 
 def resident_mib() -> float:
