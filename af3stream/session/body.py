@@ -125,8 +125,9 @@ class Selection:
             return [Shown(piece, True, (), True) for piece in pieces if piece.sound], True
         shown: list[Shown] = []
         for piece in reversed(pieces):
+            stands_in = bool(piece.lines) and self._notes == "all"  # captions first: audio has what room is left
             heard = self._needs_hearing(piece) and (
-                (piece.ready and _tokens(piece) <= room) or not (shown or piece.lines)
+                (piece.ready and _tokens(piece) <= room and not stands_in) or not (shown or piece.lines)
             )
             room -= _tokens(piece) if heard else 0
             lines = () if heard and self._notes == "forgotten" else self.fitting(piece.lines, room)
@@ -145,7 +146,8 @@ class Selection:
         more: list[Shown] = []
         for each in reversed(shown):
             piece = each.piece
-            wanted = not each.heard and each.whole and self._heard_if_captioned and piece.sound is not None
+            wanted = not each.heard and each.whole and (self._heard_if_captioned or self._needs_hearing(piece))
+            wanted = wanted and piece.sound is not None
             heard = wanted and piece.ready and _tokens(piece) <= room
             room = room - _tokens(piece) * heard if heard or not wanted else 0  # none that is older either
             more.insert(0, replace(each, heard=each.heard or heard))
