@@ -17,8 +17,8 @@ SAMPLING_RATE: Final = 16_000
 FULL_S: Final = 30.0  # the longest input; what Whisper was trained on
 FINAL_PAD_S, FINAL_LEAST_S = 5.0, 15.0  # silence after an utterance, and the shortest input, of a final caption
 INTERIM_PAD_S, INTERIM_LEAST_S = 2.0, 5.0
-SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # the library's no_speech_threshold and log_prob_threshold; finals are above
-NOISE_SCORE: Final = -1.6  # of greedy words: what whisper-base invents over noise, hum and music scores below it
+SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # the library's no_speech_threshold and log_prob_threshold
+NOISE_SCORE: Final = -1.6  # what whisper-base invents over noise, hum and music scores below it
 LOOP_COMPRESSION: Final = 2.4  # the library's compression_ratio_threshold
 LOOP_TOKENS: Final = 6  # a phrase of so many tokens is not written twice where a loop was found, nor in an interim
 FASTEST_SPEECH: Final = 30.0  # characters a second; nobody speaks faster
@@ -47,13 +47,13 @@ class Heard:
         ids = result.sequences_ids[0]
         return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids))
 
-    def hypothesis(self, least_score: float) -> Hypothesis:
+    def hypothesis(self) -> Hypothesis:
         """Return the caption.
 
-        It has no words if these are less likely than ``least_score``, if they are unlikely and the model takes the
-        audio for silence, or if they have no letter and no digit.
+        It has no words if these are very unlikely, if they are unlikely and the model takes the audio for silence, or
+        if they have no letter and no digit.
         """
-        invented = self.score < least_score or (self.silence > SILENT_SPEECH and self.score < SILENT_SCORE)
+        invented = self.score < NOISE_SCORE or (self.silence > SILENT_SPEECH and self.score < SILENT_SCORE)
         worded = any(letter.isalnum() for letter in self.text)
         return Hypothesis("" if invented or not worded else self.text, silence=self.silence)
 
@@ -125,7 +125,7 @@ class WhisperCaptioner:
             heard = self._write(encoded, prompt, max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
         if heard.made_up(seconds):
             return Hypothesis("")
-        return heard.hypothesis(SILENT_SCORE if final else NOISE_SCORE)
+        return heard.hypothesis()
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
         """The encoder's states of samples that are padded to ``padded_s``."""

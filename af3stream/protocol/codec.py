@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar, get_args
 import msgspec
 
 from af3stream.errors import BadFormat, BadMessage, BadOffset, BadText, Refusal, WrongFrame
-from af3stream.protocol.messages import ID_RULE, ClientMessage, ServerMessage
+from af3stream.protocol.messages import RULES, ClientMessage, ServerMessage
 
 MSGPACK: Final = "af3stream.v1.msgpack"
 JSON: Final = "af3stream.v1.json"
@@ -141,7 +141,8 @@ def _without_content(error: Exception) -> str:
     if wrong is None:  # only these speak of our own types and names; others may quote
         return "the message has an unknown type, field or value"
     what, place = wrong["what"].replace("`", ""), wrong["place"]
-    if "matching regex" in what:
-        what = f"Expected {ID_RULE}"
+    for pattern, rule in RULES.items():
+        if what.endswith(f"matching regex {pattern!r}"):
+            what = f"Expected {rule}"
     what = what.replace("Expected", "expected").replace("Object missing required field", "there is no field")
     return f"{what}, in the field {place}" if place else what

@@ -13,15 +13,17 @@ from msgspec import Meta, Struct
 
 from af3stream.errors import Refusal
 
-ID_RULE: Final = "1 to 64 of A-Z a-z 0-9 . _ : -"  # what an id is, in words
-Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,64}\Z", description="chosen by the client, unique while in use")]
+_ID, _FEATURE = r"\A[A-Za-z0-9._:-]{1,64}\Z", r"\A[a-z0-9_]{1,64}\Z"
+RULES: Final = {_ID: "1 to 64 of A-Z a-z 0-9 . _ : -", _FEATURE: "1 to 64 of a-z 0-9 _"}  # by pattern, in words
+Id = Annotated[str, Meta(pattern=_ID, description="chosen by the client, unique while in use")]
 Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
 Duration = Annotated[float, Meta(gt=0, le=1e6)]  # seconds
 Format = Literal["pcm_s16le", "pcm_f32le", "mulaw"]
 Mode = Literal["speech", "everything"]
 Finish = Literal["stop", "length", "cancelled"]
 Level = Literal["none", "interims_stretched", "interims_dropped", "answers_queued", "finals_late", "sessions_refused"]
-Feature = Annotated[str, Meta(pattern=r"\A[a-z0-9_]{1,64}\Z")]
+Feature = Annotated[str, Meta(pattern=_FEATURE)]
 Features = Annotated[tuple[Feature, ...], Meta(max_length=64)]
 
 
@@ -42,8 +44,8 @@ class Start(Request, frozen=True, tag="start"):
     mode: Mode | None = None  # None: as the server is configured
     interims: bool = True  # captions while an utterance is still open
     resume: str | None = None  # the token of `ready`, to go on with its session; format, rate, ... stay as they were
-    last_event: int = 0  # when resuming: the newest event that arrived; later ones are sent again
-    durable: int = 0  # when resuming: the `durable` that the client knows
+    last_event: Count = 0  # when resuming: the newest event that arrived; later ones are sent again
+    durable: Count = 0  # when resuming: the `durable` that the client knows
     features: Features = ()  # what the client knows beyond the first version; see `af3stream.protocol.features`
 
 

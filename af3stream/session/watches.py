@@ -99,13 +99,13 @@ def clean_text(text: str, ref: str | None = None) -> str:
     """People's words without control and bidirectional formatting characters, white space folded.
 
     Raises:
-        BadText: for lone surrogates, and where nothing is left.
+        BadText: for lone surrogates, and where no letter, digit or symbol is left.
     """
     if any(unicodedata.category(c) == "Cs" for c in text):
         raise BadText("the text is not valid Unicode", ref=ref)
     spaced = re.sub(r"\s+", " ", text)
     cleaned = "".join(c for c in spaced if unicodedata.category(c) != "Cc" and c not in _BIDI).strip()
-    if not cleaned:
+    if not any(unicodedata.category(c)[0] in "LNS" for c in cleaned):
         raise BadText("the text holds no words", ref=ref)
     return cleaned
 

@@ -172,6 +172,7 @@ def test_a_value_that_cannot_be_one_is_named_and_never_repeated(
     ("tree", "sentence"),
     [
         ({**ASK, "id": "a b"}, "expected 1 to 64 of A-Z a-z 0-9 . _ : -, in the field id"),
+        ({"type": "start", "features": ["A"]}, "expected 1 to 64 of a-z 0-9 _, in the field features[0]"),
         ({**ASK, "text": 5}, "expected str, got int, in the field text"),
         ({**ASK, "scope": {"last_s": 0}}, "expected float > 0.0, in the field scope.last_s"),
         ({"type": "ask", "id": "q"}, "there is no field text"),

@@ -136,7 +136,7 @@ def test_a_text_is_stripped_of_controls(text: str, clean: str) -> None:
     assert talk.asked_of_engine(AnswerJob)[0].question == clean
 
 
-@pytest.mark.parametrize("text", ["", "   \n", "\x00\x01", "\u202e\u202c", "half a pair: \ud83d"])
+@pytest.mark.parametrize("text", ["", "   \n", "\x00\x01", "\u202e\u202c", "?!", "\u200b", "half a pair: \ud83d"])
 def test_a_text_that_is_none(text: str) -> None:
     for message in (m.Ask("x", text), m.Watch("x", text)):
         with pytest.raises(BadText) as refused:
