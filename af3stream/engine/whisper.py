@@ -18,7 +18,8 @@ FULL_S: Final = 30.0  # the longest input; what Whisper was trained on
 FINAL_PAD_S, FINAL_LEAST_S = 5.0, 15.0  # silence after an utterance, and the shortest input, of a final caption
 INTERIM_PAD_S, INTERIM_LEAST_S = 2.0, 5.0
 SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # the library's no_speech_threshold and log_prob_threshold
-NOISE_SCORE: Final = -1.6  # what whisper-base invents over noise, hum and music scores below it
+NOISE_SCORE: Final = -1.6  # what whisper-base invents over noise and hum scores below it
+SLOWEST_SPEECH: Final = 1.0  # tokens a second; what it invents over music is unlikely and less than that
 LOOP_COMPRESSION: Final = 2.4  # the library's compression_ratio_threshold
 LOOP_TOKENS: Final = 6  # a phrase of so many tokens is not written twice where a loop was found, nor in an interim
 FASTEST_SPEECH: Final = 30.0  # characters a second; nobody speaks faster
@@ -47,13 +48,15 @@ class Heard:
         ids = result.sequences_ids[0]
         return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids))
 
-    def hypothesis(self) -> Hypothesis:
-        """Return the caption.
+    def hypothesis(self, seconds: float) -> Hypothesis:
+        """Return the caption of an utterance of this length.
 
-        It has no words if these are very unlikely, if they are unlikely and the model takes the audio for silence, or
-        if they have no letter and no digit.
+        It has no words if these are very unlikely; if they are unlikely, and the model takes the audio for silence or
+        they are too few for its length; or if they have no letter and no digit.
         """
-        invented = self.score < NOISE_SCORE or (self.silence > SILENT_SPEECH and self.score < SILENT_SCORE)
+        unlikely = self.score < SILENT_SCORE
+        wordless = self.silence > SILENT_SPEECH or self.tokens < SLOWEST_SPEECH * seconds
+        invented = self.score < NOISE_SCORE or (unlikely and wordless)
         worded = any(letter.isalnum() for letter in self.text)
         return Hypothesis("" if invented or not worded else self.text, silence=self.silence)
 
@@ -125,7 +128,7 @@ class WhisperCaptioner:
             heard = self._write(encoded, prompt, max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
         if heard.made_up(seconds):
             return Hypothesis("")
-        return heard.hypothesis()
+        return heard.hypothesis(seconds)
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
         """The encoder's states of samples that are padded to ``padded_s``."""

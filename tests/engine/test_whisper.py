@@ -74,22 +74,24 @@ def test_an_interim_is_padded_less(seconds: float, padded_s: float) -> None:
     assert captioner.padded_s == [padded_s]
 
 
-@pytest.mark.parametrize(("score", "said"), [(-0.9, RAIN.text), (-1.1, "")])
-def test_a_final_has_no_words_that_are_less_likely_than_the_library_accepts(score: float, said: str) -> None:
-    assert Scripted(Heard(RAIN.text, score, 0.0, tokens=5)).final() == Hypothesis(said)
-
-
+@pytest.mark.parametrize("kind", ["final", "interim"])
 @pytest.mark.parametrize(
-    ("score", "silence", "said"),
+    ("score", "silence", "seconds", "said"),
     [
-        pytest.param(-0.9, 0.9, RAIN.text, id="likely words, though the model takes them for silence"),
-        pytest.param(-1.1, 0.5, RAIN.text, id="unlikely words of somebody who speaks"),
-        pytest.param(-1.1, 0.7, "", id="unlikely words over silence"),
-        pytest.param(-1.7, 0.0, "", id="words as unlikely as over noise"),
+        pytest.param(-0.9, 0.9, 5, RAIN.text, id="likely words, though the model takes them for silence"),
+        pytest.param(-1.1, 0.5, 5, RAIN.text, id="unlikely words of somebody who speaks"),
+        pytest.param(-1.1, 0.7, 5, "", id="unlikely words over silence"),
+        pytest.param(-1.1, 0.5, 6, "", id="unlikely words, and fewer than anybody says in the time"),
+        pytest.param(-0.9, 0.5, 6, RAIN.text, id="likely words, as few"),
+        pytest.param(-1.7, 0.0, 5, "", id="words as unlikely as over noise"),
     ],
 )
-def test_an_interim_has_no_words_if_nobody_speaks(score: float, silence: float, said: str) -> None:
-    assert Scripted(Heard(RAIN.text, score, silence, tokens=5)).interim() == Hypothesis(said, silence=silence)
+def test_a_caption_has_no_words_if_nobody_speaks(
+    kind: str, score: float, silence: float, seconds: float, said: str
+) -> None:
+    captioner = Scripted(Heard(RAIN.text, score, silence, tokens=5))
+    caption = captioner.final(seconds) if kind == "final" else captioner.interim(seconds)
+    assert caption == Hypothesis(said, silence=silence)
 
 
 @pytest.mark.parametrize(("written", "said"), [(". .", ""), ("♪♪", ""), ("…", ""), ("7.", "7."), ("雨。", "雨。")])
