@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from af3stream import __version__, stored
+from af3stream import __version__, stored_sessions
 from af3stream.config import Config, load
 from af3stream.errors import EngineError, Refusal, SetupError, quoted
 
@@ -142,9 +142,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return render(diagnose(config), Console())
 
 
-def _kept(action: stored.Action) -> Command:
+def _kept(action: stored_sessions.Action) -> Command:
     """A command on the journal that the configuration names."""
-    return lambda arguments: stored.run(action, arguments, _config(arguments))
+    return lambda arguments: stored_sessions.run(action, arguments, _config(arguments))
 
 
 def _config(arguments: argparse.Namespace) -> Config:
@@ -218,15 +218,15 @@ def _parser() -> argparse.ArgumentParser:
 
     sessions = commands.add_parser("sessions", help="what the journal keeps: list, show, export, delete")
     kept = sessions.add_subparsers(required=True, metavar="ACTION")
-    _add(kept, "list", _kept(stored.list_sessions), "all sessions, the oldest first")
-    _add(kept, "show", _kept(stored.show), "a session's captions and answers").add_argument("session")
-    export = _add(kept, "export", _kept(stored.export_session), "a session's audio and words, as files")
+    _add(kept, "list", _kept(stored_sessions.list_sessions), "all sessions, the oldest first")
+    _add(kept, "show", _kept(stored_sessions.show), "a session's captions and answers").add_argument("session")
+    export = _add(kept, "export", _kept(stored_sessions.export_session), "a session's audio and words, as files")
     export.add_argument("session")
     export.add_argument("--to", type=Path, default=Path(), metavar="FOLDER")
     export.add_argument(
-        "--format", action="append", choices=stored.FORMATS, help="again for more; default: all but wav"
+        "--format", action="append", choices=stored_sessions.FORMATS, help="again for more; default: all but wav"
     )
-    _add(kept, "delete", _kept(stored.delete), "a session, for good").add_argument("session")
+    _add(kept, "delete", _kept(stored_sessions.delete), "a session, for good").add_argument("session")
 
     _add(commands, "doctor", _doctor, "say what this machine can run, and what is missing")
     return parser

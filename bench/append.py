@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Part, Sound
+from af3stream.engine.contract import AudioSegment, PromptPart
 from bench.arithmetic import operations, positions
 from bench.common import RATE, mini, once, quick, report, speech
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     small = quick(__doc__, argv)
     engine = mini()
     windows = 3 if small else engine.capacity.windows
-    sound = Sound(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
+    sound = AudioSegment(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
     engine.encode([sound])
     rounds = [ours(engine, sound, windows) for _ in range(1 if small else 2)]
     costs = [statistics.median(costs) for costs in zip(*(round_costs for round_costs, _, _ in rounds), strict=True)]
@@ -52,15 +52,15 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def ours(engine: Af3Engine, sound: Sound, windows: int) -> tuple[list[float], list[float], bool]:
+def ours(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[float], list[float], bool]:
     """Seconds of each window, bytes copied a token of it, and whether keys and values ever lay elsewhere."""
-    context, parts = engine.context(), list[Part]()
+    context, parts = engine.context(), list[PromptPart]()
     list(context.extend([]))
     assert context._kept is not None
     slot = context._kept.slot
     costs, copied, places = [], [], set()
     for _ in range(windows):
-        parts.append(Sound(None, sound.tokens, sound.embeddings))
+        parts.append(AudioSegment(None, sound.tokens, sound.embeddings))
         before = slot.copied
         costs.append(once(lambda: list(context.extend(parts))))
         copied.append((slot.copied - before) / sound.tokens)
@@ -69,7 +69,7 @@ def ours(engine: Af3Engine, sound: Sound, windows: int) -> tuple[list[float], li
 
 
 @torch.inference_mode()
-def stock(engine: Af3Engine, sound: Sound, windows: int) -> tuple[list[float], list[float]]:
+def stock(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[float], list[float]]:
     """transformers' language model and `DynamicCache`, a window a pass: seconds, and bytes the cache copies a token."""
     model, cache = engine._loaded.model.model.language_model, DynamicCache()
     assert isinstance(sound.embeddings, torch.Tensor)

@@ -20,7 +20,7 @@ import torch
 
 from af3stream.config import Config, load
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Completion, Context, Part, Samples
+from af3stream.engine.contract import Completion, Context, PromptPart, Samples
 from af3stream.engine.factory import load_engine
 
 RATE = 16_000
@@ -81,7 +81,7 @@ def synchronize() -> None:
         torch.accelerator.synchronize()
 
 
-def first_token(context: Context, parts: list[Part], question: str) -> None:
+def first_token(context: Context, parts: list[PromptPart], question: str) -> None:
     """Answer up to the first token, and leave the rest."""
     with closing(context.answer(parts, question, 1)) as answer:
         next(piece for piece in answer if isinstance(piece, Completion))

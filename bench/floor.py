@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Context, Part, Sound
+from af3stream.engine.contract import AudioSegment, Context, PromptPart
 from bench.common import RATE, endless, loaded, mini, once, quick, report, speech
 
 QUESTION: Final = "What was said about the young man?"
@@ -50,9 +50,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure(engine: Af3Engine, windows: int, size: Size) -> dict[str, float]:
     """Tokens a second after so many windows, and the share of the bandwidth that they use."""
-    sounds = [Sound(speech(30.0), engine.frames(30 * RATE)) for _ in range(windows)]
+    sounds = [AudioSegment(speech(30.0), engine.frames(30 * RATE)) for _ in range(windows)]
     engine.encode(sounds)
-    context, parts = engine.context(), list[Part](sounds)
+    context, parts = engine.context(), list[PromptPart](sounds)
     list(context.extend(parts))
     assert context._kept is not None
     position = context._kept.slot.nbytes // context._kept.slot.capacity
@@ -72,7 +72,7 @@ def measure(engine: Af3Engine, windows: int, size: Size) -> dict[str, float]:
     }
 
 
-def written_in(context: Context, parts: list[Part], tokens: int) -> float:
+def written_in(context: Context, parts: list[PromptPart], tokens: int) -> float:
     """Seconds of an answer of so many tokens."""
     return once(lambda: list(context.answer(parts, QUESTION, tokens)))
 

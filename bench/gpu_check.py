@@ -30,8 +30,8 @@ from af3stream.config import ModelConfig, load
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, describe
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Completion, Part, Sound
-from af3stream.engine.running import ANSWERS_TOGETHER
+from af3stream.engine.contract import AudioSegment, Completion, PromptPart
+from af3stream.engine.request import ANSWERS_TOGETHER
 from bench import append, floor, question
 from bench.common import RATE, endless, once, report, speech, timed
 from bench.together import tokens_a_second
@@ -272,7 +272,7 @@ class Check:
         """Each window after those before it, up to the most."""
         engine = self._engine()
         most = self._size.windows[-1]
-        sound = Sound(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
+        sound = AudioSegment(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
         engine.encode([sound])
         append.ours(engine, sound, 1)  # the first of everything takes longer
         seconds, copied, _ = append.ours(engine, sound, most)
@@ -304,7 +304,7 @@ class Check:
             ),
         }
 
-    def _replies(self, engine: Af3Engine, context: PrefixContext, parts: list[Part]) -> tuple[str, str]:
+    def _replies(self, engine: Af3Engine, context: PrefixContext, parts: list[PromptPart]) -> tuple[str, str]:
         """An answer over windows of the same audio, and `generate`'s."""
         tokens = self._size.tokens
         pieces = [piece for piece in context.answer(parts, QUESTION, tokens) if not isinstance(piece, Completion)]

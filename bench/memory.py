@@ -21,7 +21,7 @@ import torch
 
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
-from af3stream.engine.contract import Sound
+from af3stream.engine.contract import AudioSegment
 from af3stream.engine.factory import load_engine
 from af3stream.engine.jobs import AnswerJob, Job, Result
 from af3stream.engine.worker import Worker
@@ -169,9 +169,9 @@ class Listening:
         self.measured[now] = parts
 
 
-def watch(engine: Af3Engine) -> tuple[WeakSet[Slot], WeakSet[Sound]]:
+def watch(engine: Af3Engine) -> tuple[WeakSet[Slot], WeakSet[AudioSegment]]:
     """All the slots and sounds that the engine is to have from now on."""
-    slots, sounds = WeakSet[Slot](), WeakSet[Sound]()
+    slots, sounds = WeakSet[Slot](), WeakSet[AudioSegment]()
     new_slot, encode = engine._decoder.new_slot, engine.encode
 
     def noted_slot(capacity: int) -> Slot:

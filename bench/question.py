@@ -18,7 +18,7 @@ from transformers import DynamicCache
 
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Part, Samples, Sound
+from af3stream.engine.contract import AudioSegment, PromptPart, Samples
 from bench.arithmetic import operations, positions
 from bench.common import first_token, loaded, mini, once, quick, report, speech, timed
 from tests.checkpoints import make_tiny
@@ -75,7 +75,7 @@ def tiny(size: Size) -> dict[str, float]:
         return {"windows": size.tiny, **measure(engine, context_of(engine, size.tiny), size.ours)}
 
 
-def measure(engine: Af3Engine, kept: tuple[PrefixContext, list[Part]], runs: int) -> dict[str, float]:
+def measure(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], runs: int) -> dict[str, float]:
     """Seconds to the first token, ours and the alternatives'."""
     context, parts = kept
     audio, tail = [speech(WINDOW_S)] * len(parts), speech(OPEN_S)
@@ -89,23 +89,23 @@ def measure(engine: Af3Engine, kept: tuple[PrefixContext, list[Part]], runs: int
     }
 
 
-def context_of(engine: Af3Engine, windows: int) -> tuple[PrefixContext, list[Part]]:
+def context_of(engine: Af3Engine, windows: int) -> tuple[PrefixContext, list[PromptPart]]:
     """A context that keeps so many windows, and what it keeps."""
     sound = opened(engine, speech(WINDOW_S))
-    parts: list[Part] = [Sound(None, sound.tokens, sound.embeddings) for _ in range(windows)]
+    parts: list[PromptPart] = [AudioSegment(None, sound.tokens, sound.embeddings) for _ in range(windows)]
     context = engine.context()
     list(context.extend(parts))
     return context, parts
 
 
-def opened(engine: Af3Engine, samples: Samples) -> Sound:
+def opened(engine: Af3Engine, samples: Samples) -> AudioSegment:
     """A piece of audio, encoded now."""
-    sound = Sound(samples, engine.frames(len(samples)))
+    sound = AudioSegment(samples, engine.frames(len(samples)))
     engine.encode([sound])
     return sound
 
 
-def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[Part]], runs: int) -> dict[str, float]:
+def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], runs: int) -> dict[str, float]:
     """Of the time to the first token with 10 s open: encoding it, reading it and the question, choosing the token."""
     context, parts = kept
     took = {"encode": 0.0, "prefill": 0.0, "decode": 0.0}

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import soundfile
 
-from af3stream.engine.contract import Completion, Part, Samples, Sound
+from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Samples
 from af3stream.engine.jobs import AnswerJob, CaptionJob, ExtendJob, Job, Result
 from af3stream.engine.worker import Worker
 from bench.common import RATE, RECORDINGS, endless, mini, p95, quick, report, speech
@@ -66,10 +66,10 @@ class House:
         endless(engine)
         self._size = size
         self._worker = Worker(engine)
-        sound = Sound(speech(30.0), engine.frames(30 * RATE))
+        sound = AudioSegment(speech(30.0), engine.frames(30 * RATE))
         engine.encode([sound])
         self._kept, self._anew = (
-            tuple[Part, ...](Sound(None, sound.tokens, sound.embeddings) for _ in range(count))
+            tuple[PromptPart, ...](AudioSegment(None, sound.tokens, sound.embeddings) for _ in range(count))
             for count in (size.windows, size.rebuilt)
         )
         self._results: dict[Job, list[tuple[float, Result, bool]]] = {}

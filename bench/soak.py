@@ -35,7 +35,7 @@ import soundfile
 from af3stream.audio.events import Utterance
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.config import Config, JournalConfig
-from af3stream.engine.contract import Sound
+from af3stream.engine.contract import AudioSegment
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
@@ -292,7 +292,7 @@ class Soak:
 def held() -> Counter[str]:
     """Sounds and utterances that anything in this process refers to."""
     gc.collect()
-    return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing) in (Sound, Utterance))
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing) in (AudioSegment, Utterance))
 
 
 def resident_mib() -> float:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Completion, Samples, Sound
+from af3stream.engine.contract import AudioSegment, Completion, Samples
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Job, Result
-from af3stream.engine.running import Report
+from af3stream.engine.request import Report
 from af3stream.engine.worker import Worker
 from bench.common import endless
 
@@ -36,7 +36,7 @@ def tokens_a_second(engine: Af3Engine, windows: Sequence[Samples], question: str
 
         return noted
 
-    sounds = [Sound(samples, engine.frames(len(samples))) for samples in windows]
+    sounds = [AudioSegment(samples, engine.frames(len(samples))) for samples in windows]
     for index, sound in enumerate(sounds):
         worker.submit(str(index), EncodeJob(0, sound), note(str(index)))
         worker.submit(str(index), ExtendJob((sound,), rebuild=False), note(str(index)))

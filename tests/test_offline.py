@@ -15,7 +15,7 @@ import soundfile
 from af3stream import offline
 from af3stream.audio.files import stream_blocks
 from af3stream.config import Config, JournalConfig, ServerConfig, load
-from af3stream.engine.contract import Sound, Text
+from af3stream.engine.contract import AudioSegment, Text
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.jobs import AnswerJob
 from af3stream.engine.scripted import ScriptedEngine
@@ -253,4 +253,4 @@ def test_a_file_has_the_answers_of_the_socket_from_a_checkpoint(
     samples = [soundfile.read(each)[0] for each in sorted(RECORDINGS.glob("*.wav"))]
     soundfile.write(path, np.concatenate([*samples, np.zeros(20_000), *samples]), 16_000)
     assert_the_same(path, settings, loaded, prompts)
-    assert sum(isinstance(part, Sound) for part in prompts[0].parts) == 3
+    assert sum(isinstance(part, AudioSegment) for part in prompts[0].parts) == 3

@@ -25,7 +25,7 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, Engine, Part, Sound, caption_line, note
+from af3stream.engine.contract import AudioSegment, Completion, Engine, PromptPart, caption_line, note
 from af3stream.engine.factory import Loaded, load_engine
 from training import corpus, exams, score
 from training.exams import Conversation, Recording
@@ -164,7 +164,7 @@ class Evaluation:
             nothing = [()] * len(conversation.windows)
             heard = [(part,) for part in _encoded(engine, conversation.windows)] if frames else nothing
             read = [(note(captions),) for captions in self._transcripts_of(conversation, notes)] if notes else nothing
-            parts: list[Part] = [part for pair in zip(heard, read, strict=True) for part in chain(*pair)]
+            parts: list[PromptPart] = [part for pair in zip(heard, read, strict=True) for part in chain(*pair)]
             context = engine.context()
             for _ in context.extend(parts):
                 pass
@@ -257,8 +257,8 @@ def _words(row: str, recording: Recording, seconds: float, text: str) -> Result:
     return Result(row, groups, recording.path.stem, recording.text, text, score.edits(said, heard), len(said))
 
 
-def _encoded(engine: Engine, windows: Sequence[Samples]) -> list[Part]:
-    encoded = [Sound(window, engine.frames(len(window))) for window in windows]
+def _encoded(engine: Engine, windows: Sequence[Samples]) -> list[PromptPart]:
+    encoded = [AudioSegment(window, engine.frames(len(window))) for window in windows]
     engine.encode(encoded)
     return [*encoded]
 

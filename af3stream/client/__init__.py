@@ -11,18 +11,18 @@
 """
 
 from af3stream.client.answers import AnswerStream
-from af3stream.client.behind import Behind
-from af3stream.client.connecting import Earlier, connect, stream_url
+from af3stream.client.connecting import ResumeToken, connect, stream_url
 from af3stream.client.errors import ConnectionLost, ReaderTooSlow, ServerError, SessionEnded
-from af3stream.client.line import State
+from af3stream.client.lag_meter import LagMeter
 from af3stream.client.session import Session
+from af3stream.client.transport import State
 
 __all__ = [
     "AnswerStream",
-    "Behind",
     "ConnectionLost",
-    "Earlier",
+    "LagMeter",
     "ReaderTooSlow",
+    "ResumeToken",
     "ServerError",
     "Session",
     "SessionEnded",

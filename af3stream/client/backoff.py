@@ -20,7 +20,7 @@ def delay_s(attempt: int, chance: float, retry_after_s: float = 0.0) -> float:
     return retry_after_s + chance * min(LONGEST_S, FIRST_S * 2.0 ** min(attempt, 32))
 
 
-class Patience:
+class Backoff:
     """The attempts of one session, at moments ``now`` in seconds of a clock that never goes back.
 
     A connection that brought nothing new and did not last counts as one more attempt that failed.

@@ -21,14 +21,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from af3stream.client.backoff import Patience
+from af3stream.client.backoff import Backoff
+from af3stream.client.client_protocol import ClientProtocol
 from af3stream.client.closing import is_final, why_closed
-from af3stream.client.dialogue import Dialogue
 from af3stream.client.errors import NotAdmitted, ServerError, SessionEnded, Unreachable
-from af3stream.client.line import Connection, Line, State
 from af3stream.client.outgoing import credit_frames, frame_bytes
-from af3stream.client.retained import Memory, Spool, Store
+from af3stream.client.replay_buffer import Memory, Spool, Store
 from af3stream.client.session import Session
+from af3stream.client.transport import Connection, ReconnectingTransport, State
 from af3stream.errors import BadMessage, SourceError, quoted
 from af3stream.protocol.codec import MSGPACK, ClientCodec, client_codec
 from af3stream.protocol.features import FEATURES
@@ -50,7 +50,7 @@ STATUSES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class ResumeToken:
     """A session that another process began, and this one goes on with.
 
     Attributes:
@@ -76,7 +76,7 @@ async def connect(
     reconnect_for: float = 300.0,
     spool: Path | None = None,
     on_state: Callable[[State], None] | None = None,
-    earlier: Earlier | None = None,
+    earlier: ResumeToken | None = None,
 ) -> AsyncIterator[Session]:
     """Open a session: ``async with connect("ws://127.0.0.1:8765") as session``. Leaving the block closes it.
 
@@ -108,8 +108,8 @@ async def connect(
     connection = await dial(start)
     try:
         with closing(_store(connection.ready, spool)) as store:
-            dialogue = Dialogue(start, connection.ready, store)
-            line = Line(dialogue, connection.socket, codec, dial, Patience(reconnect_for), on_state)
+            dialogue = ClientProtocol(start, connection.ready, store)
+            line = ReconnectingTransport(dialogue, connection.socket, codec, dial, Backoff(reconnect_for), on_state)
             try:
                 yield Session(line, f"-{secrets.token_hex(4)}-" if earlier else "")
             finally:

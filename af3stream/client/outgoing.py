@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from af3stream.client.errors import mismatch
-from af3stream.client.retained import Retained, Store
+from af3stream.client.replay_buffer import ReplayBuffer, Store
 from af3stream.protocol.messages import (
     Ack,
     Ask,
@@ -69,7 +69,7 @@ class Outgoing:
         self.processed = ready.processed
         self.durable = ready.received if ready.durable is None else ready.durable
         self.frame_bytes = frame_bytes(ready)
-        self._kept = Retained(self.frame_bytes, store, ready.received)
+        self._kept = ReplayBuffer(self.frame_bytes, store, ready.received)
         self._requests: list[Placed] = []
         self._credit = credit_frames(ready)
         self._mended_to = 0  # a refusal below is of audio that is already declared lost

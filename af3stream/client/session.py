@@ -12,8 +12,8 @@ import msgspec
 
 from af3stream.client.answers import Answered, AnswerStream, Reply, answered_ref
 from af3stream.client.errors import ServerError, SessionEnded
-from af3stream.client.line import Line, State
 from af3stream.client.outgoing import END_REF, Request
+from af3stream.client.transport import ReconnectingTransport, State
 from af3stream.errors import Af3StreamError
 from af3stream.protocol.features import FOLLOW_UPS
 from af3stream.protocol.messages import (
@@ -42,7 +42,7 @@ class Session:
     lost, the fatal ``ServerError``, and ``SessionEnded`` after the end.
     """
 
-    def __init__(self, line: Line, names: str = "") -> None:
+    def __init__(self, line: ReconnectingTransport, names: str = "") -> None:
         self._names = names  # in the ids of its requests
         self._line, self._dialogue, self._outgoing = line, line.dialogue, line.dialogue.outgoing
         self._numbers = itertools.count(1)

@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 from af3stream.client.answers import Answered, AnswerStream
 from af3stream.client.connecting import connect as connect_async
 from af3stream.client.errors import SessionEnded
-from af3stream.client.line import State
 from af3stream.client.session import Session
+from af3stream.client.transport import State
 from af3stream.protocol.messages import Answer, Ended, Flushed, Ready, ServerMessage
 
 P = ParamSpec("P")

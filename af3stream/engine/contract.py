@@ -19,7 +19,7 @@ Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
-class Sound:
+class AudioSegment:
     """One piece of audio in a prompt: a window, or what is heard of the open one.
 
     Attributes:
@@ -52,7 +52,7 @@ class Text:
     text: str
 
 
-Part = Sound | Text
+PromptPart = AudioSegment | Text
 
 
 def caption_line(text: str, start_s: float, speaker: str | None = None) -> str:
@@ -154,23 +154,25 @@ class Answering(Protocol):
 class Context(Protocol):
     """One session's persistent prefix."""
 
-    def extend(self, parts: Sequence[Part]) -> Iterator[None]:
+    def extend(self, parts: Sequence[PromptPart]) -> Iterator[None]:
         """Make ``parts`` the kept prefix, reading only what follows the parts that both share; yields between chunks.
 
         Where they share no part, the new prefix is built beside the kept one and replaces it at the end.
         """
 
-    def answer(self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()) -> Answering:
+    def answer(
+        self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+    ) -> Answering:
         """Answer over ``parts``. The kept prefix is as before afterwards, also when the answer is closed early.
 
         Args:
             earlier: the turns of the chat between the parts and the question, oldest first.
         """
 
-    def cool(self) -> None:
+    def evict(self) -> None:
         """Give up the keys and values; the next call builds them again from the embeddings."""
 
-    def held(self, parts: Sequence[Part]) -> int:
+    def held(self, parts: Sequence[PromptPart]) -> int:
         """How many leading parts of a body need not be there to read it, or to answer over it."""
 
     @property
@@ -182,7 +184,7 @@ class Context(Protocol):
         """Bytes of keys and values that the kept prefix takes, 0 when cool."""
 
     def bytes_for(
-        self, parts: Sequence[Part], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
+        self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
     ) -> int:
         """The most bytes that ``extend``, or ``answer``, takes meanwhile; what is kept beside it included."""
 
@@ -215,22 +217,22 @@ class Engine(Protocol):
     def count_turn(self, turn: Turn) -> int:
         """Positions that an earlier turn of the chat takes."""
 
-    def encode(self, sounds: Sequence[Sound]) -> None:
+    def encode(self, sounds: Sequence[AudioSegment]) -> None:
         """Encode the sounds that are not encoded yet, together where that is cheaper."""
 
     def context(self) -> Context:
         """A new, empty context."""
 
-    def writing(self, answer: Answering) -> bool:
+    def is_decoding(self, answer: Answering) -> bool:
         """Whether its question is read, so that its next step writes a token."""
 
-    def together(self, answers: Sequence[Answering]) -> None:
+    def decode_batch(self, answers: Sequence[Answering]) -> None:
         """Do at once what the next steps of these answers, each of a context of its own, would do one by one.
 
         Where it fails, every answer is as it was.
         """
 
 
-def shared(parts: Sequence[Part], kept: Sequence[Part]) -> int:
+def shared(parts: Sequence[PromptPart], kept: Sequence[PromptPart]) -> int:
     """How many leading parts two bodies share."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts, kept, strict=False)))

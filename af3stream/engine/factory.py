@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from af3stream.config import Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
-from af3stream.engine.loading import apart
-from af3stream.engine.memory import give_back
+from af3stream.engine.loading import run_in_thread
+from af3stream.engine.memory import trim_heap
 from af3stream.models.card import Frames, Notes
 from af3stream.models.manifest import Progress
 from af3stream.models.registry import Checkpoint, resolve
@@ -47,7 +47,7 @@ def load_engine(config: Config, progress: Progress | None = None) -> Loaded:
         ModelError: where that is not possible.
     """
     checkpoint = resolve(config.model.name, progress)  # before torch is imported, so that a wrong name is told at once
-    return apart(lambda: _load(checkpoint, config))
+    return run_in_thread(lambda: _load(checkpoint, config))
 
 
 def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
@@ -67,7 +67,7 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
         engine.captioner = captioner
-    give_back()
+    trim_heap()
     notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes
     frames = checkpoint.frames if config.questions.frames == "auto" else config.questions.frames
     return Loaded(engine, notes, checkpoint.licence, frames)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound, Turn
+from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, PromptPart, Samples, Turn
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -30,14 +30,14 @@ class EncodeJob:
     """Encode one closed window. Returns nothing; the sound then holds its embeddings."""
 
     window: int
-    sound: Sound
+    sound: AudioSegment
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ExtendJob:
     """Make these parts the session's kept prefix. ``rebuild``: beside the one in use, which answers go on using."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[PromptPart, ...]
     rebuild: bool
 
 
@@ -52,12 +52,12 @@ class AnswerJob:
             `PrefixLost` is returned first then.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[PromptPart, ...]
     question: str
     max_tokens: int
     earlier: tuple[Turn, ...] = ()
     prefix: int = 0
-    instead: tuple[Part, ...] = ()
+    instead: tuple[PromptPart, ...] = ()
 
 
 Job = CaptionJob | EncodeJob | ExtendJob | AnswerJob

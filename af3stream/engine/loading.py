@@ -10,7 +10,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def apart(load: Callable[[], Result]) -> Result:
+def run_in_thread(load: Callable[[], Result]) -> Result:
     """What ``load`` returns, or raises, on a thread of its own that has ended by then.
 
     GNU OpenMP keeps a team of threads for every thread that ever computed (`libgomp/config/linux/wait.h`,

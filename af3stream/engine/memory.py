@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return free memory to the system, where the C library keeps it and can be told so.
 
     glibc keeps what is freed in the middle of its heaps for ever; after an hour of windows of all lengths that is

@@ -6,13 +6,13 @@ from collections.abc import Generator, Iterator, Sequence
 
 from af3stream.engine.contract import (
     Answering,
+    AudioSegment,
     Capacity,
     Completion,
     Counters,
     Hypothesis,
-    Part,
+    PromptPart,
     Samples,
-    Sound,
     Text,
     Turn,
     shared,
@@ -47,7 +47,7 @@ class ScriptedEngine:
         """One position a word."""
         return self.count(turn.question) + self.count(turn.answer)
 
-    def encode(self, sounds: Sequence[Sound]) -> None:
+    def encode(self, sounds: Sequence[AudioSegment]) -> None:
         """Marks the sounds as encoded."""
         waiting = [sound for sound in sounds if sound.embeddings is None]
         for sound in waiting:
@@ -60,11 +60,11 @@ class ScriptedEngine:
         """An empty context."""
         return ScriptedContext(self.counters)
 
-    def writing(self, answer: Answering) -> bool:
+    def is_decoding(self, answer: Answering) -> bool:
         """From the first step on."""
         return True
 
-    def together(self, answers: Sequence[Answering]) -> None:
+    def decode_batch(self, answers: Sequence[Answering]) -> None:
         """Counts a pass."""
         self.counters.forward_passes += 1
 
@@ -89,7 +89,7 @@ class ScriptedContext:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._kept: list[Part] = []
+        self._kept: list[PromptPart] = []
 
     @property
     def kept_tokens(self) -> int:
@@ -102,21 +102,21 @@ class ScriptedContext:
         return len(self._kept) * BYTES_A_PART
 
     def bytes_for(
-        self, parts: Sequence[Part], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
+        self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
     ) -> int:
         """A MiB a part, a question counting as one; what shares no part with what is kept stands beside it."""
         beside = 0 if shared(parts, self._kept) else len(self._kept)
         return (beside + len(parts) + bool(question)) * BYTES_A_PART
 
-    def cool(self) -> None:
+    def evict(self) -> None:
         """Forgets what is kept."""
         self._kept = []
 
-    def held(self, parts: Sequence[Part]) -> int:
+    def held(self, parts: Sequence[PromptPart]) -> int:
         """The parts that both share."""
         return shared(parts, self._kept)
 
-    def extend(self, parts: Sequence[Part]) -> Iterator[None]:
+    def extend(self, parts: Sequence[PromptPart]) -> Iterator[None]:
         """Keeps the parts, one a step."""
         common = shared(parts, self._kept)
         self._counters.rebuilds += bool(self._kept and not common)
@@ -126,7 +126,7 @@ class ScriptedContext:
         self._kept = list(parts)
 
     def answer(
-        self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+        self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
     ) -> Generator[str | Completion, None, None]:
         """Says the question back and names the parts, the length of a sound and the words of a text, and the turns."""
         prefilled = len(parts) - shared(parts, self._kept) + 1

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from af3stream.engine.contract import Counters, Hypothesis, Samples
-from af3stream.engine.memory import give_back
+from af3stream.engine.memory import trim_heap
 from af3stream.errors import ModelError, quoted
 
 SAMPLING_RATE: Final = 16_000
@@ -28,7 +28,7 @@ PROMPT_TOKENS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Decoded:
     """The words of one decode.
 
     Attributes:
@@ -43,7 +43,7 @@ class Heard:
     tokens: int
 
     @classmethod
-    def of(cls, result: Any, tokenizer: Any) -> Heard:
+    def of(cls, result: Any, tokenizer: Any) -> Decoded:
         """Take the likeliest of what CTranslate2 generated for one input."""
         ids = result.sequences_ids[0]
         return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids))
@@ -139,10 +139,10 @@ class WhisperCaptioner:
         padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         mel = self._features(padded, padding=0)  # (mels, frames) float32
         if padded_s > LONG_S:
-            give_back()  # what the features took, before the encoder takes more
+            trim_heap()  # what the features took, before the encoder takes more
         return self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
 
-    def _write(self, encoded: Any, prompt: list[int], max_tokens: int, **options: Any) -> Heard:
+    def _write(self, encoded: Any, prompt: list[int], max_tokens: int, **options: Any) -> Decoded:
         """Decode encoder states to words; ``options`` are the library's."""
         result = self._model.generate(
             encoded,
@@ -152,7 +152,7 @@ class WhisperCaptioner:
             return_no_speech_prob=True,
             **options,
         )[0]
-        return Heard.of(result, self._tokenizer)
+        return Decoded.of(result, self._tokenizer)
 
     def _prompt(self, encoded: Any) -> list[int]:
         language = self._language

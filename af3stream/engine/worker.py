@@ -15,12 +15,12 @@ from typing import Final
 
 from af3stream.config import ModelConfig
 from af3stream.engine import memory
-from af3stream.engine.contract import Engine, Sound
-from af3stream.engine.embeddings import Embeddings
+from af3stream.engine.contract import AudioSegment, Engine
+from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Restarted, Result
-from af3stream.engine.running import Report, Running, encode, most_together, parts_of, priority_of, steps_of
+from af3stream.engine.kv_cache_manager import KVCacheManager
+from af3stream.engine.request import Report, Request, encode, most_together, parts_of, priority_of, steps_of
 from af3stream.engine.scheduler import Priority, Scheduler, Task
-from af3stream.engine.warmth import Warmth
 from af3stream.errors import BudgetExceeded
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ Outcome = tuple[bool, Result] | Exception  # whether the job is done, and its re
 class Step:
     """What the engine does right now."""
 
-    tasks: list[Task[Running]]
+    tasks: list[Task[Request]]
     began: float  # clock seconds
 
 
@@ -59,14 +59,16 @@ class Worker:
         limits = limits or ModelConfig()
         self.engine = engine
         self._step_timeout_s = limits.step_timeout_s
-        self._scheduler: Scheduler[Running] = Scheduler()
-        embeddings = Embeddings(
+        self._scheduler: Scheduler[Request] = Scheduler()
+        embeddings = EmbeddingCache(
             engine.frame_bytes,
             int(limits.embeddings_budget_mb * (1 << 20)),
             max(limits.drop_after_s, limits.cool_after_s),
         )
-        self._warmth = Warmth(engine.context, int(limits.kv_budget_mb * (1 << 20)), limits.cool_after_s, embeddings)
-        self._tasks: dict[Job, Task[Running]] = {}
+        self._warmth = KVCacheManager(
+            engine.context, int(limits.kv_budget_mb * (1 << 20)), limits.cool_after_s, embeddings
+        )
+        self._tasks: dict[Job, Task[Request]] = {}
         self._calls: list[Callable[[], None]] = []
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -180,10 +182,10 @@ class Worker:
             else:
                 self._report([task], *outcome)
         if len(self._tasks) < before:  # a job is done
-            memory.give_back()
+            memory.trim_heap()
         return True
 
-    def _next(self) -> Task[Running] | None:
+    def _next(self) -> Task[Request] | None:
         """The task whose turn it is; where it must wait for memory, the most urgent of those that have theirs."""
         while task := self._scheduler.next(self._may_step):
             try:
@@ -197,34 +199,34 @@ class Worker:
         self.short_since = None
         return None
 
-    def _may_step(self, task: Task[Running]) -> bool:
+    def _may_step(self, task: Task[Request]) -> bool:
         """Whether nothing else writes where this task would: the prefix is not appended to under an answer."""
         job = task.work.job
         if not isinstance(job, ExtendJob) or job.rebuild:
             return True
         return not any(other.session == task.session and other.work.answer for other in self._tasks.values())
 
-    def _has_room(self, task: Task[Running]) -> bool:
+    def _has_room(self, task: Task[Request]) -> bool:
         """Begin a job that leaves something in memory, if that fits; others have no need."""
         job, now = task.work.job, time.monotonic()
         if task.work.steps is not None or isinstance(job, CaptionJob):
             return True
         if isinstance(job, EncodeJob):
-            return self._warmth.embeddings.promise(task.session, job, [job.sound], now)
+            return self._warmth.embeddings.reserve(task.session, job, [job.sound], now)
         kept = self._warmth.use(task.session, now)
         asked = (job.question, job.max_tokens, job.earlier) if isinstance(job, AnswerJob) else ()
-        if not self._warmth.promise(
+        if not self._warmth.reserve(
             kept, job, lambda: kept.context.bytes_for(parts_of(task.work, kept.context), *asked)
         ):
             return False
-        sounds = [part for part in parts_of(task.work, kept.context) if isinstance(part, Sound)]
-        if not self._warmth.embeddings.promise(task.session, job, sounds, now):
+        sounds = [part for part in parts_of(task.work, kept.context) if isinstance(part, AudioSegment)]
+        if not self._warmth.embeddings.reserve(task.session, job, sounds, now):
             self._warmth.release(task.session, job)
             return False
         task.work.steps = steps_of(task.work, job, kept, self.engine)
         return True
 
-    def _together(self, task: Task[Running]) -> list[Task[Running]]:
+    def _together(self, task: Task[Request]) -> list[Task[Request]]:
         """A task and what can be done in the same step."""
         most = most_together(task.work, self.engine)
         if most == 1:
@@ -233,7 +235,7 @@ class Worker:
         tasks = self._scheduler.like(task, lambda w: type(w.job) is kind and most_together(w, self.engine) > 1, most)
         return [other for other in tasks if self._has_room(other)]
 
-    def _advance(self, tasks: list[Task[Running]]) -> list[Outcome]:
+    def _advance(self, tasks: list[Task[Request]]) -> list[Outcome]:
         """One step of tasks done together."""
         job = tasks[0].work.job
         if isinstance(job, EncodeJob):
@@ -244,7 +246,7 @@ class Worker:
             return [(True, heard)]
         answers = [task.work.answer for task in tasks if task.work.answer]
         if len(answers) > 1:
-            self.engine.together(answers)
+            self.engine.decode_batch(answers)
         return [_next_step(task.work) for task in tasks]
 
     # ---- what comes of it --------------------------------------------------------------------------------------------
@@ -255,14 +257,14 @@ class Worker:
         self.due_s += spent * (step.tasks[0].priority is not Priority.INTERIM)
         self._scheduler.charge(step.tasks, spent)
 
-    def _report(self, tasks: list[Task[Running]], done: bool, result: Result) -> None:
+    def _report(self, tasks: list[Task[Request]], done: bool, result: Result) -> None:
         for task in tasks:
             if done:
                 self._drop(task)
             if done or result:
                 task.work.report(task.work.job, result, done)
 
-    def _failed(self, tasks: list[Task[Running]], error: Exception) -> None:
+    def _failed(self, tasks: list[Task[Request]], error: Exception) -> None:
         """One job is lost; where the device ran out of memory, it is done once more, with nothing else kept."""
         kinds, first = [type(task.work.job).__name__ for task in tasks], tasks[0]
         log.warning("jobs failed: session=%s jobs=%s error=%s", first.session, kinds, type(error).__name__)
@@ -275,7 +277,7 @@ class Worker:
         else:
             self._lose(tasks, Failed(f"the engine failed: {type(error).__name__}"))
 
-    def _give_up(self, tasks: list[Task[Running]]) -> None:
+    def _give_up(self, tasks: list[Task[Request]]) -> None:
         """Another thread hangs in a step, with the context that belongs to it."""
         log.error("a step hangs: session=%s job=%s", tasks[0].session, type(tasks[0].work.job).__name__)
         for task in tasks:
@@ -284,7 +286,7 @@ class Worker:
                 self._warmth.forget(task.session)
         self._lose(tasks, Failed(f"it took longer than {self._step_timeout_s:g} s", timed_out=True))
 
-    def _lose(self, tasks: list[Task[Running]], failed: Failed) -> None:
+    def _lose(self, tasks: list[Task[Request]], failed: Failed) -> None:
         """Tell that a job failed; of several done together one may be to blame, and each is tried again by itself."""
         if len(tasks) == 1:
             self._report(tasks, True, failed)
@@ -299,16 +301,16 @@ class Worker:
 
     def _submit(self, session: str, job: Job, report: Report) -> None:
         self._warmth.touch(session, time.monotonic())
-        self._tasks[job] = self._scheduler.submit(session, priority_of(job), Running(job, report))
+        self._tasks[job] = self._scheduler.submit(session, priority_of(job), Request(job, report))
 
-    def _drop(self, task: Task[Running] | None) -> None:
+    def _drop(self, task: Task[Request] | None) -> None:
         if task is None:
             return
         self._scheduler.finish(task)
         self._tasks.pop(task.work.job, None)
         self._interrupt(task)
 
-    def _interrupt(self, task: Task[Running]) -> None:
+    def _interrupt(self, task: Task[Request]) -> None:
         """Take back what a job has of its context."""
         steps, task.work.steps = task.work.steps, None
         if steps is not None:
@@ -321,7 +323,7 @@ class Worker:
         self._warmth.forget(session)
 
 
-def _next_step(running: Running) -> Outcome:
+def _next_step(running: Request) -> Outcome:
     """One step of a job that has several."""
     try:
         result = next(running.steps, None) if running.steps else None

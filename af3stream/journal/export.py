@@ -13,12 +13,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from af3stream.audio.pcm import AudioFormat
-from af3stream.captions import cues, to_srt, to_vtt
 from af3stream.errors import SourceError, quoted
 from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
-from af3stream.journal.records import GapRecord, Heard
+from af3stream.journal.records import AudioInput, GapRecord
 from af3stream.protocol.messages import Caption
+from af3stream.subtitles import cues, to_srt, to_vtt
 
 Kind = Literal["wav", "flac", "vtt", "srt", "json"]
 
@@ -80,7 +80,7 @@ def _write_audio(path: Path, recovered: Recovered) -> None:
         raise
 
 
-def _samples(record: Heard, sound: AudioFormat) -> Iterator[NDArray[Any]]:
+def _samples(record: AudioInput, sound: AudioFormat) -> Iterator[NDArray[Any]]:
     """A record's samples, or a gap's zeros a second at a time.  # (n, channels) int16, or float32 of float audio"""
     dtype = "float32" if sound.format == "pcm_f32le" else "int16"
     if isinstance(record, GapRecord):

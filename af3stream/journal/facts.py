@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from af3stream.audio.pcm import AudioFormat
-from af3stream.journal.records import EventRecord, Heard
+from af3stream.journal.records import AudioInput, EventRecord
 
 Failure = Literal["storage_full", "storage_error"]
 
@@ -89,5 +89,5 @@ class Recovered:
     facts: SessionFacts
     durable: int
     events: list[EventRecord]
-    audio: Iterator[Heard]
+    audio: Iterator[AudioInput]
     finished: bool = False

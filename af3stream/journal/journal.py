@@ -16,7 +16,7 @@ from af3stream.journal.database import Database, Row
 from af3stream.journal.errors import storage_failed
 from af3stream.journal.facts import Done, Recovered, SessionFacts, SessionSummary
 from af3stream.journal.reading import Timeline, hear, read_timeline
-from af3stream.journal.records import Heard, Record
+from af3stream.journal.records import AudioInput, Record
 from af3stream.journal.segments import session_folder
 from af3stream.journal.store import Store
 from af3stream.journal.writer import Writer
@@ -120,7 +120,7 @@ class Journal:
         durable, timeline = (timeline.end, timeline) if timeline else self._timeline(row)
         return Recovered(row.facts, durable, events, self._hear(row, timeline, 0, durable), row.finished_at is not None)
 
-    def audio(self, session: str, start: int = 0) -> Iterator[Heard]:
+    def audio(self, session: str, start: int = 0) -> Iterator[AudioInput]:
         """The durable audio from the frame ``start`` on; the first record may begin before it. Raises as `recover`."""
         row = self._row(session)
         durable, timeline = self._timeline(row)
@@ -241,7 +241,7 @@ class Journal:
             raise storage_failed(error) from error
         return timeline.end if durable is None else durable, timeline
 
-    def _hear(self, row: Row, timeline: Timeline, start: int, end: int) -> Iterator[Heard]:
+    def _hear(self, row: Row, timeline: Timeline, start: int, end: int) -> Iterator[AudioInput]:
         folder = session_folder(self._folder, row.facts.session)
         return hear(folder, timeline.pieces, row.facts.format, start=start, end=end)
 

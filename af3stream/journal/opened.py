@@ -11,7 +11,7 @@ from typing import cast
 from af3stream.errors import StorageError
 from af3stream.journal.facts import Commit, Done, Failure, SessionFacts
 from af3stream.journal.faults import point
-from af3stream.journal.records import EventRecord, Heard, Record
+from af3stream.journal.records import AudioInput, EventRecord, Record
 from af3stream.journal.segments import SegmentLog
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class OpenSession:
     event: int
     next_offset: int
     next_event: int
-    audio: list[Heard] = field(default_factory=list)
+    audio: list[AudioInput] = field(default_factory=list)
     events: list[EventRecord] = field(default_factory=list)
     dones: dict[Done, None] = field(default_factory=dict)
     size: int = 0

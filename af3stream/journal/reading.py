@@ -12,12 +12,12 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import DataLoss
 from af3stream.journal.codecs import unsealed
 from af3stream.journal.errors import TornRecord
-from af3stream.journal.records import AudioRecord, GapRecord, Heard, decode
+from af3stream.journal.records import AudioInput, AudioRecord, GapRecord, decode
 from af3stream.journal.segments import Mark, Raw, Sealed, raw_files
 
 BLOCK_S = 1  # of a sealed segment in one record
 
-Piece = Sealed | list[Heard]
+Piece = Sealed | list[AudioInput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Timeline:
     end: int
     pieces: tuple[Piece, ...]
     raw: tuple[tuple[Raw, int], ...]
-    tail: tuple[Heard, ...]
+    tail: tuple[AudioInput, ...]
     next_number: int
 
 
-def scan(data: bytes, first: int) -> list[Heard]:
+def scan(data: bytes, first: int) -> list[AudioInput]:
     """The records that follow one another from frame ``first`` on, up to the first that is not whole."""
-    records: list[Heard] = []
+    records: list[AudioInput] = []
     at, end = 0, first
     while at < len(data):
         try:
@@ -116,7 +116,9 @@ def _joined(files: Sequence[Raw | Sealed], mark: int) -> Timeline:
     return Timeline(mark, end, tuple(pieces), closed, tail, files[-1].number + 1 if files else 1)
 
 
-def hear(folder: Path, pieces: Iterable[Piece], audio_format: AudioFormat, *, start: int, end: int) -> Iterator[Heard]:
+def hear(
+    folder: Path, pieces: Iterable[Piece], audio_format: AudioFormat, *, start: int, end: int
+) -> Iterator[AudioInput]:
     """The records that lie between two frames, in order; those at the ends may reach beyond ``start``, not ``end``.
 
     Raises:
@@ -126,13 +128,13 @@ def hear(folder: Path, pieces: Iterable[Piece], audio_format: AudioFormat, *, st
         if isinstance(piece, Sealed):
             if piece.end <= start:
                 continue
-            records: Iterable[Heard] = _sealed_records(folder, piece, audio_format)
+            records: Iterable[AudioInput] = _sealed_records(folder, piece, audio_format)
         else:
             records = piece
         yield from (record for record in records if start < record.end <= end)
 
 
-def _sealed_records(folder: Path, segment: Sealed, audio_format: AudioFormat) -> Iterator[Heard]:
+def _sealed_records(folder: Path, segment: Sealed, audio_format: AudioFormat) -> Iterator[AudioInput]:
     """A sealed segment as records of at most a second, and its gaps."""
     pcm = unsealed(folder, segment, audio_format)
     size, at, offset = audio_format.bytes_per_frame, 0, segment.first

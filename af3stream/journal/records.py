@@ -77,18 +77,18 @@ class EventRecord:
         return HEADER_BYTES + len(self.message)
 
 
-Heard = AudioRecord | GapRecord
-Record = Heard | EventRecord
+AudioInput = AudioRecord | GapRecord
+Record = AudioInput | EventRecord
 
 
-def encode(record: Heard) -> bytes:
+def encode(record: AudioInput) -> bytes:
     """A record as it stands on disk."""
     kind, pcm = (Kind.AUDIO, record.pcm) if isinstance(record, AudioRecord) else (Kind.GAP, b"")
     facts = _FACTS.pack(MAGIC, kind, record.offset, record.frames, len(pcm))
     return facts + _CHECKSUM.pack(zlib.crc32(pcm, zlib.crc32(facts))) + pcm
 
 
-def decode(data: bytes, at: int = 0) -> tuple[Heard, int]:
+def decode(data: bytes, at: int = 0) -> tuple[AudioInput, int]:
     """The record that begins at byte ``at``, and where the next one begins.
 
     Raises:

@@ -19,7 +19,7 @@ from af3stream.journal.codecs import codec_of, decode, encode
 from af3stream.journal.database import Database
 from af3stream.journal.faults import point
 from af3stream.journal.reading import scan
-from af3stream.journal.records import AudioRecord, Heard
+from af3stream.journal.records import AudioInput, AudioRecord
 from af3stream.journal.segments import Raw, Sealed
 
 log = logging.getLogger(__name__)
@@ -139,13 +139,13 @@ def _gives_back(path: Path, sealed: Sealed, audio_format: AudioFormat, pcm: byte
     return at == len(pcm)
 
 
-def _aligned(records: list[Heard], audio_format: AudioFormat) -> bool:
+def _aligned(records: list[AudioInput], audio_format: AudioFormat) -> bool:
     """Whether every record holds as many bytes as its frames take."""
     size = audio_format.bytes_per_frame
     return all(len(record.pcm) == record.frames * size for record in records if isinstance(record, AudioRecord))
 
 
-def _parts(records: list[Heard]) -> bytes:
+def _parts(records: list[AudioInput]) -> bytes:
     """What follows what: ``[[frames, is_gap], ...]``, records of a kind joined."""
     parts: list[tuple[int, bool]] = []
     for record in records:

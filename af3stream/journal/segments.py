@@ -15,7 +15,7 @@ from typing import Final, Literal
 from af3stream.errors import NoSession
 from af3stream.journal import disk
 from af3stream.journal.faults import point
-from af3stream.journal.records import Heard, encode
+from af3stream.journal.records import AudioInput, encode
 
 Codec = Literal["flac", "zlib"]
 
@@ -129,7 +129,7 @@ class SegmentLog:
         self._mark = Mark(folder)
         self._mark.write(durable)
 
-    def write(self, records: Sequence[Heard]) -> int:
+    def write(self, records: Sequence[AudioInput]) -> int:
         """Write what follows, from ``durable`` on; returns how many bytes that were.
 
         Raises:

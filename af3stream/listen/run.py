@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Final
 
-from af3stream.captions import CaptionWriter
 from af3stream.client import ConnectionLost, ReaderTooSlow, ServerError, Session, connect
 from af3stream.errors import SourceError
 from af3stream.listen.microphone import Lost
@@ -19,6 +18,7 @@ from af3stream.listen.screen import Screen, open_screen
 from af3stream.listen.sources import Source, open_source
 from af3stream.protocol.features import FOLLOW_UPS
 from af3stream.protocol.messages import Caption
+from af3stream.subtitles import CaptionWriter
 
 TAIL_S: Final = 15.0  # after Ctrl-C: how long the last captions and answers may take
 LOST, INTERRUPTED = 1, 130

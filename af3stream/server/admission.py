@@ -33,7 +33,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class Principal:
     """Who holds a connection.
 
     Attributes:
@@ -49,9 +49,9 @@ def admit(
     request: Request,
     address: str,
     config: ServerConfig,
-    guests: Collection[Guest],
+    guests: Collection[Principal],
     no_room: Callable[[str], str | None] = lambda _: None,
-) -> Guest:
+) -> Principal:
     """Let a WebSocket handshake pass, or refuse it; returns whose it is.
 
     Args:
@@ -72,7 +72,7 @@ def admit(
     token = _token(request)
     if config.tokens and not _valid(token, config.tokens):
         raise Refused(HTTPStatus.UNAUTHORIZED, "a valid token is needed: as a bearer token, or as ?token=")
-    guest = Guest(hashlib.sha256(token.encode()).hexdigest()[:16] if config.tokens else "", address)
+    guest = Principal(hashlib.sha256(token.encode()).hexdigest()[:16] if config.tokens else "", address)
     if _enough([other for other in guests if other.address == address], config.max_connections_per_address):
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "this address has too many connections", RETRY_AFTER_S)
     if _enough([other for other in guests if other.user == guest.user], config.max_sessions_per_user):
@@ -84,7 +84,7 @@ def admit(
     return guest
 
 
-def _enough(guests: Collection[Guest], most: int) -> bool:
+def _enough(guests: Collection[Principal], most: int) -> bool:
     return 0 < most <= len(guests)
 
 

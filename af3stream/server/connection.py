@@ -17,9 +17,9 @@ from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import server_codec
 from af3stream.protocol.features import restrict
-from af3stream.server.host import Host, superseded
-from af3stream.server.hosts import Hosts, going_away
 from af3stream.server.outbox import DropInterimsOutbox
+from af3stream.server.session_manager import SessionManager, going_away
+from af3stream.server.session_runner import SessionRunner, superseded
 from af3stream.session.session import State
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Connection:
     """
 
     def __init__(
-        self, socket: ServerConnection, *, config: ServerConfig, hosts: Hosts, user: str, metrics: Metrics
+        self, socket: ServerConnection, *, config: ServerConfig, hosts: SessionManager, user: str, metrics: Metrics
     ) -> None:
         self._socket = socket
         self._config = config
@@ -49,7 +49,7 @@ class Connection:
         self._strikes: Counter[str] = Counter()
         self._close_code = NORMAL_CLOSE
         self._goodbye: asyncio.TimerHandle | None = None
-        self._host: Host | None = None
+        self._host: SessionRunner | None = None
         self._features: m.Features = ()  # that the peer listed
         self._confirmed = False  # whether the peer has shown that it was greeted
 

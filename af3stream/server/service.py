@@ -27,11 +27,11 @@ from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
-from af3stream.server.admission import Guest, Refused, admit
+from af3stream.server.admission import Principal, Refused, admit
 from af3stream.server.connection import Connection
-from af3stream.server.hosts import Hosts
 from af3stream.server.http_server import HttpServer
 from af3stream.server.load import Done, Load, Now, resident_bytes
+from af3stream.server.session_manager import SessionManager
 from af3stream.server.tls import Tls
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Service:
         self._worker = Worker(loaded.engine, config.model)
         self._tls = Tls(config.server) if config.server.tls_certificate else None
         self._journal = open_journal(config)
-        self._hosts = Hosts(
+        self._hosts = SessionManager(
             config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
         self._load = Load(config.server)
@@ -70,7 +70,7 @@ class Service:
             self._tls.context if self._tls else None,
             self.metrics,
         )
-        self._guests: dict[ServerConnection, Guest] = {}
+        self._guests: dict[ServerConnection, Principal] = {}
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -213,7 +213,7 @@ class Service:
         path = f"{http.STREAM_PATH}?{request.scope['query_string'].decode('ascii')}"
         self._admit(Request(path, Headers(request.headers.items())), request.client)
 
-    def _admit(self, request: Request, address: tuple[str, int] | None) -> Guest:
+    def _admit(self, request: Request, address: tuple[str, int] | None) -> Principal:
         """Let somebody in, or refuse; the address of a peer that is gone already is unknown."""
         host = (address or ("",))[0]
         try:
@@ -242,7 +242,7 @@ class Service:
         self.metrics.sessions.set(self.sessions)
         return self.metrics.render()
 
-    def _welcome(self, connection: ServerConnection, guest: Guest) -> None:
+    def _welcome(self, connection: ServerConnection, guest: Principal) -> None:
         """Count a connection from its handshake until it is closed, however that goes."""
         self._guests[connection] = guest
         gone = asyncio.ensure_future(connection.wait_closed())

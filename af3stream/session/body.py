@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.contract import Part, Sound, Text, caption_line, note
+from af3stream.engine.contract import AudioSegment, PromptPart, Text, caption_line, note
 from af3stream.models.card import Notes
-from af3stream.session.captions import Line
+from af3stream.session.caption_track import CaptionLine
 from af3stream.session.ledger import seconds
 
 UNCAPTIONED: Final = 3 * SAMPLE_RATE  # more in a row is a sound of its own; a pause between sentences is shorter
@@ -30,8 +30,8 @@ class Piece:
 
     start: int
     end: int
-    sound: Sound | None
-    lines: tuple[Line, ...]
+    sound: AudioSegment | None
+    lines: tuple[CaptionLine, ...]
     spoken: tuple[Stretch, ...] = ()
     ready: bool = True
 
@@ -46,7 +46,7 @@ class Shown:
 
     piece: Piece
     heard: bool
-    lines: tuple[Line, ...]
+    lines: tuple[CaptionLine, ...]
     whole: bool
 
 
@@ -77,12 +77,12 @@ class Body:
         prefix: leading parts that the kept prefix holds.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[PromptPart, ...]
     reach: Reach
     prefix: int = 0
 
 
-def transcript(lines: Iterable[Line]) -> Text:
+def transcript(lines: Iterable[CaptionLine]) -> Text:
     """Captions as they stand in a prompt."""
     return note(caption_line(line.text, seconds(line.start)) for line in lines)
 
@@ -161,21 +161,21 @@ class Selection:
         captioned = [*((line.start, line.end) for line in piece.lines), *piece.spoken]
         return has_uncaptioned_sound(piece.start, piece.end, captioned)
 
-    def fitting(self, lines: Sequence[Line], room: int) -> tuple[Line, ...]:
+    def fitting(self, lines: Sequence[CaptionLine], room: int) -> tuple[CaptionLine, ...]:
         """The newest captions that fit so many positions."""
         first = len(lines)
         while first and (room := room - self.cost(lines[first - 1 : first])) >= 0:
             first -= 1
         return tuple(lines[first:])
 
-    def cost(self, lines: Sequence[Line]) -> int:
+    def cost(self, lines: Sequence[CaptionLine]) -> int:
         """Positions of captions."""
         return sum(self._count(transcript([line]).text) for line in lines)
 
 
-def parts_of(shown: Iterable[Shown]) -> tuple[Part, ...]:
+def parts_of(shown: Iterable[Shown]) -> tuple[PromptPart, ...]:
     """What is shown, in the order in which the model reads it."""
-    parts: list[Part] = []
+    parts: list[PromptPart] = []
     for each in shown:
         if each.heard and each.piece.sound:
             parts.append(each.piece.sound)

@@ -9,7 +9,7 @@ from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.protocol.messages import Ended
-from af3stream.session.intake import Intake
+from af3stream.session.audio_receiver import AudioReceiver
 
 REMEMBERED: Final = 4_096  # arrivals; more than two minutes of 30 ms messages
 
@@ -24,7 +24,7 @@ class Ledger:
     windows: int = 0
     utterances: int = 0
 
-    def ended(self, intake: Intake) -> Ended:
+    def ended(self, intake: AudioReceiver) -> Ended:
         """The last message: what became of everything that was taken in."""
         return Ended(
             total=intake.received,

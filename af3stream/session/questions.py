@@ -14,7 +14,7 @@ from af3stream.errors import QueryLimit, UnknownQuestion
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.session.body import Body
-from af3stream.session.captions import Wanted
+from af3stream.session.caption_track import Wanted
 from af3stream.session.exchanges import Exchange, Exchanges
 from af3stream.session.faults import failure
 from af3stream.session.ledger import seconds

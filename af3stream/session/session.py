@@ -28,16 +28,16 @@ from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
-from af3stream.session.captions import Wanted
+from af3stream.session.audio_pipeline import AudioPipeline
+from af3stream.session.audio_replay import AudioReplay, Recorded
+from af3stream.session.caption_track import Wanted
+from af3stream.session.event_log import EventLog, decode_event
 from af3stream.session.greeting import describe
-from af3stream.session.hearing import Hearing
-from af3stream.session.keeping import Keeping, decode_event
-from af3stream.session.ladder import DROP_INTERIMS_LAG_S, Ladder
 from af3stream.session.ledger import seconds
-from af3stream.session.pace import Pace
+from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S, LoadShedder
 from af3stream.session.questions import Question, Questions, Wait
-from af3stream.session.recall import Recall, Recorded
-from af3stream.session.restoring import relive
+from af3stream.session.rate_limiter import RateLimiter
+from af3stream.session.recovery import replay
 
 ACK_EVERY_S: Final = 0.2
 MOST_FLUSHES: Final = 64  # that wait for captions
@@ -84,14 +84,14 @@ class Session:
         self._config = config
         self._engine = engine
         self._format = AudioFormat(start.format, start.rate, start.channels)
-        self._recall = Recall(self._format, recorded, keep=config.model.embeddings_budget_mb > 0)
-        self._hearing = Hearing(
+        self._recall = AudioReplay(self._format, recorded, keep=config.model.embeddings_budget_mb > 0)
+        self._hearing = AudioPipeline(
             start, config=config, engine=engine, notes=notes, frames=frames, metrics=metrics, recall=self._recall
         )
-        self._keeping = Keeping(journaled=recorded is not None)
+        self._keeping = EventLog(journaled=recorded is not None)
         self._questions = Questions(config.questions, metrics, self._keeping.exchanges, engine.count_turn)
-        self._ladder = Ladder()
-        self._pace = Pace(config.questions.per_s)
+        self._ladder = LoadShedder()
+        self._pace = RateLimiter(config.questions.per_s)
         self._flushes: deque[tuple[int, m.Flushed]] = deque()  # utterances before each
         self._jobs: list[Job] = []
         self._cancelled: list[Job] = []
@@ -106,7 +106,7 @@ class Session:
         """
         events = [(record.number, decode_event(record)) for record in recovered.events]
         self._recall.durable(recovered.durable)
-        relive(self._hearing, recovered.audio, [kept for _, kept in events], ended=recovered.finished)
+        replay(self._hearing, recovered.audio, [kept for _, kept in events], ended=recovered.finished)
         self._keeping.restore(recovered.durable, events)
         if recovered.finished:
             self.state = State.ENDED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from af3stream.client import Behind
+from af3stream.client import LagMeter
 from af3stream.protocol.messages import Degraded, Level, ServerMessage
 from clients.captions.words import sentence, span
 from clients.levels import LEVELS
@@ -60,7 +60,7 @@ class Standing:
         self.trouble = ""  # why the source gives nothing
         self.progress = Progress(0, 0, 0)
         self._level: Level = "none"
-        self._behind = Behind()
+        self._behind = LagMeter()
 
     def hear(self, message: ServerMessage) -> None:
         """Take in one message of the server."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from af3stream.captions import cues, to_srt, to_vtt
 from af3stream.protocol.messages import Caption
+from af3stream.subtitles import cues, to_srt, to_vtt
 from clients.captions.words import clock
 
 SUFFIXES: Final = (".vtt", ".srt", ".txt")

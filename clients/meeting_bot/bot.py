@@ -10,7 +10,7 @@ from pathlib import Path
 from random import random
 from typing import Any
 
-from af3stream.client import ConnectionLost, Earlier, ServerError, Session, SessionEnded, connect
+from af3stream.client import ConnectionLost, ResumeToken, ServerError, Session, SessionEnded, connect
 from af3stream.client.backoff import delay_s
 from af3stream.errors import SourceError
 from clients.meeting_bot import minutes
@@ -164,7 +164,7 @@ class Bot:
     async def _converse(self) -> None:
         """One session: gone on with, or begun where the last caption ends."""
         token = self._state.fact("token")
-        earlier = Earlier(token, int(self._state.fact("last_event", "0"))) if token else None
+        earlier = ResumeToken(token, int(self._state.fact("last_event", "0"))) if token else None
         opening = connect(
             self._options.server,
             token=self._options.token,

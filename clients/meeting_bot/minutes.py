@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from af3stream.captions import cues, to_srt, to_vtt
 from af3stream.protocol.messages import Caption
+from af3stream.subtitles import cues, to_srt, to_vtt
 from clients.meeting_bot import digest
 from clients.meeting_bot.digest import RECORDING, span
 from clients.meeting_bot.recording import RATE, Recording

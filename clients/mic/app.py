@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Footer, Input, Static
 
-from af3stream.client import Behind, ConnectionLost, ReaderTooSlow, ServerError, State
+from af3stream.client import ConnectionLost, LagMeter, ReaderTooSlow, ServerError, State
 from af3stream.errors import Af3StreamError
 from af3stream.listen import FOLLOW_UP, Listening, ListenOptions, Lost, clean, clock, follow_up
 from af3stream.protocol.messages import (
@@ -80,7 +80,7 @@ class MicrophoneApp(App[None]):
         self._listening = Listening(options, lambda: self)
         self._status = Static(id="status")  # its clock may tick once more when the screen is gone
         self._watched = set(map(clean, options.watches))
-        self._behind = Behind()
+        self._behind = LagMeter()
         self._state = "connecting"
         self._device = options.device or "default microphone"
         self._degraded = ""

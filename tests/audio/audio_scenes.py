@@ -11,7 +11,7 @@ import numpy as np
 
 from af3stream.audio.events import Event, Skipped, Utterance, Window
 from af3stream.audio.pcm import Samples
-from af3stream.audio.windows import Mode, Segmenter
+from af3stream.audio.segmenter import Mode, Segmenter
 from af3stream.config import AudioConfig
 
 FRAME = 320

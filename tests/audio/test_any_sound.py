@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from af3stream.audio.events import Event, Skipped, SpeechStarted, SpeechStopped, Utterance, Window
 from af3stream.audio.pcm import Samples
-from af3stream.audio.windows import Mode, Segmenter
+from af3stream.audio.segmenter import Mode, Segmenter
 from af3stream.config import AudioConfig
 
 WINDOW_MAX_S = 3.0

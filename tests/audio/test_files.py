@@ -13,7 +13,7 @@ import soundfile
 from af3stream.audio.events import Utterance, Window
 from af3stream.audio.files import length, normalise, read, read_mono_16k, stream_blocks
 from af3stream.audio.pcm import PcmDecoder, Samples
-from af3stream.audio.windows import Mode, Segmenter
+from af3stream.audio.segmenter import Mode, Segmenter
 from af3stream.config import AudioConfig
 from af3stream.errors import SourceError
 

@@ -25,15 +25,15 @@ from hypothesis import strategies as st
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.client import Session, connect
-from af3stream.client import line as client_line
+from af3stream.client import transport as client_line
 from af3stream.client.answers import AnswerStream
 from af3stream.config import JournalConfig
 from af3stream.journal.export import export
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
 from af3stream.protocol import messages as m
-from af3stream.session.keeping import Cut as Closed
-from af3stream.session.keeping import Told, decode_event
+from af3stream.session.event_log import Cut as Closed
+from af3stream.session.event_log import Told, decode_event
 from tests.chaos.house import Builder, House
 from tests.chaos.proxy import Proxy, Way
 from tests.conftest import RECORDINGS

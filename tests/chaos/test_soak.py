@@ -34,6 +34,6 @@ def test_what_a_long_session_holds_is_bounded(tmp_path: Path, stretches: int) ->
     figures = soak.figures
     assert figures.full_at is not None, "the horizon never rolled"
     assert sum(map(len, figures.questions.values())) == listening.now // 60 > 4
-    assert figures.held["Sound"] <= 3 * HORIZON  # kept, leaving while the horizon rolls, and not durable yet
+    assert figures.held["AudioSegment"] <= 3 * HORIZON  # kept, leaving while the horizon rolls, and not durable yet
     assert figures.held["Utterance"] <= 1
     assert kept == listening.position

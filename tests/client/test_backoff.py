@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from af3stream.client.backoff import STEADY_S, Patience, delay_s
+from af3stream.client.backoff import STEADY_S, Backoff, delay_s
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_the_wait_doubles_up_to_ten_seconds_and_any_part_of_it_may_be_drawn(atte
 
 
 def test_an_outage_is_given_up_where_the_next_attempt_would_come_too_late():
-    patience = Patience(give_up_after_s=1.0)
+    patience = Backoff(give_up_after_s=1.0)
     patience.lost(100.0, "here")
     assert patience.next_delay_s(100.0, 1.0) == 0.2
     assert patience.next_delay_s(100.2, 1.0) == 0.4
@@ -35,7 +35,7 @@ def test_an_outage_is_given_up_where_the_next_attempt_would_come_too_late():
 
 
 def test_no_patience_at_all():
-    patience = Patience(0.0)
+    patience = Backoff(0.0)
     patience.lost(5.0, ())
     assert patience.next_delay_s(5.0, 0.0) is None
 
@@ -45,7 +45,7 @@ def test_no_patience_at_all():
     [(0.1, "here", 0.4), (0.1, "further", 0.2), (STEADY_S, "here", 0.2)],
 )
 def test_a_connection_that_lasted_or_brought_something_begins_the_waiting_anew(lasted_s, progress, delay):
-    patience = Patience(300.0)
+    patience = Backoff(300.0)
     patience.opened(0.0)
     patience.lost(1.0, "here")
     assert patience.next_delay_s(1.0, 1.0) == 0.2

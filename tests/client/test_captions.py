@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from af3stream.captions import CaptionWriter, Cue, cues, to_srt, to_vtt
 from af3stream.errors import SourceError
 from af3stream.protocol.messages import Caption
+from af3stream.subtitles import CaptionWriter, Cue, cues, to_srt, to_vtt
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "cues.json").read_text(encoding="utf-8"))
 LETTERS = st.characters(exclude_categories=("Cc", "Cs"))

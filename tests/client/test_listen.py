@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from af3stream.client import line as line_module
+from af3stream.client import transport as line_module
 from af3stream.errors import SourceError
 from af3stream.listen import ListenOptions, listen
 from af3stream.listen import run as run_module

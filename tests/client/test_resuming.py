@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from af3stream.client import ConnectionLost, Earlier, ServerError, Session, State, connect
+from af3stream.client import ConnectionLost, ResumeToken, ServerError, Session, State, connect
 from af3stream.client import connecting as connecting_module
-from af3stream.client import line as line_module
-from af3stream.client.backoff import Patience
+from af3stream.client import transport as line_module
+from af3stream.client.backoff import Backoff
 from af3stream.protocol import messages as m
 from af3stream.protocol.features import FEATURES
 from tests.client.lasting import Lasting, greet, lasting
@@ -122,7 +122,7 @@ async def test_another_process_goes_on_with_a_session():
         async with connect(server.url) as session:
             await session.send(PCM[: 2 * BLOCK])
             assert (await session.ask("First?")).text == "First?"
-            known = Earlier(session.ready.resume, len(model.events) - 1)
+            known = ResumeToken(session.ready.resume, len(model.events) - 1)
         async with connect(server.url, earlier=known) as session:
             assert (session.sent, session.received) == (BLOCK, BLOCK)
             reading = asyncio.create_task(rest(session))
@@ -230,7 +230,7 @@ async def test_a_waiting_time_is_kept_whoever_asks_for_it(monkeypatch: pytest.Mo
     waits: list[float] = []
     handshakes = 0
 
-    class Hurried(Patience):
+    class Hurried(Backoff):
         def next_delay_s(self, now: float, chance: float, retry_after_s: float = 0.0) -> float:
             waits.append(retry_after_s)
             return 0.0
@@ -247,7 +247,7 @@ async def test_a_waiting_time_is_kept_whoever_asks_for_it(monkeypatch: pytest.Mo
     bye = m.Error("shutting_down", "no", fatal=True, retryable=True, retry_after_ms=1_500)
     full = m.Error("storage_full", "no", fatal=True, retryable=True, retry_after_ms=5_000)
     script = one_after_another(closing(1012, bye), refusing(full), lasting(Lasting(tokens=["token-1"])))
-    monkeypatch.setattr(connecting_module, "Patience", Hurried)
+    monkeypatch.setattr(connecting_module, "Backoff", Hurried)
     async with serving(script, refuse=refuse) as server, connect(server.url) as session:
         assert (await session.ask("Still there?")).text == "Still there?"
     assert waits == [1.5, 2, 3, 5]

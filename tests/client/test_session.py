@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from af3stream.client import ConnectionLost, ServerError, Session, SessionEnded, connect
-from af3stream.client import dialogue as dialogue_module
+from af3stream.client import client_protocol as dialogue_module
 from af3stream.client.errors import ReaderTooSlow
 from af3stream.protocol.codec import JSON, MSGPACK
 from af3stream.protocol.features import FEATURES

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from af3stream.client import ServerError, SessionEnded, State
-from af3stream.client import line as line_module
+from af3stream.client import transport as line_module
 from af3stream.client.sync import connect
 from af3stream.errors import SourceError
 from af3stream.protocol.messages import Ack, Answer, AnswerDelta, Cancel, Caption, End, Ended, Error

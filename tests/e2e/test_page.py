@@ -23,8 +23,8 @@ import pytest
 import soundfile
 from playwright.async_api import Browser, Page, WebSocket, WebSocketRoute, async_playwright, expect
 
-from af3stream.captions import cues, to_srt, to_vtt
 from af3stream.protocol.messages import Caption
+from af3stream.subtitles import cues, to_srt, to_vtt
 from tests.server.peers import serving
 
 pytestmark = pytest.mark.browser

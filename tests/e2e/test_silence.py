@@ -13,7 +13,7 @@ import soundfile
 
 from af3stream import offline
 from af3stream.engine.factory import Loaded
-from af3stream.engine.whisper import Heard, WhisperCaptioner
+from af3stream.engine.whisper import Decoded, WhisperCaptioner
 from tests.conftest import RECORDINGS
 from tests.e2e.conftest import RunningService
 
@@ -70,7 +70,7 @@ def test_a_final_that_loops_is_written_without_repeats(mini: Loaded, monkeypatch
     assert isinstance(captioner, WhisperCaptioner)
     write, written = captioner._write, list[str]()
 
-    def looping_at_first(*args: Any, **options: Any) -> Heard:
+    def looping_at_first(*args: Any, **options: Any) -> Decoded:
         heard = write(*args, **options)
         written.append(heard.text)
         return replace(heard, text="had he married, " * 40) if len(written) == 1 else heard

@@ -20,7 +20,7 @@ from af3stream.config import ModelConfig
 from af3stream.engine import worker as worker_module
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Completion, Context, Part, Samples, Sound, Text
+from af3stream.engine.contract import AudioSegment, Completion, Context, PromptPart, Samples, Text
 from tests.checkpoints import make_tiny
 
 DEVICE: Final = os.environ.get("AF3STREAM_TEST_DEVICE", "cpu")
@@ -65,14 +65,14 @@ def even_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 1000))
 
 
-def parts_of(engine: Af3Engine, body: Sequence[Samples | str]) -> list[Part]:
+def parts_of(engine: Af3Engine, body: Sequence[Samples | str]) -> list[PromptPart]:
     """Windows and notes as encoded parts."""
-    parts: list[Part] = [Text(p) if isinstance(p, str) else Sound(p, engine.frames(len(p))) for p in body]
-    engine.encode([part for part in parts if isinstance(part, Sound)])
+    parts: list[PromptPart] = [Text(p) if isinstance(p, str) else AudioSegment(p, engine.frames(len(p))) for p in body]
+    engine.encode([part for part in parts if isinstance(part, AudioSegment)])
     return parts
 
 
-def answer(context: Context, parts: Sequence[Part], question: str, max_tokens: int) -> tuple[str, Completion]:
+def answer(context: Context, parts: Sequence[PromptPart], question: str, max_tokens: int) -> tuple[str, Completion]:
     """An answer's whole text, and how it ended."""
     *pieces, completion = context.answer(parts, question, max_tokens)
     assert isinstance(completion, Completion)

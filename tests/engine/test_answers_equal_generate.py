@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Part, Samples, Sound
+from af3stream.engine.contract import AudioSegment, PromptPart, Samples
 from tests.engine import reference
 from tests.engine.conftest import answer, parts_of
 
@@ -63,7 +63,7 @@ def test_an_answer_that_is_dropped_leaves_the_prefix_as_it_was_then_and_there(
     dropped = context.answer(parts, QUESTIONS[1], TOKENS)
     for _ in range(pieces):
         next(dropped)
-    assert engine.writing(dropped) == (pieces == 6)
+    assert engine.is_decoding(dropped) == (pieces == 6)
     assert (context.kept_tokens == kept) == (pieces == 0)
     del dropped
     assert context.kept_tokens == kept
@@ -108,7 +108,7 @@ class History:
         self._context = self.engine.context()
         self._windows = [signal(length, seed) for seed, length in enumerate(LENGTHS)]
         self._body: list[int | str] = []  # indices of windows, and notes
-        self._parts: list[Part] = []
+        self._parts: list[PromptPart] = []
 
     def do(self, step: str, value: int, expect: Callable[[tuple[int | str, ...], int], str]) -> None:
         match step:
@@ -129,9 +129,9 @@ class History:
                 self._body, self._parts = self._body[value:], self._parts[value:]
                 list(self._context.extend(self._parts))
             case "cool":
-                self._context.cool()
+                self._context.evict()
 
-    def _keep(self, name: int | str, part: Part) -> None:
+    def _keep(self, name: int | str, part: PromptPart) -> None:
         self._body.append(name)
         self._parts.append(part)
         list(self._context.extend(self._parts))
@@ -163,7 +163,7 @@ def _text_only(loaded: LoadedCheckpoint, notes: list[Samples | str], question: i
 
 def test_a_question_reads_the_tail_and_itself_only(engine: Af3Engine, signal: Signal) -> None:
     window, tail = parts_of(engine, [signal(5.0, 7), signal(2.0, 8)])
-    assert isinstance(tail, Sound)
+    assert isinstance(tail, AudioSegment)
     context = engine.context()
     list(context.extend([window]))
     before = engine.counters.prefill_tokens, engine.counters.encoder_passes

@@ -13,7 +13,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
-from af3stream.engine.contract import Part, Samples
+from af3stream.engine.contract import PromptPart, Samples
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job, Result
 from af3stream.engine.worker import Worker
 from tests.engine.conftest import parts_of
@@ -72,7 +72,7 @@ class Talks:
         self._ask(lambda windows: windows[1:], QUESTIONS[1])
         return self.answers
 
-    def _ask(self, scope: Callable[[list[Part]], list[Part]], question: str) -> None:
+    def _ask(self, scope: Callable[[list[PromptPart]], list[PromptPart]], question: str) -> None:
         jobs = {name: AnswerJob(tuple(scope(windows)), question, TOKENS) for name, windows in self._windows.items()}
         texts = self._do(jobs)
         self.answers += [texts[name] for name in SESSIONS]

@@ -11,7 +11,7 @@ import torch
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.encoder import CONTEXT_FRAMES, Encoder
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Samples, Sound
+from af3stream.engine.contract import AudioSegment, Samples
 from tests.engine import reference
 from tests.engine.conftest import DEVICE
 
@@ -52,7 +52,7 @@ def test_less_than_three_mel_frames_are_no_frames(loaded: LoadedCheckpoint, sign
 
 def test_a_sound_is_encoded_once_and_gives_up_its_samples(loaded: LoadedCheckpoint, signal: Signal) -> None:
     engine = Af3Engine(loaded, "tiny", keep_on_host=True, encode_together=2)
-    sounds = [Sound(signal(1.0, seed), 25) for seed in range(3)]
+    sounds = [AudioSegment(signal(1.0, seed), 25) for seed in range(3)]
     engine.encode(sounds[:2])
     engine.encode(sounds)
     engine.encode(sounds)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import ModelConfig
-from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound, Text, Turn
+from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, PromptPart, Samples, Text, Turn
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, Restarted
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -32,7 +32,7 @@ class Stuck(ScriptedEngine):
         if any(thing is self._bad for thing in things):
             assert self.let_go.wait(10)
 
-    def encode(self, sounds: Sequence[Sound]) -> None:
+    def encode(self, sounds: Sequence[AudioSegment]) -> None:
         self.hang_if(*sounds)
         super().encode(sounds)
 
@@ -41,7 +41,7 @@ class Stuck(ScriptedEngine):
 
         class Context(ScriptedContext):
             def answer(
-                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+                self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
             ) -> Iterator[str | Completion]:
                 yield "So"
                 engine.hang_if(question)
@@ -135,7 +135,7 @@ class Full(ScriptedEngine):
 
         class Context(ScriptedContext):
             def answer(
-                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+                self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
             ) -> Iterator[str | Completion]:
                 for written, piece in enumerate(super().answer(parts, question, max_tokens, earlier)):
                     if written == 2:

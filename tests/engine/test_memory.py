@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from af3stream.config import ModelConfig, load
 from af3stream.engine import memory
 from af3stream.engine.af3.checkpoint import load_checkpoint
-from af3stream.engine.contract import Sound
+from af3stream.engine.contract import AudioSegment
 from af3stream.engine.factory import load_engine
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
@@ -30,14 +30,14 @@ def test_what_is_free_between_pieces_in_use_is_given_back() -> None:
     kept = pieces[::10]
     before = resident_bytes()
     del pieces
-    memory.give_back()
+    memory.trim_heap()
     assert before - resident_bytes() > HELD * SIZE // 2
     assert all(len(piece) == SIZE for piece in kept)
 
 
 def test_where_the_c_library_cannot_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_malloc_trim", lambda: None)
-    memory.give_back()
+    memory.trim_heap()
 
 
 def test_the_collector_does_not_walk_through_what_stays() -> None:
@@ -63,8 +63,8 @@ def test_a_library_keeps_few_codes_unless_it_is_told_otherwise(tmp_path: Path, m
 
 def test_it_is_given_back_after_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
-    monkeypatch.setattr(memory, "give_back", lambda: given.append("given"))
-    worker, sound = Worker(ScriptedEngine()), Sound(np.zeros(16_000, np.float32), 25)
+    monkeypatch.setattr(memory, "trim_heap", lambda: given.append("given"))
+    worker, sound = Worker(ScriptedEngine()), AudioSegment(np.zeros(16_000, np.float32), 25)
 
     def done(*jobs: object) -> None:
         for job in jobs:

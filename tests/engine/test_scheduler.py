@@ -9,13 +9,13 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from af3stream.engine.contract import Hypothesis, Sound
+from af3stream.engine.contract import AudioSegment, Hypothesis
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job
-from af3stream.engine.running import priority_of
+from af3stream.engine.request import priority_of
 from af3stream.engine.scheduler import LENT, Priority, Scheduler, Task
 
 FINAL, ANSWER, LATE_FINAL, CATCH_UP, INTERIM = Priority
-SOUND = Sound(None, 1)
+SOUND = AudioSegment(None, 1)
 
 
 def turns(scheduler: Scheduler[str]) -> list[str]:

@@ -10,9 +10,9 @@ import pytest
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Answering, Completion, Part, Samples, Text, Turn
+from af3stream.engine.contract import Answering, Completion, PromptPart, Samples, Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Result
-from af3stream.engine.running import ANSWERS_TOGETHER
+from af3stream.engine.request import ANSWERS_TOGETHER
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
 from tests.engine.conftest import answer, model_config, parts_of
@@ -81,7 +81,7 @@ class Joint(ScriptedEngine):
         self.sizes: list[int] = []
         self._fail, self._mute = fail, mute
 
-    def together(self, answers: Sequence[Answering]) -> None:
+    def decode_batch(self, answers: Sequence[Answering]) -> None:
         self.sizes.append(len(answers))
         if len(self.sizes) == self._fail:
             raise RuntimeError("a secret of the device")
@@ -91,7 +91,7 @@ class Joint(ScriptedEngine):
 
         class Context(ScriptedContext):
             def answer(
-                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+                self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
             ) -> Iterator[str | Completion]:
                 for written, piece in enumerate(super().answer(parts, question, max_tokens, earlier)):
                     if question == engine._mute and written == 1:

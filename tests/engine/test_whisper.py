@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from af3stream.engine.contract import Hypothesis, Samples
-from af3stream.engine.whisper import LOOP_TOKENS, Heard, WhisperCaptioner
+from af3stream.engine.whisper import LOOP_TOKENS, Decoded, WhisperCaptioner
 
 RATE = 16_000
-RAIN = Heard("Rain on the roof.", score=-0.3, silence=0.1, tokens=5)
-LOOP = Heard("rain on the roof, " * 20, score=-0.1, silence=0.1, tokens=100)
-FAST = Heard("Rain on the roof, and on the street as well.", score=-0.3, silence=0.1, tokens=12)
+RAIN = Decoded("Rain on the roof.", score=-0.3, silence=0.1, tokens=5)
+LOOP = Decoded("rain on the roof, " * 20, score=-0.1, silence=0.1, tokens=100)
+FAST = Decoded("Rain on the roof, and on the street as well.", score=-0.3, silence=0.1, tokens=12)
 
 
 class Scripted(WhisperCaptioner):
@@ -24,7 +24,7 @@ class Scripted(WhisperCaptioner):
         options: the library's options of each decode.
     """
 
-    def __init__(self, *decodes: Heard) -> None:
+    def __init__(self, *decodes: Decoded) -> None:
         self._decodes, self._beam = iter(decodes), 5
         self.padded_s: list[float] = []
         self.options: list[dict[str, Any]] = []
@@ -43,7 +43,7 @@ class Scripted(WhisperCaptioner):
     def _prompt(self, encoded: None) -> list[int]:
         return [1]
 
-    def _write(self, encoded: None, prompt: list[int], max_tokens: int, **options: Any) -> Heard:
+    def _write(self, encoded: None, prompt: list[int], max_tokens: int, **options: Any) -> Decoded:
         self.options.append(options)
         return next(self._decodes)
 
@@ -89,14 +89,14 @@ def test_an_interim_is_padded_less(seconds: float, padded_s: float) -> None:
 def test_a_caption_has_no_words_if_nobody_speaks(
     kind: str, score: float, silence: float, seconds: float, said: str
 ) -> None:
-    captioner = Scripted(Heard(RAIN.text, score, silence, tokens=5))
+    captioner = Scripted(Decoded(RAIN.text, score, silence, tokens=5))
     caption = captioner.final(seconds) if kind == "final" else captioner.interim(seconds)
     assert caption == Hypothesis(said, silence=silence)
 
 
 @pytest.mark.parametrize(("written", "said"), [(". .", ""), ("♪♪", ""), ("…", ""), ("7.", "7."), ("雨。", "雨。")])
 def test_a_caption_has_a_letter_or_a_digit(written: str, said: str) -> None:
-    assert Scripted(Heard(written, -0.2, 0.0, 2)).final().text == said
+    assert Scripted(Decoded(written, -0.2, 0.0, 2)).final().text == said
 
 
 def test_a_final_that_loops_is_searched_once_more_without_repeats_over_the_same_encoding() -> None:

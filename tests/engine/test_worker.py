@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 
-from af3stream.engine.contract import Completion, Hypothesis, Part, Samples, Sound, Text, Turn
+from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, PromptPart, Samples, Text, Turn
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, PrefixLost, Result
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
 
 
-def second() -> Sound:
-    return Sound(np.zeros(16_000, np.float32), 25)
+def second() -> AudioSegment:
+    return AudioSegment(np.zeros(16_000, np.float32), 25)
 
 
 def caption(final: bool = True) -> CaptionJob:
@@ -172,12 +172,12 @@ def test_waiting_windows_are_encoded_together(run: Run) -> None:
 class Choosy(ScriptedEngine):
     """Cannot encode one sound, and cannot hear or answer anything."""
 
-    def __init__(self, bad: Sound | None = None) -> None:
+    def __init__(self, bad: AudioSegment | None = None) -> None:
         super().__init__()
         self._bad = bad
         self.captioner = Deaf(self.counters)
 
-    def encode(self, sounds: Sequence[Sound]) -> None:
+    def encode(self, sounds: Sequence[AudioSegment]) -> None:
         if any(sound is self._bad for sound in sounds):
             raise RuntimeError("a secret of the device")
         super().encode(sounds)
@@ -193,7 +193,7 @@ class Deaf(ScriptedCaptioner):
 
 class Mute(ScriptedContext):
     def answer(
-        self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+        self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
     ) -> Iterator[str | Completion]:
         yield "So"
         raise OSError("a secret of the device")
@@ -231,7 +231,7 @@ class Watched(ScriptedEngine):
 
         class Context(ScriptedContext):
             def answer(
-                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+                self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
             ) -> Iterator[str | Completion]:
                 engine.open += 1
                 try:

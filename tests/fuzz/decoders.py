@@ -21,9 +21,9 @@ import msgspec
 
 with atheris.instrument_imports(include=["af3stream"], enable_loader_override=False):
     from af3stream.audio.pcm import AudioFormat, PcmDecoder
-    from af3stream.client.dialogue import Dialogue
+    from af3stream.client.client_protocol import ClientProtocol
     from af3stream.client.errors import ServerError
-    from af3stream.client.retained import Memory
+    from af3stream.client.replay_buffer import Memory
     from af3stream.config import Config
     from af3stream.engine.scripted import ScriptedEngine
     from af3stream.errors import BadAudio, BadFormat, BadMessage, BadOffset, BadText, Refusal
@@ -80,7 +80,7 @@ def to_a_client(message: m.ServerMessage) -> None:
     """What a server says to a client that has asked something."""
     store = Memory()
     with suppress(ServerError):
-        dialogue = Dialogue(m.Start(), READY, store)
+        dialogue = ClientProtocol(m.Start(), READY, store)
         dialogue.expect("q1")
         dialogue.receive(message)
         if isinstance(message, m.Ready):

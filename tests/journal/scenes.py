@@ -18,7 +18,7 @@ from af3stream.config import JournalConfig
 from af3stream.journal.facts import Commit, SessionFacts
 from af3stream.journal.faults import hooked
 from af3stream.journal.journal import Journal
-from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Heard, Record
+from af3stream.journal.records import AudioInput, AudioRecord, EventRecord, GapRecord, Record
 from af3stream.journal.store import Store
 
 SPEECH = AudioFormat("pcm_s16le", 8_000, 1)
@@ -57,7 +57,7 @@ def event(number: int) -> EventRecord:
     return EventRecord(number, b'{"type":"answer","id":"q%d","text":"the answer"}' % number)
 
 
-def joined(records: Iterable[Heard], audio_format: AudioFormat = SPEECH) -> bytes:
+def joined(records: Iterable[AudioInput], audio_format: AudioFormat = SPEECH) -> bytes:
     """The bytes of records, zeros for gaps; they must follow one another from 0 on."""
     heard, end = bytearray(), 0
     for record in records:

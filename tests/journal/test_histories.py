@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from af3stream.journal.journal import Journal
-from af3stream.journal.records import GapRecord, Heard, Record, encode
+from af3stream.journal.records import AudioInput, GapRecord, Record, encode
 from tests.journal.scenes import Told, audio, config, event, facts, failing, joined
 
 FAILURES = ("segment-create", "audio-write", "audio-written", "events-commit")
@@ -25,8 +25,8 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="journal-"))
         self.lives, self.now = 0, 0.0
-        self.sent: list[Heard] = []  # appended, not known to be durable
-        self.kept: list[Heard] = []  # acknowledged
+        self.sent: list[AudioInput] = []  # appended, not known to be durable
+        self.kept: list[AudioInput] = []  # acknowledged
         self.numbers = self.number = 0  # events appended, and acknowledged
         self.told = Told()
         self.live()
@@ -126,7 +126,7 @@ class Histories(RuleBasedStateMachine):
 
     def append(self, records: list[Record], new: bool = True) -> None:
         if new:
-            self.sent += [record for record in records if isinstance(record, Heard)]
+            self.sent += [record for record in records if isinstance(record, AudioInput)]
         self.store.append("talk", records, self.told)
 
     @invariant()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from af3stream.journal.errors import TornRecord
 from af3stream.journal.reading import scan
-from af3stream.journal.records import HEADER_BYTES, AudioRecord, GapRecord, Heard, decode, encode
+from af3stream.journal.records import HEADER_BYTES, AudioInput, AudioRecord, GapRecord, decode, encode
 
 offsets = st.integers(0, 1 << 53)
 audio_records = st.builds(AudioRecord, offsets, st.binary(max_size=200), st.integers(0, (1 << 32) - 1))
@@ -19,7 +19,7 @@ records = audio_records | st.builds(GapRecord, offsets, st.integers(0, (1 << 32)
 
 
 @given(records, st.binary(max_size=50), st.binary(max_size=50))
-def test_a_record_comes_back_wherever_it_stands(record: Heard, before: bytes, after: bytes) -> None:
+def test_a_record_comes_back_wherever_it_stands(record: AudioInput, before: bytes, after: bytes) -> None:
     data = before + encode(record) + after
     assert decode(data, len(before)) == (record, len(data) - len(after))
     assert record.size == len(encode(record))
@@ -39,7 +39,7 @@ def test_no_part_of_a_record_is_one(record: AudioRecord, data: st.DataObject) ->
 
 
 @given(records, st.data())
-def test_a_flipped_bit_is_seen(record: Heard, data: st.DataObject) -> None:
+def test_a_flipped_bit_is_seen(record: AudioInput, data: st.DataObject) -> None:
     encoded = bytearray(encode(record))
     bit = data.draw(st.integers(0, 8 * len(encoded) - 1))
     encoded[bit // 8] ^= 1 << bit % 8

@@ -12,7 +12,7 @@ import soundfile
 from af3stream.cli import main
 from af3stream.journal.records import EventRecord
 from af3stream.protocol.messages import Answer, Caption, WatchHit
-from af3stream.session.keeping import Cut
+from af3stream.session.event_log import Cut
 from tests.journal.scenes import Told, facts, running
 from tests.journal.test_export import RATE, SOUND
 

@@ -22,8 +22,8 @@ from af3stream.errors import StorageError
 from af3stream.journal.journal import Journal
 from af3stream.protocol import messages as m
 from af3stream.server import service as service_module
-from af3stream.server.host import Host
 from af3stream.server.load import Load
+from af3stream.server.session_runner import SessionRunner
 from af3stream.session.session import Session
 from tests.engine.test_hangs_and_memory import Full
 from tests.journal.scenes import disk_of, failing
@@ -124,14 +124,14 @@ async def test_an_engine_that_fails(engine: Callable[[], Engine], question: str,
 async def test_our_own_mistakes_close_one_connection(
     undisturbed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receive = Host.receive
+    receive = SessionRunner.receive
 
-    def mistaken(host: Host, message: m.ClientMessage, *owner: Any) -> None:
+    def mistaken(host: SessionRunner, message: m.ClientMessage, *owner: Any) -> None:
         if isinstance(message, m.Unwatch):
             raise ZeroDivisionError
         receive(host, message, *owner)
 
-    monkeypatch.setattr(Host, "receive", mistaken)
+    monkeypatch.setattr(SessionRunner, "receive", mistaken)
     caplog.set_level(logging.CRITICAL, "af3stream.server.service.wire")
     async with undisturbed() as service, talking(service) as peer:
         await peer.tell(m.Unwatch("w"))

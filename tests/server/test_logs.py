@@ -93,7 +93,7 @@ async def test_a_whole_conversation(subprotocol: str, tmp_path: Path, caplog: py
     for secret in {TOKEN, WRONG, QUESTION, WATCH, NONSENSE, "treasure", "Hang", '"pcm"', *tokens, *words, *audio}:
         assert not [line for line in lines if secret in line], "a secret is in the logs"
 
-    ours = re.compile(r"af3stream\.(server\.host|server\.conn|engine|journal)")
+    ours = re.compile(r"af3stream\.(server\.session|server\.conn|engine|journal)")
     happened = [record.getMessage() for record in caplog.records if ours.match(record.name)]
     assert all(f"session={session} " in f"{line} " or "session=- code=no_session" in line for line in happened)
     for what in ("opened", "resumed", "closed", "hangs", "code=superseded", "code=no_session", "fails", "not stored"):

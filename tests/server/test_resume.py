@@ -25,9 +25,9 @@ from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
 from af3stream.protocol import messages as m
-from af3stream.server.host import Host
-from af3stream.server.hosts import Hosts
 from af3stream.server.service import Service
+from af3stream.server.session_manager import SessionManager
+from af3stream.server.session_runner import SessionRunner
 from af3stream.session.session import Session
 from tests.conftest import RECORDINGS
 from tests.server.peers import PATIENCE_S, Peer, connected, serving, settled
@@ -318,15 +318,15 @@ async def test_who_is_superseded_while_its_token_is_confirmed_is_not_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     confirming, go_on = asyncio.Event(), asyncio.Event()
-    confirm = Hosts.confirm
+    confirm = SessionManager.confirm
 
-    async def slowly(hosts: Hosts, host: Host) -> None:
+    async def slowly(hosts: SessionManager, host: SessionRunner) -> None:
         if not confirming.is_set():
             confirming.set()
             await go_on.wait()
         await confirm(hosts, host)
 
-    monkeypatch.setattr(Hosts, "confirm", slowly)
+    monkeypatch.setattr(SessionManager, "confirm", slowly)
     async with serving(journal=tmp_path) as service, resuming(service) as (first, ready):
         await first.tell(m.Audio(0, bytes(2 * RATE)))
         await confirming.wait()

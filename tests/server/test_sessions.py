@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from af3stream.config import QuestionsConfig, ServerConfig
-from af3stream.engine.contract import Sound
+from af3stream.engine.contract import AudioSegment
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.errors import SourceError
 from af3stream.protocol import messages as m
@@ -44,7 +44,7 @@ class SlowEngine(ScriptedEngine):
         self.contexts = 0
         self.encoding = threading.Event()
 
-    def encode(self, sounds: Sequence[Sound]) -> None:
+    def encode(self, sounds: Sequence[AudioSegment]) -> None:
         self.encoding.set()
         time.sleep(self._seconds)
         super().encode(sounds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from af3stream.engine.contract import Hypothesis, Samples, Sound
+from af3stream.engine.contract import AudioSegment, Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 
 
@@ -21,7 +21,7 @@ class Hashing(ScriptedEngine):
         super().__init__()
         self.captioner = HashingCaptioner(self.counters)
 
-    def encode(self, sounds: Sequence[Sound]) -> None:
+    def encode(self, sounds: Sequence[AudioSegment]) -> None:
         names = {id(sound): named(sound.samples) for sound in sounds if sound.embeddings is None}
         super().encode(sounds)
         for sound in sounds:

@@ -24,7 +24,7 @@ from af3stream.errors import (
     Refusal,
 )
 from af3stream.protocol import messages as m
-from af3stream.session.intake import Intake
+from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.session import State
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation, kinds, pcm
 
@@ -200,7 +200,7 @@ def test_processed_waits_for_finals_and_for_windows() -> None:
 
 @pytest.mark.parametrize("block", [1, 7, 16_000])
 def test_the_newest_ten_seconds_are_compared_with_however_they_came(block: int) -> None:
-    intake = Intake(AudioFormat("mulaw", 8_000))
+    intake = AudioReceiver(AudioFormat("mulaw", 8_000))
     heard = bytes(at * 7 % 251 for at in range(100_000))
     for at in range(0, len(heard), block):
         intake.audio(at, heard[at : at + block], 1 << 30)
@@ -213,7 +213,7 @@ def test_the_newest_ten_seconds_are_compared_with_however_they_came(block: int) 
 
 
 def test_what_was_before_a_gap_is_taken_to_be_the_same() -> None:
-    intake = Intake(AudioFormat("mulaw", 8_000))
+    intake = AudioReceiver(AudioFormat("mulaw", 8_000))
     intake.audio(0, b"abc", 1 << 30)
     list(intake.gap(3, 4, 1 << 30))
     intake.audio(7, b"hij", 1 << 30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import AudioConfig, QuestionsConfig
-from af3stream.engine.contract import Part, Sound, Text
+from af3stream.engine.contract import AudioSegment, PromptPart, Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, PrefixLost
 from af3stream.models.card import Notes
 from af3stream.protocol import messages as m
@@ -42,9 +42,9 @@ def asked(talk: Conversation, **fields: object) -> AnswerJob:
     return talk.asked_of_engine(AnswerJob)[-1]
 
 
-def shape(parts: tuple[Part, ...]) -> str:
+def shape(parts: tuple[PromptPart, ...]) -> str:
     """S for a sound, and the number of captions of a text."""
-    return " ".join("S" if isinstance(part, Sound) else str(part.text.count("word1")) for part in parts)
+    return " ".join("S" if isinstance(part, AudioSegment) else str(part.text.count("word1")) for part in parts)
 
 
 def test_windows_that_are_not_read_stand_as_their_captions() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from af3stream.engine.contract import Hypothesis, Samples, Sound
+from af3stream.engine.contract import AudioSegment, Hypothesis, Samples
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.errors import EngineFailed
@@ -22,7 +22,7 @@ class Failing(ScriptedEngine):
         self.left = {"captions": captions, "encodes": encodes}
         self.captioner = FailingCaptioner(self)
 
-    def encode(self, sounds: Sequence[Sound]) -> None:
+    def encode(self, sounds: Sequence[AudioSegment]) -> None:
         self.fail("encodes")
         super().encode(sounds)
 

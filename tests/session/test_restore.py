@@ -16,11 +16,11 @@ from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.errors import UnknownQuestion
 from af3stream.journal.facts import Recovered, SessionFacts
-from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Heard, Record
+from af3stream.journal.records import AudioInput, AudioRecord, EventRecord, GapRecord, Record
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames
 from af3stream.protocol import messages as m
-from af3stream.session.restoring import split
+from af3stream.session.recovery import split
 from af3stream.session.session import Session
 from tests.session.conversation import SENTENCE, SILENCE, pcm, scene_vad
 
@@ -79,7 +79,7 @@ def hear(session: Session) -> None:
 
 
 def recovered(records: Sequence[Record], joined: bool) -> Recovered:
-    audio: list[Heard] = [record for record in records if not isinstance(record, EventRecord)]
+    audio: list[AudioInput] = [record for record in records if not isinstance(record, EventRecord)]
     durable = audio[-1].end
     if joined:
         whole = b"".join(record.pcm for record in audio if isinstance(record, AudioRecord))

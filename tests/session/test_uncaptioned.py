@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import AudioConfig
-from af3stream.engine.contract import Hypothesis, Samples, Sound, Text
+from af3stream.engine.contract import AudioSegment, Hypothesis, Samples, Text
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.protocol import messages as m
@@ -51,7 +51,7 @@ def test_a_window_without_words_is_heard() -> None:
     talk = talking()
     talk.hear(SENTENCE + VOICE * 4 + SILENCE + SENTENCE)
     assert [job.window for job in talk.asked_of_engine(EncodeJob)] == [1]
-    assert [type(part) for part in talk.asked_of_engine(ExtendJob)[-1].parts] == [Text, Sound, Text]
+    assert [type(part) for part in talk.asked_of_engine(ExtendJob)[-1].parts] == [Text, AudioSegment, Text]
     assert talk.ask().text == "What? <- [0:00] word1 word2. | 4.48s | [0:06] word1 word2."
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import AudioConfig, QuestionsConfig
-from af3stream.engine.contract import Completion, Part, Turn
+from af3stream.engine.contract import Completion, PromptPart, Turn
 from af3stream.engine.jobs import AnswerJob
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from af3stream.errors import QueryLimit
@@ -29,7 +29,7 @@ class Oracle(ScriptedEngine):
 
         class Context(ScriptedContext):
             def answer(
-                self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+                self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
             ) -> Iterator[str | Completion]:
                 yield next(answers)
                 yield Completion(1, "stop", 1)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 
 from af3stream.engine.af3.decode import Decoder, Reply
-from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.af3.prompt import Unframer, detokenize
-from af3stream.engine.contract import Completion, Counters, Part, Turn, shared
+from af3stream.engine.af3.prompt_embedder import PromptEmbedder
+from af3stream.engine.contract import Completion, Counters, PromptPart, Turn, shared
 
 
 @dataclass(eq=False, slots=True)
@@ -23,7 +23,7 @@ class Prefix:
     """
 
     slot: Slot
-    parts: list[Part] = field(default_factory=list)
+    parts: list[PromptPart] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
 
     def cut(self, count: int) -> None:
@@ -73,7 +73,7 @@ class PrefixContext:
         capacity: positions of a slot.
     """
 
-    def __init__(self, fusion: Fusion, decoder: Decoder, capacity: int, counters: Counters) -> None:
+    def __init__(self, fusion: PromptEmbedder, decoder: Decoder, capacity: int, counters: Counters) -> None:
         self._fusion = fusion
         self._decoder = decoder
         self._capacity = capacity
@@ -94,7 +94,7 @@ class PrefixContext:
         return self._slot_bytes(self._kept.slot.written) if self._kept else 0
 
     def bytes_for(
-        self, parts: Sequence[Part], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
+        self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
     ) -> int:
         """The most bytes that ``extend``, or ``answer``, takes meanwhile; see the contract."""
         prefix, common = self._reusable(parts)
@@ -107,15 +107,15 @@ class PrefixContext:
     def _slot_bytes(self, positions: int) -> int:
         return (positions if self._touched_only else self._capacity) * self._position_bytes
 
-    def cool(self) -> None:
+    def evict(self) -> None:
         """Give up the keys and values; the next call builds them again from the embeddings."""
         self._kept = None
 
-    def held(self, parts: Sequence[Part]) -> int:
+    def held(self, parts: Sequence[PromptPart]) -> int:
         """How many leading parts need not be there; see the contract."""
         return self._reusable(parts)[1]
 
-    def extend(self, parts: Sequence[Part]) -> Iterator[None]:
+    def extend(self, parts: Sequence[PromptPart]) -> Iterator[None]:
         """Make ``parts`` the kept prefix; see the contract."""
         prefix, common = self._reusable(parts)
         if prefix is None:
@@ -135,18 +135,20 @@ class PrefixContext:
             prefix.ends.append(prefix.slot.length)
         self._kept = prefix
 
-    def answer(self, parts: Sequence[Part], question: str, max_tokens: int, earlier: Sequence[Turn] = ()) -> Answer:
+    def answer(
+        self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
+    ) -> Answer:
         """Answer over ``parts`` and leave the kept prefix as it was; see the contract."""
         return Answer(self._answer(parts, question, max_tokens, tuple(earlier)))
 
     def _answer(
-        self, parts: Sequence[Part], question: str, max_tokens: int, earlier: tuple[Turn, ...]
+        self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: tuple[Turn, ...]
     ) -> Generator[str | Reply | Completion, None, None]:
         prefix, common = self._reusable(parts)
         if prefix is None:  # nothing to begin with: a slot of its own, thrown away
             prefix = self._fresh()
         slot = prefix.slot
-        aside = slot.set_aside(prefix.ends[common])
+        aside = slot.snapshot(prefix.ends[common])
         try:
             prompt = torch.cat([*self._fusion.parts(parts[common:]), self._fusion.question(question, earlier)])
             state = prompt[-1]
@@ -157,9 +159,9 @@ class PrefixContext:
             yield reply
             yield from self._write(reply, len(prompt), max_tokens)
         finally:
-            slot.put_back(aside)
+            slot.restore(aside)
 
-    def _reusable(self, parts: Sequence[Part]) -> tuple[Prefix | None, int]:
+    def _reusable(self, parts: Sequence[PromptPart]) -> tuple[Prefix | None, int]:
         """The kept prefix and how many of its parts begin ``parts`` too; ``None`` where that is no help."""
         if self._kept is None:
             return None, 0

@@ -13,9 +13,9 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.context import Answer, PrefixContext
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
-from af3stream.engine.af3.fusion import Fusion
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
-from af3stream.engine.contract import Answering, Capacity, Captioner, Counters, Hypothesis, Samples, Sound, Turn
+from af3stream.engine.af3.prompt_embedder import PromptEmbedder
+from af3stream.engine.contract import Answering, AudioSegment, Capacity, Captioner, Counters, Hypothesis, Samples, Turn
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
@@ -54,9 +54,9 @@ class Af3Engine:
             loaded.model, loaded.stop, self.counters, loaded.prefill_chunk, compiled=loaded.compiled
         )
         tokenizer = loaded.processor.tokenizer
-        self._fusion = Fusion(read_template(loaded.processor), tokenizer, self._decoder)
+        self._fusion = PromptEmbedder(read_template(loaded.processor), tokenizer, self._decoder)
         asking = read_template(loaded.processor, wording.system)
-        self._asking = Fusion(asking, tokenizer, self._decoder, wording.instruction or "")
+        self._asking = PromptEmbedder(asking, tokenizer, self._decoder, wording.instruction or "")
         self._turn_overhead = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
@@ -84,7 +84,7 @@ class Af3Engine:
         """Positions that an earlier turn of the chat takes; callable from any thread."""
         return self._turn_overhead + self.count(turn.question) + self.count(turn.answer)
 
-    def encode(self, sounds: Sequence[Sound]) -> None:
+    def encode(self, sounds: Sequence[AudioSegment]) -> None:
         """Encode the sounds that are not encoded yet, several in a pass; their samples are given up."""
         waiting = [sound for sound in sounds if sound.embeddings is None]
         for start in range(0, len(waiting), self.encode_together):
@@ -104,11 +104,11 @@ class Af3Engine:
         """A new, empty context, whose slot holds all the language model can read."""
         return PrefixContext(self._asking, self._decoder, self._loaded.positions, self.counters)
 
-    def writing(self, answer: Answering) -> bool:
+    def is_decoding(self, answer: Answering) -> bool:
         """Whether it has a reply to go on with."""
         return isinstance(answer, Answer) and answer.reply is not None
 
-    def together(self, answers: Sequence[Answering]) -> None:
+    def decode_batch(self, answers: Sequence[Answering]) -> None:
         """Read the last token of each of these answers in one pass; see the contract."""
         replies = [answer.reply for answer in answers if isinstance(answer, Answer)]
         waiting = [reply for reply in replies if reply and reply.last is not None]

@@ -47,7 +47,7 @@ class SlotLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class SetAside:
+class Snapshot:
     """A slot's last positions, copied: each layer's keys and values (1, kv_heads, n, head_dim) after ``length``."""
 
     length: int
@@ -85,14 +85,14 @@ class Slot:
         for layer in self.layers:
             layer.length = length
 
-    def set_aside(self, length: int) -> SetAside:
-        """Roll back to ``length`` positions, keeping a copy of the rest for `put_back`."""
+    def snapshot(self, length: int) -> Snapshot:
+        """Roll back to ``length`` positions, keeping a copy of the rest for `restore`."""
         rest = slice(length, self.length)
         copies = [(layer.keys[:, :, rest].clone(), layer.values[:, :, rest].clone()) for layer in self.layers]
         self.roll_back(length)
-        return SetAside(length, copies)
+        return Snapshot(length, copies)
 
-    def put_back(self, aside: SetAside) -> None:
+    def restore(self, aside: Snapshot) -> None:
         """Hold again exactly what was held when ``aside`` was made."""
         self.roll_back(aside.length)
         for layer, (keys, values) in zip(self.layers, aside.copies, strict=True):

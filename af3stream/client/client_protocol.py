@@ -1,0 +1,141 @@
+"""A session as its client sees it: what it has heard, what it waits for, how it goes on. No clock, no socket."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from af3stream.client.answers import Reply
+from af3stream.client.errors import ServerError, SessionEnded, mismatch
+from af3stream.client.inbox import InterimsDroppedFirst
+from af3stream.client.outgoing import END_REF, Outgoing
+from af3stream.client.replay_buffer import Store
+from af3stream.errors import Af3StreamError
+from af3stream.protocol.messages import (
+    Ack,
+    Answer,
+    AnswerDelta,
+    Caption,
+    Ended,
+    Error,
+    Flushed,
+    Ready,
+    ServerMessage,
+    Start,
+    WatchHit,
+)
+
+INBOX_MESSAGES: Final = 4_096
+ENGINE_TROUBLE: Final = ("engine_failed", "engine_timeout", "engine_restart")  # of one job; a watch stands
+
+
+class ClientProtocol:
+    """Push in what arrives, pull out what is to be said, over one connection after another.
+
+    Attributes:
+        ready: how the server set the session up, as of the newest connection.
+        outgoing: what is said.
+        inbox: what the caller has yet to read.
+        over: why nothing follows, once that is so.
+        parting: why the server is about to close a connection after which another one may go on.
+        missed: events that never came, by their numbers; a server that keeps its word leaves it at 0.
+    """
+
+    def __init__(self, start: Start, ready: Ready, store: Store) -> None:
+        self.ready = ready
+        self.outgoing = Outgoing(ready, store)
+        self.inbox = InterimsDroppedFirst(INBOX_MESSAGES)
+        self.over: Af3StreamError | None = None
+        self.parting: Error | None = None
+        self.missed = 0
+        self._start = start
+        self._last_event = start.last_event
+        self._replies: dict[str, Reply] = {}
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another connection can go on where this one was lost."""
+        return bool(self.ready.resume)
+
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """How far the session has come, in what no fault takes back."""
+        return self.outgoing.durable, self.outgoing.processed, self._last_event
+
+    def expect(self, ref: str) -> Reply:
+        """Where the reply to the request of this name will be."""
+        return self._replies.setdefault(ref, Reply())
+
+    def receive(self, message: ServerMessage) -> None:
+        """Take in one message of the server. What was heard before the connection was lost is not heard again."""
+        if self._known(message):
+            return
+        match message:
+            case Ack():
+                self.outgoing.acknowledged(message)
+            case AnswerDelta():
+                if message.id not in self._replies or not self._replies[message.id].add(message.text):
+                    return
+            case Answer() if message.id not in self._replies:
+                return  # of a question that was asked again while its answer was on the way
+            case Answer() | Flushed():
+                self._settle(message.id, message)
+            case Ended():
+                for flush in self.outgoing.flushes:  # their replies went to a connection that was lost
+                    self._settle(flush, Flushed(flush, message.total))
+                self._settle(END_REF, message)
+                self.over = SessionEnded("the session has ended")
+            case Error():
+                self._refused(message)
+                if message.fatal:
+                    return
+        self.inbox.put(message)
+
+    def cut(self) -> None:
+        """The connection is gone."""
+        for reply in self._replies.values():
+            reply.torn = True
+
+    def resuming(self) -> Start:
+        """What another connection begins with."""
+        return msgspec.structs.replace(
+            self._start, resume=self.ready.resume, last_event=self._last_event, durable=self.outgoing.durable
+        )
+
+    def resumed(self, ready: Ready) -> None:
+        """What it is answered with.
+
+        Raises:
+            ServerError: when that is another session, or one in which audio is missing.
+        """
+        if ready.session != self.ready.session:
+            raise mismatch("no_session", f"session {self.ready.session} was resumed, and {ready.session} came")
+        self.outgoing.resumed(ready)
+        self.ready, self.parting = ready, None
+
+    def _known(self, message: ServerMessage) -> bool:
+        event = message.event if isinstance(message, Caption | Answer | WatchHit) else None
+        if event is not None:
+            if event <= self._last_event:
+                return True
+            self.missed += event - self._last_event - 1
+            self._last_event = event
+        return False
+
+    def _refused(self, error: Error) -> None:
+        ref = END_REF if error.code == "bad_end" else error.ref
+        if ref in self._replies or error.code not in ENGINE_TROUBLE:  # a watch that failed once stands
+            self._settle(ref, error)
+        if not error.fatal:
+            self.outgoing.refused(error)
+        elif self.resumable and error.retryable:
+            self.parting = error
+        else:
+            self.over = self.over or ServerError(error)
+
+    def _settle(self, ref: str | None, outcome: Answer | Flushed | Ended | Error) -> None:
+        if ref is not None:
+            self.outgoing.settled(ref)
+            if reply := self._replies.pop(ref, None):
+                reply.settle(outcome)

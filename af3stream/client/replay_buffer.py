@@ -1,0 +1,154 @@
+"""Audio that may have to be sent again, and where its bytes are kept meanwhile. No clock, no socket."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from af3stream.errors import SourceError
+from af3stream.protocol.messages import Audio, Gap
+
+
+class Store(Protocol):
+    """Bytes by address. Addresses only grow; what is skipped has no meaning."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Keep ``data``, which begins at or after the end of all that was written before."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes that were written and not freed."""
+
+    def free(self, below: int) -> None:
+        """Nothing below is read any more."""
+
+    def close(self) -> None:
+        """Nothing is read or written any more."""
+
+
+class Memory:
+    """Bytes in memory; only what is not freed takes room."""
+
+    def __init__(self) -> None:
+        self._bytes, self._begin = bytearray(), 0
+
+    def write(self, address: int, data: bytes) -> None:
+        skipped = address - self._begin - len(self._bytes)
+        self._bytes += bytes(skipped) + data
+
+    def read(self, address: int, size: int) -> bytes:
+        return bytes(self._bytes[address - self._begin : address - self._begin + size])
+
+    def free(self, below: int) -> None:
+        if below > self._begin:
+            del self._bytes[: below - self._begin]
+            self._begin = below
+
+    def close(self) -> None:
+        self._bytes.clear()
+
+
+class Spool:
+    """Bytes in a file without a name, a ring of ``capacity`` bytes; nothing stays behind, not after a kill either.
+
+    Raises:
+        SourceError: where the folder takes no file, and later when the disk is full or fails.
+    """
+
+    def __init__(self, folder: Path, capacity: int) -> None:
+        self._folder, self._capacity = folder, capacity
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by `close`
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def write(self, address: int, data: bytes) -> None:
+        begin = 0
+        for place, size in self._spans(address, len(data)):
+            try:
+                self._file.seek(place)
+                if self._file.write(data[begin : begin + size]) < size:
+                    raise OSError(0, "the disk is full")
+            except OSError as error:
+                raise self._failed(error) from None
+            begin += size
+
+    def read(self, address: int, size: int) -> bytes:
+        parts = []
+        for place, span in self._spans(address, size):
+            try:
+                self._file.seek(place)
+                parts.append(self._file.read(span))
+            except OSError as error:
+                raise self._failed(error) from None
+        return b"".join(parts)
+
+    def free(self, below: int) -> None:
+        """Nothing to do: the ring is written over."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _spans(self, address: int, size: int) -> Iterator[tuple[int, int]]:
+        """Where in the file so many bytes are, in one part or two: place and size."""
+        while size:
+            place = address % self._capacity
+            span = min(size, self._capacity - place)
+            yield place, span
+            address, size = address + span, size - span
+
+    def _failed(self, error: OSError) -> SourceError:
+        return SourceError(f"cannot keep audio in {self._folder}: {error.strerror}")
+
+
+class ReplayBuffer:
+    """The newest stretch of a timeline: sample frames that are known, and ranges of it that are lost.
+
+    Attributes:
+        begin: the oldest sample frame that is kept.
+        end: the next sample frame.
+    """
+
+    def __init__(self, frame_bytes: int, store: Store, begin: int = 0) -> None:
+        self.begin = self.end = begin
+        store.free(begin * frame_bytes)
+        self._frame_bytes, self._store = frame_bytes, store
+        self._lost: list[range] = []  # in order, neither touching nor overlapping
+
+    def append(self, pcm: bytes) -> None:
+        """Keep whole sample frames.
+
+        Raises:
+            SourceError: when the store fails; nothing is kept then.
+        """
+        self._store.write(self.end * self._frame_bytes, pcm)
+        self.end += len(pcm) // self._frame_bytes
+
+    def append_lost(self, frames: int) -> None:
+        """Keep that the next ``frames`` are lost."""
+        self.end += frames
+        self.lose(self.end - frames, self.end)
+
+    def lose(self, begin: int, end: int) -> None:
+        """What was kept of a range is lost from now on."""
+        touching = [lost for lost in self._lost if lost.start <= end and begin <= lost.stop]
+        whole = range(min([begin, *(lost.start for lost in touching)]), max([end, *(lost.stop for lost in touching)]))
+        apart = [lost for lost in self._lost if lost not in touching]
+        self._lost = sorted([*apart, whole], key=lambda lost: lost.start)
+
+    def free(self, below: int) -> None:
+        """Forget what is below a sample frame."""
+        self.begin = max(self.begin, min(below, self.end))
+        self._store.free(self.begin * self._frame_bytes)
+        self._lost = [lost for lost in self._lost if lost.stop > self.begin]
+
+    def piece(self, offset: int, most: int) -> Audio | Gap:
+        """What is kept from ``offset`` on, as one message of at most ``most`` sample frames."""
+        end = min(self.end, offset + most)
+        for lost in self._lost:
+            if lost.start <= offset < lost.stop:
+                return Gap(offset, min(lost.stop, end) - offset)
+            if offset < lost.start < end:
+                end = lost.start
+        return Audio(offset, self._store.read(offset * self._frame_bytes, (end - offset) * self._frame_bytes))

@@ -1,0 +1,250 @@
+"""All sessions of a server: opened, resumed, left alone for a while, and brought back from the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from functools import partial
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from af3stream.audio.pcm import AudioFormat
+from af3stream.config import Config
+from af3stream.engine.factory import Loaded
+from af3stream.engine.worker import Worker
+from af3stream.errors import DataLoss, NoSession, Refusal, ShuttingDown, StorageError
+from af3stream.journal.facts import SessionFacts
+from af3stream.journal.journal import Journal
+from af3stream.metrics import Metrics
+from af3stream.protocol import messages as m
+from af3stream.server.session_runner import Peer, SessionRunner
+from af3stream.session.session import Session
+
+log = logging.getLogger(__name__)
+
+NO_SUCH = "there is no such session"  # the same words, whoever asks and whatever is the reason
+RETRY_AFTER_MS = 1_000  # for a client of a server that is being restarted
+
+
+class SessionManager:
+    """The sessions in memory, by id, and the way to those that are only on disk.
+
+    Args:
+        journal: where sessions are kept, or ``None``: then none outlives its connection.
+    """
+
+    def __init__(
+        self, *, config: Config, loaded: Loaded, worker: Worker, journal: Journal | None, metrics: Metrics
+    ) -> None:
+        self._config = config
+        self._loaded = loaded
+        self._worker = worker
+        self._journal = journal
+        self._metrics = metrics
+        self._hosts: dict[str, SessionRunner] = {}
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
+        self._closing: dict[str, asyncio.Task[None]] = {}
+        self._resuming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by session
+        self._recovering = asyncio.Lock()  # one at a time: it takes a core
+        self._draining = False
+        self._refusing = False
+
+    @property
+    def lags_s(self) -> list[float]:
+        """The lag of every session that somebody listens to; the others wait for idle time, and delay nobody."""
+        return [host.session.lag_s for host in self._hosts.values() if host.peer]
+
+    def awaits(self, user: str) -> bool:
+        """Whether a session of this user has lost its connection, and may be resumed any moment."""
+        return any(self._hosts[session_id].user == user for session_id in self._leaving)
+
+    async def open(self, start: m.Start, user: str, peer: Peer) -> SessionRunner:
+        """A new session, or the one that ``start`` resumes, with ``peer`` listening; it is greeted.
+
+        Raises:
+            BadFormat: for an audio format the service does not take.
+            NoSession: for a token that resumes nothing of this user's.
+            DataLoss: where the client knows of more than there is, or the journal is damaged.
+            ShuttingDown: where the server is going away.
+        """
+        if start.resume is None:
+            self._stay_open()
+            return await self._give(await self._create(start, user), start, peer)
+        facts = await self._known(start.resume, user)
+        async with self._resuming.setdefault(facts.session, asyncio.Lock()):  # two that resume it find each other
+            self._stay_open()
+            return await self._give(await self._resume(start.resume, user), start, peer)
+
+    def _stay_open(self) -> None:
+        if self._draining:
+            raise going_away()
+
+    async def _give(self, host: SessionRunner, start: m.Start, peer: Peer) -> SessionRunner:
+        """Give a session to a peer, and take it from another."""
+        session_id = host.session.id
+        try:
+            token = await self._new_token(host, start.resume)
+            _refuse_less(host, start)
+        except Refusal:
+            if host.peer is None and session_id not in self._leaving:
+                self._close(host)
+            raise
+        if leaving := self._leaving.pop(session_id, None):
+            leaving.cancel()
+        if host.peer:
+            host.peer.supersede()
+        host.pump()  # what was said to nobody is not said to the newcomer
+        host.attach(peer)
+        peer.greet(host.session.greet(token, start.last_event))
+        host.pump()
+        return host
+
+    async def confirm(self, host: SessionRunner) -> None:
+        """The peer has its newest token: the one before is worth nothing any more."""
+        if self._journal:
+            try:
+                await asyncio.to_thread(self._journal.confirm_token, host.session.id, host.token)
+            except StorageError as error:  # it stays good until the next one is confirmed
+                log.warning("a token is not confirmed: session=%s error=%s", host.session.id, error.code)
+
+    def leave(self, host: SessionRunner, peer: Peer, *, for_good: bool) -> None:
+        """A peer is gone. Its session stays for a while, unless it is over or cannot be resumed."""
+        if host.peer is not peer:
+            return
+        host.detach()
+        if for_good or self._journal is None:
+            self._close(host)
+            return
+        loop = asyncio.get_running_loop()
+        self._leaving[host.session.id] = loop.call_later(self._config.server.resume_s, self._close, host)
+
+    def refuse_others(self, refusing: bool) -> None:
+        """The server takes no new sessions, or does again: every session is told."""
+        if refusing != self._refusing:
+            self._refusing = refusing
+            for host in self._hosts.values():
+                host.refuse_others(refusing)
+
+    def drain(self) -> None:
+        """The server is going away: every session finishes what is pending, and none is opened."""
+        self._draining = True
+        for host in self._hosts.values():
+            host.drain()
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        for host in list(self._hosts.values()):
+            self._close(host)
+        await asyncio.gather(*self._closing.values())
+
+    async def _create(self, start: m.Start, user: str) -> SessionRunner:
+        session = self._session(secrets.token_hex(8), start)
+        if self._journal:
+            audio_format = AudioFormat(start.format, start.rate, start.channels)
+            opening = msgspec.json.encode(start)
+            facts = SessionFacts(session.id, user, audio_format, opening, time.time(), self._loaded.engine.name)
+            await asyncio.to_thread(self._journal.create, facts)
+        log.info("session opened: session=%s rate=%d channels=%d", session.id, start.rate, start.channels)
+        return self._admit(session, user)
+
+    async def _known(self, token: str, user: str) -> SessionFacts:
+        """The session that a token resumes for a user.
+
+        Raises:
+            NoSession: where there is none.
+        """
+        journal = self._journal
+        session_id = await asyncio.to_thread(journal.session_of_token, _hash(token)) if journal else None
+        facts = await asyncio.to_thread(journal.facts, session_id) if journal and session_id else None
+        if facts is None or facts.user != user:
+            raise NoSession(NO_SUCH)
+        return facts
+
+    async def _resume(self, token: str, user: str) -> SessionRunner:
+        facts, journal = await self._known(token, user), self._journal
+        assert journal
+        await asyncio.to_thread(journal.touch, facts.session)
+        host = self._hosts.get(facts.session)
+        if host is None:
+            async with self._recovering:
+                host = await self._recover(journal, facts)
+        log.info("session resumed: session=%s", facts.session)
+        return host
+
+    async def _recover(self, journal: Journal, facts: SessionFacts) -> SessionRunner:
+        """A session that is only on disk, in memory again, once it has left it."""
+        if closing := self._closing.get(facts.session):
+            await closing
+        session = self._session(facts.session, msgspec.json.decode(facts.start, type=m.Start))
+        recovered = await asyncio.to_thread(journal.recover, facts.session)
+        await asyncio.to_thread(session.restore, recovered)
+        log.info("session recovered: session=%s frames=%d", facts.session, recovered.durable)
+        return self._admit(session, facts.user)
+
+    def _session(self, session_id: str, start: m.Start) -> Session:
+        return Session(
+            session_id,
+            start,
+            config=self._config,
+            engine=self._loaded.engine,
+            notes=self._loaded.notes,
+            frames=self._loaded.frames,
+            metrics=self._metrics,
+            recorded=partial(self._journal.audio, session_id) if self._journal else None,
+        )
+
+    def _admit(self, session: Session, user: str) -> SessionRunner:
+        self._make_room()
+        host = SessionRunner(session, self._worker, self._journal, user)
+        self._hosts[session.id] = host
+        host.refuse_others(self._refusing)
+        return host
+
+    def _make_room(self) -> None:
+        """Sessions that nobody listens to make room for one that somebody does."""
+        alone = [session_id for session_id in self._leaving if session_id in self._hosts]
+        while alone and len(self._hosts) >= self._config.server.max_sessions:
+            self._close(self._hosts[alone.pop(0)])
+
+    def _close(self, host: SessionRunner) -> None:
+        session_id = host.session.id
+        self._hosts.pop(session_id, None)
+        if leaving := self._leaving.pop(session_id, None):
+            leaving.cancel()
+        task = self._closing[session_id] = asyncio.ensure_future(host.close())
+        task.add_done_callback(lambda _: self._closing.pop(session_id))
+
+    async def _new_token(self, host: SessionRunner, used: str | None) -> str:
+        """What the session is resumed with from now on; the one before is good until the peer shows that it has it."""
+        if self._journal is None:
+            return ""
+        token = secrets.token_urlsafe(32)
+        expires_at = time.time() + self._config.journal.retention_h * 3_600
+        before, newest = _hash(used) if used else None, _hash(token)
+        await asyncio.to_thread(self._journal.set_token, host.session.id, newest, expires_at, before)
+        host.token = newest
+        return token
+
+
+def going_away() -> ShuttingDown:
+    """What a client of a server that is being restarted is told."""
+    return ShuttingDown("the server is going away", retry_after_ms=RETRY_AFTER_MS)
+
+
+def _refuse_less(host: SessionRunner, start: m.Start) -> None:
+    """Refuse to go on where the client knows of more than there is."""
+    if start.resume is None:
+        return
+    durable, last_event = host.session.durable or 0, host.session.last_event
+    if start.durable > durable:
+        raise DataLoss("sample frames", durable, start.durable)
+    if start.last_event > last_event:
+        raise DataLoss("events", last_event + 1, start.last_event + 1)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

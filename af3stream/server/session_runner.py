@@ -1,0 +1,209 @@
+"""One session between its connection, the engine and the journal. It outlives a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from af3stream.engine.jobs import Job, Result
+from af3stream.engine.worker import Worker
+from af3stream.errors import Refusal, StorageError, StorageFull, Superseded
+from af3stream.journal.facts import Commit
+from af3stream.journal.journal import Journal
+from af3stream.journal.records import EventRecord, Record
+from af3stream.protocol import messages as m
+from af3stream.session.session import Session, State
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0  # until records that the journal had no room for are appended again
+
+
+class Peer(Protocol):
+    """Who listens to a session: a connection."""
+
+    def tell(self, messages: Sequence[m.ServerMessage]) -> None:
+        """Messages for the client, in order."""
+
+    def greet(self, messages: Sequence[m.ServerMessage]) -> None:
+        """What a client is told first, however long it is."""
+
+    def session_over(self, state: State) -> None:
+        """Nothing follows."""
+
+    def supersede(self) -> None:
+        """Another connection took the session over."""
+
+    def fail(self) -> None:
+        """The server made a mistake: nothing can follow."""
+
+
+class SessionRunner:
+    """Carries what a session wants to the engine, to the disk and to its peer, and sets the clock for it.
+
+    All of it runs on the event loop; the engine's and the journal's reports are handed over to it.
+
+    Args:
+        journal: where the session is kept, or ``None``.
+        user: whom it belongs to.
+    """
+
+    def __init__(self, session: Session, worker: Worker, journal: Journal | None, user: str) -> None:
+        self.session = session
+        self.user = user
+        self.peer: Peer | None = None
+        self.token = b""  # hash of the newest, which the peer was greeted with
+        self._worker = worker
+        self._journal = journal
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._unwritten: deque[Record] = deque()  # appended and not durable; bounded by the credit
+        self._failing = False  # whether the client was told that the disk refuses
+        self._closed = False
+
+    def attach(self, peer: Peer) -> None:
+        """A peer listens from now on, instead of another where there is one."""
+        self.peer = peer
+        self._worker.attach(self.session.id)
+
+    def detach(self) -> None:
+        """Nobody listens: what the session wants of the engine waits until nobody else wants anything of it."""
+        self.peer = None
+        self._worker.detach(self.session.id)
+
+    def receive(self, message: m.ClientMessage, peer: Peer, user: str) -> None:
+        """What a client sent.
+
+        Raises:
+            Superseded: where the session is not this peer's, or not this user's, any more.
+            Refusal: where the message is refused.
+        """
+        if peer is not self.peer or user != self.user:
+            raise superseded()
+        try:
+            self.session.receive(message, time.monotonic())
+        finally:
+            self.pump()
+
+    def refuse_others(self, refusing: bool) -> None:
+        """The server takes no new sessions, or does again."""
+        self.session.refuse_others(refusing, time.monotonic())
+        self.pump()
+
+    def drain(self) -> None:
+        """The server is going away: take no more audio, finish what is pending."""
+        self.session.drain(time.monotonic())
+        self.pump()
+
+    def pump(self) -> None:
+        """Carry on whatever the session wants."""
+        if self._closed:
+            return
+        session = self.session
+        for job in session.take_cancelled():
+            self._worker.cancel(job)
+        for job in session.take_jobs():
+            self._worker.submit(session.id, job, self._report)
+        self._write(session.take_records())
+        messages = session.take_messages()
+        if self.peer:
+            self.peer.tell(messages)
+            if session.over:
+                self.peer.session_over(session.state)
+        self._set_timer()
+
+    async def close(self) -> None:
+        """Let go of the session in memory; what the engine still reports of it comes to nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        for timer in (self._timer, self._retry):
+            if timer:
+                timer.cancel()
+        self._worker.close(self.session.id)
+        if self._journal:
+            leave = self._journal.finish if self.session.state is State.ENDED else self._journal.release
+            try:
+                await asyncio.to_thread(leave, self.session.id)
+            except StorageError as error:  # what was acknowledged is known without this
+                log.warning("the journal does not let go: session=%s error=%s", self.session.id, error.code)
+        log.info("session closed: session=%s state=%s", self.session.id, self.session.state.value)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        if self._journal and records:
+            self._unwritten.extend(records)
+            self._journal.append(self.session.id, records, self._written)
+
+    def _report(self, job: Job, result: Result, done: bool) -> None:
+        """Called on the engine's thread."""
+        self._hand_over(lambda: self.session.complete(job, result, done, time.monotonic()))
+
+    def _written(self, commit: Commit) -> None:
+        """Called on the journal's thread."""
+        self._hand_over(lambda: self._commit(commit))
+
+    def _commit(self, commit: Commit) -> None:
+        if commit.error and not self._failing:
+            log.error("the journal fails: session=%s error=%s", self.session.id, commit.error)
+            if self.peer:
+                self.peer.tell([_storage_refusal(commit.error, commit.durable)])
+        self._failing = commit.error is not None
+        while self._unwritten and _is_durable(self._unwritten[0], commit):
+            self._unwritten.popleft()
+        if commit.refused and self._retry is None:
+            self._retry = self._loop.call_later(RETRY_S, self._append_again)
+        self.session.committed(commit.durable, commit.event, time.monotonic())
+
+    def _append_again(self) -> None:
+        self._retry = None
+        if self._journal and not self._closed:
+            self._journal.append(self.session.id, list(self._unwritten), self._written)
+
+    def _hand_over(self, act: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._do, act)
+        except RuntimeError:  # the loop is closed: the server is gone, and the report with it
+            log.debug("a report came after the server's end")
+
+    def _do(self, act: Callable[[], None]) -> None:
+        if self._closed:
+            return
+        try:
+            act()
+            self.pump()
+        except Exception:
+            log.exception("a mistake of ours: session=%s", self.session.id)
+            if self.peer:
+                self.peer.fail()
+
+    def _set_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.session.next_deadline
+        if deadline is not None and self.session.state is not State.ENDED:
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._do, self._wake)
+
+    def _wake(self) -> None:
+        self.session.advance(time.monotonic())
+
+
+def superseded() -> Superseded:
+    """What a peer is told that lost its session to another."""
+    return Superseded("another connection resumed this session")
+
+
+def _is_durable(record: Record, commit: Commit) -> bool:
+    if isinstance(record, EventRecord):
+        return record.number <= commit.event
+    return record.end <= commit.durable
+
+
+def _storage_refusal(error: str, durable: int) -> m.Error:
+    refusal: Refusal = StorageFull() if error == "storage_full" else StorageError()
+    return m.error(refusal, durable=durable)

@@ -1,0 +1,148 @@
+"""What a session tells and what it keeps: nothing that is kept is told before it is durable."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, TypeGuard
+
+import msgspec
+
+from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
+from af3stream.protocol.messages import Answer, Caption, Flushed, ServerMessage, WatchHit
+from af3stream.session.exchanges import Exchanges
+
+
+class Cut(msgspec.Struct, frozen=True, tag="cut", tag_field="type"):
+    """Everything that was open was closed at this sample frame: a flush, or a server that went away."""
+
+    offset: int
+
+
+KeptMessage = Caption | Answer | WatchHit | Cut
+Told = Caption | Answer | WatchHit
+
+_DECODER: Final = msgspec.json.Decoder(KeptMessage)
+
+
+def decode_event(record: EventRecord) -> KeptMessage:
+    """An event as it was kept."""
+    kept: KeptMessage = _DECODER.decode(record.message)
+    return kept
+
+
+class EventLog:
+    """One session's messages on their way out, and its records on their way to the disk.
+
+    Events are what clients are told: they are numbered 1, 2, 3 and so on. The journal numbers its records by itself,
+    for it keeps cuts among them, which no client is told of.
+
+    Attributes:
+        durable: sample frames of audio that are on disk.
+        answered: ids of the questions whose answers are kept.
+        exchanges: the answers that can be followed up.
+
+    Args:
+        journaled: whether anything is kept; otherwise everything may be told at once.
+    """
+
+    def __init__(self, *, journaled: bool) -> None:
+        self.journaled = journaled
+        self.durable = 0
+        self.answered: set[str] = set()
+        self._event = 0  # number of the newest event
+        self._kept = self._committed = 0  # number of the newest record, and of the newest that is durable
+        self._cut_at = 0  # where everything was closed last; there is nothing to close before any audio
+        self._history: list[tuple[int, Told]] = []  # each event with the number of its record
+        self._messages: deque[tuple[int, ServerMessage]] = deque()  # each with the record that is to be durable before
+        self.exchanges = Exchanges()
+        self._records: list[Record] = []
+
+    def audio(self, offset: int, pcm: bytes, frames: int) -> None:
+        """Keep sample frames as they came."""
+        if self.journaled:
+            self._records.append(AudioRecord(offset, pcm, frames))
+
+    def gap(self, offset: int, frames: int) -> None:
+        """Keep a declared gap."""
+        if self.journaled:
+            self._records.append(GapRecord(offset, frames))
+
+    def cut(self, offset: int) -> None:
+        """Keep that everything open was closed here; once is enough, however often it is asked for at one offset."""
+        if self.journaled and offset > self._cut_at:
+            self._keep(Cut(offset))
+            self._cut_at = offset
+
+    def say(self, messages: Iterable[ServerMessage]) -> None:
+        """Tell something, after all that was said before.
+
+        Final captions, answers and watch hits are kept first. `flushed` waits until the cut it answers for is durable.
+        """
+        for message in messages:
+            if self.journaled and _lasts(message):
+                told = msgspec.structs.replace(message, event=self._event + 1)
+                self._keep(told)
+                self._remember(self._kept, told)
+                self._messages.append((self._kept, told))
+            else:
+                if isinstance(message, Answer):
+                    self.exchanges.add(message)
+                self._messages.append((self._kept if isinstance(message, Flushed) else 0, message))
+
+    def take_messages(self) -> list[ServerMessage]:
+        """What may be sent now, in order; what waits for the disk holds back what follows it."""
+        ready: list[ServerMessage] = []
+        while self._messages and self._messages[0][0] <= self._committed:
+            ready.append(self._messages.popleft()[1])
+        return ready
+
+    @property
+    def waiting(self) -> bool:
+        """Whether messages are held back."""
+        return bool(self._messages)
+
+    def take_records(self) -> list[Record]:
+        """What is to be written."""
+        records, self._records = self._records, []
+        return records
+
+    def committed(self, durable: int, record: int) -> None:
+        """The journal has come this far: in sample frames, and in records of events and cuts."""
+        self.durable = max(self.durable, durable)
+        self._committed = max(self._committed, record)
+
+    def restore(self, durable: int, events: Iterable[tuple[int, KeptMessage]]) -> None:
+        """Begin where the journal ends."""
+        for record, kept in events:
+            self._kept = self._committed = record
+            if isinstance(kept, Cut):
+                self._cut_at = kept.offset
+            else:
+                self._remember(record, kept)
+        self.durable = durable
+        self._messages.clear()
+
+    @property
+    def last_event(self) -> int:
+        """The number of the newest event that may be told."""
+        return next((told.event or 0 for record, told in reversed(self._history) if record <= self._committed), 0)
+
+    def since(self, event: int) -> list[ServerMessage]:
+        """The kept messages after an event, for a client that resumes; those still held back follow by themselves."""
+        return [told for record, told in self._history if event < (told.event or 0) and record <= self._committed]
+
+    def _remember(self, record: int, told: Told) -> None:
+        self._event = told.event or self._event
+        self._history.append((record, told))
+        if isinstance(told, Answer):
+            self.answered.add(told.id)
+            self.exchanges.add(told)
+
+    def _keep(self, kept: KeptMessage) -> None:
+        self._kept += 1
+        self._records.append(EventRecord(self._kept, msgspec.json.encode(kept)))
+
+
+def _lasts(message: ServerMessage) -> TypeGuard[Told]:
+    return isinstance(message, Answer | WatchHit) or (isinstance(message, Caption) and message.final)
