@@ -9,7 +9,7 @@ from itertools import pairwise
 from af3stream.engine.contract import Hypothesis
 from af3stream.engine.jobs import CaptionJob, EncodeJob, Job
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
-from af3stream.protocol.messages import Caption
+from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
 from af3stream.session.event_log import Cut, KeptMessage
 
@@ -30,7 +30,7 @@ def replay(
     Raises:
         DataLoss: where something that was acknowledged is damaged or missing.
     """
-    finals = {event.utterance: event.text for event in kept if isinstance(event, Caption)}
+    finals = {event.utterance: event.text for event in kept if isinstance(event, Caption | CaptionUpdate)}
     cuts = deque(event.offset for event in kept if isinstance(event, Cut))
     for record in audio:
         for piece in split(record, list(cuts), hearing.intake.format.bytes_per_frame):
@@ -73,6 +73,8 @@ def _remember(hearing: AudioPipeline, finals: dict[int, str]) -> None:
             hearing.captions.heard_final(job, Hypothesis(finals.get(job.utterance, "")))
         else:
             hearing.jobs.append(job)
+    oldest = hearing.captions.oldest_waiting
+    hearing.revision.skip(oldest.start if oldest else hearing.position + 1)
     hearing.settle()
     for job in _take(hearing):
         if isinstance(job, EncodeJob):
