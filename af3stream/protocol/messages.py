@@ -179,6 +179,8 @@ class CaptionUpdate(Message, frozen=True, tag="caption_update"):
 
     utterance: int
     text: str
+    start: float
+    end: float
 
 
 class AnswerDelta(Message, frozen=True, tag="answer_delta"):

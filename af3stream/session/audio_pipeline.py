@@ -307,7 +307,7 @@ class AudioPipeline:
         hypothesis = result if isinstance(result, Hypothesis) else Hypothesis("")
         lines = self.revision.revised(job, hypothesis)
         self.captions.revise(lines)
-        return [m.CaptionUpdate(line.utterance, line.text) for line in lines]
+        return [m.CaptionUpdate(line.utterance, line.text, seconds(line.start), seconds(line.end)) for line in lines]
 
     def encoded(self, job: EncodeJob, result: Result) -> Told:
         """The embeddings of a window are there, or could not be had."""

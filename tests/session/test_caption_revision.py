@@ -80,7 +80,8 @@ def test_a_closed_window_with_several_captions_is_heard_once_more_and_what_chang
     (job,) = talk.asked_of_engine(ReviseJob)
     first, last = talk.finals[0], talk.finals[-1]
     assert len(job.samples) == round((last.end - first.start) * 16_000)
-    assert talk.of(m.CaptionUpdate) == [m.CaptionUpdate(1, "Caption number too?")]
+    second = talk.finals[1]
+    assert talk.of(m.CaptionUpdate) == [m.CaptionUpdate(1, "Caption number too?", second.start, second.end)]
 
 
 def test_a_window_with_one_caption_is_not_heard_again() -> None:
@@ -123,7 +124,7 @@ def test_a_caption_that_a_second_pass_has_no_words_for_is_taken_back() -> None:
     talk = listening("Caption number one. Caption number two.")
     talk.hear(SEVERAL)
     talk.tell(m.Flush("f"))
-    assert talk.of(m.CaptionUpdate) == [m.CaptionUpdate(2, "")]
+    assert [(update.utterance, update.text) for update in talk.of(m.CaptionUpdate)] == [(2, "")]
     assert "three" not in talk.ask().text
 
 
@@ -150,7 +151,7 @@ def told(log: EventLog) -> Iterator[m.ServerMessage]:
 
 def test_an_update_is_kept_without_a_number_and_told_again_after_the_newest_event_that_was_seen() -> None:
     log = EventLog(journaled=True)
-    update = m.CaptionUpdate(0, "said")
+    update = m.CaptionUpdate(0, "said", 0.0, 1.0)
     log.say([final(0), final(1), update, final(2)])
     assert [getattr(message, "event", None) for message in told(log)] == [1, 2, None, 3]
     assert log.last_event == 3
@@ -161,23 +162,27 @@ def test_an_update_is_kept_without_a_number_and_told_again_after_the_newest_even
 
 def test_an_update_is_told_when_it_is_durable_and_comes_back_from_the_journal() -> None:
     log = EventLog(journaled=True)
-    log.say([final(0), m.CaptionUpdate(0, "said")])
+    log.say([final(0), m.CaptionUpdate(0, "said", 0.0, 1.0)])
     assert not log.take_messages()
     records = log.take_records()
     restored = EventLog(journaled=True)
     restored.restore(0, [(record.number, decode_event(record)) for record in records])  # type: ignore[union-attr, arg-type]
-    assert restored.since(0) == [m.Caption(0, "heard 0", 0.0, 1.0, final=True, event=1), m.CaptionUpdate(0, "said")]
+    assert restored.since(0) == [
+        m.Caption(0, "heard 0", 0.0, 1.0, final=True, event=1),
+        m.CaptionUpdate(0, "said", 0.0, 1.0),
+    ]
     assert restored.last_event == 1
 
 
 def test_a_client_that_does_not_know_updates_is_sent_none() -> None:
-    update = m.CaptionUpdate(0, "said")
+    update = m.CaptionUpdate(0, "said", 0.0, 1.0)
     assert restrict(update, FEATURES) == update
     assert restrict(update, ()) is None
 
 
 def test_final_captions_have_their_newest_words() -> None:
     captions = FinalCaptions()
-    for message in (final(0), final(1), m.CaptionUpdate(1, "one"), m.CaptionUpdate(1, "two"), m.CaptionUpdate(7, "?")):
+    updates = [m.CaptionUpdate(utterance, text, 0.0, 1.0) for utterance, text in ((1, "one"), (1, "two"), (7, "?"))]
+    for message in (final(0), final(1), *updates):
         captions.add(message)
     assert [caption.text for caption in captions] == ["heard 0", "two"]
