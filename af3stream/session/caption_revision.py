@@ -14,6 +14,7 @@ from af3stream.engine.jobs import ReviseJob
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.hallucinations import bare, without_loops
 
+MOST_AFTER_RESTART: Final = 4  # windows; as many as the credit lets wait, and no more in a journal that does not tell
 LEAST_ALIKE: Final = 0.5  # of the words; a second pass that agrees on fewer skipped something, or invented it
 
 
@@ -57,9 +58,9 @@ class CaptionRevision:
         if self._enabled:
             self._windows.append(window)
 
-    def skip(self, final_before: int) -> None:
-        """Leave the windows that end before a sample as they are: what was told of them came from the journal."""
-        while self._windows and self._windows[0].end < final_before:
+    def skip(self, revised_to: float) -> None:
+        """Leave windows that come from a journal as they are: those up to this index, and all but the newest others."""
+        while self._windows and (self._windows[0].index <= revised_to or len(self._windows) > MOST_AFTER_RESTART):
             self._windows.popleft()
 
     def next_job(self, lines: Sequence[CaptionLine], final_before: int) -> ReviseJob | None:

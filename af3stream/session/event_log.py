@@ -19,9 +19,15 @@ class Cut(msgspec.Struct, frozen=True, tag="cut", tag_field="type"):
     offset: int
 
 
+class Revised(msgspec.Struct, frozen=True, tag="revised", tag_field="type"):
+    """The captions of this window were heard a second time."""
+
+    window: int
+
+
 Numbered = Caption | Answer | WatchHit
 Told = Numbered | CaptionUpdate
-KeptMessage = Told | Cut
+KeptMessage = Told | Cut | Revised
 
 _DECODER: Final = msgspec.json.Decoder(KeptMessage)
 
@@ -37,7 +43,7 @@ class EventLog:
 
     Events are what clients are told: they are numbered 1, 2, 3 and so on. Caption updates are kept without a number:
     a client that resumes is sent again all that came after the newest event that it saw. The journal numbers its
-    records by itself, for it keeps cuts among them, which no client is told of.
+    records by itself, for it keeps cuts and revised windows among them, which no client is told of.
 
     Attributes:
         durable: sample frames of audio that are on disk.
@@ -75,6 +81,11 @@ class EventLog:
         if self.journaled and offset > self._cut_at:
             self._keep(Cut(offset))
             self._cut_at = offset
+
+    def revised(self, window: int) -> None:
+        """Keep that a window's captions are revised, after their updates."""
+        if self.journaled:
+            self._keep(Revised(window))
 
     def say(self, messages: Iterable[ServerMessage]) -> None:
         """Tell something, after all that was said before.
@@ -123,7 +134,7 @@ class EventLog:
             self._kept = self._committed = record
             if isinstance(kept, Cut):
                 self._cut_at = kept.offset
-            else:
+            elif not isinstance(kept, Revised):
                 self._remember(record, kept)
         self.durable = durable
         self._messages.clear()

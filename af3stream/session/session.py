@@ -171,6 +171,7 @@ class Session:
                 self._keeping.say(self._hearing.captioned(job, result, now))
             case ReviseJob():
                 self._keeping.say(self._hearing.revised(job, result))
+                self._keeping.revised(job.window)
             case EncodeJob():
                 self._tell_windows(self._hearing.encoded(job, result))
             case ExtendJob() if done:

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, count
 
+import numpy as np
 import pytest
 
+from af3stream.audio.events import Window
 from af3stream.config import CaptionsConfig
 from af3stream.engine.contract import Hypothesis, Samples
-from af3stream.engine.jobs import EncodeJob, ReviseJob
+from af3stream.engine.jobs import EncodeJob, Job, ReviseJob
 from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.worker import Worker
+from af3stream.journal.records import EventRecord, Record
 from af3stream.protocol import messages as m
 from af3stream.protocol.features import FEATURES, restrict
 from af3stream.protocol.final_captions import FinalCaptions
-from af3stream.session.caption_revision import distribute
+from af3stream.session.caption_revision import MOST_AFTER_RESTART, CaptionRevision, distribute
 from af3stream.session.event_log import EventLog, decode_event
-from tests.session.conversation import SENTENCE, SILENCE, Conversation
+from af3stream.session.session import Session
+from tests.session.conversation import SENTENCE, SILENCE, Conversation, pcm
+from tests.session.test_restore import new_session, recovered
 
 ONE, SEVERAL = SENTENCE + SILENCE * 2, SENTENCE * 3 + SILENCE * 2
 CORRECTED = "caption number one, caption number two: caption number three."
@@ -186,3 +192,58 @@ def test_final_captions_have_their_newest_words() -> None:
     for message in (final(0), final(1), *updates):
         captions.add(message)
     assert [caption.text for caption in captions] == ["heard 0", "two"]
+
+
+# ---- after a restart -------------------------------------------------------------------------------------------------
+
+
+def restarted(records: list[Record], together: str = CORRECTED) -> tuple[Session, list[Job]]:
+    """The session in a server that was started again, and what it asks of the engine at once."""
+    session = journaled(together)
+    session.restore(recovered(records, joined=False))
+    return session, session.take_jobs()
+
+
+def journaled(together: str = CORRECTED) -> Session:
+    return new_session(HearsBetterTogether(together))
+
+
+def heard(session: Session, records: list[Record], *, revise: bool) -> list[m.ServerMessage]:
+    """Speak a window and have it captioned; ``revise``: up to its second pass."""
+    worker, told = Worker(session._engine), list[m.ServerMessage]()
+    speech = pcm(SEVERAL)
+    session.receive(m.Audio(0, speech), 0.0)
+    session.receive(m.Flush("f"), 0.0)
+    while jobs := [job for job in session.take_jobs() if revise or not isinstance(job, ReviseJob)]:
+        for job in jobs:
+            worker.submit("s", job, lambda job, result, done: session.complete(job, result, done, 0.0))
+        worker.run_all()
+    records += session.take_records()
+    session.committed(len(speech) // 2, max(r.number for r in records if isinstance(r, EventRecord)), 0.0)
+    told += session.take_messages()
+    return told
+
+
+def test_a_window_that_was_revised_before_a_restart_is_not_heard_again_and_has_its_words() -> None:
+    records: list[Record] = []
+    told = heard(journaled(), records, revise=True)
+    session, jobs = restarted(records)
+    assert not any(isinstance(job, ReviseJob) for job in jobs)
+    updates = [message for message in told if isinstance(message, m.CaptionUpdate)]
+    assert len(updates) == 3
+    assert [line.text for line in session._hearing.captions.lines] == [update.text for update in updates]
+
+
+def test_a_window_whose_second_pass_a_kill_cut_short_is_heard_again() -> None:
+    records: list[Record] = []
+    heard(journaled(), records, revise=False)
+    _, jobs = restarted(records)
+    assert sum(isinstance(job, ReviseJob) for job in jobs) == 1
+
+
+def test_a_journal_that_does_not_tell_what_was_revised_costs_a_few_windows_at_most() -> None:
+    revision = CaptionRevision(enabled=True, max_tokens=9)
+    for index in range(100):
+        revision.closed(Window(index, index * 9, index * 9 + 9, np.zeros(9, np.float32)))
+    revision.skip(-1)
+    assert revision.oldest_pending and revision.oldest_pending.index == 100 - MOST_AFTER_RESTART
