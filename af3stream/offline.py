@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, takewhile
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,7 @@ from af3stream.engine.worker import Worker
 from af3stream.errors import EngineError, EngineRestart
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
+from af3stream.protocol.final_captions import FinalCaptions
 from af3stream.session.session import Session
 from af3stream.session.watches import clean
 
@@ -52,24 +55,36 @@ def transcribe(
     """Caption a file: its final captions are those that streaming it gives.
 
     Args:
-        tell: called with each final caption as it comes.
+        tell: called with each final caption when its words do not change any more.
 
     Raises:
         SourceError: if the file cannot be read.
         EngineError: if an utterance cannot be captioned.
     """
-    captions: list[m.Caption] = []
+    captions, told, closed_to = FinalCaptions(), 0, 0.0
 
     def hear(message: m.ServerMessage) -> None:
-        if isinstance(message, m.Caption) and message.final:
-            captions.append(message)
-            tell(message)
+        nonlocal closed_to
+        captions.add(message)
+        if isinstance(message, m.Window):
+            closed_to = message.end
+
+    def tell_settled(until: float) -> None:
+        nonlocal told
+        for caption in takewhile(lambda caption: caption.end <= until, islice(captions, told, None)):
+            tell(caption)
+            told += 1
+
+    def sent(seconds: float) -> None:
+        tell_settled(closed_to)
+        progress(seconds)
 
     audio_format, blocks = stream_blocks(path, BLOCK_MS)
     captioned = Loaded(loaded.engine, "off", loaded.licence)
     session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob))
-    session.send(blocks, progress)
+    session.send(blocks, sent)
     session.receive(m.End(session.sent))
+    tell_settled(inf)
     return Transcript(tuple(captions), session.seconds)
 
 
@@ -79,8 +94,6 @@ class HeardFile:
     Attributes:
         seconds: its length.
         windows: what a question can hear, or could before it left the context window.
-        captions: all final captions.
-
     Args:
         by_ear: hear every window as audio, without captions.
         normalised: scale the file first, as the model's quickstart does.
@@ -102,7 +115,7 @@ class HeardFile:
         progress: Progress = lambda _: None,
     ) -> None:
         self.windows: list[m.Window] = []
-        self.captions: list[m.Caption] = []
+        self._captions = FinalCaptions()
         self._answers: list[m.Answer] = []
         self._piece: Callable[[str], None] = lambda _: None
         if by_ear:
@@ -116,6 +129,11 @@ class HeardFile:
         self._session.send(blocks, progress)
         self._session.receive(m.Flush("end"))
         self.seconds = self._session.seconds
+
+    @property
+    def captions(self) -> list[m.Caption]:
+        """All final captions."""
+        return [*self._captions]
 
     def ask(self, text: str, *, follows_up: bool = False, piece: Callable[[str], None] = lambda _: None) -> m.Answer:
         """Ask about the whole file.
@@ -148,8 +166,8 @@ class HeardFile:
         match message:
             case m.Window():
                 self.windows.append(message)
-            case m.Caption(final=True):
-                self.captions.append(message)
+            case m.Caption() | m.CaptionUpdate():
+                self._captions.add(message)
             case m.AnswerDelta():
                 self._piece(message.text)
             case m.Answer():

@@ -90,7 +90,7 @@ def list_sessions(kept: StoredSession, _: argparse.Namespace) -> None:
 
 
 def show(kept: StoredSession, arguments: argparse.Namespace) -> None:
-    """A session's captions, questions' answers and watch hits, as they were told, and what was lost between them.
+    """A session's captions as corrected, questions' answers and watch hits, and what was lost between them.
 
     Raises:
         NoSession: where there is none of that id.
@@ -107,11 +107,13 @@ def show(kept: StoredSession, arguments: argparse.Namespace) -> None:
             start, end = gaps.popleft()
             kept.console.print(f"[dim]{start:9.2f}  lost, up to {end:.2f} s[/]")
 
-    for record in recovered.events:
-        match decode_event(record):
-            case m.Caption(start=start, text=text):
+    events = [decode_event(record) for record in recovered.events]
+    words = {event.utterance: event.text for event in events if isinstance(event, m.Caption | m.CaptionUpdate)}
+    for event in events:
+        match event:
+            case m.Caption(utterance=utterance, start=start) if words[utterance]:
                 show_lost(start)
-                kept.console.print(f"[dim]{start:9.2f}[/]  {escape(text)}", soft_wrap=True)
+                kept.console.print(f"[dim]{start:9.2f}[/]  {escape(words[utterance])}", soft_wrap=True)
             case (
                 m.Answer(id=name, text=text, start=start, end=end)
                 | m.WatchHit(id=name, text=text, start=start, end=end)

@@ -190,9 +190,14 @@ class Context(Protocol):
 
 
 class Captioner(Protocol):
-    """Words of one utterance."""
+    """Words of one utterance.
+
+    Attributes:
+        revises: whether it hears the utterances of a whole window better at once than one by one.
+    """
 
     name: str
+    revises: bool
 
     def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
         """Hear an utterance of at most 30 s. ``draft`` is the last hypothesis about a shorter part of it."""

@@ -26,6 +26,19 @@ class CaptionJob:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class ReviseJob:
+    """Hear all utterances of a closed window at once, a second time. Returns a `Hypothesis`.
+
+    Attributes:
+        samples: from the first utterance to the end of the last, at most 30 s.
+    """
+
+    window: int
+    samples: Samples
+    max_tokens: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class EncodeJob:
     """Encode one closed window. Returns nothing; the sound then holds its embeddings."""
 
@@ -60,7 +73,7 @@ class AnswerJob:
     instead: tuple[PromptPart, ...] = ()
 
 
-Job = CaptionJob | EncodeJob | ExtendJob | AnswerJob
+Job = CaptionJob | ReviseJob | EncodeJob | ExtendJob | AnswerJob
 
 
 @dataclass(frozen=True, slots=True)

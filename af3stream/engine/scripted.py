@@ -73,6 +73,7 @@ class ScriptedCaptioner:
     """Says "word1 word2 …", one word a half second."""
 
     name = "scripted"
+    revises = False
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters

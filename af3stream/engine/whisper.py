@@ -90,6 +90,8 @@ class WhisperCaptioner:
         ModelError: if the checkpoint cannot be loaded, or does not know the language.
     """
 
+    revises = True
+
     def __init__(
         self, folder: Path | str, language: str, device: str, threads: int, counters: Counters, *, beam: int = 5
     ) -> None:

@@ -17,7 +17,17 @@ from af3stream.config import ModelConfig
 from af3stream.engine import memory
 from af3stream.engine.contract import AudioSegment, Engine
 from af3stream.engine.embedding_cache import EmbeddingCache
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, Restarted, Result
+from af3stream.engine.jobs import (
+    AnswerJob,
+    CaptionJob,
+    EncodeJob,
+    ExtendJob,
+    Failed,
+    Job,
+    Restarted,
+    Result,
+    ReviseJob,
+)
 from af3stream.engine.kv_cache_manager import KVCacheManager
 from af3stream.engine.request import Report, Request, encode, most_together, parts_of, priority_of, steps_of
 from af3stream.engine.scheduler import Priority, Scheduler, Task
@@ -209,7 +219,7 @@ class Worker:
     def _has_room(self, task: Task[Request]) -> bool:
         """Begin a job that leaves something in memory, if that fits; others have no need."""
         job, now = task.work.job, time.monotonic()
-        if task.work.steps is not None or isinstance(job, CaptionJob):
+        if task.work.steps is not None or isinstance(job, CaptionJob | ReviseJob):
             return True
         if isinstance(job, EncodeJob):
             return self._warmth.embeddings.reserve(task.session, job, [job.sound], now)
@@ -244,6 +254,8 @@ class Worker:
         if isinstance(job, CaptionJob):
             heard = self.engine.captioner.caption(job.samples, job.draft, final=job.final, max_tokens=job.max_tokens)
             return [(True, heard)]
+        if isinstance(job, ReviseJob):
+            return [(True, self.engine.captioner.caption(job.samples, None, final=True, max_tokens=job.max_tokens))]
         answers = [task.work.answer for task in tasks if task.work.answer]
         if len(answers) > 1:
             self.engine.decode_batch(answers)

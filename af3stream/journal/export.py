@@ -17,7 +17,8 @@ from af3stream.errors import SourceError, quoted
 from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioInput, GapRecord
-from af3stream.protocol.messages import Caption
+from af3stream.protocol.final_captions import FinalCaptions
+from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.subtitles import cues, to_srt, to_vtt
 
 Kind = Literal["wav", "flac", "vtt", "srt", "json"]
@@ -25,10 +26,6 @@ Kind = Literal["wav", "flac", "vtt", "srt", "json"]
 LOST: Final = "[lost]"
 LARGEST_WAV: Final = 4_000_000_000  # bytes; a longer one is written as RF64
 _RAW_SUBTYPES: Final = {"pcm_s16le": "PCM_16", "pcm_f32le": "FLOAT", "mulaw": "ULAW"}
-
-
-class _Tagged(msgspec.Struct):
-    type: str
 
 
 def export(
@@ -112,11 +109,10 @@ def lost(recovered: Recovered) -> list[tuple[float, float]]:
 
 def _captions(recovered: Recovered) -> list[Caption]:
     """Final captions, and what was lost, in the order of the audio."""
-    finals = [
-        msgspec.json.decode(event.message, type=Caption)
-        for event in recovered.events
-        if msgspec.json.decode(event.message, type=_Tagged).type == "caption"
-    ]
+    finals = FinalCaptions()
+    for event in recovered.events:
+        if msgspec.json.decode(event.message)["type"] in ("caption", "caption_update"):
+            finals.add(msgspec.json.decode(event.message, type=Caption | CaptionUpdate))
     gaps = [Caption(-1, LOST, start, end, final=True) for start, end in lost(recovered)]
     return sorted([*finals, *gaps], key=lambda caption: caption.start)
 

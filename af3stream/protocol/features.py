@@ -7,16 +7,23 @@ from typing import Final
 
 import msgspec
 
-from af3stream.protocol.messages import Answer, Ready, ServerMessage
+from af3stream.protocol.messages import Answer, CaptionUpdate, Ready, ServerMessage
 
 ANSWER_REACH: Final = "answer_reach"  # `answer` says what it heard and read
 FOLLOW_UPS: Final = "follow_ups"  # `ask` takes `after`; `answer` has its question
-FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS)
+CAPTION_UPDATES: Final = "caption_updates"  # `caption_update` corrects final captions
+FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS, CAPTION_UPDATES)
 
 
-def restrict(message: ServerMessage, features: Collection[str]) -> ServerMessage:
-    """Return the message as a client that lists these features is sent it: without the fields of all others."""
+def restrict(message: ServerMessage, features: Collection[str]) -> ServerMessage | None:
+    """Return the message without what belongs to features that the client does not list.
+
+    Returns:
+        ``None`` for a message that such a client is not sent at all.
+    """
     match message:
+        case CaptionUpdate() if CAPTION_UPDATES not in features:
+            return None
         case Ready() if not features:
             return msgspec.structs.replace(message, features=())
         case Answer():

@@ -174,6 +174,15 @@ class Caption(Message, frozen=True, tag="caption"):
     event: int | None = None  # of a final caption that is kept: sent again to a client that resumes without it
 
 
+class CaptionUpdate(Message, frozen=True, tag="caption_update"):
+    """Other words for a final caption, by a second pass over its window. Sent only for feature `caption_updates`."""
+
+    utterance: int
+    text: str
+    start: float
+    end: float
+
+
 class AnswerDelta(Message, frozen=True, tag="answer_delta"):
     """The next piece of the answer to ``id``."""
 
@@ -273,5 +282,17 @@ def error(refusal: Refusal, *, fatal: bool = False, durable: int | None = None) 
 
 ClientMessage = Start | Audio | Gap | Ask | Cancel | Watch | Unwatch | Flush | End
 ServerMessage = (
-    Ready | Ack | Speech | Window | Caption | AnswerDelta | Answer | WatchHit | Flushed | Degraded | Error | Ended
+    Ready
+    | Ack
+    | Speech
+    | Window
+    | Caption
+    | CaptionUpdate
+    | AnswerDelta
+    | Answer
+    | WatchHit
+    | Flushed
+    | Degraded
+    | Error
+    | Ended
 )

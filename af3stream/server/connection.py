@@ -107,7 +107,8 @@ class Connection:
         self._end_with(going_away())
 
     def _restricted(self, messages: Sequence[m.ServerMessage]) -> list[m.ServerMessage]:
-        return [restrict(message, self._features) for message in messages]
+        restricted = (restrict(message, self._features) for message in messages)
+        return [message for message in restricted if message is not None]
 
     @property
     def idle(self) -> bool:

@@ -10,7 +10,7 @@ from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
 from af3stream.engine.contract import AudioSegment, Engine, Hypothesis
-from af3stream.engine.jobs import CaptionJob, EncodeJob, Failed, Job, Result
+from af3stream.engine.jobs import CaptionJob, EncodeJob, Failed, Job, Result, ReviseJob
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
@@ -18,6 +18,7 @@ from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
 from af3stream.session.body import Piece, Stretch
+from af3stream.session.caption_revision import CaptionRevision
 from af3stream.session.caption_track import CaptionLine, CaptionTrack, Wanted
 from af3stream.session.context_window import ContextWindow, Entry
 from af3stream.session.faults import failure
@@ -35,6 +36,7 @@ class AudioPipeline:
     Attributes:
         intake: what arrived.
         captions: of utterances.
+        revision: the second pass over their words.
         horizon: of windows.
         jobs, cancelled: what the engine is to do, and need not do any more; whoever takes them empties the lists.
     """
@@ -54,6 +56,9 @@ class AudioPipeline:
         self.mode: m.Mode = start.mode or config.audio.mode
         interims = start.interims and config.captions.interims
         self.captions = CaptionTrack(config.captions.interim_every_s, config.captions.max_tokens, interims)
+        self.revision = CaptionRevision(
+            enabled=config.captions.second_pass and engine.captioner.revises, max_tokens=config.captions.max_tokens
+        )
         self.horizon = ContextWindow(
             engine.capacity,
             notes,
@@ -142,6 +147,7 @@ class AudioPipeline:
     def _close_window(self, window: Window) -> None:
         self._ledger.heard += window.end - window.start
         self._ledger.windows += 1
+        self.revision.closed(window)
         entry = self.horizon.close(window)
         assert entry.sound
         self._recall.closed(entry.sound, window, self.intake.received, ended=self._ended)
@@ -167,7 +173,8 @@ class AudioPipeline:
     @property
     def caught_up(self) -> bool:
         """Whether every closed utterance has its words, and every closed window its embeddings."""
-        return self.captions.oldest_waiting is None and self.horizon.oldest_pending is None
+        heard = self.captions.oldest_waiting is None and self.horizon.oldest_pending is None
+        return heard and not self.revision.pending
 
     @property
     def lag_s(self) -> float:
@@ -191,6 +198,7 @@ class AudioPipeline:
             self._segmenter.open_window,
             self.captions.oldest_waiting,
             self.horizon.oldest_pending,
+            self.revision.oldest_pending,
         )
         starts = [piece.start for piece in pieces if piece is not None]
         if listening:
@@ -250,9 +258,13 @@ class AudioPipeline:
         return job
 
     def settle(self) -> Told:
-        """Windows whose captions are all final take them as notes; those that they carry need not be encoded."""
+        """Windows whose captions are final and revised take them as notes; those that they carry need no encoding."""
         told: Told = []
-        for entry in self.horizon.settle(self.captions.lines, self._final_before()):
+        if revise := self.revision.next_job(self.captions.lines, self._final_before()):
+            self._do(revise)
+        oldest = self.revision.oldest_pending
+        before = self._final_before() if oldest is None else min(self._final_before(), oldest.end)
+        for entry in self.horizon.settle(self.captions.lines, before):
             if not self.horizon.carried_by_captions:
                 continue
             if entry.sound:
@@ -288,6 +300,14 @@ class AudioPipeline:
         for caption in captions:
             self._measure(caption, now)
         return [*told, *captions]
+
+    def revised(self, job: ReviseJob, result: Result) -> Told:
+        """The words of a second pass came in, or could not be had: then the captions stay as they are."""
+        self.done(job)
+        hypothesis = result if isinstance(result, Hypothesis) else Hypothesis("")
+        lines = self.revision.revised(job, hypothesis)
+        self.captions.revise(lines)
+        return [m.CaptionUpdate(line.utterance, line.text, seconds(line.start), seconds(line.end)) for line in lines]
 
     def encoded(self, job: EncodeJob, result: Result) -> Told:
         """The embeddings of a window are there, or could not be had."""

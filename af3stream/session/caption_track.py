@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from af3stream.audio import SAMPLE_RATE
@@ -154,6 +155,12 @@ class CaptionTrack:
         while (oldest := self.oldest_waiting) and oldest.index in self._final:
             captions.append(self._finish(self._waiting.pop(oldest.index), self._final.pop(oldest.index)))
         return [caption for caption in captions if caption is not None]
+
+    def revise(self, revised: Sequence[CaptionLine]) -> None:
+        """Put other words in the place of final captions; one without words is gone."""
+        words = {line.utterance: line for line in revised}
+        lines = [words.get(line.utterance, line) for line in self.lines]
+        self.lines = [line for line in lines if line.text]
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """The final caption; nothing where nobody spoke and nothing was shown."""

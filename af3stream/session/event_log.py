@@ -9,7 +9,7 @@ from typing import Final, TypeGuard
 import msgspec
 
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
-from af3stream.protocol.messages import Answer, Caption, Flushed, ServerMessage, WatchHit
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Flushed, ServerMessage, WatchHit
 from af3stream.session.exchanges import Exchanges
 
 
@@ -19,8 +19,15 @@ class Cut(msgspec.Struct, frozen=True, tag="cut", tag_field="type"):
     offset: int
 
 
-KeptMessage = Caption | Answer | WatchHit | Cut
-Told = Caption | Answer | WatchHit
+class Revised(msgspec.Struct, frozen=True, tag="revised", tag_field="type"):
+    """The captions of this window were heard a second time."""
+
+    window: int
+
+
+Numbered = Caption | Answer | WatchHit
+Told = Numbered | CaptionUpdate
+KeptMessage = Told | Cut | Revised
 
 _DECODER: Final = msgspec.json.Decoder(KeptMessage)
 
@@ -34,8 +41,9 @@ def decode_event(record: EventRecord) -> KeptMessage:
 class EventLog:
     """One session's messages on their way out, and its records on their way to the disk.
 
-    Events are what clients are told: they are numbered 1, 2, 3 and so on. The journal numbers its records by itself,
-    for it keeps cuts among them, which no client is told of.
+    Events are what clients are told: they are numbered 1, 2, 3 and so on. Caption updates are kept without a number:
+    a client that resumes is sent again all that came after the newest event that it saw. The journal numbers its
+    records by itself, for it keeps cuts and revised windows among them, which no client is told of.
 
     Attributes:
         durable: sample frames of audio that are on disk.
@@ -53,7 +61,7 @@ class EventLog:
         self._event = 0  # number of the newest event
         self._kept = self._committed = 0  # number of the newest record, and of the newest that is durable
         self._cut_at = 0  # where everything was closed last; there is nothing to close before any audio
-        self._history: list[tuple[int, Told]] = []  # each event with the number of its record
+        self._history: list[tuple[int, int, Told]] = []  # record, newest event up to there, message
         self._messages: deque[tuple[int, ServerMessage]] = deque()  # each with the record that is to be durable before
         self.exchanges = Exchanges()
         self._records: list[Record] = []
@@ -74,14 +82,22 @@ class EventLog:
             self._keep(Cut(offset))
             self._cut_at = offset
 
+    def revised(self, window: int) -> None:
+        """Keep that a window's captions are revised, after their updates."""
+        if self.journaled:
+            self._keep(Revised(window))
+
     def say(self, messages: Iterable[ServerMessage]) -> None:
         """Tell something, after all that was said before.
 
-        Final captions, answers and watch hits are kept first. `flushed` waits until the cut it answers for is durable.
+        Final captions and their updates, answers and watch hits are kept first. `flushed` waits until the cut
+        it answers for is durable.
         """
         for message in messages:
             if self.journaled and _lasts(message):
-                told = msgspec.structs.replace(message, event=self._event + 1)
+                told = message
+                if not isinstance(told, CaptionUpdate):
+                    told = msgspec.structs.replace(told, event=self._event + 1)
                 self._keep(told)
                 self._remember(self._kept, told)
                 self._messages.append((self._kept, told))
@@ -118,7 +134,7 @@ class EventLog:
             self._kept = self._committed = record
             if isinstance(kept, Cut):
                 self._cut_at = kept.offset
-            else:
+            elif not isinstance(kept, Revised):
                 self._remember(record, kept)
         self.durable = durable
         self._messages.clear()
@@ -126,15 +142,20 @@ class EventLog:
     @property
     def last_event(self) -> int:
         """The number of the newest event that may be told."""
-        return next((told.event or 0 for record, told in reversed(self._history) if record <= self._committed), 0)
+        return next((event for record, event, _ in reversed(self._history) if record <= self._committed), 0)
 
     def since(self, event: int) -> list[ServerMessage]:
         """The kept messages after an event, for a client that resumes; those still held back follow by themselves."""
-        return [told for record, told in self._history if event < (told.event or 0) and record <= self._committed]
+        return [
+            told
+            for record, newest, told in self._history
+            if record <= self._committed and event < newest + isinstance(told, CaptionUpdate)
+        ]
 
     def _remember(self, record: int, told: Told) -> None:
-        self._event = told.event or self._event
-        self._history.append((record, told))
+        if not isinstance(told, CaptionUpdate):
+            self._event = told.event or self._event
+        self._history.append((record, self._event, told))
         if isinstance(told, Answer):
             self.answered.add(told.id)
             self.exchanges.add(told)
@@ -145,4 +166,4 @@ class EventLog:
 
 
 def _lasts(message: ServerMessage) -> TypeGuard[Told]:
-    return isinstance(message, Answer | WatchHit) or (isinstance(message, Caption) and message.final)
+    return isinstance(message, Answer | WatchHit | CaptionUpdate) or (isinstance(message, Caption) and message.final)

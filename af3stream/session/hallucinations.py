@@ -30,7 +30,7 @@ def without_loops(text: str) -> str:
 def agreed(previous: str, current: str) -> str:
     """The leading words of ``current`` on which ``previous`` agrees, as ``current`` spells them."""
     count = 0
-    for before, after in zip(_bare(previous.split()), _bare(current.split()), strict=False):
+    for before, after in zip(map(bare, previous.split()), map(bare, current.split()), strict=False):
         if before != after:
             break
         count += 1
@@ -38,5 +38,10 @@ def agreed(previous: str, current: str) -> str:
     return " ".join(words[:count])
 
 
+def bare(word: str) -> str:
+    """Return a word without the punctuation around it, and without case."""
+    return word.strip(".,;:!?\"' -").casefold()
+
+
 def _bare(words: list[str]) -> list[str]:
-    return [word.strip(".,;:!?\"' -").casefold() for word in words]
+    return [bare(word) for word in words]

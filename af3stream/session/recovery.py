@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from math import inf
 
 from af3stream.engine.contract import Hypothesis
 from af3stream.engine.jobs import CaptionJob, EncodeJob, Job
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
-from af3stream.protocol.messages import Caption
+from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
-from af3stream.session.event_log import Cut, KeptMessage
+from af3stream.session.event_log import Cut, KeptMessage, Revised
 
 
 def replay(
@@ -30,7 +31,9 @@ def replay(
     Raises:
         DataLoss: where something that was acknowledged is damaged or missing.
     """
-    finals = {event.utterance: event.text for event in kept if isinstance(event, Caption)}
+    finals = {event.utterance: event.text for event in kept if isinstance(event, Caption | CaptionUpdate)}
+    revised = (event.window for event in kept if isinstance(event, Revised))
+    revised_to = inf if ended else max(revised, default=-1)
     cuts = deque(event.offset for event in kept if isinstance(event, Cut))
     for record in audio:
         for piece in split(record, list(cuts), hearing.intake.format.bytes_per_frame):
@@ -38,12 +41,12 @@ def replay(
                 cuts.popleft()
                 hearing.cut()
             hearing.replay(piece)
-            _remember(hearing, finals)
+            _remember(hearing, finals, revised_to)
     for _ in cuts:
         hearing.cut()
     if ended:
         hearing.cut()
-    _remember(hearing, finals)
+    _remember(hearing, finals, revised_to)
 
 
 def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator[AudioInput]:
@@ -60,7 +63,7 @@ def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator
             yield GapRecord(start, end - start)
 
 
-def _remember(hearing: AudioPipeline, finals: dict[int, str]) -> None:
+def _remember(hearing: AudioPipeline, finals: dict[int, str], revised_to: float) -> None:
     """Take from the journal what the engine would be asked for; jobs for the rest stay.
 
     Finals are told in order: an utterance before the newest kept one that has none said nothing.
@@ -73,6 +76,7 @@ def _remember(hearing: AudioPipeline, finals: dict[int, str]) -> None:
             hearing.captions.heard_final(job, Hypothesis(finals.get(job.utterance, "")))
         else:
             hearing.jobs.append(job)
+    hearing.revision.skip(revised_to)
     hearing.settle()
     for job in _take(hearing):
         if isinstance(job, EncodeJob):

@@ -21,7 +21,17 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
 from af3stream.engine.contract import Engine
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Restarted, Result
+from af3stream.engine.jobs import (
+    AnswerJob,
+    CaptionJob,
+    EncodeJob,
+    ExtendJob,
+    Job,
+    PrefixLost,
+    Restarted,
+    Result,
+    ReviseJob,
+)
 from af3stream.errors import BadFormat, EngineRestart, NoSession, QueryLimit, Refusal, UnknownQuestion
 from af3stream.journal.facts import Recovered
 from af3stream.journal.records import Record
@@ -159,6 +169,9 @@ class Session:
         match job:
             case CaptionJob():
                 self._keeping.say(self._hearing.captioned(job, result, now))
+            case ReviseJob():
+                self._keeping.say(self._hearing.revised(job, result))
+                self._keeping.revised(job.window)
             case EncodeJob():
                 self._tell_windows(self._hearing.encoded(job, result))
             case ExtendJob() if done:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from PySide6.QtCore import QObject, Signal
 
-from af3stream.protocol.messages import Answer, Caption, ServerMessage
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, ServerMessage
 from clients.captions.link import Background, Link, Reach
 from clients.captions.questions import Questions
 from clients.captions.sources import Choice
@@ -74,6 +74,8 @@ class Conversation(QObject):
     def _on_message(self, message: ServerMessage) -> None:
         self.standing.hear(message)
         if isinstance(message, Caption) and (line := self.transcript.hear(message)):
+            self.line.emit(line)
+        if isinstance(message, CaptionUpdate) and (line := self.transcript.correct(message)):
             self.line.emit(line)
         self._tell()
 

@@ -44,6 +44,7 @@ class Flow:
         self.laid = 0
         self._font, self._width = font, width
         self._paragraphs: list[Paragraph] = []
+        self._dropped = -1  # the last paragraph that was dropped
         self._spacing = QFontMetricsF(font).lineSpacing() * LEADING
 
     @property
@@ -70,7 +71,12 @@ class Flow:
             at += paragraph.height
 
     def put(self, key: int, text: str, solid: int, final: bool) -> int:
-        """A paragraph reads so now, and nothing of it is left where it has no text; returns the first row to paint."""
+        """Lay out a paragraph anew, or remove it if it has no text; returns the first row to paint.
+
+        A paragraph that was dropped does not come back.
+        """
+        if key <= self._dropped:
+            return self.height
         index = next((i for i, known in enumerate(self._paragraphs) if known.key >= key), len(self._paragraphs))
         before = sum(paragraph.height for paragraph in self._paragraphs[:index])
         if index == len(self._paragraphs) or self._paragraphs[index].key != key:
@@ -90,7 +96,9 @@ class Flow:
         """Forget paragraphs that end within the first ``rows``; returns how many rows they had."""
         dropped = 0
         while self._paragraphs and dropped + self._paragraphs[0].height <= rows:
-            dropped += self._paragraphs.pop(0).height
+            paragraph = self._paragraphs.pop(0)
+            self._dropped = max(self._dropped, paragraph.key)
+            dropped += paragraph.height
         return dropped
 
     def set_shape(self, font: QFont, width: float) -> None:

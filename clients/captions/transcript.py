@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from af3stream.protocol.messages import Caption
+from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.subtitles import cues, to_srt, to_vtt
 from clients.captions.words import clock
 
@@ -68,6 +68,19 @@ class Transcript:
                 insort(self._order, caption.utterance)
             self._lines[caption.utterance] = line
             self.saved = False
+        return line
+
+    def correct(self, update: CaptionUpdate) -> Line | None:
+        """Take in other words for a final caption; returns how its utterance reads now, if it is known."""
+        if update.utterance not in self._lines:
+            return None
+        text = update.text.strip()
+        line = Line(update.utterance, update.start, update.end, text, len(text), True)
+        if text:
+            self._lines[update.utterance] = line
+        else:
+            self._forget(update.utterance)
+        self.saved = False
         return line
 
     def index(self, utterance: int) -> int:

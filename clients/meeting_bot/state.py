@@ -112,6 +112,13 @@ class State:
         speakers = "\n".join(said.speakers)
         self._db.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", (said.begin, said.end, said.text, speakers))
 
+    def correct_caption(self, begin: float, end: float, text: str) -> None:
+        """Other words for a final caption; one without words is gone."""
+        if text:
+            self._db.execute("UPDATE captions SET text = ? WHERE begin = ? AND end = ?", (text, begin, end))
+        else:
+            self._db.execute("DELETE FROM captions WHERE begin = ? AND end = ?", (begin, end))
+
     def captions(self) -> Iterator[Said]:
         """All of them, in order."""
         for begin, end, text, speakers in self._db.execute("SELECT * FROM captions ORDER BY begin, rowid"):

@@ -12,7 +12,7 @@ import numpy as np
 
 from af3stream.client import ServerError, Session
 from af3stream.client.backoff import delay_s
-from af3stream.protocol.messages import Answer, Caption, Error, WatchHit
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Error, WatchHit
 from clients.meeting_bot import digest
 from clients.meeting_bot.events import QUOTE, Event, Rules, says_yes
 from clients.meeting_bot.grounding import ground
@@ -194,6 +194,9 @@ class Telling:
                 match message:
                     case Caption(final=True) if message.text:
                         self._on_caption(message)
+                    case CaptionUpdate():
+                        base_s = self._base / RATE
+                        self._state.correct_caption(base_s + message.start, base_s + message.end, message.text)
                     case WatchHit() if message.id in self._watches:
                         self._on_hit(message)
                     case Error():

@@ -18,6 +18,7 @@ from af3stream.protocol.messages import (
     Answer,
     AnswerDelta,
     Caption,
+    CaptionUpdate,
     Degraded,
     Ended,
     Error,
@@ -89,6 +90,7 @@ class MicrophoneApp(App[None]):
         self._lost_s = 0.0
         self._windows: list[Window] = []
         self._utterances: dict[int, Static] = {}
+        self._finals: dict[int, Static] = {}  # at most as many as there are rows
         self._asked: dict[str, str] = {}  # questions and watches
         self._last: str | None = None  # the id of the newest question
         self._came: dict[str, str] = {}  # of an answer, so far
@@ -200,6 +202,8 @@ class MicrophoneApp(App[None]):
                 self.sub_title = clean(message.model)
             case Caption():
                 self._caption(message)
+            case CaptionUpdate():
+                self._correct(message)
             case Speech(state="started"):
                 self.query_one("#captions").border_subtitle = "speech"
             case Speech():
@@ -247,10 +251,21 @@ class MicrophoneApp(App[None]):
         text = Text.assemble((f"{clock(caption.start)}  ", "cyan"), *parts)
         if row:
             row.update(text)
-        elif caption.final:
-            self._row(text)
         else:
-            self._utterances[caption.utterance] = self._row(text)
+            row = self._row(text)
+        if not caption.final:
+            self._utterances[caption.utterance] = row
+            return
+        self._finals[caption.utterance] = row
+        if len(self._finals) > MAX_ROWS:
+            del self._finals[next(iter(self._finals))]
+
+    def _correct(self, update: CaptionUpdate) -> None:
+        row = self._finals.get(update.utterance)
+        if row and update.text:
+            row.update(Text.assemble((f"{clock(update.start)}  ", "cyan"), clean(update.text)))
+        elif row:
+            row.remove()
 
     def _row(self, text: Text) -> Static:
         captions = self.query_one("#captions", VerticalScroll)

@@ -98,3 +98,13 @@ def test_hebrew_begins_at_the_right(font: QFont) -> None:
     ((_, row, _),) = flow.rows()
     line = row.layout.lineAt(0)
     assert line.naturalTextRect().right() == pytest.approx(WIDTH, abs=1)
+
+
+def test_a_caption_that_left_the_screen_does_not_come_back_when_it_is_corrected(font: QFont) -> None:
+    flow = Flow(font, WIDTH)
+    for key in range(3):
+        flow.put(key, SENTENCE, 0, final=True)
+    flow.drop(flow.height // 3)
+    text, height = flow.text, flow.height
+    assert flow.put(0, "Corrected.", 10, final=True) == height
+    assert flow.text == text

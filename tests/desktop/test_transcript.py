@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from af3stream.protocol.messages import Answer, Caption
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate
 from clients.captions.questions import Questions
 from clients.captions.transcript import Transcript
 from clients.captions.words import clock, sentence, span
@@ -43,6 +43,20 @@ def test_a_final_caption_is_settled() -> None:
     assert transcript.hear(interim(0, "He was late")) is None
     assert transcript.hear(final(0, "He was late.")) is None
     assert [line.text for line in transcript.lines] == ["He was not."]
+
+
+def test_a_final_caption_is_corrected_and_its_file_is_to_be_saved_again() -> None:
+    transcript = Transcript()
+    transcript.hear(final(0, "He was not."))
+    transcript.hear(final(1, "Mm."))
+    transcript.saved = True
+    line = transcript.correct(CaptionUpdate(0, "She was not.", 0.0, 2.0))
+    assert line and line.final and line.solid == len("She was not.")
+    assert (
+        transcript.correct(CaptionUpdate(1, "", 0.0, 2.0)) and transcript.correct(CaptionUpdate(7, "?", 0, 1)) is None
+    )
+    assert [line.text for line in transcript.lines] == ["She was not."]
+    assert not transcript.saved
 
 
 def test_utterances_stand_in_their_order() -> None:

@@ -11,7 +11,7 @@ import soundfile
 
 from af3stream.cli import main
 from af3stream.journal.records import EventRecord
-from af3stream.protocol.messages import Answer, Caption, WatchHit
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, WatchHit
 from af3stream.session.event_log import Cut
 from tests.journal.scenes import Told, facts, running
 from tests.journal.test_export import RATE, SOUND
@@ -20,7 +20,8 @@ EVENTS = [
     Caption(0, "It [began].", 0.5, 1.75, final=True),
     Cut(2 * RATE),
     Answer("q1", "Nothing.", 0.0, 2.0, 1, 2, "stop"),
-    Caption(1, "And then?", 2.6, 3.5, final=True),
+    Caption(1, "And than?", 2.6, 3.5, final=True),
+    CaptionUpdate(1, "And then?", 2.6, 3.5),
     WatchHit("w1", "Yes.", 0.0, 3.5),
 ]
 Command = Callable[..., tuple[int, str, str]]
@@ -47,7 +48,7 @@ def test_the_list(sessions: Command) -> None:
     code, out, _ = sessions("list")
     (line,) = out.splitlines()[1:]
     assert code == 0 and line.split()[0] == "talk"
-    assert "4.0 s" in line and " 5 " in line and line.rstrip().endswith("ended")
+    assert "4.0 s" in line and " 6 " in line and line.rstrip().endswith("ended")
 
 
 def test_what_was_told_and_what_was_lost(sessions: Command) -> None:
@@ -65,6 +66,8 @@ def test_what_was_told_and_what_was_lost(sessions: Command) -> None:
 def test_files(sessions: Command, tmp_path: Path) -> None:
     code, out, _ = sessions("export", "talk", "--to", str(tmp_path), "--format", "wav", "--format", "vtt")
     assert code == 0
+    subtitles = (tmp_path / "talk.vtt").read_text()
+    assert "And then?" in subtitles and "And than?" not in subtitles
     assert out.splitlines() == [str(tmp_path / "talk.wav"), str(tmp_path / "talk.vtt")]
     assert soundfile.info(tmp_path / "talk.wav").frames == 4 * RATE
 

@@ -17,6 +17,7 @@ class Reciter:
     """A captioner that says one thing after the other, whatever it hears, and remembers the drafts it was given."""
 
     name = "reciter"
+    revises = False
 
     def __init__(self, *texts: str) -> None:
         self._texts = iter(texts)

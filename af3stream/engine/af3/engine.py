@@ -165,6 +165,7 @@ class Af3Captioner:
     """The checkpoint itself as captioner: asks for a transcription, and verifies the last one as a draft."""
 
     name = "af3"
+    revises = False
 
     def __init__(self, engine: Af3Engine) -> None:
         self._engine = engine

@@ -66,6 +66,9 @@ const HANDLERS = {
     voice.speech(message);
   },
   window: (message) => timeline.addWindow(message),
+  caption_update(message) {
+    captions.correct(message);
+  },
   caption(message) {
     captions.update(message);
     timeline.setUtterance(message);

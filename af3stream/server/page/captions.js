@@ -46,6 +46,18 @@ export class CaptionList {
     if (this.following) this.toEnd();
   }
 
+  /** Puts other words in the place of a final caption; one without words goes. */
+  correct({ utterance, text }) {
+    const row = this.rows.get(utterance);
+    if (!row) return;
+    if (!text.trim()) {
+      this.remove(row);
+      return;
+    }
+    row.caption = { ...row.caption, text, stable: text };
+    draw(row, row.caption);
+  }
+
   /** Marks the utterances that reach into a range; with `reveal`, scrolls to the first of them. */
   mark(range, reveal = false) {
     let first = null;

@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 
 from af3stream.listen import ListenOptions
 from af3stream.listen import sources as sources_module
-from af3stream.protocol.messages import Ask, Audio, End, Gap, Speech, Watch, WatchHit, Window
+from af3stream.protocol.messages import Ask, Audio, CaptionUpdate, End, Gap, Speech, Watch, WatchHit, Window
 from clients.mic.__main__ import main
 from clients.mic.app import MicrophoneApp
 from tests.client.scripted_server import Peer, converse, final, interim, polite, serving
@@ -36,7 +36,8 @@ async def talkative(peer: Peer) -> None:
     assert isinstance(await peer.receive(), Watch)
     await peer.send(Speech("started", 0.0), interim("Call me", 0.0, 1.0))
     await peer.send(final("Call me [b]Ishmael.", 0.0, 1.5), Window(0, 0.0, 1.5, 38))
-    await peer.send(interim("Some years", 2.0, 3.0, 1), WatchHit("w1", "A sailor is.", 0.0, 1.5))
+    await peer.send(final("Sum ears ago.", 1.5, 2.0, 1), CaptionUpdate(1, "Some years ago.", 1.5, 2.0))
+    await peer.send(interim("never mind", 2.0, 3.0, 2), WatchHit("w1", "A sailor is.", 0.0, 1.5))
     await converse(peer)
 
 
@@ -57,7 +58,8 @@ async def test_everything_has_its_place_and_a_typed_question_is_answered(microph
         async with app.run_test(size=(120, 30)) as pilot:
             await until(pilot, lambda: "A sailor is." in shown(app, "questions"))
             assert "0:00:00.0  Call me [b]Ishmael." in shown(app, "captions")
-            assert "Some years" in shown(app, "captions")
+            assert "0:00:01.5  Some years ago." in shown(app, "captions")
+            assert "never mind" in shown(app, "captions") and "Sum ears" not in shown(app, "captions")
             assert "1  0:00:00.0 to 0:00:01.5  38 tokens" in shown(app, "windows")
             assert "Who is named?\nA sailor is.\nHeard 0:00:00.0 to 0:00:01.5" in shown(app, "questions")
 
