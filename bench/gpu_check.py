@@ -359,7 +359,9 @@ def peak(act: Callable[[], Any]) -> int:
 
 def mb(*models: Any) -> float:
     """MB of weights, each once."""
-    held = {id(tensor): tensor.nbytes for model in models for tensor in chain(model.parameters(), model.buffers())}
+    held: dict[int, int] = {
+        id(tensor): tensor.nbytes for model in models for tensor in chain(model.parameters(), model.buffers())
+    }
     return sum(held.values()) / 1e6
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -171,7 +171,7 @@ class Listening:
 
 def watch(engine: Af3Engine) -> tuple[WeakSet[Slot], WeakSet[AudioSegment]]:
     """All the slots and sounds that the engine is to have from now on."""
-    slots, sounds = WeakSet[Slot](), WeakSet[AudioSegment]()
+    slots, segments = WeakSet[Slot](), WeakSet[AudioSegment]()
     new_slot, encode = engine._decoder.new_slot, engine.encode
 
     def noted_slot(capacity: int) -> Slot:
@@ -179,19 +179,19 @@ def watch(engine: Af3Engine) -> tuple[WeakSet[Slot], WeakSet[AudioSegment]]:
         slots.add(slot)
         return slot
 
-    def noted_encode(waiting: Any) -> None:
-        sounds.update(waiting)
-        encode(waiting)
+    def noted_encode(sounds: Sequence[AudioSegment]) -> None:
+        segments.update(sounds)
+        encode(sounds)
 
-    engine._decoder.new_slot = noted_slot  # type: ignore[method-assign]
-    engine.encode = noted_encode  # type: ignore[method-assign]
-    return slots, sounds
+    engine._decoder.new_slot = noted_slot  # type: ignore[method-assign]  # the bench notes what is made
+    engine.encode = noted_encode  # type: ignore[method-assign]  # the same
+    return slots, segments
 
 
 def weight_bytes(engine: Af3Engine) -> int:
     """Bytes of the model's weights, and of the captioner's where it has its own."""
     held = chain(engine._loaded.model.parameters(), engine._loaded.model.buffers())
-    model = {id(tensor): tensor.nbytes for tensor in held}
+    model: dict[int, int] = {id(tensor): tensor.nbytes for tensor in held}
     captioner = resolve(config().model.name).captioner
     folder = Path(captioner) if captioner and engine.captioner.name != "af3" else None
     return sum(model.values()) + ((folder / "model.bin").stat().st_size if folder else 0)
@@ -211,7 +211,7 @@ def resident(tensor: torch.Tensor) -> int:
     pages = (ctypes.c_ubyte * -(-(end - first) // mmap.PAGESIZE))()
     if LIBC.mincore(ctypes.c_void_p(first), ctypes.c_size_t(end - first), pages):
         raise OSError(ctypes.get_errno(), "mincore")
-    return min(tensor.nbytes, int(np.frombuffer(pages, np.uint8).astype(np.int64).sum() * mmap.PAGESIZE))
+    return min(tensor.nbytes, int(np.frombuffer(bytes(pages), np.uint8).astype(np.int64).sum() * mmap.PAGESIZE))
 
 
 if __name__ == "__main__":

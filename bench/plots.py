@@ -10,8 +10,16 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 
 Figures = dict[str, Any]
+STYLE: Final[dict[RcKeyType, str | bool | int]] = {
+    "svg.hashsalt": "af3stream",
+    "svg.fonttype": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+}
 OURS, OTHER, LIMIT = "#0b6e99", "#c0603a", "#888888"
 
 
@@ -128,8 +136,7 @@ PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
 def draw(figures: Figures, folder: Path) -> Path:
     """Write the bench's plot."""
     name, curve = PLOTS[figures["bench"]]
-    settings = {"svg.hashsalt": "af3stream", "svg.fonttype": "none", "axes.spines.top": False, "font.size": 9}
-    with mpl.rc_context({**settings, "axes.spines.right": False}):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.0), layout="constrained")
         curve(figures, figure.add_subplot())
         folder.mkdir(parents=True, exist_ok=True)

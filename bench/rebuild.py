@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import soundfile
 
@@ -19,6 +19,8 @@ from bench.common import RATE, RECORDINGS, endless, mini, p95, quick, report, sp
 
 QUESTION: Final = "What was said about the young man?"
 CAPTION_TOKENS: Final = 48
+
+Told = tuple[float, Result, bool]  # when a job reported, what, and whether that was its last report
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class House:
             tuple[PromptPart, ...](AudioSegment(None, sound.tokens, sound.embeddings) for _ in range(count))
             for count in (size.windows, size.rebuilt)
         )
-        self._results: dict[Job, list[tuple[float, Result, bool]]] = {}
+        self._results: dict[Job, list[Told]] = {}
         for count in range(1, size.windows + 1):
             began = time.perf_counter()
             self._submit(ExtendJob(self._kept[:count], rebuild=False))
@@ -123,7 +125,7 @@ class House:
     def _note(self, job: Job, result: Result, done: bool) -> None:
         self._results[job].append((time.perf_counter(), result, done))
 
-    def _work(self, job: Job) -> list[Any]:
+    def _work(self, job: Job) -> list[Told]:
         while not any(done for _, _, done in self._results[job]):
             self._worker._step()
         return self._results[job]

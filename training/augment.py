@@ -25,8 +25,9 @@ def heard(rng: Generator, speech: Samples, others: Sequence[Samples]) -> Samples
     samples = coloured(rng, samples, narrow=rng.random() < 0.2)
     if rng.random() < 0.6:
         samples = at_snr(samples, noise(rng, len(samples), others), rng.uniform(4, 35))
-    samples = at_level(samples, rng.uniform(-34, -14)) + 10 ** rng.uniform(-5, -3.2) * rng.standard_normal(len(samples))
-    return (mu_law(samples) if rng.random() < 0.15 else samples).astype(np.float32)
+    samples = at_level(samples, rng.uniform(-34, -14))
+    hissing: NDArray[np.floating] = samples + 10 ** rng.uniform(-5, -3.2) * rng.standard_normal(len(samples))
+    return (mu_law(hissing) if rng.random() < 0.15 else hissing).astype(np.float32)
 
 
 def faster(samples: Samples, factor: float) -> Samples:
@@ -84,13 +85,15 @@ def at_snr(samples: Samples, background: NDArray[np.float64], snr_db: float) -> 
     """Both together, speech being ``snr_db`` louder."""
     power = float(np.square(background).mean()) + 1e-12
     scale = np.sqrt(float(np.square(samples).mean()) / power) * 10 ** (-snr_db / 20)
-    return (samples + scale * background).astype(np.float32)
+    mixed: NDArray[np.float64] = samples + scale * background
+    return mixed.astype(np.float32)
 
 
 def at_level(samples: Samples, dbfs: float) -> Samples:
     """With this root mean square, clipped at full scale."""
     rms = np.sqrt(float(np.square(samples).mean())) + 1e-7
-    return np.clip(samples * (10 ** (dbfs / 20) / rms), -1, 1).astype(np.float32)
+    scaled: NDArray[np.float64] = samples * (10 ** (dbfs / 20) / rms)
+    return np.clip(scaled, -1, 1).astype(np.float32)
 
 
 def mu_law(samples: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -50,7 +50,7 @@ class Clip:
     @property
     def sound(self) -> Samples:
         """The samples within ±1, float32."""
-        return self.samples.astype(np.float32) / 32_768
+        return self.samples.astype(np.float32) / np.float32(32_768)
 
 
 def spoken(folder: Path) -> list[Clip]:

@@ -219,9 +219,9 @@ class Evaluation:
         config, loaded = self._engine()
         given = []
         for conversation in free.conversations:
-            questions = [asked.question for asked in conversation.questions]
-            answers = offline.ask(free.recording(conversation), questions, config, loaded)
-            for asked, answer in zip(conversation.questions, answers, strict=True):
+            heard = offline.HeardFile(free.recording(conversation), config, loaded)
+            for asked in conversation.questions:
+                answer = heard.ask(asked.question)
                 right = free.right(answer.text, asked.any_of, asked.question)
                 given.append(Given(conversation.name, asked.question, answer.text, right))
         return given

@@ -20,7 +20,7 @@ import soundfile
 import soxr
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.whisper import Heard
+from af3stream.engine.whisper import Decoded
 from training.config import Config
 from training.corpus import Clip, save, trimmed
 from training.score import bare
@@ -110,7 +110,7 @@ def heard(recording: Recording) -> Samples:
     return trimmed(np.clip(soxr.resample(samples, RATE, SAMPLE_RATE), -1, 1).astype(np.float32))
 
 
-def believed(written: Heard) -> str:
+def believed(written: Decoded) -> str:
     """The text, where Whisper is sure of it and it is words that may be said, none of them in a loop; or nothing."""
     if written.score < SURE or written.silence > SILENT:
         return ""
@@ -133,7 +133,9 @@ def build(folder: Path, config: Config) -> None:
         Random(config.seed).shuffle(games)
         recordings += games
     recordings = recordings[: config.corpus.people]
-    kept = [(folder / "validation" / f"{FIRST_SHARD}.npz", recordings[::VALIDATED])]
+    kept: list[tuple[Path, Sequence[Recording]]] = [
+        (folder / "validation" / f"{FIRST_SHARD}.npz", recordings[::VALIDATED])
+    ]
     rest = [recording for place, recording in enumerate(recordings) if place % VALIDATED]
     kept += [(folder / "corpus" / f"{FIRST_SHARD + n}.npz", part) for n, part in enumerate(chunks(rest, SHARD))]
     missing = [(path, part) for path, part in kept if not path.exists()]

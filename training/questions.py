@@ -92,6 +92,7 @@ def transcription(random: Random, text: str) -> Asked:
 def about_sound(random: Random, name: str) -> list[Asked]:
     """What it is; ``name`` is an instrument, a sound, ``silence`` or ``speech``."""
     heard, pick = _named(name), random.choice
+    asked: list[tuple[Kind, str, str]]
     if name == "silence":
         asked = [
             ("heard", pick(HEARD), "Nothing is heard, it is silent."),

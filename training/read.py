@@ -55,7 +55,9 @@ class Reader:
         self._tokenizer, self._template = processor.tokenizer, read_template(processor)
         self._mel = LogMel(processor.feature_extractor.mel_filters)
         self._language = model.model.language_model
-        self._table = self._language.embed_tokens.weight.detach().clone()  # (tokens, hidden) float32, also the head
+        self._table: torch.Tensor = (
+            self._language.embed_tokens.weight.detach().clone()
+        )  # (tokens, hidden) float32; the head
         self._head = self._table.to(NARROW).T
         self._adapters = adapt(self._language)
         self._parameters = {f"language_model.{n}": p for n, p in self._language.named_parameters() if ".lora_" in n}
@@ -160,7 +162,7 @@ class Reader:
             adapter.on = adapted
         with narrow():
             hidden = self._language(inputs_embeds=embedded.to(NARROW), use_cache=False).last_hidden_state[0]
-            logits = hidden[places] @ self._head
+            logits: torch.Tensor = hidden[places] @ self._head
         for adapter in self._adapters:
             adapter.on = True
         return logits.float().log_softmax(-1)

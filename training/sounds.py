@@ -73,7 +73,8 @@ def siren(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
 def alarm(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
     """Beeps at one pitch."""
     on = (t * rng.uniform(2, 5)) % 1 < rng.uniform(0.4, 0.6)
-    return on * np.sign(np.sin(2 * np.pi * rng.uniform(1_200, 2_800) * t)) * 0.5
+    square: NDArray[np.float64] = np.sign(np.sin(2 * np.pi * rng.uniform(1_200, 2_800) * t))
+    return on * square * 0.5
 
 
 def telephone(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -133,8 +134,10 @@ def bird(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
 def thunder(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
     """A crack and a long low roll."""
     since = t - rng.uniform(0.1, 0.5)
-    roll = np.exp(-since.clip(0) * rng.uniform(0.6, 1.5)) * (since > 0)
-    return hiss(rng, t, 2.6) * roll + 0.2 * hiss(rng, t, 1) * np.exp(-since.clip(0) * 12) * (since > 0)
+    later: NDArray[np.float64] = since.clip(0)
+    roll: NDArray[np.float64] = np.exp(-later * rng.uniform(0.6, 1.5)) * (since > 0)
+    crack: NDArray[np.float64] = np.exp(-later * 12) * (since > 0)
+    return hiss(rng, t, 2.6) * roll + 0.2 * hiss(rng, t, 1) * crack
 
 
 Maker = Callable[[Generator, NDArray[np.float64]], NDArray[np.float64]]
@@ -157,7 +160,7 @@ def hiss(rng: Generator, t: NDArray[np.float64], slope: float) -> NDArray[np.flo
     spectrum = np.fft.rfft(rng.standard_normal(len(t)))
     spectrum /= np.maximum(1, np.arange(len(spectrum))) ** (slope / 2)
     noise = np.fft.irfft(spectrum, len(t))
-    return noise / noise.std()
+    return noise / np.float64(noise.std())
 
 
 def hits(
@@ -188,7 +191,8 @@ def take(name: str, rng: Generator) -> Samples:
     if name == "silence":
         return (10 ** rng.uniform(-6, -3) * rng.standard_normal(len(t))).astype(np.float32)
     made = MADE[name](rng, t)
-    return (0.3 * made / (np.abs(made).max() + 1e-9)).astype(np.float32)
+    peak = float(np.abs(made).max())
+    return (0.3 * made / (peak + 1e-9)).astype(np.float32)
 
 
 def tune(name: str, rng: Generator, seconds: float) -> Samples:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +167,7 @@ def read(path: Path) -> Samples:
     import soxr
 
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono: Any = samples.mean(1)
+    mono: Samples = samples.mean(1)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     return np.clip(mono, -1, 1).astype(np.float32)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.whisper import Heard
+from af3stream.engine.whisper import Decoded
 from af3stream.models import mini
 from af3stream.models.mini import recipe
 from training.voices import Samples
@@ -35,15 +35,15 @@ class Writer:
         names = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
         self._prompt = [self._whisper.hf_tokenizer.token_to_id(name) for name in names]
 
-    def write(self, recordings: Sequence[Samples]) -> list[Heard]:
+    def write(self, recordings: Sequence[Samples]) -> list[Decoded]:
         """What is said in each, (n,) at 16 kHz."""
         places = sorted(range(len(recordings)), key=lambda place: len(recordings[place]))
-        found: dict[int, Heard] = {}
+        found: dict[int, Decoded] = {}
         for batch in chunks(places, BATCH):
             found |= zip(batch, self._together([recordings[place] for place in batch]), strict=True)
         return [found[place] for place in range(len(recordings))]
 
-    def _together(self, recordings: Sequence[Samples]) -> list[Heard]:
+    def _together(self, recordings: Sequence[Samples]) -> list[Decoded]:
         from ctranslate2 import StorageView
 
         longest = int(max(LEAST_S, max(map(len, recordings)) / SAMPLE_RATE + PAD_S) * SAMPLE_RATE)
@@ -51,7 +51,7 @@ class Writer:
         encoded = self._whisper.model.encode(StorageView.from_array(np.stack(mels).astype(np.float32)))
         options: dict[str, Any] = {"beam_size": 1, "return_scores": True, "return_no_speech_prob": True}
         results = self._whisper.model.generate(encoded, [self._prompt] * len(mels), max_length=MOST_TOKENS, **options)
-        return [Heard.of(result, self._whisper.hf_tokenizer) for result in results]
+        return [Decoded.of(result, self._whisper.hf_tokenizer) for result in results]
 
 
 def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

@@ -62,7 +62,7 @@ class Shortcuts(QObject):
 
     def _listen(self, wanted: dict[str, str]) -> str:
         try:
-            from pynput.keyboard import HotKey, Listener  # type: ignore[import-untyped]
+            from pynput.keyboard import HotKey, Listener
 
             for action, key in wanted.items():
                 if not (keys := spelled(key)):
