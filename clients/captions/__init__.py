@@ -4,6 +4,6 @@ What is known of a session (:mod:`.transcript`, :mod:`.questions`, :mod:`.standi
 the session itself runs on an event loop in a thread of its own (:mod:`.link`) and speaks to the windows in Qt signals.
 """
 
-from clients.captions.immortal import keep_singletons
+from clients.captions.singleton_refcounts import pin_singletons
 
-keep_singletons()
+pin_singletons()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QSettings, QStandardPaths, QTimer
 
-from clients.captions.control import COMMANDS, tell
+from clients.captions.single_instance import COMMANDS, send_command
 
 POLL_MS = 200
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program, or tell the running one what to do; returns the exit code."""
     arguments = _parser().parse_args(argv)
     name = arguments.name or _name()
-    if tell(name, arguments.do or "history"):  # before all that takes time to import
+    if send_command(name, arguments.do or "history"):  # before all that takes time to import
         return 0
     if arguments.do:
         print("the captions are not running", file=sys.stderr)

@@ -7,10 +7,10 @@ from datetime import datetime
 from PySide6.QtCore import QObject, Signal
 
 from af3stream.protocol.messages import Answer, Caption, ServerMessage
-from clients.captions.link import Background, Link, Reach
 from clients.captions.questions import Questions
+from clients.captions.session_status import Phase, Progress, StatusTracker
+from clients.captions.session_worker import AddressProvider, EventLoopThread, SessionWorker
 from clients.captions.sources import Choice
-from clients.captions.standing import Phase, Progress, Standing
 from clients.captions.transcript import Transcript
 
 
@@ -29,24 +29,26 @@ class Conversation(QObject):
     status = Signal(object)
     paused = Signal(bool)
 
-    def __init__(self, background: Background, reach: Reach, choice: Choice, parent: QObject | None = None) -> None:
+    def __init__(
+        self, loop_thread: EventLoopThread, find_address: AddressProvider, choice: Choice, parent: QObject | None = None
+    ) -> None:
         super().__init__(parent)
         self.choice, self.began = choice, datetime.now()
-        self.transcript, self.questions, self.standing = Transcript(), Questions(), Standing()
-        self._told = self.standing.status
-        self._link = link = Link(background, reach, choice, self)
-        link.phase.connect(self._on_phase)
-        link.heard.connect(self._on_message)
-        link.progress.connect(self._on_progress)
-        link.paused.connect(self._on_paused)
-        link.piece.connect(self._on_piece)
-        link.answered.connect(self._on_answered)
-        link.refused.connect(self._on_refused)
-        link.begin()
+        self.transcript, self.questions, self.status_tracker = Transcript(), Questions(), StatusTracker()
+        self._emitted = self.status_tracker.status
+        self._worker = worker = SessionWorker(loop_thread, find_address, choice, self)
+        worker.phase.connect(self._on_phase)
+        worker.heard.connect(self._on_message)
+        worker.progress.connect(self._on_progress)
+        worker.paused.connect(self._on_paused)
+        worker.piece.connect(self._on_piece)
+        worker.answered.connect(self._on_answered)
+        worker.refused.connect(self._on_refused)
+        worker.begin()
 
     def pause(self, paused: bool) -> None:
         """Take no more sound, or take it again."""
-        self._link.pause(paused)
+        self._worker.pause(paused)
 
     def ask(self, text: str, last_s: float | None = None, after: int | None = None) -> None:
         """Ask about everything heard, or the last so many seconds of it.
@@ -56,35 +58,35 @@ class Conversation(QObject):
         """
         question = self.questions.ask(text, after)
         self.question.emit(question)
-        self._link.ask(question.number, text, last_s, after)
+        self._worker.ask(question.number, text, last_s, after)
 
     def stop_answer(self, number: int) -> None:
         """Stop an answer where it is."""
-        self._link.cancel(number)
+        self._worker.cancel(number)
 
     def leave(self) -> None:
         """End the session, and say nothing more."""
         self.blockSignals(True)
-        self._link.leave()
+        self._worker.leave()
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
-        self.standing.phase, self.standing.reason = phase, reason
-        self._tell()
+        self.status_tracker.phase, self.status_tracker.reason = phase, reason
+        self._emit_status()
 
     def _on_message(self, message: ServerMessage) -> None:
-        self.standing.hear(message)
-        if isinstance(message, Caption) and (line := self.transcript.hear(message)):
+        self.status_tracker.receive(message)
+        if isinstance(message, Caption) and (line := self.transcript.add(message)):
             self.line.emit(line)
-        self._tell()
+        self._emit_status()
 
     def _on_progress(self, progress: Progress) -> None:
-        self.standing.progress = progress
-        self._tell()
+        self.status_tracker.progress = progress
+        self._emit_status()
 
-    def _on_paused(self, paused: bool, trouble: str) -> None:
-        self.standing.paused, self.standing.trouble = paused, trouble
+    def _on_paused(self, paused: bool, source_problem: str) -> None:
+        self.status_tracker.paused, self.status_tracker.source_problem = paused, source_problem
         self.paused.emit(paused)
-        self._tell()
+        self._emit_status()
 
     def _on_piece(self, number: int, text: str) -> None:
         self.question.emit(self.questions.piece(number, text))
@@ -95,7 +97,7 @@ class Conversation(QObject):
     def _on_refused(self, number: int, reason: str) -> None:
         self.question.emit(self.questions.refused(number, reason))
 
-    def _tell(self) -> None:
-        if (status := self.standing.status) != self._told:
-            self._told = status
+    def _emit_status(self) -> None:
+        if (status := self.status_tracker.status) != self._emitted:
+            self._emitted = status
             self.status.emit(status)

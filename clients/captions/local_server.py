@@ -20,12 +20,12 @@ from af3stream.errors import SourceError
 from af3stream.models.mini import recipe
 from af3stream.server.service import free_port
 
-START_S: Final = 900.0  # the first start fetches the model
-FETCHES: Final = "the first start fetches its model, 630 MB"
+START_TIMEOUT_S: Final = 900.0  # the first start fetches the model
+DOWNLOAD_NOTICE: Final = "the first start fetches its model, 630 MB"
 POLL_S: Final = 0.2
-STOP_S: Final = 10.0
-STEADY_S: Final = 60.0
-DEATHS: Final = 3  # so many, each after less than STEADY_S, and it is not started again
+STOP_TIMEOUT_S: Final = 10.0
+STABLE_AFTER_S: Final = 60.0
+MAX_CRASHES: Final = 3  # so many, each after less than STEADY_S, and it is not started again
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LocalServer:
         self._address = Address(f"ws://127.0.0.1:{free_port()}", secrets.token_urlsafe(16))
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
     @property
@@ -62,35 +62,35 @@ class LocalServer:
             SourceError: when it does not start, with the last thing it said.
         """
         async with self._starting:
-            if self._keeping is None or self._keeping.done():
-                on_start("" if recipe.folder().exists() else FETCHES)
+            if self._supervisor is None or self._supervisor.done():
+                on_start("" if recipe.folder().exists() else DOWNLOAD_NOTICE)
                 await self._start()
-                self._keeping = asyncio.create_task(self._keep())
+                self._supervisor = asyncio.create_task(self._supervise())
         return self._address
 
     async def stop(self) -> None:
         """End it."""
-        if self._keeping:
-            self._keeping.cancel()
+        if self._supervisor:
+            self._supervisor.cancel()
         if self._process and self._process.returncode is None:
             assert self._process.stdin
             self._process.stdin.close()
             try:
-                await asyncio.wait_for(self._process.wait(), STOP_S)
+                await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
         if self._folder:
             self._folder.cleanup()
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         """Start it again when it dies; its sessions go on."""
         clock = asyncio.get_running_loop().time
-        deaths = 0
-        while self._process and deaths < DEATHS:
+        crashes = 0
+        while self._process and crashes < MAX_CRASHES:
             began = clock()
             await self._process.wait()
-            deaths = deaths + 1 if clock() - began < STEADY_S else 1
+            crashes = crashes + 1 if clock() - began < STABLE_AFTER_S else 1
             with suppress(SourceError):
                 await self._start()
 
@@ -113,13 +113,13 @@ class LocalServer:
                 stderr=log,
             )
         try:
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(START_TIMEOUT_S):
                 while not await asyncio.to_thread(self._healthy):
                     if self._process.returncode is not None:
                         raise SourceError(f"the local server did not start: {_last_line(log_path)}")
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise SourceError(f"the local server did not start within {START_S:.0f} s") from None
+            raise SourceError(f"the local server did not start within {START_TIMEOUT_S:.0f} s") from None
 
     def _healthy(self) -> bool:
         address = self._address.url.replace("ws", "http", 1)
@@ -135,7 +135,7 @@ def _last_line(log: Path) -> str:
     return lines[-1].removeprefix("af3stream: ") if lines else "it said nothing"
 
 
-def serve_while_wanted(arguments: list[str]) -> int:
+def serve_until_stdin_closes(arguments: list[str]) -> int:
     """The ``af3stream`` command, until standard input ends: with whoever started it, however that comes to its end."""
     from af3stream.cli import main
 
@@ -148,4 +148,4 @@ def serve_while_wanted(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(serve_while_wanted(sys.argv[1:]))
+    sys.exit(serve_until_stdin_closes(sys.argv[1:]))

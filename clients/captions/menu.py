@@ -42,10 +42,10 @@ class Menu(QMenu):
     def __init__(self, parent: QObject, current: Callable[[], Choice | None]) -> None:
         super().__init__("Menu")
         self._current = current
-        self.acts = {name: _action(name, parent) for name in TEXTS}
+        self.named_actions = {name: _action(name, parent) for name in TEXTS}
         for name in ("show", "pause", "through"):
-            self.acts[name].setCheckable(True)
-        self.acts["show"].setChecked(True)
+            self.named_actions[name].setCheckable(True)
+        self.named_actions["show"].setChecked(True)
         self._add("show", "pause", "ask", "history", "save")
         self.addSeparator()
         self._sources = self.addMenu("&Listen to")
@@ -56,25 +56,25 @@ class Menu(QMenu):
 
     def buttons(self, *names: str) -> list[QAction]:
         """The actions that some window has buttons for."""
-        return [self.acts[name] for name in names]
+        return [self.named_actions[name] for name in names]
 
     def show_paused(self, paused: bool) -> None:
         """Whether no sound is taken."""
-        action = self.acts["pause"]
+        action = self.named_actions["pause"]
         action.setChecked(paused)
-        _explain(action, "Go on listening" if paused else "Pause")
+        _set_tooltip(action, "Go on listening" if paused else "Pause")
         action.setData("play" if paused else "pause")
         self.draw()
 
     def show_keys(self, keys: dict[str, str]) -> None:
         """The shortcuts that work, by action, as Qt spells them."""
-        for name, action in self.acts.items():
+        for name, action in self.named_actions.items():
             native = QKeySequence(keys.get(name, "")).toString(QKeySequence.SequenceFormat.NativeText)
             action.setText("\t".join(filter(None, (TEXTS[name][0], native))))
 
     def draw(self) -> None:
         """Icons in the colour of the appearance."""
-        for action in self.acts.values():
+        for action in self.named_actions.values():
             if action.data():
                 action.setIcon(theme.icon(action.data(), theme.colours().ink))
         self.menuAction().setIcon(theme.icon("menu", theme.colours().ink))
@@ -99,12 +99,12 @@ class Menu(QMenu):
 def _action(name: str, parent: QObject) -> QAction:
     text, tip, icon = TEXTS[name]
     action = QAction(text, parent, iconVisibleInMenu=False)  # it would hide the check mark
-    _explain(action, tip)
+    _set_tooltip(action, tip)
     action.setData(icon)
     return action
 
 
-def _explain(action: QAction, tip: str) -> None:
+def _set_tooltip(action: QAction, tip: str) -> None:
     """What its buttons say, to whoever sees them or not."""
     action.setToolTip(tip)
     action.setIconText(tip)

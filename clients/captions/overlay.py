@@ -22,8 +22,8 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QApplication, QHBoxLayout, QLabel, QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from clients.captions.captions_view import CaptionsView
+from clients.captions.session_status import Status
 from clients.captions.settings import Settings
-from clients.captions.standing import Status
 from clients.captions.theme import colours, icon
 
 Edges = Qt.Edge
@@ -104,7 +104,7 @@ class Overlay(QWidget):
         text = QColor(settings.text or look.caption)
         self._background = QColor(settings.background or look.behind_captions)
         self._background.setAlphaF(settings.opacity / 100)
-        self.view.set_looks(font, text)
+        self.view.set_appearance(font, text)
         self.view.announce = settings.announce
         self.status.setStyleSheet(f"color: {text.name()}")
         self._ink = text.name()
@@ -118,11 +118,11 @@ class Overlay(QWidget):
         self._settings = settings
         self.update()
 
-    def tell(self, status: Status) -> None:
+    def show_status(self, status: Status) -> None:
         """How things stand."""
         self.status.setText(status.text)
         self.status.setToolTip(status.text)
-        self._dot.set_colour(colours().mood(status.mood))
+        self._dot.set_colour(colours().severity(status.severity))
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         painter = QPainter(self)
@@ -218,9 +218,9 @@ class Overlay(QWidget):
         if any(screen.availableGeometry().intersects(settings.place) for screen in screens):
             self.setGeometry(settings.place)
             return
-        room = QGuiApplication.primaryScreen().availableGeometry()
-        size = QSize(min(room.width() - 48, 1080), self._height(settings.lines))
-        self.setGeometry(QRect(QPoint(room.center().x() - size.width() // 2, room.bottom() - size.height() - 48), size))
+        area = QGuiApplication.primaryScreen().availableGeometry()
+        size = QSize(min(area.width() - 48, 1080), self._height(settings.lines))
+        self.setGeometry(QRect(QPoint(area.center().x() - size.width() // 2, area.bottom() - size.height() - 48), size))
 
     def _grow(self, lines: int) -> None:
         """Make room for so many lines; the lower edge stays."""

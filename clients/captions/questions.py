@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from af3stream.protocol.messages import Answer
-from clients.captions.words import clock
-from clients.reach import reach
+from clients.answer_range import describe_range
+from clients.captions.formatting import clock
 
 State = Literal["waiting", "answering", "answered", "refused"]
 FINISHES: Final = {"length": ", cut at the length limit", "cancelled": ", stopped"}
@@ -57,7 +57,7 @@ class Questions:
         question = self.asked[number]
         question.state, question.answer = "answered", answer.text.strip()
         ending = FINISHES.get(answer.finish, "")
-        question.note = reach(answer, clock, lambda seconds: clock(seconds + 0.999)) + ending
+        question.note = describe_range(answer, clock, lambda seconds: clock(seconds + 0.999)) + ending
         question.takes_replies = bool(answer.question and question.answer)  # a server without them names no question
         return question
 

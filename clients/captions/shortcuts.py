@@ -12,8 +12,8 @@ from PySide6.QtGui import QKeySequence
 
 ACTIONS: Final = ("show", "pause", "ask", "save")
 MODIFIERS: Final = {"Ctrl": "<ctrl>", "Alt": "<alt>", "Shift": "<shift>", "Meta": "<cmd>"}
-ON_MAC: Final = {"Ctrl": "<cmd>", "Meta": "<ctrl>"}  # as Qt calls them there
-NAMED: Final = {
+MAC_MODIFIERS: Final = {"Ctrl": "<cmd>", "Meta": "<ctrl>"}  # as Qt calls them there
+NAMED_KEYS: Final = {
     "Space": "<space>",
     "Return": "<enter>",
     "Esc": "<esc>",
@@ -65,7 +65,7 @@ class Shortcuts(QObject):
             from pynput.keyboard import HotKey, Listener
 
             for action, key in wanted.items():
-                if not (keys := spelled(key)):
+                if not (keys := to_pynput(key)):
                     return f"{key} cannot be heard in every program; choose another shortcut"
                 self._hotkeys.append(HotKey(HotKey.parse(keys), partial(self.pressed.emit, action)))
             if not self._listener:  # one for the program's whole life: see `stop`
@@ -99,13 +99,13 @@ def unavailable() -> str:
     return ""
 
 
-def spelled(key: str) -> str:
+def to_pynput(key: str) -> str:
     """A shortcut as pynput spells it, ``<ctrl>+<alt>+c`` for ``Ctrl+Alt+C``; empty for one that it cannot hear."""
     text = QKeySequence(key).toString(QKeySequence.SequenceFormat.PortableText).partition(", ")[0]
-    modifiers = MODIFIERS | (ON_MAC if sys.platform == "darwin" else {})
+    modifiers = MODIFIERS | (MAC_MODIFIERS if sys.platform == "darwin" else {})
     *held, last = text.removesuffix("+").split("+") if text.endswith("++") else text.split("+")
     last = "+" if text.endswith("++") else last
     if not held or not all(name in modifiers for name in held):
         return ""
-    letter = NAMED.get(last) or (last.lower() if len(last) == 1 else "")
+    letter = NAMED_KEYS.get(last) or (last.lower() if len(last) == 1 else "")
     return "+".join([*(modifiers[name] for name in held), letter]) if letter else ""

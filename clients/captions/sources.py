@@ -17,7 +17,7 @@ from af3stream.errors import SourceError
 from af3stream.listen.microphone import BLOCK_MS, Lost, OverflowDeclaredLost, capturing, devices
 
 CAPTURE_BLOCKS: Final = 300  # 30 s wait while a server is connected to
-SILENT_S: Final = 3.0  # a device gives a block every 100 ms, silence too
+NO_AUDIO_TIMEOUT_S: Final = 3.0  # a device gives a block every 100 ms, silence too
 LIVE: Final = AudioFormat("pcm_s16le", 16_000, 1)
 BLOCK_BYTES: Final = LIVE.rate * BLOCK_MS // 1_000 * LIVE.bytes_per_frame
 DEFAULT_MONITOR: Final = "@DEFAULT_MONITOR@"
@@ -107,7 +107,7 @@ class _Live:
     async def _blocks(self) -> Blocks:
         while True:
             try:
-                yield await asyncio.wait_for(self._captured.take(), SILENT_S)
+                yield await asyncio.wait_for(self._captured.take(), NO_AUDIO_TIMEOUT_S)
             except TimeoutError:
                 raise SourceError(f"{self.name} gives no sound any more") from None
 
@@ -135,7 +135,7 @@ class System(_Live):
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Blocks]:
         if not shutil.which("parec"):
-            raise SourceError(without_monitor())
+            raise SourceError(monitor_help())
         parec = await asyncio.create_subprocess_exec(
             *("parec", "--raw", f"--device={self.device}", "--format=s16le", f"--latency-msec={BLOCK_MS}"),
             *(f"--rate={LIVE.rate}", f"--channels={LIVE.channels}", "--client-name=af3stream captions"),
@@ -145,7 +145,7 @@ class System(_Live):
         assert parec.stdout
         reading = asyncio.create_task(self._read(parec.stdout))
         try:
-            yield self._until_it_ends(reading, parec)
+            yield self._blocks_until_exit(reading, parec)
         finally:
             reading.cancel()
             if parec.returncode is None:
@@ -159,7 +159,7 @@ class System(_Live):
         except asyncio.IncompleteReadError:
             pass
 
-    async def _until_it_ends(self, reading: asyncio.Task[None], parec: asyncio.subprocess.Process) -> Blocks:
+    async def _blocks_until_exit(self, reading: asyncio.Task[None], parec: asyncio.subprocess.Process) -> Blocks:
         try:
             async for block in self._blocks():
                 yield block
@@ -171,7 +171,7 @@ class System(_Live):
             raise SourceError(f"{self.name} cannot be heard: {reason}") from None
 
 
-def without_monitor() -> str:
+def monitor_help() -> str:
     """Why the system's sound cannot be heard on this computer, and what to do about it."""
     if sys.platform.startswith("linux"):
         return "hearing the system needs the program parec: install pulseaudio-utils"

@@ -11,8 +11,8 @@ from PySide6.QtGui import QColor, QIcon, QPainter, QPalette, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QApplication, QWidget
 
+from clients.captions.session_status import Severity
 from clients.captions.settings import Appearance
-from clients.captions.standing import Mood
 
 Part = TypeVar("Part", bound=QWidget)
 
@@ -34,9 +34,9 @@ class Colours:
     caption: str
     behind_captions: str
 
-    def mood(self, mood: Mood) -> str:
+    def severity(self, severity: Severity) -> str:
         """The colour that a mood is shown in."""
-        return {"calm": self.soft, "good": self.accent, "working": self.warning, "bad": self.problem}[mood]
+        return {"neutral": self.soft, "ok": self.accent, "warning": self.warning, "error": self.problem}[severity]
 
 
 LIGHT: Final = Colours(

@@ -10,7 +10,7 @@ from typing import Final
 
 from af3stream.protocol.messages import Caption
 from af3stream.subtitles import cues, to_srt, to_vtt
-from clients.captions.words import clock
+from clients.captions.formatting import clock
 
 SUFFIXES: Final = (".vtt", ".srt", ".txt")
 
@@ -31,7 +31,7 @@ class Line:
     start: float
     end: float
     text: str
-    solid: int
+    stable_chars: int
     final: bool
 
 
@@ -52,17 +52,17 @@ class Transcript:
         """All that was said."""
         return [self._lines[number] for number in self._order]
 
-    def hear(self, caption: Caption) -> Line | None:
+    def add(self, caption: Caption) -> Line | None:
         """Take in a caption; returns how its utterance reads now, or ``None`` where that is settled already."""
         known = self._lines.get(caption.utterance)
         if known and known.final:
             return None
         text = caption.text.strip()
         stable = caption.stable.strip()
-        solid = len(text) if caption.final else len(stable) if text.startswith(stable) else 0
-        line = Line(caption.utterance, caption.start, caption.end, text, solid, caption.final)
+        stable_chars = len(text) if caption.final else len(stable) if text.startswith(stable) else 0
+        line = Line(caption.utterance, caption.start, caption.end, text, stable_chars, caption.final)
         if not text:
-            self._forget(caption.utterance)
+            self._remove(caption.utterance)
         else:
             if not known:
                 insort(self._order, caption.utterance)
@@ -81,12 +81,12 @@ class Transcript:
             OSError: where it cannot be written.
             ValueError: for a suffix that is not one of :data:`SUFFIXES`.
         """
-        if path.suffix.lower() not in SPELLINGS:
+        if path.suffix.lower() not in WRITERS:
             raise ValueError(f"captions are saved as {', '.join(SUFFIXES)}, and {path.name} is none of these")
-        path.write_text(SPELLINGS[path.suffix.lower()](self.lines), encoding="utf-8")
+        path.write_text(WRITERS[path.suffix.lower()](self.lines), encoding="utf-8")
         self.saved = True
 
-    def _forget(self, utterance: int) -> None:
+    def _remove(self, utterance: int) -> None:
         if self._lines.pop(utterance, None):
             self._order.remove(utterance)
 
@@ -100,7 +100,7 @@ def _captions(lines: list[Line]) -> list[Caption]:
     return [Caption(line.utterance, line.text, line.start, line.end, line.final) for line in lines]
 
 
-SPELLINGS: Final[dict[str, Callable[[list[Line]], str]]] = {
+WRITERS: Final[dict[str, Callable[[list[Line]], str]]] = {
     ".vtt": lambda lines: to_vtt(cues(_captions(lines))),
     ".srt": lambda lines: to_srt(cues(_captions(lines))),
     ".txt": plain,

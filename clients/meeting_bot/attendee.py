@@ -23,9 +23,9 @@ from clients.meeting_bot.recording import RATE
 MIXED: Final = "realtime_audio.mixed"
 PARTICIPANT: Final = "realtime_audio.per_participant"
 SPEECH_RMS: Final = 0.005  # of full scale; below it a participant is silent
-JUMP: Final = RATE // 4  # a time stamp that is off by less is jitter
-HELD: Final = RATE // 2  # how long a stretch waits for the other participants' part of it
-STRANGE: Final = 3_600 * RATE  # a time stamp that leaps by more is not believed
+JITTER: Final = RATE // 4  # a time stamp that is off by less is jitter
+REORDER_DELAY: Final = RATE // 2  # how long a stretch waits for the other participants' part of it
+MAX_JUMP: Final = 3_600 * RATE  # a time stamp that leaps by more is not believed
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class Missing:
     frames: int
 
 
-class Nonsense(ValueError):
+class InvalidMessage(ValueError):
     """A message that is none of Attendee's."""
 
 
@@ -97,12 +97,12 @@ def read(text: str | bytes) -> tuple[str, list[Chunk | Name]]:
         pcm = base64.b64decode(envelope.data.chunk, validate=True)
         AudioFormat("pcm_s16le", envelope.data.sample_rate)
     except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError, BadFormat) as error:
-        raise Nonsense(str(error)) from None
+        raise InvalidMessage(str(error)) from None
     data, said = envelope.data, list[Chunk | Name]()
     if data.participant_uuid and data.participant_name:
         said.append(Name(data.participant_uuid, data.participant_name))
     if envelope.trigger == PARTICIPANT and not data.participant_uuid:
-        raise Nonsense(f"{PARTICIPANT} without participant_uuid")
+        raise InvalidMessage(f"{PARTICIPANT} without participant_uuid")
     if envelope.trigger in (MIXED, PARTICIPANT):
         who = data.participant_uuid if envelope.trigger == PARTICIPANT else None
         whole = pcm[: len(pcm) // 2 * 2]
@@ -136,7 +136,7 @@ class Mixer:
     given: int = 0
     origin_ms: int | None = None
     _streams: dict[str | None, _Stream] = field(default_factory=dict)
-    _held: list[tuple[int, NDArray[np.float32]]] = field(default_factory=list)  # where, samples
+    _pending: list[tuple[int, NDArray[np.float32]]] = field(default_factory=list)  # where, samples
     _turns: list[Turn] = field(default_factory=list)
     _missing: list[tuple[int, int]] = field(default_factory=list)
     _cut: bool = False  # the next chunk is the first since a reconnection
@@ -163,7 +163,7 @@ class Mixer:
         if chunk.participant is not None and _rms(samples) >= SPEECH_RMS:
             self._turns.append(Turn(chunk.participant, begin, stream.at))
         if chunk.participant is None or None not in self._streams:
-            self._held.append((begin, samples))
+            self._pending.append((begin, samples))
 
     def quiet(self, frames: int) -> None:
         """Nobody has sent anything for so long: the timeline goes on in silence."""
@@ -177,7 +177,7 @@ class Mixer:
         """
         turns, self._turns = self._turns, []
         yield from turns
-        until = self._newest if all_of_it else self._newest - HELD
+        until = self._newest if all_of_it else self._newest - REORDER_DELAY
         while self.given < until:
             begin, end = self._missing[0] if self._missing else (until, until)
             if begin <= self.given:
@@ -199,7 +199,7 @@ class Mixer:
             if self.origin_ms is None:
                 self.origin_ms = chunk.at_ms - begin * 1_000 // RATE
             stamped = (chunk.at_ms - self.origin_ms) * RATE // 1_000
-            if JUMP < abs(stamped - begin) < STRANGE:
+            if JITTER < abs(stamped - begin) < MAX_JUMP:
                 begin = stamped
             if lossy and begin > self._newest:
                 self._missing.append((self._newest, begin))
@@ -208,7 +208,7 @@ class Mixer:
     def _sum(self, stop: int) -> NDArray[np.float32]:
         """The held sound from ``given`` to ``stop``."""
         sound = np.zeros(stop - self.given, np.float32)
-        for at, samples in self._held:
+        for at, samples in self._pending:
             begin, end = max(at, self.given), min(at + len(samples), stop)
             if begin < end:
                 sound[begin - self.given : end - self.given] += samples[begin - at : end - at]
@@ -216,7 +216,7 @@ class Mixer:
 
     def _give(self, stop: int) -> None:
         self.given = stop
-        self._held = [(at, samples) for at, samples in self._held if at + len(samples) > stop]
+        self._pending = [(at, samples) for at, samples in self._pending if at + len(samples) > stop]
 
 
 def _rms(samples: NDArray[np.float32]) -> float:

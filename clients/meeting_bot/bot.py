@@ -14,15 +14,15 @@ from af3stream.client import ConnectionLost, ResumeToken, ServerError, Session, 
 from af3stream.client.backoff import delay_s
 from af3stream.errors import SourceError
 from clients.meeting_bot import minutes
-from clients.meeting_bot.delivery import FIRST_S, Deliverer, drained
-from clients.meeting_bot.events import Rules
-from clients.meeting_bot.intake import Intake
+from clients.meeting_bot.audio_receiver import AudioReceiver
+from clients.meeting_bot.delivery import FIRST_DELAY_S, Deliverer, drained
+from clients.meeting_bot.events import RuleEngine
 from clients.meeting_bot.outbox import Outbox, now
 from clients.meeting_bot.recording import RATE, Recording
 from clients.meeting_bot.rules import RulesFile
+from clients.meeting_bot.service_session import Meeting, ServiceSession
 from clients.meeting_bot.sources import open_source
 from clients.meeting_bot.state import State
-from clients.meeting_bot.telling import Meeting, Telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Options:
     end_after_s: float = 90.0
     give_up_after_s: float = 3_600.0
     drain_s: float = 120.0
-    first_delay_s: float = FIRST_S
+    first_delay_s: float = FIRST_DELAY_S
     note: Callable[[str], None] = print
 
 
@@ -70,8 +70,8 @@ class Bot:
             self._state.close()
             raise SourceError(f"{options.state} is of a meeting from {known}, choose another --out")
         self._recording = Recording(options.state / "recording.pcm")
-        self._intake = Intake(self._state, self._recording, options.note)
-        self._rules = Rules(rules, {r.name: t for r in rules.rule if (t := self._state.fact(f"told {r.name}"))})
+        self._receiver = AudioReceiver(self._state, self._recording, options.note)
+        self._rules = RuleEngine(rules, {r.name: t for r in rules.rule if (t := self._state.fact(f"told {r.name}"))})
         dead = options.state / "dead-letters.jsonl"
         self._deliverers = {
             name: Deliverer(name, action, self._state, dead, options.first_delay_s, options.note)
@@ -84,7 +84,7 @@ class Bot:
     @property
     def problem(self) -> str:
         """Why the source broke off; empty where it did not."""
-        return self._intake.problem
+        return self._receiver.problem
 
     def stop(self) -> None:
         """The meeting is over: what was heard is finished."""
@@ -102,7 +102,7 @@ class Bot:
         """
         delivering = [asyncio.create_task(deliverer.run()) for deliverer in self._deliverers.values()]
         try:
-            return bool(await _first(self._meet(), *delivering))
+            return bool(await _run_first(self._run_meeting(), *delivering))
         finally:
             for task in delivering:
                 task.cancel()
@@ -110,7 +110,7 @@ class Bot:
             self._recording.close()
             self._state.close()
 
-    async def _meet(self) -> bool:
+    async def _run_meeting(self) -> bool:
         self._state.note(source=self._options.source, begun=self._state.fact("begun") or now())
         if not self._state.fact("ended"):
             await self._listen()
@@ -119,31 +119,31 @@ class Bot:
         return await drained(self._state, self._options.drain_s)
 
     async def _listen(self) -> None:
-        if self._intake.complete:
-            await self._hold_sessions()
+        if self._receiver.complete:
+            await self._run_sessions()
             return
-        async with open_source(self._options.source, self._intake.before, self._options.end_after_s) as source:
+        async with open_source(self._options.source, self._receiver.resume_point, self._options.end_after_s) as source:
             self.address = source.address
             if source.address:
                 self._options.note(f"Attendee may dial {source.address}")
-            taking = asyncio.create_task(self._intake.take_in(source, self._stopping))
+            taking = asyncio.create_task(self._receiver.receive(source, self._stopping))
             try:
-                await _first(self._hold_sessions(), taking)
+                await _run_first(self._run_sessions(), taking)
             finally:
                 taking.cancel()
                 await asyncio.wait((taking,))
 
-    async def _hold_sessions(self) -> None:
+    async def _run_sessions(self) -> None:
         """One session after another, until one has heard everything."""
         clock = asyncio.get_running_loop().time
         good_until, attempt = clock(), 0
         while True:
             known, heard = bool(self._state.fact("session")), self._state.caption_end()
             try:
-                await self._converse()
+                await self._run_session()
                 return
             except (SourceError, ServerError, ConnectionLost, SessionEnded) as error:
-                self._forgive(error, known=known)
+                self._raise_if_permanent(error, known=known)
                 if self._state.caption_end() > heard:
                     good_until, attempt = clock(), 0
                 if clock() - good_until > self._options.give_up_after_s:
@@ -152,7 +152,7 @@ class Bot:
                 await asyncio.sleep(delay_s(attempt, random()))
                 attempt += 1
 
-    def _forgive(self, error: Exception, *, known: bool) -> None:
+    def _raise_if_permanent(self, error: Exception, *, known: bool) -> None:
         """Raise what another session would not mend: a refusal of a new one, or of the first of all."""
         if isinstance(error, ServerError) and not error.error.retryable:
             if not self._state.fact("token"):
@@ -161,7 +161,7 @@ class Bot:
         elif not known and not self._state.fact("session"):
             raise error
 
-    async def _converse(self) -> None:
+    async def _run_session(self) -> None:
         """One session: gone on with, or begun where the last caption ends."""
         token = self._state.fact("token")
         earlier = ResumeToken(token, int(self._state.fact("last_event", "0"))) if token else None
@@ -175,26 +175,26 @@ class Bot:
             on_state=lambda state: self._note_token(session) if state == "open" else None,
         )
         async with opening as session:
-            base = self._resumed(session) if earlier else self._begun()
+            base = self._resume_session(session) if earlier else self._begin_session()
             self._note_token(session)
             meeting = Meeting(
                 self._state,
                 self._recording,
-                self._intake,
+                self._receiver,
                 self._rules,
                 self._file.minutes,
                 self._outbox,
                 self._options.note,
             )
-            await Telling(meeting, session, base).run()
+            await ServiceSession(meeting, session, base).run()
 
-    def _resumed(self, session: Session) -> int:
+    def _resume_session(self, session: Session) -> int:
         """Where a session that goes on began; what it has and the recording does not was lost here."""
         base = int(self._state.fact("base"))
-        self._intake.lose(max(0, base + session.sent - self._recording.frames))
+        self._receiver.add_gap(max(0, base + session.sent - self._recording.frames))
         return base
 
-    def _begun(self) -> int:
+    def _begin_session(self) -> int:
         """Where a new session begins."""
         base = min(round(self._state.caption_end() * RATE), self._recording.frames)
         with self._state.transaction():
@@ -221,7 +221,7 @@ class Bot:
         self._options.note(f"minutes: {self._options.out / 'minutes.md'}")
 
 
-async def _first(main: Coroutine[Any, Any, Any], *others: asyncio.Task[None]) -> Any:
+async def _run_first(main: Coroutine[Any, Any, Any], *others: asyncio.Task[None]) -> Any:
     """The result of ``main``; the failure of another ends it."""
     working = asyncio.ensure_future(main)
     pending: set[asyncio.Future[Any]] = {working, *others}

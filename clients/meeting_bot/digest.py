@@ -10,7 +10,7 @@ from typing import Any, Final
 from clients.meeting_bot.grounding import Item, ground, merge
 from clients.meeting_bot.recording import RATE
 from clients.meeting_bot.rules import MinutesOptions
-from clients.meeting_bot.state import Answered, Said, State
+from clients.meeting_bot.state import FinalCaption, SectionAnswer, State
 
 RECORDING: Final = "recording.flac"
 NOTES: Final = "These are notes of the whole meeting: {} Summarise the notes."
@@ -31,7 +31,7 @@ def of(state: State, options: MinutesOptions, names: dict[str, str]) -> dict[str
     captions = list(state.captions())
     found: dict[str, list[Item]] = {options.decisions: [], options.actions: [], options.open: []}
     sections, begin = [], 0
-    for end, group in groupby(state.answers(), key=lambda answered: answered.chapter):
+    for end, group in groupby(state.answers(), key=lambda answered: answered.section_end):
         said = within(captions, begin, end)
         summary: list[Item] = []
         others = []
@@ -64,10 +64,10 @@ def summaries(state: State, options: MinutesOptions, begin: int, end: int) -> li
     captions = list(state.captions())
     texts, since = [], 0
     for answered in (answered for answered in state.answers() if answered.question == options.summary):
-        if begin < answered.chapter <= end:
-            said = within(captions, since, answered.chapter)
+        if begin < answered.section_end <= end:
+            said = within(captions, since, answered.section_end)
             texts.append(" ".join(item.text for item in ground(answered.text, said, anywhere=True)))
-        since = answered.chapter
+        since = answered.section_end
     return [text for text in texts if text]
 
 
@@ -82,7 +82,7 @@ def groups(texts: Sequence[str]) -> list[list[str]]:
     return grouped
 
 
-def within(captions: Sequence[Said], begin: int, end: int) -> list[Said]:
+def within(captions: Sequence[FinalCaption], begin: int, end: int) -> list[FinalCaption]:
     """The captions that reach into a range of sample frames."""
     return [said for said in captions if begin < said.end * RATE and said.begin * RATE < end]
 
@@ -106,11 +106,16 @@ def span(begin: float, end: float) -> dict[str, Any]:
 
 
 def _item(item: Item, names: dict[str, str]) -> dict[str, Any]:
-    speakers = [names.get(speaker, speaker) for speaker in item.said.speakers]
-    return {"text": item.text, **span(item.said.begin, item.said.end), "speakers": speakers, "quote": item.said.text}
+    speakers = [names.get(speaker, speaker) for speaker in item.caption.speakers]
+    return {
+        "text": item.text,
+        **span(item.caption.begin, item.caption.end),
+        "speakers": speakers,
+        "quote": item.caption.text,
+    }
 
 
-def _answer(answered: Answered) -> dict[str, Any]:
+def _answer(answered: SectionAnswer) -> dict[str, Any]:
     return {
         "question": answered.question,
         "answer": answered.text or None,

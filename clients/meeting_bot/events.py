@@ -9,7 +9,7 @@ from typing import Final
 
 from clients.meeting_bot.grounding import best_sentence
 from clients.meeting_bot.rules import Rule, RulesFile
-from clients.meeting_bot.state import Said
+from clients.meeting_bot.state import FinalCaption
 
 TOPIC: Final = "Is {} talked about? Answer yes or no."
 CONDITION: Final = "{} Answer yes or no."
@@ -35,16 +35,16 @@ class Event:
     keyword: str | None = None
 
 
-class Rules:
+class RuleEngine:
     """The rules, as they look at what is heard.
 
     Args:
         told: what each rule told last; kept over a restart by the caller.
     """
 
-    def __init__(self, rules: RulesFile, told: dict[str, str] | None = None) -> None:
+    def __init__(self, rules: RulesFile, last_sent: dict[str, str] | None = None) -> None:
         self.all = rules.rule
-        self.told = told or {}
+        self.last_sent = last_sent or {}
         self._keywords = [
             (rule, keyword, re.compile(rf"(?<!\w){re.escape(keyword)}(?!\w)", re.IGNORECASE))
             for rule in rules.rule
@@ -52,14 +52,14 @@ class Rules:
         ]
 
     @property
-    def standing(self) -> dict[str, str]:
+    def watched_questions(self) -> dict[str, str]:
         """What the service asks again and again: the question, by rule."""
         return {rule.name: rule.question for rule in self.all if rule.question}
 
     @property
-    def asked(self) -> dict[str, float]:
+    def ask_intervals(self) -> dict[str, float]:
         """Rules that ask about the newest passages, and after how many minutes; 0: about each passage."""
-        return {rule.name: rule.every_minutes or 0.0 for rule in self.all if rule.every_minutes or rule.looks_out}
+        return {rule.name: rule.every_minutes or 0.0 for rule in self.all if rule.every_minutes or rule.checks_passages}
 
     def named(self, name: str) -> Rule:
         """The rule of that name."""
@@ -69,7 +69,7 @@ class Rules:
         """What to ask about each passage: a question of yes or no."""
         return TOPIC.format(rule.topic) if rule.topic else CONDITION.format(rule.watch)
 
-    def caption(self, said: Said) -> list[Event]:
+    def caption(self, said: FinalCaption) -> list[Event]:
         """A final caption: one event for each keyword in it."""
         return [
             Event(rule, "keyword", said.begin, said.end, said.text, said.speakers, keyword)
@@ -77,7 +77,7 @@ class Rules:
             if pattern.search(said.text)
         ]
 
-    def looked(self, rule: Rule, yes: bool, quote: str, captions: Sequence[Said]) -> list[Event]:
+    def passage_checked(self, rule: Rule, yes: bool, quote: str, captions: Sequence[FinalCaption]) -> list[Event]:
         """A passage was asked about: tell the sentence that says so, one a caption, of a topic only when it comes up.
 
         Args:
@@ -85,18 +85,20 @@ class Rules:
             quote: the sentence that the model says it by.
             captions: of the passage.
         """
-        end, _, held = self.told.get(rule.name, "0 no").partition(" ")
+        end, _, held = self.last_sent.get(rule.name, "0 no").partition(" ")
         new = [said for said in captions if said.end > float(end)]
         found = best_sentence(rule.topic or quote, new) or best_sentence(quote, new) if yes else None
-        told = found if found and not (rule.topic and held == "yes") else None
-        self.told[rule.name] = f"{told.said.end if told else end} {'yes' if yes else 'no'}"
+        item = found if found and not (rule.topic and held == "yes") else None
+        self.last_sent[rule.name] = f"{item.caption.end if item else end} {'yes' if yes else 'no'}"
         kind = "topic" if rule.topic else "watch"
-        return [Event(rule, kind, told.said.begin, told.said.end, told.text, told.said.speakers)] if told else []
+        return (
+            [Event(rule, kind, item.caption.begin, item.caption.end, item.text, item.caption.speakers)] if item else []
+        )
 
-    def hit(self, name: str, text: str, begin: float, end: float) -> list[Event]:
+    def answer_changed(self, name: str, text: str, begin: float, end: float) -> list[Event]:
         """A standing question's answer changed."""
-        before = self.told.get(name)
-        self.told[name] = text
+        before = self.last_sent.get(name)
+        self.last_sent[name] = text
         return [] if text == before else [Event(self.named(name), "answer", begin, end, text)]
 
     def at_end(self) -> list[Rule]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clients.meeting_bot.state import Said
+from clients.meeting_bot.state import FinalCaption
 
 WORD: Final = re.compile(r"\w+(?:['’]\w+)*")
 SENTENCE: Final = re.compile(r"(?<=[.!?;])[\"”']*\s+|\n+")
@@ -47,10 +47,12 @@ class Item:
     """A sentence of the minutes, and the caption that supports it best."""
 
     text: str
-    said: Said
+    caption: FinalCaption
 
 
-def ground(reply: str, captions: Sequence[Said], *, questions: bool = False, anywhere: bool = False) -> list[Item]:
+def ground(
+    reply: str, captions: Sequence[FinalCaption], *, questions: bool = False, anywhere: bool = False
+) -> list[Item]:
     """Find what of a reply was said, in the order of the reply, none twice.
 
     Args:
@@ -83,7 +85,7 @@ def statements(reply: str, *, questions: bool = False) -> Iterator[str]:
             yield text[0].upper() + text[1:]
 
 
-def best_sentence(text: str, captions: Sequence[Said]) -> Item | None:
+def best_sentence(text: str, captions: Sequence[FinalCaption]) -> Item | None:
     """The sentence that shares most words with a text; ``None`` if none shares any."""
     words = _stems(text)
     return max(
@@ -103,14 +105,14 @@ def _supported(text: str, spoken: Sequence[Item], around: Sequence[set[str]], qu
     share = len(words & around[best]) / len(words)
     needed = {_stem(word) for word in _words(text) if _is_name(word) or word.casefold() in OF_THE_PROMPT}
     if share >= SUPPORTED and needed <= around[best] and not PRONOUN.match(text):
-        return Item(text, spoken[best].said)
+        return Item(text, spoken[best].caption)
     pointed = share >= POINTED and shared[best] >= FEWEST and (questions or not spoken[best].text.endswith("?"))
     return spoken[best] if pointed else None
 
 
-def _spoken(captions: Iterable[Said]) -> list[Item]:
+def _spoken(captions: Iterable[FinalCaption]) -> list[Item]:
     """The sentences of captions."""
-    return [Item(text, said) for said in captions for text in _split(said.text)]
+    return [Item(text, caption) for caption in captions for text in _split(caption.text)]
 
 
 def _split(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from clients.meeting_bot import digest
 from clients.meeting_bot.digest import RECORDING, span
 from clients.meeting_bot.recording import RATE, Recording
 from clients.meeting_bot.rules import RulesFile
-from clients.meeting_bot.state import Said, State
+from clients.meeting_bot.state import FinalCaption, State
 
 HEADINGS: Final = {"Decisions": "decisions", "Action items": "actions", "Open questions": "open"}
 FILES: Final = ("minutes.md", "minutes.json", "transcript.vtt", "transcript.srt", "transcript.jsonl", RECORDING)
@@ -38,7 +38,7 @@ def build(state: State, rules: RulesFile) -> dict[str, Any]:
         "recording": RECORDING,
         "speakers": [
             {"id": who, "name": names.get(who, who), "spoke_s": round(seconds, 1)}
-            for who, seconds in state.spoke_s(RATE).items()
+            for who, seconds in state.speaking_s(RATE).items()
         ],
         **digest.of(state, rules.minutes, names),
         "transcript": [_line(said, names) for said in state.captions()],
@@ -103,13 +103,13 @@ def write(folder: Path, state: State, rules: RulesFile, recording: Recording) ->
     return minutes
 
 
-def _captions(all_said: Iterable[Said], names: dict[str, str]) -> Iterable[Caption]:
+def _captions(all_said: Iterable[FinalCaption], names: dict[str, str]) -> Iterable[Caption]:
     for index, said in enumerate(all_said):
         who = ", ".join(names.get(speaker, speaker) for speaker in said.speakers)
         yield Caption(index, f"{who}: {said.text}" if who else said.text, said.begin, said.end, final=True)
 
 
-def _line(said: Said, names: dict[str, str]) -> dict[str, Any]:
+def _line(said: FinalCaption, names: dict[str, str]) -> dict[str, Any]:
     speakers = [names.get(speaker, speaker) for speaker in said.speakers]
     return {**span(said.begin, said.end), "speakers": speakers, "text": said.text}
 

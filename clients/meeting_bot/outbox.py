@@ -45,7 +45,7 @@ class Outbox:
         event = {"id": key, "meeting": self._rules.minutes.title, "created": now(), "rule": rule.name, **found}
         for action in rule.actions:
             self._state.post(action, key, event)
-            self._deliverers[action].look()
+            self._deliverers[action].wake()
 
 
 def now() -> str:

@@ -16,7 +16,7 @@ BLOCK_S: Final = 0.02
 QUIET: Final = 0.1  # of the level of speech, which is the 90th percentile
 
 
-def cut(samples: NDArray[np.int16]) -> int | None:
+def find_passage_end(samples: NDArray[np.int16]) -> int | None:
     """Find where a passage ends: in the middle of the first pause after its shortest length.
 
     Args:

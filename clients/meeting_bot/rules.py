@@ -80,7 +80,7 @@ class Rule(_Table, frozen=True):
     at_end: bool = False
 
     @property
-    def looks_out(self) -> bool:
+    def checks_passages(self) -> bool:
         """Whether each passage is asked about."""
         return bool(self.topic or self.watch)
 
@@ -135,9 +135,9 @@ def load_rules(path: Path) -> RulesFile:
     try:
         rules = msgspec.convert(tables, RulesFile)
     except msgspec.ValidationError as error:
-        raise _located(path, text, _named(str(error), tables)) from None
+        raise _with_line(path, text, _with_action_name(str(error), tables)) from None
     for key, problem in _problems(rules):
-        raise ConfigError(f"{path}, line {_line(text, key)}, {_spelled(key)}: {problem}")
+        raise ConfigError(f"{path}, line {_line(text, key)}, {_format_key(key)}: {problem}")
     return rules
 
 
@@ -169,7 +169,7 @@ def _problems(rules: RulesFile) -> Any:
                 yield ("rule", i, "actions"), f"there is no action {quoted(name)}{_nearest(name, list(rules.action))}"
 
 
-def _named(message: str, tables: dict[str, Any]) -> str:
+def _with_action_name(message: str, tables: dict[str, Any]) -> str:
     """msgspec's message, which leaves the name of an action out: ``$.action[...]``."""
     for name, table in tables["action"].items() if "`$.action[...]" in message else ():
         try:
@@ -179,7 +179,7 @@ def _named(message: str, tables: dict[str, Any]) -> str:
     return message
 
 
-def _located(path: Path, text: str, message: str) -> ConfigError:
+def _with_line(path: Path, text: str, message: str) -> ConfigError:
     """msgspec's "what - at `$.rule[0].name`", with the line of it."""
     problem, _, where = message.partition(" - at `$")
     parts = re.findall(r"\[\d+\]|[^.\[\]`]+", where)
@@ -189,7 +189,7 @@ def _located(path: Path, text: str, message: str) -> ConfigError:
         problem = f"there is no such key{_nearest(unknown[1], list(table.__struct_fields__))}"
         key = (*key, unknown[1])
     problem = re.sub(r"^Object missing required field `(.+)`$", r"the key \1 is missing", problem)
-    return ConfigError(f"{path}, line {_line(text, key)}, {_spelled(key)}: {problem}")
+    return ConfigError(f"{path}, line {_line(text, key)}, {_format_key(key)}: {problem}")
 
 
 def _nearest(word: str, known: list[str]) -> str:
@@ -197,9 +197,9 @@ def _nearest(word: str, known: list[str]) -> str:
     return f", is {quoted(close[0])} meant?" if close else ""
 
 
-def _spelled(key: Key) -> str:
-    spelled = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in key)
-    return spelled.removeprefix(".") or "the file"
+def _format_key(key: Key) -> str:
+    shown = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in key)
+    return shown.removeprefix(".") or "the file"
 
 
 def _line(text: str, key: Key) -> int:

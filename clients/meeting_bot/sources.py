@@ -27,14 +27,14 @@ from af3stream.audio.files import stream_blocks
 from af3stream.audio.pcm import AudioFormat, PcmDecoder
 from af3stream.client.backoff import delay_s as backoff_s
 from af3stream.errors import SourceError, quoted
-from clients.meeting_bot.attendee import Chunk, Missing, Mixer, Name, Nonsense, Turn, read
+from clients.meeting_bot.attendee import Chunk, InvalidMessage, Missing, Mixer, Name, Turn, read
 from clients.meeting_bot.recording import RATE
 
 BLOCK_MS: Final = 100
 QUEUED: Final = 64  # pieces between a thread or a socket and the recording
 MAX_MESSAGE_BYTES: Final = 1 << 20
 QUIET_S: Final = 3.0  # after so long without a message, nobody speaks
-SHORT: Final = 0.2
+POLL_S: Final = 0.2
 PACE: Final = 1.5  # what comes faster, after the first AHEAD_S, is a download and not live
 AHEAD_S: Final = 30.0
 
@@ -61,7 +61,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class ResumePoint:
     """What an earlier run of the bot took in: sample frames, and Attendee's time stamp of the first."""
 
     frames: int = 0
@@ -69,7 +69,7 @@ class Before:
 
 
 @asynccontextmanager
-async def open_source(spelled: str, before: Before, end_after_s: float) -> AsyncIterator[Source]:
+async def open_source(location: str, resume_point: ResumePoint, end_after_s: float) -> AsyncIterator[Source]:
     """Open what ``--source`` names, for the length of the block.
 
     Args:
@@ -82,22 +82,22 @@ async def open_source(spelled: str, before: Before, end_after_s: float) -> Async
     Raises:
         SourceError: for what cannot be opened.
     """
-    if spelled.startswith("attendee://"):
-        async with _attendee(spelled, before, end_after_s) as source:
+    if location.startswith("attendee://"):
+        async with _attendee(location, resume_point, end_after_s) as source:
             yield source
         return
-    if spelled == "-":
+    if location == "-":
         if sys.stdin.isatty():
             raise SourceError("standard input is a terminal, expected raw PCM from a pipe")
         yield Source(_threaded(_pipe), live=True)
         return
-    path = Path(spelled)
-    if ":" not in spelled or await asyncio.to_thread(path.exists):
+    path = Path(location)
+    if ":" not in location or await asyncio.to_thread(path.exists):
         audio_format, blocks = await asyncio.to_thread(stream_blocks, path, BLOCK_MS)
         yield Source(_threaded(lambda: _decoded(audio_format, blocks)), live=False)
         return
-    container = await asyncio.to_thread(_open_av, spelled)
-    yield Source(_threaded(lambda: _broadcast(spelled, container, end_after_s)), live=True)
+    container = await asyncio.to_thread(_open_av, location)
+    yield Source(_threaded(lambda: _broadcast(location, container, end_after_s)), live=True)
 
 
 async def _threaded(make: Callable[[], Iterator[bytes | Missing]]) -> AsyncIterator[Piece]:
@@ -154,48 +154,48 @@ def _pipe() -> Iterator[bytes]:
             yield block[:whole]
 
 
-def _open_av(spelled: str) -> Any:
+def _open_av(location: str) -> Any:
     import av
 
-    name, device = (None, spelled) if "://" in spelled else spelled.split(":", 1)
+    name, device = (None, location) if "://" in location else location.split(":", 1)
     try:
         container = av.open(device, format=name, timeout=30.0)
     except (av.FFmpegError, ValueError, OSError) as error:
-        shown = urlsplit(spelled)._replace(query="").geturl().rpartition("@")[2] if "://" in spelled else spelled
+        shown = urlsplit(location)._replace(query="").geturl().rpartition("@")[2] if "://" in location else location
         raise SourceError(f"FFmpeg cannot open {shown}: {error}") from None
     if not container.streams.audio:
         container.close()
-        raise SourceError(f"no audio in {spelled}")
+        raise SourceError(f"no audio in {location}")
     return container
 
 
-def _broadcast(spelled: str, container: Any, end_after_s: float) -> Iterator[bytes | Missing]:
+def _broadcast(location: str, container: Any, end_after_s: float) -> Iterator[bytes | Missing]:
     """What FFmpeg reads. A live source that ends or breaks off is opened again; what it said meanwhile is missing."""
     while True:
         opened, frames = time.monotonic(), 0
-        lasting = container.duration is None  # a file on the web has a length, and would begin anew
+        unbounded = container.duration is None  # a file on the web has a length, and would begin anew
         try:
             for block in _av_blocks(container):
                 frames += len(block) // 2
                 yield block
         except SourceError:
-            if not lasting:
+            if not unbounded:
                 raise
         left = time.monotonic()  # without a length, FFmpeg does not tell an end from a break
-        live = lasting and frames / RATE <= PACE * (left - opened) + AHEAD_S
-        if not live or (following := _open_again(spelled, left + end_after_s)) is None:
+        live = unbounded and frames / RATE <= PACE * (left - opened) + AHEAD_S
+        if not live or (following := _open_again(location, left + end_after_s)) is None:
             return
         container = following
         yield Missing(round((time.monotonic() - left) * RATE))
 
 
-def _open_again(spelled: str, until: float) -> Any:
+def _open_again(location: str, until: float) -> Any:
     """The source once it is there again, or ``None``."""
     attempt = 0
     while time.monotonic() + (delay := backoff_s(attempt, random())) < until:
         time.sleep(delay)
         with suppress(SourceError):
-            return _open_av(spelled)
+            return _open_av(location)
         attempt += 1
     return None
 
@@ -216,13 +216,13 @@ def _av_blocks(container: Any) -> Iterator[bytes]:
 
 
 @asynccontextmanager
-async def _attendee(spelled: str, before: Before, end_after_s: float) -> AsyncIterator[Source]:
+async def _attendee(location: str, resume_point: ResumePoint, end_after_s: float) -> AsyncIterator[Source]:
     """A WebSocket for Attendee to dial; only its exact path is taken, which is the secret between the two."""
-    parts = urlsplit(spelled)
+    parts = urlsplit(location)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     if not parts.hostname or parts.port is None or path in ("", "/"):
-        raise SourceError(f"{quoted(spelled)} is not of the form attendee://host:port/a-path-that-nobody-guesses")
-    desk = _Desk(Mixer(before.frames, before.origin_ms), end_after_s)
+        raise SourceError(f"{quoted(location)} is not of the form attendee://host:port/a-path-that-nobody-guesses")
+    receiver = _AttendeeReceiver(Mixer(resume_point.frames, resume_point.origin_ms), end_after_s)
 
     def admit(connection: ServerConnection, request: Request) -> Response | None:
         if hmac.compare_digest(request.path.encode(), path.encode()):
@@ -231,7 +231,7 @@ async def _attendee(spelled: str, before: Before, end_after_s: float) -> AsyncIt
 
     try:
         server = await serve(
-            desk.connection,
+            receiver.connection,
             parts.hostname,
             parts.port,
             process_request=admit,
@@ -245,10 +245,10 @@ async def _attendee(spelled: str, before: Before, end_after_s: float) -> AsyncIt
     async with server:
         port = next(iter(server.sockets)).getsockname()[1]
         address = f"ws://{parts.hostname}:{port}{path}"
-        yield Source(desk.pieces(), True, True, lambda: desk.mixer.origin_ms, address)
+        yield Source(receiver.pieces(), True, True, lambda: receiver.mixer.origin_ms, address)
 
 
-class _Desk:
+class _AttendeeReceiver:
     """Takes in what the connections of one meeting bring; a queue that is full makes Attendee wait."""
 
     def __init__(self, mixer: Mixer, end_after_s: float) -> None:
@@ -266,7 +266,7 @@ class _Desk:
             async for message in socket:
                 try:
                     bot_id, said = read(message)
-                except Nonsense:
+                except InvalidMessage:
                     await socket.close(1007, "not a message of Attendee's")
                     return
                 self._bot_id = self._bot_id or bot_id
@@ -287,7 +287,7 @@ class _Desk:
         while True:
             began = clock()
             try:
-                async with asyncio.timeout(SHORT):
+                async with asyncio.timeout(POLL_S):
                     part = await self._queue.get()
             except TimeoutError:
                 now = clock()

@@ -31,7 +31,7 @@ CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox(action, id);
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class FinalCaption:
     """A final caption: seconds in the recording, words, and the ids of who spoke, loudest share first."""
 
     begin: float
@@ -41,10 +41,10 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class SectionAnswer:
     """A question about the chapter that ends at ``chapter`` sample frames; ``problem`` where it has no answer."""
 
-    chapter: int
+    section_end: int
     question: str
     text: str
     begin: float
@@ -53,7 +53,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class OutboxEntry:
     """An event on its way to an action; ``key`` is the same at each attempt."""
 
     id: int
@@ -107,15 +107,15 @@ class State:
         """Named facts, in place of those noted before."""
         self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(n, str(v)) for n, v in facts.items()])
 
-    def add_caption(self, said: Said) -> None:
+    def add_caption(self, said: FinalCaption) -> None:
         """One more final caption."""
         speakers = "\n".join(said.speakers)
         self._db.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", (said.begin, said.end, said.text, speakers))
 
-    def captions(self) -> Iterator[Said]:
+    def captions(self) -> Iterator[FinalCaption]:
         """All of them, in order."""
         for begin, end, text, speakers in self._db.execute("SELECT * FROM captions ORDER BY begin, rowid"):
-            yield Said(begin, end, text, tuple(speakers.split("\n")) if speakers else ())
+            yield FinalCaption(begin, end, text, tuple(speakers.split("\n")) if speakers else ())
 
     def caption_end(self) -> float:
         """Where the last caption ends, in seconds."""
@@ -145,7 +145,7 @@ class State:
         )
         return [(participant, heard) for participant, heard in rows]
 
-    def spoke_s(self, rate: int) -> dict[str, float]:
+    def speaking_s(self, rate: int) -> dict[str, float]:
         """Seconds that each participant was heard."""
         rows = self._db.execute(
             "SELECT participant, sum(end - begin) FROM turns GROUP BY participant ORDER BY min(begin)"
@@ -176,34 +176,34 @@ class State:
         """How much never arrived."""
         return int(self._db.execute("SELECT coalesce(sum(end - begin), 0) FROM lost").fetchone()[0])
 
-    def add_answer(self, answered: Answered) -> None:
+    def add_answer(self, answered: SectionAnswer) -> None:
         """An answer about a chapter."""
-        row = (answered.chapter, answered.question, answered.text, answered.begin, answered.end, answered.problem)
+        row = (answered.section_end, answered.question, answered.text, answered.begin, answered.end, answered.problem)
         self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
 
-    def answers(self) -> list[Answered]:
+    def answers(self) -> list[SectionAnswer]:
         """All of them, in the order they were asked."""
-        return [Answered(*row) for row in self._db.execute("SELECT * FROM answers ORDER BY chapter, rowid")]
+        return [SectionAnswer(*row) for row in self._db.execute("SELECT * FROM answers ORDER BY chapter, rowid")]
 
     def post(self, action: str, key: str, event: dict[str, object]) -> None:
         """An event for an action."""
         body = msgspec.json.encode(event)
         self._db.execute("INSERT INTO outbox(action, key, body) VALUES (?, ?, ?)", (action, key, body))
 
-    def next_letter(self, action: str) -> Letter | None:
+    def next_entry(self, action: str) -> OutboxEntry | None:
         """The oldest event that an action has not taken."""
         row = self._db.execute(
             "SELECT id, key, body, attempts FROM outbox WHERE action = ? ORDER BY id LIMIT 1", (action,)
         ).fetchone()
-        return Letter(*row) if row else None
+        return OutboxEntry(*row) if row else None
 
-    def tried(self, letter: Letter) -> None:
+    def record_failure(self, entry: OutboxEntry) -> None:
         """One more attempt has failed."""
-        self._db.execute("UPDATE outbox SET attempts = attempts + 1 WHERE id = ?", (letter.id,))
+        self._db.execute("UPDATE outbox SET attempts = attempts + 1 WHERE id = ?", (entry.id,))
 
-    def settled(self, letter: Letter) -> None:
+    def remove(self, entry: OutboxEntry) -> None:
         """Taken, or given up: it is not tried again."""
-        self._db.execute("DELETE FROM outbox WHERE id = ?", (letter.id,))
+        self._db.execute("DELETE FROM outbox WHERE id = ?", (entry.id,))
 
     def waiting(self) -> int:
         """Events that are still to be taken."""

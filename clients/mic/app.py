@@ -27,16 +27,16 @@ from af3stream.protocol.messages import (
     WatchHit,
     Window,
 )
-from clients.levels import LEVELS
-from clients.mic.level import FLOOR_DBFS, level_dbfs, meter
-from clients.muted import Muted
-from clients.reach import reach
+from clients.answer_range import describe_range
+from clients.load_messages import LOAD_MESSAGES
+from clients.mic.level_meter import FLOOR_DBFS, level_dbfs, meter
+from clients.mute_detector import MuteDetector
 
 MAX_ROWS: Final = 500  # older captions leave the view; --captions writes them all
 METER_CELLS: Final = 14
 METER_STYLE: Final = "green on grey23"  # its room can be seen while it is empty
 REFRESH_S: Final = 0.1
-USUAL_S: Final = 5.0  # captions this far behind are no news
+NORMAL_LAG_S: Final = 5.0  # captions this far behind are no news
 FALL_DB: Final = 3.0  # the meter falls so much between two refreshes, so that the eye can follow
 STATES: Final[dict[str, tuple[str, str]]] = {
     "connecting": ("○ connecting", "dim"),
@@ -80,18 +80,18 @@ class MicrophoneApp(App[None]):
         self._listening = Listening(options, lambda: self)
         self._status = Static(id="status")  # its clock may tick once more when the screen is gone
         self._watched = set(map(clean, options.watches))
-        self._behind = LagMeter()
+        self._lag_meter = LagMeter()
         self._state = "connecting"
         self._device = options.device or "default microphone"
         self._degraded = ""
         self._level = FLOOR_DBFS
-        self._muted = Muted()
+        self._mute_detector = MuteDetector()
         self._lost_s = 0.0
         self._windows: list[Window] = []
         self._utterances: dict[int, Static] = {}
         self._asked: dict[str, str] = {}  # questions and watches
         self._last: str | None = None  # the id of the newest question
-        self._came: dict[str, str] = {}  # of an answer, so far
+        self._partial_answers: dict[str, str] = {}  # of an answer, so far
         self._answers: dict[str, Static] = {}
 
     def compose(self) -> ComposeResult:
@@ -190,10 +190,10 @@ class MicrophoneApp(App[None]):
             self._row(Text(f"{clock(begin)}  [{end - begin:.1f} s lost]", style="red"))
         else:
             self._level = max(self._level - FALL_DB, level_dbfs(block))
-            self._muted.hear(block, end - begin)
+            self._mute_detector.add(block, end - begin)
 
     def show(self, message: ServerMessage) -> None:
-        self._behind.hear(message)
+        self._lag_meter.hear(message)
         match message:
             case Ready():
                 self._state = "open"
@@ -208,13 +208,13 @@ class MicrophoneApp(App[None]):
                 self._windows.append(message)
                 self._show_windows()
             case AnswerDelta():
-                self._answer(message.id, self._came.get(message.id, "") + message.text)
+                self._answer(message.id, self._partial_answers.get(message.id, "") + message.text)
             case Answer():
-                self._answer(message.id, message.text, heard=reach(message, clock, clock))
+                self._answer(message.id, message.text, heard=describe_range(message, clock, clock))
             case WatchHit():
                 self._answer(message.id, message.text, heard=f"Heard {clock(message.start)} to {clock(message.end)}")
             case Degraded():
-                self._degraded = LEVELS[message.level]
+                self._degraded = LOAD_MESSAGES[message.level]
             case Error(ref=str(ref)) if ref in self._asked:
                 self._answer(ref, f"refused: {message.message}", "red")
             case Error():
@@ -273,7 +273,7 @@ class MicrophoneApp(App[None]):
         else:
             self._answers[question_id] = Static(text, classes="reply" if reply else None)
             self.query_one("#questions").mount(self._answers[question_id])
-        self._came[question_id] = answer
+        self._partial_answers[question_id] = answer
 
     def _show_windows(self) -> None:
         lines = [f"{w.index + 1:>3}  {clock(w.start)} to {clock(w.end)}  {w.tokens} tokens" for w in self._windows[-6:]]
@@ -282,11 +282,11 @@ class MicrophoneApp(App[None]):
     def _refresh_status(self) -> None:
         session = self._listening.session
         parts = [STATES[self._state], (self._device, "dim"), (meter(self._level, METER_CELLS), METER_STYLE)]
-        if self._muted.on and self._state == "open":
+        if self._mute_detector.muted and self._state == "open":
             parts.append(("no sound: is it muted?", "yellow"))
         if session:
-            behind_s = self._behind.seconds(session.sent / session.ready.rate)
-            parts.append((f"lag {behind_s:.1f} s", "yellow" if behind_s > USUAL_S else ""))
+            behind_s = self._lag_meter.seconds(session.sent / session.ready.rate)
+            parts.append((f"lag {behind_s:.1f} s", "yellow" if behind_s > NORMAL_LAG_S else ""))
         if self.sub_title:
             parts.append((self.sub_title, "dim"))
         if self._lost_s:

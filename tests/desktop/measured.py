@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     )
     assert captions.conversation
     captions.conversation._on_message(Caption(0, SAID, 0, 4, final=True))
-    windows = (captions.overlay, captions.history, captions.ask, captions.preferences)
+    windows = (captions.overlay, captions.history, captions.ask, captions.settings_window)
     for window in windows:
         window.show()
     for _ in range(20):

@@ -103,7 +103,7 @@ def test_a_new_word_leaves_what_stands_before_it_alone(captions: Captions, stage
     stage.say(interim(SPOKEN, stable=SPOKEN))
     until(lambda: view.shown)
     live(0.3)
-    rows = view.flow.height
+    rows = view.caption_layout.height
     assert rows > 1
     above = QRect(0, 0, view.width(), view.height_for(rows - 1))
     before, painted = view.grab().toImage().copy(above), Painted(view)
@@ -129,7 +129,7 @@ def test_words_move_up_row_by_row_and_never_down(captions: Captions, stage: Stag
     assert all(later - earlier in (0, 1) for earlier, later in pairwise(tops))
     assert len(view.shown.splitlines()) == view.rows
     stage.say(final("And then."))
-    until(lambda: "And then." in view.flow.text)
+    until(lambda: "And then." in view.caption_layout.text)
     assert view._target >= tops[-1]
 
 

@@ -49,9 +49,9 @@ def test_pictures_for_the_docs(captions: Captions, stage: Stage, appearance: str
     questions(captions, stage)
     windows(captions, appearance).save(f"{FOLDER}/desktop-windows-{appearance}.png")
     if appearance == "light":
-        captions.preferences.show()
+        captions.settings_window.show()
         live(0.3)
-        captions.preferences.grab().save(f"{FOLDER}/desktop-settings.png")
+        captions.settings_window.grab().save(f"{FOLDER}/desktop-settings.png")
     assert Path(f"{FOLDER}/desktop-overlay-{appearance}.png").stat().st_size > 10_000
 
 

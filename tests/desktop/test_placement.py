@@ -44,7 +44,7 @@ def test_windows_do_not_open_over_each_other(captions: Captions) -> None:
 
 def test_settings_cover_neither_captions_nor_questions(captions: Captions) -> None:
     questions = opened(captions, "ask", captions.ask)
-    place = opened(captions, "preferences", captions.preferences)
+    place = opened(captions, "preferences", captions.settings_window)
     assert not place.intersects(questions)
     assert not place.intersects(captions.overlay.frameGeometry())
 
@@ -72,8 +72,8 @@ def test_a_window_shrinks_to_what_is_free() -> None:
 
 
 def test_a_window_that_fits_nowhere_covers_the_last_of_the_others() -> None:
-    taken = [CAPTIONS, QRect(0, 0, 680, 560)]
-    place = free_place(QSize(700, 500), QSize(650, 400), taken, ROOM)
+    occupied = [CAPTIONS, QRect(0, 0, 680, 560)]
+    place = free_place(QSize(700, 500), QSize(650, 400), occupied, ROOM)
     assert place == QRect(0, 0, 700, 500)
 
 

@@ -74,7 +74,7 @@ def test_a_pause_takes_no_sound_and_finishes_what_was_said(captions: Captions, s
 def test_speech_that_is_not_shown_is_told_as_lag(
     captions: Captions, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clients.captions.standing.USUAL_S", 1.0)
+    monkeypatch.setattr("clients.captions.session_status.NORMAL_LAG_S", 1.0)
     stage.say(Speech("started", 0.0))
     until(lambda: captions.overlay.status.text() == "Catching up · 2 s behind")
     stage.say(Caption(0, "words", 0, 120, final=False))

@@ -9,7 +9,7 @@ import pytest
 from PySide6.QtCore import QRect, QSettings
 
 from clients.captions.settings import Settings, load, save
-from clients.captions.shortcuts import spelled
+from clients.captions.shortcuts import to_pynput
 
 
 def at(path: Path) -> QSettings:
@@ -73,4 +73,4 @@ def test_nonsense_is_as_by_default(line: str, expected: Settings, tmp_path: Path
     ],
 )
 def test_shortcuts_are_spelled_for_the_listener(key: str, keys: str) -> None:
-    assert spelled(key) == keys
+    assert to_pynput(key) == keys

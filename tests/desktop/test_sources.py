@@ -140,6 +140,6 @@ async def test_sound_that_finds_no_room_is_declared_lost_in_its_place() -> None:
 
 
 async def test_a_device_that_falls_silent_altogether_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clients.captions.sources.SILENT_S", 0.05)
+    monkeypatch.setattr("clients.captions.sources.NO_AUDIO_TIMEOUT_S", 0.05)
     with pytest.raises(Exception, match="the microphone gives no sound any more"):
         await anext(Microphone()._blocks())

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from af3stream.protocol.messages import Answer, Caption
+from clients.captions.formatting import as_sentence, clock, duration
 from clients.captions.questions import Questions
 from clients.captions.transcript import Transcript
-from clients.captions.words import clock, sentence, span
 
 REACHES = json.loads((Path(__file__).parents[1] / "golden" / "reach.json").read_text(encoding="utf-8"))
 
@@ -24,39 +24,39 @@ def final(utterance: int, text: str, start: float = 0.0) -> Caption:
 
 
 def test_what_two_hypotheses_agree_on_is_solid() -> None:
-    line = Transcript().hear(interim(0, "He was not an", stable="He was"))
+    line = Transcript().add(interim(0, "He was not an", stable="He was"))
     assert line
-    assert (line.text[: line.solid], line.text[line.solid :]) == ("He was", " not an")
+    assert (line.text[: line.stable_chars], line.text[line.stable_chars :]) == ("He was", " not an")
 
 
 def test_a_stable_part_that_the_text_does_not_begin_with_is_not_believed() -> None:
-    line = Transcript().hear(interim(0, "She was not", stable="He was"))
+    line = Transcript().add(interim(0, "She was not", stable="He was"))
     assert line
-    assert line.solid == 0
+    assert line.stable_chars == 0
 
 
 def test_a_final_caption_is_settled() -> None:
     transcript = Transcript()
-    line = transcript.hear(final(0, "He was not."))
+    line = transcript.add(final(0, "He was not."))
     assert line
-    assert line.solid == len(line.text)
-    assert transcript.hear(interim(0, "He was late")) is None
-    assert transcript.hear(final(0, "He was late.")) is None
+    assert line.stable_chars == len(line.text)
+    assert transcript.add(interim(0, "He was late")) is None
+    assert transcript.add(final(0, "He was late.")) is None
     assert [line.text for line in transcript.lines] == ["He was not."]
 
 
 def test_utterances_stand_in_their_order() -> None:
     transcript = Transcript()
     for caption in (interim(2, "third"), final(0, "First."), final(1, "Second.")):
-        transcript.hear(caption)
+        transcript.add(caption)
     assert [line.text for line in transcript.lines] == ["First.", "Second.", "third"]
     assert transcript.index(1) == 1
 
 
 def test_a_final_without_words_takes_back_what_was_shown() -> None:
     transcript = Transcript()
-    transcript.hear(interim(0, "Thank you"))
-    line = transcript.hear(final(0, ""))
+    transcript.add(interim(0, "Thank you"))
+    line = transcript.add(final(0, ""))
     assert line
     assert not line.text
     assert transcript.lines == []
@@ -75,13 +75,13 @@ def test_a_final_without_words_takes_back_what_was_shown() -> None:
 )
 def test_a_file_holds_what_was_said_so_far(name: str, text: str, tmp_path: Path) -> None:
     transcript = Transcript()
-    transcript.hear(final(0, "He & she."))
-    transcript.hear(interim(1, "and then", start=3.0))
+    transcript.add(final(0, "He & she."))
+    transcript.add(interim(1, "and then", start=3.0))
     assert not transcript.saved
     transcript.save(tmp_path / name)
     assert (tmp_path / name).read_text() == text
     assert transcript.saved
-    transcript.hear(interim(1, "and then the", start=3.0))
+    transcript.add(interim(1, "and then the", start=3.0))
     assert not transcript.saved
 
 
@@ -120,5 +120,5 @@ def test_a_refused_question_keeps_what_came_of_its_answer() -> None:
 
 def test_times_and_reasons_are_spelled_for_people() -> None:
     assert [clock(s) for s in (0, 59.9, 62, 3_723)] == ["0:00", "0:59", "1:02", "1:02:03"]
-    assert [span(s) for s in (4.4, 125)] == ["4 s", "2 min 5 s"]
-    assert sentence("no such file") == "No such file."
+    assert [duration(s) for s in (4.4, 125)] == ["4 s", "2 min 5 s"]
+    assert as_sentence("no such file") == "No such file."

@@ -248,8 +248,8 @@ def test_shortcuts_work_wherever_the_keyboard_is(run: Callable[..., Captions]) -
     until(lambda: captions.overlay.status.text() == "Paused")
     xdotool("key", "ctrl+alt+a")
     until(captions.ask.isVisible)
-    captions.preferences.changed.emit(captions.preferences._settings)
-    captions.preferences.keys["pause_key"].setKeySequence("Ctrl+Shift+F9")
+    captions.settings_window.changed.emit(captions.settings_window._settings)
+    captions.settings_window.keys["pause_key"].setKeySequence("Ctrl+Shift+F9")
     assert captions.actions["pause"].text() == "&Pause\tCtrl+Shift+F9"
     xdotool("key", "ctrl+shift+F9")
     until(lambda: captions.overlay.status.text() == "Listening")
@@ -262,9 +262,11 @@ def test_shortcuts_work_wherever_the_keyboard_is(run: Callable[..., Captions]) -
 
 def test_where_there_are_no_global_shortcuts_that_is_told(captions: Captions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_SESSION_TYPE", "wayland")
-    captions.preferences.keys["show_key"].setKeySequence("Ctrl+Alt+C")
-    captions.preferences.show()
-    assert captions.preferences.problem.text().startswith("Not working now: Wayland gives programs no global shortcuts")
+    captions.settings_window.keys["show_key"].setKeySequence("Ctrl+Alt+C")
+    captions.settings_window.show()
+    assert captions.settings_window.problem.text().startswith(
+        "Not working now: Wayland gives programs no global shortcuts"
+    )
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("XDG_SESSION_TYPE")
     monkeypatch.delenv("DISPLAY")
@@ -288,10 +290,10 @@ def test_another_call_of_the_command_line_tells_it_what_to_do(captions: Captions
 
 def test_everything_that_can_be_used_has_a_name_of_its_own(told: Captions) -> None:
     told.actions["ask"].trigger()
-    told.preferences.show()
+    told.settings_window.show()
     live(0.1)
     nameless: list[QWidget] = []
-    for window in (told.overlay, told.history, told.ask, told.preferences):
+    for window in (told.overlay, told.history, told.ask, told.settings_window):
         assert heard_by_screen_reader(window)[0]
         for kind in (QAbstractButton, QLineEdit, QComboBox, QListView, QSlider):
             parts = [part for part in window.findChildren(kind) if not part.objectName().startswith("qt_")]
@@ -305,7 +307,7 @@ def test_everything_that_can_be_used_has_a_name_of_its_own(told: Captions) -> No
 def test_settings_take_effect_at_once_and_are_there_the_next_time(
     captions: Captions, run: Callable[..., Captions]
 ) -> None:
-    window = captions.preferences
+    window = captions.settings_window
     window.show()
     window.size_pt.setValue(36)
     window.lines.setValue(2)
@@ -335,6 +337,6 @@ def test_everything_fits_at_twice_the_size(display: str, tmp_path: Path) -> None
 def test_quitting_asks_for_what_is_not_saved(told: Captions, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(QMessageBox, "question", lambda *said: asked.append(said) or QMessageBox.StandardButton.Cancel)
-    told.control.told.emit("quit")
+    told.command_server.command_received.emit("quit")
     assert len(asked) == 1
     assert told.overlay.isVisible()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clients.meeting_bot.attendee import Chunk, Missing, Mixer, Nonsense, Turn, read
+from clients.meeting_bot.attendee import Chunk, InvalidMessage, Missing, Mixer, Turn, read
 from tests.clients.meeting_bot.world import RATE, message, pcm, voice
 
 
@@ -91,7 +91,7 @@ def test_late_sound_is_kept_and_a_strange_time_stamp_is_not_believed() -> None:
     ],
 )
 def test_what_is_no_message_is_refused(text: str | bytes) -> None:
-    with pytest.raises(Nonsense):
+    with pytest.raises(InvalidMessage):
         read(text)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from clients.meeting_bot.digest import NOTES_CHARS, groups, task
 from clients.meeting_bot.grounding import best_sentence, ground
-from clients.meeting_bot.state import Said
+from clients.meeting_bot.state import FinalCaption
 
 SPOKEN = (
     "Let's start with the mobile release.",
@@ -17,7 +17,7 @@ SPOKEN = (
     "The first one, Tom, has strong experience with accessibility.",
     "How serious is the open bug, Priya?",
 )
-CAPTIONS = [Said(5.0 * index, 5.0 * index + 4, text) for index, text in enumerate(SPOKEN)]
+CAPTIONS = [FinalCaption(5.0 * index, 5.0 * index + 4, text) for index, text in enumerate(SPOKEN)]
 
 
 def texts(reply: str, **options: bool) -> list[str]:
@@ -27,7 +27,7 @@ def texts(reply: str, **options: bool) -> list[str]:
 def test_a_supported_sentence_stays_and_cites_the_caption_that_supports_it_best() -> None:
     [item] = ground("Elena will move the image storage before the end of November.", CAPTIONS)
     assert item.text == "Elena will move the image storage before the end of November."
-    assert item.said is CAPTIONS[3]
+    assert item.caption is CAPTIONS[3]
 
 
 def test_a_wrong_name_gives_way_to_what_was_said() -> None:
@@ -41,7 +41,7 @@ def test_a_pronoun_gives_way_to_what_was_said() -> None:
 def test_one_sentence_of_a_caption_stands_for_it() -> None:
     [item] = ground("Priya suggested a cheaper tier for the storage.", CAPTIONS)
     assert item.text == "Elena suggested a cheaper tier for the image storage."
-    assert item.said is CAPTIONS[2]
+    assert item.caption is CAPTIONS[2]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_summary_has_its_words_from_anywhere() -> None:
 def test_the_sentence_with_most_words_of_a_topic() -> None:
     found = best_sentence("the hosting", CAPTIONS)
     assert found is not None
-    assert (found.text, found.said) == ("The biggest cost was the hosting.", CAPTIONS[2])
+    assert (found.text, found.caption) == ("The biggest cost was the hosting.", CAPTIONS[2])
     assert best_sentence("the weather", CAPTIONS) is None
 
 

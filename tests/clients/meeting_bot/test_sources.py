@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from af3stream.errors import SourceError
 from clients.meeting_bot import sources
 from clients.meeting_bot.attendee import Missing
-from clients.meeting_bot.sources import Before, open_source
+from clients.meeting_bot.sources import ResumePoint, open_source
 from tests.clients.meeting_bot.world import RATE, message, pcm, voice
 
 
@@ -26,7 +26,7 @@ async def test_standard_input_is_raw_samples_however_they_are_cut(monkeypatch: p
     monkeypatch.setattr(sources.sys, "stdin", SimpleNamespace(isatty=lambda: False, fileno=lambda: reading))
     sound = pcm(voice(1, 120))
     pieces = []
-    async with open_source("-", Before(), 1.0) as source:
+    async with open_source("-", ResumePoint(), 1.0) as source:
         for begin in range(0, len(sound), 4_001):
             os.write(writing, sound[begin : begin + 4_001])
         os.write(writing, b"\1")  # half a sample is none
@@ -41,7 +41,7 @@ async def test_standard_input_is_raw_samples_however_they_are_cut(monkeypatch: p
 async def test_a_terminal_is_no_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources.sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(SourceError, match="standard input is a terminal"):
-        async with open_source("-", Before(), 1.0):
+        async with open_source("-", ResumePoint(), 1.0):
             pass
 
 
@@ -78,7 +78,7 @@ async def test_a_broadcast_that_breaks_off_is_opened_again_and_what_it_said_mean
 
     async with await asyncio.start_server(broadcast, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/live"
-        async with open_source(url, Before(), 2.0) as source:
+        async with open_source(url, ResumePoint(), 2.0) as source:
             pieces = [piece async for piece in source.pieces]
     missing = [index for index, piece in enumerate(pieces) if isinstance(piece, Missing)]
     assert len(missing) == 1 and pieces[missing[0]].frames > 0
@@ -101,7 +101,7 @@ async def test_a_recording_on_the_web_is_heard_once(tmp_path: Path) -> None:
     sound = aac(60)  # faster than anyone speaks
     async with await asyncio.start_server(once, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/talk"
-        async with open_source(url, Before(), 5.0) as source:
+        async with open_source(url, ResumePoint(), 5.0) as source:
             pieces = [piece async for piece in source.pieces]
     assert visits == 1
     assert abs(len(b"".join(pieces)) / 2 / RATE - 60) < 0.2
@@ -110,7 +110,7 @@ async def test_a_recording_on_the_web_is_heard_once(tmp_path: Path) -> None:
 async def test_while_attendee_says_nothing_the_timeline_goes_on_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "QUIET_S", 0.1)
     heard = 0
-    async with open_source("attendee://127.0.0.1:0/s3cret", Before(), 0.2) as source:
+    async with open_source("attendee://127.0.0.1:0/s3cret", ResumePoint(), 0.2) as source:
         async with connect(source.address, proxy=None) as socket:
             await socket.send(message(pcm(voice(1, 120)), 0))
             async for piece in source.pieces:
@@ -127,10 +127,10 @@ async def test_while_the_reader_of_the_sound_is_busy_attendee_is_not_silent(monk
     async def speak(address: str) -> None:
         async with connect(address, proxy=None) as socket:
             await socket.send(message(pcm(voice(1, 120)), 0))
-            await asyncio.sleep(2.0 + 2 * sources.SHORT)
+            await asyncio.sleep(2.0 + 2 * sources.POLL_S)
             await socket.send(message(pcm(voice(1, 120)), 1_000))
 
-    async with open_source("attendee://127.0.0.1:0/s3cret", Before(), 0.2) as source:
+    async with open_source("attendee://127.0.0.1:0/s3cret", ResumePoint(), 0.2) as source:
         speaking = asyncio.create_task(speak(source.address))
         pieces = aiter(source.pieces)
         heard = len(await anext(pieces))

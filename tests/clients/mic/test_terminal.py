@@ -147,7 +147,7 @@ async def test_a_microphone_that_gives_nothing_but_zeros_is_told(microphone: Fak
             await until(pilot, lambda: "● listening" in shown(app, "status"))
             for _ in range(29):
                 microphone.speak(SILENT)
-            await until(pilot, lambda: app._muted.zeros_s > 2.8)
+            await until(pilot, lambda: app._mute_detector.zeros_s > 2.8)
             await pilot.pause(0.2)
             assert "muted" not in shown(app, "status")
             microphone.speak(SILENT)

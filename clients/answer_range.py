@@ -7,12 +7,12 @@ from typing import Final
 
 from af3stream.protocol.messages import Answer
 
-LAGS_S: Final = 3.0  # an answer that did not hear so much of its end, or more, says so
+MIN_GAP_S: Final = 3.0  # an answer that did not hear so much of its end, or more, says so
 
 Clock = Callable[[float], str]
 
 
-def reach(answer: Answer, begins: Clock, ends: Clock) -> str:
+def describe_range(answer: Answer, begins: Clock, ends: Clock) -> str:
     """Name the range an answer heard, and the captions it read of what comes after.
 
     Args:
@@ -24,9 +24,9 @@ def reach(answer: Answer, begins: Clock, ends: Clock) -> str:
     heard, since, until = answer.heard_until, answer.captions_from, answer.captioned_until
     if heard is None and since is not None and until is not None:
         return f"Captions {begins(since)} to {ends(until)}"
-    if heard is None or answer.end - heard <= LAGS_S:
+    if heard is None or answer.end - heard <= MIN_GAP_S:
         return f"Heard {begins(answer.start)} to {ends(answer.end)}"
     words = f"Heard {begins(answer.start)} to {ends(heard)}"
     if since is None or until is None or until <= heard:
         return words
-    return f"{words}, captions {begins(since) + ' ' if since > heard + LAGS_S else ''}to {ends(until)}"
+    return f"{words}, captions {begins(since) + ' ' if since > heard + MIN_GAP_S else ''}to {ends(until)}"

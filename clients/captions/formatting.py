@@ -10,13 +10,13 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def span(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """How long something is: ``4 s``, ``2 min 5 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def sentence(reason: object) -> str:
+def as_sentence(reason: object) -> str:
     """A clause as a sentence."""
     text = str(reason).strip().rstrip(".")
     return f"{text[:1].upper()}{text[1:]}." if text else "Something went wrong."

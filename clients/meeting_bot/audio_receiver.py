@@ -9,13 +9,13 @@ from typing import Final
 from af3stream.errors import SourceError
 from clients.meeting_bot.attendee import Missing, Name, Turn
 from clients.meeting_bot.recording import RATE, Recording
-from clients.meeting_bot.sources import Before, Piece, Source
+from clients.meeting_bot.sources import Piece, ResumePoint, Source
 from clients.meeting_bot.state import State
 
 TURN_JOINS: Final = RATE  # a breath does not end a turn
 
 
-class Intake:
+class AudioReceiver:
     """Takes in a source, up to its end or until it is told to stop.
 
     Attributes:
@@ -27,20 +27,20 @@ class Intake:
     def __init__(self, state: State, recording: Recording, note: Callable[[str], None]) -> None:
         self._state, self._recording, self._note = state, recording, note
         self.complete = bool(state.fact("complete"))
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
         self.problem = ""
 
     @property
-    def before(self) -> Before:
+    def resume_point(self) -> ResumePoint:
         """What was taken in already."""
         origin = self._state.fact("origin_ms")
-        return Before(self._recording.frames, int(origin) if origin else None)
+        return ResumePoint(self._recording.frames, int(origin) if origin else None)
 
-    async def take_in(self, source: Source, stopping: asyncio.Event) -> None:
+    async def receive(self, source: Source, stopping: asyncio.Event) -> None:
         """Everything the source gives; a source that is not live begins anew, and what is known of it is skipped."""
         skip = 0 if source.live else self._recording.frames * 2  # bytes
         if source.live and not source.timed and self._recording.frames:
-            self.lose(round(self._recording.idle_s * RATE))
+            self.add_gap(round(self._recording.idle_s * RATE))
         stop = asyncio.create_task(stopping.wait())
         pieces = aiter(source.pieces)
         try:
@@ -63,9 +63,9 @@ class Intake:
             stop.cancel()
         self.complete = True
         self._state.note(complete=1)
-        self.news.set()
+        self.changed.set()
 
-    def lose(self, frames: int) -> None:
+    def add_gap(self, frames: int) -> None:
         """So many sample frames never came; their place is kept."""
         begin = self._recording.frames
         if frames:
@@ -75,7 +75,7 @@ class Intake:
     def _take(self, piece: Piece, source: Source) -> None:
         match piece:
             case Missing():
-                self.lose(piece.frames)
+                self.add_gap(piece.frames)
             case Turn():
                 self._state.add_turn(piece.participant, piece.begin, piece.end, TURN_JOINS)
             case Name():
@@ -84,4 +84,4 @@ class Intake:
                 self._recording.append(piece)
         if not self._state.fact("origin_ms") and (origin := source.origin_ms()) is not None:
             self._state.note(origin_ms=origin)
-        self.news.set()
+        self.changed.set()

@@ -10,11 +10,11 @@ import ctypes
 import sys
 from typing import Final
 
-ENOUGH: Final = 1 << 40
+EXTRA_REFERENCES: Final = 1 << 40
 
 
-def keep_singletons() -> None:
+def pin_singletons() -> None:
     """Add references that nobody will ever give back."""
     if sys.implementation.name == "cpython" and sys.version_info < (3, 12):
         for singleton in (None, True, False, NotImplemented):
-            ctypes.c_ssize_t.from_address(id(singleton)).value += ENOUGH
+            ctypes.c_ssize_t.from_address(id(singleton)).value += EXTRA_REFERENCES

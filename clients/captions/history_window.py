@@ -42,10 +42,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from clients.captions.standing import Status
+from clients.captions.formatting import clock
+from clients.captions.session_status import Status
 from clients.captions.theme import colours, styled
 from clients.captions.transcript import Line, Transcript, plain
-from clients.captions.words import clock
 
 Index = QModelIndex | QPersistentModelIndex
 LINE: Final = Qt.ItemDataRole.UserRole
@@ -149,10 +149,10 @@ class HistoryWindow(QWidget):
         self.model.clear()
         self._recount()
 
-    def tell(self, status: Status) -> None:
+    def show_status(self, status: Status) -> None:
         """How things stand."""
         self.status.setText(status.text)
-        self.status.setStyleSheet(f"color: {colours().mood(status.mood)}")
+        self.status.setStyleSheet(f"color: {colours().severity(status.severity)}")
 
     def copy(self) -> None:
         """Copy what is selected, or all that is found, with its times."""
@@ -168,7 +168,7 @@ class HistoryWindow(QWidget):
         return (self._found.index(row, 0) for row in range(self._found.rowCount()))
 
     def _search(self, text: str) -> None:
-        self._delegate.sought = text.strip()
+        self._delegate.search_text = text.strip()
         self._found.setFilterFixedString(text.strip())
         self.list.viewport().update()
         if not text:
@@ -233,7 +233,7 @@ class _Delegate(QStyledItemDelegate):
 
     def __init__(self, parent: QListView) -> None:
         super().__init__(parent)
-        self.sought = ""
+        self.search_text = ""
         self._list = parent
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:  # noqa: N802
@@ -275,19 +275,19 @@ class _Delegate(QStyledItemDelegate):
     def _formats(self, line: Line) -> list[QTextLayout.FormatRange]:
         look = colours()
         formats = []
-        if line.solid < len(line.text):
+        if line.stable_chars < len(line.text):
             faded = QTextCharFormat()
             faded.setForeground(QColor(look.soft))
-            formats.append(_range(line.solid, len(line.text) - line.solid, faded))
-        if self.sought:
+            formats.append(_range(line.stable_chars, len(line.text) - line.stable_chars, faded))
+        if self.search_text:
             found = QTextCharFormat()
             found.setBackground(QColor(look.accent))
             found.setForeground(QColor(look.on_accent))
-            text, sought = line.text.lower(), self.sought.lower()
-            at = text.find(sought)
+            text, search_text = line.text.lower(), self.search_text.lower()
+            at = text.find(search_text)
             while at >= 0:
-                formats.append(_range(at, len(sought), found))
-                at = text.find(sought, at + len(sought))
+                formats.append(_range(at, len(search_text), found))
+                at = text.find(search_text, at + len(search_text))
         return formats
 
 

@@ -28,12 +28,12 @@ class Paragraph:
 
     key: int
     text: str = ""
-    solid: int = 0
+    stable_chars: int = 0
     rows: list[Row] = field(default_factory=list)
     height: int = 0  # in rows; one that is still open does not shrink
 
 
-class Flow:
+class CaptionLayout:
     """Paragraphs, one below the other, broken into rows of a width.
 
     Attributes:
@@ -41,7 +41,7 @@ class Flow:
     """
 
     def __init__(self, font: QFont, width: float) -> None:
-        self.laid = 0
+        self.chars_laid_out = 0
         self._font, self._width = font, width
         self._paragraphs: list[Paragraph] = []
         self._spacing = QFontMetricsF(font).lineSpacing() * LEADING
@@ -66,10 +66,10 @@ class Flow:
         at = 0
         for paragraph in self._paragraphs:
             for index, row in enumerate(paragraph.rows):
-                yield at + index, row, min(max(paragraph.solid - row.start, 0), len(row.text))
+                yield at + index, row, min(max(paragraph.stable_chars - row.start, 0), len(row.text))
             at += paragraph.height
 
-    def put(self, key: int, text: str, solid: int, final: bool) -> int:
+    def put(self, key: int, text: str, stable_chars: int, final: bool) -> int:
         """A paragraph reads so now, and nothing of it is left where it has no text; returns the first row to paint."""
         index = next((i for i, known in enumerate(self._paragraphs) if known.key >= key), len(self._paragraphs))
         before = sum(paragraph.height for paragraph in self._paragraphs[:index])
@@ -77,10 +77,10 @@ class Flow:
             self._paragraphs.insert(index, Paragraph(key))
         paragraph = self._paragraphs[index]
         changed = self._change(paragraph, text)
-        if solid != paragraph.solid:
-            settled = min(solid, paragraph.solid)
+        if stable_chars != paragraph.stable_chars:
+            settled = min(stable_chars, paragraph.stable_chars)
             coloured = sum(row.start + len(row.text) <= settled for row in paragraph.rows)
-            changed, paragraph.solid = min(changed, coloured), solid
+            changed, paragraph.stable_chars = min(changed, coloured), stable_chars
         paragraph.height = len(paragraph.rows) if final else max(paragraph.height, len(paragraph.rows))
         if not text:
             self._paragraphs.remove(paragraph)
@@ -123,7 +123,7 @@ class Flow:
 
     def _broken(self, text: str, option: QTextOption) -> Iterator[str]:
         """Rows of text, as wide as fits."""
-        self.laid += len(text)
+        self.chars_laid_out += len(text)
         layout = QTextLayout(text, self._font)
         layout.setTextOption(option)
         layout.beginLayout()
@@ -149,16 +149,16 @@ class Flow:
         return layout
 
 
-def paint(flow: Flow, painter: QPainter, top: float, rows: int, solid: QColor, faded: QColor) -> None:
+def paint(layout: CaptionLayout, painter: QPainter, top: float, rows: int, colour: QColor, faded: QColor) -> None:
     """Paint so many rows from the row ``top`` on, which may be half a row away."""
-    painter.setPen(solid)
+    painter.setPen(colour)
     fading = QTextCharFormat()
     fading.setForeground(faded)
-    for at, row, standing in flow.rows():
+    for at, row, stable in layout.rows():
         if top - 1 < at < top + rows:
             rest = QTextLayout.FormatRange()
-            rest.start, rest.length, rest.format = standing, len(row.text) - standing, fading
-            row.layout.draw(painter, QPointF(0, (at - top) * flow.row_height), [rest] if rest.length else [])
+            rest.start, rest.length, rest.format = stable, len(row.text) - stable, fading
+            row.layout.draw(painter, QPointF(0, (at - top) * layout.row_height), [rest] if rest.length else [])
 
 
 def _common(one: str, other: str) -> int:

@@ -6,7 +6,7 @@ from typing import Final
 
 from af3stream.protocol.messages import Level
 
-LEVELS: Final[dict[Level, str]] = {
+LOAD_MESSAGES: Final[dict[Level, str]] = {
     "none": "",
     "interims_stretched": "Busy: words come less often",
     "interims_dropped": "Very busy: only finished captions",

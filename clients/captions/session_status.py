@@ -7,21 +7,21 @@ from typing import Final, Literal
 
 from af3stream.client import LagMeter
 from af3stream.protocol.messages import Degraded, Level, ServerMessage
-from clients.captions.words import sentence, span
-from clients.levels import LEVELS
+from clients.captions.formatting import as_sentence, duration
+from clients.load_messages import LOAD_MESSAGES
 
 Phase = Literal["idle", "starting", "connecting", "open", "reconnecting", "finished", "over"]
-Mood = Literal["calm", "good", "working", "bad"]
+Severity = Literal["neutral", "ok", "warning", "error"]
 
-USUAL_S: Final = 5.0  # captions this far behind are no news
-PHASES: Final[dict[Phase, tuple[Mood, str]]] = {
-    "idle": ("calm", "Not listening"),
-    "starting": ("working", "Starting the local server"),
-    "connecting": ("working", "Connecting"),
-    "open": ("good", "Listening"),
-    "reconnecting": ("bad", "Connection lost, reconnecting"),
-    "finished": ("calm", "Heard to the end"),
-    "over": ("bad", "Disconnected"),
+NORMAL_LAG_S: Final = 5.0  # captions this far behind are no news
+PHASES: Final[dict[Phase, tuple[Severity, str]]] = {
+    "idle": ("neutral", "Not listening"),
+    "starting": ("warning", "Starting the local server"),
+    "connecting": ("warning", "Connecting"),
+    "open": ("ok", "Listening"),
+    "reconnecting": ("error", "Connection lost, reconnecting"),
+    "finished": ("neutral", "Heard to the end"),
+    "over": ("error", "Disconnected"),
 }
 
 
@@ -44,62 +44,62 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One line for people, and its mood."""
+    """One line for people, and its severity."""
 
-    mood: Mood
+    severity: Severity
     text: str
 
 
-class Standing:
+class StatusTracker:
     """Push in what happens, pull out :attr:`status`."""
 
     def __init__(self) -> None:
         self.phase: Phase = "idle"
         self.reason = ""  # why there is no connection
         self.paused = False
-        self.trouble = ""  # why the source gives nothing
+        self.source_problem = ""  # why the source gives nothing
         self.progress = Progress(0, 0, 0)
         self._level: Level = "none"
-        self._behind = LagMeter()
+        self._lag_meter = LagMeter()
 
-    def hear(self, message: ServerMessage) -> None:
+    def receive(self, message: ServerMessage) -> None:
         """Take in one message of the server."""
-        self._behind.hear(message)
+        self._lag_meter.hear(message)
         if isinstance(message, Degraded):
             self._level = message.level
 
     @property
     def behind_s(self) -> float:
         """Seconds of speech that are not shown yet."""
-        return self._behind.seconds(self.progress.captured_s)
+        return self._lag_meter.seconds(self.progress.captured_s)
 
     @property
     def status(self) -> Status:
         """What to tell now."""
-        mood, text = self._standing()
+        severity, text = self._describe()
         lost = self.progress.lost_s
-        return Status(mood, f"{text} · {span(lost)} of sound lost" if lost >= 0.5 else text)
+        return Status(severity, f"{text} · {duration(lost)} of sound lost" if lost >= 0.5 else text)
 
-    def _standing(self) -> tuple[Mood, str]:
-        mood, text = PHASES[self.phase]
+    def _describe(self) -> tuple[Severity, str]:
+        severity, text = PHASES[self.phase]
         if self.phase == "over":
-            return mood, sentence(self.reason) if self.reason else text
+            return severity, as_sentence(self.reason) if self.reason else text
         if self.phase == "starting" and self.reason:
-            return mood, f"{text} · {self.reason}"
+            return severity, f"{text} · {self.reason}"
         if self.phase == "connecting" and self.reason:
-            return "bad", f"{sentence(self.reason)} Trying again"
+            return "error", f"{as_sentence(self.reason)} Trying again"
         if self.phase == "reconnecting":
-            return mood, f"{text} · {span(self.progress.unsent_s)} kept"
-        if self.trouble:
-            return "bad", sentence(self.trouble)
+            return severity, f"{text} · {duration(self.progress.unsent_s)} kept"
+        if self.source_problem:
+            return "error", as_sentence(self.source_problem)
         if self.paused and self.phase == "open":
-            return "calm", "Paused"
+            return "neutral", "Paused"
         if self.phase == "open":  # of a file that was heard to its end, every caption came before it was told
             if self.progress.muted:
-                return "working", "No sound: is the microphone muted?"
+                return "warning", "No sound: is the microphone muted?"
             behind = self.behind_s
-            if level := LEVELS[self._level]:
-                return "working", f"{level} · {span(behind)} behind" if behind > USUAL_S else level
-            if behind > USUAL_S:
-                return "working", f"Catching up · {span(behind)} behind"
-        return mood, text
+            if level := LOAD_MESSAGES[self._level]:
+                return "warning", f"{level} · {duration(behind)} behind" if behind > NORMAL_LAG_S else level
+            if behind > NORMAL_LAG_S:
+                return "warning", f"Catching up · {duration(behind)} behind"
+        return severity, text

@@ -7,7 +7,7 @@ from typing import Final
 MUTED_S: Final = 3.0
 
 
-class Muted:
+class MuteDetector:
     """Push in blocks of samples, pull out :attr:`on`: nothing but zeros came, and no open microphone is so quiet.
 
     Attributes:
@@ -18,10 +18,10 @@ class Muted:
         self.zeros_s = 0.0
 
     @property
-    def on(self) -> bool:
+    def muted(self) -> bool:
         """Whether it is muted, or as good as that."""
         return self.zeros_s >= MUTED_S
 
-    def hear(self, pcm: bytes, seconds: float) -> None:
+    def add(self, pcm: bytes, seconds: float) -> None:
         """The next block, and how long it is."""
         self.zeros_s = 0.0 if any(pcm) else self.zeros_s + seconds

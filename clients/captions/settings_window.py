@@ -38,7 +38,7 @@ KEYS: Final = (
 )
 
 
-class Preferences(QDialog):
+class SettingsWindow(QDialog):
     """Everything a person chooses, but the source.
 
     Signals:

@@ -11,14 +11,14 @@ COMMANDS: Final = ("show", "pause", "ask", "save", "history", "quit")
 TIMEOUT_MS: Final = 2_000
 
 
-class Control(QObject):
+class CommandServer(QObject):
     """Where the running program hears commands.
 
     Signals:
         told: one of :data:`COMMANDS`.
     """
 
-    told = Signal(str)
+    command_received = Signal(str)
 
     def __init__(self, name: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -41,11 +41,11 @@ class Control(QObject):
         if socket.canReadLine():
             command = bytes(socket.readLine().data()).decode(errors="replace").strip()
             if command in COMMANDS:
-                self.told.emit(command)
+                self.command_received.emit(command)
             socket.disconnectFromServer()
 
 
-def tell(name: str, command: str) -> bool:
+def send_command(name: str, command: str) -> bool:
     """Tell the running program; returns whether there is one."""
     socket = QLocalSocket()
     socket.connectToServer(name)
