@@ -1,4 +1,4 @@
-"""What a server gives up while it has too much to do, in words for people."""
+"""Messages for people about the load levels of a server."""
 
 from __future__ import annotations
 

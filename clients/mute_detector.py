@@ -1,4 +1,4 @@
-"""Whether a microphone is muted."""
+"""Detect a muted microphone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ MUTED_S: Final = 3.0
 
 
 class MuteDetector:
-    """Push in blocks of samples, pull out :attr:`on`: nothing but zeros came, and no open microphone is so quiet.
+    """Report a microphone as muted once it delivers only zero samples; an open microphone always has some noise.
 
     Attributes:
-        zeros_s: seconds of zeros so far.
+        zeros_s: seconds of zero samples since the last sample that was not zero.
     """
 
     def __init__(self) -> None:
@@ -19,9 +19,9 @@ class MuteDetector:
 
     @property
     def muted(self) -> bool:
-        """Whether it is muted, or as good as that."""
+        """Whether only zeros came for :data:`MUTED_S` seconds or longer."""
         return self.zeros_s >= MUTED_S
 
     def add(self, pcm: bytes, seconds: float) -> None:
-        """The next block, and how long it is."""
+        """Take the next block of samples, which lasts ``seconds``."""
         self.zeros_s = 0.0 if any(pcm) else self.zeros_s + seconds

@@ -1,4 +1,4 @@
-"""The program: its windows, what they share, and what is remembered of them."""
+"""The application: its windows, its session and its settings."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ MANUAL: Final = Path(__file__).parents[2] / "docs" / "desktop.md"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one run is told to do, whatever is remembered.
+    """Options of one run, which override the stored settings.
 
     Attributes:
-        url: the service's address; ``None``: as remembered.
+        url: the service's address; ``None`` for the stored one.
         token: for the service.
-        source: ``mic``, ``system`` or a path; ``None``: as remembered.
-        name: what other calls of the command line know this run by.
-        server_options: further options of a server of one's own.
+        source: ``mic``, ``system`` or a path; ``None`` for the stored one.
+        name: name of the command socket of this run.
+        server_options: further options of the local server.
     """
 
     url: str | None = None
@@ -56,11 +56,11 @@ class Options:
 
 
 class Captions(QObject):
-    """The program.
+    """The application.
 
     Attributes:
-        conversation: the session that is shown.
-        settings: what a person has chosen.
+        conversation: the current session.
+        settings: the user's settings.
     """
 
     def __init__(self, application: QApplication, file: QSettings, options: Options) -> None:
@@ -73,7 +73,7 @@ class Captions(QObject):
         self.conversation: Conversation | None = None
         self._saved_as: Path | None = None
         self._closed = False
-        self._notice_timer = QTimer(self, singleShot=True, interval=NOTICE_MS)  # what is said for a while
+        self._notice_timer = QTimer(self, singleShot=True, interval=NOTICE_MS)  # how long a notice replaces the status
         self._notice_timer.timeout.connect(self._refresh_status)
         theme.apply(application, self.settings.appearance)
         application.setWindowIcon(theme.app_icon())
@@ -93,12 +93,12 @@ class Captions(QObject):
         self._set_keys()
         if QSystemTrayIcon.isSystemTrayAvailable():
             self.tray.show()
-        else:  # without it, this window is the way to everything
+        else:  # without a tray icon, this window has the menu
             self._open(self.history)
         self.listen(_choice(options.source) or Choice(self.settings.source, self.settings.device))
 
     def listen(self, choice: Choice) -> None:
-        """Begin a new session with a source; what was said before is forgotten, unless a person would not have it."""
+        """Start a new session with a source, unless the user wants to keep the unsaved captions of the last one."""
         if self.conversation:
             if not self._may_discard():
                 return
@@ -116,11 +116,11 @@ class Captions(QObject):
         self._refresh_status()
 
     def do(self, command: str) -> None:
-        """What a shortcut, or another call of the command line, asks for."""
+        """Trigger an action by its name, for a shortcut or a command."""
         self.actions[command].trigger()
 
     def save(self, path: Path | None = None) -> None:
-        """Write the captions to a file: to ``path``, to where they were saved before, or where a person says."""
+        """Write the captions to ``path``, to the last saved file, or to a file that the user chooses."""
         if not self.conversation or not (path := path or self._saved_as or self._ask_path()):
             return
         try:
@@ -134,13 +134,13 @@ class Captions(QObject):
         self._notice_timer.start()
 
     def quit(self) -> None:
-        """Leave, unless a person would rather keep what was said."""
+        """Quit, unless the user wants to keep unsaved captions."""
         if self._may_discard():
             self.close()
             self._application.quit()
 
     def close(self) -> None:
-        """End the session, the server and whatever listens; once."""
+        """Stop the session, the local server and all threads. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -158,7 +158,7 @@ class Captions(QObject):
         url = self.settings.server if self._url is None else self._url
         return _given(Address(url, self._token)) if url else self._local.address(on_start)
 
-    # what happens
+    # event handlers
 
     def _on_line(self, line: Line) -> None:
         self.overlay.view.put(line)
@@ -193,7 +193,7 @@ class Captions(QObject):
         self.listen(Choice(self.settings.source, self.settings.device))
 
     def _choose(self, settings: Settings) -> None:
-        """Take on other settings, and remember them."""
+        """Apply and store new settings."""
         before, self.settings = self.settings, settings
         remembered.save(settings, self._file)
         if settings.appearance != before.appearance:
@@ -214,7 +214,7 @@ class Captions(QObject):
         self._refresh_status()
 
     def _refresh_status(self) -> None:
-        """How things stand, once more."""
+        """Show the current status again."""
         if self.conversation:
             self._on_status(self.conversation.status_tracker.status)
 
@@ -225,7 +225,7 @@ class Captions(QObject):
         self.settings_window.show_problem(self.shortcuts.problem)
 
     def _may_discard(self) -> bool:
-        """Whether a person minds that what was said is forgotten."""
+        """Ask about unsaved captions, and return whether they may be discarded."""
         if not self.conversation or self.conversation.transcript.saved:
             return True
         buttons = QMessageBox.StandardButton
@@ -257,7 +257,7 @@ class Captions(QObject):
         if path:
             self.listen(Choice("file", path))
 
-    # what there is
+    # wiring
 
     def _connect(self) -> None:
         actions = self.actions
@@ -292,7 +292,7 @@ class Captions(QObject):
         self.ask.field.setFocus()
 
     def _open(self, window: QWidget) -> None:
-        """Bring a window up beside the others: most of all beside those that stay on top of it."""
+        """Show a window beside the others, above all beside those that stay on top."""
         windows = (self.ask, self.history, self.settings_window)
         open_beside(window, [self.overlay, *(other for other in windows if other is not window and other.isVisible())])
 

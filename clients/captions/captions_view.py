@@ -1,4 +1,4 @@
-"""The captions themselves: the newest rows of what is said, solid where they stand and faded where they may change."""
+"""Widget with the newest caption rows; text that may still change is faded."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from clients.captions.theme import FADED
 from clients.captions.transcript import Line
 
 SCROLL_MS: Final = 160
-KEPT_ROWS: Final = 12  # above those that are to be seen
+KEPT_ROWS: Final = 12  # kept above the visible rows
 
 
 class CaptionsView(QWidget):
-    """The last rows of a flow. Words begin at the top; once the rows are full, they move up row by row, never down.
+    """The last rows of a caption layout. Text starts at the top; once the widget is full, rows scroll up, never down.
 
     Attributes:
         announce: whether finished captions are announced to a screen reader.
@@ -37,7 +37,7 @@ class CaptionsView(QWidget):
         self.announce = False
         self._layout = CaptionLayout(self.font(), 1.0)
         self._colour, self._faded = QColor("white"), QColor("grey")
-        self._top = 0.0  # the first row that is to be seen, which may be on its way
+        self._top = 0.0  # the first visible row; a fraction while scrolling
         self._scroll = QVariantAnimation(self)
         self._scroll.setEasingCurve(QEasingCurve.Type.OutCubic)
         self._scroll.valueChanged.connect(self._scrolled)
@@ -46,29 +46,29 @@ class CaptionsView(QWidget):
 
     @property
     def caption_layout(self) -> CaptionLayout:
-        """What is laid out."""
+        """The layout of the captions."""
         return self._layout
 
     @property
     def rows(self) -> int:
-        """How many fit."""
+        """Number of rows that fit."""
         return max(1, math.floor(self.height() / self._layout.row_height + 0.05))
 
     @property
     def shown(self) -> str:
-        """What can be read now, a line a row."""
+        """The visible text, one line a row."""
         top = self._target
         return "\n".join(row.text.rstrip() for at, row, _ in self._layout.rows() if top <= at < top + self.rows)
 
     def height_for(self, rows: int) -> int:
-        """Of so many rows, in pixels."""
+        """Return the height of ``rows`` rows, in pixels."""
         return math.ceil(rows * self._layout.row_height)
 
     def sizeHint(self) -> QSize:  # noqa: N802
         return QSize(600, self.height_for(3))
 
     def set_appearance(self, font: QFont, colour: QColor) -> None:
-        """Another font or colour."""
+        """Set the font and the colour."""
         self._colour, self._faded = QColor(colour), QColor(colour)
         self._faded.setAlphaF(FADED)
         if font != self.font():
@@ -77,7 +77,7 @@ class CaptionsView(QWidget):
         self.update()
 
     def put(self, line: Line) -> None:
-        """An utterance reads so now."""
+        """Show a new or changed utterance."""
         first = self._layout.put(line.utterance, line.text, line.stable_chars, line.final)
         self._scroll_to_end()
         y = math.floor((first - self._top) * self._layout.row_height)
@@ -87,7 +87,7 @@ class CaptionsView(QWidget):
             QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, line.text))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all captions."""
         self._layout = CaptionLayout(self.font(), self.width())
         self._scroll.stop()
         self._top = 0.0
@@ -111,7 +111,7 @@ class CaptionsView(QWidget):
         return float(self._scroll.endValue()) if running else self._top
 
     def _scroll_to_end(self) -> None:
-        """Scroll so far that the last row is seen."""
+        """Scroll until the last row is visible."""
         target = float(max(self._target, self._layout.height - self.rows))
         if target == self._target:
             return
@@ -131,7 +131,7 @@ class CaptionsView(QWidget):
         self.update()
 
     def _drop_hidden_rows(self) -> None:
-        """Let go of what nobody will see again."""
+        """Drop the rows that have scrolled out of view."""
         self._top -= self._layout.drop(math.floor(self._top) - KEPT_ROWS)
 
     def _reshape(self) -> None:
@@ -146,5 +146,5 @@ class CaptionsView(QWidget):
         self.update()
 
     def _update_accessible_text(self) -> None:
-        """To whoever cannot see it."""
+        """Set the text for screen readers."""
         self.setAccessibleDescription(self.shown or "Nothing was said yet.")

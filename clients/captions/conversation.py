@@ -1,4 +1,4 @@
-"""One session as the windows know it: everything that was said and asked, and how things stand."""
+"""Model of one session for the windows: transcript, questions and status."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from clients.captions.transcript import Transcript
 
 
 class Conversation(QObject):
-    """Ties a link to what is known of its session.
+    """Connects a session worker to the model of its session.
 
     Signals:
-        line: a :class:`Line` as it reads now.
-        question: a :class:`Question` with news.
+        line: a new or changed :class:`Line`.
+        question: a new or changed :class:`Question`.
         status: the new :class:`Status`.
-        paused: whether it takes no sound.
+        paused: whether capturing is paused.
     """
 
     line = Signal(object)
@@ -47,25 +47,25 @@ class Conversation(QObject):
         worker.begin()
 
     def pause(self, paused: bool) -> None:
-        """Take no more sound, or take it again."""
+        """Pause or resume capturing."""
         self._worker.pause(paused)
 
     def ask(self, text: str, last_s: float | None = None, after: int | None = None) -> None:
-        """Ask about everything heard, or the last so many seconds of it.
+        """Ask about everything heard, or about the last ``last_s`` seconds of it.
 
         Args:
-            after: number of the question whose answer this one replies to.
+            after: number of the question that this one follows up.
         """
         question = self.questions.ask(text, after)
         self.question.emit(question)
         self._worker.ask(question.number, text, last_s, after)
 
     def stop_answer(self, number: int) -> None:
-        """Stop an answer where it is."""
+        """Stop an answer."""
         self._worker.cancel(number)
 
     def leave(self) -> None:
-        """End the session, and say nothing more."""
+        """End the session; no further signal is sent."""
         self.blockSignals(True)
         self._worker.leave()
 

@@ -1,4 +1,4 @@
-"""A server of one's own: started when it is wanted, gone with the program, started again when it dies."""
+"""Run a local server process for this program, and restart it if it crashes."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from af3stream.errors import SourceError
 from af3stream.models.mini import recipe
 from af3stream.server.service import free_port
 
-START_TIMEOUT_S: Final = 900.0  # the first start fetches the model
+START_TIMEOUT_S: Final = 900.0  # the first start downloads the model
 DOWNLOAD_NOTICE: Final = "the first start fetches its model, 630 MB"
 POLL_S: Final = 0.2
 STOP_TIMEOUT_S: Final = 10.0
 STABLE_AFTER_S: Final = 60.0
-MAX_CRASHES: Final = 3  # so many, each after less than STEADY_S, and it is not started again
+MAX_CRASHES: Final = 3  # in a row, each within STABLE_AFTER_S of its start; then it is not restarted
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is, and what it wants to hear first."""
+    """URL of a server, and its token."""
 
     url: str
     token: str | None = None
 
 
 class LocalServer:
-    """One server process on a free port of this computer, for whoever knows its token.
+    """A server process on a free local port, protected by a random token.
 
-    What it keeps so that a session outlives its death is in a temporary folder, and gone with it.
+    Its journal is in a temporary folder, so that a session survives a restart of the process but not of the program.
     """
 
     def __init__(self, options: tuple[str, ...] = ()) -> None:
@@ -52,14 +52,17 @@ class LocalServer:
 
     @property
     def pid(self) -> int | None:
-        """The process, while there is one."""
+        """Process id of the server, or ``None``."""
         return self._process.pid if self._process else None
 
     async def address(self, on_start: Callable[[str], None]) -> Address:
-        """Where it is, once it can be reached; ``on_start`` is called where that takes a while, with the reason if any.
+        """Start the server if needed, and return its address once it can be reached.
+
+        Args:
+            on_start: called before a start, with the reason why it takes long, or an empty string.
 
         Raises:
-            SourceError: when it does not start, with the last thing it said.
+            SourceError: if it does not start, with the last line of its log.
         """
         async with self._starting:
             if self._supervisor is None or self._supervisor.done():
@@ -69,7 +72,7 @@ class LocalServer:
         return self._address
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         if self._supervisor:
             self._supervisor.cancel()
         if self._process and self._process.returncode is None:
@@ -84,7 +87,7 @@ class LocalServer:
             self._folder.cleanup()
 
     async def _supervise(self) -> None:
-        """Start it again when it dies; its sessions go on."""
+        """Restart the server when it exits; its sessions continue."""
         clock = asyncio.get_running_loop().time
         crashes = 0
         while self._process and crashes < MAX_CRASHES:
@@ -136,7 +139,7 @@ def _last_line(log: Path) -> str:
 
 
 def serve_until_stdin_closes(arguments: list[str]) -> int:
-    """The ``af3stream`` command, until standard input ends: with whoever started it, however that comes to its end."""
+    """Run the ``af3stream`` command until standard input closes, which happens when the parent process ends."""
     from af3stream.cli import main
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""Everything that a person can ask of the program, as actions, and the menu of them."""
+"""The actions of the program, and their menu."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QMenu
 from clients.captions import theme
 from clients.captions.sources import Choice, microphones
 
-TEXTS: Final = {  # in the menu, on a button, and the button's icon
+TEXTS: Final = {  # menu text, button text, button icon
     "show": ("&Show captions", "Hide the captions", "hide"),
     "pause": ("&Pause", "Pause", "pause"),
     "ask": ("&Ask…", "Ask about what was heard", "ask"),
@@ -26,14 +26,14 @@ TEXTS: Final = {  # in the menu, on a button, and the button's icon
 
 
 class Menu(QMenu):
-    """The menu of the captions, of the tray and of the history.
+    """The menu of the overlay, the tray icon and the history window.
 
     Signals:
-        chosen: the :class:`Choice` of another source.
-        file_wanted: a file is to be listened to, and is yet to be chosen.
+        chosen: a :class:`Choice` of another source.
+        file_wanted: the user wants to choose a file as the source.
 
     Attributes:
-        acts: the actions, by name.
+        named_actions: the actions, by name.
     """
 
     chosen = Signal(object)
@@ -55,11 +55,11 @@ class Menu(QMenu):
         self._add("quit")
 
     def buttons(self, *names: str) -> list[QAction]:
-        """The actions that some window has buttons for."""
+        """Return the actions with these names, for the buttons of a window."""
         return [self.named_actions[name] for name in names]
 
     def show_paused(self, paused: bool) -> None:
-        """Whether no sound is taken."""
+        """Show whether capturing is paused."""
         action = self.named_actions["pause"]
         action.setChecked(paused)
         _set_tooltip(action, "Go on listening" if paused else "Pause")
@@ -67,13 +67,13 @@ class Menu(QMenu):
         self.draw()
 
     def show_keys(self, keys: dict[str, str]) -> None:
-        """The shortcuts that work, by action, as Qt spells them."""
+        """Show the active shortcuts, by action, in Qt's notation."""
         for name, action in self.named_actions.items():
             native = QKeySequence(keys.get(name, "")).toString(QKeySequence.SequenceFormat.NativeText)
             action.setText("\t".join(filter(None, (TEXTS[name][0], native))))
 
     def draw(self) -> None:
-        """Icons in the colour of the appearance."""
+        """Draw the icons in the colour of the appearance."""
         for action in self.named_actions.values():
             if action.data():
                 action.setIcon(theme.icon(action.data(), theme.colours().ink))
@@ -98,13 +98,13 @@ class Menu(QMenu):
 
 def _action(name: str, parent: QObject) -> QAction:
     text, tip, icon = TEXTS[name]
-    action = QAction(text, parent, iconVisibleInMenu=False)  # it would hide the check mark
+    action = QAction(text, parent, iconVisibleInMenu=False)  # an icon would hide the check mark
     _set_tooltip(action, tip)
     action.setData(icon)
     return action
 
 
 def _set_tooltip(action: QAction, tip: str) -> None:
-    """What its buttons say, to whoever sees them or not."""
+    """Set the tool tip and the accessible text of the action's buttons."""
     action.setToolTip(tip)
     action.setIconText(tip)

@@ -1,4 +1,4 @@
-"""Where windows open: beside those that are open already."""
+"""Place windows so that they do not cover those that are open already."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PySide6.QtCore import QMargins, QPoint, QRect, QSize, Qt
 from PySide6.QtWidgets import QWidget
 
 GAP_PX: Final = 12
-FRAME: Final = QMargins(6, 36, 6, 6)  # at most what a window manager puts around a window that it has not shown yet
+FRAME: Final = QMargins(6, 36, 6, 6)  # the largest frame that window managers draw
 
 
 def free_place(size: QSize, minimum: QSize, occupied: Sequence[QRect], area: QRect) -> QRect:
-    """Find a place in ``room`` that covers nothing of ``taken``: as large as there is room for, then near the top left.
+    """Find a place in ``area`` that covers none of ``occupied``: the largest one, then the one nearest to the top left.
 
-    A window may shrink down to ``least`` for it. If that is not enough, it covers the last one of ``taken``, and so on.
+    The window may shrink down to ``minimum``. If that is not enough, it covers the last of ``occupied``, and so on.
     """
     around = [rect.adjusted(-GAP_PX, -GAP_PX, GAP_PX, GAP_PX) for rect in occupied]
     fitting = [
@@ -32,7 +32,7 @@ def free_place(size: QSize, minimum: QSize, occupied: Sequence[QRect], area: QRe
 
 
 def _free_rectangles(occupied: Sequence[QRect], area: QRect) -> Iterator[QRect]:
-    """Rectangles in ``room`` that nothing of ``taken`` reaches into; the largest of them are among them."""
+    """Yield rectangles in ``area`` that intersect none of ``occupied``; the largest ones are among them."""
     lefts = [area.left(), *(rect.right() + 1 for rect in occupied)]
     tops = [area.top(), *(rect.bottom() + 1 for rect in occupied)]
     rights = [area.right(), *(rect.left() - 1 for rect in occupied)]
@@ -44,7 +44,7 @@ def _free_rectangles(occupied: Sequence[QRect], area: QRect) -> Iterator[QRect]:
 
 
 def open_beside(window: QWidget, others: Iterable[QWidget]) -> None:
-    """Bring a window up, in its last place unless it would cover one of the others there."""
+    """Show a window in its last place, or in a free place if it would cover one of the others there."""
     if not window.isVisible():
         occupied = [other.frameGeometry() for other in others]
         shown_before = window.testAttribute(Qt.WidgetAttribute.WA_Moved)

@@ -1,4 +1,4 @@
-"""How things stand between what is said and what is shown, and what people are told of it."""
+"""Summarise the state of a session as one status line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clients.load_messages import LOAD_MESSAGES
 Phase = Literal["idle", "starting", "connecting", "open", "reconnecting", "finished", "over"]
 Severity = Literal["neutral", "ok", "warning", "error"]
 
-NORMAL_LAG_S: Final = 5.0  # captions this far behind are no news
+NORMAL_LAG_S: Final = 5.0  # a smaller lag is not reported
 PHASES: Final[dict[Phase, tuple[Severity, str]]] = {
     "idle": ("neutral", "Not listening"),
     "starting": ("warning", "Starting the local server"),
@@ -27,13 +27,13 @@ PHASES: Final[dict[Phase, tuple[Severity, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the audio has come, in seconds.
+    """How much audio was captured and sent, in seconds.
 
     Attributes:
-        captured_s: what was captured, or read of a file, lost parts included.
-        unsent_s: of that, what the server does not have yet.
-        lost_s: of that, what was never sent: it found no room, or the server refused it.
-        muted: whether the microphone gives nothing but zeros.
+        captured_s: audio captured, or read from a file, including lost parts.
+        unsent_s: the part that the server has not received yet.
+        lost_s: the part that is never sent: the buffer was full, or the server refused it.
+        muted: whether the microphone delivers only zeros.
     """
 
     captured_s: float
@@ -44,38 +44,38 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One line for people, and its severity."""
+    """One line of text for people, and its severity."""
 
     severity: Severity
     text: str
 
 
 class StatusTracker:
-    """Push in what happens, pull out :attr:`status`."""
+    """Collect the events of a session, and derive :attr:`status` from them."""
 
     def __init__(self) -> None:
         self.phase: Phase = "idle"
         self.reason = ""  # why there is no connection
         self.paused = False
-        self.source_problem = ""  # why the source gives nothing
+        self.source_problem = ""  # why the source delivers no audio
         self.progress = Progress(0, 0, 0)
         self._level: Level = "none"
         self._lag_meter = LagMeter()
 
     def receive(self, message: ServerMessage) -> None:
-        """Take in one message of the server."""
+        """Process one message of the server."""
         self._lag_meter.hear(message)
         if isinstance(message, Degraded):
             self._level = message.level
 
     @property
     def behind_s(self) -> float:
-        """Seconds of speech that are not shown yet."""
+        """Seconds of speech that have no caption yet."""
         return self._lag_meter.seconds(self.progress.captured_s)
 
     @property
     def status(self) -> Status:
-        """What to tell now."""
+        """The status to show now."""
         severity, text = self._describe()
         lost = self.progress.lost_s
         return Status(severity, f"{text} · {duration(lost)} of sound lost" if lost >= 0.5 else text)
@@ -94,7 +94,7 @@ class StatusTracker:
             return "error", as_sentence(self.source_problem)
         if self.paused and self.phase == "open":
             return "neutral", "Paused"
-        if self.phase == "open":  # of a file that was heard to its end, every caption came before it was told
+        if self.phase == "open":  # captions of a whole file arrive before the phase leaves `open`
             if self.progress.muted:
                 return "warning", "No sound: is the microphone muted?"
             behind = self.behind_s

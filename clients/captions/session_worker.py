@@ -1,4 +1,4 @@
-"""One session on an event loop in a thread of its own; what it hears comes to the windows as Qt signals."""
+"""Run a session on an event loop in a background thread, and report its messages as Qt signals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AddressProvider = Callable[[Callable[[str], None]], Awaitable[Address]]
 
 
 class EventLoopThread:
-    """An event loop in a thread."""
+    """An asyncio event loop in a daemon thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -39,15 +39,15 @@ class EventLoopThread:
         self._thread.start()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
-        """Run something there."""
+        """Schedule a coroutine on the loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def call(self, act: Callable[..., object], *arguments: object) -> None:
-        """Call something there."""
+        """Schedule a call on the loop."""
         self._loop.call_soon_threadsafe(act, *arguments)
 
     def stop(self) -> None:
-        """Cancel whatever runs, and wait for its end."""
+        """Cancel all tasks, and wait for the thread to end."""
         self.spawn(self._cancel_all()).result(STOP_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_TIMEOUT_S)
@@ -69,14 +69,14 @@ class EventLoopThread:
 
 
 class SessionWorker(QObject):
-    """A session from its first attempt to connect to its end. Its methods are called from the windows' thread.
+    """One session, from the first connection attempt to its end. Call its methods from the Qt thread.
 
     Signals:
-        phase: a :data:`Phase`, and the reason where there is one.
+        phase: a :data:`Phase`, and a reason or an empty string.
         heard: a message of the server; the first is ``Ready``.
         progress: a :class:`Progress`, four times a second.
-        paused: whether no sound is taken, and the trouble that stopped it, where it was not asked for.
-        piece, answered, refused: of the question with this number.
+        paused: whether capturing is paused, and the problem that paused it, or an empty string.
+        piece, answered, refused: number of the question, and a piece of its answer, the answer, or a reason.
     """
 
     phase = Signal(str, str)
@@ -103,24 +103,24 @@ class SessionWorker(QObject):
         self._running: concurrent.futures.Future[None] | None = None
 
     def begin(self) -> None:
-        """Connect, once whoever listens is connected to the signals."""
+        """Start the session. Connect the signals first."""
         self._running = self._loop_thread.spawn(self._run())
         self._running.add_done_callback(self._on_run_finished)
 
     def pause(self, paused: bool) -> None:
-        """Take no more sound, or take it again."""
+        """Pause or resume capturing."""
         self._loop_thread.call(self._pause, paused)
 
     def ask(self, number: int, text: str, last_s: float | None, after: int | None) -> None:
-        """Ask about what was heard; the answer carries ``number``, and replies to that of the number ``after``."""
+        """Ask a question; signals about it carry ``number``. ``after`` is the number of the question it follows up."""
         self._loop_thread.call(self._begin, number, text, last_s, after)
 
     def cancel(self, number: int) -> None:
-        """Stop an answer where it is."""
+        """Stop an answer."""
         self._loop_thread.call(self._stop_answer, number)
 
     def leave(self) -> None:
-        """End the session; nothing is heard of it any more."""
+        """End the session; no further signal is sent."""
         self.blockSignals(True)
         if self._running:
             self._running.cancel()
@@ -154,7 +154,7 @@ class SessionWorker(QObject):
             raise error
 
     async def _connected(self, stack: AsyncExitStack, address: Address, source: Source) -> Session:
-        """The open session, as soon as the server can be reached."""
+        """Connect, and retry with backoff while the server is unreachable."""
         attempt, reason = 0, ""
         while True:
             self.phase.emit("connecting", reason)
@@ -194,17 +194,17 @@ class SessionWorker(QObject):
             except (SourceError, OSError) as error:
                 self._listening.clear()
                 self.paused.emit(True, str(error))
-            await session.flush()  # what was said before the pause is finished
+            await session.flush()  # finish the captions of what was said before the pause
         await session.flush()
         self.phase.emit("finished", "")
 
     async def _send(self, session: Session, source: Source, blocks: Any) -> bool:
-        """Send what is captured; returns whether that was all there is, and not a pause."""
+        """Send captured audio until the source ends or is paused; return whether it ended."""
         clock = asyncio.get_running_loop().time
         due = clock()
         async for block in blocks:
             frames = block.frames if isinstance(block, Lost) else len(block) // source.format.bytes_per_frame
-            if not source.live:  # a block exists once its last sample was heard
+            if not source.live:  # a block is due when its last sample would have been spoken
                 due = max(due, clock() - 1) + frames / source.format.rate
                 await asyncio.sleep(due - clock())
             if isinstance(block, Lost):

@@ -1,4 +1,4 @@
-"""One program at a time, which another call of its command line can tell what to do."""
+"""Run one instance at a time; later calls of the command line send it commands over a local socket."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TIMEOUT_MS: Final = 2_000
 
 
 class CommandServer(QObject):
-    """Where the running program hears commands.
+    """Receives commands on a local socket.
 
     Signals:
-        told: one of :data:`COMMANDS`.
+        command_received: one of :data:`COMMANDS`.
     """
 
     command_received = Signal(str)
@@ -25,11 +25,11 @@ class CommandServer(QObject):
         self._server = QLocalServer(self)
         self._server.setSocketOptions(QLocalServer.SocketOption.UserAccessOption)
         self._server.newConnection.connect(self._on_connection)
-        QLocalServer.removeServer(name)  # what a program that was killed left behind
+        QLocalServer.removeServer(name)  # the socket of an instance that was killed
         self._server.listen(name)
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop receiving commands."""
         self._server.close()
 
     def _on_connection(self) -> None:
@@ -46,7 +46,7 @@ class CommandServer(QObject):
 
 
 def send_command(name: str, command: str) -> bool:
-    """Tell the running program; returns whether there is one."""
+    """Send a command to the running instance, and return whether there is one."""
     socket = QLocalSocket()
     socket.connectToServer(name)
     if not socket.waitForConnected(TIMEOUT_MS):

@@ -1,4 +1,4 @@
-"""What was said in one session, utterance by utterance, and as files."""
+"""Transcript of one session by utterance, and its export to files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SUFFIXES: Final = (".vtt", ".srt", ".txt")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One utterance as it reads now.
+    """The current text of one utterance.
 
     Attributes:
         utterance: its number.
         start, end: seconds of audio.
-        text: its words; none where they were taken back.
-        solid: how many leading characters will not change any more.
-        final: whether none will.
+        text: its text; empty if the server withdrew it.
+        solid: how many leading characters do not change any more.
+        final: whether no character changes any more.
     """
 
     utterance: int
@@ -36,10 +36,10 @@ class Line:
 
 
 class Transcript:
-    """Utterances in their order, whatever order their captions come in.
+    """Utterances in order, whichever order their captions arrive in.
 
     Attributes:
-        saved: whether a file holds all there is.
+        saved: whether a file holds the whole transcript.
     """
 
     def __init__(self) -> None:
@@ -49,11 +49,11 @@ class Transcript:
 
     @property
     def lines(self) -> list[Line]:
-        """All that was said."""
+        """All utterances, in order."""
         return [self._lines[number] for number in self._order]
 
     def add(self, caption: Caption) -> Line | None:
-        """Take in a caption; returns how its utterance reads now, or ``None`` where that is settled already."""
+        """Add a caption; return its utterance as it is now, or ``None`` if that is final already."""
         known = self._lines.get(caption.utterance)
         if known and known.final:
             return None
@@ -71,14 +71,14 @@ class Transcript:
         return line
 
     def index(self, utterance: int) -> int:
-        """How many utterances come before this one."""
+        """Return how many utterances come before this one."""
         return bisect_left(self._order, utterance)
 
     def save(self, path: Path) -> None:
-        """Write what was said so far, the open utterance as it reads now, as ``path``'s suffix says.
+        """Write the transcript so far, including the open utterance, in the format of ``path``'s suffix.
 
         Raises:
-            OSError: where it cannot be written.
+            OSError: if the file cannot be written.
             ValueError: for a suffix that is not one of :data:`SUFFIXES`.
         """
         if path.suffix.lower() not in WRITERS:
@@ -92,7 +92,7 @@ class Transcript:
 
 
 def plain(lines: list[Line]) -> str:
-    """One line of text an utterance, behind the time at which it begins."""
+    """Format one line for each utterance: start time and text."""
     return "".join(f"{clock(line.start)}  {line.text}\n" for line in lines)
 
 

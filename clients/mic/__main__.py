@@ -1,4 +1,4 @@
-"""``python -m clients.mic``: the microphone's captions, and answers about them, in the terminal."""
+"""Command line of ``python -m clients.mic``: captions of the microphone, and answers, in the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clients.mic.app import MicrophoneApp
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns the exit code."""
+    """Run the program, and return the exit code."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.devices:

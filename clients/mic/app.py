@@ -1,4 +1,4 @@
-"""The terminal view: captions on the left, windows and questions on the right, a line to ask below."""
+"""Terminal view: captions on the left, windows and questions on the right, an input line below."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from clients.mute_detector import MuteDetector
 
 MAX_ROWS: Final = 500  # older captions leave the view; --captions writes them all
 METER_CELLS: Final = 14
-METER_STYLE: Final = "green on grey23"  # its room can be seen while it is empty
+METER_STYLE: Final = "green on grey23"  # the background shows the full width
 REFRESH_S: Final = 0.1
-NORMAL_LAG_S: Final = 5.0  # captions this far behind are no news
-FALL_DB: Final = 3.0  # the meter falls so much between two refreshes, so that the eye can follow
+NORMAL_LAG_S: Final = 5.0  # a smaller lag is not highlighted
+FALL_DB: Final = 3.0  # the meter falls by at most this between two refreshes
 STATES: Final[dict[str, tuple[str, str]]] = {
     "connecting": ("○ connecting", "dim"),
     "open": ("● listening", "green"),
@@ -51,7 +51,7 @@ class MicrophoneApp(App[None]):
     """The screen of one :class:`~af3stream.listen.Listening`.
 
     Attributes:
-        problem: why it could not begin or broke off, in one sentence.
+        problem: why the session did not start or broke off, in one sentence.
     """
 
     TITLE = "af3stream"
@@ -78,7 +78,7 @@ class MicrophoneApp(App[None]):
         super().__init__()
         self.problem = ""
         self._listening = Listening(options, lambda: self)
-        self._status = Static(id="status")  # its clock may tick once more when the screen is gone
+        self._status = Static(id="status")  # may be refreshed once more after the screen is closed
         self._watched = set(map(clean, options.watches))
         self._lag_meter = LagMeter()
         self._state = "connecting"
@@ -91,7 +91,7 @@ class MicrophoneApp(App[None]):
         self._utterances: dict[int, Static] = {}
         self._asked: dict[str, str] = {}  # questions and watches
         self._last: str | None = None  # the id of the newest question
-        self._partial_answers: dict[str, str] = {}  # of an answer, so far
+        self._partial_answers: dict[str, str] = {}  # the text of each unfinished answer, by question id
         self._answers: dict[str, Static] = {}
 
     def compose(self) -> ComposeResult:
@@ -105,7 +105,7 @@ class MicrophoneApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Everything is on the screen: listen."""
+        """Start listening once the widgets are mounted."""
         for name in ("captions", "windows", "questions"):
             self.query_one(f"#{name}").border_title = name
         for name in ("captions", "questions"):
@@ -115,13 +115,13 @@ class MicrophoneApp(App[None]):
         self.run_worker(self._listen())
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """The line to ask names the question that it replies to."""
+        """Show in the input line which question a follow-up replies to."""
         follows_up, _ = follow_up(event.value.lstrip())
         last = self._asked[self._last] if follows_up and self._last else ""
         event.input.border_title = Text(f"reply to: {last}") if last else None
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """A question was typed."""
+        """Send the typed question."""
         follows_up, text = follow_up(event.value.strip())
         if not text:
             return
@@ -132,7 +132,7 @@ class MicrophoneApp(App[None]):
         event.input.clear()
 
     def action_reply(self) -> None:
-        """Make what is typed a reply to the last answer, or a question of its own again."""
+        """Turn the typed text into a follow-up to the last answer, or back into a separate question."""
         field = self.query_one(Input)
         follows_up, text = follow_up(field.value.lstrip())
         field.value = text if follows_up else f"{FOLLOW_UP} {field.value}"
@@ -140,7 +140,7 @@ class MicrophoneApp(App[None]):
         field.focus()
 
     def action_stop(self) -> None:
-        """Stop the microphone and finish; a second time, or when it is over, leave."""
+        """Stop the microphone and wait for the last captions; the second time, exit."""
         if self._state == "over":
             self.exit()
         else:
@@ -149,11 +149,11 @@ class MicrophoneApp(App[None]):
             self._level = FLOOR_DBFS
 
     def action_leave(self) -> None:
-        """Leave at once."""
+        """Exit at once."""
         self.exit()
 
     def action_page(self, direction: int) -> None:
-        """Scroll the captions, wherever the cursor is."""
+        """Scroll the captions, whichever widget has the focus."""
         captions = self.query_one("#captions", VerticalScroll)
         captions.scroll_page_up() if direction < 0 else captions.scroll_page_down()
 
@@ -170,13 +170,13 @@ class MicrophoneApp(App[None]):
             self.problem = str(error) or "left before the last captions came"
             self._note(self.problem)
             self._state = "over"
-        except Af3StreamError as error:  # nothing was heard: there is nothing to read here
+        except Af3StreamError as error:  # the session never started: there is nothing to show
             self.problem = str(error)
             self.exit(return_code=2)
         else:
             self._state = "over"
 
-    # What `Listening` tells its screen.
+    # Callbacks of `Listening`.
 
     def asked(self, question_id: str, text: str, after: str | None = None) -> None:
         self._asked[question_id] = clean(text)
@@ -231,7 +231,7 @@ class MicrophoneApp(App[None]):
     def close(self) -> None:
         self._level = FLOOR_DBFS
 
-    # How it is drawn.
+    # Drawing.
 
     def _caption(self, caption: Caption) -> None:
         row = self._utterances.get(caption.utterance)
