@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from random import random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from PySide6.QtCore import QObject, Signal
 
@@ -21,12 +21,13 @@ from af3stream.protocol.messages import Error
 from clients.captions.formatting import as_sentence
 from clients.captions.local_server import Address
 from clients.captions.session_status import Phase, Progress
-from clients.captions.sources import Choice, Source, open_source
+from clients.captions.sources import Blocks, Choice, Source, open_source
 from clients.mute_detector import MuteDetector
 
 REPORT_S: Final = 0.25
 STOP_TIMEOUT_S: Final = 15.0
 
+Result = TypeVar("Result")
 AddressProvider = Callable[[Callable[[str], None]], Awaitable[Address]]
 
 
@@ -38,7 +39,7 @@ class EventLoopThread:
         self._thread = threading.Thread(target=self._run, name="captions-network", daemon=True)
         self._thread.start()
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+    def spawn(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
         """Schedule a coroutine on the loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
@@ -198,7 +199,7 @@ class SessionWorker(QObject):
         await session.flush()
         self.phase.emit("finished", "")
 
-    async def _send(self, session: Session, source: Source, blocks: Any) -> bool:
+    async def _send(self, session: Session, source: Source, blocks: Blocks) -> bool:
         """Send captured audio until the source ends or is paused; return whether it ended."""
         clock = asyncio.get_running_loop().time
         due = clock()

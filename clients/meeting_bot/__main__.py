@@ -1,4 +1,4 @@
-"""``python -m clients.meeting_bot``: listens to a meeting, tells what the rules ask for, and writes the minutes."""
+"""Listen to a meeting, report events by rules, and write the minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOST, NOT_DELIVERED, STOPPED = 1, 3, 143
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns the exit code."""
+    """Run the program, and return the exit code."""
     given = _parser().parse_args(argv)
     try:
         rules = load_rules(given.rules) if given.rules else RulesFile()

@@ -1,4 +1,4 @@
-"""One meeting: taken in to the disk, told to the service, noted, delivered; gone on with after any stop."""
+"""Run the bot of one meeting; a later run continues after any stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import random
-from typing import Any
+from typing import Any, TypeVar
 
 from af3stream.client import ConnectionLost, ResumeToken, ServerError, Session, SessionEnded, connect
 from af3stream.client.backoff import delay_s
@@ -24,19 +24,21 @@ from clients.meeting_bot.service_session import Meeting, ServiceSession
 from clients.meeting_bot.sources import open_source
 from clients.meeting_bot.state import State
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to do.
+    """Options of the bot.
 
     Attributes:
-        out: where the minutes are written.
-        state: where the bot keeps what it knows until they are.
-        end_after_s: seconds without Attendee, or without a live source that broke off, after which the meeting is over.
-        give_up_after_s: seconds without the service after which the bot leaves, to be started again.
-        drain_s: how long the last events may take.
-        first_delay_s: before the second attempt to deliver an event.
-        note: told what happens, for people.
+        out: folder of the minutes.
+        state: folder of the bot's state until the minutes are written.
+        end_after_s: the meeting is over after so many seconds without Attendee, or without a live source.
+        give_up_after_s: the bot exits after so many seconds without the service; it can be started again.
+        drain_s: how long the bot waits at the end for the delivery of events.
+        first_delay_s: delay before the second attempt to deliver an event.
+        note: called with messages for people.
     """
 
     source: str
@@ -52,10 +54,10 @@ class Options:
 
 
 class Bot:
-    """One meeting's bot. Another one on the same folders goes on where this one stopped, however it stopped.
+    """The bot of one meeting. Another bot on the same folders continues where this one stopped, even if it was killed.
 
     Attributes:
-        address: where Attendee may dial the bot, once it may.
+        address: URL for Attendee to connect to; empty until it is served.
     """
 
     def __init__(self, options: Options, rules: RulesFile) -> None:
@@ -83,26 +85,26 @@ class Bot:
 
     @property
     def problem(self) -> str:
-        """Why the source broke off; empty where it did not."""
+        """Why the source broke off; empty if it did not."""
         return self._receiver.problem
 
     def stop(self) -> None:
-        """The meeting is over: what was heard is finished."""
+        """End the meeting, and finish what was received."""
         self._stopping.set()
 
     async def run(self) -> bool:
-        """To the end of the meeting, and of what is to be told about it.
+        """Run until the meeting is over and its events are delivered.
 
         Returns:
-            Whether all events were taken or given up; if not, another run goes on with them.
+            Whether all events were taken or given up; if not, another run continues with them.
 
         Raises:
-            SourceError: for a source or a service that cannot be reached when nothing was heard yet.
-            ConnectionLost, ServerError: where the service stayed away, or does not take the meeting.
+            SourceError: if the source or the service cannot be reached at the start.
+            ConnectionLost, ServerError: if the service stays unreachable, or refuses the meeting.
         """
         delivering = [asyncio.create_task(deliverer.run()) for deliverer in self._deliverers.values()]
         try:
-            return bool(await _run_first(self._run_meeting(), *delivering))
+            return await _run_first(self._run_meeting(), *delivering)
         finally:
             for task in delivering:
                 task.cancel()
@@ -111,7 +113,7 @@ class Bot:
             self._state.close()
 
     async def _run_meeting(self) -> bool:
-        self._state.note(source=self._options.source, begun=self._state.fact("begun") or now())
+        self._state.set_facts(source=self._options.source, begun=self._state.fact("begun") or now())
         if not self._state.fact("ended"):
             await self._listen()
         if not self._state.fact("finished"):
@@ -134,7 +136,7 @@ class Bot:
                 await asyncio.wait((taking,))
 
     async def _run_sessions(self) -> None:
-        """One session after another, until one has heard everything."""
+        """Run one session after another until the whole recording is processed."""
         clock = asyncio.get_running_loop().time
         good_until, attempt = clock(), 0
         while True:
@@ -153,16 +155,16 @@ class Bot:
                 attempt += 1
 
     def _raise_if_permanent(self, error: Exception, *, known: bool) -> None:
-        """Raise what another session would not mend: a refusal of a new one, or of the first of all."""
+        """Raise an error that a new session would not solve: a refusal of a new session, or of the first one."""
         if isinstance(error, ServerError) and not error.error.retryable:
             if not self._state.fact("token"):
                 raise error
-            self._state.note(token="")
+            self._state.set_facts(token="")
         elif not known and not self._state.fact("session"):
             raise error
 
     async def _run_session(self) -> None:
-        """One session: gone on with, or begun where the last caption ends."""
+        """Resume the session, or begin a new one at the end of the last caption."""
         token = self._state.fact("token")
         earlier = ResumeToken(token, int(self._state.fact("last_event", "0"))) if token else None
         opening = connect(
@@ -189,24 +191,24 @@ class Bot:
             await ServiceSession(meeting, session, base).run()
 
     def _resume_session(self, session: Session) -> int:
-        """Where a session that goes on began; what it has and the recording does not was lost here."""
+        """Return the start of a resumed session; audio that it has and the recording lacks becomes a gap."""
         base = int(self._state.fact("base"))
         self._receiver.add_gap(max(0, base + session.sent - self._recording.frames))
         return base
 
     def _begin_session(self) -> int:
-        """Where a new session begins."""
+        """Return the start of a new session, and store it."""
         base = min(round(self._state.caption_end() * RATE), self._recording.frames)
         with self._state.transaction():
-            self._state.note(base=base, last_event=0)
+            self._state.set_facts(base=base, last_event=0)
         return base
 
     def _note_token(self, session: Session) -> None:
-        self._state.note(token=session.ready.resume, session=session.ready.session)
+        self._state.set_facts(token=session.ready.resume, session=session.ready.session)
 
     def _finish(self) -> None:
-        """Write the minutes, and tell who wants them."""
-        self._state.note(frames=self._recording.frames)
+        """Write the minutes, and post them to the rules with ``at_end``."""
+        self._state.set_facts(frames=self._recording.frames)
         try:
             written = minutes.write(self._options.out, self._state, self._file, self._recording)
         except OSError as error:
@@ -215,14 +217,14 @@ class Bot:
         with self._state.transaction():
             for rule in self._rules.at_end():
                 self._outbox.post_minutes(rule, folder, written)
-            self._state.note(finished=1)
+            self._state.set_facts(finished=1)
         with suppress(OSError):
             self._recording.path.unlink()
         self._options.note(f"minutes: {self._options.out / 'minutes.md'}")
 
 
-async def _run_first(main: Coroutine[Any, Any, Any], *others: asyncio.Task[None]) -> Any:
-    """The result of ``main``; the failure of another ends it."""
+async def _run_first(main: Coroutine[Any, Any, Result], *others: asyncio.Task[None]) -> Result:
+    """Return the result of ``main``, which is cancelled if another task fails."""
     working = asyncio.ensure_future(main)
     pending: set[asyncio.Future[Any]] = {working, *others}
     try:

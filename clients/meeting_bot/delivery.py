@@ -1,7 +1,7 @@
-"""Events to where they are wanted: signed webhooks, commands, files; tried again, and given up in writing.
+"""Deliver events to signed webhooks, commands and files, with retries and dead letters.
 
-Webhooks are those of the Standard Webhooks specification: ``webhook-id``, ``webhook-timestamp`` and
-``webhook-signature: v1,…``, HMAC-SHA256 over ``id.timestamp.body``, so that any library for it verifies them.
+Webhooks follow the Standard Webhooks specification: ``webhook-id``, ``webhook-timestamp`` and
+``webhook-signature: v1,…``, HMAC-SHA256 over ``id.timestamp.body``, so that any of its libraries verifies them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ RETRIED_STATUS: Final = (408, 425, 429)  # besides 5xx
 
 
 class DeliveryError(Exception):
-    """An attempt failed.
+    """An attempt to deliver an event failed.
 
     Attributes:
-        final: whether another would fail the same way.
-        retry_after_s: how long the receiver asks to wait.
+        final: whether another attempt would fail, too.
+        retry_after_s: how long the receiver asks to wait, in seconds.
     """
 
     def __init__(self, reason: str, *, final: bool = False, retry_after_s: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class DeliveryError(Exception):
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """The ``webhook-signature`` of a body."""
+    """Return the ``webhook-signature`` of a body."""
     encoded = secret.removeprefix("whsec_")
     key = secret.encode()
     if encoded != secret:
@@ -55,20 +55,20 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 def delay_s(attempt: int, chance: float, retry_after_s: float = 0.0, first_s: float = FIRST_DELAY_S) -> float:
-    """Exponential backoff, half of it by chance, and never sooner than the receiver asked for.
+    """Return the delay before the next attempt: exponential backoff with jitter, at least what the receiver asks for.
 
     Args:
         attempt: counted from 0.
-        chance: 0 to 1, drawn anew each time.
-        retry_after_s: at most :data:`LONGEST_S` of it count.
-        first_s: before the second attempt.
+        chance: random number from 0 to 1.
+        retry_after_s: what the receiver asks for, limited to :data:`MAX_DELAY_S`.
+        first_s: the first delay, in seconds.
     """
     backoff = min(MAX_DELAY_S, first_s * 2.0 ** min(attempt, 32))
     return max(backoff * (0.5 + chance / 2), min(retry_after_s, MAX_DELAY_S))
 
 
 class Deliverer:
-    """Takes one action's events out of the outbox in their order, each until it is taken or given up."""
+    """Delivers the outbox of one action in order; each event until it is taken or given up."""
 
     def __init__(
         self,
@@ -85,11 +85,11 @@ class Deliverer:
         self._more = asyncio.Event()
 
     def wake(self) -> None:
-        """There may be something new in the outbox."""
+        """Check the outbox for new events."""
         self._more.set()
 
     async def run(self) -> None:
-        """Deliver until cancelled. What is under way then is tried again by the next run, under the same key."""
+        """Deliver until cancelled. The next run repeats an interrupted attempt under the same key."""
         async with httpx2.AsyncClient(follow_redirects=False) as http:
             while True:
                 self._more.clear()
@@ -110,7 +110,7 @@ class Deliverer:
             self._state.remove(entry)
             return
         if problem.final or entry.attempts + 1 >= self._action.attempts:
-            with suppress(DeliveryError):  # where the dead letters take nothing, the event stays in the outbox
+            with suppress(DeliveryError):  # if the dead letters cannot be written, the event stays in the outbox
                 self._give_up(entry, str(problem))
                 return
         self._state.record_failure(entry)
@@ -174,15 +174,15 @@ class Deliverer:
 
 
 async def drained(state: State, within_s: float, clock: Callable[[], float] = time.monotonic) -> bool:
-    """Wait until the outbox is empty, at most so long; returns whether it is."""
+    """Wait at most ``within_s`` until the outbox is empty, and return whether it is."""
     until = clock() + within_s
-    while state.waiting() and clock() < until:  # noqa: ASYNC110 - the database tells of no change
+    while state.waiting() and clock() < until:  # noqa: ASYNC110 - the database has no change notification
         await asyncio.sleep(0.05)
     return not state.waiting()
 
 
 def retry_after_s(value: str, now: float) -> float:
-    """What ``Retry-After`` says: seconds, or a date; 0 for anything else."""
+    """Parse ``Retry-After``, seconds or a date; return 0 for anything else."""
     if value.strip().isdecimal():
         return float(value)
     with suppress(ValueError, TypeError):

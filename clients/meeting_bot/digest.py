@@ -1,4 +1,4 @@
-"""From the replies about each section to the minutes' summary, decisions, action items and open questions."""
+"""Build summary, decisions, action items and open questions from the replies about each section."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clients.meeting_bot.state import FinalCaption, SectionAnswer, State
 
 RECORDING: Final = "recording.flac"
 NOTES: Final = "These are notes of the whole meeting: {} Summarise the notes."
-NOTES_CHARS: Final = 1_200  # of them in one question
+NOTES_CHARS: Final = 1_200  # the most characters of notes in one question
 WHO: Final = re.compile(r"^([^\W\d_]\w+(?: (?:and )?[^\W\d_a-z]\w+)*) (?:will|shall|should|must|has to)\b")
 FIRST_PERSON: Final = re.compile(r"(?:I|we)\b", re.IGNORECASE)
 DAY: Final = (
@@ -26,8 +26,8 @@ WHEN: Final = re.compile(
 )
 
 
-def of(state: State, options: MinutesOptions, names: dict[str, str]) -> dict[str, Any]:
-    """The part of the minutes that the service's replies make."""
+def build(state: State, options: MinutesOptions, names: dict[str, str]) -> dict[str, Any]:
+    """Build the part of the minutes that comes from the service's replies."""
     captions = list(state.captions())
     found: dict[str, list[Item]] = {options.decisions: [], options.actions: [], options.open: []}
     sections, begin = [], 0
@@ -60,7 +60,7 @@ def of(state: State, options: MinutesOptions, names: dict[str, str]) -> dict[str
 
 
 def summaries(state: State, options: MinutesOptions, begin: int, end: int) -> list[str]:
-    """What the summaries of the sections that end in a range say, one text a section, in their order."""
+    """Return the summaries of the sections that end in a range, one text each, in order."""
     captions = list(state.captions())
     texts, since = [], 0
     for answered in (answered for answered in state.answers() if answered.question == options.summary):
@@ -72,7 +72,7 @@ def summaries(state: State, options: MinutesOptions, begin: int, end: int) -> li
 
 
 def groups(texts: Sequence[str]) -> list[list[str]]:
-    """Texts in groups of two and more that one prompt takes, each cut to what leaves room for another."""
+    """Group texts so that each group fits into one prompt; each text is cut so that at least two fit."""
     grouped: list[list[str]] = []
     for text in (text[: NOTES_CHARS // 2] for text in texts):
         if grouped and sum(map(len, grouped[-1])) + len(text) <= NOTES_CHARS:
@@ -83,24 +83,24 @@ def groups(texts: Sequence[str]) -> list[list[str]]:
 
 
 def within(captions: Sequence[FinalCaption], begin: int, end: int) -> list[FinalCaption]:
-    """The captions that reach into a range of sample frames."""
+    """Return the captions that overlap a range of sample frames."""
     return [said for said in captions if begin < said.end * RATE and said.begin * RATE < end]
 
 
 def task(text: str, speakers: Sequence[str] = ()) -> dict[str, str | None]:
-    """Who does it and until when, if the sentence says so; who says "I will" is its speaker, where that is known."""
+    """Find who does a task and until when; the subject of "I will" is the speaker, if known."""
     named, when = WHO.search(text), WHEN.search(text)
     who = named[1] if named else ", ".join(speakers) if FIRST_PERSON.match(text) else ""
     return {"who": who or None, "when": when[1].strip() if when else None}
 
 
 def link(begin: float, end: float) -> str:
-    """A range of the recording, as a media fragment (W3C Media Fragments URI 1.0)."""
+    """Return a link to a range of the recording, as a media fragment (W3C Media Fragments URI 1.0)."""
     return f"{RECORDING}#t={begin:g},{end:g}"
 
 
 def span(begin: float, end: float) -> dict[str, Any]:
-    """A range of the recording and its link."""
+    """Return a range of the recording and its link."""
     begin, end = round(begin, 3), round(end, 3)
     return {"begin": begin, "end": end, "link": link(begin, end)}
 

@@ -1,4 +1,4 @@
-"""One session with the service: it is told the recording and asked what is due, and its words are noted."""
+"""One session with the service: send the recording, ask the due questions, store captions and answers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from clients.meeting_bot.recording import RATE, Recording
 from clients.meeting_bot.rules import MinutesOptions
 from clients.meeting_bot.state import FinalCaption, SectionAnswer, State
 
-SPEAKER_SHARE: Final = 0.25  # of a caption's time: who is heard for less of it is not named
+SPEAKER_SHARE: Final = 0.25  # of the main speaker's time in a caption; a speaker with less is not named
 SHORTEST_SECTION: Final = RATE
-ATTEMPTS: Final = 3  # at a question that the service could not answer then
+ATTEMPTS: Final = 3  # to ask a question that failed with a retryable error
 
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """What is told from, and what is noted in: the same for every session of a meeting."""
+    """What the sessions of one meeting share."""
 
     state: State
     recording: Recording
@@ -42,23 +42,23 @@ class Meeting:
 
 
 class ServiceSession:
-    """One session.
+    """Sends the recording to one session, and stores what the service replies.
 
     Args:
-        base: sample frames of the recording before the session's first.
+        base: position of the session's first sample in the recording, in sample frames.
     """
 
     def __init__(self, meeting: Meeting, session: Session, base: int) -> None:
         self._meeting, self._state, self._session = meeting, meeting.state, session
         self._base = base
         self._known_cut: tuple[int, int, int | None] = (-1, 0, None)  # begin, frames known, end
-        self._watches: dict[str, str] = {}  # the rule, by the service's name for its watch
+        self._watches: dict[str, str] = {}  # name of the rule, by id of its watch
 
     async def run(self) -> None:
-        """To the end of the recording, once nothing more comes to it.
+        """Run until the recording is complete and all of it is processed.
 
         Raises:
-            ConnectionLost, ServerError, SessionEnded: where the session breaks off.
+            ConnectionLost, ServerError, SessionEnded: if the session breaks off.
         """
         await _run_all(self._receive(), self._stream())
 
@@ -69,13 +69,13 @@ class ServiceSession:
         self._watches = {
             await session.watch(text): name for name, text in self._meeting.rules.watched_questions.items()
         }
-        self._state.note(watches=" ".join(self._watches))
+        self._state.set_facts(watches=" ".join(self._watches))
         await self._send_recording()
         await self._end_passage(self._meeting.recording.frames, at_end=True)
         await session.end()
 
     async def _send_recording(self) -> None:
-        """Everything in the recording, and the questions where a passage ends."""
+        """Send the recording, and ask the due questions at the end of each passage."""
         session, recording, receiver = self._session, self._meeting.recording, self._meeting.receiver
         while True:
             at = self._base + session.sent
@@ -98,8 +98,9 @@ class ServiceSession:
     # Questions.
 
     def _passage_end(self) -> int | None:
-        """Where the passage ends that is being told, once that is known. What has come since is looked at by half a
-        second and more.
+        """Return the end of the current passage, or ``None`` while it is unknown.
+
+        New audio is examined in steps of at least half a second.
         """
         recording, begin = self._meeting.recording, int(self._state.fact("passage", "0"))
         if begin + RATE * SHORTEST_S > recording.frames:
@@ -112,16 +113,16 @@ class ServiceSession:
         return known[2]
 
     async def _end_passage(self, at: int, *, at_end: bool = False) -> None:
-        """Have the passage captioned and its windows closed, and ask what is due about it and those before it."""
+        """Flush, so that captions and windows of the passage are complete, and ask the due questions."""
         await self._session.flush()
         for name, minutes in {"": self._meeting.minutes.section_minutes, **self._meeting.rules.ask_intervals}.items():
             begin = int(self._state.fact(f"asked {name}", "0"))
             if at - begin >= (SHORTEST_SECTION if at_end else minutes * 60 * RATE):
                 await (self._ask_about_rule(name, begin, at) if name else self._ask_about_section(begin, at))
-                self._state.note(**{f"asked {name}": at})
+                self._state.set_facts(**{f"asked {name}": at})
         if at_end and self._meeting.minutes.summary:
-            self._state.note(summary=await self._summarise(0, at))
-        self._state.note(passage=at)
+            self._state.set_facts(summary=await self._summarise(0, at))
+        self._state.set_facts(passage=at)
 
     async def _ask_about_section(self, begin: int, end: int) -> None:
         known = {answered.question for answered in self._state.answers() if answered.section_end == end}
@@ -146,17 +147,17 @@ class ServiceSession:
                 rule, yes, quote, digest.within(list(self._state.captions()), begin, end)
             ):
                 outbox.post(event)
-            self._state.note(**{f"told {name}": rules.last_sent[name]})
+            self._state.set_facts(**{f"told {name}": rules.last_sent[name]})
 
     async def _summarise(self, begin: int, end: int) -> str:
-        """A summary of the summaries of the sections in a range, however many: each prompt has some of them."""
+        """Summarise the section summaries of a range, in groups that fit into a prompt, until one text is left."""
         texts = digest.summaries(self._state, self._meeting.minutes, begin, end)
         while len(texts) > 1:
             texts = [await self._summary_of(group, end) for group in digest.groups(texts)]
         return texts[0] if texts else ""
 
     async def _summary_of(self, texts: Sequence[str], end: int) -> str:
-        """One text for several; the recording's newest caption is all that is read beside them."""
+        """Combine several texts into one. The question covers only the newest caption of the recording."""
         if len(texts) == 1:
             return texts[0]
         newest = round(self._state.caption_begin() * RATE)
@@ -175,7 +176,7 @@ class ServiceSession:
         return SectionAnswer(end, question, reply.text, base_s + reply.start, base_s + reply.end)
 
     async def _reply(self, begin: int, end: int, question: str, after: Answer | None = None) -> Answer | Error:
-        """The answer about a range that ends where the session is, or why there is none."""
+        """Ask about a range that ends at the session's current position; return the answer or the error."""
         for attempt in range(ATTEMPTS):
             try:
                 return await self._session.ask(question, last_s=(end - begin) / RATE, after=after)
@@ -188,13 +189,13 @@ class ServiceSession:
                 await asyncio.sleep(delay_s(attempt, random()))
         return problem
 
-    # What the service says.
+    # Messages of the service.
 
     async def _receive(self) -> None:
         async for message in self._session.messages():
             with self._state.transaction():
                 if isinstance(message, Caption | Answer | WatchHit) and message.event is not None:
-                    self._state.note(last_event=message.event)
+                    self._state.set_facts(last_event=message.event)
                 match message:
                     case Caption(final=True) if message.text:
                         self._on_caption(message)
@@ -202,7 +203,7 @@ class ServiceSession:
                         self._on_hit(message)
                     case Error():
                         self._meeting.note(f"the service: {message.message}")
-        self._state.note(ended=1)
+        self._state.set_facts(ended=1)
 
     def _on_caption(self, caption: Caption) -> None:
         begin, end = (self._base / RATE + at for at in (caption.start, caption.end))
@@ -214,19 +215,19 @@ class ServiceSession:
     def _on_hit(self, hit: WatchHit) -> None:
         name, base_s = self._watches[hit.id], self._base / RATE
         events = self._meeting.rules.answer_changed(name, hit.text, base_s + hit.start, base_s + hit.end)
-        self._state.note(**{f"told {name}": hit.text})
+        self._state.set_facts(**{f"told {name}": hit.text})
         for event in events:
             self._meeting.outbox.post(event)
 
     def _speakers(self, begin: float, end: float) -> tuple[str, ...]:
-        """Who is heard while a caption is spoken."""
+        """Return the speakers of a caption, the longest first."""
         heard = self._state.turns(round(begin * RATE), round(end * RATE))
         most = heard[0][1] if heard else 0
         return tuple(who for who, frames in heard if frames >= SPEAKER_SHARE * most)
 
 
 async def _run_all(*work: Coroutine[Any, Any, None]) -> None:
-    """All of them; the first failure ends the others."""
+    """Run all coroutines; the first failure cancels the others."""
     tasks = [asyncio.create_task(part) for part in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
