@@ -1,4 +1,4 @@
-"""Words on rows: what was laid out stays, and a change costs what it changes."""
+"""Caption layout: rows stay in place, and a change costs only the rows that it affects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rows(layout: CaptionLayout) -> list[str]:
     return [row.text for _, row, _ in layout.rows()]
 
 
-def test_rows_are_as_wide_as_fits_and_lose_no_character(font: QFont) -> None:
+def test_rows_fill_the_width_and_keep_every_character(font: QFont) -> None:
     layout = CaptionLayout(font, WIDTH)
     layout.put(0, SENTENCE, 0, final=False)
     assert "".join(rows(layout)) == SENTENCE
@@ -34,7 +34,7 @@ def test_rows_are_as_wide_as_fits_and_lose_no_character(font: QFont) -> None:
     assert all(row.layout.lineAt(0).naturalTextWidth() <= WIDTH for _, row, _ in layout.rows())
 
 
-def test_a_word_more_lays_out_the_last_rows_alone(font: QFont) -> None:
+def test_added_word_lays_out_only_the_last_rows(font: QFont) -> None:
     layout = CaptionLayout(font, WIDTH)
     layout.put(0, SENTENCE, 0, final=False)
     before = [row for _, row, _ in layout.rows()]
@@ -46,7 +46,7 @@ def test_a_word_more_lays_out_the_last_rows_alone(font: QFont) -> None:
     assert first >= len(before) - 1
 
 
-def test_words_that_become_solid_are_painted_again_and_not_laid_out(font: QFont) -> None:
+def test_words_that_become_stable_are_repainted_without_layout(font: QFont) -> None:
     layout = CaptionLayout(font, WIDTH)
     layout.put(0, SENTENCE, 0, final=False)
     work = layout.chars_laid_out
@@ -56,7 +56,7 @@ def test_words_that_become_solid_are_painted_again_and_not_laid_out(font: QFont)
 
 
 @given(st.lists(WORDS, min_size=1, max_size=6))
-def test_however_it_came_about_a_text_stands_as_if_it_were_new(font: QFont, history: list[list[str]]) -> None:
+def test_incremental_layout_equals_a_new_layout(font: QFont, history: list[list[str]]) -> None:
     layout, new = CaptionLayout(font, WIDTH), CaptionLayout(font, WIDTH)
     for words in history:
         layout.put(0, " ".join(words), 0, final=True)
@@ -64,7 +64,7 @@ def test_however_it_came_about_a_text_stands_as_if_it_were_new(font: QFont, hist
     assert rows(layout) == rows(new)
 
 
-def test_an_open_utterance_does_not_shrink_and_a_final_one_is_as_high_as_it_is(font: QFont) -> None:
+def test_open_utterance_does_not_shrink_and_a_final_one_does(font: QFont) -> None:
     layout = CaptionLayout(font, WIDTH)
     layout.put(0, SENTENCE, 0, final=False)
     high = layout.height
@@ -74,7 +74,7 @@ def test_an_open_utterance_does_not_shrink_and_a_final_one_is_as_high_as_it_is(f
     assert layout.height == 1
 
 
-def test_utterances_stand_below_each_other_in_their_order(font: QFont) -> None:
+def test_utterances_are_laid_out_in_order(font: QFont) -> None:
     layout = CaptionLayout(font, WIDTH)
     layout.put(1, "second", 0, final=False)
     layout.put(0, "First.", 6, final=True)
@@ -83,7 +83,7 @@ def test_utterances_stand_below_each_other_in_their_order(font: QFont) -> None:
     assert layout.text == "First."
 
 
-def test_what_left_the_screen_is_forgotten_whole_utterances_at_a_time(font: QFont) -> None:
+def test_rows_off_screen_are_dropped_by_whole_utterances(font: QFont) -> None:
     layout = CaptionLayout(font, WIDTH)
     for key in range(5):
         layout.put(key, SENTENCE, 0, final=True)
@@ -92,7 +92,7 @@ def test_what_left_the_screen_is_forgotten_whole_utterances_at_a_time(font: QFon
     assert layout.height == height * 3
 
 
-def test_hebrew_begins_at_the_right(font: QFont) -> None:
+def test_hebrew_is_aligned_right(font: QFont) -> None:
     layout = CaptionLayout(font, WIDTH)
     layout.put(0, "שלום", 0, final=True)
     ((_, row, _),) = layout.rows()

@@ -1,4 +1,4 @@
-"""How things stand is told as it is."""
+"""The status line describes the state of the session."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def caption(end: float, *, final: bool = False) -> Caption:
     return Caption(0, "words", 0.0, end, final)
 
 
-def test_silence_is_never_behind(tracker: StatusTracker) -> None:
+def test_silence_causes_no_lag(tracker: StatusTracker) -> None:
     assert at(tracker, 300.0) == "Listening"
 
 
-def test_speech_that_is_not_shown_is_behind(tracker: StatusTracker) -> None:
+def test_speech_without_captions_is_lag(tracker: StatusTracker) -> None:
     tracker.receive(Speech("started", 10.0))
     assert at(tracker, 12.0) == "Listening"
     assert at(tracker, 18.0) == "Catching up · 8 s behind"
@@ -38,14 +38,14 @@ def test_speech_that_is_not_shown_is_behind(tracker: StatusTracker) -> None:
     assert at(tracker, 18.0) == "Listening"
 
 
-def test_a_microphone_that_gives_nothing_is_told(tracker: StatusTracker) -> None:
+def test_muted_microphone_is_reported(tracker: StatusTracker) -> None:
     tracker.progress = Progress(9.0, 0.0, 0.0, muted=True)
     assert tracker.status.text == "No sound: is the microphone muted?"
     tracker.paused = True
     assert tracker.status.text == "Paused"
 
 
-def test_what_the_server_gives_up_is_told(tracker: StatusTracker) -> None:
+def test_load_level_of_the_server_is_shown(tracker: StatusTracker) -> None:
     tracker.receive(Degraded("interims_dropped", 7.0))
     tracker.receive(Speech("started", 0.0))
     assert at(tracker, 7.0) == "Very busy: only finished captions · 7 s behind"
@@ -54,20 +54,20 @@ def test_what_the_server_gives_up_is_told(tracker: StatusTracker) -> None:
     assert at(tracker, 7.0) == "Listening"
 
 
-def test_a_server_that_was_busy_is_no_news_once_a_file_is_heard(tracker: StatusTracker) -> None:
+def test_load_level_is_hidden_after_the_end_of_a_file(tracker: StatusTracker) -> None:
     tracker.receive(Degraded("interims_stretched", 1.0))
     assert tracker.status.text == "Busy: words come less often"
     tracker.phase = "finished"
     assert tracker.status.text == "Heard to the end"
 
 
-def test_a_lost_connection_tells_what_is_kept(tracker: StatusTracker) -> None:
+def test_lost_connection_shows_the_buffered_duration(tracker: StatusTracker) -> None:
     tracker.phase = "reconnecting"
     assert at(tracker, 60.0, unsent_s=12.2) == "Connection lost, reconnecting · 12 s kept"
     assert tracker.status.severity == "error"
 
 
-def test_lost_sound_is_told_ever_after(tracker: StatusTracker) -> None:
+def test_lost_audio_stays_in_the_status(tracker: StatusTracker) -> None:
     assert at(tracker, 60.0, lost_s=3.0) == "Listening · 3 s of sound lost"
 
 
@@ -83,13 +83,13 @@ def test_lost_sound_is_told_ever_after(tracker: StatusTracker) -> None:
         ("over", "the server refused: it is full (busy)", "The server refused: it is full (busy)."),
     ],
 )
-def test_every_phase_has_a_sentence(phase: Phase, reason: str, text: str) -> None:
+def test_every_phase_has_a_text(phase: Phase, reason: str, text: str) -> None:
     tracker = StatusTracker()
     tracker.phase, tracker.reason = phase, reason
     assert tracker.status.text == text
 
 
-def test_a_pause_and_a_source_that_fails(tracker: StatusTracker) -> None:
+def test_pause_and_source_failure_are_shown(tracker: StatusTracker) -> None:
     tracker.paused = True
     assert tracker.status.text == "Paused"
     tracker.source_problem = "the microphone gives no sound any more"

@@ -1,4 +1,4 @@
-"""What was said, as it changes and as files."""
+"""The transcript, its files, and the questions."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def final(utterance: int, text: str, start: float = 0.0) -> Caption:
     return Caption(utterance, text, start, start + 2, final=True, stable=text)
 
 
-def test_what_two_hypotheses_agree_on_is_solid() -> None:
+def test_stable_prefix_is_counted() -> None:
     line = Transcript().add(interim(0, "He was not an", stable="He was"))
     assert line
     assert (line.text[: line.stable_chars], line.text[line.stable_chars :]) == ("He was", " not an")
 
 
-def test_a_stable_part_that_the_text_does_not_begin_with_is_not_believed() -> None:
+def test_stable_part_that_is_no_prefix_is_ignored() -> None:
     line = Transcript().add(interim(0, "She was not", stable="He was"))
     assert line
     assert line.stable_chars == 0
 
 
-def test_a_final_caption_is_settled() -> None:
+def test_final_caption_does_not_change() -> None:
     transcript = Transcript()
     line = transcript.add(final(0, "He was not."))
     assert line
@@ -45,7 +45,7 @@ def test_a_final_caption_is_settled() -> None:
     assert [line.text for line in transcript.lines] == ["He was not."]
 
 
-def test_utterances_stand_in_their_order() -> None:
+def test_utterances_are_ordered_by_number() -> None:
     transcript = Transcript()
     for caption in (interim(2, "third"), final(0, "First."), final(1, "Second.")):
         transcript.add(caption)
@@ -53,7 +53,7 @@ def test_utterances_stand_in_their_order() -> None:
     assert transcript.index(1) == 1
 
 
-def test_a_final_without_words_takes_back_what_was_shown() -> None:
+def test_empty_final_removes_the_utterance() -> None:
     transcript = Transcript()
     transcript.add(interim(0, "Thank you"))
     line = transcript.add(final(0, ""))
@@ -73,7 +73,7 @@ def test_a_final_without_words_takes_back_what_was_shown() -> None:
         ("talk.txt", "0:00  He & she.\n0:03  and then\n"),
     ],
 )
-def test_a_file_holds_what_was_said_so_far(name: str, text: str, tmp_path: Path) -> None:
+def test_saved_file_has_the_transcript_so_far(name: str, text: str, tmp_path: Path) -> None:
     transcript = Transcript()
     transcript.add(final(0, "He & she."))
     transcript.add(interim(1, "and then", start=3.0))
@@ -85,12 +85,12 @@ def test_a_file_holds_what_was_said_so_far(name: str, text: str, tmp_path: Path)
     assert not transcript.saved
 
 
-def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
+def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.vtt, \.srt, \.txt, and talk\.doc is none"):
         Transcript().save(tmp_path / "talk.doc")
 
 
-def test_an_answer_grows_and_names_what_it_heard() -> None:
+def test_answer_grows_and_names_its_range() -> None:
     questions = Questions()
     number = questions.ask("Who?").number
     assert questions.asked[number].state == "waiting"
@@ -103,14 +103,14 @@ def test_an_answer_grows_and_names_what_it_heard() -> None:
 
 
 @pytest.mark.parametrize("case", REACHES, ids=[case["words"] for case in REACHES])
-def test_an_answer_says_how_far_it_reaches(case: dict[str, dict[str, float]]) -> None:
+def test_note_of_an_answer_describes_its_range(case: dict[str, dict[str, float]]) -> None:
     questions = Questions()
     number = questions.ask("Who?").number
     answer = Answer("q1", "John.", windows=1, tokens=1, finish="stop", **case["answer"])
     assert questions.answered(number, answer).note == case["words"]
 
 
-def test_a_refused_question_keeps_what_came_of_its_answer() -> None:
+def test_refused_question_keeps_its_partial_answer() -> None:
     questions = Questions()
     number = questions.ask("Who?").number
     questions.piece(number, "John")
@@ -118,7 +118,7 @@ def test_a_refused_question_keeps_what_came_of_its_answer() -> None:
     assert (question.state, question.answer, question.note) == ("refused", "John", "The model stumbled.")
 
 
-def test_times_and_reasons_are_spelled_for_people() -> None:
+def test_times_and_reasons_are_formatted() -> None:
     assert [clock(s) for s in (0, 59.9, 62, 3_723)] == ["0:00", "0:59", "1:02", "1:02:03"]
     assert [duration(s) for s in (4.4, 125)] == ["4 s", "2 min 5 s"]
     assert as_sentence("no such file") == "No such file."

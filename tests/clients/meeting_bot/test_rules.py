@@ -1,4 +1,4 @@
-"""The rules file: what it may say, and that what is wrong is named with its line and key."""
+"""The rules file, its errors with line and key, and the events of the rules."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def rules_of(tmp_path: Path, text: str) -> object:
         ),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line_and_key(tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_error_names_line_and_key(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert old in GOOD
     with pytest.raises(ConfigError) as caught:
         rules_of(tmp_path, GOOD.replace(old, new))
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_named_with_its_line_and_key(tmp_path: Path, old: str, 
     assert str(tmp_path / "meeting.toml") in str(caught.value)
 
 
-def test_a_keyword_is_whole_words_in_any_case(tmp_path: Path) -> None:
+def test_keyword_matches_whole_words_in_any_case(tmp_path: Path) -> None:
     rules = RuleEngine(rules_of(tmp_path, GOOD))
     assert [event.keyword for event in rules.caption(FinalCaption(0, 1, "So ada writes C++, and Adam does not."))] == [
         "Ada",
@@ -90,7 +90,7 @@ def check_passage(rules: RuleEngine, yes: bool, quote: str, *captions: FinalCapt
     return [event.text for event in rules.passage_checked(rules.named("budget"), yes, quote, captions)]
 
 
-def test_a_topic_is_told_when_it_comes_up_and_not_while_it_goes_on(tmp_path: Path) -> None:
+def test_topic_is_reported_when_it_comes_up_and_not_while_it_continues(tmp_path: Path) -> None:
     rules = RuleEngine(rules_of(tmp_path, TOPIC))
     assert rules.condition(rules.named("budget")) == "Is the budget talked about? Answer yes or no."
     assert check_passage(rules, False, "", SAID[0]) == []
@@ -101,7 +101,7 @@ def test_a_topic_is_told_when_it_comes_up_and_not_while_it_goes_on(tmp_path: Pat
     assert check_passage(again, True, "", SAID[2]) == ["The budget is small."]
 
 
-def test_a_watch_tells_each_sentence_that_says_so_once(tmp_path: Path) -> None:
+def test_watch_reports_each_confirming_sentence_once(tmp_path: Path) -> None:
     rules = RuleEngine(rules_of(tmp_path, GOOD))
     assert rules.condition(rules.named("budget")) == "Has the budget been cut? Answer yes or no."
     assert check_passage(rules, True, "The budget was cut.", *SAID[:2]) == ["The budget is cut."]
@@ -109,5 +109,5 @@ def test_a_watch_tells_each_sentence_that_says_so_once(tmp_path: Path) -> None:
     assert check_passage(rules, True, "A small budget.", SAID[2]) == ["The budget is small."]
 
 
-def test_what_no_caption_says_is_not_told(tmp_path: Path) -> None:
+def test_sentence_without_a_caption_is_not_reported(tmp_path: Path) -> None:
     assert check_passage(RuleEngine(rules_of(tmp_path, GOOD)), True, "The weather is fine.", *SAID) == []

@@ -1,4 +1,4 @@
-"""The windows as this process's scale makes them, measured: one line of JSON."""
+"""Measure the windows at this process's scale, and print one line of JSON."""
 
 from __future__ import annotations
 
