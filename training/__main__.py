@@ -1,4 +1,4 @@
-"""``python -m training``: a whole run, or the rest of one; one line a step, and one JSON line at the end."""
+"""Command line of ``python -m training``: run or resume training; one line a step, and one JSON line at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STAGES = ("corpus", "listen", "read", "export", "assemble")
 
 
 def main() -> None:
-    """Run the stages that are asked for, in order."""
+    """Run the chosen stages in order."""
     arguments = parsed()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("stages", nargs="*", help=f"some of {', '.join(STAGES)}; all, where none is named")
     parser.add_argument("--folder", type=Path, required=True, help="the run's state: speech, weights, records")

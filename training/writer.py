@@ -1,4 +1,4 @@
-"""Whisper base, writing down what is said in many short recordings."""
+"""Transcribe many short recordings with Whisper base."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from af3stream.models import mini
 from af3stream.models.mini import recipe
 from training.voices import Samples
 
-BATCH: Final = 12  # recordings that are heard at once
-PAD_S, LEAST_S = 2.0, 7.0  # silence after each, and the shortest input: a shorter one makes Whisper repeat itself
+BATCH: Final = 12  # recordings in a batch
+PAD_S, LEAST_S = 2.0, 7.0  # padding after each, and the shortest input; a shorter one makes Whisper loop
 MOST_TOKENS: Final = 128
 
 Item = TypeVar("Item")
 
 
 class Writer:
-    """Writes greedily, without any guard.
+    """Transcribes greedily, without checks of the result.
 
     Args:
-        threads: of the CPU.
+        threads: number of CPU threads.
     """
 
     def __init__(self, threads: int) -> None:
@@ -36,7 +36,7 @@ class Writer:
         self._prompt = [self._whisper.hf_tokenizer.token_to_id(name) for name in names]
 
     def write(self, recordings: Sequence[Samples]) -> list[Decoded]:
-        """What is said in each, (n,) at 16 kHz."""
+        """Transcribe recordings, (n,) at 16 kHz each."""
         places = sorted(range(len(recordings)), key=lambda place: len(recordings[place]))
         found: dict[int, Decoded] = {}
         for batch in chunks(places, BATCH):
@@ -55,5 +55,5 @@ class Writer:
 
 
 def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """The items, so many at a time."""
+    """Split items into chunks of ``size``."""
     return [items[at : at + size] for at in range(0, len(items), size)]
