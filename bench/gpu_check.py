@@ -93,10 +93,10 @@ class TooLate(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Print every row, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=470.0, help="for all rows together")
+    parser.add_argument("--seconds", type=float, default=470.0, help="time limit of all rows together")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--quick", action="store_true", help="a tiny checkpoint: whether it runs, not what it measures")
+    parser.add_argument("--quick", action="store_true", help="a tiny checkpoint, to check that the rows run")
     options = parser.parse_args(argv)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("there is no CUDA device here")

@@ -315,9 +315,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the soak test, and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulated", action="store_true", help="a scripted engine")
-    parser.add_argument("--hours", type=float, default=4.0, help="of audio")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="of time, at most")
-    parser.add_argument("--windows", type=int, default=0, help="a shorter horizon than the model's: it is full sooner")
+    parser.add_argument("--hours", type=float, default=4.0, help="hours of audio")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="the most seconds of wall time")
+    parser.add_argument(
+        "--windows", type=int, default=0, help="a smaller context window than the model's, which is full sooner"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--state", type=Path, help="a folder for the journal and the progress; by default a temporary one"

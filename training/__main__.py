@@ -36,12 +36,12 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("stages", nargs="*", help=f"some of {', '.join(STAGES)}; all, where none is named")
+    parser.add_argument("stages", nargs="*", help=f"some of {', '.join(STAGES)}; all if none is named")
     parser.add_argument("--folder", type=Path, required=True, help="the run's state: speech, weights, records")
     parser.add_argument(
         "--start", default="", help="trained parts whose encoder is used, instead of those of the package"
     )
-    parser.add_argument("--threads", type=int, default=0, help="of each matrix multiplication")
+    parser.add_argument("--threads", type=int, default=0, help="threads of a matrix multiplication")
     parser.add_argument("--smoke", action="store_true", help="minutes instead of hours")
     parser.add_argument("--pause-file", default="", help="while this file exists, training waits")
     arguments = parser.parse_args()

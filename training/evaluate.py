@@ -312,15 +312,15 @@ def main() -> None:
     """Measure the chosen rows."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument(
-        "rows", nargs="*", help=f"some of {', '.join((*ROWS, *FREE))}; the first {len(ROWS)}, where none is named"
+        "rows", nargs="*", help=f"some of {', '.join((*ROWS, *FREE))}; the first {len(ROWS)} if none is named"
     )
     parser.add_argument("--model", default="mini", help="a name or a folder")
-    parser.add_argument("--clips", type=Path, required=True, help="held-out clips, spoken where there are none")
+    parser.add_argument("--clips", type=Path, required=True, help="folder of held-out clips, synthesised if missing")
     parser.add_argument("--out", type=Path, required=True, help="a folder for the answers and the worst of them")
     parser.add_argument("--size", type=float, default=1.0, help="how much of each row")
     parser.add_argument("--free", action="store_true", help=f"the rows {', '.join(FREE)} alone")
     parser.add_argument("--questions", type=Path, default=QUESTIONS, help="the folder of the free questions")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the configuration")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the service")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     evaluation = Evaluation(arguments.model, arguments.clips, arguments.size, arguments.set, arguments.questions)

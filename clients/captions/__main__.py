@@ -64,13 +64,13 @@ def _run(arguments: argparse.Namespace, name: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m clients.captions", description="Live captions over the desktop.")
-    parser.add_argument("--url", help="of the service; by default as in the settings, or a server of its own")
-    parser.add_argument("--token", help="for the service; by default $AF3STREAM_TOKEN")
+    parser.add_argument("--url", help="address of the service; by default that of the settings, or a local server")
+    parser.add_argument("--token", help="token of the service; by default $AF3STREAM_TOKEN")
     parser.add_argument("--source", help="mic, system (what the computer plays), or a file; by default the last one")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of its own server")
-    parser.add_argument("--do", choices=COMMANDS, help="tell the running program, and do nothing else")
-    parser.add_argument("--settings", type=Path, help="the file in which settings are kept")
-    parser.add_argument("--name", default="", help="so that several can run side by side")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the local server")
+    parser.add_argument("--do", choices=COMMANDS, help="send a command to the running program, and exit")
+    parser.add_argument("--settings", type=Path, help="file of the settings")
+    parser.add_argument("--name", default="", help="name of this instance, to run several")
     return parser
 
 

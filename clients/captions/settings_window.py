@@ -89,7 +89,7 @@ class SettingsWindow(QDialog):
         self.show_settings(settings)
 
     def show_settings(self, settings: Settings) -> None:
-        """Show them as they are, whoever chose them."""
+        """Show the given settings."""
         self._settings = settings
         edits = (
             self.family,
