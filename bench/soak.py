@@ -205,10 +205,10 @@ class Figures:
 class Soak:
     """One run of the soak test."""
 
-    def __init__(self, listening: Listening, horizon: int, state: Path) -> None:
+    def __init__(self, listening: Listening, window_limit: int, state: Path) -> None:
         self.figures = Figures()
         self.listening = listening
-        self._horizon, self._progress = horizon, state / "progress.jsonl"
+        self._window_limit, self._progress = window_limit, state / "progress.jsonl"
         self._closed, self._spent, self._heard = 0, 0.0, 0.0
         self._ask_at, self._asked = ASK_EVERY_S, 0
         self._stretches: list[tuple[str, float, float]] = []
@@ -254,7 +254,7 @@ class Soak:
                     self.figures.degraded[message.level] += 1
                 case m.Error():
                     raise AssertionError(message)
-        if self._closed >= self._horizon and self.figures.full_at is None:
+        if self._closed >= self._window_limit and self.figures.full_at is None:
             self.figures.full_at = self.listening.now
 
     def _minute(self) -> None:
