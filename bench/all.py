@@ -1,7 +1,7 @@
-"""Every bench, one after the other, each in a process of its own; then the tables and the plots of what they printed.
+"""Run all benches, each in a process of its own, and update the tables and plots from their output.
 
 ``python -m bench.all [--quick] [--docs docs] [--only NAME]``. Without ``--quick`` the rows of docs/measurements.md and
-the plots in docs/plots are replaced; with it, only where ``--docs`` says so. Ends with 1 where a bench failed.
+the plots in docs/plots are replaced; with it, only if ``--docs`` is given. The exit code is 1 if a bench failed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any, Final
 from bench import plots, tables
 
 ROOT: Final = Path(__file__).parent.parent
-LONGEST_S: Final = 1_800.0  # of one bench
+LONGEST_S: Final = 1_800.0  # time limit of one bench
 DOCUMENT: Final = "measurements.md"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run them; returns the exit code."""
+    """Run the benches, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, in about five minutes")
     parser.add_argument("--docs", type=Path, help="the folder of measurements.md and plots/")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(name: str, arguments: list[str]) -> dict[str, Any] | None:
-    """What a bench prints last; ``None`` where it fails or prints something else. Its complaints go through."""
+    """Run a bench, and return its last line of output; ``None`` if it fails or that is not JSON."""
     command = [sys.executable, "-m", f"bench.{name}", *arguments]
     try:
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=LONGEST_S, check=True)
@@ -62,7 +62,7 @@ def run(name: str, arguments: list[str]) -> dict[str, Any] | None:
 
 
 def publish(figures: dict[str, Any], command: str, docs: Path) -> None:
-    """Put what a bench printed into the table, and draw its curve."""
+    """Write the figures of a bench into the table, and draw its plot."""
     document = docs / DOCUMENT
     rows = tables.lines(command, figures)
     document.write_text(tables.put(document.read_text(), figures["bench"], rows))

@@ -1,7 +1,7 @@
-"""What appending a window costs as the session grows, and what it copies; against transformers with its own cache.
+"""Measure the cost of appending a window as the session grows, against transformers with its own cache.
 
-Exact attention reads the whole prefix, so the cost grows with it by arithmetic; the bench prints by how much, and how
-far the measured growth is above. ``python -m bench.append [--quick]``
+Exact attention reads the whole prefix, so the cost grows with it. The bench prints the growth by arithmetic, the
+measured growth, and the bytes that each copies. ``python -m bench.append [--quick]``
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WINDOW_S = 30
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Append windows up to the horizon, and time each."""
+    """Append windows until the context window is full, and time each."""
     small = quick(__doc__, argv)
     engine = mini()
     windows = 3 if small else engine.capacity.windows
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def ours(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[float], list[float], bool]:
-    """Seconds of each window, bytes copied a token of it, and whether keys and values ever lay elsewhere."""
+    """Return the seconds and the copied bytes per token of each window, and whether the KV cache was ever moved."""
     context, parts = engine.context(), list[PromptPart]()
     list(context.extend([]))
     assert context._kept is not None
@@ -70,7 +70,7 @@ def ours(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[flo
 
 @torch.inference_mode()
 def stock(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[float], list[float]]:
-    """transformers' language model and `DynamicCache`, a window a pass: seconds, and bytes the cache copies a token."""
+    """Measure transformers with `DynamicCache`, one window a pass: seconds, and copied bytes per token."""
     model, cache = engine._loaded.model.model.language_model, DynamicCache()
     assert isinstance(sound.embeddings, torch.Tensor)
     embeddings, copied = sound.embeddings.to(model.device), [0]
@@ -78,7 +78,7 @@ def stock(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[fl
 
     def counted(layer: Any, *args: Any, **kwargs: Any) -> Any:
         keys, values = update(layer, *args, **kwargs)
-        copied[0] += keys.nbytes + values.nbytes  # concatenated anew
+        copied[0] += keys.nbytes + values.nbytes  # concatenated again
         return keys, values
 
     model(inputs_embeds=engine._fusion.head()[None], past_key_values=cache, use_cache=True)

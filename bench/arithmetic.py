@@ -1,4 +1,4 @@
-"""What reading positions costs in operations, so that a measured growth has something to be held against."""
+"""Count the operations of reading positions, as a reference for measured growth."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from af3stream.engine.af3.engine import Af3Engine
 
 
 def operations(engine: Af3Engine, new: int, held: int) -> float:
-    """Floating point operations of a pass over ``new`` positions after ``held``: linear layers, and exact attention."""
+    """Return the floating point operations of a pass over ``new`` positions after ``held``."""
     text = engine._loaded.model.config.text_config
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     layers = engine._loaded.model.model.language_model.layers
@@ -17,5 +17,5 @@ def operations(engine: Af3Engine, new: int, held: int) -> float:
 
 
 def positions(engine: Af3Engine, windows: int) -> int:
-    """Positions of so many full windows and what stands before them."""
+    """Return the positions of ``windows`` full windows and the template before them."""
     return windows * engine.frames(engine.capacity.window_samples) + len(engine._fusion.head())

@@ -1,8 +1,9 @@
-"""What captions cost, when they come and what they get right.
+"""Measure the cost, the delay and the accuracy of captions.
 
-At the utterance's length against padded to 30 s: the recordings are spoken into a session, 100 ms at a time, and the
-engine works in between, so that computing is counted without waiting. AF3 as captioner, with the last hypothesis as
-draft against without. And one live stream on a real server: each word's delay, and what a second of audio takes.
+1. Input of the utterance's length against input padded to 30 s: the recordings are fed to a session in blocks of 100 ms
+   and the engine runs in between, so that only computation is timed.
+2. AF3 as the captioner, with the last hypothesis as a draft against without.
+3. One live stream on a real server: the delay of each word, and the device time of a second of audio.
 ``python -m bench.captions [--quick]``
 """
 
@@ -39,12 +40,12 @@ from bench.words import Word, bare, delays, revised, said, taken_back, timed_wor
 BLOCK: Final = RATE // 10
 PAUSE_S: Final = 0.8
 WARM_S: Final = 3.0
-NEAR_S: Final = 0.1  # between two clocks' opinions of where a word ends
+NEAR_S: Final = 0.1  # the tolerance between two estimates of the end of a word
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: recordings, times that they are spoken live, and tokens of a caption of AF3's own."""
+    """Size of the bench: recordings, repetitions of the live stream, and tokens of a caption by AF3."""
 
     recordings: int = 5
     live_times: int = 3
@@ -55,7 +56,7 @@ QUICK: Final = Size(1, 1, 8)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure all of it."""
+    """Run all measurements."""
     size = QUICK if quick(__doc__, argv) else Size()
     paths = sorted(RECORDINGS.glob("*.wav"))[: size.recordings]
     recordings: list[Samples] = [soundfile.read(path, dtype="float32")[0] for path in paths]
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(loaded: Loaded, recordings: list[Samples]) -> dict[str, Any]:
-    """Seconds of computing a second of audio, words wrong, and words changed after they were shown."""
+    """Measure computation per second of audio, word errors, and words that changed after they were shown."""
     finals, finals_busy, _ = listen(loaded, recordings, interims=False)
     captions, all_busy, encoded = listen(loaded, recordings, interims=True)
     seconds = len(spliced(recordings)) / RATE
@@ -100,10 +101,10 @@ def measure(loaded: Loaded, recordings: list[Samples]) -> dict[str, Any]:
 def listen(
     loaded: Loaded, recordings: list[Samples], *, interims: bool
 ) -> tuple[list[tuple[float, m.Caption]], float, float]:
-    """Speak the recordings to a session.
+    """Feed the recordings to a session.
 
     Returns:
-        Its captions, the engine's seconds for captions, and seconds encoded over seconds heard in interims.
+        Its captions, the engine's seconds for captions, and the ratio of encoded to received audio in partial captions.
     """
     worker, captions = Worker(loaded.engine), list[tuple[float, m.Caption]]()
     heard = Encoded(loaded.engine.captioner)
@@ -126,9 +127,9 @@ def listen(
 
 
 class Encoded:
-    """A captioner that counts, of interims, the samples it was given and those it encoded; and its time.
+    """Wraps a captioner, and counts its time and the received and encoded samples of partial captions.
 
-    Whisper's encoder is given a spectrogram, a frame each 10 ms; another captioner encodes what it was given.
+    Whisper's input is a spectrogram with a frame each 10 ms; another captioner encodes the samples themselves.
     """
 
     def __init__(self, captioner: Any) -> None:
@@ -138,7 +139,7 @@ class Encoded:
         self.heard = self.encoded = 0
 
     def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """As the captioner does."""
+        """Caption an utterance with the wrapped captioner."""
         features: Callable[..., Any] | None = getattr(self.captioner, "_features", None)
         frames = 0
 
@@ -164,7 +165,7 @@ class Encoded:
 
 
 def spliced(recordings: list[Samples]) -> Samples:
-    """The recordings with a pause after each.  # (n,) float32"""
+    """Return the recordings with a pause after each.  # (n,) float32"""
     pause = np.zeros(round(PAUSE_S * RATE), np.float32)
     return np.concatenate([piece for recording in recordings for piece in (recording, pause)])
 
@@ -173,7 +174,7 @@ def spliced(recordings: list[Samples]) -> Samples:
 
 
 def drafted(engine: Af3Engine, recordings: list[Samples], tokens: int) -> dict[str, Any]:
-    """Passes over the language model for a hypothesis a second, drafted (by the last, and by itself) and not."""
+    """Count language model passes for one hypothesis a second, with and without drafts."""
     captioner = Af3Captioner(engine)
     passes, took = {"with": 0, "without": 0}, {"with": list[float](), "without": list[float]()}
     written: dict[str, list[list[Hypothesis]]] = {}
@@ -198,7 +199,7 @@ def drafted(engine: Af3Engine, recordings: list[Samples], tokens: int) -> dict[s
 
 
 def grow(captioner: Af3Captioner, recording: Samples, draft: bool, tokens: int, took: list[float]) -> list[Hypothesis]:
-    """Hypotheses about a recording as it goes on, one a second, the last about all of it."""
+    """Return one hypothesis for each second of a growing recording; the last one covers all of it."""
     last: Hypothesis | None = None
     written = []
     for end in [*range(RATE, len(recording), RATE), len(recording)]:
@@ -213,11 +214,11 @@ def grow(captioner: Af3Captioner, recording: Samples, draft: bool, tokens: int, 
 
 
 async def live(recordings: list[Samples]) -> dict[str, Any]:
-    """One stream at the pace of speech on a real server."""
+    """Measure one real-time stream on a real server."""
     words = await asyncio.to_thread(reference, recordings)
     samples = spliced(recordings)
     async with server() as url:
-        await stream(url, samples[: round(WARM_S * RATE)])  # the first of everything takes longer
+        await stream(url, samples[: round(WARM_S * RATE)])  # warm up
         before = await device_s(url)
         heard = await stream(url, samples)
         busy = await device_s(url) - before
@@ -225,7 +226,7 @@ async def live(recordings: list[Samples]) -> dict[str, Any]:
 
 
 def reference(recordings: list[Samples]) -> list[Word]:
-    """When each word was said."""
+    """Return the time of each spoken word."""
     from faster_whisper import WhisperModel
 
     model = WhisperModel(str(resolve("mini").captioner), device="cpu", compute_type="int8")
@@ -233,13 +234,13 @@ def reference(recordings: list[Samples]) -> list[Word]:
 
 
 def starts(recordings: list[Samples]) -> list[float]:
-    """Where each recording begins, in seconds."""
+    """Return the start of each recording, in seconds."""
     lengths = [0.0, *(len(recording) / RATE + PAUSE_S for recording in recordings[:-1])]
     return [float(start) for start in np.cumsum(lengths)]
 
 
 def shown(heard: Heard, words: list[Word]) -> dict[str, Any]:
-    """What its reader saw of a stream."""
+    """Return the figures of the captions of a stream."""
     word_delays = delays(heard.captions, words)
     stable_delays = delays(heard.captions, words, stable=True)
     interims = [at for at, caption in heard.captions if not caption.final]
@@ -258,7 +259,7 @@ def shown(heard: Heard, words: list[Word]) -> dict[str, Any]:
 
 
 def last_word_end(words: list[Word], utterance_end: float) -> float:
-    """Where speech ended before an utterance did, which is closed a little after its last word."""
+    """Return the end of the last word of an utterance, which closes a little later."""
     return max((word.end for word in words if word.end <= utterance_end + NEAR_S), default=utterance_end)
 
 

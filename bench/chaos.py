@@ -1,7 +1,7 @@
-"""Sessions under faults: random histories of cuts, stalls, kills and restarts, each checked to the last sample.
+"""Run sessions under faults: random histories of cuts, stalls, kills and restarts, each checked to the last sample.
 
-``python -m bench.chaos --histories 300 --seed 1`` plays them one after another (:mod:`tests.chaos.histories`), shrinks
-one that fails, and then ends with 1.
+``python -m bench.chaos --histories 300 --seed 1`` runs them one after another (:mod:`tests.chaos.histories`). If one
+fails, it is shrunk, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from bench.common import report
 from tests.chaos.histories import History, Speak, histories, play
 from tests.chaos.house import building
 
-LEAST, MOST = 10, 40  # steps of a history
+LEAST, MOST = 10, 40  # steps in a history
 
 
 def main() -> None:
-    """Play the histories, and say what was in them."""
+    """Run the histories, and print a summary."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--histories", type=int, default=300)
     arguments.add_argument("--seed", type=int, default=1)
@@ -56,7 +56,7 @@ def main() -> None:
     try:
         with building() as builder:
             live()
-    except Exception:  # noqa: BLE001 - whatever a history fails with
+    except Exception:  # noqa: BLE001 - a history may fail with any error
         failed = True
         traceback.print_exc()
     steps = [step for history in played for step in history.steps]

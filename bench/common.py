@@ -1,4 +1,4 @@
-"""What every bench shares: the machine, honest timing, and one JSON line last."""
+"""Helpers of all benches: engine, audio, timing, and the JSON report."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from af3stream.engine.factory import load_engine
 
 RATE = 16_000
 RECORDINGS = Path(__file__).parent.parent / "tests" / "recordings"
-SETTINGS: tuple[str, ...] = ()  # `section.key=value` each: what differs from the defaults; another model in tests
+SETTINGS: tuple[str, ...] = ()  # settings as `section.key=value` that override the defaults; tests set another model
 
 
 def quick(description: str | None, argv: Sequence[str] | None = None) -> bool:
-    """The command line of a bench: whether it is asked for its small size."""
+    """Parse the command line of a bench, and return whether ``--quick`` is set."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small size: whether it runs, not what it measures")
+    parser.add_argument("--quick", action="store_true", help="a small size, to check that the bench runs")
     return bool(parser.parse_args(argv).quick)
 
 
 def config() -> Config:
-    """What benches run with."""
+    """Return the configuration of the benches."""
     return load(overrides=SETTINGS)
 
 
 def mini() -> Af3Engine:
-    """The embedded model, in float32."""
+    """Load the embedded model in float32."""
     return loaded()
 
 
 def loaded(*settings: str) -> Af3Engine:
-    """The model, with further settings; `section.key=value` each."""
+    """Load the model with further settings, `section.key=value` each."""
     engine = load_engine(load(overrides=(*SETTINGS, *settings))).engine
     assert isinstance(engine, Af3Engine)
     return engine
 
 
 def speech(seconds: float, pause_s: float = 0.0) -> Samples:
-    """Real speech of so many seconds: the sample recordings, over and over.  # (n,) float32 at 16 kHz"""
+    """Return ``seconds`` of real speech, (n,) float32 at 16 kHz: the sample recordings, repeated."""
     pause = np.zeros(round(pause_s * RATE), np.float32)
     read = [soundfile.read(path, dtype="float32")[0] for path in sorted(RECORDINGS.glob("*.wav"))]
     pieces = [piece for recording in read for piece in (recording, pause)]
@@ -61,7 +61,7 @@ def speech(seconds: float, pause_s: float = 0.0) -> Samples:
 
 
 def once(act: Callable[[], Any]) -> float:
-    """Seconds of one call, until the device has done its work."""
+    """Return the seconds of one call, including pending work of the device."""
     synchronize()
     began = time.perf_counter()
     act()
@@ -70,35 +70,39 @@ def once(act: Callable[[], Any]) -> float:
 
 
 def timed(act: Callable[[], Any], runs: int) -> float:
-    """Median seconds of ``runs`` calls, after one that does not count."""
+    """Return the median seconds of ``runs`` calls, after one warm-up call."""
     act()
     return statistics.median(once(act) for _ in range(runs))
 
 
 def synchronize() -> None:
-    """Wait for the work that was given to a GPU; a CPU has done its own."""
+    """Wait for the pending work of a GPU, if there is one."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
 
 
 def first_token(context: Context, parts: list[PromptPart], question: str) -> None:
-    """Answer up to the first token, and leave the rest."""
+    """Answer up to the first token, then stop."""
     with closing(context.answer(parts, question, 1)) as answer:
         next(piece for piece in answer if isinstance(piece, Completion))
 
 
 def endless(engine: Af3Engine) -> None:
-    """Have every answer written to its cap from now on."""
-    engine._decoder.ends = lambda _written: False  # type: ignore[method-assign]
+    """Make every answer of the engine run to its token limit."""
+
+    def ends(written: Sequence[int]) -> bool:  # noqa: ARG001 - same signature as the original
+        return False
+
+    engine._decoder.ends = ends  # type: ignore[method-assign]  # disables the end token
 
 
 def p95(values: Sequence[float]) -> float:
-    """The 95th percentile."""
+    """Return the 95th percentile."""
     return float(np.percentile(values, 95))
 
 
 def report(bench: str, **figures: Any) -> None:
-    """Print the figures as one JSON line, with when and where."""
+    """Print the figures as one JSON line, with date and machine."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {_cpu()}, {torch.backends.cpu.get_cpu_capability()}"
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     print(json.dumps({"bench": bench, "date": date, "machine": machine, **_rounded(figures)}))

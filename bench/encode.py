@@ -1,6 +1,6 @@
-"""An encode at the cost of its length, against the padded 30 s encode; and four together against one by one.
+"""Measure encoding by the length of the audio, against padding to 30 s; and a batch of four against single windows.
 
-Beside the batch stands how many cores one window alone keeps busy. ``python -m bench.encode [--quick]``
+The bench also prints how many cores a single window keeps busy. ``python -m bench.encode [--quick]``
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def busy(engine: Af3Engine, window: Samples, runs: int) -> float:
-    """Cores that encoding one window alone keeps busy: processor time a second."""
+    """Return how many cores encoding a single window keeps busy: CPU time per second."""
     began, used = time.perf_counter(), time.process_time()
     for _ in range(runs):
         engine._encode([window])

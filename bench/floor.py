@@ -1,7 +1,7 @@
-"""How close decoding is to the floor: bytes a token must read, against what this machine's memory gives.
+"""Compare decoding with its lower bound: the bytes that a token must read, over the memory bandwidth.
 
-A token reads every weight of the language model and all keys and values before it, once. The bandwidth is that of a sum
-over memory much larger than any cache, with all threads, measured in between. ``python -m bench.floor [--quick]``
+A token reads every weight of the language model and all earlier keys and values once. The bandwidth is measured in
+between as that of a sum over memory much larger than any cache, with all threads. ``python -m bench.floor [--quick]``
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GIB: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: windows kept, tokens of an answer, bytes of memory summed, and how often."""
+    """Size of the bench: windows kept, tokens of an answer, bytes of memory summed, and repetitions."""
 
     windows: tuple[int, ...] = (1, 4)
     tokens: int = 64
@@ -34,7 +34,7 @@ QUICK: Final = Size((1,), 8, 64 << 20, 1)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure decoding over prefixes of several lengths, the memory before and after each."""
+    """Measure decoding over prefixes of several lengths, with the bandwidth before and after each."""
     size = QUICK if quick(__doc__, argv) else Size()
     plain, compiled = mini(), loaded("model.compile=true")
     for engine in (plain, compiled):
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(engine: Af3Engine, windows: int, size: Size) -> dict[str, float]:
-    """Tokens a second after so many windows, and the share of the bandwidth that they use."""
+    """Measure tokens per second after ``windows`` windows, and the share of the bandwidth that they use."""
     sounds = [AudioSegment(speech(30.0), engine.frames(30 * RATE)) for _ in range(windows)]
     engine.encode(sounds)
     context, parts = engine.context(), list[PromptPart](sounds)
@@ -73,18 +73,18 @@ def measure(engine: Af3Engine, windows: int, size: Size) -> dict[str, float]:
 
 
 def written_in(context: Context, parts: list[PromptPart], tokens: int) -> float:
-    """Seconds of an answer of so many tokens."""
+    """Return the seconds of an answer of ``tokens`` tokens."""
     return once(lambda: list(context.answer(parts, QUESTION, tokens)))
 
 
 def bandwidth(size: Size, device: torch.device) -> float:
-    """Bytes a second that a sum over a device's memory reads, at best."""
+    """Return the bytes per second that a sum over a device's memory reads, at best."""
     memory = torch.ones(size.summed // 4, device=device)
     return memory.nbytes / min(once(memory.sum) for _ in range(3))
 
 
 def weight_bytes(engine: Af3Engine) -> int:
-    """Bytes of weights that a token reads: all of the language model's and its head's, one row of the embeddings."""
+    """Return the bytes of weights that a token reads: the language model, its head, and one row of the embeddings."""
     model = engine._loaded.model
     table, head = model.model.get_input_embeddings().weight, tensors(model.lm_head)
     layers = {key: tensor for key, tensor in tensors(model.model.language_model).items() if tensor is not table}
@@ -92,7 +92,7 @@ def weight_bytes(engine: Af3Engine) -> int:
 
 
 def tensors(model: Any) -> dict[int, torch.Tensor]:
-    """Parameters and buffers, each once."""
+    """Yield parameters and buffers, each once."""
     return {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
 
 

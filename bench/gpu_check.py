@@ -1,7 +1,7 @@
-"""Everything that is measured on a GPU, in one run of minutes: random weights in the published sizes, nothing fetched.
+"""Run all GPU measurements in a few minutes, on random weights of the published sizes, without downloads.
 
-Each row is one JSON line: its figures, or why it was skipped or failed. A row has a share of the time. If less is left,
-it is skipped; if it takes longer, it is stopped. Ends with 1 if a row failed.
+Each row is one JSON line: its figures, or why it was skipped or failed. Each row has a share of the time. It is skipped
+if less is left, and stopped if it takes longer. The exit code is 1 if a row failed.
 ``python -m bench.gpu_check [--seconds 470] [--device cuda] [--dtype bfloat16] [--quick]``
 """
 
@@ -47,15 +47,15 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured.
+    """Size of the measurements.
 
     Attributes:
-        config: of the checkpoint, by its tokenizer.
-        windows: kept, in turn; the most last.
-        sessions: that are answered together, in turn.
-        tokens: of an answer.
-        runs: of each of our own figures.
-        summed: bytes of memory that are summed for the memory's bandwidth.
+        config: returns the configuration of the checkpoint for a tokenizer.
+        windows: numbers of kept windows; the largest last.
+        sessions: numbers of sessions that are answered in a batch.
+        tokens: tokens of an answer.
+        runs: repetitions of each figure of the engine.
+        summed: bytes of memory that are summed to measure the bandwidth.
         tests: further arguments for pytest.
     """
 
@@ -75,7 +75,7 @@ QUICK: Final = Size(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line: its name, the seconds that it may take, and what measures it."""
+    """One row: its name, its time limit in seconds, and the function that measures it."""
 
     name: str
     share_s: float
@@ -83,20 +83,20 @@ class Row:
 
 
 class Skipped(Exception):
-    """A row that cannot be measured here, and why."""
+    """A row cannot be measured here, with the reason."""
 
 
 class TooLate(BaseException):
-    """A row took longer than its share. No handler of ordinary errors catches it."""
+    """A row took longer than its share. It is no ``Exception``, so that ordinary handlers do not catch it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print every row; return the exit code."""
+    """Print every row, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=470.0, help="for all rows together")
+    parser.add_argument("--seconds", type=float, default=470.0, help="time limit of all rows together")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--quick", action="store_true", help="a tiny checkpoint: whether it runs, not what it measures")
+    parser.add_argument("--quick", action="store_true", help="a tiny checkpoint, to check that the rows run")
     options = parser.parse_args(argv)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("there is no CUDA device here")
@@ -106,10 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(rows: Sequence[Row], deadline: float) -> int:
-    """Print a line for each row that says what it measured, or why not; return 1 where a row failed, else 0.
+    """Print one line for each row; return 1 if a row failed, and 0 otherwise.
 
     Args:
-        deadline: of the monotonic clock.
+        deadline: time of the monotonic clock at which all rows must be done.
     """
     failed = False
     for row in rows:
@@ -125,7 +125,7 @@ def run(rows: Sequence[Row], deadline: float) -> int:
             figures = {"skipped": str(reason)}
         except TooLate:
             figures = {"skipped": f"took longer than its share, {row.share_s:g} s"}
-        except Exception as error:  # noqa: BLE001 - whatever fails costs one row
+        except Exception as error:  # noqa: BLE001 - an error of any kind costs one row only
             failed = True
             figures = {"failed": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
         report("gpu_check", row=row.name, **figures)
@@ -137,10 +137,10 @@ def run(rows: Sequence[Row], deadline: float) -> int:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Stop what takes longer, between two of Python's operations.
+    """Interrupt the block after ``seconds``, between two operations of Python.
 
     Raises:
-        TooLate: then.
+        TooLate: when the time is over.
     """
 
     def late(*_: object) -> None:
@@ -156,10 +156,10 @@ def within(seconds: float) -> Iterator[None]:
 
 
 class Check:
-    """One checkpoint of random weights, and the rows that are measured on it.
+    """A checkpoint of random weights, and the rows that are measured on it.
 
     Args:
-        config: how the model runs; its name is not looked at.
+        config: configuration of the model; its name is ignored.
     """
 
     def __init__(self, config: ModelConfig, size: Size) -> None:
@@ -169,7 +169,7 @@ class Check:
         self._compiled: Af3Engine | None = None
 
     def rows(self) -> list[Row]:
-        """All rows, in their order; those that compile are last."""
+        """Return all rows in order; those that compile are last."""
         size = self._size
         fewest_and_most = size.windows[0], size.windows[-1]
         return [
@@ -204,7 +204,7 @@ class Check:
         return figures
 
     def _tests(self) -> Figures:
-        """The engine's tests on this device, in a process of their own."""
+        """Run the engine's tests on this device, in a process of their own."""
         marked = [path for path in sorted(ROOT.glob("tests/engine/test_*.py")) if "mark.device" in path.read_text()]
         without_plugins = ["-c", os.devnull, f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-W", "ignore"]
         done = subprocess.run(
@@ -233,7 +233,7 @@ class Check:
         return {"passed": counts["passed"], "only_for_a_cpu": counts.get("skipped", 0)}
 
     def _checkpoint(self) -> Figures:
-        """Random weights, made on the device."""
+        """Create the random weights on the device."""
         config, tokenizer = self._config, make_tokenizer()
         model = seeded(self._size.config(tokenizer), tokenizer, dtype=config.dtype, device=config.device)
         self._loaded = describe(model, make_processor(model.config, tokenizer), config)
@@ -241,7 +241,7 @@ class Check:
         return {"dtype": config.dtype, "parameters": weights, "positions": self._loaded.positions}
 
     def _memory(self) -> Figures:
-        """MB by part; what is computed with is counted where the device counts its memory."""
+        """Measure MB by part; working memory is included if the device counts its memory."""
         engine = self._engine()
         model, frames = engine._loaded.model, engine.frames(WINDOW_S * RATE)
         slot, together = engine._decoder.new_slot(engine._loaded.positions), engine.encode_together
@@ -258,7 +258,7 @@ class Check:
         return figures
 
     def _encode(self) -> Figures:
-        """Windows at the cost of their length, several in a pass; transformers pads each to 30 s."""
+        """Measure encoding windows of their own length in batches, against transformers, which pads each to 30 s."""
         engine, runs, several = self._engine(), self._size.runs, [speech(WINDOW_S)] * self._config.encode_together
         seconds = {str(s): timed(partial(engine._encode, [speech(s)]), runs) for s in (3, 10, WINDOW_S)}
         return {
@@ -269,12 +269,12 @@ class Check:
         }
 
     def _append(self) -> Figures:
-        """Each window after those before it, up to the most."""
+        """Measure appending each window after the previous ones."""
         engine = self._engine()
         most = self._size.windows[-1]
         sound = AudioSegment(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
         engine.encode([sound])
-        append.ours(engine, sound, 1)  # the first of everything takes longer
+        append.ours(engine, sound, 1)  # warm up
         seconds, copied, _ = append.ours(engine, sound, most)
         stock_seconds, stock_copied = append.stock(engine, sound, most)
         return {
@@ -286,9 +286,9 @@ class Check:
         }
 
     def _first_token(self, windows: int) -> Figures:
-        """Seconds to the first token, and how much of an answer is what `generate` writes."""
+        """Measure the time to the first token, and how much of an answer equals that of `generate`."""
         engine = self._engine()
-        once(lambda: question.generate(engine, [speech(WINDOW_S)]))  # the first of everything takes longer
+        once(lambda: question.generate(engine, [speech(WINDOW_S)]))  # warm up
         kept = question.context_of(engine, windows)
         took = question.measure(engine, kept, self._size.runs)
         ours, theirs = self._replies(engine, *kept)
@@ -305,14 +305,14 @@ class Check:
         }
 
     def _replies(self, engine: Af3Engine, context: PrefixContext, parts: list[PromptPart]) -> tuple[str, str]:
-        """An answer over windows of the same audio, and `generate`'s."""
+        """Return an answer over windows of the same audio, and that of `generate`."""
         tokens = self._size.tokens
         pieces = [piece for piece in context.answer(parts, QUESTION, tokens) if not isinstance(piece, Completion)]
         expected = reference.reply(engine._loaded, [speech(WINDOW_S)] * len(parts), QUESTION, tokens)
         return "".join(pieces), engine.text(expected)
 
     def _decode(self, windows: int, *, compiled: bool = False) -> Figures:
-        """Tokens a second, and their share of what the memory gives; see `bench.floor`."""
+        """Measure tokens per second, and their share of the memory bandwidth; see `bench.floor`."""
         engine = self._compiled if compiled else self._engine()
         if engine is None:
             raise Skipped("nothing is compiled")
@@ -322,7 +322,7 @@ class Check:
         return {"windows": windows, **figures, "floor_tokens_a_second": figures["tokens_a_second"] / figures["share"]}
 
     def _sessions(self, sessions: int) -> Figures:
-        """Tokens a second of so many answers, of a session each, over a window each."""
+        """Measure tokens per second of several sessions, one answer and one window each."""
         engine = self._engine()
         slots = sessions * engine._decoder.new_slot(1).nbytes * engine._loaded.positions
         rate = tokens_a_second(engine, [speech(WINDOW_S / 2)] * sessions, QUESTION, self._size.tokens)
@@ -334,13 +334,13 @@ class Check:
         }
 
     def _compile(self) -> Figures:
-        """How long `model.compile` takes before anyone is answered."""
+        """Measure how long `model.compile` takes before the first answer."""
         began = time.perf_counter()
         self._compiled = self._engine(compiled=True)
         return {"seconds": time.perf_counter() - began}
 
     def _cuda_graphs(self) -> Figures:
-        """Nothing yet."""
+        """Not implemented."""
         raise Skipped(
             "not there: a graph reads at fixed addresses, and model.compile runs one function on every layer's weights "
             "and attends over as many positions as a slot holds"
@@ -348,7 +348,7 @@ class Check:
 
 
 def peak(act: Callable[[], Any]) -> int:
-    """Bytes of GPU memory that a call takes at most, beside what was taken before."""
+    """Return the peak bytes of GPU memory that a call adds."""
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -358,8 +358,10 @@ def peak(act: Callable[[], Any]) -> int:
 
 
 def mb(*models: Any) -> float:
-    """MB of weights, each once."""
-    held = {id(tensor): tensor.nbytes for model in models for tensor in chain(model.parameters(), model.buffers())}
+    """Return MB of weights, each counted once."""
+    held: dict[int, int] = {
+        id(tensor): tensor.nbytes for model in models for tensor in chain(model.parameters(), model.buffers())
+    }
     return sum(held.values()) / 1e6
 
 

@@ -1,8 +1,8 @@
-"""Live captions the way most live servers make them with Whisper: a growing buffer, transcribed again and again.
+"""Live captions as most servers produce them with Whisper: a growing buffer, transcribed again and again.
 
-What WhisperLive and whisper_streaming share: all audio since the last cut is transcribed again once a second; words
-that two transcriptions in a row agree on are committed (LocalAgreement-2); a buffer longer than 15 s is cut at the end
-of the last segment whose words are committed. Decoding is greedy, without fallback: as cheap as it gets.
+This is the common part of WhisperLive and whisper_streaming. All audio since the last cut is transcribed once a second.
+Words on which two consecutive transcriptions agree are committed (LocalAgreement-2). A buffer longer than 15 s is cut
+at the end of the last committed segment. Decoding is greedy without fallback, which is the cheapest choice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.common import RATE
 
 EVERY_S: Final = 1.0
 TRIM_S: Final = 15.0
-FULL_S: Final = 30.0  # a buffer whose words nobody agrees on is cut here
+FULL_S: Final = 30.0  # a buffer without agreement is cut here
 
 
 @dataclass(slots=True)
@@ -25,9 +25,9 @@ class Growing:
     """One stream.
 
     Attributes:
-        passes: of each transcription, the end of what it heard and when it was done, seconds since the stream began.
-        committed: words, each with its end in seconds of the stream.
-        commits: of each transcription that committed something, the end of the last word and when.
+        passes: end of the audio and time of completion of each transcription, in seconds since the start.
+        committed: committed words with their ends in seconds of the stream.
+        commits: end of the last word and time of each transcription that committed words.
     """
 
     samples: Samples
@@ -39,11 +39,11 @@ class Growing:
 
     @property
     def heard(self) -> int:
-        """Samples that the last transcription reached."""
+        """Number of samples that the last transcription covered."""
         return round(self.passes[-1][0] * RATE) if self.passes else 0
 
     def transcribe(self, model: Any, end: int, began: float) -> None:
-        """Hear the buffer up to sample ``end``."""
+        """Transcribe the buffer up to sample ``end``."""
         offset, done_to = self.start / RATE, self.committed[-1][0] if self.committed else 0.0
         segments = list(
             model.transcribe(
@@ -79,7 +79,7 @@ class Growing:
 
 
 def listen(model: Any, streams: list[Samples]) -> list[Growing]:
-    """Hear streams of one length at the pace of speech; whichever waits longest is transcribed next."""
+    """Transcribe real-time streams of equal length; the stream that waits longest is next."""
     growing = [Growing(samples) for samples in streams]
     total, began = len(streams[0]), time.monotonic()
     while any(one.heard < total for one in growing):
@@ -93,8 +93,8 @@ def listen(model: Any, streams: list[Samples]) -> list[Growing]:
 
 
 def lags_s(one: Growing, ends: list[float]) -> list[float]:
-    """From the end of each stretch of speech until a transcription that heard all of it was done.
+    """Return the time from the end of each stretch of speech to the end of the first transcription that covers it.
 
-    It does not wait for the words to be committed, which takes one more transcription.
+    The lag does not include committing the words, which takes one more transcription.
     """
     return [next(done for heard, done in one.passes if heard >= end) - end for end in ends]

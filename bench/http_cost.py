@@ -1,8 +1,8 @@
-"""What HTTP on the same port costs a socket, beside `websockets.serve` alone and uvicorn's own WebSockets.
+"""Measure the cost of HTTP on the WebSocket port, against plain `websockets.serve` and uvicorn's WebSockets.
 
-Three servers take audio messages of 100 ms and acknowledge each: websockets as it is, websockets behind the service's
-HTTP, and uvicorn's `websockets-sansio` under Starlette. They take turns. Measured are the CPU time of the server and
-the time of a round trip, and both for a connection that opens and closes. ``python -m bench.http_cost [--quick]``
+Three servers acknowledge audio messages of 100 ms: plain websockets, websockets behind the service's HTTP, and
+uvicorn's `websockets-sansio` under Starlette. They take turns. The bench measures the CPU time of the server and the
+time of a round trip, and both for opening and closing a connection. ``python -m bench.http_cost [--quick]``
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PCM: Final = bytes(2 * FRAMES)
 
 @dataclass
 class Measured:
-    """One server's rounds: each CPU seconds of the server and seconds of round trips, and of connections."""
+    """Figures of one server by round: CPU seconds and wall seconds of round trips and of connections."""
 
     cpu_s: list[float] = field(default_factory=list)
     round_trip_s: list[float] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Measured:
     connection_s: list[float] = field(default_factory=list)
 
     def figures(self) -> dict[str, float]:
-        """Medians, and the 95th percentile of round trips."""
+        """Return medians, and the 95th percentile of round trips."""
         return {
             "cpu_s_a_round_trip": statistics.median(self.cpu_s),
             "round_trip_s": statistics.median(self.round_trip_s),
@@ -62,12 +62,12 @@ class Child:
         assert self._said.readline() == "listening\n"
 
     def cpu_s(self) -> float:
-        """CPU seconds that the server has taken so far."""
+        """Return the CPU seconds of the server so far."""
         self._told.write("\n")
         return float(self._said.readline())
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._told.close()
         self._process.wait(timeout=30)
         self._said.close()
@@ -79,7 +79,7 @@ class Child:
 
 
 async def stream(socket: ClientConnection, messages: int) -> list[float]:
-    """Send audio, each message after the acknowledgement of the last; seconds of each round trip."""
+    """Send audio, one message at a time, and return the seconds of each round trip."""
     codec = client_codec(MSGPACK)
     took = []
     for number in range(messages):
@@ -91,7 +91,7 @@ async def stream(socket: ClientConnection, messages: int) -> list[float]:
 
 
 async def measure(child: Child, measured: Measured, messages: int, connections: int) -> None:
-    """One round of one server."""
+    """Measure one round of one server."""
     async with child.connect() as socket:
         await stream(socket, messages // 10)
         before = child.cpu_s()
@@ -106,7 +106,7 @@ async def measure(child: Child, measured: Measured, messages: int, connections: 
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print."""
+    """Run the bench, and print the figures."""
     small = quick(__doc__, argv)
     rounds, messages, connections = (1, 50, 5) if small else (12, 1_500, 50)
     measured = {way: Measured() for way in WAYS}

@@ -1,6 +1,6 @@
-"""The servers of `bench.http_cost`, each in a process of its own: ``python -m bench.http_servers WAY PORT``.
+"""Servers of `bench.http_cost`, each in a process of its own: ``python -m bench.http_servers WAY PORT``.
 
-Nothing here imports torch, so that each starts at once.
+This module does not import torch, so that each server starts quickly.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from af3stream.protocol.codec import MSGPACK, Codec, server_codec
 from af3stream.server.http import STREAM_PATH, application
 from af3stream.server.http_server import HttpServer
 
-FRAMES: Final = 1_600  # of an audio message: 100 ms
+FRAMES: Final = 1_600  # bytes of an audio message of 100 ms
 ALONE, BEHIND, UVICORN = "websockets_alone", "behind_http", "uvicorn_sansio"
 WAYS: Final = (ALONE, BEHIND, UVICORN)
 
 
 def acknowledged(codec: Codec[m.ClientMessage], frame: bytes | str) -> bytes | str:
-    """What a server answers to an audio message."""
+    """Return the acknowledgement of an audio message."""
     message = codec.decode(frame)
     assert isinstance(message, m.Audio)
     return codec.encode(m.Ack(message.offset + FRAMES, message.offset))
 
 
 async def over_websockets(peer: ServerConnection) -> None:
-    """Acknowledge what comes."""
+    """Acknowledge each message of a websockets connection."""
     codec = server_codec(MSGPACK)
     async for frame in peer:
         await peer.send(acknowledged(codec, frame))
 
 
 async def over_starlette(peer: WebSocket) -> None:
-    """The same."""
+    """Acknowledge each message of a Starlette WebSocket."""
     codec = server_codec(MSGPACK)
     await peer.accept(MSGPACK)
     try:
@@ -58,7 +58,7 @@ async def over_starlette(peer: WebSocket) -> None:
 
 
 async def serving(way: str, port: int) -> None:
-    """Serve until the parent closes this process's input."""
+    """Serve until the parent closes standard input."""
     config = ServerConfig()
     if way == UVICORN:
         await by_uvicorn(config, port)
@@ -81,13 +81,13 @@ async def serving(way: str, port: int) -> None:
 
 
 async def by_uvicorn(config: ServerConfig, port: int) -> None:
-    """The same, by uvicorn's own WebSockets."""
+    """Serve until the parent closes standard input, with uvicorn's own WebSockets."""
     app = Starlette(routes=[WebSocketRoute(STREAM_PATH, over_starlette)])
     options: dict[str, Any] = {"ws": "websockets-sansio", "http": "h11", "ws_per_message_deflate": False}
     options |= {"lifespan": "off", "log_config": None, "access_log": False, "ws_ping_interval": config.ping_interval_s}
     server = UvicornServer(UvicornConfig(app, port=port, **options))
     listening = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - it has no event for it
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     await until_told()
     server.should_exit = True
@@ -95,7 +95,7 @@ async def by_uvicorn(config: ServerConfig, port: int) -> None:
 
 
 async def until_told() -> None:
-    """Say that the server listens, then the CPU seconds at every line that comes; returns at the end of the input."""
+    """Print that the server listens, then the CPU seconds for each input line; return at the end of the input."""
     print("listening", flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
         print(time.process_time(), flush=True)

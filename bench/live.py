@@ -1,4 +1,4 @@
-"""A real server, and streams of speech that arrive as fast as they are spoken."""
+"""Run a real server, and real-time streams of speech."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ UNBOUNDED = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question's way. Times are seconds since the stream's first sample was spoken.
+    """Times of one question, in seconds since the start of the stream.
 
     Attributes:
-        first: when the first words of the answer came.
-        done: when the answer was complete.
-        tokens: how many it has.
+        first: time of the first words of the answer.
+        done: time of the complete answer.
+        tokens: tokens of the answer.
     """
 
     at: float
@@ -47,20 +47,20 @@ class Asked:
 
 @dataclass(slots=True)
 class Heard:
-    """What one stream was told, and when: seconds since its first sample was spoken."""
+    """Messages of one stream, with their times in seconds since the start of the stream."""
 
     captions: list[tuple[float, Caption]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
 
     @property
     def final_lags_s(self) -> list[float]:
-        """From each utterance's end to its final caption."""
+        """Seconds from the end of each utterance to its final caption."""
         return [at - caption.end for at, caption in self.captions if caption.final]
 
 
 @asynccontextmanager
 async def server(*settings: str) -> AsyncIterator[str]:
-    """A server in a process of its own, which admits everybody and keeps nothing; yields its address."""
+    """Run a server process without limits and without a journal, and yield its address."""
     overrides = [word for item in (*common.SETTINGS, *UNBOUNDED, *settings) for word in ("--set", item)]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "af3stream.cli", "serve", *overrides, stderr=asyncio.subprocess.PIPE
@@ -72,7 +72,7 @@ async def server(*settings: str) -> AsyncIterator[str]:
             if not (line := await process.stderr.readline()):
                 raise RuntimeError("the server did not start:\n" + "".join(logged))
             logged.append(line.decode())
-        draining = asyncio.create_task(_drain(process.stderr))  # a full pipe would stop it
+        draining = asyncio.create_task(_drain(process.stderr))  # a full pipe would block the server
         yield listens[1]
     finally:
         await _stop(process)
@@ -80,7 +80,7 @@ async def server(*settings: str) -> AsyncIterator[str]:
 
 
 async def device_s(url: str) -> float:
-    """Seconds that the server's device has worked so far."""
+    """Return the seconds of device time of the server so far."""
     text = await asyncio.to_thread(lambda: urllib.request.urlopen(f"{url}/metrics").read().decode())
     found = re.search(r"^af3stream_device_seconds (\S+)", text, re.MULTILINE)
     assert found is not None
@@ -88,7 +88,7 @@ async def device_s(url: str) -> float:
 
 
 async def stream(url: str, samples: Samples, *, interims: bool = True, question: str = "", every_s: float = 0) -> Heard:
-    """Speak (n,) at 16 kHz at the pace of speech, asking a question every so many seconds; returns at the end."""
+    """Stream samples (n,) at 16 kHz in real time, and ask a question every ``every_s`` seconds."""
     heard = Heard()
     pcm = (samples * 32_767).astype("<i2")
     async with connect(url, interims=interims, reconnect_for=0) as session, asyncio.TaskGroup() as tasks:
@@ -108,13 +108,13 @@ async def stream(url: str, samples: Samples, *, interims: bool = True, question:
 
 
 def spoken(seconds: float, pause_s: float, index: int) -> Samples:
-    """What stream ``index`` says: the recordings, begun at another place by each."""
+    """Return the audio of stream ``index``: the recordings, with a different start for each stream."""
     shift = round(index * 3.7 * RATE)
     return np.roll(common.speech(seconds, pause_s), -shift)
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End the server; what it does at its end is not measured, and is not waited for long."""
+    """Stop the server; its shutdown is not measured."""
     if process.returncode is None:
         process.terminate()
     try:

@@ -1,7 +1,7 @@
-"""What a long session takes of the memory, by part, and whether anything grows once the horizon is full.
+"""Measure the memory of a long session by part, and whether any part grows once the context window is full.
 
-The recordings are spoken to a session as fast as it hears them, with a question a minute; keys and values are counted
-by the pages that are in memory (Linux). ``python -m bench.memory [--quick]``
+The recordings are fed to a session as fast as it processes them, with a question a minute. Keys and values are counted
+by resident pages (Linux). ``python -m bench.memory [--quick]``
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -41,7 +41,7 @@ PARTS: Final = ("kv", "embeddings", "audio", "rest", "all")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured, in seconds of audio: the session, what goes on after it, and between questions."""
+    """Size of the bench in seconds of audio: the session, the part after it, and the interval between questions."""
 
     session_s: float = 600.0
     after_s: float = 120.0
@@ -53,7 +53,7 @@ QUICK: Final = Size(40.0, 20.0, 20.0, 4)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Speak for ten minutes and on, and measure every second of it."""
+    """Feed ten minutes and more to a session, and measure the memory at each second of audio."""
     size = QUICK if quick(__doc__, argv) else Size()
     listening = Listening(size)
     seconds = listening.measured
@@ -77,20 +77,20 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def minutes(seconds: dict[float, Any]) -> list[list[float]]:
-    """The measured times, minute by minute."""
+    """Group the measured times by minute."""
     last = int(max(seconds) // 60)
     return [[at for at in seconds if at // 60 == minute] for minute in range(last + 1)]
 
 
 class Listening:
-    """One session over the engine, measured while it hears.
+    """A session over the engine, measured as it receives audio.
 
     Attributes:
-        measured: bytes by part, at seconds of audio; without the weights.
-        weights: bytes of the model's and the captioner's.
-        kv_over_arithmetic: keys and values in memory over those of the positions written, where they are the most.
-        first_token_s: of each question, by the session's age in seconds of audio.
-        windows: closed.
+        measured: bytes by part without the weights, by seconds of audio.
+        weights: bytes of the weights of model and captioner.
+        kv_over_arithmetic: resident bytes of keys and values over those of the written positions, at the peak.
+        first_token_s: time to first token of each question, by the session's age in seconds of audio.
+        windows: number of closed windows.
     """
 
     def __init__(self, size: Size) -> None:
@@ -117,7 +117,7 @@ class Listening:
 
     @property
     def kv_over_arithmetic(self) -> float:
-        """See the class."""
+        """Ratio of resident to written keys and values; see the class."""
         return self._most / self._arithmetic
 
     def _hear(self, size: Size) -> None:
@@ -149,7 +149,7 @@ class Listening:
         self.windows += sum(isinstance(message, m.Window) for message in self._session.take_messages())
 
     def _run(self) -> None:
-        """Work until nothing is left, and look at the slots after each step, while a rebuild has two."""
+        """Run all jobs, and measure the slots after each step, because a rebuild holds two at a time."""
         while self._worker._step():
             kv = sum(resident(tensor) for slot in self._slots for tensor in tensors(slot))
             if kv > self._most:
@@ -170,8 +170,8 @@ class Listening:
 
 
 def watch(engine: Af3Engine) -> tuple[WeakSet[Slot], WeakSet[AudioSegment]]:
-    """All the slots and sounds that the engine is to have from now on."""
-    slots, sounds = WeakSet[Slot](), WeakSet[AudioSegment]()
+    """Record all slots and audio segments that the engine creates from now on."""
+    slots, segments = WeakSet[Slot](), WeakSet[AudioSegment]()
     new_slot, encode = engine._decoder.new_slot, engine.encode
 
     def noted_slot(capacity: int) -> Slot:
@@ -179,39 +179,39 @@ def watch(engine: Af3Engine) -> tuple[WeakSet[Slot], WeakSet[AudioSegment]]:
         slots.add(slot)
         return slot
 
-    def noted_encode(waiting: Any) -> None:
-        sounds.update(waiting)
-        encode(waiting)
+    def noted_encode(sounds: Sequence[AudioSegment]) -> None:
+        segments.update(sounds)
+        encode(sounds)
 
-    engine._decoder.new_slot = noted_slot  # type: ignore[method-assign]
-    engine.encode = noted_encode  # type: ignore[method-assign]
-    return slots, sounds
+    engine._decoder.new_slot = noted_slot  # type: ignore[method-assign]  # records new slots
+    engine.encode = noted_encode  # type: ignore[method-assign]  # records encoded segments
+    return slots, segments
 
 
 def weight_bytes(engine: Af3Engine) -> int:
-    """Bytes of the model's weights, and of the captioner's where it has its own."""
+    """Return the bytes of the weights of the model, and of the captioner if it has its own."""
     held = chain(engine._loaded.model.parameters(), engine._loaded.model.buffers())
-    model = {id(tensor): tensor.nbytes for tensor in held}
+    model: dict[int, int] = {id(tensor): tensor.nbytes for tensor in held}
     captioner = resolve(config().model.name).captioner
     folder = Path(captioner) if captioner and engine.captioner.name != "af3" else None
     return sum(model.values()) + ((folder / "model.bin").stat().st_size if folder else 0)
 
 
 def tensors(slot: Slot) -> Iterator[torch.Tensor]:
-    """A slot's keys and values."""
+    """Yield the keys and values of a slot."""
     for layer in slot.layers:
         yield layer.keys
         yield layer.values
 
 
 def resident(tensor: torch.Tensor) -> int:
-    """Bytes of a tensor whose pages are in memory."""
+    """Return the bytes of a tensor whose pages are resident."""
     begin, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     first = begin - begin % mmap.PAGESIZE
     pages = (ctypes.c_ubyte * -(-(end - first) // mmap.PAGESIZE))()
     if LIBC.mincore(ctypes.c_void_p(first), ctypes.c_size_t(end - first), pages):
         raise OSError(ctypes.get_errno(), "mincore")
-    return min(tensor.nbytes, int(np.frombuffer(pages, np.uint8).astype(np.int64).sum() * mmap.PAGESIZE))
+    return min(tensor.nbytes, int(np.frombuffer(bytes(pages), np.uint8).astype(np.int64).sum() * mmap.PAGESIZE))
 
 
 if __name__ == "__main__":

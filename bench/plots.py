@@ -1,4 +1,4 @@
-"""Curves of what the benches print, as SVG that is the same for the same figures."""
+"""Draw the figures of the benches as SVG; equal figures give equal files."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 
 Figures = dict[str, Any]
+STYLE: Final[dict[RcKeyType, str | bool | int]] = {
+    "svg.hashsalt": "af3stream",
+    "svg.fonttype": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+}
 OURS, OTHER, LIMIT = "#0b6e99", "#c0603a", "#888888"
 
 
 def captions(f: Figures, axes: Axes) -> None:
-    """How many words are shown, and stay, within which delay."""
+    """Plot the share of words that are shown and stable by delay."""
     delays = np.array(f["live"]["word_delay_s"])
     axes.step(delays, np.arange(1, len(delays) + 1) / max(1, len(delays)), where="post", color=OURS)
     axes.set(xlabel="from a word's end to its caption, s", ylabel="share of words", ylim=(0, 1.02))
 
 
 def sessions(f: Figures, axes: Axes) -> None:
-    """How far behind captions are, by the number of streams."""
+    """Plot the lag of captions by the number of streams."""
     for key, name, color in (
         ("captions_alone", "af3stream, captions alone", OURS),
         ("captions_by_growing_buffer", "whisper-base over a growing buffer", OTHER),
@@ -39,20 +47,20 @@ def sessions(f: Figures, axes: Axes) -> None:
 
 
 def memory(f: Figures, axes: Axes) -> None:
-    """Time to first token, by the session's age."""
+    """Plot the time to first token by the session's age."""
     ages = [float(age) / 60 for age in f["ttft_s_by_age_s"]]
     axes.plot(ages, list(f["ttft_s_by_age_s"].values()), "o-", color=OURS)
     axes.set(xlabel="minutes heard", ylabel="time to first token, s", ylim=(0, None))
 
 
 def append(f: Figures, axes: Axes) -> None:
-    """What each window costs to append."""
+    """Plot the cost of appending each window."""
     axes.plot(range(1, len(f["seconds"]) + 1), f["seconds"], "o-", color=OURS)
     axes.set(xlabel="window", ylabel="appending it, s", ylim=(0, None))
 
 
 def bars(axes: Axes, unit: str, named: dict[str, float], *, others: Container[str] = (), log: bool = False) -> None:
-    """A bar for each value, that of the alternatives in their colour, its number beside it."""
+    """Draw a labelled bar for each value; alternatives have a colour of their own."""
     drawn = axes.barh(list(named), list(named.values()), color=[OTHER if name in others else OURS for name in named])
     axes.bar_label(drawn, fmt="%.3g", padding=3)
     axes.invert_yaxis()
@@ -61,7 +69,7 @@ def bars(axes: Axes, unit: str, named: dict[str, float], *, others: Container[st
 
 
 def encode(f: Figures, axes: Axes) -> None:
-    """What an encode costs, by the length of what is encoded."""
+    """Plot the cost of encoding by the length of the audio."""
     padded = "transformers, padded to 30 s"
     bars(
         axes,
@@ -72,7 +80,7 @@ def encode(f: Figures, axes: Axes) -> None:
 
 
 def question(f: Figures, axes: Axes) -> None:
-    """When the first token of an answer comes, and when elsewhere."""
+    """Plot the time to first token, against the alternatives."""
     ttft, others = f["ttft_s"], ("prefill of ready embeddings", "generate from the audio")
     named = {"nothing open": ttft["kept"], "10 s open": ttft["open"]}
     named |= dict(zip(others, (ttft["prefill"], ttft["generate"]), strict=True))
@@ -80,7 +88,7 @@ def question(f: Figures, axes: Axes) -> None:
 
 
 def floor(f: Figures, axes: Axes) -> None:
-    """What decoding reads of the memory in a second, and what can be read."""
+    """Plot the bytes per second that decoding reads, against the memory bandwidth."""
     named = {"a sum over memory": max(g["memory_gb_a_second"] for g in f["by_windows"].values())}
     for way, figures in (("decoding", f["by_windows"]), ("compiled", f["compiled_by_windows"])):
         named |= {f"{way}, windows: {n}": g["read_gb_a_second"] for n, g in figures.items()}
@@ -88,7 +96,7 @@ def floor(f: Figures, axes: Axes) -> None:
 
 
 def rebuild(f: Figures, axes: Axes) -> None:
-    """What a rebuild beside delays."""
+    """Plot the delay that a background rebuild causes."""
     named = {
         "an answer, alone": f["answer_s"],
         "beside a rebuild": f["answer_beside_a_rebuild_s"],
@@ -99,12 +107,12 @@ def rebuild(f: Figures, axes: Axes) -> None:
 
 
 def weights(f: Figures, axes: Axes) -> None:
-    """How fast the ways to keep weights write."""
+    """Plot tokens per second by the format of the weights."""
     bars(axes, "tokens a second", {way: g["tokens_a_second"] for way, g in f["by_weights"].items()})
 
 
 def http_cost(f: Figures, axes: Axes) -> None:
-    """What a message costs the server, with HTTP on the same port and without."""
+    """Plot the CPU time of a message, with HTTP on the same port and without."""
     named = {"websockets behind HTTP": "behind_http", "websockets alone": "websockets_alone"}
     named["uvicorn's websockets-sansio"] = "uvicorn_sansio"
     costs = {name: f[way]["cpu_s_a_round_trip"] * 1e6 for name, way in named.items()}
@@ -126,10 +134,9 @@ PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
 
 
 def draw(figures: Figures, folder: Path) -> Path:
-    """Write the bench's plot."""
+    """Write the plot of a bench, and return its path."""
     name, curve = PLOTS[figures["bench"]]
-    settings = {"svg.hashsalt": "af3stream", "svg.fonttype": "none", "axes.spines.top": False, "font.size": 9}
-    with mpl.rc_context({**settings, "axes.spines.right": False}):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.0), layout="constrained")
         curve(figures, figure.add_subplot())
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Time to first token of a question over a full horizon, against transformers over the same windows.
+"""Measure the time to first token over a full context window, against transformers over the same windows.
 
-Named alternatives, in the same run: `generate` from the audio (encode and prefill), and the language model given the
-embeddings ready (prefill only). `mini` reads ten windows; twenty are asked of a tiny checkpoint with random weights.
+The alternatives run in the same process: `generate` from the audio (encode and prefill), and the language model over
+ready embeddings (prefill only). `mini` reads ten windows; a tiny checkpoint with random weights reads twenty.
 ``python -m bench.question [--quick]``
 """
 
@@ -32,7 +32,7 @@ WINDOWS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: windows kept, and how often ours is; the alternatives are once, warm from one window."""
+    """Size of the bench: windows kept, and repetitions. The alternatives run once, after a warm-up with one window."""
 
     windows: int
     ours: int = 5
@@ -40,7 +40,7 @@ class Size:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure at 1 window and at the full horizon."""
+    """Measure at 1 window and at a full context window."""
     small = quick(__doc__, argv)
     engine = mini()
     size = Size(2, 1, 2) if small else Size(WINDOWS)
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def tiny(size: Size) -> dict[str, float]:
-    """The same over more windows, on a tiny checkpoint that reads as many."""
+    """Measure over more windows, with a tiny checkpoint that supports them."""
     with tempfile.TemporaryDirectory() as folder:
         make_tiny(Path(folder), positions=16_384)
         engine = loaded(f"model.name={folder}", "captions.captioner=af3")
@@ -76,7 +76,7 @@ def tiny(size: Size) -> dict[str, float]:
 
 
 def measure(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], runs: int) -> dict[str, float]:
-    """Seconds to the first token, ours and the alternatives'."""
+    """Return the seconds to the first token, for the engine and the alternatives."""
     context, parts = kept
     audio, tail = [speech(WINDOW_S)] * len(parts), speech(OPEN_S)
     return {
@@ -90,7 +90,7 @@ def measure(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], run
 
 
 def context_of(engine: Af3Engine, windows: int) -> tuple[PrefixContext, list[PromptPart]]:
-    """A context that keeps so many windows, and what it keeps."""
+    """Return a context with ``windows`` windows in its prefix, and the windows."""
     sound = opened(engine, speech(WINDOW_S))
     parts: list[PromptPart] = [AudioSegment(None, sound.tokens, sound.embeddings) for _ in range(windows)]
     context = engine.context()
@@ -99,14 +99,14 @@ def context_of(engine: Af3Engine, windows: int) -> tuple[PrefixContext, list[Pro
 
 
 def opened(engine: Af3Engine, samples: Samples) -> AudioSegment:
-    """A piece of audio, encoded now."""
+    """Encode a piece of audio."""
     sound = AudioSegment(samples, engine.frames(len(samples)))
     engine.encode([sound])
     return sound
 
 
 def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], runs: int) -> dict[str, float]:
-    """Of the time to the first token with 10 s open: encoding it, reading it and the question, choosing the token."""
+    """Return the shares of the time to first token with 10 s open: encoding, reading, and choosing the token."""
     context, parts = kept
     took = {"encode": 0.0, "prefill": 0.0, "decode": 0.0}
     for _ in range(runs):
@@ -116,7 +116,7 @@ def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], runs
         answer = context.answer([*parts, sound], QUESTION, 1)
         read = encoded
         for _ in answer:
-            if answer.reply:  # the token is chosen
+            if answer.reply:  # the token was chosen
                 break
             read = time.perf_counter()
         took["encode"] += encoded - began
@@ -127,7 +127,7 @@ def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], runs
 
 
 def inputs(engine: Af3Engine, audio: list[Samples]) -> dict[str, torch.Tensor]:
-    """What transformers is given: token ids with a placeholder a frame, and padded features."""
+    """Return the input of transformers: token ids with a placeholder for each frame, and padded features."""
     loaded = engine._loaded
     sounds = loaded.processor.audio_token * sum(engine.frames(len(window)) for window in audio)
     ids = engine._fusion.prompt(sounds + QUESTION, loaded.processor.audio_token, loaded.model.config.audio_token_id)
@@ -137,13 +137,13 @@ def inputs(engine: Af3Engine, audio: list[Samples]) -> dict[str, torch.Tensor]:
 
 
 def generate(engine: Af3Engine, audio: list[Samples]) -> None:
-    """transformers: encode, prefill and write one token."""
+    """Run transformers' `generate`: encode, prefill and decode one token."""
     engine._loaded.model.generate(**inputs(engine, audio), max_new_tokens=1, do_sample=False)
 
 
 @torch.inference_mode()
 def prefill(engine: Af3Engine, audio: list[Samples]) -> None:
-    """transformers' language model over embeddings of the same length, ready made."""
+    """Run transformers' language model over ready embeddings of the same length."""
     model = engine._loaded.model
     asked = len(engine._fusion.head()) + len(engine._fusion.question(QUESTION))
     ids = torch.ones(

@@ -1,6 +1,6 @@
-"""What a rebuild in the background delays: a running answer's tokens, and finals that come meanwhile.
+"""Measure how much a background rebuild delays a running answer and final captions.
 
-The same answer, and the same finals, with nothing else to do and while the session's prefix is built anew.
+The same answer and the same finals run alone, and while the session's prefix is rebuilt.
 ``python -m bench.rebuild [--quick]``
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import soundfile
 
@@ -20,10 +20,12 @@ from bench.common import RATE, RECORDINGS, endless, mini, p95, quick, report, sp
 QUESTION: Final = "What was said about the young man?"
 CAPTION_TOKENS: Final = 48
 
+Told = tuple[float, Result, bool]  # when a job reported, what, and whether that was its last report
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: windows kept, and built anew; tokens of the answer; finals; and how often."""
+    """Size of the bench: windows kept, windows rebuilt, tokens of the answer, and number of finals."""
 
     windows: int = 4
     rebuilt: int = 8
@@ -35,11 +37,11 @@ QUICK: Final = Size(1, 4, 24, 2)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure both, alone and beside a rebuild."""
+    """Measure answers and finals, alone and during a rebuild."""
     size = QUICK if quick(__doc__, argv) else Size()
-    house = House(size)
-    alone, beside = house.answered(rebuild=False), house.answered(rebuild=True)
-    finals_alone, finals_beside = house.captioned(rebuild=False), house.captioned(rebuild=True)
+    setup = Setup(size)
+    alone, beside = setup.answered(rebuild=False), setup.answered(rebuild=True)
+    finals_alone, finals_beside = setup.captioned(rebuild=False), setup.captioned(rebuild=True)
     report(
         "rebuild",
         windows=size.windows,
@@ -50,15 +52,15 @@ def main(argv: list[str] | None = None) -> None:
         final_p95_s=p95(finals_alone),
         final_beside_a_rebuild_p95_s=p95(finals_beside),
         final_delayed_s=max(finals_beside) - max(finals_alone),
-        window_s=house.window_s,
+        window_s=setup.window_s,
     )
 
 
-class House:
-    """An engine and a worker without a thread, with a session that keeps some windows and can build more anew.
+class Setup:
+    """An engine and a worker in the same thread, with a session that has a prefix and can rebuild a longer one.
 
     Attributes:
-        window_s: reading the last of the windows.
+        window_s: seconds to append the last of the windows.
     """
 
     def __init__(self, size: Size) -> None:
@@ -72,17 +74,17 @@ class House:
             tuple[PromptPart, ...](AudioSegment(None, sound.tokens, sound.embeddings) for _ in range(count))
             for count in (size.windows, size.rebuilt)
         )
-        self._results: dict[Job, list[tuple[float, Result, bool]]] = {}
+        self._results: dict[Job, list[Told]] = {}
         for count in range(1, size.windows + 1):
             began = time.perf_counter()
             self._submit(ExtendJob(self._kept[:count], rebuild=False))
             self._worker.run_all()
             self.window_s = time.perf_counter() - began
         self._recording: Samples = soundfile.read(min(RECORDINGS.glob("*.wav")), dtype="float32")[0]
-        self.captioned(rebuild=False)  # the first of everything takes longer
+        self.captioned(rebuild=False)  # warm up
 
     def answered(self, *, rebuild: bool) -> float:
-        """Seconds from an answer's first words to its end."""
+        """Return the seconds from the first words of an answer to its end."""
         anew = self._begin(rebuild)
         job = self._submit(AnswerJob(self._kept, QUESTION, self._size.tokens))
         told = self._work(job)
@@ -91,11 +93,11 @@ class House:
         return ended - told[0][0]
 
     def captioned(self, *, rebuild: bool) -> list[float]:
-        """Seconds from each final's coming, while a step is under way, until its words."""
+        """Return the seconds from the arrival of each final, at the start of a step, to its text."""
         anew, took = self._begin(rebuild), []
         for _ in range(self._size.finals):
             came = time.perf_counter()
-            self._worker._step()  # it comes as this begins
+            self._worker._step()  # the final arrives when this step begins
             job = self._submit(CaptionJob(0, self._recording, None, final=True, max_tokens=CAPTION_TOKENS))
             took.append(self._work(job)[-1][0] - came)
         self._end(anew)
@@ -123,7 +125,7 @@ class House:
     def _note(self, job: Job, result: Result, done: bool) -> None:
         self._results[job].append((time.perf_counter(), result, done))
 
-    def _work(self, job: Job) -> list[Any]:
+    def _work(self, job: Job) -> list[Told]:
         while not any(done for _, _, done in self._results[job]):
             self._worker._step()
         return self._results[job]

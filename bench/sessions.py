@@ -1,7 +1,7 @@
-"""Many sessions at once, on a real server: paced streams of recorded speech, and questions while they are spoken.
+"""Measure many sessions on a real server: real-time streams of speech, with questions.
 
-Measured against the same whisper-base driven as live servers usually do (`bench.growing`), and against one answer at a
-time. ``python -m bench.sessions [--quick]``
+The alternatives are the same whisper-base over a growing buffer (`bench.growing`), and one answer at a time.
+``python -m bench.sessions [--quick]``
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ BEHIND_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured.
+    """Size of the bench.
 
     Attributes:
-        counts: streams at once, with questions.
-        asked_every_s: seconds from a stream's question to its next.
-        alone_s: length of a stream of captions alone.
-        most: streams of captions alone, at most.
-        tokens: of an answer that is decoded beside others.
+        counts: numbers of concurrent streams with questions.
+        asked_every_s: interval between the questions of a stream.
+        alone_s: length of a stream without questions.
+        most: the largest number of streams without questions.
+        tokens: tokens of an answer in a batch.
     """
 
     counts: tuple[int, ...] = (1, 2, 4, 8)
@@ -50,7 +50,7 @@ QUICK: Final = Size((1, 2), 3.0, 1.0, 8.0, 1, 4)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure streams with questions, then captions alone in both ways, then answers written together."""
+    """Measure streams with questions, streams without questions in both ways, and batched answers."""
     size = QUICK if quick(__doc__, argv) else Size()
     with_questions, alone = asyncio.run(served(size))
     usual = growing(size)
@@ -73,9 +73,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 async def served(size: Size) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What streams with questions got, and streams of captions alone until finals are late; by their number."""
+    """Measure streams with questions, and more and more streams without, until finals are late; by their number."""
     async with server() as url:
-        await stream(url, speech(2.0), question=QUESTION, every_s=1.0)  # the first of everything takes longer
+        await stream(url, speech(2.0), question=QUESTION, every_s=1.0)  # warm up
         asked = {str(n): await together_on(url, n, size.seconds, size.asked_every_s) for n in size.counts}
         alone: dict[str, Any] = {}
         for count in numbers(size.most):
@@ -86,7 +86,7 @@ async def served(size: Size) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 async def together_on(url: str, count: int, seconds: float, every_s: float) -> dict[str, float]:
-    """Streams at once, begun within a second of each other."""
+    """Run concurrent streams, which start within a second of each other."""
     before, began = await device_s(url), time.monotonic()
 
     async def one(index: int) -> Heard:
@@ -117,7 +117,7 @@ async def together_on(url: str, count: int, seconds: float, every_s: float) -> d
 
 
 def unfairness(lags: list[list[float]]) -> float:
-    """The worst session's p95 over that of all the others."""
+    """Return the largest ratio of one session's p95 to that of the others."""
     if len(lags) == 1:
         return 1.0
     others = [[lag for other in lags if other is not one for lag in other] for one in lags]
@@ -125,7 +125,7 @@ def unfairness(lags: list[list[float]]) -> float:
 
 
 def written(heard: list[Heard]) -> float:
-    """Answers' tokens a second, of all sessions together, while at least one answer is being written."""
+    """Return the tokens per second of all sessions while at least one answer is being decoded."""
     spans = sorted((asked.first, asked.done) for one in heard for asked in one.asked)
     tokens = sum(asked.tokens for one in heard for asked in one.asked)
     busy = reached = 0.0
@@ -135,11 +135,11 @@ def written(heard: list[Heard]) -> float:
     return tokens / busy if busy else 0.0
 
 
-# ---- the usual way ---------------------------------------------------------------------------------------------------
+# ---- growing buffers -------------------------------------------------------------------------------------------------
 
 
 def growing(size: Size) -> dict[str, Any]:
-    """Streams of captions alone over one growing buffer each, until they are late; by their number."""
+    """Measure more and more streams over growing buffers, until they are late; by their number."""
     from faster_whisper import WhisperModel
 
     from bench.growing import lags_s, listen
@@ -163,7 +163,7 @@ def growing(size: Size) -> dict[str, Any]:
 
 
 def ends(seconds: float, index: int) -> list[float]:
-    """Where `bench.live.spoken` ends each of its recordings, in seconds."""
+    """Return the ends of the recordings in the audio of `bench.live.spoken`, in seconds."""
     lengths = [soundfile.info(path).duration for path in sorted(RECORDINGS.glob("*.wav"))]
     marks = np.zeros(round(seconds * RATE), bool)
     at = 0.0
@@ -176,20 +176,20 @@ def ends(seconds: float, index: int) -> list[float]:
 
 
 def carried(by_count: dict[str, Any]) -> int:
-    """The most streams whose captions stay less than 3 s behind."""
+    """Return the most streams whose captions are less than 3 s behind."""
     return max((int(n) for n, figures in by_count.items() if figures["final_lag_p95_s"] < BEHIND_S), default=0)
 
 
 def numbers(most: int) -> list[int]:
-    """How many streams to try, in turn."""
+    """Return the numbers of streams to try."""
     return [n for n in (1, 2, 3, 4, 6, 8, 10, 12) if n <= most]
 
 
-# ---- answers written together ----------------------------------------------------------------------------------------
+# ---- batched answers -------------------------------------------------------------------------------------------------
 
 
 def together(sessions: int, tokens: int) -> float:
-    """Tokens a second of one long answer in each of so many sessions, each over a window of its own."""
+    """Return the tokens per second of one long answer in each session, each over a window of its own."""
     return tokens_a_second(mini(), [spoken(15.0, PAUSE_S, index) for index in range(sessions)], QUESTION, tokens)
 
 

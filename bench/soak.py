@@ -1,13 +1,13 @@
-"""Hours of listening: speech, pauses, noise, hum, music and silence, spliced, at faster than real time.
+"""Soak test: hours of speech, pauses, noise, hum, music and silence, faster than real time.
 
-``python -m bench.soak --simulated --hours 4``: scripted engine; the detector, windows, captions, horizon and journal
-are real, and time follows the audio. Memory, and how many sounds, utterances and messages are held at once.
-``python -m bench.soak --hours 4 [--seconds 3600]``: the embedded model and its captioner, too. What a window and a
-question cost at the tail against at the head, memory, and words written where nobody spoke.
+``python -m bench.soak --simulated --hours 4`` uses a scripted engine and simulated time; voice detection, windows,
+captions, context window and journal are real. It measures memory, and the most segments, utterances and messages held.
+``python -m bench.soak --hours 4 [--seconds 3600]`` uses the embedded model and its captioner. It also measures the cost
+of a window and of a question at the end against the beginning, and words invented without speech.
 
-The head begins when the horizon is full: before, a question reads less. Costs are CPU seconds, which other work on the
-machine changes less than it changes time; a question's latency is time. A line for every minute of audio goes to
-``progress.jsonl`` in ``--state``; SIGTERM ends a run early, with its figures.
+The beginning starts when the context window is full, because a question reads less before. Costs are CPU seconds, which
+depend less on other work on the machine; a question's latency is wall time. ``progress.jsonl`` in ``--state`` gets a
+line for each minute of audio. SIGTERM ends a run early, with its figures.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from bench.common import RATE, RECORDINGS, config, report
 BLOCK: Final = RATE // 5  # sample frames in a message
 ASK_EVERY_S: Final = 60.0
 ANSWER_TOKENS: Final = 8
-MARGIN_S: Final = 1.0  # at the edges of a stretch, where an utterance may reach over
+MARGIN_S: Final = 1.0  # margin at the edges of a stretch, which an utterance may cross
 QUIET: Final = ("silence", "white noise", "faint noise", "hum", "music")
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A piece of the day.
+    """A stretch of audio of one kind.
 
     Attributes:
         kind: ``speech``, or one of `QUIET`.
@@ -68,7 +68,7 @@ class Stretch:
 
 
 def day(seed: int) -> Iterator[Stretch]:
-    """Speech and what is none, in turns, without an end; every hour has about as much of each."""
+    """Yield speech and other sounds in turn, without an end, with about the same share of each in every hour."""
     rng = np.random.default_rng(seed)
     read = [soundfile.read(path, dtype="float32")[0] for path in sorted(RECORDINGS.glob("*.wav"))]
     while True:
@@ -79,12 +79,12 @@ def day(seed: int) -> Iterator[Stretch]:
 
 
 def pause(rng: np.random.Generator) -> Samples:
-    """Between two sentences."""
+    """Return a pause between two sentences."""
     return np.zeros(int(RATE * rng.uniform(0.5, 2.5)), np.float32)
 
 
 def quiet(kind: str, rng: np.random.Generator) -> Samples:
-    """20 to 40 s in which nobody speaks.  # (n,) float32"""
+    """Return 20 to 40 s without speech, (n,) float32."""
     t = np.arange(int(RATE * rng.uniform(20, 40))) / RATE
     match kind:
         case "white noise":
@@ -104,11 +104,11 @@ def quiet(kind: str, rng: np.random.Generator) -> Samples:
 
 
 class Listening:
-    """A session, its engine and its journal, in one thread; ``now`` follows the audio.
+    """A session, its engine and its journal in one thread; ``now`` follows the audio.
 
     Attributes:
-        said: finals, windows and answers since they were last taken.
-        most: the most messages and jobs that waited at once.
+        said: finals, windows and answers since the last :meth:`take`.
+        most: the most messages and jobs that were queued at once.
     """
 
     def __init__(self, loaded: Loaded, settings: Config, journal: Journal, *, interims: bool) -> None:
@@ -132,28 +132,28 @@ class Listening:
 
     @property
     def now(self) -> float:
-        """Seconds of audio."""
+        """Current time: seconds of audio."""
         return self.position / RATE
 
     def hear(self, samples: Samples) -> None:
-        """The next samples."""
+        """Feed samples to the session."""
         pcm = np.rint(samples * 32_767).astype("<i2").tobytes()
         at, self.position = self.position, self.position + len(samples)
         self.tell(m.Audio(at, pcm))
 
     def tell(self, message: m.ClientMessage) -> None:
-        """A message, and all that follows from it."""
+        """Send a message to the session, and run all jobs that follow."""
         self.session.receive(message, self.now)
         self._carry()
 
     def settle(self) -> None:
-        """Wait for the journal."""
+        """Wait until the journal has written everything."""
         while (self.session.durable or 0) < self.position:
             self._committed(self._commits.get())
         self._carry()
 
     def take(self) -> list[m.ServerMessage]:
-        """What was said."""
+        """Return and clear the collected messages."""
         said, self.said = self.said, []
         return said
 
@@ -183,40 +183,40 @@ class Listening:
 
 
 def asked() -> dict[str, list[tuple[float, float]]]:
-    """Samples of questions, by what stands open when they are asked: an open window is read with them."""
+    """Samples of questions, by whether a window is open when they are asked, because it is read with them."""
     return {"nothing_open": [], "window_open": []}
 
 
 @dataclass
 class Figures:
-    """What is measured. Each sample is (position in seconds of audio, value)."""
+    """Measured samples, each (position in seconds of audio, value)."""
 
-    windows: list[tuple[float, float]] = field(default_factory=list)  # CPU seconds a second of audio in windows
+    windows: list[tuple[float, float]] = field(default_factory=list)  # CPU seconds per second of audio in windows
     questions: dict[str, list[tuple[float, float]]] = field(default_factory=asked)  # CPU seconds to the answer
     answers: dict[str, list[tuple[float, float]]] = field(default_factory=asked)  # seconds to the answer
     memory: list[tuple[float, float]] = field(default_factory=list)  # MiB of this process
-    invented: Counter[str] = field(default_factory=Counter)  # words, by what was heard
+    invented: Counter[str] = field(default_factory=Counter)  # words, by kind of audio
     quiet_s: float = 0.0
-    degraded: Counter[str] = field(default_factory=Counter)  # how often it was said, by level
-    held: Counter[str] = field(default_factory=Counter)  # the most sounds and utterances at once
-    full_at: float | None = None  # when the horizon was full
+    degraded: Counter[str] = field(default_factory=Counter)  # number of messages, by level
+    held: Counter[str] = field(default_factory=Counter)  # the most segments and utterances at once
+    full_at: float | None = None  # time at which the context window was full
 
 
 class Soak:
-    """One run."""
+    """One run of the soak test."""
 
-    def __init__(self, listening: Listening, horizon: int, state: Path) -> None:
+    def __init__(self, listening: Listening, window_limit: int, state: Path) -> None:
         self.figures = Figures()
         self.listening = listening
-        self._horizon, self._progress = horizon, state / "progress.jsonl"
+        self._window_limit, self._progress = window_limit, state / "progress.jsonl"
         self._closed, self._spent, self._heard = 0, 0.0, 0.0
         self._ask_at, self._asked = ASK_EVERY_S, 0
         self._stretches: list[tuple[str, float, float]] = []
         self._finals: list[m.Caption] = []
-        self._others = held()  # by what else there is in this process
+        self._others = held()  # what the process holds besides the session
 
     def play(self, stretch: Stretch, going: Callable[[], bool]) -> None:
-        """One piece of the day, with a question each minute, while it is ``going`` on."""
+        """Feed one stretch, with a question each minute, until it ends or the run is stopped."""
         began = self.listening.now
         for at in range(0, len(stretch.samples), BLOCK):
             if not going():
@@ -231,7 +231,7 @@ class Soak:
         self._stretches.append((stretch.kind, began, self.listening.now))
 
     def finish(self) -> None:
-        """The end of the audio, and what is known then."""
+        """End the session, and compute the final figures."""
         self.listening.tell(m.Flush("end"))
         self.listening.settle()
         self._note(self.listening.take())
@@ -254,11 +254,11 @@ class Soak:
                     self.figures.degraded[message.level] += 1
                 case m.Error():
                     raise AssertionError(message)
-        if self._closed >= self._horizon and self.figures.full_at is None:
+        if self._closed >= self._window_limit and self.figures.full_at is None:
             self.figures.full_at = self.listening.now
 
     def _minute(self) -> None:
-        """Ask, and note how things stand."""
+        """Ask a question, and record the state."""
         listening, figures = self.listening, self.figures
         listening.settle()
         self._note(listening.take())
@@ -290,19 +290,19 @@ class Soak:
 
 
 def held() -> Counter[str]:
-    """Sounds and utterances that anything in this process refers to."""
+    """Count the audio segments and utterances that are alive in this process."""
     gc.collect()
     return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing) in (AudioSegment, Utterance))
 
 
 def resident_mib() -> float:
-    """What this process has in memory."""
+    """Return the resident memory of this process, in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4_096 / (1 << 20)
 
 
 def head_and_tail(samples: Sequence[tuple[float, float]], full_at: float | None) -> dict[str, float] | None:
-    """Medians of the first and of the last quarter after the horizon was full, and their ratio."""
+    """Return the medians of the first and the last quarter after the context window was full, and their ratio."""
     values = [value for at, value in samples if full_at is not None and at >= full_at]
     quarter = len(values) // 4
     if not quarter:
@@ -312,12 +312,14 @@ def head_and_tail(samples: Sequence[tuple[float, float]], full_at: float | None)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run, and report."""
+    """Run the soak test, and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulated", action="store_true", help="a scripted engine")
-    parser.add_argument("--hours", type=float, default=4.0, help="of audio")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="of time, at most")
-    parser.add_argument("--windows", type=int, default=0, help="a shorter horizon than the model's: it is full sooner")
+    parser.add_argument("--hours", type=float, default=4.0, help="hours of audio")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="the most seconds of wall time")
+    parser.add_argument(
+        "--windows", type=int, default=0, help="a smaller context window than the model's, which is full sooner"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--state", type=Path, help="a folder for the journal and the progress; by default a temporary one"
@@ -351,7 +353,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def tell(options: argparse.Namespace, figures: Figures, listening: Listening, loaded: Loaded, took_s: float) -> None:
-    """The figures, as one line."""
+    """Print the figures as one line."""
     measured: dict[str, Any] = {
         "window_cpu": head_and_tail(figures.windows, figures.full_at),
         "question_cpu_s": {of: head_and_tail(samples, figures.full_at) for of, samples in figures.questions.items()},

@@ -1,4 +1,4 @@
-"""From what the benches print to the rows of docs/measurements.md."""
+"""Convert the output of the benches to the rows of docs/measurements.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that was measured: ours, its named alternative, and the ratio with its aim."""
+    """One measurement: ours, the alternative, and the ratio with its target."""
 
     what: str
     ours: str
@@ -23,7 +23,7 @@ class Row:
 
 
 def encode(f: Figures) -> list[Row]:
-    """`bench.encode`."""
+    """Return the rows of `bench.encode`."""
     rows = [
         Row(
             f"encode {s} s",
@@ -43,7 +43,7 @@ def encode(f: Figures) -> list[Row]:
 
 
 def question(f: Figures) -> list[Row]:
-    """`bench.question`."""
+    """Return the rows of `bench.question`."""
     ttft, kept, tiny, shares = f["ttft_s"], f"first token, {f['windows']} windows kept", f["tiny"], f["shares"]
     rows = [
         (f"{kept}, nothing open", "kept", "generate", "`generate` from the audio", "sooner_than_generate", 60),
@@ -84,7 +84,7 @@ def question(f: Figures) -> list[Row]:
 
 
 def append(f: Figures) -> list[Row]:
-    """`bench.append`."""
+    """Return the rows of `bench.append`."""
     costs, windows, copied = f["seconds"], f["windows"], f["bytes_copied_a_token"]
     other = f["bytes_transformers_copies_a_token"]
     arithmetic = number(f["last_over_second_by_arithmetic"])
@@ -105,7 +105,7 @@ def append(f: Figures) -> list[Row]:
 
 
 def captions(f: Figures) -> list[Row]:
-    """`bench.captions`."""
+    """Return the rows of `bench.captions`."""
     ours, padded, af3, live = f["at_length"], f["padded_to_30_s"], f["af3"], f["live"]
 
     def against(what: str, key: str, show: Callable[[Any], str]) -> Row:
@@ -144,7 +144,7 @@ def captions(f: Figures) -> list[Row]:
 
 
 def sessions(f: Figures) -> list[Row]:
-    """`bench.sessions`."""
+    """Return the rows of `bench.sessions`."""
     rows = [
         Row(
             f"{count} paced streams, a question each 20 s: finals behind, mean and p95",
@@ -181,7 +181,7 @@ def sessions(f: Figures) -> list[Row]:
 
 
 def floor(f: Figures) -> list[Row]:
-    """`bench.floor`."""
+    """Return the rows of `bench.floor`."""
     return [
         Row(
             f"{way}, {windows} {'window' if windows == '1' else 'windows'} kept: memory read a second",
@@ -195,7 +195,7 @@ def floor(f: Figures) -> list[Row]:
 
 
 def memory(f: Figures) -> list[Row]:
-    """`bench.memory`."""
+    """Return the rows of `bench.memory`."""
     peak, grown = f["peak_mb"], f["grown_after_mb"]
     parts = ", ".join(f"{part} {number(peak[part])}" for part in ("kv", "embeddings", "audio", "rest"))
     return [
@@ -214,7 +214,7 @@ def memory(f: Figures) -> list[Row]:
 
 
 def rebuild(f: Figures) -> list[Row]:
-    """`bench.rebuild`."""
+    """Return the rows of `bench.rebuild`."""
     return [
         Row(
             f"an answer of {number(f['tokens'])} tokens beside a rebuild",
@@ -232,7 +232,7 @@ def rebuild(f: Figures) -> list[Row]:
 
 
 def weights(f: Figures) -> list[Row]:
-    """`bench.weights`."""
+    """Return the rows of `bench.weights`."""
     full = f["by_weights"]["float32"]
     return [
         Row(
@@ -251,7 +251,7 @@ def weights(f: Figures) -> list[Row]:
 
 
 def http_cost(f: Figures) -> list[Row]:
-    """`bench.http_cost`."""
+    """Return the rows of `bench.http_cost`."""
     ours, alone, uvicorn = f["behind_http"], f["websockets_alone"], f["uvicorn_sansio"]
 
     def against(what: str, key: str) -> Row:
@@ -282,7 +282,7 @@ ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
 
 
 def lines(command: str, figures: Figures) -> list[str]:
-    """The table's lines about what a bench printed."""
+    """Return the table lines for the output of a bench."""
     machine = ", ".join(part for part in figures["machine"].split(", ") if part != "x86_64")
     return [
         f"| {figures['date']} | {machine} | `{command}` | {row.what} | {row.ours} | {row.alternative} | {row.ratio} |"
@@ -291,10 +291,10 @@ def lines(command: str, figures: Figures) -> list[str]:
 
 
 def put(document: str, bench: str, rows: list[str]) -> str:
-    """The document with these rows in place of the bench's earlier ones; everything else stays.
+    """Replace the earlier rows of a bench in a document, and return the document.
 
     Raises:
-        ValueError: where the document has no such table.
+        ValueError: if the document has no such table.
     """
     before, found, after = document.partition(f"{HEAD}\n{RULE}\n")
     if not found:
@@ -309,18 +309,18 @@ def put(document: str, bench: str, rows: list[str]) -> str:
 
 
 def _split(after: list[str]) -> tuple[list[str], list[str]]:
-    """The lines of a table, and those that follow it."""
+    """Return the lines of a table, and the lines after it."""
     end = next((i for i, line in enumerate(after) if not line.startswith("|")), len(after))
     return after[:end], after[end:]
 
 
 def seconds(value: float | None) -> str:
-    """Seconds as a person writes them."""
+    """Format seconds for people."""
     return "" if value is None else f"{number(value)} s"
 
 
 def number(value: float) -> str:
-    """Three digits that count, or all of a whole number."""
+    """Format a number with three significant digits, or a whole number exactly."""
     return (
         f"{value:.0f}"
         if float(value).is_integer() or abs(value) >= 100

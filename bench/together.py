@@ -1,4 +1,4 @@
-"""Answers of several sessions written together, by the engine's worker alone."""
+"""Measure batched answers of several sessions with the engine's worker, without a server."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def tokens_a_second(engine: Af3Engine, windows: Sequence[Samples], question: str
     """Return the tokens a second of one long answer in each session, each over a window of its own.
 
     Args:
-        engine: answers to the cap from now on.
-        windows: one a session.
-        tokens: of each answer.
+        engine: its answers run to the token limit from now on.
+        windows: one for each session.
+        tokens: tokens of each answer.
     """
     endless(engine)
     worker, first, done = Worker(engine), dict[str, float](), list[float]()

@@ -1,6 +1,6 @@
-"""What narrower weights gain and cost on a CPU: float32 against compiled code over halves, eight bits, and bfloat16.
+"""Compare formats of the weights on a CPU: float32, compiled code over halves, eight bits, and bfloat16.
 
-Memory of the language model, tokens a second of one answer, appending a window, and the words of AF3's own captions.
+Measured are memory of the language model, tokens per second, appending a window, and the words of AF3's captions.
 ``python -m bench.weights [--quick]``
 """
 
@@ -29,7 +29,7 @@ WAYS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: recordings, tokens of a caption and of an answer, and how often."""
+    """Size of the bench: recordings, tokens of a caption and of an answer, and repetitions."""
 
     recordings: int = 5
     tokens: int = 64
@@ -40,7 +40,7 @@ QUICK: Final = Size(1, 8, 1)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure each, and how far its words are from those of float32."""
+    """Measure each format, and how its words differ from those of float32."""
     size = QUICK if quick(__doc__, argv) else Size()
     texts, figures = dict[str, str](), dict[str, dict[str, float]]()
     for way, settings in WAYS.items():
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(engine: Af3Engine, size: Size) -> tuple[str, dict[str, float]]:
-    """AF3's captions of the recordings, one after the other; and the figures."""
+    """Caption the recordings with AF3, and return the captions and the figures."""
     captioner, paths = Af3Captioner(engine), sorted(RECORDINGS.glob("*.wav"))[: size.recordings]
     recordings = [soundfile.read(path, dtype="float32")[0] for path in paths]
     heard = [captioner.caption(each, None, final=True, max_tokens=size.tokens).text for each in recordings]
@@ -80,7 +80,7 @@ def measure(engine: Af3Engine, size: Size) -> tuple[str, dict[str, float]]:
 
 
 def bytes_of(model: Any) -> int:
-    """Bytes of parameters and buffers."""
+    """Return the bytes of parameters and buffers."""
     return sum(tensor.nbytes for tensor in tensors(model).values())
 
 

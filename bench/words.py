@@ -1,4 +1,4 @@
-"""What captions do to words: when each was said and shown, how often they change, how many are wrong."""
+"""Measure words of captions: delay until they are shown, changes, and errors."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from bench.common import RECORDINGS
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word, and when it was said: the end, in seconds."""
+    """A word, and its end in seconds."""
 
     text: str
     end: float
 
 
 def said() -> str:
-    """What is said in the recordings."""
+    """Return the reference text of the recordings."""
     lines = (RECORDINGS / "transcription.txt").read_text().splitlines()
     return " ".join(re.sub(r"</?s>|\(.*\)", "", line).strip() for line in lines)
 
 
 def bare(text: str) -> str:
-    """The words alone."""
+    """Return the normalised words of a text."""
     words = re.sub(r"[^\w\s']", " ", text.casefold()).split()
     return " ".join({"mr": "mister"}.get(word, word) for word in words)
 
 
 def timed_words(model: Any, recordings: Sequence[Any], starts: Sequence[float]) -> list[Word]:
-    """faster-whisper's own word times, of recordings (n,) at 16 kHz that begin at these seconds."""
+    """Return faster-whisper's word times for recordings (n,) at 16 kHz that begin at ``starts``, in seconds."""
     words = []
     for samples, start in zip(recordings, starts, strict=True):
         segments, _ = model.transcribe(samples, language="en", word_timestamps=True)
@@ -45,12 +45,12 @@ def timed_words(model: Any, recordings: Sequence[Any], starts: Sequence[float]) 
 
 
 def delays(captions: Sequence[tuple[float, Caption]], words: Sequence[Word], *, stable: bool = False) -> list[float]:
-    """From each word's end until it is shown and never changes again; words that come out otherwise are left out.
+    """Return the seconds from the end of each word until it is shown for good; misrecognised words are left out.
 
     Args:
-        captions: with the seconds at which each came.
-        words: as they were said.
-        stable: count a word as shown only once it is called stable, or final.
+        captions: captions with their times of arrival in seconds.
+        words: the spoken words.
+        stable: count a word as shown only once it is stable or final.
     """
     shown: list[tuple[str, float]] = []
     for history in by_utterance(captions):
@@ -66,7 +66,7 @@ def delays(captions: Sequence[tuple[float, Caption]], words: Sequence[Word], *, 
 
 
 def revised(captions: Sequence[tuple[float, Caption]]) -> float:
-    """The share of words in interim captions that the next caption of the utterance has otherwise."""
+    """Return the share of words in partial captions that the next caption of the utterance changes."""
     before_and_after = [
         (bare(before.text).split(), bare(after.text).split())
         for history in by_utterance(captions)
@@ -77,7 +77,7 @@ def revised(captions: Sequence[tuple[float, Caption]]) -> float:
 
 
 def taken_back(captions: Sequence[tuple[float, Caption]]) -> int:
-    """Words that were called stable and are not in the next caption of the utterance."""
+    """Count stable words that the next caption of the utterance changes."""
     return sum(
         _changed(bare(before.stable).split(), bare(after.text).split())
         for history in by_utterance(captions)
@@ -86,7 +86,7 @@ def taken_back(captions: Sequence[tuple[float, Caption]]) -> int:
 
 
 def by_utterance(captions: Sequence[tuple[float, Caption]]) -> list[list[tuple[float, Caption]]]:
-    """The captions of each utterance, in order."""
+    """Group captions by utterance, in order."""
     histories: dict[int, list[tuple[float, Caption]]] = defaultdict(list)
     for at, caption in captions:
         histories[caption.utterance].append((at, caption))
@@ -94,7 +94,7 @@ def by_utterance(captions: Sequence[tuple[float, Caption]]) -> list[list[tuple[f
 
 
 def _since(texts: Sequence[tuple[float, Sequence[str]]], index: int, word: str) -> float:
-    """From when on every text has this word there."""
+    """Return the time from which every text has this word at this place."""
     since = texts[-1][0]
     for at, text in reversed(texts):
         if index >= len(text) or text[index] != word:
@@ -104,5 +104,5 @@ def _since(texts: Sequence[tuple[float, Sequence[str]]], index: int, word: str) 
 
 
 def _changed(before: Sequence[str], after: Sequence[str]) -> int:
-    """How many leading words differ, missing ones included."""
+    """Count leading words that differ, including missing ones."""
     return sum(old != new for old, new in zip(before, after, strict=False)) + max(0, len(before) - len(after))

@@ -1,4 +1,4 @@
-"""The demo: a server, a real recording at the pace of speech, captions, and answered questions."""
+"""Run the demo: start a server, stream a recording in real time, and print captions and answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ THE_PAGE = "This server's page is {address}/ until you press Enter. "
 
 
 def main() -> int:
-    """Run the demo; returns the exit code of listening."""
+    """Run the demo, and return the exit code of ``listen``."""
     console = Console(highlight=False)
     console.rule("the model")
     pull("mini", console)
@@ -54,13 +54,13 @@ def main() -> int:
         code = asyncio.run(listen(ListenOptions(source=str(CONVERSATION), server=address, asks=QUESTIONS)))
         console.rule("and now yours")
         console.print(YOURS.format(bin=f"{Path(sys.prefix).name}/bin"), soft_wrap=True)
-        if sys.stdin.isatty():  # else nobody can keep the server up, and its address is dead at once
+        if sys.stdin.isatty():  # without a terminal nobody can press Enter, and the server stops at once
             console.input(THE_PAGE.format(address=address))
     return code
 
 
 class _serving:  # noqa: N801 - reads as a verb
-    """A server of its own while the context lasts."""
+    """Run a server process within the context."""
 
     def __init__(self, port: int, log: Path, address: str) -> None:
         self._port, self._log, self._address = port, log, address

@@ -1,4 +1,4 @@
-"""``python -m training``: a whole run, or the rest of one; one line a step, and one JSON line at the end."""
+"""Command line of ``python -m training``: run or resume training; one line a step, and one JSON line at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STAGES = ("corpus", "listen", "read", "export", "assemble")
 
 
 def main() -> None:
-    """Run the stages that are asked for, in order."""
+    """Run the chosen stages in order."""
     arguments = parsed()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,14 +34,14 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("stages", nargs="*", help=f"some of {', '.join(STAGES)}; all, where none is named")
+    parser.add_argument("stages", nargs="*", help=f"some of {', '.join(STAGES)}; all if none is named")
     parser.add_argument("--folder", type=Path, required=True, help="the run's state: speech, weights, records")
     parser.add_argument(
         "--start", default="", help="trained parts whose encoder is used, instead of those of the package"
     )
-    parser.add_argument("--threads", type=int, default=0, help="of each matrix multiplication")
+    parser.add_argument("--threads", type=int, default=0, help="threads of a matrix multiplication")
     parser.add_argument("--smoke", action="store_true", help="minutes instead of hours")
     parser.add_argument("--pause-file", default="", help="while this file exists, training waits")
     arguments = parser.parse_args()

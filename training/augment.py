@@ -1,4 +1,4 @@
-"""What happens to speech on its way to a microphone and a service: speed, room, noise, colour, telephone, loudness."""
+"""Augment speech as rooms, microphones and telephones change it: speed, echo, noise, colour and level."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ Generator = np.random.Generator
 
 
 def heard(rng: Generator, speech: Samples, others: Sequence[Samples]) -> Samples:
-    """Speech as it may arrive, (n,) float32; the same number of samples.
+    """Return augmented speech, (n,) float32, of the same length.
 
     Args:
-        others: clips to babble in the background.
+        others: clips for babble in the background.
     """
     samples = room(rng, speech) if rng.random() < 0.4 else speech
     samples = coloured(rng, samples, narrow=rng.random() < 0.2)
     if rng.random() < 0.6:
         samples = at_snr(samples, noise(rng, len(samples), others), rng.uniform(4, 35))
-    samples = at_level(samples, rng.uniform(-34, -14)) + 10 ** rng.uniform(-5, -3.2) * rng.standard_normal(len(samples))
-    return (mu_law(samples) if rng.random() < 0.15 else samples).astype(np.float32)
+    samples = at_level(samples, rng.uniform(-34, -14))
+    hissing: NDArray[np.floating] = samples + 10 ** rng.uniform(-5, -3.2) * rng.standard_normal(len(samples))
+    return (mu_law(hissing) if rng.random() < 0.15 else hissing).astype(np.float32)
 
 
 def faster(samples: Samples, factor: float) -> Samples:
-    """At ``factor`` times the speed and the pitch, as another throat would speak."""
+    """Change speed and pitch by ``factor``."""
     changed: Samples = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE, quality="LQ")
     return changed
 
 
 def room(rng: Generator, samples: Samples) -> Samples:
-    """In a room whose echo dies by 60 dB in 0.1 to 0.7 s."""
+    """Add the echo of a room that decays by 60 dB in 0.1 to 0.7 s."""
     dies_s = rng.uniform(0.1, 0.7)
     times = np.arange(int(dies_s * SAMPLE_RATE)) / SAMPLE_RATE
     echo = rng.standard_normal(len(times)) * np.exp(-6.9 * times / dies_s)
@@ -48,7 +49,7 @@ def room(rng: Generator, samples: Samples) -> Samples:
 
 
 def coloured(rng: Generator, samples: Samples, *, narrow: bool) -> Samples:
-    """Through a microphone that favours some frequencies; ``narrow``: 300 to 3,400 Hz only."""
+    """Apply a random frequency response; ``narrow``: telephone band of about 300 to 3,400 Hz."""
     spectrum = np.fft.rfft(samples)
     frequencies = np.linspace(0, SAMPLE_RATE / 2, len(spectrum))
     marks = np.array([0, 100, 300, 800, 2_000, 4_000, 6_000, 8_000])
@@ -60,7 +61,7 @@ def coloured(rng: Generator, samples: Samples, *, narrow: bool) -> Samples:
 
 
 def noise(rng: Generator, count: int, others: Sequence[Samples]) -> NDArray[np.float64]:
-    """White to brown noise, hum, or people talking, (count,)."""
+    """Return white to brown noise, hum or babble, (count,)."""
     kind = rng.random()
     if kind < 0.2 and others:
         babble = np.zeros(count)
@@ -81,20 +82,22 @@ def noise(rng: Generator, count: int, others: Sequence[Samples]) -> NDArray[np.f
 
 
 def at_snr(samples: Samples, background: NDArray[np.float64], snr_db: float) -> Samples:
-    """Both together, speech being ``snr_db`` louder."""
+    """Mix speech and background at a signal-to-noise ratio."""
     power = float(np.square(background).mean()) + 1e-12
     scale = np.sqrt(float(np.square(samples).mean()) / power) * 10 ** (-snr_db / 20)
-    return (samples + scale * background).astype(np.float32)
+    mixed: NDArray[np.float64] = samples + scale * background
+    return mixed.astype(np.float32)
 
 
 def at_level(samples: Samples, dbfs: float) -> Samples:
-    """With this root mean square, clipped at full scale."""
+    """Scale to an RMS level in dBFS, and clip at full scale."""
     rms = np.sqrt(float(np.square(samples).mean())) + 1e-7
-    return np.clip(samples * (10 ** (dbfs / 20) / rms), -1, 1).astype(np.float32)
+    scaled: NDArray[np.float64] = samples * (10 ** (dbfs / 20) / rms)
+    return np.clip(scaled, -1, 1).astype(np.float32)
 
 
 def mu_law(samples: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Through G.711's eight bits."""
+    """Quantise as G.711 mu-law does."""
     packed = np.sign(samples) * np.log1p(255 * np.abs(samples).clip(0, 1)) / np.log1p(255)
     packed = np.round(packed * 127) / 127
     unpacked: NDArray[np.floating] = np.sign(packed) * np.expm1(np.abs(packed) * np.log1p(255)) / 255
@@ -102,7 +105,7 @@ def mu_law(samples: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def throat(rng: Generator, mels: torch.Tensor) -> torch.Tensor:
-    """Stretch the mel axis of each item, as another vocal tract would; (batch, mels, frames)."""
+    """Stretch the mel axis of each item, as another vocal tract length does; (batch, mels, frames)."""
     bands = mels.shape[1]
     places = np.arange(bands)
     warps = []
@@ -116,7 +119,7 @@ def throat(rng: Generator, mels: torch.Tensor) -> torch.Tensor:
 
 
 def masked(rng: Generator, mels: torch.Tensor) -> torch.Tensor:
-    """SpecAugment: hide a few bands and moments of each item; (batch, mels, frames)."""
+    """Mask a few bands and time spans of each item (SpecAugment); (batch, mels, frames)."""
     for item in mels:
         for _ in range(rng.integers(0, 3)):
             width = int(rng.integers(1, 13))

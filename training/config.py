@@ -1,4 +1,4 @@
-"""Every number of a training run, in one place."""
+"""Configuration of a training run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from af3stream.models.mini import recipe
 
 @dataclass(frozen=True)
 class Corpus:
-    """How much is spoken.
+    """Size of the corpus.
 
     Attributes:
-        shards: of training speech.
+        shards: shards of training speech.
         clips: sentences in a shard, 2.6 s each on average.
         validation: sentences of held-out texts in held-out voices.
-        people: recordings of people that are used, where Whisper is sure of their words.
-        takes: of each instrument and each sound.
+        people: recordings of people, before those with uncertain transcripts are dropped.
+        takes: takes of each instrument and each sound.
     """
 
     shards: int = 6
@@ -28,16 +28,16 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Listen:
-    """The alignment stage: the projector against the token embeddings, over encoder states that are computed once.
+    """The alignment stage: trains the projector towards token embeddings, over encoder states that are computed once.
 
     Attributes:
-        windows: of clips that the encoder hears.
-        minutes: of training; the learning rate falls along a cosine of them.
-        steps: where training ends sooner; 0: nowhere.
-        batch_frames: frames in a step.
-        units: of the tokenizer's first tokens may be a frame: 4,000 merges, and the bytes that they are made of.
-        people: of the clips are recordings of people, where there are any.
-        sounds: of the clips are sounds and music.
+        windows: number of windows that are encoded.
+        minutes: training time; the learning rate follows a cosine over it.
+        steps: the most steps; 0 for no limit.
+        batch_frames: frames of a step.
+        units: number of the tokenizer's first tokens that are CTC symbols: bytes and 4,000 merges.
+        people: share of clips that are recordings of people, if there are any.
+        sounds: share of clips that are sounds and music.
     """
 
     windows: int = 2_400
@@ -55,14 +55,14 @@ class Listen:
 
 @dataclass(frozen=True)
 class Read:
-    """The reading stage: small adapters of the language model.
+    """The reading stage: trains small adapters of the language model.
 
     Attributes:
         minutes, steps: as in ``Listen``.
-        positions: of a step's contexts about sounds, about.
-        text_positions: of a step's text, over which the language model is to stay what it is, about.
-        kept: how much the distance from what it is weighs.
-        validated: held-out contexts.
+        positions: approximate positions of a step's audio contexts.
+        text_positions: approximate positions of a step's text, over which the adapters should not change the output.
+        kept: weight of the distance from the output without adapters.
+        validated: number of held-out contexts.
     """
 
     minutes: float = 27
@@ -79,11 +79,11 @@ class Read:
 
 @dataclass(frozen=True)
 class Config:
-    """A run.
+    """Configuration of a run.
 
     Attributes:
-        start: trained parts whose encoder is used.
-        pause_file: while it exists, training waits.
+        start: file of trained parts, whose encoder is used.
+        pause_file: training waits while this file exists.
     """
 
     seed: int = 7

@@ -1,4 +1,4 @@
-"""What the language model reads in the reading stage: sounds and speech by ear, between captions or alone."""
+"""Contexts of the reading stage: audio of sounds and speech, between captions or alone."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from training.model import FRAME
 from training.questions import Asked
 from training.voices import Samples
 
-WINDOW_S = (1.5, 7.0)  # of a window with a sound, silence around it included
-BETWEEN = 0.3  # of the windows stand between captions
-NEAR = 0.6  # of the windows arrive as they were
+WINDOW_S = (1.5, 7.0)  # length of a window with a sound, including silence
+BETWEEN = 0.3  # share of windows between captions
+NEAR = 0.6  # share of windows without augmentation
 
 
 @dataclass(frozen=True)
 class Context:
-    """A prompt's parts and what is asked about them.
+    """Parts of a prompt, and questions about them.
 
     Attributes:
         parts: windows of samples (n,) float32 at 16 kHz, n a multiple of ``FRAME``, and captions.
-        asked: each is answered over the same parts.
+        asked: questions; each is answered over the same parts.
     """
 
     parts: tuple[Samples | str, ...]
@@ -34,11 +34,11 @@ class Context:
 
 
 class Contexts:
-    """Draws contexts of every kind.
+    """Draws random contexts of each kind.
 
     Args:
-        folder: of clips.
-        held_out: with texts of validation only.
+        folder: folder of clips.
+        held_out: use only texts of validation.
     """
 
     def __init__(self, folder: Path, seed: int, *, held_out: bool = False) -> None:
@@ -50,7 +50,7 @@ class Contexts:
         self._sounds = [clip for clip in clips if not clip.of_speech]
 
     def heard(self) -> Context:
-        """One window of a sound, of silence or of speech, alone or between captions, and questions about it."""
+        """Draw a window of a sound, silence or speech, alone or between captions, with questions about it."""
         name, window = self._window()
         asked = questions.about_sound(self._random, name)
         if self._random.random() < BETWEEN:
@@ -60,13 +60,13 @@ class Contexts:
         return Context((window,), tuple(asked))
 
     def transcribed(self) -> Context:
-        """A sentence or two to write down by ear."""
+        """Draw one or two sentences to transcribe from audio."""
         clips = self._random.choices(self._speech, k=self._random.choice((1, 1, 2)))
         text = " ".join(clip.text for clip in clips)
         return Context((self._arrived([clip.sound for clip in clips]),), (questions.transcription(self._random, text),))
 
     def read(self) -> tuple[str, str]:
-        """Captions with a question, and an answer: what the language model is to stay as good at as before."""
+        """Draw captions with a question and an answer, over which the language model should not change."""
         captions = self._captions(self._random.randint(0, 8), self._random.randint(4, 14))
         said = [line.partition("] ")[2] for line in captions.splitlines()]
         absent = [texts.drawn(self._random, self._texts) for _ in range(4)]
@@ -74,7 +74,7 @@ class Contexts:
         return captions + questions.asking(asked.question), asked.answer
 
     def _captions(self, minute: int, count: int) -> str:
-        """Lines as the service writes them, from a minute of the session on."""
+        """Return caption lines as the service formats them, from some minute of the session on."""
         lines, at = list[str](), 60.0 * minute
         for _ in range(count):
             lines.append(f"[{int(at) // 60}:{int(at) % 60:02}] {texts.drawn(self._random, self._texts)}\n")
@@ -91,7 +91,7 @@ class Contexts:
         return clip.voice.partition(" ")[2], self._arrived([clip.sound])
 
     def _arrived(self, heard: Sequence[Samples]) -> Samples:
-        """The sounds one after the other with pauses between and around them, at some level or over a microphone."""
+        """Join sounds with pauses between and around them, and change the level or augment them."""
         rng = self._rng
         parts = list[Samples]()
         for sound in heard:
@@ -101,7 +101,7 @@ class Contexts:
         samples = np.pad(samples, (0, max(0, least - len(samples)) if rng.random() < 0.5 else 0))
         samples = np.pad(samples, (0, -len(samples) % FRAME)).astype(np.float32)
         level = float(np.sqrt(np.square(samples).mean()))
-        if level < 1e-3:  # silence stays as quiet as it is
+        if level < 1e-3:  # the level of silence is not changed
             return samples
         if rng.random() < NEAR:
             return augment.at_level(samples, rng.uniform(-34, -14))

@@ -1,7 +1,7 @@
-"""Spoken clips on disk: shards of 16-bit samples, each with its texts and voices.
+"""Store spoken clips on disk as shards of 16-bit samples with texts and voices.
 
-A shard is ``NNNN.npz``: ``samples`` int16 (all clips, one after the other, 16 kHz), ``ends`` int64 (where each ends),
-``texts`` and ``voices``. It appears whole or not at all, and the same seed gives the same shard.
+A shard is ``NNNN.npz``: ``samples`` int16 (all clips in sequence, 16 kHz), ``ends`` int64 (end of each clip),
+``texts`` and ``voices``. It is written atomically, and the same seed gives the same shard.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from af3stream.audio import SAMPLE_RATE
 from training import texts, voices
 from training.voices import Samples
 
-SECONDS = (0.4, 9.0)  # of a clip; others are left out
-SPEAKERS = 2  # synthesizers at a time
+SECONDS = (0.4, 9.0)  # length of a clip; others are left out
+SPEAKERS = 2  # concurrent synthesizers
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A sentence, spoken; samples (n,) int16 at 16 kHz.
+    """A spoken sentence or a sound; samples (n,) int16 at 16 kHz.
 
     Attributes:
-        voice: who speaks, or what sounds: what makes it, a space, and which one of those.
+        voice: the synthesizer, ``people`` or ``sound``, then a space and the name of the voice or sound.
     """
 
     samples: NDArray[np.int16]
@@ -39,27 +39,27 @@ class Clip:
 
     @property
     def of_people(self) -> bool:
-        """Whether somebody was recorded."""
+        """Whether the clip is a recording of a person."""
         return self.voice.startswith("people ")
 
     @property
     def of_speech(self) -> bool:
-        """Whether anybody speaks."""
+        """Whether the clip is speech."""
         return not self.voice.startswith("sound ")
 
     @property
     def sound(self) -> Samples:
-        """The samples within ±1, float32."""
-        return self.samples.astype(np.float32) / 32_768
+        """Samples within ±1, float32."""
+        return self.samples.astype(np.float32) / np.float32(32_768)
 
 
 def spoken(folder: Path) -> list[Clip]:
-    """The clips of all shards that are there."""
+    """Load the clips of all shards in a folder."""
     return [clip for path in sorted(folder.glob("[0-9]*.npz")) for clip in load(path)]
 
 
 def load(path: Path) -> Iterator[Clip]:
-    """The clips of one shard."""
+    """Load the clips of one shard."""
     with np.load(path) as shard:
         pieces = np.split(shard["samples"], shard["ends"][:-1])
         for piece, text, voice in zip(pieces, shard["texts"], shard["voices"], strict=True):
@@ -67,13 +67,13 @@ def load(path: Path) -> Iterator[Clip]:
 
 
 def build(folder: Path, shards: int, clips: int, *, seed: int, held_out: bool = False) -> None:
-    """Speak what is missing of a corpus.
+    """Synthesise the missing shards of a corpus.
 
     Args:
-        folder: created where it is missing.
-        shards: how many.
-        clips: in each.
-        held_out: with the texts and voices of validation, instead of those of training.
+        folder: created if it is missing.
+        shards: number of shards.
+        clips: clips in each shard.
+        held_out: use the texts and voices of validation instead of those of training.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [(n, path) for n in range(shards) if not (path := folder / f"{n:04}.npz").exists()]
@@ -89,7 +89,7 @@ def build(folder: Path, shards: int, clips: int, *, seed: int, held_out: bool = 
 
 
 def _speak(pool: Sequence[str], held_out: bool, random: Random) -> Clip:
-    """One clip: drawn again until its text is on the right side and its length is within ``SECONDS``."""
+    """Synthesise one clip; draw again until text and length are allowed (``held_out``, ``SECONDS``)."""
     cast = voices.HELD_OUT if held_out else voices.TRAINED
     while True:
         text = texts.drawn(random, pool)
@@ -102,7 +102,7 @@ def _speak(pool: Sequence[str], held_out: bool, random: Random) -> Clip:
 
 
 def trimmed(samples: Samples, margin_s: float = 0.05) -> Samples:
-    """Without the silence before and after."""
+    """Remove silence at the start and the end."""
     loud = np.flatnonzero(np.abs(samples) > 0.02 * max(1e-4, np.abs(samples).max()))
     if not len(loud):
         return samples[:0]
@@ -111,7 +111,7 @@ def trimmed(samples: Samples, margin_s: float = 0.05) -> Samples:
 
 
 def save(path: Path, clips: Sequence[Clip]) -> None:
-    """Write a shard; it appears whole."""
+    """Write a shard atomically."""
     beside = path.with_suffix(".part")
     with beside.open("wb") as file:
         np.savez(

@@ -1,4 +1,4 @@
-"""Frames as tokens: their scores, what they should be, and what they are."""
+"""CTC over token embeddings: log-probabilities of frames, loss and greedy decoding."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from itertools import groupby
 import torch
 from torch import nn
 
-SHARPNESS = 30.0  # of the cosine in a frame's scores; 10 cannot get sharp enough
+SHARPNESS = 30.0  # factor of the cosine in a frame's scores; with 10 the distribution stays too flat
 
 
 class Head:
-    """Frames to log-probabilities over some tokens and the blank, which is the last.
+    """Maps frames to log-probabilities over some tokens and the blank, which is the last symbol.
 
     Args:
         table: the language model's token embeddings, (tokens, hidden).
-        blank: the token whose embedding the frames between the words are to be.
+        blank: token whose embedding is the target of frames between words.
     """
 
     def __init__(self, table: torch.Tensor, blank: int) -> None:
@@ -24,18 +24,18 @@ class Head:
         self._blank = self._table[blank]
 
     def __call__(self, frames: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities (batch, frames, len(ids) + 1) of centred frames (batch, frames, hidden)."""
+        """Return log-probabilities (batch, frames, len(ids) + 1) of centred frames (batch, frames, hidden)."""
         table = torch.cat([self._table[ids], self._blank[None]])
         cosines = nn.functional.normalize(frames.float(), dim=-1) @ table.T
         return (SHARPNESS * cosines).log_softmax(-1)
 
 
 def ctc_loss(logs: torch.Tensor, lengths: torch.Tensor, said: Sequence[Sequence[int]]) -> torch.Tensor:
-    """CTC of log-probabilities (batch, frames, symbols + 1), a symbol's share.
+    """Return the CTC loss of log-probabilities (batch, frames, symbols + 1), per symbol.
 
     Args:
-        lengths: frames of each item, (batch,).
-        said: the symbols of each item.
+        lengths: number of frames of each item, (batch,).
+        said: target symbols of each item.
     """
     targets = torch.tensor([symbol for symbols in said for symbol in symbols])
     counts = torch.tensor([len(symbols) for symbols in said])
@@ -47,6 +47,6 @@ def ctc_loss(logs: torch.Tensor, lengths: torch.Tensor, said: Sequence[Sequence[
 
 
 def greedy(logs: torch.Tensor, ids: torch.Tensor) -> list[int]:
-    """The tokens of one item (frames, symbols + 1): the likeliest of each frame, repeats and blanks taken out."""
+    """Decode one item (frames, symbols + 1) greedily: the likeliest symbols without repeats and blanks."""
     best, blank = logs.argmax(-1).tolist(), len(ids)
     return [int(ids[token]) for token, _ in groupby(best) if token != blank]

@@ -1,7 +1,7 @@
-"""``python -m training.evaluate``: what a checkpoint can do, row by row, with intervals and its worst examples.
+"""Evaluate a checkpoint by rows, with intervals and its worst examples: ``python -m training.evaluate``.
 
-Prints a table, writes every answer to ``answers.jsonl`` and a page of the worst to ``worst.md``, and ends with one
-JSON line. Everything is greedy.
+It prints a table, writes all answers to ``answers.jsonl`` and the worst ones to ``worst.md``, and ends with one JSON
+line. Decoding is greedy.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ ROWS = (
 )
 FREE = ("free", "free-file", "follow-ups")
 SEED = 2_026
-CLIPS, CLIPS_SEED = 400, 4_321  # what conversations are made of
+CLIPS, CLIPS_SEED = 400, 4_321  # seed of the conversations
 ANSWER_TOKENS = 48
-LENGTHS_S = (3, 5, 8)  # by which recordings are told apart
-RIGHT = 0.6  # an answer in words is right from this F1 of its words
+LENGTHS_S = (3, 5, 8)  # bounds of the length groups
+RIGHT = 0.6  # an answer is right from this F1 of its words on
 
 
 @dataclass(frozen=True)
 class Result:
-    """One thing that was measured.
+    """One measured example.
 
     Attributes:
-        groups: voice, noise, length, kind of question, sound: what results are also told by.
-        wrong: words wrong, of ``words``; for an answer 0 or 1, of 1.
+        groups: voice, noise, length, kind of question or sound, for figures by group.
+        wrong: word errors out of ``words``; for an answer 0 or 1, out of 1.
     """
 
     row: str
@@ -72,7 +72,7 @@ class Result:
 
     @property
     def share(self) -> float:
-        """Wrong, of all."""
+        """Share of errors."""
         return self.wrong / max(1, self.words)
 
 
@@ -80,11 +80,11 @@ class Evaluation:
     """Measures one checkpoint.
 
     Args:
-        model: its name or folder.
-        clips: spoken clips of validation.
-        size: how much of each row, 1 being all.
-        settings: ``NAME=VALUE`` of the service's configuration, beside its defaults.
-        questions: the folder of the free questions.
+        model: name or folder of the checkpoint.
+        clips: folder of spoken validation clips.
+        size: share of each row; 1 for all.
+        settings: ``NAME=VALUE`` settings that override the service's defaults.
+        questions: folder of the free questions.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class Evaluation:
         self._clips, self._size, self._questions = clips, size, questions
         self._settings = (f"model.name={model}", *settings)
         self._loaded: dict[str, tuple[Config, Loaded]] = {}
-        self._transcripts: dict[tuple[str, ...], list[list[str]]] = {}  # by the captioner and the sentences
+        self._transcripts: dict[tuple[str, ...], list[list[str]]] = {}  # by captioner and sentences
         self.figures: dict[str, float] = {}
 
     def row(self, name: str) -> Iterator[Result]:
-        """Everything that is measured in one row."""
+        """Yield the results of one row."""
         rows: dict[str, Callable[[], Iterator[Result]]] = {
             "captions": lambda: self._captions("captions", "auto", self._people()),
             "noisy-captions": self._noisy,
@@ -123,13 +123,13 @@ class Evaluation:
         return [*exams.librivox(), *exams.prompts()[:: max(1, round(1 / self._size))]]
 
     def _noisy(self) -> Iterator[Result]:
-        """Every third of the recordings, in noise."""
+        """Return every third recording, with noise."""
         with tempfile.TemporaryDirectory() as folder:
             noisy = list(exams.noisy(self._people()[::3], Path(folder), SEED))
             yield from self._captions("noisy-captions", "auto", noisy)
 
     def _captions(self, row: str, captioner: str, recordings: Sequence[Recording]) -> Iterator[Result]:
-        """Words wrong in recordings, voice detection and cuts included."""
+        """Measure word errors of captions, including voice detection and segmentation."""
         config, loaded = self._engine(captioner)
         audio_s, began, used = 0.0, time.monotonic(), time.process_time()
         for recording in recordings:
@@ -140,7 +140,7 @@ class Evaluation:
         self.figures[f"{row}_cpu_seconds_a_second"] = (time.process_time() - used) / audio_s
 
     def _invented(self) -> Iterator[Result]:
-        """Words where nobody speaks; ten minutes in all."""
+        """Count caption words over ten minutes without speech."""
         config, loaded = self._engine()
         for name, samples in exams.nothing(120 * self._size, SEED):
             with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
@@ -153,11 +153,11 @@ class Evaluation:
         return exams.conversations(corpus.spoken(self._clips), max(1, round(10 * self._size)), 120, SEED)
 
     def _answers(self, row: str, *, notes: str, frames: bool) -> Iterator[Result]:
-        """Answers about two minutes of speech.
+        """Measure answers about two minutes of speech.
 
         Args:
-            notes: the captioner whose words stand in the prompt; empty: nobody's.
-            frames: the audio stands in the prompt.
+            notes: captioner whose captions are in the prompt; empty for none.
+            frames: whether the audio is in the prompt.
         """
         engine = self._engine()[1].engine
         for conversation in self._conversations():
@@ -174,7 +174,7 @@ class Evaluation:
                 yield Result(row, groups, asked.question, asked.answer, got, not right(asked.answer, got))
 
     def _transcripts_of(self, conversation: Conversation, captioner: str = "auto") -> list[list[str]]:
-        """What a captioner of the service makes of each window of a conversation."""
+        """Return the captions of each window of a conversation, by a captioner of the service."""
         key = captioner, *conversation.sentences
         if key not in self._transcripts:
             config, loaded = self._engine(captioner)
@@ -188,7 +188,7 @@ class Evaluation:
         return self._transcripts[key]
 
     def _sounds(self) -> Iterator[Result]:
-        """What is heard, and which of the instruments or sounds it is: fresh takes of what was learned."""
+        """Measure answers about new takes of the trained instruments and sounds, and about speech."""
         takes = [*exams.heard(max(1, round(3 * self._size)), SEED)]
         free = Free(self._questions, self._clips / "free")
         speech = [read(free.recording(conversation))[: 5 * SAMPLE_RATE] for conversation in free.conversations]
@@ -205,7 +205,7 @@ class Evaluation:
                 yield Result(row, (question.kind, name), about, "|".join(question.any_of), got, not question.right(got))
 
     def _free(self, row: str) -> Iterator[Result]:
-        """Free questions over the socket, follow-ups among them, or of a file."""
+        """Measure free questions over the socket, with follow-ups, or about files."""
         free = Free(self._questions, self._clips / "free")
         if row == "free-file":
             given = self._of_files(free)
@@ -219,18 +219,18 @@ class Evaluation:
         config, loaded = self._engine()
         given = []
         for conversation in free.conversations:
-            questions = [asked.question for asked in conversation.questions]
-            answers = offline.ask(free.recording(conversation), questions, config, loaded)
-            for asked, answer in zip(conversation.questions, answers, strict=True):
+            heard = offline.HeardFile(free.recording(conversation), config, loaded)
+            for asked in conversation.questions:
+                answer = heard.ask(asked.question)
                 right = free.right(answer.text, asked.any_of, asked.question)
                 given.append(Given(conversation.name, asked.question, answer.text, right))
         return given
 
 
 def right(expected: str, got: str) -> bool:
-    """Whether an answer says what it should: yes, no and names exactly, sentences by most of their words.
+    """Return whether an answer is right: yes, no and names must match exactly, sentences by most of their words.
 
-    Digits count as the words that they are spoken as, as they do in captions.
+    Digits are compared as the words that they are spoken as.
     """
     said, heard = score.bare(expected), score.bare(exams.spelled(got))
     if len(said) <= 2:
@@ -240,7 +240,7 @@ def right(expected: str, got: str) -> bool:
 
 
 def _left(words: Sequence[str], others: Sequence[str]) -> list[str]:
-    """The words that are not among the others, each counted."""
+    """Return the words that are not among the others, as multisets."""
     rest, left = list(others), []
     for word in words:
         if word in rest:
@@ -268,7 +268,7 @@ def _said(pieces: Iterator[str | Completion]) -> str:
 
 
 def summary(results: Sequence[Result]) -> dict[str, Any]:
-    """Wrong or right of one row, and of each of its groups, with 95 % intervals."""
+    """Summarise one row and each of its groups, with 95 % intervals."""
     groups = sorted({group for result in results for group in result.groups})
     by_group = {group: _figures([result for result in results if group in result.groups]) for group in groups}
     return {**_figures(results), "groups": by_group}
@@ -289,7 +289,7 @@ def _figures(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _resampled(results: Sequence[Result]) -> tuple[float, float]:
-    """The 95 % interval of words wrong, over recordings drawn again and again."""
+    """Return the bootstrap 95 % interval of the word error rate, resampled by recording."""
     rng = np.random.default_rng(SEED)
     wrong, words = np.array([[result.wrong, result.words] for result in results]).T
     draws = rng.integers(0, len(results), (2_000, len(results)))
@@ -298,7 +298,7 @@ def _resampled(results: Sequence[Result]) -> tuple[float, float]:
 
 
 def worst(results: Sequence[Result]) -> str:
-    """A page of examples, the worst first."""
+    """Return a Markdown page of examples, the worst first."""
     lines = ["# Examples, worst first", ""]
     for row in dict.fromkeys(result.row for result in results):
         lines += [f"## {row}", "| about | expected | got | wrong |", "|---|---|---|---|"]
@@ -309,18 +309,18 @@ def worst(results: Sequence[Result]) -> str:
 
 
 def main() -> None:
-    """Measure the rows that are asked for."""
+    """Measure the chosen rows."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument(
-        "rows", nargs="*", help=f"some of {', '.join((*ROWS, *FREE))}; the first {len(ROWS)}, where none is named"
+        "rows", nargs="*", help=f"some of {', '.join((*ROWS, *FREE))}; the first {len(ROWS)} if none is named"
     )
     parser.add_argument("--model", default="mini", help="a name or a folder")
-    parser.add_argument("--clips", type=Path, required=True, help="held-out clips, spoken where there are none")
+    parser.add_argument("--clips", type=Path, required=True, help="folder of held-out clips, synthesised if missing")
     parser.add_argument("--out", type=Path, required=True, help="a folder for the answers and the worst of them")
     parser.add_argument("--size", type=float, default=1.0, help="how much of each row")
     parser.add_argument("--free", action="store_true", help=f"the rows {', '.join(FREE)} alone")
     parser.add_argument("--questions", type=Path, default=QUESTIONS, help="the folder of the free questions")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the configuration")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the service")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     evaluation = Evaluation(arguments.model, arguments.clips, arguments.size, arguments.set, arguments.questions)

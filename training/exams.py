@@ -1,7 +1,7 @@
-"""What is measured: held-out recordings of people, conversations of held-out texts and voices, sounds and silence.
+"""Evaluation data: held-out recordings of people, conversations of held-out texts and voices, sounds and silence.
 
-The recordings of Debian's asterisk-core-sounds-en and pocketsphinx-testdata are for measuring alone. No training,
-tuning or choice of a checkpoint sees them.
+The recordings of Debian's asterisk-core-sounds-en and pocketsphinx-testdata are for evaluation only. They
+are not used for training, tuning or the choice of a checkpoint.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 ASTERISK_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 RECORDINGS = Path(__file__).parents[1] / "tests" / "recordings"
 WORDS_MIN = 6
-NOISES_DB = (20, 10, 5)  # speech being so much louder
-PAUSE_S = 0.7  # between sentences: a pause that ends an utterance
+NOISES_DB = (20, 10, 5)  # signal-to-noise ratios
+PAUSE_S = 0.7  # pause between sentences, which ends an utterance
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A held-out recording of a person, and its words."""
+    """A held-out recording of a person, and its text."""
 
     path: Path
     text: str
@@ -43,11 +43,11 @@ class Recording:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Sentences of held-out texts in held-out voices, and what is asked about them.
+    """Sentences of held-out texts in held-out voices, and questions about them.
 
     Attributes:
-        windows: as the service cuts them, (n,) at 16 kHz each.
-        snr_db: how much louder than the noise speech is; infinite: no noise.
+        windows: windows as the service cuts them, (n,) at 16 kHz each.
+        snr_db: signal-to-noise ratio; infinite without noise.
     """
 
     windows: tuple[Samples, ...]
@@ -58,16 +58,16 @@ class Conversation:
 
     @property
     def noise(self) -> str:
-        """``clean``, or how much louder speech is."""
+        """``clean``, or the signal-to-noise ratio."""
         return "clean" if np.isinf(self.snr_db) else f"{self.snr_db:.0f} dB"
 
     def voices_of(self, sentence: str) -> list[str]:
-        """Whose voice said the sentence; of no one, where it is none of the sentences."""
+        """Return the voices that say a sentence; empty if it is none of the sentences."""
         return [voice for said, voice in zip(self.sentences, self.voices, strict=True) if said == sentence]
 
 
 def prompts() -> list[Recording]:
-    """Prompts of six words and more, of one speaker, at 8 kHz."""
+    """Return prompts of at least six words, of one speaker, at 8 kHz."""
     found = []
     for line in gzip.decompress(ASTERISK_TEXTS.read_bytes()).decode("utf-8", "replace").splitlines():
         name, _, text = line.partition(": ")
@@ -78,7 +78,7 @@ def prompts() -> list[Recording]:
 
 
 def librivox() -> list[Recording]:
-    """Five recordings of one reader, at 16 kHz."""
+    """Return five recordings of one reader, at 16 kHz."""
     found = []
     for line in (RECORDINGS / "transcription.txt").read_text(encoding="utf-8").splitlines():
         if match := re.match(r"(?:<s> )?(.*?)(?: </s>)? \((\S+)\)$", line):
@@ -87,7 +87,7 @@ def librivox() -> list[Recording]:
 
 
 def noisy(recordings: Sequence[Recording], folder: Path, seed: int) -> Iterator[Recording]:
-    """The recordings again, in pink noise of three levels; their source is the level."""
+    """Return the recordings in pink noise of three levels; ``source`` is the level."""
     rng = np.random.default_rng(seed)
     for snr_db in NOISES_DB:
         for recording in recordings:
@@ -99,15 +99,15 @@ def noisy(recordings: Sequence[Recording], folder: Path, seed: int) -> Iterator[
 
 
 def spelled(text: str) -> str:
-    """Digits in words, as they are spoken."""
+    """Replace digits by words, as they are spoken."""
     return re.sub(r"\d+", lambda digits: texts.in_words(int(digits[0])), text)
 
 
 def conversations(clips: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Conversation]:
-    """Conversations of about so many seconds, two of them in three without noise.
+    """Return conversations of about ``seconds`` each, two in three without noise.
 
     Args:
-        clips: spoken, of validation.
+        clips: folder of validation clips.
     """
     random, rng = Random(seed), np.random.default_rng(seed)
     speech = [clip for clip in clips if clip.of_speech]
@@ -131,7 +131,7 @@ def conversations(clips: Sequence[Clip], count: int, seconds: float, seed: int) 
 
 
 def _distinct(random: Random, turns: Sequence[Clip], count: int) -> list[Clip]:
-    """Turns of people of different names."""
+    """Return turns of people with different names."""
     chosen: dict[str, Clip] = {}
     for clip in random.sample(turns, len(turns)):
         match = TURN.match(clip.text)
@@ -141,7 +141,7 @@ def _distinct(random: Random, turns: Sequence[Clip], count: int) -> list[Clip]:
 
 
 def _windows(rng: Generator, clips: Sequence[Clip], snr_db: float) -> Iterator[Samples]:
-    """The clips with pauses between them, cut at the first pause after 15 s."""
+    """Join clips with pauses, and cut at the first pause after 15 s."""
     parts: list[Samples] = []
     pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
     for clip in clips:
@@ -161,14 +161,14 @@ def _noisy(rng: Generator, samples: Samples, snr_db: float) -> Samples:
 
 @dataclass(frozen=True)
 class Listened:
-    """A question about a sound, and the words of which a right answer has one."""
+    """A question about a sound; a right answer has one of the words."""
 
     kind: Literal["heard", "which"]
     question: str
     any_of: tuple[str, ...]
 
     def right(self, answer: str) -> bool:
-        """Whether an answer names it."""
+        """Return whether an answer has one of the words."""
         return any(re.search(rf"\b{re.escape(word)}", answer.lower()) for word in self.any_of)
 
 
@@ -177,10 +177,10 @@ SILENCE = ("silen", "quiet", "nothing", "no sound")
 
 
 def asked_of(name: str, which: Sequence[str] = ()) -> list[Listened]:
-    """Questions about a sound of this name.
+    """Return questions about a sound.
 
     Args:
-        which: other words for it.
+        which: accepted synonyms.
     """
     if name in ("speech", "silence"):
         return [Listened("heard", "What do you hear?", VOICE if name == "speech" else SILENCE)]
@@ -193,7 +193,7 @@ def asked_of(name: str, which: Sequence[str] = ()) -> list[Listened]:
 
 
 def heard(count: int, seed: int) -> Iterator[tuple[str, Samples, list[Listened]]]:
-    """Takes of each instrument and each sound, and of silence: the name, the samples, the questions."""
+    """Yield takes of each instrument, each sound and silence: name, samples, questions."""
     for name in (*sounds.INSTRUMENTS, *sounds.SOUNDS, "silence"):
         for number in range(count):
             samples = sounds.take(name, np.random.default_rng([seed, number, *name.encode()]))
@@ -202,7 +202,7 @@ def heard(count: int, seed: int) -> Iterator[tuple[str, Samples, list[Listened]]
             yield name, samples, asked_of(name)
 
 
-# Ten recordings of other packages than training's: the name, other words for it, the file. Named before any was heard.
+# Ten recordings of packages that training does not use: name, synonyms, file. They were chosen before evaluation.
 OTHER_SOUNDS = (
     ("bell", ("chime",), "sounds/freedesktop/stereo/bell.oga"),
     ("alarm", ("beep",), "sounds/freedesktop/stereo/alarm-clock-elapsed.oga"),
@@ -215,18 +215,18 @@ OTHER_SOUNDS = (
     ("music", (), "sounds/startup3.wav"),
     ("speech", (), "sounds/freedesktop/stereo/audio-channel-front-center.oga"),
 )
-OTHER_S = 8.0  # of each, at most
+OTHER_S = 8.0  # longest part of each
 
 
 def other_sounds() -> Iterator[tuple[str, Samples, list[Listened]]]:
-    """The ten recordings of another origin, each with its hardest question."""
+    """Yield the ten recordings of other packages, each with its hardest question."""
     for name, which, file in OTHER_SOUNDS:
         samples = read(Path("/usr/share") / file)[: int(OTHER_S * SAMPLE_RATE)]
         yield Path(file).stem, augment.at_level(samples, -22), asked_of(name, which)[-1:]
 
 
 def nothing(seconds: float, seed: int) -> Iterator[tuple[str, Samples]]:
-    """Where nobody speaks: silence, hum, white and pink noise, music; so many seconds of each."""
+    """Yield audio without speech: silence, hum, white and pink noise, music; ``seconds`` of each."""
     rng = np.random.default_rng(seed)
     t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     hum = 0.2 * np.sin(2 * np.pi * 50 * t) + 0.1 * np.sin(2 * np.pi * 150 * t)

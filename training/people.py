@@ -1,7 +1,7 @@
-"""What people say: the recorded dialogue of three adventure games, dozens of actors, written down by Whisper base.
+"""Speech of people: the dialogue of three adventure games with dozens of actors, transcribed by Whisper base.
 
-The games are packages of Debian whose licences let anyone use, change and pass them on. Their recordings are short,
-11 kHz, of eight bits or MP3, and far from clean. What Whisper is not sure of, or repeats, is left out.
+The games are packages of Debian whose licences permit use, change and distribution. The recordings are short, at 11
+kHz, in eight bits or MP3, and noisy. Recordings with uncertain or looping transcripts are left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import soundfile
 import soxr
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.whisper import Heard
+from af3stream.engine.whisper import Decoded
 from training.config import Config
 from training.corpus import Clip, save, trimmed
 from training.score import bare
@@ -28,13 +28,13 @@ from training.voices import Samples
 from training.writer import Writer, chunks
 
 GAMES: Final = Path("/usr/share/scummvm")
-RATE: Final = 11_025  # of all their speech
+RATE: Final = 11_025  # all speech of the games
 SKY_HEADER: Final = 22  # bytes before the samples
-VALIDATED: Final = 50  # every so many recordings, one is kept for validation
-SHARD: Final = 600  # recordings that a shard is made of
-SURE: Final = -0.45  # mean log-probability of a token, above which words are believed
-SILENT: Final = 0.5  # probability that nobody speaks, above which they are not
-SECONDS: Final = (0.4, 14.0)  # of a line; others are left out
+VALIDATED: Final = 50  # one in so many recordings is for validation
+SHARD: Final = 600  # recordings in a shard
+SURE: Final = -0.45  # lowest mean log-probability of a token for a certain transcript
+SILENT: Final = 0.5  # highest no-speech probability for a certain transcript
+SECONDS: Final = (0.4, 14.0)  # length of a line; others are left out
 LONGEST_WORD: Final = 24  # letters
 FIRST_SHARD: Final = 8_000
 
@@ -44,9 +44,9 @@ class Recording:
     """A line of a game.
 
     Attributes:
-        game: it is of.
-        file: below ``GAMES``.
-        place, size: of its bytes in the file.
+        game: name of the game.
+        file: path below ``GAMES``.
+        place, size: byte range in the file.
     """
 
     game: str
@@ -56,7 +56,7 @@ class Recording:
 
 
 def steel_sky() -> list[Recording]:
-    """Beneath a Steel Sky: samples behind a header.
+    """Yield lines of Beneath a Steel Sky: samples after a header.
 
     ``sky.dnr`` is a count and entries of eight bytes: a number, 24 bits of place (in sixteens where the highest is
     set) and 24 bits of which the lowest 22 are the size. Speech has the numbers from 50,000 (ScummVM, engines/sky).
@@ -74,7 +74,7 @@ def steel_sky() -> list[Recording]:
 
 
 def amazon_queen() -> list[Recording]:
-    """Flight of the Amazon Queen: an MP3 for each line.
+    """Yield lines of Flight of the Amazon Queen: one MP3 each.
 
     ``queen.1c`` begins with 13 bytes and a count; its entries are a name of 12 bytes, a byte, place and size, all
     big-endian (ScummVM, engines/queen). Speech ends in ``.SB``.
@@ -87,13 +87,13 @@ def amazon_queen() -> list[Recording]:
 
 
 def drascula() -> list[Recording]:
-    """Drascula: a file of samples for each line, ``.ALS`` (ScummVM, engines/drascula)."""
+    """Yield lines of Drascula: one file of samples each, ``.ALS`` (ScummVM, engines/drascula)."""
     files = sorted((GAMES / "drascula/en").glob("*.ALS"))
     return [Recording("drascula", str(path.relative_to(GAMES)), 0, path.stat().st_size) for path in files]
 
 
 def heard(recording: Recording) -> Samples:
-    """A recording, without the silence around it; (n,) float32 at 16 kHz, empty where it cannot be read."""
+    """Read a recording without silence around it, (n,) float32 at 16 kHz; empty if it cannot be read."""
     with (GAMES / recording.file).open("rb") as file:
         file.seek(recording.place)
         data = file.read(recording.size)
@@ -110,8 +110,8 @@ def heard(recording: Recording) -> Samples:
     return trimmed(np.clip(soxr.resample(samples, RATE, SAMPLE_RATE), -1, 1).astype(np.float32))
 
 
-def believed(written: Heard) -> str:
-    """The text, where Whisper is sure of it and it is words that may be said, none of them in a loop; or nothing."""
+def believed(written: Decoded) -> str:
+    """Return the text if the transcript is certain, plain and does not loop; otherwise an empty string."""
     if written.score < SURE or written.silence > SILENT:
         return ""
     plain = written.text.replace("\u2019", "'")
@@ -120,20 +120,25 @@ def believed(written: Heard) -> str:
 
 
 def looping(text: str) -> bool:
-    """Whether any three words come twice, or letters without end, as where Whisper repeats itself."""
+    """Return whether three words repeat or a word is too long, which shows that Whisper loops."""
     words = bare(text)
     phrases = list(zip(words, words[1:], words[2:], strict=False))
     return len({*phrases}) < len(phrases) or any(len(word) > LONGEST_WORD for word in words)
 
 
 def build(folder: Path, config: Config) -> None:
-    """Write shards of what people say, and one of validation, where they are missing."""
+    """Write the missing shards of people's speech, and one for validation."""
     recordings = list[Recording]()
-    for games in ([*steel_sky(), *amazon_queen()], drascula()):  # shuffled apart: what came later moves nothing
+    for games in (
+        [*steel_sky(), *amazon_queen()],
+        drascula(),
+    ):  # shuffled separately, so that a game added later does not change the order
         Random(config.seed).shuffle(games)
         recordings += games
     recordings = recordings[: config.corpus.people]
-    kept = [(folder / "validation" / f"{FIRST_SHARD}.npz", recordings[::VALIDATED])]
+    kept: list[tuple[Path, Sequence[Recording]]] = [
+        (folder / "validation" / f"{FIRST_SHARD}.npz", recordings[::VALIDATED])
+    ]
     rest = [recording for place, recording in enumerate(recordings) if place % VALIDATED]
     kept += [(folder / "corpus" / f"{FIRST_SHARD + n}.npz", part) for n, part in enumerate(chunks(rest, SHARD))]
     missing = [(path, part) for path, part in kept if not path.exists()]
@@ -151,7 +156,7 @@ def build(folder: Path, config: Config) -> None:
 
 
 def sure(writer: Writer, recordings: Sequence[Recording]) -> Iterator[Clip]:
-    """The clips of those recordings whose words are sure."""
+    """Yield the clips of recordings with certain transcripts."""
     short, long = (int(s * SAMPLE_RATE) for s in SECONDS)
     pairs = [(line.game, samples) for line in recordings if short <= len(samples := heard(line)) <= long]
     for (game, samples), written in zip(pairs, writer.write([samples for _, samples in pairs]), strict=True):

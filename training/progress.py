@@ -1,4 +1,4 @@
-"""The clock and the record of a stage: what a run needs to be stopped, go on, and wait for others."""
+"""Clock, log and saved state of a stage, so that a run can be stopped, resumed and paused."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 
 
 class Progress:
-    """Counts a stage's training time, without pauses, and keeps its state.
+    """Counts a stage's training time without pauses, and saves its state.
 
     Args:
-        folder: of the run.
-        stage: the name of its state and of its record, one JSON line a step.
-        minutes: how long the stage trains.
-        steps: where it ends sooner; 0: nowhere.
-        pause_file: while it exists, ``step`` waits; empty: never.
+        folder: folder of the run.
+        stage: name of the state file and of the log, which has one JSON line a step.
+        minutes: training time of the stage.
+        steps: the most steps; 0 for no limit.
+        pause_file: ``step`` waits while this file exists; empty for none.
     """
 
     def __init__(self, folder: Path, stage: str, minutes: float, steps: int, pause_file: str) -> None:
@@ -36,15 +36,15 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """How much of the stage is done, 0 to 1."""
+        """Share of the stage that is done, 0 to 1."""
         return min(1.0, max(self.seconds / self._limit_s, self.steps / self._limit if self._limit else 0.0))
 
     def rate(self, warmup_steps: int) -> float:
-        """The learning rate, relative to its height: a warm-up, then half a cosine."""
+        """Return the learning rate relative to its maximum: a warm-up, then half a cosine."""
         return min(1.0, (self.steps + 1) / warmup_steps) * max(0.02, 0.5 * (1 + math.cos(math.pi * self.share)))
 
     def step(self, clips: int, **numbers: float) -> None:
-        """Count a step, print it, write it down, and wait while others measure."""
+        """Count, print and log a step, and wait while the pause file exists."""
         now = time.monotonic()
         self.seconds += now - self._last
         self.steps += 1
@@ -58,15 +58,15 @@ class Progress:
         self._last = time.monotonic()
 
     def note(self, **numbers: float) -> None:
-        """Print and write down what was measured on the way."""
+        """Print and log further figures."""
         line = {"step": self.steps, "clips": self.clips, "seconds": round(self.seconds, 1), **numbers}
         print(self._stage, json.dumps(line), flush=True)
         with self._record.open("a", encoding="utf-8") as record:
             record.write(json.dumps(line) + "\n")
-        self._last = time.monotonic()  # measuring is not training
+        self._last = time.monotonic()  # validation does not count as training time
 
     def restore(self) -> dict[str, Any] | None:
-        """The state of an interrupted run, if there is one."""
+        """Load the state of an interrupted run, if there is one."""
         if not self._state.exists():
             return None
         state: dict[str, Any] = torch.load(self._state, weights_only=False)
@@ -75,11 +75,11 @@ class Progress:
         return state
 
     def due(self, minutes: float) -> bool:
-        """Whether so many minutes passed since the last ``save``."""
+        """Return whether ``minutes`` have passed since the last ``save``."""
         return self.seconds - self._saved_s >= 60 * minutes
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep the state; it appears whole."""
+        """Save the state atomically."""
         beside = self._state.with_suffix(".part")
         torch.save({**state, "progress": (self.seconds, self.steps, self.clips)}, beside)
         beside.rename(self._state)
@@ -87,7 +87,7 @@ class Progress:
 
 
 class Average:
-    """The moving average of some parameters, which generalises better than their last values."""
+    """Moving average of parameters, which generalises better than their last values."""
 
     def __init__(self, parameters: dict[str, torch.Tensor], decay: float) -> None:
         self._decay = decay
@@ -95,7 +95,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, parameters: dict[str, torch.Tensor], step: int) -> None:
-        """Take the parameters in; the first steps weigh more."""
+        """Update the average; the first steps have a larger weight."""
         decay = min(self._decay, (1 + step) / (10 + step))
         for name, value in self.values.items():
             value.lerp_(parameters[name].detach(), 1 - decay)

@@ -1,4 +1,4 @@
-"""What is asked about a stretch of sound, and the right answers."""
+"""Questions about audio, and the right answers."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ SPEAKING = ("Is anybody speaking?", "Does somebody speak?", "Is there speech?")
 PLAYING = ("Is there music?", "Is any music playing?", "Do you hear music?")
 MASS = frozenset(("rain", "wind", "thunder", "applause", "drums", "footsteps", "touch tones", "glass"))
 
-# What stands between the captions and a question in the service, by mini's card.
+# The text between captions and question in the service, by mini's card.
 INSTRUCTION = CARD.instruction
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its right answer, and what kind of question it is."""
+    """A question, its kind and its right answer."""
 
     kind: Kind
     question: str
@@ -51,12 +51,12 @@ class Asked:
 
 
 def about_speech(random: Random, sentences: Sequence[str], absent: Sequence[str], count: int) -> list[Asked]:
-    """Questions about what was said, of every kind in turn.
+    """Return questions about speech, of each kind in turn.
 
     Args:
-        sentences: in the order in which they were said.
-        absent: sentences said elsewhere, to ask after their words in vain.
-        count: how many questions.
+        sentences: spoken sentences, in order.
+        absent: sentences of other audio, for questions about words that do not occur.
+        count: number of questions.
     """
     words = _telling(sentences)
     said = {word for sentence in sentences for word in bare(sentence)}
@@ -85,13 +85,14 @@ def about_speech(random: Random, sentences: Sequence[str], absent: Sequence[str]
 
 
 def transcription(random: Random, text: str) -> Asked:
-    """All of it, in words."""
+    """Return a question for the transcript."""
     return Asked("transcribe", random.choice(TRANSCRIPTION), text)
 
 
 def about_sound(random: Random, name: str) -> list[Asked]:
-    """What it is; ``name`` is an instrument, a sound, ``silence`` or ``speech``."""
+    """Return questions about a sound; ``name`` is an instrument, a sound, ``silence`` or ``speech``."""
     heard, pick = _named(name), random.choice
+    asked: list[tuple[Kind, str, str]]
     if name == "silence":
         asked = [
             ("heard", pick(HEARD), "Nothing is heard, it is silent."),
@@ -110,19 +111,19 @@ def about_sound(random: Random, name: str) -> list[Asked]:
 
 
 def asking(question: str) -> str:
-    """A question as the language model reads it in the service."""
+    """Return a question as the service puts it into the prompt."""
     return f"{INSTRUCTION}{question}"
 
 
 def _named(name: str) -> str:
-    """An instrument or a sound with its article."""
+    """Return an instrument or a sound with its article."""
     if name in MASS or name in ("silence", "speech"):
         return name
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _telling(sentences: Sequence[str]) -> dict[str, str]:
-    """Words that tell one sentence from the others, each with its sentence."""
+    """Return the words that occur in one sentence only, with their sentences."""
     places: dict[str, list[str]] = {}
     for sentence in sentences:
         for word in {*_words(sentence)}:
@@ -132,7 +133,7 @@ def _telling(sentences: Sequence[str]) -> dict[str, str]:
 
 
 def _words(sentence: str) -> Iterator[str]:
-    """The words as they are written inside a sentence."""
+    """Return the words of a sentence, without the capital at its beginning."""
     for before, word in pairwise([".", *sentence.split()]):
         bare_word = word.strip(".,;:!?'")
         begins = before[-1] in ".!?" and bare_word not in PROPER
@@ -140,7 +141,7 @@ def _words(sentence: str) -> Iterator[str]:
 
 
 def _who(random: Random, sentences: Sequence[str]) -> Asked | None:
-    """Who of two said a word, where two say who they are."""
+    """Return a question about who of two speakers said a word, if two say their names."""
     turns = {next(filter(None, m.groups()[:3])): m[4] for s in sentences if (m := TURN.match(s))}
     if len(turns) < 2:
         return None

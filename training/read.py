@@ -1,7 +1,7 @@
-"""The reading stage: small adapters learn to name what frames spell, and to leave everything else as it was.
+"""The reading stage: train adapters to read audio frames without changing the language model on text.
 
-Encoder and projector stay as the alignment stage left them. Over captions alone the language model is held to what it
-is without adapters: the loss there is how far its next-token distribution moves (Kullback-Leibler).
+Encoder and projector of the alignment stage are frozen. Over captions alone, the loss is the Kullback-Leibler
+divergence of the next-token distribution from that without adapters.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from training.model import NARROW, LogMel, adapt, encoder_states, narrow
 from training.progress import Average, Progress
 from training.voices import Samples
 
-COUNTED: Final = 5  # of the positions of captions and questions one in so many is compared
-READ: Final = "read.pt"  # in a run's folder: the stage's state
+COUNTED: Final = 5  # one in so many positions of captions and questions is compared
+READ: Final = "read.pt"  # in a run's folder: state of the stage
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question about a context, as the language model takes it.
+    """One question about a context, as input of the language model.
 
     Attributes:
-        embedded: (n, hidden), the answer included.
-        answer: its token ids, the end token included; they are the last ones of the prompt.
+        embedded: (n, hidden), including the answer.
+        answer: token ids of the answer with the end token; the last ones of the prompt.
     """
 
     embedded: torch.Tensor
@@ -40,12 +40,12 @@ class Prompt:
 
 
 class Reader:
-    """Trains the adapters, and keeps their average.
+    """Trains the adapters, and keeps their moving average.
 
     Args:
-        model: with the encoder and projector of the alignment stage.
-        processor: its processor.
-        folder: of the run; ``corpus`` and ``validation`` hold clips.
+        model: model with encoder and projector of the alignment stage.
+        processor: processor of the model.
+        folder: folder of the run; ``corpus`` and ``validation`` hold clips.
     """
 
     def __init__(self, model: Any, processor: Any, folder: Path, config: Config) -> None:
@@ -55,7 +55,9 @@ class Reader:
         self._tokenizer, self._template = processor.tokenizer, read_template(processor)
         self._mel = LogMel(processor.feature_extractor.mel_filters)
         self._language = model.model.language_model
-        self._table = self._language.embed_tokens.weight.detach().clone()  # (tokens, hidden) float32, also the head
+        self._table: torch.Tensor = (
+            self._language.embed_tokens.weight.detach().clone()
+        )  # (tokens, hidden) float32; the head
         self._head = self._table.to(NARROW).T
         self._adapters = adapt(self._language)
         self._parameters = {f"language_model.{n}": p for n, p in self._language.named_parameters() if ".lora_" in n}
@@ -69,15 +71,15 @@ class Reader:
         self._progress = Progress(folder, "read", config.read.minutes, config.read.steps, config.pause_file)
         validation = Contexts(folder / "validation", 1, held_out=True)
         self._validation = [validation.heard() for _ in range(config.read.validated)]
-        self.right: dict[str, float] = {}  # of the answers' tokens, by kind, in the last validation
+        self.right: dict[str, float] = {}  # share of right answers by kind, in the last validation
 
     @property
     def seconds(self) -> float:
-        """Of training."""
+        """Seconds of training."""
         return self._progress.seconds
 
     def run(self) -> None:
-        """Train to the end of the stage, from the last state where there is one."""
+        """Train to the end of the stage, from the last saved state if there is one."""
         self._restore()
         drawn = Contexts(self._folder / "corpus", self._seed + self._progress.steps)
         while self._progress.share < 1:
@@ -108,7 +110,7 @@ class Reader:
         self._progress.step(len(prompts), loss=float(heard.detach()), kept=float(kept.detach()), norm=float(norm))
 
     def _prompt(self, context: Context, number: int) -> Prompt:
-        """One of a context's questions and its answer, after the parts."""
+        """Build the prompt of one of a context's questions, with its answer."""
         asked = context.asked[number % len(context.asked)]
         answer = [*encode_text(self._tokenizer, asked.answer), self._tokenizer.eos_token_id]
         question = asked.question if asked.kind == "transcribe" else questions.asking(asked.question)
@@ -119,7 +121,7 @@ class Reader:
 
     @torch.no_grad()
     def _embedded(self, part: Samples | str) -> torch.Tensor:
-        """A window's frames, or the embeddings of words; (n, hidden)."""
+        """Return a window's frames, or the embeddings of a text; (n, hidden)."""
         if isinstance(part, str):
             return self._table[torch.tensor(encode_text(self._tokenizer, part), dtype=torch.long)]
         frames: torch.Tensor = self._model.model.multi_modal_projector(encoder_states(self._model, self._mel([part])))[
@@ -128,7 +130,7 @@ class Reader:
         return frames.float()
 
     def _answers(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, list[bool]]:
-        """The mean loss of the answers' tokens, and whether each answer's every token is the likeliest."""
+        """Return the mean loss of the answers' tokens, and whether each answer is the greedy one."""
         embedded = nn.utils.rnn.pad_sequence([prompt.embedded for prompt in prompts], batch_first=True)
         with narrow():
             hidden = self._language(inputs_embeds=embedded.to(NARROW), use_cache=False).last_hidden_state
@@ -139,9 +141,9 @@ class Reader:
         return nn.functional.cross_entropy(logits.float(), targets), [bool(tokens.all()) for tokens in right]
 
     def _moved(self, drawn: Contexts) -> torch.Tensor:
-        """How far next-token distributions over captions, a question and its answer are from those without adapters."""
+        """Return the divergence of next-token distributions over text from those without adapters."""
         ids: list[int] = []
-        counted: list[int] = []  # places: all of answers, a part of the rest
+        counted: list[int] = []  # compared positions: all of answers, a part of the rest
         while len(ids) < self._config.text_positions:
             text, answer = drawn.read()
             prompt = [*self._template.head, *encode_text(self._tokenizer, text), *self._template.tail]
@@ -160,14 +162,14 @@ class Reader:
             adapter.on = adapted
         with narrow():
             hidden = self._language(inputs_embeds=embedded.to(NARROW), use_cache=False).last_hidden_state[0]
-            logits = hidden[places] @ self._head
+            logits: torch.Tensor = hidden[places] @ self._head
         for adapter in self._adapters:
             adapter.on = True
         return logits.float().log_softmax(-1)
 
     @torch.no_grad()
     def validate(self) -> None:
-        """The share of held-out answers whose every token is the likeliest, with the averaged adapters."""
+        """Measure the share of held-out answers that are the greedy ones, with the averaged adapters."""
         last = {name: value.detach().clone() for name, value in self._parameters.items()}
         self._load(self._average.values)
         found: dict[str, list[bool]] = {}

@@ -1,4 +1,4 @@
-"""The stages of a run, each from what the one before left in the run's folder."""
+"""The stages of a run. Each starts from the files of the previous one in the run's folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.read import READ, Reader
 
 
 def speak(folder: Path, config: Config) -> dict[str, Any]:
-    """Texts to speech, people, and sounds: validation, then training."""
+    """Build validation and training clips: synthetic speech, people and sounds."""
     sounds.build(folder / "validation", config.corpus.takes // 10 + 1, seed=config.seed + 900)
     sounds.build(folder / "corpus", config.corpus.takes, seed=config.seed)
     corpus.build(folder / "validation", 1, config.corpus.validation, seed=config.seed, held_out=True)
@@ -30,7 +30,7 @@ def speak(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def listen(folder: Path, config: Config) -> dict[str, Any]:
-    """The alignment stage; leaves encoder and projector in ``listened.safetensors``."""
+    """Run the alignment stage, which writes encoder and projector to ``listened.safetensors``."""
     torch.set_num_threads(config.threads)
     listener = Listener(*model.load(Path(config.start), folder), folder, config)
     listener.run()
@@ -38,7 +38,7 @@ def listen(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def read(folder: Path, config: Config) -> dict[str, Any]:
-    """The reading stage; leaves its adapters in ``read.pt``."""
+    """Run the reading stage, which writes its adapters to ``read.pt``."""
     torch.set_num_threads(config.threads)
     mini, processor = model.load(Path(config.start), folder)
     listened = {name: value.float() for name, value in load_file(folder / LISTENED).items()}
@@ -49,7 +49,7 @@ def read(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def export(folder: Path, config: Config) -> dict[str, Any]:
-    """What both stages left, and the encoder that they started from, as ``trained.safetensors``."""
+    """Write the results of both stages and the encoder to ``trained.safetensors``."""
     encoder = [name for name in load_file(config.start) if name.startswith("audio_tower.")]
     listened = load_file(folder / LISTENED)
     parts = {name: value for name, value in listened.items() if name in encoder or name.startswith(model.PROJECTOR)}
@@ -61,13 +61,13 @@ def export(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def assemble(folder: Path, _config: Config) -> dict[str, Any]:
-    """What was exported, as ``mini``: a folder that the service can run."""
+    """Assemble the exported parts as a checkpoint folder that the service can run."""
     model.assemble(folder / "trained.safetensors", folder / "mini")
     return {"folder": str(folder / "mini")}
 
 
 def falling(folder: Path, stage: str) -> bool:
-    """Whether a stage's loss fell from its first third to its last."""
+    """Return whether a stage's loss fell from its first third to its last."""
     lines = [json.loads(line) for line in (folder / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     third = len(losses) // 3

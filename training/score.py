@@ -1,4 +1,4 @@
-"""How right an answer is: words wrong, and intervals around what was counted."""
+"""Score texts: word errors, and confidence intervals."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ TITLES = {"mr": "mister", "mrs": "missus", "dr": "doctor"}
 
 
 def bare(text: str) -> list[str]:
-    """The words alone: without case, punctuation, hyphens, or the spelling of titles."""
+    """Normalise a text to words: no case, punctuation or hyphens, titles spelled out."""
     return [TITLES.get(word, word) for word in re.sub(r"[^\w\s']", " ", text.casefold()).split()]
 
 
 def edits(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Words to replace, leave out or put in, to get from one to the other."""
+    """Return the word edit distance of two texts."""
     row = list(range(len(heard) + 1))
     for i, word in enumerate(said, start=1):
         diagonal, row[0] = row[0], i
@@ -25,13 +25,13 @@ def edits(said: Sequence[str], heard: Sequence[str]) -> int:
 
 
 def words_wrong(pairs: Sequence[tuple[str, str]]) -> float:
-    """Of all words said, over (said, heard) pairs."""
+    """Return the word error rate over (said, heard) pairs."""
     wrong = sum(edits(bare(said), bare(heard)) for said, heard in pairs)
     return wrong / max(1, sum(len(bare(said)) for said, _ in pairs))
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95 % interval around a share."""
+    """Return the Wilson 95 % interval of a share."""
     if not count:
         return 0.0, 1.0
     z, share = 1.96, right / count

@@ -1,7 +1,7 @@
-"""What is heard besides speech: twelve instruments, twenty sounds, and silence.
+"""Sounds other than speech: twelve instruments, twenty sounds, and silence.
 
 Instruments are short tunes of General MIDI programs through a soundfont. Sounds are takes of sonic-pi's samples, or
-made from noise and tones with parameters of their own. A take of another seed is another tune, or another sound.
+synthesised from noise and tones with random parameters. Each seed gives a different take.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ INSTRUMENTS = {
     "saxophone": (65, 50, 79),
     "flute": (73, 62, 93),
     "drums": (-1, 35, 53),
-}  # the program, the lowest and the highest note
+}  # program, lowest note, highest note
 SAMPLED = {
     "bell": ("perc_bell", "perc_bell2", "elec_bell"),
     "cash register": ("perc_till",),
@@ -73,7 +73,8 @@ def siren(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
 def alarm(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
     """Beeps at one pitch."""
     on = (t * rng.uniform(2, 5)) % 1 < rng.uniform(0.4, 0.6)
-    return on * np.sign(np.sin(2 * np.pi * rng.uniform(1_200, 2_800) * t)) * 0.5
+    square: NDArray[np.float64] = np.sign(np.sin(2 * np.pi * rng.uniform(1_200, 2_800) * t))
+    return on * square * 0.5
 
 
 def telephone(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -84,7 +85,7 @@ def telephone(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def touch_tones(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A number being dialled."""
+    """Dial tones of a number."""
     every, out = rng.uniform(0.15, 0.35), np.zeros(len(t))
     for start in np.arange(0, t[-1], every):
         low, high = rng.choice([697, 770, 852, 941]), rng.choice([1_209, 1_336, 1_477])
@@ -93,12 +94,12 @@ def touch_tones(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def clock(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ticks, evenly."""
+    """Regular ticks."""
     return hits(rng, t, rng.uniform(0.35, 1.0), 0.0, 0.004, rng.uniform(1_800, 4_500))
 
 
 def footsteps(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dull thuds, not quite evenly."""
+    """Dull thuds, slightly irregular."""
     return hits(rng, t, rng.uniform(0.4, 0.7), 0.04, 0.03, rng.uniform(70, 160)) + 0.02 * hiss(rng, t, 1)
 
 
@@ -133,8 +134,10 @@ def bird(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
 def thunder(rng: Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
     """A crack and a long low roll."""
     since = t - rng.uniform(0.1, 0.5)
-    roll = np.exp(-since.clip(0) * rng.uniform(0.6, 1.5)) * (since > 0)
-    return hiss(rng, t, 2.6) * roll + 0.2 * hiss(rng, t, 1) * np.exp(-since.clip(0) * 12) * (since > 0)
+    later: NDArray[np.float64] = since.clip(0)
+    roll: NDArray[np.float64] = np.exp(-later * rng.uniform(0.6, 1.5)) * (since > 0)
+    crack: NDArray[np.float64] = np.exp(-later * 12) * (since > 0)
+    return hiss(rng, t, 2.6) * roll + 0.2 * hiss(rng, t, 1) * crack
 
 
 Maker = Callable[[Generator, NDArray[np.float64]], NDArray[np.float64]]
@@ -153,17 +156,17 @@ SOUNDS = (*SAMPLED, *MADE)
 
 
 def hiss(rng: Generator, t: NDArray[np.float64], slope: float) -> NDArray[np.float64]:
-    """Noise whose power falls with frequency to this power, of unit loudness."""
+    """Return noise whose power falls with frequency by the exponent ``slope``, of unit variance."""
     spectrum = np.fft.rfft(rng.standard_normal(len(t)))
     spectrum /= np.maximum(1, np.arange(len(spectrum))) ** (slope / 2)
     noise = np.fft.irfft(spectrum, len(t))
-    return noise / noise.std()
+    return noise / np.float64(noise.std())
 
 
 def hits(
     rng: Generator, t: NDArray[np.float64], every: float, loose: float, dies_s: float, pitch: float
 ) -> NDArray[np.float64]:
-    """Strokes every so many seconds, each dying away at a pitch."""
+    """Return strokes every ``every`` seconds, each a decaying tone."""
     out, at = np.zeros(len(t)), rng.uniform(0.05, every)
     while at < t[-1]:
         since = t - at
@@ -175,7 +178,7 @@ def hits(
 
 
 def take(name: str, rng: Generator) -> Samples:
-    """One take of an instrument, a sound, or ``silence``; (n,) at 16 kHz."""
+    """Return one take of an instrument, a sound or ``silence``, (n,) at 16 kHz."""
     seconds = rng.uniform(*TAKE_S)
     t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     if name in INSTRUMENTS:
@@ -188,11 +191,12 @@ def take(name: str, rng: Generator) -> Samples:
     if name == "silence":
         return (10 ** rng.uniform(-6, -3) * rng.standard_normal(len(t))).astype(np.float32)
     made = MADE[name](rng, t)
-    return (0.3 * made / (np.abs(made).max() + 1e-9)).astype(np.float32)
+    peak = float(np.abs(made).max())
+    return (0.3 * made / (peak + 1e-9)).astype(np.float32)
 
 
 def tune(name: str, rng: Generator, seconds: float) -> Samples:
-    """A short tune on an instrument, some of it in chords."""
+    """Return a short tune on an instrument, with some chords."""
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder) / "tune.mid", Path(folder) / "tune.wav"
         midi.write_bytes(_midi(name, rng, seconds))
@@ -202,7 +206,7 @@ def tune(name: str, rng: Generator, seconds: float) -> Samples:
 
 
 def _midi(name: str, rng: Generator, seconds: float) -> bytes:
-    """A Standard MIDI File, 500 ticks a second."""
+    """Return a Standard MIDI File with 500 ticks a second."""
     program, low, high = INSTRUMENTS[name]
     channel = 9 if program < 0 else 0
     scale = [n for n in range(low, high + 1) if program < 0 or (n - low) % 12 in (0, 2, 4, 5, 7, 9, 11)]
@@ -224,7 +228,7 @@ def _midi(name: str, rng: Generator, seconds: float) -> bytes:
 
 
 def _length(value: int) -> bytes:
-    """A variable-length quantity."""
+    """Encode a variable-length quantity."""
     digits = [value & 127]
     while value := value >> 7:
         digits.append(128 | value & 127)
@@ -232,12 +236,12 @@ def _length(value: int) -> bytes:
 
 
 def described(name: str) -> str:
-    """What frames of a sound learn to say."""
+    """Return the target text of a sound's frames."""
     return f"({name})"
 
 
 def takes(count: int, seed: int) -> Iterator[Clip]:
-    """As many takes of each instrument and each sound."""
+    """Yield ``count`` takes of each instrument and each sound."""
     for name in (*INSTRUMENTS, *SOUNDS):
         for number in range(count):
             samples = take(name, np.random.default_rng([seed, number, *name.encode()]))
@@ -246,7 +250,7 @@ def takes(count: int, seed: int) -> Iterator[Clip]:
 
 
 def build(folder: Path, count: int, seed: int) -> None:
-    """Write a shard of takes, where it is missing; its number stands after those of spoken shards."""
+    """Write the shard of takes if it is missing; its number is after those of spoken shards."""
     path = folder / f"9{seed % 1_000:03}.npz"
     if not path.exists():
         save(path, list(takes(count, seed)))

@@ -1,4 +1,4 @@
-"""What training is made of, and under which licence. ``python -m training.sources`` prints the table."""
+"""Inputs of training with their licences. ``python -m training.sources`` prints them as a table."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Source:
-    """A package that training or evaluation takes something from.
+    """A package that training or evaluation uses.
 
     Attributes:
-        package: of Debian 12 or, with a version, of the Python package index.
-        gives: what is taken.
-        licence: of what is taken.
-        use: ``held out`` is for measuring alone.
+        package: package of Debian 12 or, with a version, of the Python package index.
+        gives: what is used of it.
+        licence: licence of the used part.
+        use: purpose; ``held out`` is for evaluation only.
     """
 
     package: str
@@ -79,7 +79,7 @@ SOURCES = (
 
 
 def table() -> str:
-    """The manifest as Markdown."""
+    """Format the sources as a Markdown table."""
     rows = [f"| {s.use} | `{s.package}` | {s.version} | {s.gives} | {s.licence} |" for s in SOURCES]
     return "\n".join(["| for | package | version | what | licence |", "|---|---|---|---|---|", *rows])
 

@@ -1,4 +1,4 @@
-"""English words that say nothing about what a sentence is about."""
+"""English words that do not indicate the topic of a sentence."""
 
 from __future__ import annotations
 

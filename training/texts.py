@@ -1,7 +1,7 @@
-"""What is said in training: examples and definitions of WordNet, sayings, the Jargon File, and sentences of meetings,
-dates, numbers, names and spelling.
+"""Texts for training: WordNet examples and definitions, sayings, the Jargon File, and composed sentences.
 
-Every text is spoken as it is written: no digits, no abbreviations, a capital at its beginning and a mark at its end.
+Composed sentences have meetings, dates, numbers, names and spelling. Each text is spoken as it is written: no digits,
+no abbreviations, a capital at its beginning and a mark at its end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WORDNET = Path("/usr/share/wordnet")
 FORTUNES = Path("/usr/share/games/fortunes")
 JARGON = Path("/usr/share/dictd/jargon.dict.dz")
 
-HELD_OUT = 0.03  # of all texts: in no training clip
+HELD_OUT = 0.03  # share of texts that no training clip uses
 WORDS_MAX = 18
 
 NAMES = (
@@ -70,7 +70,7 @@ _SENTENCE = re.compile(r"(?<=[.?!])\s+(?=[A-Z])")
 
 
 def spoken(text: str) -> str | None:
-    """The text as it is spoken and written, or ``None`` where the two may differ."""
+    """Return a text that is spoken as it is written, or ``None`` if the two may differ."""
     text = re.sub(r"\s+", " ", text.replace("--", ", ").replace("`", "'")).strip(" ,;:-'.")
     words = text.split()
     if not 1 <= len(words) <= WORDS_MAX or not _PLAIN.fullmatch(text) or any(len(word) > 16 for word in words):
@@ -82,13 +82,13 @@ def spoken(text: str) -> str | None:
 
 
 def held_out(text: str) -> bool:
-    """Whether a text belongs to validation and to no training clip."""
+    """Return whether a text belongs to validation."""
     digest = hashlib.sha256(re.sub(r"\W", "", text.casefold()).encode()).digest()
     return int.from_bytes(digest[:4], "big") < HELD_OUT * 2**32
 
 
 def collected() -> list[str]:
-    """Every usable text of the packages, each once, in an order of their own."""
+    """Return all usable texts of the packages, each once, in a fixed shuffled order."""
     found = {text for raw in _raw() if (text := spoken(raw)) and len(text.split()) >= 2}
     return sorted(found)
 
@@ -109,13 +109,13 @@ def _raw() -> Iterator[str]:
 
 
 def number(random: Random, below: int = 10_000) -> str:
-    """A number in words."""
+    """Return a random number in words."""
     value = int(random.random() ** 2 * below)
     return in_words(value)
 
 
 def in_words(value: int) -> str:
-    """``432`` as ``four hundred and thirty-two``; below a million."""
+    """Spell ``432`` as ``four hundred and thirty-two``; for numbers below a million."""
     if value < 20:
         return SMALL[value]
     if value < 100:
@@ -128,7 +128,7 @@ def in_words(value: int) -> str:
 
 
 def composed(random: Random) -> str:
-    """A sentence of meetings, dates, numbers, names or instructions."""
+    """Compose a sentence with meetings, dates, numbers, names or instructions."""
     pick = random.choice
     name, other, thing, second = pick(NAMES), pick(NAMES), pick(THINGS), pick(THINGS)
     place, month, day, nth = pick(PLACES), pick(MONTHS), pick(DAYS), pick(ORDINALS)
@@ -163,7 +163,7 @@ def composed(random: Random) -> str:
 
 
 def turn(random: Random, texts: Sequence[str]) -> str:
-    """A sentence whose speaker says who he or she is."""
+    """Compose a sentence in which the speaker gives a name."""
     name, text = random.choice(NAMES), random.choice(texts)
     if random.random() < 0.5:
         text = composed(random)
@@ -171,7 +171,7 @@ def turn(random: Random, texts: Sequence[str]) -> str:
 
 
 def drawn(random: Random, texts: Sequence[str]) -> str:
-    """A text to speak: mostly of the packages, else composed."""
+    """Draw a text: mostly from the packages, otherwise composed."""
     kind = random.random()
     if kind < 0.62:
         return random.choice(texts)

@@ -1,4 +1,4 @@
-"""The tokens that a frame is trained to be."""
+"""Tokens that are the CTC symbols of frames."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 
 class Units:
-    """Texts in the tokens that a frame may be: the first of the tokenizer's, so that rare words come in pieces.
+    """Encodes texts in the first tokens of the tokenizer, so that rare words are split into pieces.
 
     Args:
-        tokenizer: of the language model.
-        tokens: how many of its first; control tokens are none of them.
+        tokenizer: tokenizer of the language model.
+        tokens: number of first tokens; control tokens are excluded.
 
     Attributes:
-        ids: all of them, (units,).
+        ids: token ids of all units, (units,).
     """
 
     def __init__(self, tokenizer: Any, tokens: int) -> None:
@@ -32,11 +32,11 @@ class Units:
         self.ids = torch.tensor(sorted(model["vocab"].values()))
 
     def encode(self, text: str, *, first: bool = False) -> list[int]:
-        """Tokens of a text; with a space before it, unless it is the first."""
+        """Encode a text, with a space before it unless it is the first."""
         ids: list[int] = self._tokenizer.encode(text if first else f" {text}", add_special_tokens=False).ids
         return ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, without space around it."""
+        """Decode tokens to text without surrounding space."""
         text: str = self._tokenizer.decode(tokens)
         return text.strip()

@@ -1,4 +1,4 @@
-"""Who speaks in training: neural voices and the synthesizers of Debian, each at varied rate and pitch."""
+"""Voices for training: neural voices and the synthesizers of Debian, at varied rate and pitch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ VARIANTS = (
 )
 
 
-DRAWN = "drawn"  # no voice of espeak's own: each sentence has another throat
+DRAWN = "drawn"  # not a voice of espeak-ng: each sentence gets a random variant
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Voice:
     """One voice of one synthesizer.
 
     Attributes:
-        share: how often it is drawn, relative to the others.
-        pitch: mean fundamental frequency in Hz, or espeak's 0 to 99; the middle of what is drawn. 0: not set.
+        share: relative frequency of the voice.
+        pitch: mean of the drawn pitch: fundamental frequency in Hz, or espeak's 0 to 99; 0 if not set.
     """
 
     engine: Literal["kokoro", "piper", "flite", "espeak", "festival"]
@@ -68,12 +68,12 @@ HELD_OUT = (
 
 
 def drawn(random: Random, voices: Sequence[Voice]) -> Voice:
-    """One of the voices, by their shares."""
+    """Draw a voice by the shares."""
     return random.choices(voices, [voice.share for voice in voices])[0]
 
 
 def speak(voice: Voice, text: str, random: Random) -> Samples:
-    """The text in this voice, at a rate and pitch of its own; (n,) at 16 kHz, within ±1."""
+    """Synthesise a text in a voice at random rate and pitch; (n,) at 16 kHz, within ±1."""
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "speech.wav"
         SPEAKERS[voice.engine](voice, text, random, wav)
@@ -103,7 +103,7 @@ def _espeak(voice: Voice, text: str, random: Random, wav: Path) -> None:
 
 
 def _espeak_data(folder: Path, drawn: str) -> Path:
-    """Make the folder one that espeak-ng reads its data from: all of its own, but one voice variant, ``DRAWN``."""
+    """Fill a folder with espeak-ng's data and one more voice variant, ``DRAWN``."""
     own = _espeaks_own()
     data = folder / own.name
     variants = data / "voices" / "!v"
@@ -117,13 +117,13 @@ def _espeak_data(folder: Path, drawn: str) -> Path:
 
 @cache
 def _espeaks_own() -> Path:
-    """Where espeak-ng's own data is."""
+    """Return the folder of espeak-ng's data."""
     version = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True, check=True).stdout
     return Path(version.partition("Data at: ")[2].strip())
 
 
 def variant(random: Random) -> str:
-    """A voice variant of espeak-ng as no other is: where its formants are, how strong and wide, and how it is voiced.
+    """Return a random voice variant of espeak-ng: formant frequencies, strengths and widths, and voicing.
 
     The format is https://github.com/espeak-ng/espeak-ng/blob/master/docs/voices.md: frequency, strength and width of a
     formant in per cent of the accent's own, pitch in Hz.
@@ -162,12 +162,12 @@ def _run(*command: str, words: str | None = None) -> None:
 
 
 def read(path: Path) -> Samples:
-    """A sound file as one channel at 16 kHz."""
+    """Read a sound file as one channel at 16 kHz."""
     import soundfile
     import soxr
 
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono: Any = samples.mean(1)
+    mono: Samples = samples.mean(1)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     return np.clip(mono, -1, 1).astype(np.float32)

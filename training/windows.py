@@ -1,4 +1,4 @@
-"""What is listened to in training: clips in windows, as they may arrive, and the tokens that they are to be."""
+"""Windows of the alignment stage: augmented clips, and their target tokens."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from training.model import FRAME
 from training.units import Units
 from training.voices import Samples
 
-NEAR = 0.6  # of the windows are heard as they were spoken
-ALONE = 0.4  # of the windows have one clip; others up to nine
-WINDOW_S = (3.0, 16.0)  # of several clips in one window, at most
+NEAR = 0.6  # share of windows without augmentation
+ALONE = 0.4  # share of windows with one clip; others have up to nine
+WINDOW_S = (3.0, 16.0)  # longest window of several clips
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A window to learn from.
+    """A training window.
 
     Attributes:
         samples: (n,) float32 at 16 kHz, n a multiple of ``FRAME``.
-        ids: its tokens.
+        ids: target token ids.
     """
 
     samples: Samples
@@ -34,12 +34,12 @@ class Heard:
 
 
 class Windows:
-    """Draws windows of one clip or several, as they may arrive.
+    """Draws windows of one or several augmented clips.
 
     Args:
-        folder: of shards.
-        units: the tokens of their texts.
-        config: how many of the clips are of people, and how many are sounds.
+        folder: folder of shards.
+        units: encodes texts to tokens.
+        config: shares of clips of people and of sounds.
     """
 
     def __init__(self, folder: Path, units: Units, config: Listen, seed: int) -> None:
@@ -56,7 +56,7 @@ class Windows:
         self._shares = np.array([share for share, _ in present]) / sum(share for share, _ in present)
 
     def draw(self) -> Heard:
-        """One window."""
+        """Draw one window."""
         rng, count = self._rng, 1 if self._rng.random() < ALONE else int(self._rng.integers(2, 10))
         longest = rng.uniform(*WINDOW_S)
         parts = [np.zeros(int(rng.uniform(0, 0.4) * SAMPLE_RATE), np.float32)]
@@ -77,7 +77,7 @@ class Windows:
         return clips[self._rng.integers(len(clips))]
 
     def _arrived(self, samples: Samples) -> Samples:
-        """The samples at some level, or over some microphone, in whole frames."""
+        """Change the level of samples or augment them, and pad to whole frames."""
         samples = np.pad(samples, (0, -len(samples) % FRAME)).astype(np.float32)
         if self._rng.random() < NEAR:
             return augment.at_level(samples, self._rng.uniform(-34, -14))

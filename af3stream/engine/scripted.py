@@ -8,6 +8,7 @@ from af3stream.engine.contract import (
     Answering,
     AudioSegment,
     Capacity,
+    Captioner,
     Completion,
     Counters,
     Hypothesis,
@@ -33,7 +34,7 @@ class ScriptedEngine:
     def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
         self.capacity = Capacity(int(window_s * 16_000), windows, positions)
         self.counters = Counters()
-        self.captioner = ScriptedCaptioner(self.counters)
+        self.captioner: Captioner = ScriptedCaptioner(self.counters)
 
     def frames(self, samples: int) -> int:
         """One frame a 40 ms."""

@@ -1,9 +1,10 @@
-"""Live captions over the desktop: ``python -m clients.captions``. The pages of ``docs/desktop.md`` tell how to use it.
+"""Show live captions over the desktop: ``python -m clients.captions``. See ``docs/desktop.md``.
 
-What is known of a session (:mod:`.transcript`, :mod:`.questions`, :mod:`.standing`) knows neither windows nor sockets;
-the session itself runs on an event loop in a thread of its own (:mod:`.link`) and speaks to the windows in Qt signals.
+The model of a session (:mod:`.transcript`, :mod:`.questions`, :mod:`.session_status`) depends on neither windows nor
+sockets. The session runs on an event loop in a thread of its own (:mod:`.session_worker`), and reports to the windows
+through Qt signals.
 """
 
-from clients.captions.immortal import keep_singletons
+from clients.captions.singleton_refcounts import pin_singletons
 
-keep_singletons()
+pin_singletons()

@@ -1,4 +1,4 @@
-"""``python -m clients.captions``: captions over the desktop."""
+"""Command line of ``python -m clients.captions``: captions over the desktop."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from PySide6.QtCore import QSettings, QStandardPaths, QTimer
 
-from clients.captions.control import COMMANDS, tell
+from clients.captions.single_instance import COMMANDS, send_command
 
 POLL_MS = 200
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program, or tell the running one what to do; returns the exit code."""
+    """Run the program, or send a command to the running one, and return the exit code."""
     arguments = _parser().parse_args(argv)
     name = arguments.name or _name()
-    if tell(name, arguments.do or "history"):  # before all that takes time to import
+    if send_command(name, arguments.do or "history"):  # before the slow imports
         return 0
     if arguments.do:
         print("the captions are not running", file=sys.stderr)
@@ -33,7 +33,9 @@ def _run(arguments: argparse.Namespace, name: str) -> int:
 
     from clients.captions.app import Captions, Options
 
-    if "WAYLAND_DISPLAY" in os.environ and "DISPLAY" in os.environ:  # only X lets a window stay where it was, on top
+    if (
+        "WAYLAND_DISPLAY" in os.environ and "DISPLAY" in os.environ
+    ):  # Wayland does not let a window choose its place or stay on top
         os.environ.setdefault("QT_QPA_PLATFORM", "xcb")
     application = QApplication(sys.argv[:1])
     application.setApplicationName("af3stream captions")
@@ -54,7 +56,7 @@ def _run(arguments: argparse.Namespace, name: str) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
-    waking = QTimer(interval=POLL_MS)  # so that Python gets to see a signal
+    waking = QTimer(interval=POLL_MS)  # lets Python handle signals while Qt runs
     waking.timeout.connect(lambda: None)
     waking.start()
     return application.exec()
@@ -62,13 +64,13 @@ def _run(arguments: argparse.Namespace, name: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m clients.captions", description="Live captions over the desktop.")
-    parser.add_argument("--url", help="of the service; by default as in the settings, or a server of its own")
-    parser.add_argument("--token", help="for the service; by default $AF3STREAM_TOKEN")
+    parser.add_argument("--url", help="address of the service; by default that of the settings, or a local server")
+    parser.add_argument("--token", help="token of the service; by default $AF3STREAM_TOKEN")
     parser.add_argument("--source", help="mic, system (what the computer plays), or a file; by default the last one")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of its own server")
-    parser.add_argument("--do", choices=COMMANDS, help="tell the running program, and do nothing else")
-    parser.add_argument("--settings", type=Path, help="the file in which settings are kept")
-    parser.add_argument("--name", default="", help="so that several can run side by side")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the local server")
+    parser.add_argument("--do", choices=COMMANDS, help="send a command to the running program, and exit")
+    parser.add_argument("--settings", type=Path, help="file of the settings")
+    parser.add_argument("--name", default="", help="name of this instance, to run several")
     return parser
 
 
@@ -79,7 +81,7 @@ def _settings(path: Path | None) -> QSettings:
 
 
 def _name() -> str:
-    """Where the running program is told: a socket that only this user can reach."""
+    """Return the name of the command socket, which only this user can reach."""
     folder = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.RuntimeLocation)
     name = f"af3stream-captions-{getpass.getuser()}"
     return str(Path(folder) / name) if folder and sys.platform != "win32" else name

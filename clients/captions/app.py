@@ -1,4 +1,4 @@
-"""The program: its windows, what they share, and what is remembered of them."""
+"""The application: its windows, its session and its settings."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QSystemTra
 
 from clients.captions import settings as remembered
 from clients.captions import theme
-from clients.captions.ask import AskWindow
-from clients.captions.control import Control
+from clients.captions.ask_window import AskWindow
 from clients.captions.conversation import Conversation
-from clients.captions.history import HistoryWindow
-from clients.captions.link import Background
+from clients.captions.history_window import HistoryWindow
 from clients.captions.local_server import Address, LocalServer
 from clients.captions.menu import Menu
 from clients.captions.overlay import Overlay
 from clients.captions.placement import open_beside
-from clients.captions.preferences import Preferences
 from clients.captions.questions import Question
+from clients.captions.session_status import Status
+from clients.captions.session_worker import EventLoopThread
 from clients.captions.settings import Settings
+from clients.captions.settings_window import SettingsWindow
 from clients.captions.shortcuts import ACTIONS, Shortcuts
+from clients.captions.single_instance import CommandServer
 from clients.captions.sources import Choice
-from clients.captions.standing import Status
 from clients.captions.transcript import SUFFIXES, Line
 
 AUDIO_FILES: Final = "Sound and video (*.wav *.flac *.ogg *.opus *.mp3 *.m4a *.mp4 *.mkv *.webm);;All files (*)"
 CAPTION_FILES: Final = "WebVTT (*.vtt);;SubRip (*.srt);;Text with times (*.txt)"
-SAID_MS: Final = 4_000
+NOTICE_MS: Final = 4_000
 MANUAL: Final = Path(__file__).parents[2] / "docs" / "desktop.md"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one run is told to do, whatever is remembered.
+    """Options of one run, which override the stored settings.
 
     Attributes:
-        url: the service's address; ``None``: as remembered.
+        url: the service's address; ``None`` for the stored one.
         token: for the service.
-        source: ``mic``, ``system`` or a path; ``None``: as remembered.
-        name: what other calls of the command line know this run by.
-        server_options: further options of a server of one's own.
+        source: ``mic``, ``system`` or a path; ``None`` for the stored one.
+        name: name of the command socket of this run.
+        server_options: further options of the local server.
     """
 
     url: str | None = None
@@ -56,11 +56,11 @@ class Options:
 
 
 class Captions(QObject):
-    """The program.
+    """The application.
 
     Attributes:
-        conversation: the session that is shown.
-        settings: what a person has chosen.
+        conversation: the current session.
+        settings: the user's settings.
     """
 
     def __init__(self, application: QApplication, file: QSettings, options: Options) -> None:
@@ -68,59 +68,59 @@ class Captions(QObject):
         self._application, self._file = application, file
         self.settings = remembered.load(file)
         self._url, self._token = options.url, options.token
-        self._background = Background()
+        self._loop_thread = EventLoopThread()
         self._local = LocalServer(options.server_options)
         self.conversation: Conversation | None = None
         self._saved_as: Path | None = None
         self._closed = False
-        self._said = QTimer(self, singleShot=True, interval=SAID_MS)  # what is said for a while
-        self._said.timeout.connect(self._tell)
+        self._notice_timer = QTimer(self, singleShot=True, interval=NOTICE_MS)  # how long a notice replaces the status
+        self._notice_timer.timeout.connect(self._refresh_status)
         theme.apply(application, self.settings.appearance)
         application.setWindowIcon(theme.app_icon())
         application.setQuitOnLastWindowClosed(False)
         self.menu = menu = Menu(self, lambda: self.conversation.choice if self.conversation else None)
-        self.actions = menu.acts
+        self.actions = menu.named_actions
         self.overlay = Overlay(menu.buttons("pause", "ask", "history", "preferences", "show"), menu)
         self.history = HistoryWindow(menu.buttons("pause", "ask", "save"), menu)
         self.ask = AskWindow()
-        self.preferences = Preferences(self.settings)
+        self.settings_window = SettingsWindow(self.settings)
         self.tray = QSystemTrayIcon(theme.app_icon(), self)
         self.shortcuts = Shortcuts(self)
-        self.control = Control(options.name, self)
+        self.command_server = CommandServer(options.name, self)
         self._connect()
         self.overlay.set_settings(self.settings)
         self.overlay.show()
         self._set_keys()
         if QSystemTrayIcon.isSystemTrayAvailable():
             self.tray.show()
-        else:  # without it, this window is the way to everything
+        else:  # without a tray icon, this window has the menu
             self._open(self.history)
         self.listen(_choice(options.source) or Choice(self.settings.source, self.settings.device))
 
     def listen(self, choice: Choice) -> None:
-        """Begin a new session with a source; what was said before is forgotten, unless a person would not have it."""
+        """Start a new session with a source, unless the user wants to keep the unsaved captions of the last one."""
         if self.conversation:
-            if not self._may_forget():
+            if not self._may_discard():
                 return
             self.conversation.leave()
         self._choose(replace(self.settings, source=choice.kind, device=choice.name))
         for window in (self.overlay.view, self.history, self.ask):
             window.clear()
         self._saved_as = None
-        self.conversation = conversation = Conversation(self._background, self._reach, choice, self)
+        self.conversation = conversation = Conversation(self._loop_thread, self._find_address, choice, self)
         conversation.line.connect(self._on_line)
         conversation.status.connect(self._on_status)
         conversation.question.connect(self._on_question)
         conversation.paused.connect(self._on_paused)
         self._on_paused(False)
-        self._tell()
+        self._refresh_status()
 
     def do(self, command: str) -> None:
-        """What a shortcut, or another call of the command line, asks for."""
+        """Trigger an action by its name, for a shortcut or a command."""
         self.actions[command].trigger()
 
     def save(self, path: Path | None = None) -> None:
-        """Write the captions to a file: to ``path``, to where they were saved before, or where a person says."""
+        """Write the captions to ``path``, to the last saved file, or to a file that the user chooses."""
         if not self.conversation or not (path := path or self._saved_as or self._ask_path()):
             return
         try:
@@ -130,35 +130,35 @@ class Captions(QObject):
             return
         self._saved_as = path
         self._choose(replace(self.settings, folder=str(path.parent)))
-        self._on_status(Status("good", f"Saved as {path.name}"))
-        self._said.start()
+        self._on_status(Status("ok", f"Saved as {path.name}"))
+        self._notice_timer.start()
 
     def quit(self) -> None:
-        """Leave, unless a person would rather keep what was said."""
-        if self._may_forget():
+        """Quit, unless the user wants to keep unsaved captions."""
+        if self._may_discard():
             self.close()
             self._application.quit()
 
     def close(self) -> None:
-        """End the session, the server and whatever listens; once."""
+        """Stop the session, the local server and all threads. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
         self.shortcuts.stop()
-        self.control.close()
+        self.command_server.close()
         if self.conversation:
             self.conversation.leave()
-        self._background.spawn(self._local.stop()).result()
-        self._background.stop()
+        self._loop_thread.spawn(self._local.stop()).result()
+        self._loop_thread.stop()
         self.tray.hide()
-        for window in (self.overlay, self.history, self.ask, self.preferences):
+        for window in (self.overlay, self.history, self.ask, self.settings_window):
             window.close()
 
-    def _reach(self, on_start: Callable[[str], None]) -> Awaitable[Address]:
+    def _find_address(self, on_start: Callable[[str], None]) -> Awaitable[Address]:
         url = self.settings.server if self._url is None else self._url
         return _given(Address(url, self._token)) if url else self._local.address(on_start)
 
-    # what happens
+    # event handlers
 
     def _on_line(self, line: Line) -> None:
         self.overlay.view.put(line)
@@ -166,8 +166,8 @@ class Captions(QObject):
         self.history.put(self.conversation.transcript, line)
 
     def _on_status(self, status: Status) -> None:
-        self.overlay.tell(status)
-        self.history.tell(status)
+        self.overlay.show_status(status)
+        self.history.show_status(status)
         self.tray.setToolTip(f"Captions: {status.text}")
 
     def _on_question(self, question: Question) -> None:
@@ -193,16 +193,16 @@ class Captions(QObject):
         self.listen(Choice(self.settings.source, self.settings.device))
 
     def _choose(self, settings: Settings) -> None:
-        """Take on other settings, and remember them."""
+        """Apply and store new settings."""
         before, self.settings = self.settings, settings
         remembered.save(settings, self._file)
         if settings.appearance != before.appearance:
             theme.apply(self._application, settings.appearance)
             self.menu.draw()
-            self._tell()
+            self._refresh_status()
         self.actions["through"].setChecked(settings.click_through)
         self.overlay.set_settings(settings)
-        self.preferences.show_settings(settings)
+        self.settings_window.show_settings(settings)
         if _keys(settings) != _keys(before):
             self._set_keys()
 
@@ -210,22 +210,22 @@ class Captions(QObject):
         theme.restyle(self._application)
         self.menu.draw()
         self.overlay.set_settings(self.settings)
-        self.preferences.show_settings(self.settings)
-        self._tell()
+        self.settings_window.show_settings(self.settings)
+        self._refresh_status()
 
-    def _tell(self) -> None:
-        """How things stand, once more."""
+    def _refresh_status(self) -> None:
+        """Show the current status again."""
         if self.conversation:
-            self._on_status(self.conversation.standing.status)
+            self._on_status(self.conversation.status_tracker.status)
 
     def _set_keys(self) -> None:
         keys = _keys(self.settings)
         self.shortcuts.set_keys(keys)
         self.menu.show_keys({} if self.shortcuts.problem else keys)
-        self.preferences.show_problem(self.shortcuts.problem)
+        self.settings_window.show_problem(self.shortcuts.problem)
 
-    def _may_forget(self) -> bool:
-        """Whether a person minds that what was said is forgotten."""
+    def _may_discard(self) -> bool:
+        """Ask about unsaved captions, and return whether they may be discarded."""
         if not self.conversation or self.conversation.transcript.saved:
             return True
         buttons = QMessageBox.StandardButton
@@ -257,28 +257,28 @@ class Captions(QObject):
         if path:
             self.listen(Choice("file", path))
 
-    # what there is
+    # wiring
 
     def _connect(self) -> None:
-        acts = self.actions
-        acts["show"].toggled.connect(self.overlay.setVisible)
-        acts["pause"].triggered.connect(lambda on: self.conversation.pause(on) if self.conversation else None)
-        acts["ask"].triggered.connect(self._show_ask)
-        acts["history"].triggered.connect(self._show_history)
-        acts["save"].triggered.connect(self._on_save)
-        acts["through"].triggered.connect(lambda on: self._choose(replace(self.settings, click_through=on)))
-        acts["preferences"].triggered.connect(lambda: self._open(self.preferences))
-        acts["manual"].triggered.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(MANUAL))))
-        acts["quit"].triggered.connect(self.quit)
+        actions = self.actions
+        actions["show"].toggled.connect(self.overlay.setVisible)
+        actions["pause"].triggered.connect(lambda on: self.conversation.pause(on) if self.conversation else None)
+        actions["ask"].triggered.connect(self._show_ask)
+        actions["history"].triggered.connect(self._show_history)
+        actions["save"].triggered.connect(self._on_save)
+        actions["through"].triggered.connect(lambda on: self._choose(replace(self.settings, click_through=on)))
+        actions["preferences"].triggered.connect(lambda: self._open(self.settings_window))
+        actions["manual"].triggered.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(MANUAL))))
+        actions["quit"].triggered.connect(self.quit)
         self.menu.chosen.connect(self.listen)
         self.menu.file_wanted.connect(self._open_file)
         self.overlay.placed.connect(lambda place: self._choose(replace(self.settings, place=place)))
         self.ask.asked.connect(self._on_asked)
         self.ask.stopped.connect(self._on_stopped)
-        self.preferences.changed.connect(self._choose)
-        self.preferences.server_changed.connect(self._on_server)
+        self.settings_window.changed.connect(self._choose)
+        self.settings_window.server_changed.connect(self._on_server)
         self.shortcuts.pressed.connect(self.do)
-        self.control.told.connect(self.do)
+        self.command_server.command_received.connect(self.do)
         self.tray.setContextMenu(self.menu)
         self.tray.activated.connect(self._on_tray)
         QApplication.styleHints().colorSchemeChanged.connect(lambda _: self._on_scheme())
@@ -292,8 +292,8 @@ class Captions(QObject):
         self.ask.field.setFocus()
 
     def _open(self, window: QWidget) -> None:
-        """Bring a window up beside the others: most of all beside those that stay on top of it."""
-        windows = (self.ask, self.history, self.preferences)
+        """Show a window beside the others, above all beside those that stay on top."""
+        windows = (self.ask, self.history, self.settings_window)
         open_beside(window, [self.overlay, *(other for other in windows if other is not window and other.isVisible())])
 
     def _on_tray(self, reason: QSystemTrayIcon.ActivationReason) -> None:

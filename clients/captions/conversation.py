@@ -1,4 +1,4 @@
-"""One session as the windows know it: everything that was said and asked, and how things stand."""
+"""Model of one session for the windows: transcript, questions and status."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from datetime import datetime
 from PySide6.QtCore import QObject, Signal
 
 from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, ServerMessage
-from clients.captions.link import Background, Link, Reach
 from clients.captions.questions import Questions
+from clients.captions.session_status import Phase, Progress, StatusTracker
+from clients.captions.session_worker import AddressProvider, EventLoopThread, SessionWorker
 from clients.captions.sources import Choice
-from clients.captions.standing import Phase, Progress, Standing
 from clients.captions.transcript import Transcript
 
 
 class Conversation(QObject):
-    """Ties a link to what is known of its session.
+    """Connects a session worker to the model of its session.
 
     Signals:
-        line: a :class:`Line` as it reads now.
-        question: a :class:`Question` with news.
+        line: a new or changed :class:`Line`.
+        question: a new or changed :class:`Question`.
         status: the new :class:`Status`.
-        paused: whether it takes no sound.
+        paused: whether capturing is paused.
     """
 
     line = Signal(object)
@@ -29,64 +29,66 @@ class Conversation(QObject):
     status = Signal(object)
     paused = Signal(bool)
 
-    def __init__(self, background: Background, reach: Reach, choice: Choice, parent: QObject | None = None) -> None:
+    def __init__(
+        self, loop_thread: EventLoopThread, find_address: AddressProvider, choice: Choice, parent: QObject | None = None
+    ) -> None:
         super().__init__(parent)
         self.choice, self.began = choice, datetime.now()
-        self.transcript, self.questions, self.standing = Transcript(), Questions(), Standing()
-        self._told = self.standing.status
-        self._link = link = Link(background, reach, choice, self)
-        link.phase.connect(self._on_phase)
-        link.heard.connect(self._on_message)
-        link.progress.connect(self._on_progress)
-        link.paused.connect(self._on_paused)
-        link.piece.connect(self._on_piece)
-        link.answered.connect(self._on_answered)
-        link.refused.connect(self._on_refused)
-        link.begin()
+        self.transcript, self.questions, self.status_tracker = Transcript(), Questions(), StatusTracker()
+        self._emitted = self.status_tracker.status
+        self._worker = worker = SessionWorker(loop_thread, find_address, choice, self)
+        worker.phase.connect(self._on_phase)
+        worker.heard.connect(self._on_message)
+        worker.progress.connect(self._on_progress)
+        worker.paused.connect(self._on_paused)
+        worker.piece.connect(self._on_piece)
+        worker.answered.connect(self._on_answered)
+        worker.refused.connect(self._on_refused)
+        worker.begin()
 
     def pause(self, paused: bool) -> None:
-        """Take no more sound, or take it again."""
-        self._link.pause(paused)
+        """Pause or resume capturing."""
+        self._worker.pause(paused)
 
     def ask(self, text: str, last_s: float | None = None, after: int | None = None) -> None:
-        """Ask about everything heard, or the last so many seconds of it.
+        """Ask about everything heard, or about the last ``last_s`` seconds of it.
 
         Args:
-            after: number of the question whose answer this one replies to.
+            after: number of the question that this one follows up.
         """
         question = self.questions.ask(text, after)
         self.question.emit(question)
-        self._link.ask(question.number, text, last_s, after)
+        self._worker.ask(question.number, text, last_s, after)
 
     def stop_answer(self, number: int) -> None:
-        """Stop an answer where it is."""
-        self._link.cancel(number)
+        """Stop an answer."""
+        self._worker.cancel(number)
 
     def leave(self) -> None:
-        """End the session, and say nothing more."""
+        """End the session; no further signal is sent."""
         self.blockSignals(True)
-        self._link.leave()
+        self._worker.leave()
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
-        self.standing.phase, self.standing.reason = phase, reason
-        self._tell()
+        self.status_tracker.phase, self.status_tracker.reason = phase, reason
+        self._emit_status()
 
     def _on_message(self, message: ServerMessage) -> None:
-        self.standing.hear(message)
-        if isinstance(message, Caption) and (line := self.transcript.hear(message)):
+        self.status_tracker.receive(message)
+        if isinstance(message, Caption) and (line := self.transcript.add(message)):
             self.line.emit(line)
         if isinstance(message, CaptionUpdate) and (line := self.transcript.correct(message)):
             self.line.emit(line)
-        self._tell()
+        self._emit_status()
 
     def _on_progress(self, progress: Progress) -> None:
-        self.standing.progress = progress
-        self._tell()
+        self.status_tracker.progress = progress
+        self._emit_status()
 
-    def _on_paused(self, paused: bool, trouble: str) -> None:
-        self.standing.paused, self.standing.trouble = paused, trouble
+    def _on_paused(self, paused: bool, source_problem: str) -> None:
+        self.status_tracker.paused, self.status_tracker.source_problem = paused, source_problem
         self.paused.emit(paused)
-        self._tell()
+        self._emit_status()
 
     def _on_piece(self, number: int, text: str) -> None:
         self.question.emit(self.questions.piece(number, text))
@@ -97,7 +99,7 @@ class Conversation(QObject):
     def _on_refused(self, number: int, reason: str) -> None:
         self.question.emit(self.questions.refused(number, reason))
 
-    def _tell(self) -> None:
-        if (status := self.standing.status) != self._told:
-            self._told = status
+    def _emit_status(self) -> None:
+        if (status := self.status_tracker.status) != self._emitted:
+            self._emitted = status
             self.status.emit(status)

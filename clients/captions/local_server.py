@@ -1,4 +1,4 @@
-"""A server of one's own: started when it is wanted, gone with the program, started again when it dies."""
+"""Run a local server process for this program, and restart it if it crashes."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from af3stream.errors import SourceError
 from af3stream.models.mini import recipe
 from af3stream.server.service import free_port
 
-START_S: Final = 900.0  # the first start fetches the model
-FETCHES: Final = "the first start fetches its model, 630 MB"
+START_TIMEOUT_S: Final = 900.0  # the first start downloads the model
+DOWNLOAD_NOTICE: Final = "the first start fetches its model, 630 MB"
 POLL_S: Final = 0.2
-STOP_S: Final = 10.0
-STEADY_S: Final = 60.0
-DEATHS: Final = 3  # so many, each after less than STEADY_S, and it is not started again
+STOP_TIMEOUT_S: Final = 10.0
+STABLE_AFTER_S: Final = 60.0
+MAX_CRASHES: Final = 3  # in a row, each within STABLE_AFTER_S of its start; then it is not restarted
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is, and what it wants to hear first."""
+    """URL of a server, and its token."""
 
     url: str
     token: str | None = None
 
 
 class LocalServer:
-    """One server process on a free port of this computer, for whoever knows its token.
+    """A server process on a free local port, protected by a random token.
 
-    What it keeps so that a session outlives its death is in a temporary folder, and gone with it.
+    Its journal is in a temporary folder, so that a session survives a restart of the process but not of the program.
     """
 
     def __init__(self, options: tuple[str, ...] = ()) -> None:
@@ -47,50 +47,53 @@ class LocalServer:
         self._address = Address(f"ws://127.0.0.1:{free_port()}", secrets.token_urlsafe(16))
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
-        """The process, while there is one."""
+        """Process id of the server, or ``None``."""
         return self._process.pid if self._process else None
 
     async def address(self, on_start: Callable[[str], None]) -> Address:
-        """Where it is, once it can be reached; ``on_start`` is called where that takes a while, with the reason if any.
+        """Start the server if needed, and return its address once it can be reached.
+
+        Args:
+            on_start: called before a start, with the reason why it takes long, or an empty string.
 
         Raises:
-            SourceError: when it does not start, with the last thing it said.
+            SourceError: if it does not start, with the last line of its log.
         """
         async with self._starting:
-            if self._keeping is None or self._keeping.done():
-                on_start("" if recipe.folder().exists() else FETCHES)
+            if self._supervisor is None or self._supervisor.done():
+                on_start("" if recipe.folder().exists() else DOWNLOAD_NOTICE)
                 await self._start()
-                self._keeping = asyncio.create_task(self._keep())
+                self._supervisor = asyncio.create_task(self._supervise())
         return self._address
 
     async def stop(self) -> None:
-        """End it."""
-        if self._keeping:
-            self._keeping.cancel()
+        """Stop the server."""
+        if self._supervisor:
+            self._supervisor.cancel()
         if self._process and self._process.returncode is None:
             assert self._process.stdin
             self._process.stdin.close()
             try:
-                await asyncio.wait_for(self._process.wait(), STOP_S)
+                await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
         if self._folder:
             self._folder.cleanup()
 
-    async def _keep(self) -> None:
-        """Start it again when it dies; its sessions go on."""
+    async def _supervise(self) -> None:
+        """Restart the server when it exits; its sessions continue."""
         clock = asyncio.get_running_loop().time
-        deaths = 0
-        while self._process and deaths < DEATHS:
+        crashes = 0
+        while self._process and crashes < MAX_CRASHES:
             began = clock()
             await self._process.wait()
-            deaths = deaths + 1 if clock() - began < STEADY_S else 1
+            crashes = crashes + 1 if clock() - began < STABLE_AFTER_S else 1
             with suppress(SourceError):
                 await self._start()
 
@@ -113,13 +116,13 @@ class LocalServer:
                 stderr=log,
             )
         try:
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(START_TIMEOUT_S):
                 while not await asyncio.to_thread(self._healthy):
                     if self._process.returncode is not None:
                         raise SourceError(f"the local server did not start: {_last_line(log_path)}")
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise SourceError(f"the local server did not start within {START_S:.0f} s") from None
+            raise SourceError(f"the local server did not start within {START_TIMEOUT_S:.0f} s") from None
 
     def _healthy(self) -> bool:
         address = self._address.url.replace("ws", "http", 1)
@@ -135,8 +138,8 @@ def _last_line(log: Path) -> str:
     return lines[-1].removeprefix("af3stream: ") if lines else "it said nothing"
 
 
-def serve_while_wanted(arguments: list[str]) -> int:
-    """The ``af3stream`` command, until standard input ends: with whoever started it, however that comes to its end."""
+def serve_until_stdin_closes(arguments: list[str]) -> int:
+    """Run the ``af3stream`` command until standard input closes, which happens when the parent process ends."""
     from af3stream.cli import main
 
     def wait() -> None:
@@ -148,4 +151,4 @@ def serve_while_wanted(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(serve_while_wanted(sys.argv[1:]))
+    sys.exit(serve_until_stdin_closes(sys.argv[1:]))

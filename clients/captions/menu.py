@@ -1,4 +1,4 @@
-"""Everything that a person can ask of the program, as actions, and the menu of them."""
+"""The actions of the program, and their menu."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QMenu
 from clients.captions import theme
 from clients.captions.sources import Choice, microphones
 
-TEXTS: Final = {  # in the menu, on a button, and the button's icon
+TEXTS: Final = {  # menu text, button text, button icon
     "show": ("&Show captions", "Hide the captions", "hide"),
     "pause": ("&Pause", "Pause", "pause"),
     "ask": ("&Ask…", "Ask about what was heard", "ask"),
@@ -26,14 +26,14 @@ TEXTS: Final = {  # in the menu, on a button, and the button's icon
 
 
 class Menu(QMenu):
-    """The menu of the captions, of the tray and of the history.
+    """The menu of the overlay, the tray icon and the history window.
 
     Signals:
-        chosen: the :class:`Choice` of another source.
-        file_wanted: a file is to be listened to, and is yet to be chosen.
+        chosen: a :class:`Choice` of another source.
+        file_wanted: the user wants to choose a file as the source.
 
     Attributes:
-        acts: the actions, by name.
+        named_actions: the actions, by name.
     """
 
     chosen = Signal(object)
@@ -42,10 +42,10 @@ class Menu(QMenu):
     def __init__(self, parent: QObject, current: Callable[[], Choice | None]) -> None:
         super().__init__("Menu")
         self._current = current
-        self.acts = {name: _action(name, parent) for name in TEXTS}
+        self.named_actions = {name: _action(name, parent) for name in TEXTS}
         for name in ("show", "pause", "through"):
-            self.acts[name].setCheckable(True)
-        self.acts["show"].setChecked(True)
+            self.named_actions[name].setCheckable(True)
+        self.named_actions["show"].setChecked(True)
         self._add("show", "pause", "ask", "history", "save")
         self.addSeparator()
         self._sources = self.addMenu("&Listen to")
@@ -55,26 +55,26 @@ class Menu(QMenu):
         self._add("quit")
 
     def buttons(self, *names: str) -> list[QAction]:
-        """The actions that some window has buttons for."""
-        return [self.acts[name] for name in names]
+        """Return the actions with these names, for the buttons of a window."""
+        return [self.named_actions[name] for name in names]
 
     def show_paused(self, paused: bool) -> None:
-        """Whether no sound is taken."""
-        action = self.acts["pause"]
+        """Show whether capturing is paused."""
+        action = self.named_actions["pause"]
         action.setChecked(paused)
-        _explain(action, "Go on listening" if paused else "Pause")
+        _set_tooltip(action, "Go on listening" if paused else "Pause")
         action.setData("play" if paused else "pause")
         self.draw()
 
     def show_keys(self, keys: dict[str, str]) -> None:
-        """The shortcuts that work, by action, as Qt spells them."""
-        for name, action in self.acts.items():
+        """Show the active shortcuts, by action, in Qt's notation."""
+        for name, action in self.named_actions.items():
             native = QKeySequence(keys.get(name, "")).toString(QKeySequence.SequenceFormat.NativeText)
             action.setText("\t".join(filter(None, (TEXTS[name][0], native))))
 
     def draw(self) -> None:
-        """Icons in the colour of the appearance."""
-        for action in self.acts.values():
+        """Draw the icons in the colour of the appearance."""
+        for action in self.named_actions.values():
             if action.data():
                 action.setIcon(theme.icon(action.data(), theme.colours().ink))
         self.menuAction().setIcon(theme.icon("menu", theme.colours().ink))
@@ -98,13 +98,13 @@ class Menu(QMenu):
 
 def _action(name: str, parent: QObject) -> QAction:
     text, tip, icon = TEXTS[name]
-    action = QAction(text, parent, iconVisibleInMenu=False)  # it would hide the check mark
-    _explain(action, tip)
+    action = QAction(text, parent, iconVisibleInMenu=False)  # an icon would hide the check mark
+    _set_tooltip(action, tip)
     action.setData(icon)
     return action
 
 
-def _explain(action: QAction, tip: str) -> None:
-    """What its buttons say, to whoever sees them or not."""
+def _set_tooltip(action: QAction, tip: str) -> None:
+    """Set the tool tip and the accessible text of the action's buttons."""
     action.setToolTip(tip)
     action.setIconText(tip)

@@ -1,4 +1,4 @@
-"""The window of the captions: without a frame, above all others, moved and sized by the mouse or not touched by it."""
+"""The caption overlay: a frameless window on top, moved and resized by the mouse or transparent to it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QApplication, QHBoxLayout, QLabel, QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from clients.captions.captions_view import CaptionsView
+from clients.captions.session_status import Status
 from clients.captions.settings import Settings
-from clients.captions.standing import Status
 from clients.captions.theme import colours, icon
 
 Edges = Qt.Edge
 
-EDGE_PX: Final = 10  # from a side: where the mouse sizes the window, and does not move it
+EDGE_PX: Final = 10  # within this distance of a side the mouse resizes the window
 MARGINS: Final = (26, 8, 26, 16)
 STRIP_PX: Final = 30
 RADIUS_PX: Final = 16
@@ -48,10 +48,10 @@ CURSORS: Final = {
 
 
 class Overlay(QWidget):
-    """Captions over the desktop.
+    """Window with the captions, the status and the buttons.
 
     Signals:
-        placed: where it is now, once a person has moved or sized it.
+        placed: the geometry, after the user moved or resized the window.
     """
 
     placed = Signal(QRect)
@@ -94,7 +94,7 @@ class Overlay(QWidget):
         self._reveal(False)
 
     def set_settings(self, settings: Settings) -> None:
-        """Look and stand as a person has chosen."""
+        """Apply the settings of appearance, place and mouse."""
         look = colours()
         font = QFontDatabase.systemFont(QFontDatabase.SystemFont.GeneralFont)
         if settings.family:
@@ -104,7 +104,7 @@ class Overlay(QWidget):
         text = QColor(settings.text or look.caption)
         self._background = QColor(settings.background or look.behind_captions)
         self._background.setAlphaF(settings.opacity / 100)
-        self.view.set_looks(font, text)
+        self.view.set_appearance(font, text)
         self.view.announce = settings.announce
         self.status.setStyleSheet(f"color: {text.name()}")
         self._ink = text.name()
@@ -118,11 +118,11 @@ class Overlay(QWidget):
         self._settings = settings
         self.update()
 
-    def tell(self, status: Status) -> None:
-        """How things stand."""
+    def show_status(self, status: Status) -> None:
+        """Show the status line."""
         self.status.setText(status.text)
         self.status.setToolTip(status.text)
-        self._dot.set_colour(colours().mood(status.mood))
+        self._dot.set_colour(colours().severity(status.severity))
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         painter = QPainter(self)
@@ -132,7 +132,7 @@ class Overlay(QWidget):
         painter.setBrush(self._background)
         painter.drawRoundedRect(QRectF(self.rect()), RADIUS_PX, RADIUS_PX)
         painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_SourceOver)
-        edge = QColor(self._ink)  # so that white captions stand out from a white page
+        edge = QColor(self._ink)  # keeps a white overlay visible on a white page
         edge.setAlphaF(EDGE_OPACITY)
         painter.setPen(edge)
         painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -172,26 +172,26 @@ class Overlay(QWidget):
             self._remember.start()
 
     def _reveal(self, on: bool) -> None:
-        """Show the buttons; their place is kept, so that nothing jumps."""
+        """Show or hide the buttons; hidden ones keep their space."""
         for button in self._buttons.values():
             button.setVisible(on)
 
     def _draw_buttons(self) -> None:
-        """In the colour of the captions, whatever that is."""
+        """Draw the buttons in the colour of the captions."""
         for action, button in self._buttons.items():
             button.setIcon(icon(action.data(), self._ink))
             button.setToolTip(action.toolTip())
             button.setAccessibleName(action.toolTip())
 
     def _through(self, on: bool) -> None:
-        """Let the mouse through to what is behind; a window that is shown takes this on at once."""
+        """Set whether mouse events go to the window behind; this also works while the overlay is shown."""
         if window := self.windowHandle():
             window.setFlag(Qt.WindowType.WindowTransparentForInput, on)
         else:
             self.setWindowFlag(Qt.WindowType.WindowTransparentForInput, on)
 
     def _drag(self, edges: Edges) -> None:
-        """From here on the window manager moves it, or sizes it where an edge was taken hold of."""
+        """Let the window manager move the window, or resize it if the mouse is on an edge."""
         if not (window := self.windowHandle()):
             return
         if edges:
@@ -213,17 +213,17 @@ class Overlay(QWidget):
         return edges
 
     def _place(self, settings: Settings) -> None:
-        """Where it was, if a screen is there; else in the middle of the bottom."""
+        """Restore the stored place if it is on a screen; otherwise use the bottom centre."""
         screens = QGuiApplication.screens()
         if any(screen.availableGeometry().intersects(settings.place) for screen in screens):
             self.setGeometry(settings.place)
             return
-        room = QGuiApplication.primaryScreen().availableGeometry()
-        size = QSize(min(room.width() - 48, 1080), self._height(settings.lines))
-        self.setGeometry(QRect(QPoint(room.center().x() - size.width() // 2, room.bottom() - size.height() - 48), size))
+        area = QGuiApplication.primaryScreen().availableGeometry()
+        size = QSize(min(area.width() - 48, 1080), self._height(settings.lines))
+        self.setGeometry(QRect(QPoint(area.center().x() - size.width() // 2, area.bottom() - size.height() - 48), size))
 
     def _grow(self, lines: int) -> None:
-        """Make room for so many lines; the lower edge stays."""
+        """Resize for ``lines`` lines; the lower edge stays."""
         place = self.geometry()
         place.setTop(place.bottom() + 1 - self._height(lines))
         self.setGeometry(place)
@@ -242,7 +242,7 @@ WINDOW_FLAGS: Final = (
 
 
 class _Dot(QWidget):
-    """The mood of the status, for the corner of an eye."""
+    """A coloured dot that shows the severity of the status."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is remembered from one run to the next."""
+"""Settings that are stored between runs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ Appearance = Literal["system", "light", "dark"]
 
 SIZES_PT: Final = range(10, 97)
 LINES: Final = range(1, 13)
-OPACITIES: Final = range(30, 101)  # per cent; with less, light words on a light desktop cannot be read
+OPACITIES: Final = range(30, 101)  # per cent; below this, light text on a light desktop is unreadable
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a person chooses.
+    """All settings of the program.
 
     Attributes:
-        server: the service's address; empty: a server of one's own on this computer.
-        source: where sound comes from; a file is never remembered, only that the microphone or the system was.
-        device: of the microphone or the system; empty: the default one.
-        family, size_pt, lines: of the captions; an empty family is the system's own.
-        text, background: colours as ``#rrggbb``; empty: as the appearance has them.
+        server: the service's address; empty for a local server that the program starts.
+        source: kind of audio source; only the microphone and the system are stored, never a file.
+        device: name of the device; empty for the default one.
+        family, size_pt, lines: font and number of lines of the captions; an empty family is the system's font.
+        text, background: colours as ``#rrggbb``; empty for the defaults of the appearance.
         opacity: of the background, in per cent.
-        click_through: whether the mouse goes through the captions to what is behind them.
+        click_through: whether mouse events go to the window behind the captions.
         announce: whether finished captions are announced to a screen reader.
-        place: where the captions are; null: at the bottom of the screen.
-        folder: where captions were saved last.
-        show_key, pause_key, ask_key, save_key: global shortcuts, as Qt spells them.
+        place: geometry of the overlay; null for the bottom of the screen.
+        folder: folder of the last saved captions.
+        show_key, pause_key, ask_key, save_key: global shortcuts, in Qt's notation.
     """
 
     server: str = ""
@@ -59,13 +59,13 @@ CHOICES: Final = {"appearance": get_args(Appearance), "source": ("microphone", "
 
 
 def load(file: QSettings) -> Settings:
-    """What is remembered; what is missing, or makes no sense, is as it is by default."""
+    """Read the settings; a missing or invalid value becomes the default."""
     usual = Settings()
     return Settings(**{part.name: _read(file, part.name, getattr(usual, part.name)) for part in fields(Settings)})
 
 
 def save(settings: Settings, file: QSettings) -> None:
-    """Remember."""
+    """Store the settings. A file as the source is not stored."""
     for part in fields(Settings):
         if settings.source != "file" or part.name not in ("source", "device"):
             file.setValue(part.name, getattr(settings, part.name))

@@ -1,4 +1,4 @@
-"""Shortcuts that work wherever the keyboard is, where the system lets a program have them."""
+"""Global keyboard shortcuts, on systems that allow them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PySide6.QtGui import QKeySequence
 
 ACTIONS: Final = ("show", "pause", "ask", "save")
 MODIFIERS: Final = {"Ctrl": "<ctrl>", "Alt": "<alt>", "Shift": "<shift>", "Meta": "<cmd>"}
-ON_MAC: Final = {"Ctrl": "<cmd>", "Meta": "<ctrl>"}  # as Qt calls them there
-NAMED: Final = {
+MAC_MODIFIERS: Final = {"Ctrl": "<cmd>", "Meta": "<ctrl>"}  # Qt's names on macOS
+NAMED_KEYS: Final = {
     "Space": "<space>",
     "Return": "<enter>",
     "Esc": "<esc>",
@@ -34,7 +34,7 @@ class Shortcuts(QObject):
     """Global shortcuts.
 
     Attributes:
-        problem: why there are none; empty where they work.
+        problem: why they do not work; empty if they do.
 
     Signals:
         pressed: the action whose shortcut was pressed.
@@ -49,26 +49,26 @@ class Shortcuts(QObject):
         self._hotkeys: list[Any] = []
 
     def set_keys(self, keys: dict[str, str]) -> None:
-        """Listen for other keys: for every action, how Qt spells its shortcut; empty for none."""
+        """Set the shortcut of each action, in Qt's notation; an empty string means none."""
         self._hotkeys = []
         wanted = {action: key for action, key in keys.items() if key}
         self.problem = (unavailable() or self._listen(wanted)) if wanted else ""
 
     def stop(self) -> None:
-        """Listen no more. On X the listener's thread may last until the next key."""
+        """Stop. On X the listener's thread may run until the next key press."""
         self._hotkeys = []
         if self._listener:
             self._listener.stop()
 
     def _listen(self, wanted: dict[str, str]) -> str:
         try:
-            from pynput.keyboard import HotKey, Listener  # type: ignore[import-untyped]
+            from pynput.keyboard import HotKey, Listener
 
             for action, key in wanted.items():
-                if not (keys := spelled(key)):
+                if not (keys := to_pynput(key)):
                     return f"{key} cannot be heard in every program; choose another shortcut"
                 self._hotkeys.append(HotKey(HotKey.parse(keys), partial(self.pressed.emit, action)))
-            if not self._listener:  # one for the program's whole life: see `stop`
+            if not self._listener:  # one for the life of the program: see `stop`
                 self._listener = Listener(on_press=self._on_press, on_release=self._on_release)
                 self._listener.start()
                 self._listener.wait()
@@ -90,7 +90,7 @@ class Shortcuts(QObject):
 
 
 def unavailable() -> str:
-    """Why a program cannot have global shortcuts here; empty where it may."""
+    """Return why global shortcuts are impossible on this system; empty if they are possible."""
     if sys.platform.startswith("linux"):
         if os.environ.get("XDG_SESSION_TYPE") == "wayland" or os.environ.get("WAYLAND_DISPLAY"):
             return "Wayland gives programs no global shortcuts: bind the commands below in the system's settings"
@@ -99,13 +99,13 @@ def unavailable() -> str:
     return ""
 
 
-def spelled(key: str) -> str:
-    """A shortcut as pynput spells it, ``<ctrl>+<alt>+c`` for ``Ctrl+Alt+C``; empty for one that it cannot hear."""
+def to_pynput(key: str) -> str:
+    """Convert ``Ctrl+Alt+C`` to pynput's ``<ctrl>+<alt>+c``; return an empty string if pynput cannot detect it."""
     text = QKeySequence(key).toString(QKeySequence.SequenceFormat.PortableText).partition(", ")[0]
-    modifiers = MODIFIERS | (ON_MAC if sys.platform == "darwin" else {})
+    modifiers = MODIFIERS | (MAC_MODIFIERS if sys.platform == "darwin" else {})
     *held, last = text.removesuffix("+").split("+") if text.endswith("++") else text.split("+")
     last = "+" if text.endswith("++") else last
     if not held or not all(name in modifiers for name in held):
         return ""
-    letter = NAMED.get(last) or (last.lower() if len(last) == 1 else "")
+    letter = NAMED_KEYS.get(last) or (last.lower() if len(last) == 1 else "")
     return "+".join([*(modifiers[name] for name in held), letter]) if letter else ""

@@ -1,4 +1,4 @@
-"""Where sound comes from: a microphone, what the computer plays, or a file."""
+"""Audio sources: a microphone, the system's output, or a file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import SourceError
 from af3stream.listen.microphone import BLOCK_MS, Lost, OverflowDeclaredLost, capturing, devices
 
-CAPTURE_BLOCKS: Final = 300  # 30 s wait while a server is connected to
-SILENT_S: Final = 3.0  # a device gives a block every 100 ms, silence too
+CAPTURE_BLOCKS: Final = 300  # buffers 30 s while the connection is being made
+NO_AUDIO_TIMEOUT_S: Final = 3.0  # a device delivers a block every 100 ms, in silence too
 LIVE: Final = AudioFormat("pcm_s16le", 16_000, 1)
 BLOCK_BYTES: Final = LIVE.rate * BLOCK_MS // 1_000 * LIVE.bytes_per_frame
 DEFAULT_MONITOR: Final = "@DEFAULT_MONITOR@"
@@ -27,12 +27,12 @@ Blocks = AsyncIterator[bytes | Lost]
 
 
 class Source(Protocol):
-    """Sound of one format.
+    """Audio in one format.
 
     Attributes:
-        name: for people.
-        live: whether it comes at its own pace, and is closed while it is not listened to.
-        waiting_s: what was captured and not taken yet.
+        name: shown to people.
+        live: whether it is captured in real time, and closed while paused.
+        waiting_s: seconds captured and not read yet.
     """
 
     name: str
@@ -43,23 +43,23 @@ class Source(Protocol):
     def waiting_s(self) -> float: ...
 
     def listening(self) -> AbstractAsyncContextManager[Blocks]:
-        """Blocks of sound from now on; of a file, from where it was left.
+        """Open the source, and read its blocks; a file continues where it was left.
 
         Raises:
-            SourceError: when it cannot be opened, or fails later.
+            SourceError: if it cannot be opened, or fails later.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A source that a person chose; ``name`` is a device, empty for the default one, or a path."""
+    """A source that the user chose; ``name`` is a device, empty for the default one, or a path."""
 
     kind: SourceKind
     name: str = ""
 
 
 async def open_source(choice: Choice) -> Source:
-    """The source that was chosen.
+    """Open the chosen source.
 
     Raises:
         SourceError: for a file that cannot be read.
@@ -75,7 +75,7 @@ async def open_source(choice: Choice) -> Source:
 
 
 class File:
-    """An audio file, at the pace of speech as its reader sees to."""
+    """An audio file. The reader paces it in real time."""
 
     live, waiting_s = False, 0.0
 
@@ -92,7 +92,7 @@ class File:
 
 
 class _Live:
-    """A device. A connection that is slow makes blocks wait; those that find no room are declared lost."""
+    """A device. Blocks are buffered while the connection is slow, and declared lost if the buffer is full."""
 
     live, format = True, LIVE
 
@@ -107,13 +107,13 @@ class _Live:
     async def _blocks(self) -> Blocks:
         while True:
             try:
-                yield await asyncio.wait_for(self._captured.take(), SILENT_S)
+                yield await asyncio.wait_for(self._captured.take(), NO_AUDIO_TIMEOUT_S)
             except TimeoutError:
                 raise SourceError(f"{self.name} gives no sound any more") from None
 
 
 class Microphone(_Live):
-    """An input device, through PortAudio."""
+    """An input device, captured through PortAudio."""
 
     def __init__(self, device: str = "") -> None:
         super().__init__(device or "the microphone", device)
@@ -127,7 +127,7 @@ class Microphone(_Live):
 
 
 class System(_Live):
-    """What the computer plays: the monitor of an output, through PulseAudio or PipeWire's PulseAudio server."""
+    """The system's output, captured from its monitor through PulseAudio or PipeWire's PulseAudio server."""
 
     def __init__(self, device: str = "") -> None:
         super().__init__("the system's sound", device or DEFAULT_MONITOR)
@@ -135,7 +135,7 @@ class System(_Live):
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Blocks]:
         if not shutil.which("parec"):
-            raise SourceError(without_monitor())
+            raise SourceError(monitor_help())
         parec = await asyncio.create_subprocess_exec(
             *("parec", "--raw", f"--device={self.device}", "--format=s16le", f"--latency-msec={BLOCK_MS}"),
             *(f"--rate={LIVE.rate}", f"--channels={LIVE.channels}", "--client-name=af3stream captions"),
@@ -145,7 +145,7 @@ class System(_Live):
         assert parec.stdout
         reading = asyncio.create_task(self._read(parec.stdout))
         try:
-            yield self._until_it_ends(reading, parec)
+            yield self._blocks_until_exit(reading, parec)
         finally:
             reading.cancel()
             if parec.returncode is None:
@@ -159,7 +159,7 @@ class System(_Live):
         except asyncio.IncompleteReadError:
             pass
 
-    async def _until_it_ends(self, reading: asyncio.Task[None], parec: asyncio.subprocess.Process) -> Blocks:
+    async def _blocks_until_exit(self, reading: asyncio.Task[None], parec: asyncio.subprocess.Process) -> Blocks:
         try:
             async for block in self._blocks():
                 yield block
@@ -171,8 +171,8 @@ class System(_Live):
             raise SourceError(f"{self.name} cannot be heard: {reason}") from None
 
 
-def without_monitor() -> str:
-    """Why the system's sound cannot be heard on this computer, and what to do about it."""
+def monitor_help() -> str:
+    """Explain why the system's output cannot be captured, and what to install."""
     if sys.platform.startswith("linux"):
         return "hearing the system needs the program parec: install pulseaudio-utils"
     cable = "BlackHole" if sys.platform == "darwin" else "Stereo Mix or VB-Cable"
@@ -180,7 +180,7 @@ def without_monitor() -> str:
 
 
 def microphones() -> list[str]:
-    """Names of input devices; none where PortAudio is missing."""
+    """Return the names of the input devices; empty if PortAudio is missing."""
     try:
         return list(dict.fromkeys(device.name for device in devices()))
     except SourceError:

@@ -1,4 +1,4 @@
-"""The looks: colours in light and dark, and icons drawn in them."""
+"""Light and dark colours, the style sheet, and icons."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PySide6.QtGui import QColor, QIcon, QPainter, QPalette, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QApplication, QWidget
 
+from clients.captions.session_status import Severity
 from clients.captions.settings import Appearance
-from clients.captions.standing import Mood
 
 Part = TypeVar("Part", bound=QWidget)
 
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """One appearance; every value is ``#rrggbb``."""
+    """The colours of one appearance; each value is ``#rrggbb``."""
 
     page: str
     panel: str
@@ -34,9 +34,9 @@ class Colours:
     caption: str
     behind_captions: str
 
-    def mood(self, mood: Mood) -> str:
-        """The colour that a mood is shown in."""
-        return {"calm": self.soft, "good": self.accent, "working": self.warning, "bad": self.problem}[mood]
+    def severity(self, severity: Severity) -> str:
+        """Return the colour of a severity."""
+        return {"neutral": self.soft, "ok": self.accent, "warning": self.warning, "error": self.problem}[severity]
 
 
 LIGHT: Final = Colours(
@@ -67,9 +67,9 @@ DARK: Final = Colours(
     caption="#f6f8f7",
     behind_captions="#0c0f0f",
 )
-FADED: Final = 0.62  # of a caption's colour, in what may still change
-ICONS: Final = Path(__file__).parent / "icons"  # those that a style sheet names
-APPEARANCE: Final = "appearance"  # a property of the application
+FADED: Final = 0.62  # opacity of text that may still change
+ICONS: Final = Path(__file__).parent / "icons"  # icons of the style sheet
+APPEARANCE: Final = "appearance"  # name of a property of the application
 SCHEMES: Final = {
     "system": Qt.ColorScheme.Unknown,
     "light": Qt.ColorScheme.Light,
@@ -96,7 +96,7 @@ APP_ICON: Final = (
 
 
 def icon(name: str, colour: str) -> QIcon:
-    """An icon, drawn in a colour."""
+    """Draw an icon in a colour."""
     return _drawn(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path d="{_PATHS[name]}" fill="none" '
         f'stroke="{colour}" stroke-width="1.800" stroke-linecap="round" stroke-linejoin="round"/></svg>'
@@ -104,12 +104,12 @@ def icon(name: str, colour: str) -> QIcon:
 
 
 def app_icon() -> QIcon:
-    """The program's own."""
+    """Return the icon of the program."""
     return _drawn(APP_ICON)
 
 
 def colours() -> Colours:
-    """Those of the present appearance."""
+    """Return the colours of the current appearance."""
     application = QApplication.instance()
     chosen = SCHEMES[application.property(APPEARANCE) or "system"] if application else Qt.ColorScheme.Unknown
     scheme = QApplication.styleHints().colorScheme() if chosen == Qt.ColorScheme.Unknown else chosen
@@ -117,14 +117,16 @@ def colours() -> Colours:
 
 
 def apply(application: QApplication, appearance: Appearance) -> None:
-    """Take on an appearance, and the palette and the style that go with it."""
+    """Apply an appearance with its palette and style sheet."""
     application.setProperty(APPEARANCE, appearance)
-    QApplication.styleHints().setColorScheme(SCHEMES[appearance])  # for what the system draws; not all systems listen
+    QApplication.styleHints().setColorScheme(
+        SCHEMES[appearance]
+    )  # for parts that the system draws; not every system supports it
     restyle(application)
 
 
 def restyle(application: QApplication) -> None:
-    """Take on the present appearance."""
+    """Apply the current appearance again."""
     look = colours()
     palette = QPalette()
     roles = QPalette.ColorRole
@@ -154,7 +156,7 @@ def restyle(application: QApplication) -> None:
 
 
 def styled(part: Part, name: str) -> Part:
-    """A part of a window that the style sheet knows by this name."""
+    """Set the name by which the style sheet selects a widget, and return the widget."""
     part.setObjectName(name)
     return part
 

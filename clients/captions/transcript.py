@@ -1,4 +1,4 @@
-"""What was said in one session, utterance by utterance, and as files."""
+"""Transcript of one session by utterance, and its export to files."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Final
 
 from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.subtitles import cues, to_srt, to_vtt
-from clients.captions.words import clock
+from clients.captions.formatting import clock
 
 SUFFIXES: Final = (".vtt", ".srt", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One utterance as it reads now.
+    """The current text of one utterance.
 
     Attributes:
         utterance: its number.
         start, end: seconds of audio.
-        text: its words; none where they were taken back.
-        solid: how many leading characters will not change any more.
-        final: whether none will.
+        text: its text; empty if the server withdrew it.
+        stable_chars: how many leading characters do not change any more.
+        final: whether no character changes any more.
     """
 
     utterance: int
     start: float
     end: float
     text: str
-    solid: int
+    stable_chars: int
     final: bool
 
 
 class Transcript:
-    """Utterances in their order, whatever order their captions come in.
+    """Utterances in order, whichever order their captions arrive in.
 
     Attributes:
-        saved: whether a file holds all there is.
+        saved: whether a file holds the whole transcript.
     """
 
     def __init__(self) -> None:
@@ -49,20 +49,20 @@ class Transcript:
 
     @property
     def lines(self) -> list[Line]:
-        """All that was said."""
+        """All utterances, in order."""
         return [self._lines[number] for number in self._order]
 
-    def hear(self, caption: Caption) -> Line | None:
-        """Take in a caption; returns how its utterance reads now, or ``None`` where that is settled already."""
+    def add(self, caption: Caption) -> Line | None:
+        """Add a caption; return its utterance as it is now, or ``None`` if that is final already."""
         known = self._lines.get(caption.utterance)
         if known and known.final:
             return None
         text = caption.text.strip()
         stable = caption.stable.strip()
-        solid = len(text) if caption.final else len(stable) if text.startswith(stable) else 0
-        line = Line(caption.utterance, caption.start, caption.end, text, solid, caption.final)
+        stable_chars = len(text) if caption.final else len(stable) if text.startswith(stable) else 0
+        line = Line(caption.utterance, caption.start, caption.end, text, stable_chars, caption.final)
         if not text:
-            self._forget(caption.utterance)
+            self._remove(caption.utterance)
         else:
             if not known:
                 insort(self._order, caption.utterance)
@@ -84,28 +84,28 @@ class Transcript:
         return line
 
     def index(self, utterance: int) -> int:
-        """How many utterances come before this one."""
+        """Return how many utterances come before this one."""
         return bisect_left(self._order, utterance)
 
     def save(self, path: Path) -> None:
-        """Write what was said so far, the open utterance as it reads now, as ``path``'s suffix says.
+        """Write the transcript so far, including the open utterance, in the format of ``path``'s suffix.
 
         Raises:
-            OSError: where it cannot be written.
+            OSError: if the file cannot be written.
             ValueError: for a suffix that is not one of :data:`SUFFIXES`.
         """
-        if path.suffix.lower() not in SPELLINGS:
+        if path.suffix.lower() not in WRITERS:
             raise ValueError(f"captions are saved as {', '.join(SUFFIXES)}, and {path.name} is none of these")
-        path.write_text(SPELLINGS[path.suffix.lower()](self.lines), encoding="utf-8")
+        path.write_text(WRITERS[path.suffix.lower()](self.lines), encoding="utf-8")
         self.saved = True
 
-    def _forget(self, utterance: int) -> None:
+    def _remove(self, utterance: int) -> None:
         if self._lines.pop(utterance, None):
             self._order.remove(utterance)
 
 
 def plain(lines: list[Line]) -> str:
-    """One line of text an utterance, behind the time at which it begins."""
+    """Format one line for each utterance: start time and text."""
     return "".join(f"{clock(line.start)}  {line.text}\n" for line in lines)
 
 
@@ -113,7 +113,7 @@ def _captions(lines: list[Line]) -> list[Caption]:
     return [Caption(line.utterance, line.text, line.start, line.end, line.final) for line in lines]
 
 
-SPELLINGS: Final[dict[str, Callable[[list[Line]], str]]] = {
+WRITERS: Final[dict[str, Callable[[list[Line]], str]]] = {
     ".vtt": lambda lines: to_vtt(cues(_captions(lines))),
     ".srt": lambda lines: to_srt(cues(_captions(lines))),
     ".txt": plain,

@@ -1,17 +1,16 @@
-"""The meeting bot: ``python -m clients.meeting_bot``. ``docs/meeting-bot.md`` tells how to use it.
+"""Take minutes of a meeting and report events: ``python -m clients.meeting_bot``. See ``docs/meeting-bot.md``.
 
 ::
 
-    sources.open_source     sound, and who spoke when, from a file, FFmpeg, standard input or Attendee
-      -> recording.Recording  on disk first: nothing waits in memory, however long the service is away
-         intake.Intake
-      -> telling.Telling      from the disk to the service; questions where a passage ends (passages.cut)
-      -> events.Rules         captions, watch hits and answers to events
-      -> outbox.Outbox        the event, and the number it was heard under, in one transaction of the state
-      -> delivery.Deliverer   webhook, command or file, until it is taken or given up
-    minutes.write           at the end: minutes, transcript, recording
-      digest.of               the replies as summary, decisions, action items and open questions
-      grounding.ground        what of a reply was said, and where
+    sources.open_source               audio, and who spoke when, from a file, FFmpeg, standard input or Attendee
+      -> audio_receiver.AudioReceiver   to disk first (recording.Recording), so that a long outage needs no memory
+      -> service_session.ServiceSession from disk to the service; questions at the end of a passage (passages)
+      -> events.RuleEngine              events from captions, watch hits and answers
+      -> outbox.Outbox                  the event and its cause in one transaction of the state
+      -> delivery.Deliverer             to a webhook, command or file, with retries and dead letters
+    minutes.write                     at the end: minutes, transcript, recording
+      digest.build                      replies as summary, decisions, action items and open questions
+      grounding.ground                  the parts of a reply that captions support
 
-:class:`.bot.Bot` holds one session after another until one has heard everything, and finishes.
+:class:`.bot.Bot` runs one session after another until the service has heard the whole recording, then finishes.
 """

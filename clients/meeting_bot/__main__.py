@@ -1,4 +1,4 @@
-"""``python -m clients.meeting_bot``: listens to a meeting, tells what the rules ask for, and writes the minutes."""
+"""Listen to a meeting, report events by rules, and write the minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOST, NOT_DELIVERED, STOPPED = 1, 3, 143
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns the exit code."""
+    """Run the program, and return the exit code."""
     given = _parser().parse_args(argv)
     try:
         rules = load_rules(given.rules) if given.rules else RulesFile()
@@ -72,15 +72,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m clients.meeting_bot", description=__doc__)
     parser.add_argument("--source", required=True, help="a file, FFmpeg's URL or FORMAT:DEVICE, -, or attendee://…")
     parser.add_argument("--rules", type=Path, help="the rules file, in TOML; without one, only minutes")
-    parser.add_argument("--server", default="http://127.0.0.1:8765", help="of the service")
+    parser.add_argument("--server", default="http://127.0.0.1:8765", help="address of the service")
     parser.add_argument("--out", type=Path, default=Path("meeting"), help="a folder for the minutes")
-    parser.add_argument("--state", type=Path, help="a folder to go on from after a stop; by default OUT/.state")
-    parser.add_argument("--token", help="for the service; by default $AF3STREAM_TOKEN")
-    parser.add_argument("--end-after", type=float, default=90, metavar="S", help="without the source; by default 90 s")
+    parser.add_argument("--state", type=Path, help="folder of the state to resume from; by default OUT/.state")
+    parser.add_argument("--token", help="token of the service; by default $AF3STREAM_TOKEN")
     parser.add_argument(
-        "--give-up-after", type=float, default=3_600, metavar="S", help="without the service; by default 3600 s"
+        "--end-after", type=float, default=90, metavar="S", help="end after so long without the source; by default 90 s"
     )
-    parser.add_argument("--drain", type=float, default=120, metavar="S", help="for the last events; by default 120 s")
+    parser.add_argument(
+        "--give-up-after",
+        type=float,
+        default=3_600,
+        metavar="S",
+        help="exit after so long without the service; by default 3600 s",
+    )
+    parser.add_argument(
+        "--drain", type=float, default=120, metavar="S", help="wait so long for the last deliveries; by default 120 s"
+    )
     return parser
 
 

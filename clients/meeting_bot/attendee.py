@@ -1,7 +1,7 @@
-"""Attendee's realtime audio: its messages, and one timeline out of many participants' streams. No clock, no socket.
+"""Attendee's realtime audio: decode its messages, and mix the participants' streams into one timeline.
 
-Attendee dials the bot, and sends JSON: ``{bot_id, trigger, data: {chunk, sample_rate, timestamp_ms, sequence}}`` with
-``realtime_audio.mixed``, or ``realtime_audio.per_participant`` and ``data.participant_uuid``.
+Attendee connects to the bot, and sends JSON: ``{bot_id, trigger, data: {chunk, sample_rate, timestamp_ms, sequence}}``.
+The trigger is ``realtime_audio.mixed``, or ``realtime_audio.per_participant`` with ``data.participant_uuid``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from clients.meeting_bot.recording import RATE
 
 MIXED: Final = "realtime_audio.mixed"
 PARTICIPANT: Final = "realtime_audio.per_participant"
-SPEECH_RMS: Final = 0.005  # of full scale; below it a participant is silent
-JUMP: Final = RATE // 4  # a time stamp that is off by less is jitter
-HELD: Final = RATE // 2  # how long a stretch waits for the other participants' part of it
-STRANGE: Final = 3_600 * RATE  # a time stamp that leaps by more is not believed
+SPEECH_RMS: Final = 0.005  # of full scale; a participant below it is silent
+JITTER: Final = RATE // 4  # a smaller deviation of a time stamp is ignored
+REORDER_DELAY: Final = RATE // 2  # how long audio waits for that of other participants
+MAX_JUMP: Final = 3_600 * RATE  # a larger deviation of a time stamp is ignored as invalid
 
 
 class Data(msgspec.Struct, frozen=True):
-    """What is used of ``data``; other fields may come."""
+    """The used fields of ``data``; others are ignored."""
 
     chunk: str = ""
     sample_rate: int = RATE
@@ -40,7 +40,7 @@ class Data(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """One message."""
+    """One message of Attendee."""
 
     trigger: str
     bot_id: str = ""
@@ -49,7 +49,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Sound from one participant, or with ``None`` from all: mono 16-bit ``pcm`` at ``rate`` Hz."""
+    """Audio of one participant, or of all if ``None``: mono 16-bit ``pcm`` at ``rate`` Hz."""
 
     participant: str | None
     pcm: bytes
@@ -60,7 +60,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a participant is called."""
+    """The name of a participant."""
 
     participant: str
     name: str
@@ -68,7 +68,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A participant is heard, from one sample frame to another."""
+    """A participant speaks, from sample frame ``begin`` to ``end``."""
 
     participant: str
     begin: int
@@ -77,32 +77,32 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """So many sample frames never arrived."""
+    """A gap of ``frames`` lost sample frames."""
 
     frames: int
 
 
-class Nonsense(ValueError):
-    """A message that is none of Attendee's."""
+class InvalidMessage(ValueError):
+    """The message is not one of Attendee's."""
 
 
 def read(text: str | bytes) -> tuple[str, list[Chunk | Name]]:
-    """The bot's id, and what the message says; a trigger that is of no use here says nothing.
+    """Decode a message into the bot's id and its content; an unknown trigger has no content.
 
     Raises:
-        Nonsense: for what is no such message; nothing of it is used.
+        InvalidMessage: if it is malformed; no part of it is used.
     """
     try:
         envelope = msgspec.json.decode(text, type=Envelope)
         pcm = base64.b64decode(envelope.data.chunk, validate=True)
         AudioFormat("pcm_s16le", envelope.data.sample_rate)
     except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError, BadFormat) as error:
-        raise Nonsense(str(error)) from None
+        raise InvalidMessage(str(error)) from None
     data, said = envelope.data, list[Chunk | Name]()
     if data.participant_uuid and data.participant_name:
         said.append(Name(data.participant_uuid, data.participant_name))
     if envelope.trigger == PARTICIPANT and not data.participant_uuid:
-        raise Nonsense(f"{PARTICIPANT} without participant_uuid")
+        raise InvalidMessage(f"{PARTICIPANT} without participant_uuid")
     if envelope.trigger in (MIXED, PARTICIPANT):
         who = data.participant_uuid if envelope.trigger == PARTICIPANT else None
         whole = pcm[: len(pcm) // 2 * 2]
@@ -113,7 +113,7 @@ def read(text: str | bytes) -> tuple[str, list[Chunk | Name]]:
 
 @dataclass
 class _Stream:
-    """One participant's place on the timeline."""
+    """The position of one participant's stream on the timeline."""
 
     decoder: PcmDecoder
     at: int  # the next sample frame
@@ -122,21 +122,21 @@ class _Stream:
 
 @dataclass
 class Mixer:
-    """Chunks go in where their time stamps say, mixed sound and turns come out in order.
+    """Mixes chunks by their time stamps; yields mixed audio and turns in order.
 
-    Nothing that arrives is left out: a chunk that comes after its time was given out is put where the timeline stands,
-    and the next pause makes up for it. Where mixed sound comes, participants only tell who is heard. Silence that
-    nobody sends is silence; what a reconnection or a skipped ``sequence`` leaves open is :class:`Missing`.
+    No received audio is dropped: a chunk that arrives late is placed at the current end of the output, and the next
+    pause makes up for it. If Attendee sends mixed audio, the participants' streams are used for turns only. A pause
+    between chunks is silence; a gap after a reconnection or a skipped ``sequence`` is :class:`Missing`.
 
     Attributes:
-        given: sample frames that were given out.
-        origin_ms: the time stamp at which the timeline begins; kept over a restart by the caller.
+        given: sample frames of the output so far.
+        origin_ms: time stamp of the start of the timeline; the caller keeps it over a restart.
     """
 
     given: int = 0
     origin_ms: int | None = None
     _streams: dict[str | None, _Stream] = field(default_factory=dict)
-    _held: list[tuple[int, NDArray[np.float32]]] = field(default_factory=list)  # where, samples
+    _pending: list[tuple[int, NDArray[np.float32]]] = field(default_factory=list)  # position, samples
     _turns: list[Turn] = field(default_factory=list)
     _missing: list[tuple[int, int]] = field(default_factory=list)
     _cut: bool = False  # the next chunk is the first since a reconnection
@@ -145,11 +145,11 @@ class Mixer:
         self._newest, self._cut = self.given, self.given > 0
 
     def reconnected(self) -> None:
-        """Attendee has dialled anew: what is between was lost."""
+        """Note that Attendee has reconnected: the audio between is lost."""
         self._cut = True
 
     def push(self, chunk: Chunk) -> None:
-        """Take in a chunk."""
+        """Add a chunk."""
         stream = self._streams.get(chunk.participant)
         if stream is None or stream.decoder.format.rate != chunk.rate:
             stream = _Stream(PcmDecoder(AudioFormat("pcm_s16le", chunk.rate)), stream.at if stream else self._newest)
@@ -163,21 +163,21 @@ class Mixer:
         if chunk.participant is not None and _rms(samples) >= SPEECH_RMS:
             self._turns.append(Turn(chunk.participant, begin, stream.at))
         if chunk.participant is None or None not in self._streams:
-            self._held.append((begin, samples))
+            self._pending.append((begin, samples))
 
     def quiet(self, frames: int) -> None:
-        """Nobody has sent anything for so long: the timeline goes on in silence."""
+        """Extend the timeline by ``frames`` of silence."""
         self._newest += frames
 
     def pull(self, *, all_of_it: bool = False) -> Iterator[NDArray[np.float32] | Missing | Turn]:
-        """What is complete, at most a second in a piece; turns first.
+        """Yield the complete output, turns first, audio in pieces of at most a second.
 
         Args:
-            all_of_it: nothing more comes to what is held.
+            all_of_it: also yield audio that still waits for other participants.
         """
         turns, self._turns = self._turns, []
         yield from turns
-        until = self._newest if all_of_it else self._newest - HELD
+        until = self._newest if all_of_it else self._newest - REORDER_DELAY
         while self.given < until:
             begin, end = self._missing[0] if self._missing else (until, until)
             if begin <= self.given:
@@ -191,7 +191,7 @@ class Mixer:
                 yield sound
 
     def _place(self, stream: _Stream, chunk: Chunk) -> int:
-        """Where the chunk begins; what is lost before it is noted."""
+        """Return the position of a chunk, and record a gap before it."""
         begin, skipped = stream.at, None not in (stream.sequence, chunk.sequence)
         skipped = skipped and chunk.sequence != (stream.sequence or 0) + 1
         lossy, self._cut, stream.sequence = skipped or self._cut, False, chunk.sequence
@@ -199,16 +199,16 @@ class Mixer:
             if self.origin_ms is None:
                 self.origin_ms = chunk.at_ms - begin * 1_000 // RATE
             stamped = (chunk.at_ms - self.origin_ms) * RATE // 1_000
-            if JUMP < abs(stamped - begin) < STRANGE:
+            if JITTER < abs(stamped - begin) < MAX_JUMP:
                 begin = stamped
             if lossy and begin > self._newest:
                 self._missing.append((self._newest, begin))
         return max(begin, self.given)
 
     def _sum(self, stop: int) -> NDArray[np.float32]:
-        """The held sound from ``given`` to ``stop``."""
+        """Mix the pending audio from ``given`` to ``stop``."""
         sound = np.zeros(stop - self.given, np.float32)
-        for at, samples in self._held:
+        for at, samples in self._pending:
             begin, end = max(at, self.given), min(at + len(samples), stop)
             if begin < end:
                 sound[begin - self.given : end - self.given] += samples[begin - at : end - at]
@@ -216,7 +216,7 @@ class Mixer:
 
     def _give(self, stop: int) -> None:
         self.given = stop
-        self._held = [(at, samples) for at, samples in self._held if at + len(samples) > stop]
+        self._pending = [(at, samples) for at, samples in self._pending if at + len(samples) > stop]
 
 
 def _rms(samples: NDArray[np.float32]) -> float:

@@ -1,4 +1,4 @@
-"""One meeting: taken in to the disk, told to the service, noted, delivered; gone on with after any stop."""
+"""Run the bot of one meeting; a later run continues after any stop."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import random
-from typing import Any
+from typing import Any, TypeVar
 
 from af3stream.client import ConnectionLost, ResumeToken, ServerError, Session, SessionEnded, connect
 from af3stream.client.backoff import delay_s
 from af3stream.errors import SourceError
 from clients.meeting_bot import minutes
-from clients.meeting_bot.delivery import FIRST_S, Deliverer, drained
-from clients.meeting_bot.events import Rules
-from clients.meeting_bot.intake import Intake
+from clients.meeting_bot.audio_receiver import AudioReceiver
+from clients.meeting_bot.delivery import FIRST_DELAY_S, Deliverer, drained
+from clients.meeting_bot.events import RuleEngine
 from clients.meeting_bot.outbox import Outbox, now
 from clients.meeting_bot.recording import RATE, Recording
 from clients.meeting_bot.rules import RulesFile
+from clients.meeting_bot.service_session import Meeting, ServiceSession
 from clients.meeting_bot.sources import open_source
 from clients.meeting_bot.state import State
-from clients.meeting_bot.telling import Meeting, Telling
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to do.
+    """Options of the bot.
 
     Attributes:
-        out: where the minutes are written.
-        state: where the bot keeps what it knows until they are.
-        end_after_s: seconds without Attendee, or without a live source that broke off, after which the meeting is over.
-        give_up_after_s: seconds without the service after which the bot leaves, to be started again.
-        drain_s: how long the last events may take.
-        first_delay_s: before the second attempt to deliver an event.
-        note: told what happens, for people.
+        out: folder of the minutes.
+        state: folder of the bot's state until the minutes are written.
+        end_after_s: the meeting is over after so many seconds without Attendee, or without a live source.
+        give_up_after_s: the bot exits after so many seconds without the service; it can be started again.
+        drain_s: how long the bot waits at the end for the delivery of events.
+        first_delay_s: delay before the second attempt to deliver an event.
+        note: called with messages for people.
     """
 
     source: str
@@ -47,15 +49,15 @@ class Options:
     end_after_s: float = 90.0
     give_up_after_s: float = 3_600.0
     drain_s: float = 120.0
-    first_delay_s: float = FIRST_S
+    first_delay_s: float = FIRST_DELAY_S
     note: Callable[[str], None] = print
 
 
 class Bot:
-    """One meeting's bot. Another one on the same folders goes on where this one stopped, however it stopped.
+    """The bot of one meeting. Another bot on the same folders continues where this one stopped, even if it was killed.
 
     Attributes:
-        address: where Attendee may dial the bot, once it may.
+        address: URL for Attendee to connect to; empty until it is served.
     """
 
     def __init__(self, options: Options, rules: RulesFile) -> None:
@@ -70,8 +72,8 @@ class Bot:
             self._state.close()
             raise SourceError(f"{options.state} is of a meeting from {known}, choose another --out")
         self._recording = Recording(options.state / "recording.pcm")
-        self._intake = Intake(self._state, self._recording, options.note)
-        self._rules = Rules(rules, {r.name: t for r in rules.rule if (t := self._state.fact(f"told {r.name}"))})
+        self._receiver = AudioReceiver(self._state, self._recording, options.note)
+        self._rules = RuleEngine(rules, {r.name: t for r in rules.rule if (t := self._state.fact(f"told {r.name}"))})
         dead = options.state / "dead-letters.jsonl"
         self._deliverers = {
             name: Deliverer(name, action, self._state, dead, options.first_delay_s, options.note)
@@ -83,26 +85,26 @@ class Bot:
 
     @property
     def problem(self) -> str:
-        """Why the source broke off; empty where it did not."""
-        return self._intake.problem
+        """Why the source broke off; empty if it did not."""
+        return self._receiver.problem
 
     def stop(self) -> None:
-        """The meeting is over: what was heard is finished."""
+        """End the meeting, and finish what was received."""
         self._stopping.set()
 
     async def run(self) -> bool:
-        """To the end of the meeting, and of what is to be told about it.
+        """Run until the meeting is over and its events are delivered.
 
         Returns:
-            Whether all events were taken or given up; if not, another run goes on with them.
+            Whether all events were taken or given up; if not, another run continues with them.
 
         Raises:
-            SourceError: for a source or a service that cannot be reached when nothing was heard yet.
-            ConnectionLost, ServerError: where the service stayed away, or does not take the meeting.
+            SourceError: if the source or the service cannot be reached at the start.
+            ConnectionLost, ServerError: if the service stays unreachable, or refuses the meeting.
         """
         delivering = [asyncio.create_task(deliverer.run()) for deliverer in self._deliverers.values()]
         try:
-            return bool(await _first(self._meet(), *delivering))
+            return await _run_first(self._run_meeting(), *delivering)
         finally:
             for task in delivering:
                 task.cancel()
@@ -110,8 +112,8 @@ class Bot:
             self._recording.close()
             self._state.close()
 
-    async def _meet(self) -> bool:
-        self._state.note(source=self._options.source, begun=self._state.fact("begun") or now())
+    async def _run_meeting(self) -> bool:
+        self._state.set_facts(source=self._options.source, begun=self._state.fact("begun") or now())
         if not self._state.fact("ended"):
             await self._listen()
         if not self._state.fact("finished"):
@@ -119,31 +121,31 @@ class Bot:
         return await drained(self._state, self._options.drain_s)
 
     async def _listen(self) -> None:
-        if self._intake.complete:
-            await self._hold_sessions()
+        if self._receiver.complete:
+            await self._run_sessions()
             return
-        async with open_source(self._options.source, self._intake.before, self._options.end_after_s) as source:
+        async with open_source(self._options.source, self._receiver.resume_point, self._options.end_after_s) as source:
             self.address = source.address
             if source.address:
                 self._options.note(f"Attendee may dial {source.address}")
-            taking = asyncio.create_task(self._intake.take_in(source, self._stopping))
+            taking = asyncio.create_task(self._receiver.receive(source, self._stopping))
             try:
-                await _first(self._hold_sessions(), taking)
+                await _run_first(self._run_sessions(), taking)
             finally:
                 taking.cancel()
                 await asyncio.wait((taking,))
 
-    async def _hold_sessions(self) -> None:
-        """One session after another, until one has heard everything."""
+    async def _run_sessions(self) -> None:
+        """Run one session after another until the whole recording is processed."""
         clock = asyncio.get_running_loop().time
         good_until, attempt = clock(), 0
         while True:
             known, heard = bool(self._state.fact("session")), self._state.caption_end()
             try:
-                await self._converse()
+                await self._run_session()
                 return
             except (SourceError, ServerError, ConnectionLost, SessionEnded) as error:
-                self._forgive(error, known=known)
+                self._raise_if_permanent(error, known=known)
                 if self._state.caption_end() > heard:
                     good_until, attempt = clock(), 0
                 if clock() - good_until > self._options.give_up_after_s:
@@ -152,17 +154,17 @@ class Bot:
                 await asyncio.sleep(delay_s(attempt, random()))
                 attempt += 1
 
-    def _forgive(self, error: Exception, *, known: bool) -> None:
-        """Raise what another session would not mend: a refusal of a new one, or of the first of all."""
+    def _raise_if_permanent(self, error: Exception, *, known: bool) -> None:
+        """Raise an error that a new session would not solve: a refusal of a new session, or of the first one."""
         if isinstance(error, ServerError) and not error.error.retryable:
             if not self._state.fact("token"):
                 raise error
-            self._state.note(token="")
+            self._state.set_facts(token="")
         elif not known and not self._state.fact("session"):
             raise error
 
-    async def _converse(self) -> None:
-        """One session: gone on with, or begun where the last caption ends."""
+    async def _run_session(self) -> None:
+        """Resume the session, or begin a new one at the end of the last caption."""
         token = self._state.fact("token")
         earlier = ResumeToken(token, int(self._state.fact("last_event", "0"))) if token else None
         opening = connect(
@@ -175,38 +177,38 @@ class Bot:
             on_state=lambda state: self._note_token(session) if state == "open" else None,
         )
         async with opening as session:
-            base = self._resumed(session) if earlier else self._begun()
+            base = self._resume_session(session) if earlier else self._begin_session()
             self._note_token(session)
             meeting = Meeting(
                 self._state,
                 self._recording,
-                self._intake,
+                self._receiver,
                 self._rules,
                 self._file.minutes,
                 self._outbox,
                 self._options.note,
             )
-            await Telling(meeting, session, base).run()
+            await ServiceSession(meeting, session, base).run()
 
-    def _resumed(self, session: Session) -> int:
-        """Where a session that goes on began; what it has and the recording does not was lost here."""
+    def _resume_session(self, session: Session) -> int:
+        """Return the start of a resumed session; audio that it has and the recording lacks becomes a gap."""
         base = int(self._state.fact("base"))
-        self._intake.lose(max(0, base + session.sent - self._recording.frames))
+        self._receiver.add_gap(max(0, base + session.sent - self._recording.frames))
         return base
 
-    def _begun(self) -> int:
-        """Where a new session begins."""
+    def _begin_session(self) -> int:
+        """Return the start of a new session, and store it."""
         base = min(round(self._state.caption_end() * RATE), self._recording.frames)
         with self._state.transaction():
-            self._state.note(base=base, last_event=0)
+            self._state.set_facts(base=base, last_event=0)
         return base
 
     def _note_token(self, session: Session) -> None:
-        self._state.note(token=session.ready.resume, session=session.ready.session)
+        self._state.set_facts(token=session.ready.resume, session=session.ready.session)
 
     def _finish(self) -> None:
-        """Write the minutes, and tell who wants them."""
-        self._state.note(frames=self._recording.frames)
+        """Write the minutes, and post them to the rules with ``at_end``."""
+        self._state.set_facts(frames=self._recording.frames)
         try:
             written = minutes.write(self._options.out, self._state, self._file, self._recording)
         except OSError as error:
@@ -215,14 +217,14 @@ class Bot:
         with self._state.transaction():
             for rule in self._rules.at_end():
                 self._outbox.post_minutes(rule, folder, written)
-            self._state.note(finished=1)
+            self._state.set_facts(finished=1)
         with suppress(OSError):
             self._recording.path.unlink()
         self._options.note(f"minutes: {self._options.out / 'minutes.md'}")
 
 
-async def _first(main: Coroutine[Any, Any, Any], *others: asyncio.Task[None]) -> Any:
-    """The result of ``main``; the failure of another ends it."""
+async def _run_first(main: Coroutine[Any, Any, Result], *others: asyncio.Task[None]) -> Result:
+    """Return the result of ``main``, which is cancelled if another task fails."""
     working = asyncio.ensure_future(main)
     pending: set[asyncio.Future[Any]] = {working, *others}
     try:

@@ -1,7 +1,7 @@
-"""Events to where they are wanted: signed webhooks, commands, files; tried again, and given up in writing.
+"""Deliver events to signed webhooks, commands and files, with retries and dead letters.
 
-Webhooks are those of the Standard Webhooks specification: ``webhook-id``, ``webhook-timestamp`` and
-``webhook-signature: v1,…``, HMAC-SHA256 over ``id.timestamp.body``, so that any library for it verifies them.
+Webhooks follow the Standard Webhooks specification: ``webhook-id``, ``webhook-timestamp`` and
+``webhook-signature: v1,…``, HMAC-SHA256 over ``id.timestamp.body``, so that any of its libraries verifies them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import httpx2
 import msgspec
 
 from clients.meeting_bot.rules import Action
-from clients.meeting_bot.state import Letter, State
+from clients.meeting_bot.state import OutboxEntry, State
 
-FIRST_S: Final = 1.0
-LONGEST_S: Final = 300.0
-RETRIED: Final = (408, 425, 429)  # besides 5xx
+FIRST_DELAY_S: Final = 1.0
+MAX_DELAY_S: Final = 300.0
+RETRIED_STATUS: Final = (408, 425, 429)  # besides 5xx
 
 
-class Undelivered(Exception):
-    """An attempt failed.
+class DeliveryError(Exception):
+    """An attempt to deliver an event failed.
 
     Attributes:
-        final: whether another would fail the same way.
-        retry_after_s: how long the receiver asks to wait.
+        final: whether another attempt would fail, too.
+        retry_after_s: how long the receiver asks to wait, in seconds.
     """
 
     def __init__(self, reason: str, *, final: bool = False, retry_after_s: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class Undelivered(Exception):
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """The ``webhook-signature`` of a body."""
+    """Return the ``webhook-signature`` of a body."""
     encoded = secret.removeprefix("whsec_")
     key = secret.encode()
     if encoded != secret:
@@ -54,21 +54,21 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-def delay_s(attempt: int, chance: float, retry_after_s: float = 0.0, first_s: float = FIRST_S) -> float:
-    """Exponential backoff, half of it by chance, and never sooner than the receiver asked for.
+def delay_s(attempt: int, chance: float, retry_after_s: float = 0.0, first_s: float = FIRST_DELAY_S) -> float:
+    """Return the delay before the next attempt: exponential backoff with jitter, at least what the receiver asks for.
 
     Args:
         attempt: counted from 0.
-        chance: 0 to 1, drawn anew each time.
-        retry_after_s: at most :data:`LONGEST_S` of it count.
-        first_s: before the second attempt.
+        chance: random number from 0 to 1.
+        retry_after_s: what the receiver asks for, limited to :data:`MAX_DELAY_S`.
+        first_s: the first delay, in seconds.
     """
-    backoff = min(LONGEST_S, first_s * 2.0 ** min(attempt, 32))
-    return max(backoff * (0.5 + chance / 2), min(retry_after_s, LONGEST_S))
+    backoff = min(MAX_DELAY_S, first_s * 2.0 ** min(attempt, 32))
+    return max(backoff * (0.5 + chance / 2), min(retry_after_s, MAX_DELAY_S))
 
 
 class Deliverer:
-    """Takes one action's events out of the outbox in their order, each until it is taken or given up."""
+    """Delivers the outbox of one action in order; each event until it is taken or given up."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Deliverer:
         action: Action,
         state: State,
         dead_letters: Path,
-        first_s: float = FIRST_S,
+        first_s: float = FIRST_DELAY_S,
         note: Callable[[str], None] = print,
     ) -> None:
         self.name = name
@@ -84,105 +84,105 @@ class Deliverer:
         self._first_s, self._note = first_s, note
         self._more = asyncio.Event()
 
-    def look(self) -> None:
-        """There may be something new in the outbox."""
+    def wake(self) -> None:
+        """Check the outbox for new events."""
         self._more.set()
 
     async def run(self) -> None:
-        """Deliver until cancelled. What is under way then is tried again by the next run, under the same key."""
+        """Deliver until cancelled. The next run repeats an interrupted attempt under the same key."""
         async with httpx2.AsyncClient(follow_redirects=False) as http:
             while True:
                 self._more.clear()
-                if letter := self._state.next_letter(self.name):
-                    await self._deliver(http, letter)
+                if entry := self._state.next_entry(self.name):
+                    await self._deliver(http, entry)
                 else:
                     await self._more.wait()
 
-    async def _deliver(self, http: httpx2.AsyncClient, letter: Letter) -> None:
+    async def _deliver(self, http: httpx2.AsyncClient, entry: OutboxEntry) -> None:
         try:
             async with asyncio.timeout(self._action.timeout_s):
-                await self._attempt(http, letter)
+                await self._attempt(http, entry)
         except TimeoutError:
-            problem = Undelivered(f"no end within {self._action.timeout_s:g} s")
-        except Undelivered as error:
+            problem = DeliveryError(f"no end within {self._action.timeout_s:g} s")
+        except DeliveryError as error:
             problem = error
         else:
-            self._state.settled(letter)
+            self._state.remove(entry)
             return
-        if problem.final or letter.attempts + 1 >= self._action.attempts:
-            with suppress(Undelivered):  # where the dead letters take nothing, the event stays in the outbox
-                self._give_up(letter, str(problem))
+        if problem.final or entry.attempts + 1 >= self._action.attempts:
+            with suppress(DeliveryError):  # if the dead letters cannot be written, the event stays in the outbox
+                self._give_up(entry, str(problem))
                 return
-        self._state.tried(letter)
-        await asyncio.sleep(delay_s(letter.attempts, random(), problem.retry_after_s, self._first_s))
+        self._state.record_failure(entry)
+        await asyncio.sleep(delay_s(entry.attempts, random(), problem.retry_after_s, self._first_s))
 
-    async def _attempt(self, http: httpx2.AsyncClient, letter: Letter) -> None:
+    async def _attempt(self, http: httpx2.AsyncClient, entry: OutboxEntry) -> None:
         if self._action.webhook:
-            await self._post(http, self._action.webhook, letter)
+            await self._post(http, self._action.webhook, entry)
         elif self._action.command:
-            await self._run_command(self._action.command, letter)
+            await self._run_command(self._action.command, entry)
         elif self._action.append:
-            _append(Path(self._action.append), letter.body)
+            _append(Path(self._action.append), entry.body)
 
-    async def _post(self, http: httpx2.AsyncClient, url: str, letter: Letter) -> None:
+    async def _post(self, http: httpx2.AsyncClient, url: str, entry: OutboxEntry) -> None:
         now = int(time.time())
         headers = {
             "content-type": "application/json",
-            "idempotency-key": letter.key,
-            "webhook-id": letter.key,
+            "idempotency-key": entry.key,
+            "webhook-id": entry.key,
             "webhook-timestamp": str(now),
         }
         if secret := self._action.secret:
-            headers["webhook-signature"] = sign(secret, letter.key, now, letter.body)
+            headers["webhook-signature"] = sign(secret, entry.key, now, entry.body)
         try:
-            async with http.stream("POST", url, content=letter.body, headers=headers, timeout=None) as response:
+            async with http.stream("POST", url, content=entry.body, headers=headers, timeout=None) as response:
                 status, wait = response.status_code, response.headers.get("retry-after", "")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise Undelivered(f"{type(error).__name__}: {error}") from None
+            raise DeliveryError(f"{type(error).__name__}: {error}") from None
         if not 200 <= status < 300:
-            retried = status >= 500 or status in RETRIED
-            raise Undelivered(f"HTTP {status}", final=not retried, retry_after_s=retry_after_s(wait, now))
+            retried = status >= 500 or status in RETRIED_STATUS
+            raise DeliveryError(f"HTTP {status}", final=not retried, retry_after_s=retry_after_s(wait, now))
 
-    async def _run_command(self, argv: list[str], letter: Letter) -> None:
+    async def _run_command(self, argv: list[str], entry: OutboxEntry) -> None:
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
             )
         except OSError as error:
-            raise Undelivered(f"cannot run {argv[0]}: {error.strerror}", final=True) from None
+            raise DeliveryError(f"cannot run {argv[0]}: {error.strerror}", final=True) from None
         try:
-            await process.communicate(letter.body)
+            await process.communicate(entry.body)
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
         if process.returncode:
-            raise Undelivered(f"{argv[0]} ended with {process.returncode}")
+            raise DeliveryError(f"{argv[0]} ended with {process.returncode}")
 
-    def _give_up(self, letter: Letter, reason: str) -> None:
-        event = msgspec.Raw(letter.body)
-        grave = {
+    def _give_up(self, entry: OutboxEntry, reason: str) -> None:
+        event = msgspec.Raw(entry.body)
+        record = {
             "action": self.name,
-            "key": letter.key,
-            "attempts": letter.attempts + 1,
+            "key": entry.key,
+            "attempts": entry.attempts + 1,
             "reason": reason,
             "event": event,
         }
-        _append(self._dead_letters, msgspec.json.encode(grave))
+        _append(self._dead_letters, msgspec.json.encode(record))
         self._note(f"{self.name} did not take an event ({reason}): it is kept in {self._dead_letters}")
-        self._state.settled(letter)
+        self._state.remove(entry)
 
 
 async def drained(state: State, within_s: float, clock: Callable[[], float] = time.monotonic) -> bool:
-    """Wait until the outbox is empty, at most so long; returns whether it is."""
+    """Wait at most ``within_s`` until the outbox is empty, and return whether it is."""
     until = clock() + within_s
-    while state.waiting() and clock() < until:  # noqa: ASYNC110 - the database tells of no change
+    while state.waiting() and clock() < until:  # noqa: ASYNC110 - the database has no change notification
         await asyncio.sleep(0.05)
     return not state.waiting()
 
 
 def retry_after_s(value: str, now: float) -> float:
-    """What ``Retry-After`` says: seconds, or a date; 0 for anything else."""
+    """Parse ``Retry-After``, seconds or a date; return 0 for anything else."""
     if value.strip().isdecimal():
         return float(value)
     with suppress(ValueError, TypeError):
@@ -196,4 +196,4 @@ def _append(path: Path, line: bytes) -> None:
         with path.open("ab") as file:
             file.write(line + b"\n")
     except OSError as error:
-        raise Undelivered(f"cannot write {path}: {error.strerror}") from None
+        raise DeliveryError(f"cannot write {path}: {error.strerror}") from None

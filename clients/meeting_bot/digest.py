@@ -1,4 +1,4 @@
-"""From the replies about each section to the minutes' summary, decisions, action items and open questions."""
+"""Build summary, decisions, action items and open questions from the replies about each section."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Final
 from clients.meeting_bot.grounding import Item, ground, merge
 from clients.meeting_bot.recording import RATE
 from clients.meeting_bot.rules import MinutesOptions
-from clients.meeting_bot.state import Answered, Said, State
+from clients.meeting_bot.state import FinalCaption, SectionAnswer, State
 
 RECORDING: Final = "recording.flac"
 NOTES: Final = "These are notes of the whole meeting: {} Summarise the notes."
-NOTES_CHARS: Final = 1_200  # of them in one question
+NOTES_CHARS: Final = 1_200  # the most characters of notes in one question
 WHO: Final = re.compile(r"^([^\W\d_]\w+(?: (?:and )?[^\W\d_a-z]\w+)*) (?:will|shall|should|must|has to)\b")
 FIRST_PERSON: Final = re.compile(r"(?:I|we)\b", re.IGNORECASE)
 DAY: Final = (
@@ -26,12 +26,12 @@ WHEN: Final = re.compile(
 )
 
 
-def of(state: State, options: MinutesOptions, names: dict[str, str]) -> dict[str, Any]:
-    """The part of the minutes that the service's replies make."""
+def build(state: State, options: MinutesOptions, names: dict[str, str]) -> dict[str, Any]:
+    """Build the part of the minutes that comes from the service's replies."""
     captions = list(state.captions())
     found: dict[str, list[Item]] = {options.decisions: [], options.actions: [], options.open: []}
     sections, begin = [], 0
-    for end, group in groupby(state.answers(), key=lambda answered: answered.chapter):
+    for end, group in groupby(state.answers(), key=lambda answered: answered.section_end):
         said = within(captions, begin, end)
         summary: list[Item] = []
         others = []
@@ -60,19 +60,19 @@ def of(state: State, options: MinutesOptions, names: dict[str, str]) -> dict[str
 
 
 def summaries(state: State, options: MinutesOptions, begin: int, end: int) -> list[str]:
-    """What the summaries of the sections that end in a range say, one text a section, in their order."""
+    """Return the summaries of the sections that end in a range, one text each, in order."""
     captions = list(state.captions())
     texts, since = [], 0
     for answered in (answered for answered in state.answers() if answered.question == options.summary):
-        if begin < answered.chapter <= end:
-            said = within(captions, since, answered.chapter)
+        if begin < answered.section_end <= end:
+            said = within(captions, since, answered.section_end)
             texts.append(" ".join(item.text for item in ground(answered.text, said, anywhere=True)))
-        since = answered.chapter
+        since = answered.section_end
     return [text for text in texts if text]
 
 
 def groups(texts: Sequence[str]) -> list[list[str]]:
-    """Texts in groups of two and more that one prompt takes, each cut to what leaves room for another."""
+    """Group texts so that each group fits into one prompt; each text is cut so that at least two fit."""
     grouped: list[list[str]] = []
     for text in (text[: NOTES_CHARS // 2] for text in texts):
         if grouped and sum(map(len, grouped[-1])) + len(text) <= NOTES_CHARS:
@@ -82,35 +82,40 @@ def groups(texts: Sequence[str]) -> list[list[str]]:
     return grouped
 
 
-def within(captions: Sequence[Said], begin: int, end: int) -> list[Said]:
-    """The captions that reach into a range of sample frames."""
+def within(captions: Sequence[FinalCaption], begin: int, end: int) -> list[FinalCaption]:
+    """Return the captions that overlap a range of sample frames."""
     return [said for said in captions if begin < said.end * RATE and said.begin * RATE < end]
 
 
 def task(text: str, speakers: Sequence[str] = ()) -> dict[str, str | None]:
-    """Who does it and until when, if the sentence says so; who says "I will" is its speaker, where that is known."""
+    """Find who does a task and until when; the subject of "I will" is the speaker, if known."""
     named, when = WHO.search(text), WHEN.search(text)
     who = named[1] if named else ", ".join(speakers) if FIRST_PERSON.match(text) else ""
     return {"who": who or None, "when": when[1].strip() if when else None}
 
 
 def link(begin: float, end: float) -> str:
-    """A range of the recording, as a media fragment (W3C Media Fragments URI 1.0)."""
+    """Return a link to a range of the recording, as a media fragment (W3C Media Fragments URI 1.0)."""
     return f"{RECORDING}#t={begin:g},{end:g}"
 
 
 def span(begin: float, end: float) -> dict[str, Any]:
-    """A range of the recording and its link."""
+    """Return a range of the recording and its link."""
     begin, end = round(begin, 3), round(end, 3)
     return {"begin": begin, "end": end, "link": link(begin, end)}
 
 
 def _item(item: Item, names: dict[str, str]) -> dict[str, Any]:
-    speakers = [names.get(speaker, speaker) for speaker in item.said.speakers]
-    return {"text": item.text, **span(item.said.begin, item.said.end), "speakers": speakers, "quote": item.said.text}
+    speakers = [names.get(speaker, speaker) for speaker in item.caption.speakers]
+    return {
+        "text": item.text,
+        **span(item.caption.begin, item.caption.end),
+        "speakers": speakers,
+        "quote": item.caption.text,
+    }
 
 
-def _answer(answered: Answered) -> dict[str, Any]:
+def _answer(answered: SectionAnswer) -> dict[str, Any]:
     return {
         "question": answered.question,
         "answer": answered.text or None,

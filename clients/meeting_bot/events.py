@@ -1,4 +1,4 @@
-"""From what the service says to events: which rules it fires. No clock, no socket, no file."""
+"""Apply the rules to captions and answers, and create events. No clock, no socket, no file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from clients.meeting_bot.grounding import best_sentence
 from clients.meeting_bot.rules import Rule, RulesFile
-from clients.meeting_bot.state import Said
+from clients.meeting_bot.state import FinalCaption
 
 TOPIC: Final = "Is {} talked about? Answer yes or no."
 CONDITION: Final = "{} Answer yes or no."
@@ -24,7 +24,7 @@ def says_yes(reply: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something to tell: which rule, seconds in the recording, the words, and who spoke."""
+    """An event of a rule: range in seconds of the recording, text and speakers."""
 
     rule: Rule
     kind: str
@@ -35,16 +35,16 @@ class Event:
     keyword: str | None = None
 
 
-class Rules:
-    """The rules, as they look at what is heard.
+class RuleEngine:
+    """Evaluates the rules of one meeting.
 
     Args:
-        told: what each rule told last; kept over a restart by the caller.
+        last_sent: what each rule reported last; the caller keeps it over a restart.
     """
 
-    def __init__(self, rules: RulesFile, told: dict[str, str] | None = None) -> None:
+    def __init__(self, rules: RulesFile, last_sent: dict[str, str] | None = None) -> None:
         self.all = rules.rule
-        self.told = told or {}
+        self.last_sent = last_sent or {}
         self._keywords = [
             (rule, keyword, re.compile(rf"(?<!\w){re.escape(keyword)}(?!\w)", re.IGNORECASE))
             for rule in rules.rule
@@ -52,53 +52,55 @@ class Rules:
         ]
 
     @property
-    def standing(self) -> dict[str, str]:
-        """What the service asks again and again: the question, by rule."""
+    def watched_questions(self) -> dict[str, str]:
+        """Standing questions for the service, by name of the rule."""
         return {rule.name: rule.question for rule in self.all if rule.question}
 
     @property
-    def asked(self) -> dict[str, float]:
-        """Rules that ask about the newest passages, and after how many minutes; 0: about each passage."""
-        return {rule.name: rule.every_minutes or 0.0 for rule in self.all if rule.every_minutes or rule.looks_out}
+    def ask_intervals(self) -> dict[str, float]:
+        """Minutes between two questions, by name of the rule; 0 for a question about each passage."""
+        return {rule.name: rule.every_minutes or 0.0 for rule in self.all if rule.every_minutes or rule.checks_passages}
 
     def named(self, name: str) -> Rule:
-        """The rule of that name."""
+        """Return the rule of this name."""
         return next(rule for rule in self.all if rule.name == name)
 
     def condition(self, rule: Rule) -> str:
-        """What to ask about each passage: a question of yes or no."""
+        """Return the yes-or-no question of a rule about each passage."""
         return TOPIC.format(rule.topic) if rule.topic else CONDITION.format(rule.watch)
 
-    def caption(self, said: Said) -> list[Event]:
-        """A final caption: one event for each keyword in it."""
+    def caption(self, said: FinalCaption) -> list[Event]:
+        """Return one event for each keyword in a final caption."""
         return [
             Event(rule, "keyword", said.begin, said.end, said.text, said.speakers, keyword)
             for rule, keyword, pattern in self._keywords
             if pattern.search(said.text)
         ]
 
-    def looked(self, rule: Rule, yes: bool, quote: str, captions: Sequence[Said]) -> list[Event]:
-        """A passage was asked about: tell the sentence that says so, one a caption, of a topic only when it comes up.
+    def passage_checked(self, rule: Rule, yes: bool, quote: str, captions: Sequence[FinalCaption]) -> list[Event]:
+        """Return the event of a topic or watch after a passage was checked; a topic that continues gives none.
 
         Args:
-            yes: whether the condition holds.
-            quote: the sentence that the model says it by.
-            captions: of the passage.
+            yes: whether the model confirmed the condition.
+            quote: the sentence that the model quoted for it.
+            captions: those of the passage.
         """
-        end, _, held = self.told.get(rule.name, "0 no").partition(" ")
+        end, _, held = self.last_sent.get(rule.name, "0 no").partition(" ")
         new = [said for said in captions if said.end > float(end)]
         found = best_sentence(rule.topic or quote, new) or best_sentence(quote, new) if yes else None
-        told = found if found and not (rule.topic and held == "yes") else None
-        self.told[rule.name] = f"{told.said.end if told else end} {'yes' if yes else 'no'}"
+        item = found if found and not (rule.topic and held == "yes") else None
+        self.last_sent[rule.name] = f"{item.caption.end if item else end} {'yes' if yes else 'no'}"
         kind = "topic" if rule.topic else "watch"
-        return [Event(rule, kind, told.said.begin, told.said.end, told.text, told.said.speakers)] if told else []
+        return (
+            [Event(rule, kind, item.caption.begin, item.caption.end, item.text, item.caption.speakers)] if item else []
+        )
 
-    def hit(self, name: str, text: str, begin: float, end: float) -> list[Event]:
-        """A standing question's answer changed."""
-        before = self.told.get(name)
-        self.told[name] = text
+    def answer_changed(self, name: str, text: str, begin: float, end: float) -> list[Event]:
+        """Return an event if the answer to a standing question changed."""
+        before = self.last_sent.get(name)
+        self.last_sent[name] = text
         return [] if text == before else [Event(self.named(name), "answer", begin, end, text)]
 
     def at_end(self) -> list[Rule]:
-        """The rules that want the minutes."""
+        """Return the rules that report the minutes."""
         return [rule for rule in self.all if rule.at_end]

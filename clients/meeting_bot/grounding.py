@@ -1,9 +1,9 @@
-"""What a reply says that was said: its sentences, each with the caption that supports it best.
+"""Keep only those sentences of a reply that captions support, each with its best caption.
 
-A small language model finds the right place more often than the right words. A sentence of its reply is kept as it is
-only if its words stand in one sentence that was said and those beside it, all of its names and numbers among them, and
-it begins with no pronoun. If most of its words do, what was said stands in its place. Otherwise it is left out.
-The rule looks at words alone.
+A small language model finds the right place more often than the right words. A sentence of the reply is kept if its
+words, with all names and numbers, occur in one spoken sentence and its neighbours, and it does not begin with a
+pronoun. If only most of its words occur there, the spoken sentence replaces it. Otherwise it is dropped. Only words are
+compared.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clients.meeting_bot.state import Said
+from clients.meeting_bot.state import FinalCaption
 
 WORD: Final = re.compile(r"\w+(?:['’]\w+)*")
 SENTENCE: Final = re.compile(r"(?<=[.!?;])[\"”']*\s+|\n+")
@@ -23,7 +23,7 @@ LEAD_IN: Final = re.compile(
     r"(?:\b(?:is|was|are|were|says?)\b(?:\sbeing)?(?:\sdiscussed|\ssaid\sto\sbe)?\s(?:that|about)\b|:(?=\s))\s*[\"“]?",
     re.IGNORECASE,
 )
-PRONOUN: Final = re.compile(r"(?:they|he|she|we|you|it|someone|somebody)\b", re.IGNORECASE)  # whose name is not told
+PRONOUN: Final = re.compile(r"(?:they|he|she|we|you|it|someone|somebody)\b", re.IGNORECASE)  # the name is unknown
 SAYS_NOTHING: Final = re.compile(r"^\W*(?:no|none|nothing|nobody|not|there (?:is|was|were|are) no)\b", re.IGNORECASE)
 FUNCTION_WORDS: Final = frozenset(
     """
@@ -32,14 +32,14 @@ FUNCTION_WORDS: Final = frozenset(
     they this those to until very was we were what when where which while who will with would you your
     """.split()  # noqa: SIM905
 )
-OF_THE_PROMPT: Final = frozenset({"recording", "transcript", "sentence"})  # a reply that invents likes them
-STEM: Final = 5  # letters that inflected forms of a word share
-SHORTEST: Final = 4  # letters of a word that counts; names and numbers may be shorter
-FEWEST: Final = 2  # such words in a sentence that says something
-SUPPORTED: Final = 0.8  # of its words were said there: the sentence stands as it is
-POINTED: Final = 0.65  # of its words were said there: what was said stands in its place
-SAME: Final = 0.75  # of the shorter one's words: two items say the same
-BESIDE: Final = 1  # sentences before and after that count, too
+OF_THE_PROMPT: Final = frozenset({"recording", "transcript", "sentence"})  # frequent in invented replies
+STEM: Final = 5  # letters; inflected forms share them
+SHORTEST: Final = 4  # letters of a word that is compared; names and numbers may be shorter
+FEWEST: Final = 2  # such words in a sentence that is considered
+SUPPORTED: Final = 0.8  # share of its words found: the sentence is kept
+POINTED: Final = 0.65  # share of its words found: the spoken sentence replaces it
+SAME: Final = 0.75  # of the shorter one's words in common: two items are duplicates
+BESIDE: Final = 1  # neighbouring sentences on each side that are compared, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,17 @@ class Item:
     """A sentence of the minutes, and the caption that supports it best."""
 
     text: str
-    said: Said
+    caption: FinalCaption
 
 
-def ground(reply: str, captions: Sequence[Said], *, questions: bool = False, anywhere: bool = False) -> list[Item]:
-    """Find what of a reply was said, in the order of the reply, none twice.
+def ground(
+    reply: str, captions: Sequence[FinalCaption], *, questions: bool = False, anywhere: bool = False
+) -> list[Item]:
+    """Return the supported sentences of a reply, in its order, without duplicates.
 
     Args:
-        questions: whether an item may be a question.
-        anywhere: whether the words of a sentence may come from all captions, as those of a summary do.
+        questions: whether a sentence may be a question.
+        anywhere: whether all captions count as neighbours, as for a summary.
     """
     spoken = _spoken(captions)
     stems = [_stems(each.text) for each in spoken]
@@ -66,7 +68,7 @@ def ground(reply: str, captions: Sequence[Said], *, questions: bool = False, any
 
 
 def merge(items: Iterable[Item]) -> list[Item]:
-    """Leave out what an item before it says in about the same words."""
+    """Remove items that repeat an earlier one in about the same words."""
     kept: list[tuple[Item, set[str]]] = []
     for item in items:
         words = _stems(item.text)
@@ -76,15 +78,15 @@ def merge(items: Iterable[Item]) -> list[Item]:
 
 
 def statements(reply: str, *, questions: bool = False) -> Iterator[str]:
-    """The sentences of a reply, without what introduces them and without those that say there is nothing."""
+    """Yield the sentences of a reply without lead-ins, and without those that say there is nothing."""
     for sentence in _split(reply):
         text = LEAD_IN.sub("", BULLET.sub("", sentence)).strip().rstrip("\"”'")
         if text and not SAYS_NOTHING.match(sentence) and (questions or not text.endswith("?")):
             yield text[0].upper() + text[1:]
 
 
-def best_sentence(text: str, captions: Sequence[Said]) -> Item | None:
-    """The sentence that shares most words with a text; ``None`` if none shares any."""
+def best_sentence(text: str, captions: Sequence[FinalCaption]) -> Item | None:
+    """Return the spoken sentence that shares most words with a text, or ``None``."""
     words = _stems(text)
     return max(
         (each for each in _spoken(captions) if words & _stems(each.text)),
@@ -94,7 +96,7 @@ def best_sentence(text: str, captions: Sequence[Said]) -> Item | None:
 
 
 def _supported(text: str, spoken: Sequence[Item], around: Sequence[set[str]], questions: bool) -> Item | None:
-    """A statement with the caption that supports it, or what was said there in its place."""
+    """Return a sentence or its spoken replacement with the best caption; ``None`` if it is unsupported."""
     words = _stems(text)
     if len(words) < FEWEST or not spoken:
         return None
@@ -103,14 +105,14 @@ def _supported(text: str, spoken: Sequence[Item], around: Sequence[set[str]], qu
     share = len(words & around[best]) / len(words)
     needed = {_stem(word) for word in _words(text) if _is_name(word) or word.casefold() in OF_THE_PROMPT}
     if share >= SUPPORTED and needed <= around[best] and not PRONOUN.match(text):
-        return Item(text, spoken[best].said)
+        return Item(text, spoken[best].caption)
     pointed = share >= POINTED and shared[best] >= FEWEST and (questions or not spoken[best].text.endswith("?"))
     return spoken[best] if pointed else None
 
 
-def _spoken(captions: Iterable[Said]) -> list[Item]:
-    """The sentences of captions."""
-    return [Item(text, said) for said in captions for text in _split(said.text)]
+def _spoken(captions: Iterable[FinalCaption]) -> list[Item]:
+    """Return the sentences of captions."""
+    return [Item(text, caption) for caption in captions for text in _split(caption.text)]
 
 
 def _split(text: str) -> list[str]:
@@ -118,14 +120,14 @@ def _split(text: str) -> list[str]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """The words of a text that count."""
+    """Yield the words of a text that are compared."""
     for word in WORD.findall(text):
         if (len(word) >= SHORTEST or _is_name(word)) and word.casefold() not in FUNCTION_WORDS:
             yield word
 
 
 def _is_name(word: str) -> bool:
-    """Whether a word may be a name or is a number; so may be every first word of a sentence."""
+    """Return whether a word is a number or may be a name, as every first word of a sentence may."""
     return word[0].isupper() or word[0].isdigit()
 
 

@@ -1,4 +1,4 @@
-"""The minutes, the transcript and the recording, from what the bot knows."""
+"""Write the minutes, the transcript and the recording from the state of the bot."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from clients.meeting_bot import digest
 from clients.meeting_bot.digest import RECORDING, span
 from clients.meeting_bot.recording import RATE, Recording
 from clients.meeting_bot.rules import RulesFile
-from clients.meeting_bot.state import Said, State
+from clients.meeting_bot.state import FinalCaption, State
 
 HEADINGS: Final = {"Decisions": "decisions", "Action items": "actions", "Open questions": "open"}
 FILES: Final = ("minutes.md", "minutes.json", "transcript.vtt", "transcript.srt", "transcript.jsonl", RECORDING)
 
 
 def clock(seconds: float) -> str:
-    """``h:mm:ss`` into the recording."""
+    """Format a position in the recording as ``h:mm:ss``."""
     whole = int(seconds)
     return f"{whole // 3_600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def build(state: State, rules: RulesFile) -> dict[str, Any]:
-    """The minutes as JSON: who was there, what was decided and left open, and every line that was said."""
+    """Build the minutes for JSON: speakers, summary, decisions, actions, open questions and transcript."""
     names = named(state, rules)
     return {
         "title": rules.minutes.title,
@@ -38,20 +38,20 @@ def build(state: State, rules: RulesFile) -> dict[str, Any]:
         "recording": RECORDING,
         "speakers": [
             {"id": who, "name": names.get(who, who), "spoke_s": round(seconds, 1)}
-            for who, seconds in state.spoke_s(RATE).items()
+            for who, seconds in state.speaking_s(RATE).items()
         ],
-        **digest.of(state, rules.minutes, names),
+        **digest.build(state, rules.minutes, names),
         "transcript": [_line(said, names) for said in state.captions()],
     }
 
 
 def named(state: State, rules: RulesFile) -> dict[str, str]:
-    """What participants are called; the rules file has the last word."""
+    """Return names by participant id; the rules file overrides the source."""
     return {**state.names(), **rules.speakers}
 
 
 def to_markdown(minutes: dict[str, Any]) -> str:
-    """The minutes for people."""
+    """Format the minutes as Markdown."""
     lines = [f"# {_text(minutes['title'])}", ""]
     facts = [_date(minutes["begun"]), clock(minutes["duration_s"])]
     if minutes["lost_s"]:
@@ -79,10 +79,10 @@ def to_markdown(minutes: dict[str, Any]) -> str:
 
 
 def write(folder: Path, state: State, rules: RulesFile, recording: Recording) -> dict[str, Any]:
-    """Write :data:`FILES` into a folder; returns the minutes.
+    """Write :data:`FILES` into a folder, and return the minutes.
 
     Raises:
-        OSError, SourceError: when the disk does not take them.
+        OSError, SourceError: if the disk cannot be written.
     """
     minutes = build(state, rules)
     recording.to_flac(folder / RECORDING)
@@ -103,13 +103,13 @@ def write(folder: Path, state: State, rules: RulesFile, recording: Recording) ->
     return minutes
 
 
-def _captions(all_said: Iterable[Said], names: dict[str, str]) -> Iterable[Caption]:
+def _captions(all_said: Iterable[FinalCaption], names: dict[str, str]) -> Iterable[Caption]:
     for index, said in enumerate(all_said):
         who = ", ".join(names.get(speaker, speaker) for speaker in said.speakers)
         yield Caption(index, f"{who}: {said.text}" if who else said.text, said.begin, said.end, final=True)
 
 
-def _line(said: Said, names: dict[str, str]) -> dict[str, Any]:
+def _line(said: FinalCaption, names: dict[str, str]) -> dict[str, Any]:
     speakers = [names.get(speaker, speaker) for speaker in said.speakers]
     return {**span(said.begin, said.end), "speakers": speakers, "text": said.text}
 
@@ -126,7 +126,7 @@ def _link(item: dict[str, Any], *, to: bool = False) -> str:
 
 
 def _date(begun: str) -> str:
-    """For people: ``24 November 2026, 04:14 UTC``."""
+    """Format a time as ``24 November 2026, 04:14 UTC``."""
     if not begun:
         return ""
     at = datetime.fromisoformat(begun)
@@ -134,6 +134,6 @@ def _date(begun: str) -> str:
 
 
 def _text(words: str) -> str:
-    """What people said is text, whatever it looks like to Markdown."""
+    """Escape text for Markdown."""
     words = " ".join(words.split())
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in words)

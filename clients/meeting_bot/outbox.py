@@ -1,4 +1,4 @@
-"""Events into the outbox, once for each action that wants them, under one key at every attempt."""
+"""Add events to the outbox, once for each action of their rule, under one idempotency key."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from clients.meeting_bot.state import State
 
 
 class Outbox:
-    """Where events wait to be taken. What is posted within a transaction of the state is posted with it, or not."""
+    """Adds events to the state's outbox, within the current transaction of the state."""
 
     def __init__(self, state: State, rules: RulesFile, deliverers: Mapping[str, Deliverer]) -> None:
         self._state, self._rules, self._deliverers = state, rules, deliverers
 
     def post(self, event: Event) -> None:
-        """What a rule found."""
+        """Add an event of a rule."""
         names = minutes.named(self._state, self._rules)
         begin, end = round(event.begin, 3), round(event.end, 3)
         found = {
@@ -37,7 +37,7 @@ class Outbox:
         self._post(event.rule, found)
 
     def post_minutes(self, rule: Rule, folder: str, written: dict[str, Any]) -> None:
-        """The minutes, which a rule asks for at the end."""
+        """Add the minutes as an event of a rule with ``at_end``."""
         self._post(rule, {"kind": "minutes", "folder": folder, "minutes": written})
 
     def _post(self, rule: Rule, found: dict[str, object]) -> None:
@@ -45,9 +45,9 @@ class Outbox:
         event = {"id": key, "meeting": self._rules.minutes.title, "created": now(), "rule": rule.name, **found}
         for action in rule.actions:
             self._state.post(action, key, event)
-            self._deliverers[action].look()
+            self._deliverers[action].wake()
 
 
 def now() -> str:
-    """The time, as ISO 8601 has it, in UTC."""
+    """Return the current time as ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

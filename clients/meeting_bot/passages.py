@@ -1,4 +1,4 @@
-"""Where the recording is cut into passages that are asked about: at a pause, so that no word is cut."""
+"""Split the recording into passages to ask about, at pauses, so that no word is split."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from clients.meeting_bot.recording import RATE
 
 SHORTEST_S: Final = 25.0
-LONGEST_S: Final = 45.0  # cut here if nobody pauses
+LONGEST_S: Final = 45.0  # the passage ends here if there is no pause
 PAUSE_S: Final = 0.5
 BLOCK_S: Final = 0.02
-QUIET: Final = 0.1  # of the level of speech, which is the 90th percentile
+QUIET: Final = 0.1  # times the level of speech, which is the 90th percentile
 
 
-def cut(samples: NDArray[np.int16]) -> int | None:
-    """Find where a passage ends: in the middle of the first pause after its shortest length.
+def find_passage_end(samples: NDArray[np.int16]) -> int | None:
+    """Find the end of a passage: the middle of the first pause after its shortest length.
 
     Args:
-        samples: of the passage, as far as it is known.  # (n,) at 16 kHz
+        samples: of the passage so far, (n,) at 16 kHz.
 
     Returns:
-        Samples of it; ``None`` while more has to be known.
+        Length of the passage in samples; ``None`` if more samples are needed.
     """
     longest, block = round(LONGEST_S * RATE), round(BLOCK_S * RATE)
     if len(samples) < SHORTEST_S * RATE:

@@ -1,4 +1,4 @@
-"""The meeting's sound on disk: what has come in, before it goes anywhere else. Mono, 16 bit, 16 kHz."""
+"""The audio of the meeting on disk: mono, 16 bit, 16 kHz."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from af3stream.errors import SourceError
 RATE: Final = 16_000  # Hz
 FRAME_BYTES: Final = 2
 COPIED_FRAMES: Final = 60 * RATE
-RESERVE_BYTES: Final = 1 << 20  # of zeros written at once
+RESERVE_BYTES: Final = 1 << 20  # the most zeros that are written at once
 
 
 class Recording:
-    """A file of samples that grows at its end, and is read anywhere, by any thread. It survives the process.
+    """An append-only file of samples that any thread can read at any position. It survives the process.
 
     Raises:
-        SourceError: any method, where the disk does not take or give the samples.
+        SourceError: from any method, if the disk cannot be written or read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class Recording:
             raise self._failed(error) from None
 
     def append(self, pcm: bytes) -> None:
-        """The next samples."""
+        """Append samples."""
         try:
             if os.pwrite(self._file.fileno(), pcm, self.frames * FRAME_BYTES) < len(pcm):
                 raise OSError(0, "the disk is full")
@@ -45,21 +45,21 @@ class Recording:
         self.frames += len(pcm) // FRAME_BYTES
 
     def append_silence(self, frames: int) -> None:
-        """So many zeros."""
+        """Append ``frames`` zeros."""
         while frames:
             block = min(frames, RESERVE_BYTES // FRAME_BYTES)
             self.append(bytes(block * FRAME_BYTES))
             frames -= block
 
     def read(self, begin: int, end: int) -> bytes:
-        """The samples from one to another."""
+        """Read the samples from ``begin`` to ``end``."""
         try:
             return os.pread(self._file.fileno(), (end - begin) * FRAME_BYTES, begin * FRAME_BYTES)
         except OSError as error:
             raise self._failed(error) from None
 
     def to_flac(self, path: Path) -> None:
-        """The whole as a FLAC file, block by block."""
+        """Write the whole recording as a FLAC file, block by block."""
         try:
             with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16", format="FLAC") as flac:
                 for begin in range(0, self.frames, COPIED_FRAMES):
@@ -68,7 +68,7 @@ class Recording:
             raise SourceError(f"cannot write {path}: {error}") from None
 
     def close(self) -> None:
-        """No more samples."""
+        """Close the file."""
         self._file.close()
 
     def _failed(self, error: OSError) -> SourceError:

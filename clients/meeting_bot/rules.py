@@ -1,4 +1,4 @@
-"""What to tell, and to whom: the rules file. Every error names the file, the line and the key."""
+"""The rules file: which events are reported, and where to. Each error names the file, the line and the key."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,7 +18,7 @@ from af3stream.errors import ConfigError, quoted
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Minutes = Annotated[float, Meta(gt=0, le=1_440)]
 Text = Annotated[str, Meta(min_length=1, max_length=1_500)]
-Question = Annotated[str, Meta(max_length=1_500)]  # empty for none
+Question = Annotated[str, Meta(max_length=1_500)]  # empty: not asked
 
 SUMMARY: Final = "Summarise what was said."
 DECISIONS: Final = "What was agreed?"
@@ -26,19 +27,19 @@ OPEN: Final = "What do they not know yet?"
 
 
 class _Table(Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of all tables of the file."""
+    """Base of the tables of the file."""
 
 
 class Action(_Table, frozen=True):
-    """Where events go: one of ``webhook``, ``command`` and ``append``.
+    """Destination of events: exactly one of ``webhook``, ``command`` and ``append``.
 
     Attributes:
-        webhook: an ``http`` or ``https`` address that events are posted to.
-        secret_env: the environment variable with the webhook's secret, ``whsec_`` and base64, or any text.
-        command: a program and its arguments, run without a shell; the event is its standard input.
-        append: a file that gets one line of JSON an event.
-        timeout_s: for one attempt.
-        attempts: before the event goes to the dead letters.
+        webhook: ``http`` or ``https`` URL that events are posted to.
+        secret_env: environment variable with the webhook's secret: ``whsec_`` and base64, or any text.
+        command: program and arguments, run without a shell, with the event on standard input.
+        append: file to which one line of JSON is appended for each event.
+        timeout_s: time limit of one attempt.
+        attempts: number of attempts before the event goes to the dead letters.
     """
 
     webhook: str | None = None
@@ -50,23 +51,25 @@ class Action(_Table, frozen=True):
 
     @property
     def secret(self) -> str | None:
-        """The webhook's secret."""
+        """The webhook's secret, or ``None``."""
         return os.environ.get(self.secret_env) if self.secret_env else None
 
 
 class Rule(_Table, frozen=True):
-    """When to tell: one of ``topic``, ``watch``, ``question``, ``keywords``, ``every_minutes`` and ``at_end``.
+    """When to report an event.
+
+    Exactly one of ``topic``, ``watch``, ``question``, ``keywords``, ``every_minutes`` and ``at_end`` is set.
 
     Attributes:
-        name: stands in its events.
+        name: part of its events.
         actions: names of actions.
-        topic: what somebody may talk about, as "the budget"; told the sentence when it comes up.
-        watch: a question of yes or no, as "Has anybody promised something?"; told each sentence that says so.
-        question: a standing question; told whenever its answer changes.
-        keywords: words or phrases; told for every caption with one of them.
-        every_minutes: of audio; told the answer to ``ask`` about them, or their summary.
-        ask: what is asked every so many minutes; empty for a summary of the sections' summaries.
-        at_end: told the minutes when the meeting is over.
+        topic: a topic such as "the budget"; reports the sentence in which it comes up.
+        watch: a yes-or-no question such as "Has anybody promised something?"; reports each sentence that confirms it.
+        question: a standing question; reports each change of its answer.
+        keywords: words or phrases; reports each caption that contains one.
+        every_minutes: interval in minutes of audio; reports the answer to ``ask`` about the interval, or its summary.
+        ask: question of ``every_minutes``; empty for a summary of the section summaries.
+        at_end: reports the minutes when the meeting is over.
     """
 
     name: Text
@@ -80,19 +83,19 @@ class Rule(_Table, frozen=True):
     at_end: bool = False
 
     @property
-    def looks_out(self) -> bool:
-        """Whether each passage is asked about."""
+    def checks_passages(self) -> bool:
+        """Whether the rule asks a question about each passage."""
         return bool(self.topic or self.watch)
 
 
 class MinutesOptions(_Table, frozen=True):
-    """The minutes. A question that is empty is not asked.
+    """Options of the minutes. An empty question is not asked.
 
     Attributes:
-        title: their heading.
-        section_minutes: how much of the meeting is asked about at a time, up to the end of a passage.
-        summary, decisions, actions, open: what is asked about each section. Of a reply, what captions support is kept.
-        questions: what else is asked; the replies stand in the minutes as they are.
+        title: heading of the minutes.
+        section_minutes: length of a section; it ends with a passage.
+        summary, decisions, actions, open: questions about each section; the unsupported parts of a reply are dropped.
+        questions: further questions, whose replies are kept unchanged.
     """
 
     title: Text = "Meeting"
@@ -105,13 +108,13 @@ class MinutesOptions(_Table, frozen=True):
 
     @property
     def asked(self) -> list[str]:
-        """All questions about a section."""
+        """All questions about a section, without empty ones."""
         own = (self.summary, self.decisions, self.actions, self.open)
         return [question for question in (*own, *self.questions) if question]
 
 
 class RulesFile(_Table, frozen=True):
-    """The whole file. ``speakers`` gives participants' ids names."""
+    """The whole file. ``speakers`` maps participant ids to names."""
 
     action: dict[str, Action] = {}
     rule: list[Rule] = []
@@ -120,10 +123,10 @@ class RulesFile(_Table, frozen=True):
 
 
 def load_rules(path: Path) -> RulesFile:
-    """The rules in a file.
+    """Read a rules file.
 
     Raises:
-        ConfigError: for a file that cannot be read, and anything in it that is not understood, with its line and key.
+        ConfigError: if the file cannot be read or is invalid, with the line and the key.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -135,17 +138,17 @@ def load_rules(path: Path) -> RulesFile:
     try:
         rules = msgspec.convert(tables, RulesFile)
     except msgspec.ValidationError as error:
-        raise _located(path, text, _named(str(error), tables)) from None
+        raise _with_line(path, text, _with_action_name(str(error), tables)) from None
     for key, problem in _problems(rules):
-        raise ConfigError(f"{path}, line {_line(text, key)}, {_spelled(key)}: {problem}")
+        raise ConfigError(f"{path}, line {_line(text, key)}, {_format_key(key)}: {problem}")
     return rules
 
 
 Key = tuple[str | int, ...]
 
 
-def _problems(rules: RulesFile) -> Any:
-    """What types alone do not say: the key, and what is wrong with it."""
+def _problems(rules: RulesFile) -> Iterator[tuple[Key, str]]:
+    """Yield the problems that the types do not express: the key, and what is wrong."""
     for name, action in rules.action.items():
         if sum(kind is not None for kind in (action.webhook, action.command, action.append)) != 1:
             yield ("action", name), "an action has exactly one of webhook, command and append"
@@ -169,8 +172,8 @@ def _problems(rules: RulesFile) -> Any:
                 yield ("rule", i, "actions"), f"there is no action {quoted(name)}{_nearest(name, list(rules.action))}"
 
 
-def _named(message: str, tables: dict[str, Any]) -> str:
-    """msgspec's message, which leaves the name of an action out: ``$.action[...]``."""
+def _with_action_name(message: str, tables: dict[str, Any]) -> str:
+    """Insert the name of the action, which msgspec leaves out as ``$.action[...]``."""
     for name, table in tables["action"].items() if "`$.action[...]" in message else ():
         try:
             msgspec.convert(table, Action)
@@ -179,8 +182,8 @@ def _named(message: str, tables: dict[str, Any]) -> str:
     return message
 
 
-def _located(path: Path, text: str, message: str) -> ConfigError:
-    """msgspec's "what - at `$.rule[0].name`", with the line of it."""
+def _with_line(path: Path, text: str, message: str) -> ConfigError:
+    """Convert msgspec's "problem - at `$.rule[0].name`" to an error with the line and the key."""
     problem, _, where = message.partition(" - at `$")
     parts = re.findall(r"\[\d+\]|[^.\[\]`]+", where)
     key: Key = tuple(int(part[1:-1]) if part.startswith("[") else part for part in parts)
@@ -189,7 +192,7 @@ def _located(path: Path, text: str, message: str) -> ConfigError:
         problem = f"there is no such key{_nearest(unknown[1], list(table.__struct_fields__))}"
         key = (*key, unknown[1])
     problem = re.sub(r"^Object missing required field `(.+)`$", r"the key \1 is missing", problem)
-    return ConfigError(f"{path}, line {_line(text, key)}, {_spelled(key)}: {problem}")
+    return ConfigError(f"{path}, line {_line(text, key)}, {_format_key(key)}: {problem}")
 
 
 def _nearest(word: str, known: list[str]) -> str:
@@ -197,13 +200,13 @@ def _nearest(word: str, known: list[str]) -> str:
     return f", is {quoted(close[0])} meant?" if close else ""
 
 
-def _spelled(key: Key) -> str:
-    spelled = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in key)
-    return spelled.removeprefix(".") or "the file"
+def _format_key(key: Key) -> str:
+    shown = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in key)
+    return shown.removeprefix(".") or "the file"
 
 
 def _line(text: str, key: Key) -> int:
-    """Where a key stands, as far as the file spells it: its own line, else its table's."""
+    """Return the line number of a key, or of its table if the key is not in the file."""
     lines = text.splitlines()
     name, rest = (str(key[0]), key[1:]) if key else ("", ())
     bare = r"[\"']?{}[\"']?"

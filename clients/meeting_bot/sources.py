@@ -1,4 +1,4 @@
-"""Where the meeting comes from: a file, what FFmpeg reads, standard input, or Attendee. Always mono at 16 kHz here."""
+"""Audio sources of a meeting: a file, FFmpeg, standard input or Attendee, converted to mono at 16 kHz."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -27,15 +27,18 @@ from af3stream.audio.files import stream_blocks
 from af3stream.audio.pcm import AudioFormat, PcmDecoder
 from af3stream.client.backoff import delay_s as backoff_s
 from af3stream.errors import SourceError, quoted
-from clients.meeting_bot.attendee import Chunk, Missing, Mixer, Name, Nonsense, Turn, read
+from clients.meeting_bot.attendee import Chunk, InvalidMessage, Missing, Mixer, Name, Turn, read
 from clients.meeting_bot.recording import RATE
 
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
 BLOCK_MS: Final = 100
-QUEUED: Final = 64  # pieces between a thread or a socket and the recording
+QUEUED: Final = 64  # the most pieces between a thread or a socket and the recording
 MAX_MESSAGE_BYTES: Final = 1 << 20
-QUIET_S: Final = 3.0  # after so long without a message, nobody speaks
-SHORT: Final = 0.2
-PACE: Final = 1.5  # what comes faster, after the first AHEAD_S, is a download and not live
+QUIET_S: Final = 3.0  # without a message for so long, the timeline continues in silence
+POLL_S: Final = 0.2
+PACE: Final = 1.5  # times real time; a faster source is a download, not live, after the first AHEAD_S
 AHEAD_S: Final = 30.0
 
 Piece = bytes | Missing | Turn | Name
@@ -44,13 +47,13 @@ Block = bytes | Missing | BaseException | None
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What comes in.
+    """An open source.
 
     Attributes:
-        pieces: 16-bit samples, what is missing between them, who is heard, and what people are called.
-        live: whether it goes on while the bot is away; anything else begins anew with every start.
-        timed: whether it knows by itself how long the bot was away.
-        origin_ms: Attendee's time stamp at the recording's begin, once there is one.
+        pieces: 16-bit samples, gaps, speaker turns and names of participants.
+        live: whether it continues while the bot is stopped; other sources start again with every run.
+        timed: whether its time stamps show how long the bot was stopped.
+        origin_ms: Attendee's time stamp at the start of the recording, once it is known.
     """
 
     pieces: AsyncIterator[Piece]
@@ -61,47 +64,47 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """What an earlier run of the bot took in: sample frames, and Attendee's time stamp of the first."""
+class ResumePoint:
+    """What an earlier run received: number of sample frames, and Attendee's time stamp of the first one."""
 
     frames: int = 0
     origin_ms: int | None = None
 
 
 @asynccontextmanager
-async def open_source(spelled: str, before: Before, end_after_s: float) -> AsyncIterator[Source]:
-    """Open what ``--source`` names, for the length of the block.
+async def open_source(location: str, resume_point: ResumePoint, end_after_s: float) -> AsyncIterator[Source]:
+    """Open the source that ``--source`` names, within the context.
 
     Args:
-        spelled: a file; ``-`` for raw 16-bit mono samples at 16 kHz; an address with ``://`` or ``FORMAT:DEVICE`` for
+        location: a file; ``-`` for raw 16-bit mono samples at 16 kHz; an address with ``://`` or ``FORMAT:DEVICE`` for
             FFmpeg; ``attendee://host:port/path`` for Attendee to dial.
-        before: where to go on.
-        end_after_s: seconds without a connection from Attendee, or without a live source that broke off, after which
-            the meeting is over.
+        resume_point: where an earlier run stopped.
+        end_after_s: the meeting is over after so many seconds without a connection from Attendee, or without a live
+            source that broke off.
 
     Raises:
-        SourceError: for what cannot be opened.
+        SourceError: if the source cannot be opened.
     """
-    if spelled.startswith("attendee://"):
-        async with _attendee(spelled, before, end_after_s) as source:
+    if location.startswith("attendee://"):
+        async with _attendee(location, resume_point, end_after_s) as source:
             yield source
         return
-    if spelled == "-":
+    if location == "-":
         if sys.stdin.isatty():
             raise SourceError("standard input is a terminal, expected raw PCM from a pipe")
         yield Source(_threaded(_pipe), live=True)
         return
-    path = Path(spelled)
-    if ":" not in spelled or await asyncio.to_thread(path.exists):
+    path = Path(location)
+    if ":" not in location or await asyncio.to_thread(path.exists):
         audio_format, blocks = await asyncio.to_thread(stream_blocks, path, BLOCK_MS)
         yield Source(_threaded(lambda: _decoded(audio_format, blocks)), live=False)
         return
-    container = await asyncio.to_thread(_open_av, spelled)
-    yield Source(_threaded(lambda: _broadcast(spelled, container, end_after_s)), live=True)
+    container = await asyncio.to_thread(_open_av, location)
+    yield Source(_threaded(lambda: _broadcast(location, container, end_after_s)), live=True)
 
 
 async def _threaded(make: Callable[[], Iterator[bytes | Missing]]) -> AsyncIterator[Piece]:
-    """Blocks from a daemon thread, which waits when nobody takes them."""
+    """Read blocks in a daemon thread, which waits while the queue is full."""
     queue: asyncio.Queue[Block] = asyncio.Queue()
     places, loop, left = threading.Semaphore(QUEUED), asyncio.get_running_loop(), threading.Event()
 
@@ -110,7 +113,7 @@ async def _threaded(make: Callable[[], Iterator[bytes | Missing]]) -> AsyncItera
         loop.call_soon_threadsafe(queue.put_nowait, block)
 
     def work() -> None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody listens
+        with suppress(RuntimeError):  # the event loop is closed
             try:
                 for block in make():
                     give(block)
@@ -133,7 +136,7 @@ async def _threaded(make: Callable[[], Iterator[bytes | Missing]]) -> AsyncItera
 
 
 def to_pcm(samples: NDArray[np.float32]) -> bytes:
-    """16-bit samples, little-endian."""
+    """Convert samples within ±1 to 16-bit little-endian bytes."""
     return (samples * 32_767).round().clip(-32_768, 32_767).astype("<i2").tobytes()
 
 
@@ -154,53 +157,53 @@ def _pipe() -> Iterator[bytes]:
             yield block[:whole]
 
 
-def _open_av(spelled: str) -> Any:
+def _open_av(location: str) -> InputContainer:
     import av
 
-    name, device = (None, spelled) if "://" in spelled else spelled.split(":", 1)
+    name, device = (None, location) if "://" in location else location.split(":", 1)
     try:
         container = av.open(device, format=name, timeout=30.0)
     except (av.FFmpegError, ValueError, OSError) as error:
-        shown = urlsplit(spelled)._replace(query="").geturl().rpartition("@")[2] if "://" in spelled else spelled
+        shown = urlsplit(location)._replace(query="").geturl().rpartition("@")[2] if "://" in location else location
         raise SourceError(f"FFmpeg cannot open {shown}: {error}") from None
     if not container.streams.audio:
         container.close()
-        raise SourceError(f"no audio in {spelled}")
+        raise SourceError(f"no audio in {location}")
     return container
 
 
-def _broadcast(spelled: str, container: Any, end_after_s: float) -> Iterator[bytes | Missing]:
-    """What FFmpeg reads. A live source that ends or breaks off is opened again; what it said meanwhile is missing."""
+def _broadcast(location: str, container: InputContainer, end_after_s: float) -> Iterator[bytes | Missing]:
+    """Read with FFmpeg. A live source that ends or breaks off is opened again, and the time between is a gap."""
     while True:
         opened, frames = time.monotonic(), 0
-        lasting = container.duration is None  # a file on the web has a length, and would begin anew
+        unbounded = container.duration is None  # a source with a duration would start from its beginning
         try:
             for block in _av_blocks(container):
                 frames += len(block) // 2
                 yield block
         except SourceError:
-            if not lasting:
+            if not unbounded:
                 raise
-        left = time.monotonic()  # without a length, FFmpeg does not tell an end from a break
-        live = lasting and frames / RATE <= PACE * (left - opened) + AHEAD_S
-        if not live or (following := _open_again(spelled, left + end_after_s)) is None:
+        left = time.monotonic()  # without a duration, FFmpeg does not distinguish an end from a failure
+        live = unbounded and frames / RATE <= PACE * (left - opened) + AHEAD_S
+        if not live or (following := _open_again(location, left + end_after_s)) is None:
             return
         container = following
         yield Missing(round((time.monotonic() - left) * RATE))
 
 
-def _open_again(spelled: str, until: float) -> Any:
-    """The source once it is there again, or ``None``."""
+def _open_again(location: str, until: float) -> InputContainer | None:
+    """Open a source again with backoff; return ``None`` if that fails until ``until``."""
     attempt = 0
     while time.monotonic() + (delay := backoff_s(attempt, random())) < until:
         time.sleep(delay)
         with suppress(SourceError):
-            return _open_av(spelled)
+            return _open_av(location)
         attempt += 1
     return None
 
 
-def _av_blocks(container: Any) -> Iterator[bytes]:
+def _av_blocks(container: InputContainer) -> Iterator[bytes]:
     import av
 
     resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
@@ -216,13 +219,13 @@ def _av_blocks(container: Any) -> Iterator[bytes]:
 
 
 @asynccontextmanager
-async def _attendee(spelled: str, before: Before, end_after_s: float) -> AsyncIterator[Source]:
-    """A WebSocket for Attendee to dial; only its exact path is taken, which is the secret between the two."""
-    parts = urlsplit(spelled)
+async def _attendee(location: str, resume_point: ResumePoint, end_after_s: float) -> AsyncIterator[Source]:
+    """Serve a WebSocket for Attendee to connect to. Only the exact path is accepted, which acts as a secret."""
+    parts = urlsplit(location)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     if not parts.hostname or parts.port is None or path in ("", "/"):
-        raise SourceError(f"{quoted(spelled)} is not of the form attendee://host:port/a-path-that-nobody-guesses")
-    desk = _Desk(Mixer(before.frames, before.origin_ms), end_after_s)
+        raise SourceError(f"{quoted(location)} is not of the form attendee://host:port/a-path-that-nobody-guesses")
+    receiver = _AttendeeReceiver(Mixer(resume_point.frames, resume_point.origin_ms), end_after_s)
 
     def admit(connection: ServerConnection, request: Request) -> Response | None:
         if hmac.compare_digest(request.path.encode(), path.encode()):
@@ -231,7 +234,7 @@ async def _attendee(spelled: str, before: Before, end_after_s: float) -> AsyncIt
 
     try:
         server = await serve(
-            desk.connection,
+            receiver.connection,
             parts.hostname,
             parts.port,
             process_request=admit,
@@ -245,11 +248,11 @@ async def _attendee(spelled: str, before: Before, end_after_s: float) -> AsyncIt
     async with server:
         port = next(iter(server.sockets)).getsockname()[1]
         address = f"ws://{parts.hostname}:{port}{path}"
-        yield Source(desk.pieces(), True, True, lambda: desk.mixer.origin_ms, address)
+        yield Source(receiver.pieces(), True, True, lambda: receiver.mixer.origin_ms, address)
 
 
-class _Desk:
-    """Takes in what the connections of one meeting bring; a queue that is full makes Attendee wait."""
+class _AttendeeReceiver:
+    """Receives the connections of one meeting. A full queue applies back-pressure to Attendee."""
 
     def __init__(self, mixer: Mixer, end_after_s: float) -> None:
         self.mixer, self._end_after_s = mixer, end_after_s
@@ -258,7 +261,7 @@ class _Desk:
         self._bot_id = ""
 
     async def connection(self, socket: ServerConnection) -> None:
-        """One connection, to its end."""
+        """Handle one connection."""
         self._open += 1
         try:
             if self._open == 1:
@@ -266,7 +269,7 @@ class _Desk:
             async for message in socket:
                 try:
                     bot_id, said = read(message)
-                except Nonsense:
+                except InvalidMessage:
                     await socket.close(1007, "not a message of Attendee's")
                     return
                 self._bot_id = self._bot_id or bot_id
@@ -281,13 +284,13 @@ class _Desk:
             self._open -= 1
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """Until Attendee has been away for too long."""
+        """Yield pieces until Attendee was disconnected for ``end_after_s`` seconds."""
         clock = asyncio.get_running_loop().time
-        silent_s, away = 0.0, None  # time in which whoever reads the pieces is busy is no silence
+        silent_s, away = 0.0, None  # time in which the caller is busy does not count as silence
         while True:
             began = clock()
             try:
-                async with asyncio.timeout(SHORT):
+                async with asyncio.timeout(POLL_S):
                     part = await self._queue.get()
             except TimeoutError:
                 now = clock()

@@ -1,6 +1,6 @@
-"""What the bot knows, in a database that a kill leaves whole: transcript, turns, answers, and what is still to be told.
+"""State of the bot in a crash-safe database: transcript, turns, answers and outbox.
 
-An event enters the outbox in the transaction that notes what it came from, so that none is lost and none is made twice.
+An event is added to the outbox in the same transaction as its cause, so that none is lost and none is made twice.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox(action, id);
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A final caption: seconds in the recording, words, and the ids of who spoke, loudest share first."""
+class FinalCaption:
+    """A final caption: seconds in the recording, text, and the ids of its speakers, longest first."""
 
     begin: float
     end: float
@@ -41,10 +41,10 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A question about the chapter that ends at ``chapter`` sample frames; ``problem`` where it has no answer."""
+class SectionAnswer:
+    """The answer about the section that ends at ``section_end`` sample frames, or the ``problem`` if there is none."""
 
-    chapter: int
+    section_end: int
     question: str
     text: str
     begin: float
@@ -53,8 +53,8 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """An event on its way to an action; ``key`` is the same at each attempt."""
+class OutboxEntry:
+    """An event that an action has not taken yet; ``key`` is the same at each attempt."""
 
     id: int
     key: str
@@ -63,10 +63,10 @@ class Letter:
 
 
 class State:
-    """The database.
+    """The database of one bot.
 
     Raises:
-        SourceError: where the file is not to be had, or belongs to a bot that runs.
+        SourceError: if the file cannot be opened, or another running bot uses it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class State:
         try:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")  # a power cut takes the newest, and the service has it still
+            self._db.execute("PRAGMA synchronous=NORMAL")  # a power cut loses only what the service still has
             self._db.executescript(TABLES)
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("COMMIT")
@@ -84,12 +84,12 @@ class State:
             raise SourceError(f"cannot use {path}: {hint}") from None
 
     def close(self) -> None:
-        """Nothing more is noted."""
+        """Close the database."""
         self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is noted in the block, or nothing."""
+        """Commit all changes of the block, or none."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -99,41 +99,41 @@ class State:
         self._db.execute("COMMIT")
 
     def fact(self, name: str, default: str = "") -> str:
-        """A named fact."""
+        """Return a named fact, or the default."""
         row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return str(row[0]) if row else default
 
-    def note(self, **facts: object) -> None:
-        """Named facts, in place of those noted before."""
+    def set_facts(self, **facts: object) -> None:
+        """Set named facts."""
         self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(n, str(v)) for n, v in facts.items()])
 
-    def add_caption(self, said: Said) -> None:
-        """One more final caption."""
+    def add_caption(self, said: FinalCaption) -> None:
+        """Add a final caption."""
         speakers = "\n".join(said.speakers)
         self._db.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", (said.begin, said.end, said.text, speakers))
 
     def correct_caption(self, begin: float, end: float, text: str) -> None:
-        """Other words for a final caption; one without words is gone."""
+        """Replace the words of a final caption, or delete it if there are none."""
         if text:
             self._db.execute("UPDATE captions SET text = ? WHERE begin = ? AND end = ?", (text, begin, end))
         else:
             self._db.execute("DELETE FROM captions WHERE begin = ? AND end = ?", (begin, end))
 
-    def captions(self) -> Iterator[Said]:
-        """All of them, in order."""
+    def captions(self) -> Iterator[FinalCaption]:
+        """Yield all final captions, in order."""
         for begin, end, text, speakers in self._db.execute("SELECT * FROM captions ORDER BY begin, rowid"):
-            yield Said(begin, end, text, tuple(speakers.split("\n")) if speakers else ())
+            yield FinalCaption(begin, end, text, tuple(speakers.split("\n")) if speakers else ())
 
     def caption_end(self) -> float:
-        """Where the last caption ends, in seconds."""
+        """Return the end of the last caption, in seconds."""
         return float(self._db.execute("SELECT coalesce(max(end), 0) FROM captions").fetchone()[0])
 
     def caption_begin(self) -> float:
-        """Where the last caption begins, in seconds."""
+        """Return the start of the last caption, in seconds."""
         return float(self._db.execute("SELECT coalesce(max(begin), 0) FROM captions").fetchone()[0])
 
     def add_turn(self, participant: str, begin: int, end: int, joins: int) -> None:
-        """A participant is heard; what is at most ``joins`` sample frames from the turn before goes on with it."""
+        """Add a speaker turn; it extends the previous one if that ended at most ``joins`` sample frames before."""
         row = self._db.execute(
             "SELECT rowid FROM turns WHERE participant = ? AND end BETWEEN ? AND ? ORDER BY end DESC LIMIT 1",
             (participant, begin - joins, end),
@@ -144,7 +144,7 @@ class State:
             self._db.execute("INSERT INTO turns VALUES (?, ?, ?)", (participant, begin, end))
 
     def turns(self, begin: int, end: int) -> list[tuple[str, int]]:
-        """Who is heard in a range, and for how many sample frames of it; who is heard most comes first."""
+        """Return the participants who speak in a range, and for how many sample frames, longest first."""
         rows = self._db.execute(
             "SELECT participant, sum(min(end, :end) - max(begin, :begin)) AS heard FROM turns "
             "WHERE end > :begin AND begin < :end GROUP BY participant ORDER BY heard DESC, participant",
@@ -152,27 +152,27 @@ class State:
         )
         return [(participant, heard) for participant, heard in rows]
 
-    def spoke_s(self, rate: int) -> dict[str, float]:
-        """Seconds that each participant was heard."""
+    def speaking_s(self, rate: int) -> dict[str, float]:
+        """Return the seconds that each participant spoke, in the order of their first turns."""
         rows = self._db.execute(
             "SELECT participant, sum(end - begin) FROM turns GROUP BY participant ORDER BY min(begin)"
         )
         return {participant: frames / rate for participant, frames in rows}
 
     def set_name(self, participant: str, name: str) -> None:
-        """What a participant is called."""
+        """Set the name of a participant."""
         self._db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (participant, name))
 
     def names(self) -> dict[str, str]:
-        """What participants are called, by id."""
+        """Return names by participant id."""
         return dict(self._db.execute("SELECT participant, name FROM names"))
 
     def add_lost(self, begin: int, end: int) -> None:
-        """A range of the recording that never arrived."""
+        """Add a lost range of the recording."""
         self._db.execute("INSERT INTO lost VALUES (?, ?)", (begin, end))
 
     def lost(self, begin: int, end: int) -> tuple[int, int] | None:
-        """The first lost range that reaches into another, cut to it."""
+        """Return the first lost range that overlaps a range, cut to it, or ``None``."""
         row = self._db.execute(
             "SELECT max(begin, ?), min(end, ?) FROM lost WHERE end > ? AND begin < ? ORDER BY begin LIMIT 1",
             (begin, end, begin, end),
@@ -180,38 +180,38 @@ class State:
         return (row[0], row[1]) if row else None
 
     def lost_frames(self) -> int:
-        """How much never arrived."""
+        """Return the number of lost sample frames."""
         return int(self._db.execute("SELECT coalesce(sum(end - begin), 0) FROM lost").fetchone()[0])
 
-    def add_answer(self, answered: Answered) -> None:
-        """An answer about a chapter."""
-        row = (answered.chapter, answered.question, answered.text, answered.begin, answered.end, answered.problem)
+    def add_answer(self, answered: SectionAnswer) -> None:
+        """Add or replace an answer about a section."""
+        row = (answered.section_end, answered.question, answered.text, answered.begin, answered.end, answered.problem)
         self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
 
-    def answers(self) -> list[Answered]:
-        """All of them, in the order they were asked."""
-        return [Answered(*row) for row in self._db.execute("SELECT * FROM answers ORDER BY chapter, rowid")]
+    def answers(self) -> list[SectionAnswer]:
+        """Return all answers, in the order of the questions."""
+        return [SectionAnswer(*row) for row in self._db.execute("SELECT * FROM answers ORDER BY chapter, rowid")]
 
     def post(self, action: str, key: str, event: dict[str, object]) -> None:
-        """An event for an action."""
+        """Add an event to the outbox of an action."""
         body = msgspec.json.encode(event)
         self._db.execute("INSERT INTO outbox(action, key, body) VALUES (?, ?, ?)", (action, key, body))
 
-    def next_letter(self, action: str) -> Letter | None:
-        """The oldest event that an action has not taken."""
+    def next_entry(self, action: str) -> OutboxEntry | None:
+        """Return the oldest event that an action has not taken, or ``None``."""
         row = self._db.execute(
             "SELECT id, key, body, attempts FROM outbox WHERE action = ? ORDER BY id LIMIT 1", (action,)
         ).fetchone()
-        return Letter(*row) if row else None
+        return OutboxEntry(*row) if row else None
 
-    def tried(self, letter: Letter) -> None:
-        """One more attempt has failed."""
-        self._db.execute("UPDATE outbox SET attempts = attempts + 1 WHERE id = ?", (letter.id,))
+    def record_failure(self, entry: OutboxEntry) -> None:
+        """Count one more failed attempt."""
+        self._db.execute("UPDATE outbox SET attempts = attempts + 1 WHERE id = ?", (entry.id,))
 
-    def settled(self, letter: Letter) -> None:
-        """Taken, or given up: it is not tried again."""
-        self._db.execute("DELETE FROM outbox WHERE id = ?", (letter.id,))
+    def remove(self, entry: OutboxEntry) -> None:
+        """Remove an event that was delivered or given up."""
+        self._db.execute("DELETE FROM outbox WHERE id = ?", (entry.id,))
 
     def waiting(self) -> int:
-        """Events that are still to be taken."""
+        """Return the number of events in the outbox."""
         return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])

@@ -1,4 +1,4 @@
-"""The microphone in the terminal: ``python -m clients.mic``. ``docs/microphone.md`` tells how to use it.
+"""Show live captions of a microphone in the terminal: ``python -m clients.mic``. See ``docs/microphone.md``.
 
-Capturing, sending and resuming are :class:`af3stream.listen.Listening`'s; this is the view (:mod:`.app`).
+:class:`af3stream.listen.Listening` captures, sends and resumes; this package is the view (:mod:`.app`).
 """

@@ -1,4 +1,4 @@
-"""``python -m clients.mic``: the microphone's captions, and answers about them, in the terminal."""
+"""Command line of ``python -m clients.mic``: captions of the microphone, and answers, in the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clients.mic.app import MicrophoneApp
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns the exit code."""
+    """Run the program, and return the exit code."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.devices:
@@ -57,14 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m clients.mic", description="The microphone's captions, and answers about them, in the terminal."
     )
-    parser.add_argument("url", nargs="?", default="http://127.0.0.1:8765", help="of the service")
-    parser.add_argument("--devices", action="store_true", help="list the microphones, and do nothing else")
+    parser.add_argument("url", nargs="?", default="http://127.0.0.1:8765", help="address of the service")
+    parser.add_argument("--devices", action="store_true", help="list the microphones, and exit")
     parser.add_argument("--device", help="a microphone's number, or a part of its name")
-    parser.add_argument("--ask", action="append", default=[], metavar="TEXT", help="a question for the end")
+    parser.add_argument("--ask", action="append", default=[], metavar="TEXT", help="a question to ask at the end")
     parser.add_argument("--watch", action="append", default=[], metavar="TEXT", help="a standing question")
     parser.add_argument("--captions", type=Path, metavar="OUT", help="write captions to a .vtt, .srt or .jsonl file")
-    parser.add_argument("--token", help="for the service; by default $AF3STREAM_TOKEN")
-    parser.add_argument("--plain", action="store_true", help="lines, as when the output is piped")
+    parser.add_argument("--token", help="token of the service; by default $AF3STREAM_TOKEN")
+    parser.add_argument("--plain", action="store_true", help="print lines instead of the screen, as in a pipe")
     return parser
 
 

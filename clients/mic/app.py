@@ -1,4 +1,4 @@
-"""The terminal view: captions on the left, windows and questions on the right, a line to ask below."""
+"""Terminal view: captions on the left, windows and questions on the right, an input line below."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from af3stream.protocol.messages import (
     WatchHit,
     Window,
 )
-from clients.levels import LEVELS
-from clients.mic.level import FLOOR_DBFS, level_dbfs, meter
-from clients.muted import Muted
-from clients.reach import reach
+from clients.answer_range import describe_range
+from clients.load_messages import LOAD_MESSAGES
+from clients.mic.level_meter import FLOOR_DBFS, level_dbfs, meter
+from clients.mute_detector import MuteDetector
 
 MAX_ROWS: Final = 500  # older captions leave the view; --captions writes them all
 METER_CELLS: Final = 14
-METER_STYLE: Final = "green on grey23"  # its room can be seen while it is empty
+METER_STYLE: Final = "green on grey23"  # the background shows the full width
 REFRESH_S: Final = 0.1
-USUAL_S: Final = 5.0  # captions this far behind are no news
-FALL_DB: Final = 3.0  # the meter falls so much between two refreshes, so that the eye can follow
+NORMAL_LAG_S: Final = 5.0  # a smaller lag is not highlighted
+FALL_DB: Final = 3.0  # the meter falls by at most this between two refreshes
 STATES: Final[dict[str, tuple[str, str]]] = {
     "connecting": ("○ connecting", "dim"),
     "open": ("● listening", "green"),
@@ -52,7 +52,7 @@ class MicrophoneApp(App[None]):
     """The screen of one :class:`~af3stream.listen.Listening`.
 
     Attributes:
-        problem: why it could not begin or broke off, in one sentence.
+        problem: why the session did not start or broke off, in one sentence.
     """
 
     TITLE = "af3stream"
@@ -79,21 +79,21 @@ class MicrophoneApp(App[None]):
         super().__init__()
         self.problem = ""
         self._listening = Listening(options, lambda: self)
-        self._status = Static(id="status")  # its clock may tick once more when the screen is gone
+        self._status = Static(id="status")  # may be refreshed once more after the screen is closed
         self._watched = set(map(clean, options.watches))
-        self._behind = LagMeter()
+        self._lag_meter = LagMeter()
         self._state = "connecting"
         self._device = options.device or "default microphone"
         self._degraded = ""
         self._level = FLOOR_DBFS
-        self._muted = Muted()
+        self._mute_detector = MuteDetector()
         self._lost_s = 0.0
         self._windows: list[Window] = []
         self._utterances: dict[int, Static] = {}
         self._finals: dict[int, Static] = {}  # at most as many as there are rows
         self._asked: dict[str, str] = {}  # questions and watches
         self._last: str | None = None  # the id of the newest question
-        self._came: dict[str, str] = {}  # of an answer, so far
+        self._partial_answers: dict[str, str] = {}  # the text of each unfinished answer, by question id
         self._answers: dict[str, Static] = {}
 
     def compose(self) -> ComposeResult:
@@ -107,7 +107,7 @@ class MicrophoneApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Everything is on the screen: listen."""
+        """Start listening once the widgets are mounted."""
         for name in ("captions", "windows", "questions"):
             self.query_one(f"#{name}").border_title = name
         for name in ("captions", "questions"):
@@ -117,13 +117,13 @@ class MicrophoneApp(App[None]):
         self.run_worker(self._listen())
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """The line to ask names the question that it replies to."""
+        """Show in the input line which question a follow-up replies to."""
         follows_up, _ = follow_up(event.value.lstrip())
         last = self._asked[self._last] if follows_up and self._last else ""
         event.input.border_title = Text(f"reply to: {last}") if last else None
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """A question was typed."""
+        """Send the typed question."""
         follows_up, text = follow_up(event.value.strip())
         if not text:
             return
@@ -134,7 +134,7 @@ class MicrophoneApp(App[None]):
         event.input.clear()
 
     def action_reply(self) -> None:
-        """Make what is typed a reply to the last answer, or a question of its own again."""
+        """Turn the typed text into a follow-up to the last answer, or back into a separate question."""
         field = self.query_one(Input)
         follows_up, text = follow_up(field.value.lstrip())
         field.value = text if follows_up else f"{FOLLOW_UP} {field.value}"
@@ -142,7 +142,7 @@ class MicrophoneApp(App[None]):
         field.focus()
 
     def action_stop(self) -> None:
-        """Stop the microphone and finish; a second time, or when it is over, leave."""
+        """Stop the microphone and wait for the last captions; the second time, exit."""
         if self._state == "over":
             self.exit()
         else:
@@ -151,11 +151,11 @@ class MicrophoneApp(App[None]):
             self._level = FLOOR_DBFS
 
     def action_leave(self) -> None:
-        """Leave at once."""
+        """Exit at once."""
         self.exit()
 
     def action_page(self, direction: int) -> None:
-        """Scroll the captions, wherever the cursor is."""
+        """Scroll the captions, whichever widget has the focus."""
         captions = self.query_one("#captions", VerticalScroll)
         captions.scroll_page_up() if direction < 0 else captions.scroll_page_down()
 
@@ -172,13 +172,13 @@ class MicrophoneApp(App[None]):
             self.problem = str(error) or "left before the last captions came"
             self._note(self.problem)
             self._state = "over"
-        except Af3StreamError as error:  # nothing was heard: there is nothing to read here
+        except Af3StreamError as error:  # the session never started: there is nothing to show
             self.problem = str(error)
             self.exit(return_code=2)
         else:
             self._state = "over"
 
-    # What `Listening` tells its screen.
+    # Callbacks of `Listening`.
 
     def asked(self, question_id: str, text: str, after: str | None = None) -> None:
         self._asked[question_id] = clean(text)
@@ -192,10 +192,10 @@ class MicrophoneApp(App[None]):
             self._row(Text(f"{clock(begin)}  [{end - begin:.1f} s lost]", style="red"))
         else:
             self._level = max(self._level - FALL_DB, level_dbfs(block))
-            self._muted.hear(block, end - begin)
+            self._mute_detector.add(block, end - begin)
 
     def show(self, message: ServerMessage) -> None:
-        self._behind.hear(message)
+        self._lag_meter.hear(message)
         match message:
             case Ready():
                 self._state = "open"
@@ -212,13 +212,13 @@ class MicrophoneApp(App[None]):
                 self._windows.append(message)
                 self._show_windows()
             case AnswerDelta():
-                self._answer(message.id, self._came.get(message.id, "") + message.text)
+                self._answer(message.id, self._partial_answers.get(message.id, "") + message.text)
             case Answer():
-                self._answer(message.id, message.text, heard=reach(message, clock, clock))
+                self._answer(message.id, message.text, heard=describe_range(message, clock, clock))
             case WatchHit():
                 self._answer(message.id, message.text, heard=f"Heard {clock(message.start)} to {clock(message.end)}")
             case Degraded():
-                self._degraded = LEVELS[message.level]
+                self._degraded = LOAD_MESSAGES[message.level]
             case Error(ref=str(ref)) if ref in self._asked:
                 self._answer(ref, f"refused: {message.message}", "red")
             case Error():
@@ -235,7 +235,7 @@ class MicrophoneApp(App[None]):
     def close(self) -> None:
         self._level = FLOOR_DBFS
 
-    # How it is drawn.
+    # Drawing.
 
     def _caption(self, caption: Caption) -> None:
         row = self._utterances.get(caption.utterance)
@@ -288,7 +288,7 @@ class MicrophoneApp(App[None]):
         else:
             self._answers[question_id] = Static(text, classes="reply" if reply else None)
             self.query_one("#questions").mount(self._answers[question_id])
-        self._came[question_id] = answer
+        self._partial_answers[question_id] = answer
 
     def _show_windows(self) -> None:
         lines = [f"{w.index + 1:>3}  {clock(w.start)} to {clock(w.end)}  {w.tokens} tokens" for w in self._windows[-6:]]
@@ -297,11 +297,11 @@ class MicrophoneApp(App[None]):
     def _refresh_status(self) -> None:
         session = self._listening.session
         parts = [STATES[self._state], (self._device, "dim"), (meter(self._level, METER_CELLS), METER_STYLE)]
-        if self._muted.on and self._state == "open":
+        if self._mute_detector.muted and self._state == "open":
             parts.append(("no sound: is it muted?", "yellow"))
         if session:
-            behind_s = self._behind.seconds(session.sent / session.ready.rate)
-            parts.append((f"lag {behind_s:.1f} s", "yellow" if behind_s > USUAL_S else ""))
+            behind_s = self._lag_meter.seconds(session.sent / session.ready.rate)
+            parts.append((f"lag {behind_s:.1f} s", "yellow" if behind_s > NORMAL_LAG_S else ""))
         if self.sub_title:
             parts.append((self.sub_title, "dim"))
         if self._lost_s:

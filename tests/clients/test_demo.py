@@ -1,4 +1,4 @@
-"""What `make demo` says at its end, with and without a person to say it to."""
+"""The last lines of `make demo`, with and without a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEAD = "127.0.0.1"
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """``said(terminal)``: all that the demo prints, over nothing but its own words."""
+    """``said(terminal)``: run the demo without a model or server, and return its output."""
 
     async def heard(options: Any) -> int:
         return 0
@@ -33,17 +33,17 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-def test_without_a_terminal_no_address_is_told_that_is_dead_when_the_demo_ends(said: Any) -> None:
+def test_demo_without_a_terminal_does_not_print_the_page_address(said: Any) -> None:
     assert DEAD not in said(terminal=False)
 
 
-def test_in_a_terminal_the_page_is_there_until_enter_is_pressed(said: Any) -> None:
+def test_demo_in_a_terminal_serves_the_page_until_enter(said: Any) -> None:
     closing = said(terminal=True).rpartition("and now yours")[2]
     assert f"http://{DEAD}:" in closing
     assert closing.rstrip().endswith("until you press Enter.")
 
 
-def test_the_closing_lines_say_where_the_command_is(said: Any) -> None:
+def test_demo_ends_with_the_path_of_the_command(said: Any) -> None:
     closing = said(terminal=False).rpartition("and now yours")[2]
     folder = sys.prefix.rpartition("/")[2]
     assert f"{folder}/bin/af3stream serve" in closing

@@ -1,4 +1,4 @@
-"""A screen of its own with a window manager on it, and what the windows are shown there."""
+"""Fixtures: an X server with a window manager, a scripted service, and the program."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication, QStyleFactory
 
 from clients.captions.app import Captions, Options
-from tests.desktop.driving import until
-from tests.desktop.stage import Stage
+from tests.desktop.gui_driver import until
+from tests.desktop.scripted_service import ScriptedService
 
 SCREEN = "1280x800x24"
 RATE = 16_000
-NAME = f"af3stream-captions-{os.getpid()}"  # of a socket; pytest's folders are too long for it
+NAME = f"af3stream-captions-{os.getpid()}"  # name of a socket; paths in pytest's folders are too long
 
 
 @pytest.fixture(scope="session")
 def display() -> Iterator[str]:
-    """An X server and openbox, for these tests alone."""
+    """Run an X server and openbox for these tests."""
     reading, writing = os.pipe()
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", str(writing), "-screen", "0", SCREEN, "-nolisten", "tcp"],
@@ -44,7 +44,7 @@ def display() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def application(display: str) -> Iterator[QApplication]:
-    """Qt on that screen."""
+    """Start Qt on that screen."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISPLAY", display)
         patch.setenv("QT_QPA_PLATFORM", "xcb")
@@ -57,15 +57,15 @@ def application(display: str) -> Iterator[QApplication]:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    """A server that says what the test tells it to."""
-    with Stage() as stage:
+def stage() -> Iterator[ScriptedService]:
+    """A service that sends what the test tells it to."""
+    with ScriptedService() as stage:
         yield stage
 
 
 @pytest.fixture
 def sound(tmp_path: Path) -> Path:
-    """Two minutes of something, to be heard at the pace of speech."""
+    """Two minutes of noise, streamed in real time."""
     path = tmp_path / "sound.wav"
     noise = np.random.default_rng(0).normal(0, 300, 120 * RATE)
     soundfile.write(path, noise.astype(np.int16), RATE)
@@ -73,8 +73,10 @@ def sound(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(application: QApplication, stage: Stage, sound: Path, tmp_path: Path) -> Iterator[Callable[..., Captions]]:
-    """``run(...)``: the program, on the stage; with the same settings file every time."""
+def run(
+    application: QApplication, stage: ScriptedService, sound: Path, tmp_path: Path
+) -> Iterator[Callable[..., Captions]]:
+    """``run(...)``: start the program on the scripted service, always with the same settings file."""
     running: list[Captions] = []
 
     def start(keys: bool = False, **options: object) -> Captions:
@@ -92,8 +94,8 @@ def run(application: QApplication, stage: Stage, sound: Path, tmp_path: Path) ->
 
 
 @pytest.fixture
-def captions(run: Callable[..., Captions], stage: Stage) -> Captions:
-    """The program, listening."""
+def captions(run: Callable[..., Captions], stage: ScriptedService) -> Captions:
+    """The program, once it is listening."""
     captions = run()
     until(lambda: captions.overlay.status.text() == "Listening")
     return captions

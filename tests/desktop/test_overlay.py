@@ -1,4 +1,4 @@
-"""The captions over the desktop: real windows of a real window manager, with a mouse."""
+"""The overlay as a real window under a window manager, with a mouse."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from af3stream.protocol.messages import Caption
 from clients.captions.app import Captions
 from clients.captions.overlay import EDGE_PX
 from clients.captions.theme import DARK, FADED, LIGHT
-from tests.desktop.driving import click, heard_by_screen_reader, live, move_to, until, xdotool
-from tests.desktop.stage import Stage
+from tests.desktop.gui_driver import click, heard_by_screen_reader, live, move_to, until, xdotool
+from tests.desktop.scripted_service import ScriptedService
 
 SPOKEN = "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do"
 
@@ -31,18 +31,18 @@ def final(text: str, utterance: int = 0) -> Caption:
 
 
 def properties(window: QWidget) -> str:
-    """What the window manager knows of a window."""
+    """Return the window manager's properties of a window."""
     return subprocess.run(["xprop", "-id", str(int(window.winId()))], capture_output=True, text=True, check=True).stdout
 
 
 def on_screen(place: QRect) -> QImage:
-    """What is really to be seen there."""
+    """Return the pixels on the screen."""
     screen = QGuiApplication.primaryScreen()
     return screen.grabWindow(0, place.x(), place.y(), place.width(), place.height()).toImage()
 
 
 class Painted(QObject):
-    """How far up a view was painted again."""
+    """Records how far up a view was repainted."""
 
     def __init__(self, view: QWidget) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Painted(QObject):
 
 
 class Clicked(QWidget):
-    """A window of somebody else's that counts clicks."""
+    """A window of another program that counts clicks."""
 
     count = 0
 
@@ -64,7 +64,7 @@ class Clicked(QWidget):
         self.count += 1
 
 
-def test_it_is_a_frameless_window_above_all_others(captions: Captions, stage: Stage) -> None:
+def test_overlay_is_frameless_and_on_top(captions: Captions, stage: ScriptedService) -> None:
     told = properties(captions.overlay)
     assert "_NET_WM_STATE_ABOVE" in told
     assert "_NET_WM_WINDOW_TYPE_UTILITY" in told
@@ -85,7 +85,7 @@ def test_it_is_a_frameless_window_above_all_others(captions: Captions, stage: St
     other.close()
 
 
-def test_what_may_change_is_faded_until_it_stands(captions: Captions, stage: Stage) -> None:
+def test_text_is_faded_until_it_is_stable(captions: Captions, stage: ScriptedService) -> None:
     view = captions.overlay.view
     stage.say(interim("He was not", stable="He was"))
     until(lambda: view.shown)
@@ -98,12 +98,12 @@ def test_what_may_change_is_faded_until_it_stands(captions: Captions, stage: Sta
     assert strongest(view, QRect(width, 0, 400, row)) == pytest.approx(1, abs=0.02)
 
 
-def test_a_new_word_leaves_what_stands_before_it_alone(captions: Captions, stage: Stage) -> None:
+def test_new_word_does_not_repaint_the_words_before_it(captions: Captions, stage: ScriptedService) -> None:
     view = captions.overlay.view
     stage.say(interim(SPOKEN, stable=SPOKEN))
     until(lambda: view.shown)
     live(0.3)
-    rows = view.flow.height
+    rows = view.caption_layout.height
     assert rows > 1
     above = QRect(0, 0, view.width(), view.height_for(rows - 1))
     before, painted = view.grab().toImage().copy(above), Painted(view)
@@ -112,12 +112,12 @@ def test_a_new_word_leaves_what_stands_before_it_alone(captions: Captions, stage
         until(lambda said=said: view.shown.endswith(said[-3:]))
         assert view.grab().toImage().copy(above) == before
     live(0.1)
-    seen = [top for top in painted.tops if top > 0]  # `grab` paints everything, the screen does not
+    seen = [top for top in painted.tops if top > 0]  # `grab` paints everything, unlike the screen
     assert seen
     assert min(seen) >= above.height() - 1
 
 
-def test_words_move_up_row_by_row_and_never_down(captions: Captions, stage: Stage) -> None:
+def test_rows_scroll_up_and_never_down(captions: Captions, stage: ScriptedService) -> None:
     view = captions.overlay.view
     tops: list[float] = []
     words = SPOKEN.split() * 3
@@ -129,11 +129,11 @@ def test_words_move_up_row_by_row_and_never_down(captions: Captions, stage: Stag
     assert all(later - earlier in (0, 1) for earlier, later in pairwise(tops))
     assert len(view.shown.splitlines()) == view.rows
     stage.say(final("And then."))
-    until(lambda: "And then." in view.flow.text)
+    until(lambda: "And then." in view.caption_layout.text)
     assert view._target >= tops[-1]
 
 
-def test_the_screen_reader_hears_what_is_shown(captions: Captions, stage: Stage) -> None:
+def test_screen_reader_gets_the_visible_text(captions: Captions, stage: ScriptedService) -> None:
     overlay = captions.overlay
     assert heard_by_screen_reader(overlay.view) == ("Captions", "Nothing was said yet.")
     stage.say(interim("He was not an"))
@@ -143,9 +143,7 @@ def test_the_screen_reader_hears_what_is_shown(captions: Captions, stage: Stage)
     assert heard_by_screen_reader(overlay)[0].startswith("Captions")
 
 
-def test_the_mouse_moves_it_and_sizes_it_and_that_is_remembered(
-    captions: Captions, run: Callable[..., Captions]
-) -> None:
+def test_moving_and_resizing_by_mouse_is_stored(captions: Captions, run: Callable[..., Captions]) -> None:
     overlay = captions.overlay
     place = overlay.geometry()
     drag(overlay, QPoint(200, place.height() - 30), dx=-60, dy=-90)
@@ -163,12 +161,12 @@ def test_the_mouse_moves_it_and_sizes_it_and_that_is_remembered(
     assert again.overlay.geometry() == left
 
 
-def test_a_place_on_a_screen_that_is_gone_is_given_up(captions: Captions) -> None:
+def test_stored_place_off_screen_is_ignored(captions: Captions) -> None:
     captions._choose(replace(captions.settings, place=QRect(9_000, 9_000, 500, 200)))
     assert QGuiApplication.primaryScreen().geometry().contains(captions.overlay.geometry())
 
 
-def test_the_mouse_goes_through_it_where_that_is_wanted(captions: Captions) -> None:
+def test_click_through_passes_the_mouse_to_the_window_behind(captions: Captions) -> None:
     overlay = captions.overlay
     below = Clicked()
     below.setGeometry(overlay.geometry().adjusted(20, 40, -20, -10))
@@ -191,7 +189,7 @@ def test_the_mouse_goes_through_it_where_that_is_wanted(captions: Captions) -> N
     below.close()
 
 
-def test_buttons_come_with_the_mouse_and_do_what_they_say(captions: Captions, stage: Stage) -> None:
+def test_buttons_appear_under_the_mouse_and_work(captions: Captions, stage: ScriptedService) -> None:
     overlay = captions.overlay
     xdotool("mousemove", 5, 5)
     buttons = {heard_by_screen_reader(button)[0]: button for button in overlay._buttons.values()}
@@ -207,7 +205,7 @@ def test_buttons_come_with_the_mouse_and_do_what_they_say(captions: Captions, st
     assert not captions.actions["show"].isChecked()
 
 
-def test_looks_change_at_once(captions: Captions, stage: Stage) -> None:
+def test_appearance_changes_at_once(captions: Captions, stage: ScriptedService) -> None:
     overlay, view = captions.overlay, captions.overlay.view
     stage.say(final(SPOKEN))
     until(lambda: view.shown)
@@ -224,7 +222,7 @@ def test_looks_change_at_once(captions: Captions, stage: Stage) -> None:
     assert behind.alphaF() == pytest.approx(0.5, abs=0.01)
 
 
-def test_light_and_dark_are_easy_to_read(captions: Captions, application: QApplication) -> None:
+def test_contrast_is_sufficient_in_light_and_dark(captions: Captions, application: QApplication) -> None:
     for appearance, look in (("dark", DARK), ("light", LIGHT)):
         captions._choose(replace(captions.settings, appearance=appearance))
         live(0.1)
@@ -238,7 +236,7 @@ def test_light_and_dark_are_easy_to_read(captions: Captions, application: QAppli
         assert application.palette().window().color().name() == look.page
 
 
-def test_edges_are_for_sizing(captions: Captions) -> None:
+def test_mouse_at_an_edge_resizes(captions: Captions) -> None:
     overlay = captions.overlay
     edges = Qt.Edge
     assert overlay._edges(overlay.rect().center()) == edges(0)
@@ -260,7 +258,7 @@ def drag(window: QWidget, at: QPoint, dx: int, dy: int) -> None:
 
 
 def strongest(view: QWidget, area: QRect) -> float:
-    """How much of the captions' colour there is at most in an area: 1 where letters are solid."""
+    """Return the largest share of the captions' colour in an area: 1 for stable text."""
     image = QImage(view.size(), QImage.Format.Format_ARGB32_Premultiplied)
     image.fill(Qt.GlobalColor.transparent)
     view.render(image, QPoint(), QRegion(), QWidget.RenderFlag(0))
@@ -275,7 +273,7 @@ def blended(colour: str, behind: str, share: float) -> str:
 
 
 def contrast(one: str, other: str) -> float:
-    """As WCAG 2 has it."""
+    """Return the contrast ratio by WCAG 2."""
     darker, lighter = sorted(luminance(QColor(colour)) for colour in (one, other))
     return (lighter + 0.05) / (darker + 0.05)
 

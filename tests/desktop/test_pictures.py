@@ -1,6 +1,6 @@
-"""The pictures of ``docs/desktop.md``: ``AF3STREAM_DESKTOP_PNG=docs pytest tests/desktop/test_pictures.py`` makes them.
+"""Draw the pictures of ``docs/desktop.md``: ``AF3STREAM_DESKTOP_PNG=docs pytest tests/desktop/test_pictures.py``.
 
-They show real windows; what a compositor does (transparency, shadows) is painted here, for the test's screen has none.
+They show real windows. Transparency and shadows are painted here, because the test's screen has no compositor.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from PySide6.QtWidgets import QWidget
 from af3stream.protocol.messages import Answer, AnswerDelta, Ask, Caption
 from clients.captions.app import Captions
 from clients.captions.theme import colours
-from tests.desktop.driving import live, move_to, until
-from tests.desktop.stage import Stage
+from tests.desktop.gui_driver import live, move_to, until
+from tests.desktop.scripted_service import ScriptedService
 
 FOLDER = os.environ.get("AF3STREAM_DESKTOP_PNG")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="AF3STREAM_DESKTOP_PNG names no folder for the pictures")
@@ -35,7 +35,7 @@ SECOND = "That he married a woman who made him less"
 
 
 @pytest.mark.parametrize("appearance", ["light", "dark"])
-def test_pictures_for_the_docs(captions: Captions, stage: Stage, appearance: str) -> None:
+def test_pictures_for_the_docs(captions: Captions, stage: ScriptedService, appearance: str) -> None:
     assert FOLDER
     captions._choose(replace(captions.settings, appearance=appearance, size_pt=22))
     for number, (start, text) in enumerate(SENTENCES):
@@ -49,13 +49,13 @@ def test_pictures_for_the_docs(captions: Captions, stage: Stage, appearance: str
     questions(captions, stage)
     windows(captions, appearance).save(f"{FOLDER}/desktop-windows-{appearance}.png")
     if appearance == "light":
-        captions.preferences.show()
+        captions.settings_window.show()
         live(0.3)
-        captions.preferences.grab().save(f"{FOLDER}/desktop-settings.png")
+        captions.settings_window.grab().save(f"{FOLDER}/desktop-settings.png")
     assert Path(f"{FOLDER}/desktop-overlay-{appearance}.png").stat().st_size > 10_000
 
 
-def questions(captions: Captions, stage: Stage) -> None:
+def questions(captions: Captions, stage: ScriptedService) -> None:
     captions.actions["ask"].trigger()
     captions.ask.asked.emit("Who is this about?", None, None)
     until(lambda: len(stage.heard(Ask)) == 1)
@@ -71,7 +71,7 @@ def questions(captions: Captions, stage: Stage) -> None:
 
 
 def overlay(captions: Captions, appearance: str) -> QImage:
-    """The captions over a lecture, with the mouse on them."""
+    """Draw the captions over a lecture, under the mouse."""
     move_to(captions.overlay, QPoint(400, 60))
     live(0.3)
     picture = desktop(QSize(1180, 660), appearance)
@@ -83,7 +83,7 @@ def overlay(captions: Captions, appearance: str) -> QImage:
 
 
 def windows(captions: Captions, appearance: str) -> QImage:
-    """History, with something sought, and questions."""
+    """Draw the history with a search, and the questions."""
     captions.history.resize(640, 520)
     captions.ask.resize(440, 520)
     captions.history.show()
@@ -100,7 +100,7 @@ def windows(captions: Captions, appearance: str) -> QImage:
 
 
 class painting:  # noqa: N801 - reads as a verb
-    """A painter while the context lasts."""
+    """A painter within the context."""
 
     def __init__(self, image: QImage) -> None:
         self._painter = QPainter(image)
@@ -125,7 +125,7 @@ def desktop(size: QSize, appearance: str) -> QImage:
 
 
 def lecture(painter: QPainter, area: QRectF, appearance: str) -> None:
-    """Somebody else's window: a slide, and who speaks."""
+    """Draw another program's window: a slide and the speaker."""
     look = colours()
     shadow(painter, area, 12)
     painter.setPen(Qt.PenStyle.NoPen)
@@ -156,7 +156,7 @@ def lecture(painter: QPainter, area: QRectF, appearance: str) -> None:
 
 
 def shown(painter: QPainter, window: QWidget, at: QPoint, *, radius: int, title: str = "") -> None:
-    """A window as a desktop shows it."""
+    """Draw a window with frame and shadow."""
     picture: QPixmap = window.grab()
     top = 34 if title else 0
     area = QRectF(at.x(), at.y() - top, window.width(), window.height() + top)

@@ -1,4 +1,4 @@
-"""The session under the windows: lost, found, paused, refused, and what people are told of it."""
+"""The session behind the windows: lost, resumed, paused and refused, and the status shown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import soundfile
 
 from af3stream.protocol.messages import Audio, Caption, Error, Flush, Speech, Start
 from clients.captions.app import Captions
-from tests.desktop.driving import live, until
-from tests.desktop.stage import Stage
+from tests.desktop.gui_driver import live, until
+from tests.desktop.scripted_service import ScriptedService
 
 
-def test_a_lost_connection_is_told_and_nothing_is_said_twice(run: Callable[..., Captions], stage: Stage) -> None:
+def test_lost_connection_is_shown_and_no_caption_repeats(run: Callable[..., Captions], stage: ScriptedService) -> None:
     stage.ready = {"resume": "r1"}
     captions = run()
     until(lambda: captions.overlay.status.text() == "Listening")
@@ -34,7 +34,7 @@ def test_a_lost_connection_is_told_and_nothing_is_said_twice(run: Callable[..., 
     assert captions.history.model.rowCount() == 2
 
 
-def test_a_session_that_cannot_go_on_is_told_and_its_captions_stay(captions: Captions, stage: Stage) -> None:
+def test_failed_resume_is_shown_and_captions_stay(captions: Captions, stage: ScriptedService) -> None:
     stage.say(Caption(0, "Before.", 0, 1, final=True))
     until(lambda: captions.overlay.view.shown == "Before.")
     stage.cut()
@@ -42,24 +42,24 @@ def test_a_session_that_cannot_go_on_is_told_and_its_captions_stay(captions: Cap
     assert captions.overlay.view.shown == "Before."
 
 
-def test_a_refusal_is_told_in_the_servers_words(captions: Captions, stage: Stage) -> None:
+def test_refusal_is_shown_in_the_servers_words(captions: Captions, stage: ScriptedService) -> None:
     stage.say(Error("slow_consumer", "nobody reads", fatal=True, retryable=False))
     until(lambda: "nobody reads" in captions.overlay.status.text())
 
 
-def test_a_server_that_is_not_there_is_waited_for(run: Callable[..., Captions]) -> None:
+def test_unreachable_server_is_retried(run: Callable[..., Captions]) -> None:
     captions = run(url="ws://127.0.0.1:9")
     until(lambda: "Cannot reach ws://127.0.0.1:9" in captions.overlay.status.text())
     assert captions.overlay.status.text().endswith("Trying again")
 
 
-def test_a_file_that_is_no_sound_is_told(run: Callable[..., Captions], tmp_path: Path) -> None:
+def test_file_without_audio_is_reported(run: Callable[..., Captions], tmp_path: Path) -> None:
     (tmp_path / "notes.wav").write_text("no sound in here")
     captions = run(source=str(tmp_path / "notes.wav"))
     until(lambda: "is not an audio file" in captions.overlay.status.text())
 
 
-def test_a_pause_takes_no_sound_and_finishes_what_was_said(captions: Captions, stage: Stage) -> None:
+def test_pause_stops_capturing_and_flushes(captions: Captions, stage: ScriptedService) -> None:
     captions.actions["pause"].trigger()
     until(lambda: stage.heard(Flush))
     assert captions.overlay.status.text() == "Paused"
@@ -71,17 +71,17 @@ def test_a_pause_takes_no_sound_and_finishes_what_was_said(captions: Captions, s
     assert captions.overlay.status.text() == "Listening"
 
 
-def test_speech_that_is_not_shown_is_told_as_lag(
-    captions: Captions, stage: Stage, monkeypatch: pytest.MonkeyPatch
+def test_speech_without_captions_is_shown_as_lag(
+    captions: Captions, stage: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clients.captions.standing.USUAL_S", 1.0)
+    monkeypatch.setattr("clients.captions.session_status.NORMAL_LAG_S", 1.0)
     stage.say(Speech("started", 0.0))
     until(lambda: captions.overlay.status.text() == "Catching up · 2 s behind")
     stage.say(Caption(0, "words", 0, 120, final=False))
     until(lambda: captions.overlay.status.text() == "Listening")
 
 
-def test_a_file_is_heard_to_its_end(run: Callable[..., Captions], stage: Stage, tmp_path: Path) -> None:
+def test_file_is_streamed_to_its_end(run: Callable[..., Captions], stage: ScriptedService, tmp_path: Path) -> None:
     samples = np.arange(8_000, dtype=np.int16)
     soundfile.write(tmp_path / "short.wav", samples, 16_000)
     captions = run(source=str(tmp_path / "short.wav"))

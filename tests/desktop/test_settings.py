@@ -1,4 +1,4 @@
-"""What is remembered, and what is made of a file that makes no sense."""
+"""Stored settings, and invalid values in their file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from PySide6.QtCore import QRect, QSettings
 
 from clients.captions.settings import Settings, load, save
-from clients.captions.shortcuts import spelled
+from clients.captions.shortcuts import to_pynput
 
 
 def at(path: Path) -> QSettings:
     return QSettings(str(path / "captions.ini"), QSettings.Format.IniFormat)
 
 
-def test_everything_is_remembered(tmp_path: Path) -> None:
+def test_settings_are_stored_and_read(tmp_path: Path) -> None:
     chosen = Settings(
         server="wss://example.org",
         source="system",
@@ -39,7 +39,7 @@ def test_everything_is_remembered(tmp_path: Path) -> None:
     assert load(at(tmp_path)) == chosen
 
 
-def test_a_file_is_not_what_the_next_run_listens_to(tmp_path: Path) -> None:
+def test_file_source_is_not_stored(tmp_path: Path) -> None:
     save(Settings(source="system", device="Headset"), at(tmp_path))
     save(Settings(source="file", device="/tmp/talk.wav", size_pt=30), at(tmp_path))
     assert load(at(tmp_path)) == Settings(source="system", device="Headset", size_pt=30)
@@ -56,7 +56,7 @@ def test_a_file_is_not_what_the_next_run_listens_to(tmp_path: Path) -> None:
         ("place=here", Settings()),
     ],
 )
-def test_nonsense_is_as_by_default(line: str, expected: Settings, tmp_path: Path) -> None:
+def test_invalid_value_becomes_the_default(line: str, expected: Settings, tmp_path: Path) -> None:
     (tmp_path / "captions.ini").write_text(f"[General]\n{line}\n")
     assert load(at(tmp_path)) == expected
 
@@ -68,9 +68,9 @@ def test_nonsense_is_as_by_default(line: str, expected: Settings, tmp_path: Path
         ("Meta+Shift+F9", "<cmd>+<shift>+<f9>"),
         ("Ctrl+Space", "<ctrl>+<space>"),
         ("Ctrl++", "<ctrl>++"),
-        ("C", ""),  # would be heard in every word
+        ("C", ""),  # would fire while typing
         ("Ctrl+Media Play", ""),
     ],
 )
-def test_shortcuts_are_spelled_for_the_listener(key: str, keys: str) -> None:
-    assert spelled(key) == keys
+def test_shortcuts_are_converted_for_pynput(key: str, keys: str) -> None:
+    assert to_pynput(key) == keys

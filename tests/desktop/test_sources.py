@@ -1,4 +1,4 @@
-"""The microphone and the system's sound, on a sound server of their own."""
+"""The microphone and the system's output, on a sound server of their own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import soundfile
 from af3stream.protocol.messages import Audio
 from clients.captions.app import Captions
 from clients.captions.sources import BLOCK_BYTES, CAPTURE_BLOCKS, Choice, Microphone, microphones
-from tests.desktop.driving import until
-from tests.desktop.stage import Stage
+from tests.desktop.gui_driver import until
+from tests.desktop.scripted_service import ScriptedService
 
 RATE = 16_000
 TONE_HZ = 440
@@ -24,8 +24,8 @@ TONE_HZ = 440
 
 @pytest.fixture
 def pulseaudio(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
-    """A sound server with one output, whose monitor is its only input."""
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own are too long for a socket
+    """Run a sound server with one output, whose monitor is its only input."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's paths are too long for a socket
         yield from _pulseaudio(Path(folder), monkeypatch)
 
 
@@ -50,7 +50,7 @@ def _pulseaudio(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subpr
 
 @pytest.fixture
 def tone(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """``tone()``: the computer plays ten seconds of a tone from now on."""
+    """``tone()``: play ten seconds of a tone."""
     path = tmp_path / "tone.wav"
     seconds = np.arange(10 * RATE) / RATE
     soundfile.write(path, 0.4 * np.sin(2 * np.pi * TONE_HZ * seconds), RATE)
@@ -63,8 +63,8 @@ def tone(tmp_path: Path) -> Iterator[Callable[[], None]]:
         player.wait()
 
 
-def pitch_hz(stage: Stage) -> float:
-    """The strongest frequency of the newest half second that arrived; 0 while there is silence."""
+def pitch_hz(stage: ScriptedService) -> float:
+    """Return the strongest frequency of the last half second received; 0 for silence."""
     pcm = b"".join(message.pcm for message in stage.heard(Audio)[-5:] if isinstance(message, Audio))
     samples = np.frombuffer(pcm, np.int16).astype(float)
     if len(samples) < RATE // 4 or samples.std() < 500:
@@ -74,13 +74,13 @@ def pitch_hz(stage: Stage) -> float:
 
 
 def recording() -> bytes:
-    """Who listens to the sound server."""
+    """Return the clients that record from the sound server."""
     command = ["pactl", "list", "short", "source-outputs"]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
-def test_what_the_computer_plays_is_heard_until_the_sound_server_dies(
-    pulseaudio: subprocess.Popen[bytes], tone: Callable[[], None], run: Callable[..., Captions], stage: Stage
+def test_system_audio_is_captured_until_the_sound_server_dies(
+    pulseaudio: subprocess.Popen[bytes], tone: Callable[[], None], run: Callable[..., Captions], stage: ScriptedService
 ) -> None:
     captions = run(source="system")
     until(lambda: len(stage.heard(Audio)) > 3)
@@ -100,8 +100,8 @@ def test_what_the_computer_plays_is_heard_until_the_sound_server_dies(
 
 
 @pytest.mark.usefixtures("pulseaudio")
-def test_the_microphone_is_heard(tone: Callable[[], None], run: Callable[..., Captions], stage: Stage) -> None:
-    sounddevice._terminate()  # PortAudio knows the devices that were there when it began
+def test_microphone_is_captured(tone: Callable[[], None], run: Callable[..., Captions], stage: ScriptedService) -> None:
+    sounddevice._terminate()  # PortAudio lists only devices that existed when it started
     sounddevice._initialize()
     assert "pulse" in microphones()
     captions = run()
@@ -113,13 +113,13 @@ def test_the_microphone_is_heard(tone: Callable[[], None], run: Callable[..., Ca
     captions.close()
 
 
-def test_a_device_that_is_not_there_is_told(run: Callable[..., Captions]) -> None:
+def test_missing_device_is_reported(run: Callable[..., Captions]) -> None:
     captions = run()
     captions.listen(Choice("microphone", "no such thing"))
     until(lambda: captions.overlay.status.text().startswith("No microphone can be opened: "))
 
 
-def test_without_the_program_that_hears_the_system_it_is_told_what_to_install(
+def test_missing_capture_program_is_named_in_the_status(
     run: Callable[..., Captions], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -127,7 +127,7 @@ def test_without_the_program_that_hears_the_system_it_is_told_what_to_install(
     until(lambda: captions.overlay.status.text().endswith("install pulseaudio-utils."))
 
 
-async def test_sound_that_finds_no_room_is_declared_lost_in_its_place() -> None:
+async def test_audio_beyond_the_buffer_is_declared_lost_at_its_position() -> None:
     microphone = Microphone()
     for _ in range(CAPTURE_BLOCKS + 5):
         microphone._captured.put(bytes(BLOCK_BYTES))
@@ -139,7 +139,7 @@ async def test_sound_that_finds_no_room_is_declared_lost_in_its_place() -> None:
     assert microphone.waiting_s == 0
 
 
-async def test_a_device_that_falls_silent_altogether_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clients.captions.sources.SILENT_S", 0.05)
+async def test_device_without_blocks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clients.captions.sources.NO_AUDIO_TIMEOUT_S", 0.05)
     with pytest.raises(Exception, match="the microphone gives no sound any more"):
         await anext(Microphone()._blocks())

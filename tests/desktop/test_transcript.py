@@ -1,4 +1,4 @@
-"""What was said, as it changes and as files."""
+"""The transcript, its files, and the questions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from af3stream.protocol.messages import Answer, Caption, CaptionUpdate
+from clients.captions.formatting import as_sentence, clock, duration
 from clients.captions.questions import Questions
 from clients.captions.transcript import Transcript
-from clients.captions.words import clock, sentence, span
 
 REACHES = json.loads((Path(__file__).parents[1] / "golden" / "reach.json").read_text(encoding="utf-8"))
 
@@ -23,35 +23,35 @@ def final(utterance: int, text: str, start: float = 0.0) -> Caption:
     return Caption(utterance, text, start, start + 2, final=True, stable=text)
 
 
-def test_what_two_hypotheses_agree_on_is_solid() -> None:
-    line = Transcript().hear(interim(0, "He was not an", stable="He was"))
+def test_stable_prefix_is_counted() -> None:
+    line = Transcript().add(interim(0, "He was not an", stable="He was"))
     assert line
-    assert (line.text[: line.solid], line.text[line.solid :]) == ("He was", " not an")
+    assert (line.text[: line.stable_chars], line.text[line.stable_chars :]) == ("He was", " not an")
 
 
-def test_a_stable_part_that_the_text_does_not_begin_with_is_not_believed() -> None:
-    line = Transcript().hear(interim(0, "She was not", stable="He was"))
+def test_stable_part_that_is_no_prefix_is_ignored() -> None:
+    line = Transcript().add(interim(0, "She was not", stable="He was"))
     assert line
-    assert line.solid == 0
+    assert line.stable_chars == 0
 
 
-def test_a_final_caption_is_settled() -> None:
+def test_final_caption_does_not_change() -> None:
     transcript = Transcript()
-    line = transcript.hear(final(0, "He was not."))
+    line = transcript.add(final(0, "He was not."))
     assert line
-    assert line.solid == len(line.text)
-    assert transcript.hear(interim(0, "He was late")) is None
-    assert transcript.hear(final(0, "He was late.")) is None
+    assert line.stable_chars == len(line.text)
+    assert transcript.add(interim(0, "He was late")) is None
+    assert transcript.add(final(0, "He was late.")) is None
     assert [line.text for line in transcript.lines] == ["He was not."]
 
 
-def test_a_final_caption_is_corrected_and_its_file_is_to_be_saved_again() -> None:
+def test_corrected_caption_is_shown_and_not_saved_yet() -> None:
     transcript = Transcript()
-    transcript.hear(final(0, "He was not."))
-    transcript.hear(final(1, "Mm."))
+    transcript.add(final(0, "He was not."))
+    transcript.add(final(1, "Mm."))
     transcript.saved = True
     line = transcript.correct(CaptionUpdate(0, "She was not.", 0.0, 2.0))
-    assert line and line.final and line.solid == len("She was not.")
+    assert line and line.final and line.stable_chars == len("She was not.")
     assert (
         transcript.correct(CaptionUpdate(1, "", 0.0, 2.0)) and transcript.correct(CaptionUpdate(7, "?", 0, 1)) is None
     )
@@ -59,18 +59,18 @@ def test_a_final_caption_is_corrected_and_its_file_is_to_be_saved_again() -> Non
     assert not transcript.saved
 
 
-def test_utterances_stand_in_their_order() -> None:
+def test_utterances_are_ordered_by_number() -> None:
     transcript = Transcript()
     for caption in (interim(2, "third"), final(0, "First."), final(1, "Second.")):
-        transcript.hear(caption)
+        transcript.add(caption)
     assert [line.text for line in transcript.lines] == ["First.", "Second.", "third"]
     assert transcript.index(1) == 1
 
 
-def test_a_final_without_words_takes_back_what_was_shown() -> None:
+def test_empty_final_removes_the_utterance() -> None:
     transcript = Transcript()
-    transcript.hear(interim(0, "Thank you"))
-    line = transcript.hear(final(0, ""))
+    transcript.add(interim(0, "Thank you"))
+    line = transcript.add(final(0, ""))
     assert line
     assert not line.text
     assert transcript.lines == []
@@ -87,24 +87,24 @@ def test_a_final_without_words_takes_back_what_was_shown() -> None:
         ("talk.txt", "0:00  He & she.\n0:03  and then\n"),
     ],
 )
-def test_a_file_holds_what_was_said_so_far(name: str, text: str, tmp_path: Path) -> None:
+def test_saved_file_has_the_transcript_so_far(name: str, text: str, tmp_path: Path) -> None:
     transcript = Transcript()
-    transcript.hear(final(0, "He & she."))
-    transcript.hear(interim(1, "and then", start=3.0))
+    transcript.add(final(0, "He & she."))
+    transcript.add(interim(1, "and then", start=3.0))
     assert not transcript.saved
     transcript.save(tmp_path / name)
     assert (tmp_path / name).read_text() == text
     assert transcript.saved
-    transcript.hear(interim(1, "and then the", start=3.0))
+    transcript.add(interim(1, "and then the", start=3.0))
     assert not transcript.saved
 
 
-def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
+def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.vtt, \.srt, \.txt, and talk\.doc is none"):
         Transcript().save(tmp_path / "talk.doc")
 
 
-def test_an_answer_grows_and_names_what_it_heard() -> None:
+def test_answer_grows_and_names_its_range() -> None:
     questions = Questions()
     number = questions.ask("Who?").number
     assert questions.asked[number].state == "waiting"
@@ -117,14 +117,14 @@ def test_an_answer_grows_and_names_what_it_heard() -> None:
 
 
 @pytest.mark.parametrize("case", REACHES, ids=[case["words"] for case in REACHES])
-def test_an_answer_says_how_far_it_reaches(case: dict[str, dict[str, float]]) -> None:
+def test_note_of_an_answer_describes_its_range(case: dict[str, dict[str, float]]) -> None:
     questions = Questions()
     number = questions.ask("Who?").number
     answer = Answer("q1", "John.", windows=1, tokens=1, finish="stop", **case["answer"])
     assert questions.answered(number, answer).note == case["words"]
 
 
-def test_a_refused_question_keeps_what_came_of_its_answer() -> None:
+def test_refused_question_keeps_its_partial_answer() -> None:
     questions = Questions()
     number = questions.ask("Who?").number
     questions.piece(number, "John")
@@ -132,7 +132,7 @@ def test_a_refused_question_keeps_what_came_of_its_answer() -> None:
     assert (question.state, question.answer, question.note) == ("refused", "John", "The model stumbled.")
 
 
-def test_times_and_reasons_are_spelled_for_people() -> None:
+def test_times_and_reasons_are_formatted() -> None:
     assert [clock(s) for s in (0, 59.9, 62, 3_723)] == ["0:00", "0:59", "1:02", "1:02:03"]
-    assert [span(s) for s in (4.4, 125)] == ["4 s", "2 min 5 s"]
-    assert sentence("no such file") == "No such file."
+    assert [duration(s) for s in (4.4, 125)] == ["4 s", "2 min 5 s"]
+    assert as_sentence("no such file") == "No such file."

@@ -1,4 +1,4 @@
-"""History, questions, settings, shortcuts and commands, used as a person uses them."""
+"""History, questions, settings, shortcuts and commands, used as a user would."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from clients.captions import shortcuts
 from clients.captions.app import Captions
 from clients.captions.sources import Choice
 from tests.desktop.conftest import NAME
-from tests.desktop.driving import heard_by_screen_reader, live, until, xdotool
-from tests.desktop.stage import Stage
+from tests.desktop.gui_driver import heard_by_screen_reader, live, until, xdotool
+from tests.desktop.scripted_service import ScriptedService
 
 SAID = (
     "And Mr. John Dashwood had then leisure.",
@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def told(captions: Captions, stage: Stage) -> Captions:
-    """The program, once three sentences were said."""
+def told(captions: Captions, stage: ScriptedService) -> Captions:
+    """The program, after captions of three sentences."""
     for number, text in enumerate(SAID):
         stage.say(Caption(number, text, 60.0 * number, 60.0 * number + 4, final=True, stable=text))
     until(lambda: captions.history.model.rowCount() == 3)
@@ -43,12 +43,12 @@ def told(captions: Captions, stage: Stage) -> Captions:
 
 
 def listed(captions: Captions) -> list[str]:
-    """What a screen reader reads of the history."""
+    """Return the history as a screen reader gets it."""
     model = captions.history.list.model()
     return [model.index(row, 0).data(Qt.ItemDataRole.AccessibleTextRole) for row in range(model.rowCount())]
 
 
-def test_the_history_has_times_and_grows_with_what_is_said(told: Captions, stage: Stage) -> None:
+def test_history_shows_times_and_grows(told: Captions, stage: ScriptedService) -> None:
     assert listed(told)[:2] == [f"0:00. {SAID[0]}", f"1:00. {SAID[1]}"]
     reader = QAccessible.queryAccessibleInterface(told.history.list)
     assert reader.text(QAccessible.Text.Name) == "What was said"
@@ -59,7 +59,7 @@ def test_the_history_has_times_and_grows_with_what_is_said(told: Captions, stage
     until(lambda: len(listed(told)) == 3)
 
 
-def test_a_search_finds_what_was_said(told: Captions) -> None:
+def test_search_filters_the_history(told: Captions) -> None:
     window = told.history
     QTest.keyClick(window, Qt.Key.Key_F, Qt.KeyboardModifier.ControlModifier)
     QTest.keyClicks(window.search, "ILL-DISP")
@@ -70,7 +70,7 @@ def test_a_search_finds_what_was_said(told: Captions) -> None:
     assert window.count.text() == "3 captions"
 
 
-def test_what_is_selected_is_copied_with_its_times(told: Captions) -> None:
+def test_selected_rows_are_copied_with_their_times(told: Captions) -> None:
     window = told.history
     window.list.setFocus()
     window.list.setCurrentIndex(window.list.model().index(1, 0))
@@ -80,8 +80,8 @@ def test_what_is_selected_is_copied_with_its_times(told: Captions) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "begins"), [("vtt", "WEBVTT\n\n00:00:00.000 -->"), ("srt", "1\n00:00:00,000 -->")])
-def test_captions_are_saved_where_a_person_says_and_there_again(
-    told: Captions, stage: Stage, suffix: str, begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_captions_are_saved_to_the_chosen_file_and_again_to_the_same(
+    told: Captions, stage: ScriptedService, suffix: str, begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / f"talk.{suffix}"
     asked: list[str] = []
@@ -102,7 +102,7 @@ def test_captions_are_saved_where_a_person_says_and_there_again(
     assert len(asked) == 1
 
 
-def test_a_file_that_cannot_be_written_is_told(told: Captions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_is_reported(told: Captions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[str] = []
     monkeypatch.setattr(QMessageBox, "warning", lambda *said: warned.append(said[-1]))
     told.save(tmp_path / "no" / "talk.vtt")
@@ -112,8 +112,8 @@ def test_a_file_that_cannot_be_written_is_told(told: Captions, tmp_path: Path, m
 
 
 @pytest.mark.parametrize(("answer", "forgotten"), [("Cancel", False), ("Discard", True)])
-def test_another_source_forgets_nothing_unasked(
-    told: Captions, stage: Stage, sound: Path, answer: str, forgotten: bool, monkeypatch: pytest.MonkeyPatch
+def test_changing_the_source_asks_about_unsaved_captions(
+    told: Captions, stage: ScriptedService, sound: Path, answer: str, forgotten: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton[answer])
     told.listen(Choice("file", str(sound)))
@@ -123,7 +123,7 @@ def test_another_source_forgets_nothing_unasked(
         until(lambda: stage.connections == 2 and told.overlay.status.text() == "Listening")
 
 
-def test_an_answer_comes_in_pieces_and_the_earlier_ones_stay(told: Captions, stage: Stage) -> None:
+def test_answer_arrives_in_pieces_and_earlier_answers_stay(told: Captions, stage: ScriptedService) -> None:
     window = told.ask
     told.actions["ask"].trigger()
     until(window.field.hasFocus)
@@ -160,7 +160,7 @@ def test_an_answer_comes_in_pieces_and_the_earlier_ones_stay(told: Captions, sta
     assert card.answer.text() == "John Dashwood."
 
 
-def test_a_reply_follows_up_the_answer_it_stands_under(told: Captions, stage: Stage) -> None:
+def test_reply_follows_up_the_answer_above_it(told: Captions, stage: ScriptedService) -> None:
     window = told.ask
     told.actions["ask"].trigger()
     until(window.field.hasFocus)
@@ -174,7 +174,7 @@ def test_a_reply_follows_up_the_answer_it_stands_under(told: Captions, stage: St
     until(window.field.hasFocus)
     assert window.replying.text.text() == "Replying to: Who is this about?"
     assert heard_by_screen_reader(window.field)[1] == "Replying to: Who is this about?"
-    QTest.keyClick(window.field, Qt.Key.Key_Escape)  # leaves the reply, and not the window
+    QTest.keyClick(window.field, Qt.Key.Key_Escape)  # cancels the reply and does not close the window
     until(lambda: not window.replying.isVisible())
     assert window.isVisible()
 
@@ -191,7 +191,7 @@ def test_a_reply_follows_up_the_answer_it_stands_under(told: Captions, stage: St
     assert cards[3].parent() is cards[2]
 
 
-def test_a_server_without_follow_ups_offers_no_reply(told: Captions, stage: Stage) -> None:
+def test_reply_is_not_offered_for_a_server_without_follow_ups(told: Captions, stage: ScriptedService) -> None:
     told.actions["ask"].trigger()
     answered(told, stage, "Who is this about?", "John Dashwood.", question="")
     assert not told.ask._cards[0].reply.isVisible()
@@ -201,8 +201,8 @@ def test_a_server_without_follow_ups_offers_no_reply(told: Captions, stage: Stag
     until(lambda: not told.ask.isVisible())
 
 
-def answered(captions: Captions, stage: Stage, text: str, answer: str, **fields: str) -> Ask:
-    """Type a question, and answer it; returns what the server was asked."""
+def answered(captions: Captions, stage: ScriptedService, text: str, answer: str, **fields: str) -> Ask:
+    """Type a question, answer it, and return the message that the service received."""
     before = len(stage.heard(Ask))
     QTest.keyClicks(captions.ask.field, text)
     QTest.keyClick(captions.ask.field, Qt.Key.Key_Return)
@@ -216,7 +216,7 @@ def answered(captions: Captions, stage: Stage, text: str, answer: str, **fields:
     return asked
 
 
-def test_an_answer_that_is_long_enough_is_stopped(told: Captions, stage: Stage) -> None:
+def test_stop_button_cancels_the_answer(told: Captions, stage: ScriptedService) -> None:
     told.actions["ask"].trigger()
     told.ask.asked.emit("Tell me everything", None, None)
     until(lambda: stage.heard(Ask))
@@ -230,7 +230,7 @@ def test_an_answer_that_is_long_enough_is_stopped(told: Captions, stage: Stage) 
     until(lambda: told.ask._cards[0].note.text() == "Heard 0:00 to 0:04, stopped")
 
 
-def test_shortcuts_work_wherever_the_keyboard_is(run: Callable[..., Captions]) -> None:
+def test_global_shortcuts_work_without_focus(run: Callable[..., Captions]) -> None:
     captions = run(keys=True)
     assert captions.shortcuts.problem == ""
     assert captions.actions["pause"].text() == "&Pause\tCtrl+Alt+P"
@@ -248,30 +248,32 @@ def test_shortcuts_work_wherever_the_keyboard_is(run: Callable[..., Captions]) -
     until(lambda: captions.overlay.status.text() == "Paused")
     xdotool("key", "ctrl+alt+a")
     until(captions.ask.isVisible)
-    captions.preferences.changed.emit(captions.preferences._settings)
-    captions.preferences.keys["pause_key"].setKeySequence("Ctrl+Shift+F9")
+    captions.settings_window.changed.emit(captions.settings_window._settings)
+    captions.settings_window.keys["pause_key"].setKeySequence("Ctrl+Shift+F9")
     assert captions.actions["pause"].text() == "&Pause\tCtrl+Shift+F9"
     xdotool("key", "ctrl+shift+F9")
     until(lambda: captions.overlay.status.text() == "Listening")
     other.close()
     captions.close()
-    xdotool("key", "Shift_L")  # the listener's thread ends with the next key
+    xdotool("key", "Shift_L")  # the listener's thread ends with the next key press
     listener.join(10)
     assert not listener.is_alive()
 
 
-def test_where_there_are_no_global_shortcuts_that_is_told(captions: Captions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_global_shortcuts_are_reported(captions: Captions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_SESSION_TYPE", "wayland")
-    captions.preferences.keys["show_key"].setKeySequence("Ctrl+Alt+C")
-    captions.preferences.show()
-    assert captions.preferences.problem.text().startswith("Not working now: Wayland gives programs no global shortcuts")
+    captions.settings_window.keys["show_key"].setKeySequence("Ctrl+Alt+C")
+    captions.settings_window.show()
+    assert captions.settings_window.problem.text().startswith(
+        "Not working now: Wayland gives programs no global shortcuts"
+    )
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("XDG_SESSION_TYPE")
     monkeypatch.delenv("DISPLAY")
     assert "no X server" in shortcuts.unavailable()
 
 
-def test_another_call_of_the_command_line_tells_it_what_to_do(captions: Captions) -> None:
+def test_second_command_line_sends_commands_to_the_running_program(captions: Captions) -> None:
     def told(*words: str) -> int:
         command = [sys.executable, "-m", "clients.captions", "--name", NAME, *words]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -281,17 +283,17 @@ def test_another_call_of_the_command_line_tells_it_what_to_do(captions: Captions
     assert told("--do", "pause") == 0
     until(lambda: captions.overlay.status.text() == "Paused")
     captions.history.hide()
-    assert told() == 0  # one that is started twice comes up
+    assert told() == 0  # a second start shows the window
     until(captions.history.isVisible)
     assert told("--name", f"{NAME}-of-nobody", "--do", "pause") == 1
 
 
-def test_everything_that_can_be_used_has_a_name_of_its_own(told: Captions) -> None:
+def test_every_control_has_a_unique_accessible_name(told: Captions) -> None:
     told.actions["ask"].trigger()
-    told.preferences.show()
+    told.settings_window.show()
     live(0.1)
     nameless: list[QWidget] = []
-    for window in (told.overlay, told.history, told.ask, told.preferences):
+    for window in (told.overlay, told.history, told.ask, told.settings_window):
         assert heard_by_screen_reader(window)[0]
         for kind in (QAbstractButton, QLineEdit, QComboBox, QListView, QSlider):
             parts = [part for part in window.findChildren(kind) if not part.objectName().startswith("qt_")]
@@ -302,10 +304,8 @@ def test_everything_that_can_be_used_has_a_name_of_its_own(told: Captions) -> No
     assert nameless == []
 
 
-def test_settings_take_effect_at_once_and_are_there_the_next_time(
-    captions: Captions, run: Callable[..., Captions]
-) -> None:
-    window = captions.preferences
+def test_settings_apply_at_once_and_are_stored(captions: Captions, run: Callable[..., Captions]) -> None:
+    window = captions.settings_window
     window.show()
     window.size_pt.setValue(36)
     window.lines.setValue(2)
@@ -321,9 +321,9 @@ def test_settings_take_effect_at_once_and_are_there_the_next_time(
     assert again.overlay.view.font().pointSize() == 36
 
 
-def test_everything_fits_at_twice_the_size(display: str, tmp_path: Path) -> None:
+def test_windows_fit_at_double_scale(display: str, tmp_path: Path) -> None:
     environment = {"DISPLAY": display, "QT_QPA_PLATFORM": "xcb", "QT_SCALE_FACTOR": "2", "HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "tests.desktop.measured", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.desktop.measure_windows", str(tmp_path)]
     measured = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=ROOT, env=environment).stdout)
     assert measured["ratio"] == 2
     assert measured["pixels"] == [2 * side for side in measured["size"]]
@@ -332,9 +332,9 @@ def test_everything_fits_at_twice_the_size(display: str, tmp_path: Path) -> None
     assert measured["cut"] == []
 
 
-def test_quitting_asks_for_what_is_not_saved(told: Captions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quitting_asks_about_unsaved_captions(told: Captions, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(QMessageBox, "question", lambda *said: asked.append(said) or QMessageBox.StandardButton.Cancel)
-    told.control.told.emit("quit")
+    told.command_server.command_received.emit("quit")
     assert len(asked) == 1
     assert told.overlay.isVisible()

@@ -15,7 +15,7 @@ import soxr
 from clients.meeting_bot.bot import Bot, Options
 from clients.meeting_bot.minutes import FILES
 from clients.meeting_bot.rules import load_rules
-from tests.clients.meeting_bot.world import RATE, attend, listening
+from tests.clients.meeting_bot.environment import RATE, attend, listening
 from tests.conftest import RECORDINGS
 from tests.e2e.conftest import RunningService
 from tests.words import word_error_rate

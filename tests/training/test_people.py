@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.whisper import Heard
+from af3stream.engine.whisper import Decoded
 from training import people
 from training.writer import chunks
 
@@ -96,14 +96,14 @@ def test_the_speech_of_drascula(games: Path) -> None:
     ],
 )
 def test_what_is_not_believed(text: str) -> None:
-    assert people.believed(Heard(text, -0.1, 0.0, 9)) == ""
+    assert people.believed(Decoded(text, -0.1, 0.0, 9)) == ""
 
 
 def test_what_is_believed() -> None:
     text = "I don\u2019t think so, Joe."
-    assert people.believed(Heard(text, -0.1, 0.0, 9)) == "I don't think so, Joe."
-    assert not people.believed(Heard(text, -0.9, 0.0, 9))
-    assert not people.believed(Heard(text, -0.1, 0.9, 9))
+    assert people.believed(Decoded(text, -0.1, 0.0, 9)) == "I don't think so, Joe."
+    assert not people.believed(Decoded(text, -0.9, 0.0, 9))
+    assert not people.believed(Decoded(text, -0.1, 0.9, 9))
 
 
 def test_no_recording_is_in_two_shards() -> None:

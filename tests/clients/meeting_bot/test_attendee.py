@@ -1,12 +1,12 @@
-"""One timeline out of many participants' streams."""
+"""The mixer makes one timeline of the participants' streams."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from clients.meeting_bot.attendee import Chunk, Missing, Mixer, Nonsense, Turn, read
-from tests.clients.meeting_bot.world import RATE, message, pcm, voice
+from clients.meeting_bot.attendee import Chunk, InvalidMessage, Missing, Mixer, Turn, read
+from tests.clients.meeting_bot.environment import RATE, message, pcm, voice
 
 
 def pulled(mixer: Mixer) -> tuple[np.ndarray, list[Turn], list[Missing]]:
@@ -20,7 +20,7 @@ def chunk(who: str | None, samples: np.ndarray, at_ms: int, sequence: int | None
     return Chunk(who, pcm(samples), RATE, at_ms, sequence)
 
 
-def test_participants_are_mixed_where_their_time_stamps_say() -> None:
+def test_participants_are_mixed_by_time_stamp() -> None:
     mixer, ada, ben = Mixer(), voice(1, 120), voice(1, 200)
     mixer.push(chunk("ada", ada, 5_000))
     mixer.push(chunk("ben", ben, 7_500))
@@ -35,7 +35,7 @@ def test_participants_are_mixed_where_their_time_stamps_say() -> None:
     assert missing == []
 
 
-def test_with_mixed_sound_participants_only_tell_who_speaks() -> None:
+def test_participant_streams_give_only_turns_beside_mixed_audio() -> None:
     mixer, ada = Mixer(), voice(1, 120)
     mixer.push(chunk(None, ada, 0))
     mixer.push(chunk("ada", ada, 0))
@@ -44,7 +44,7 @@ def test_with_mixed_sound_participants_only_tell_who_speaks() -> None:
     assert turns == [Turn("ada", 0, RATE)]
 
 
-def test_what_a_reconnection_or_a_skipped_sequence_leaves_open_is_missing() -> None:
+def test_reconnection_or_skipped_sequence_gives_a_gap() -> None:
     mixer, ada = Mixer(), voice(1, 120)
     mixer.push(chunk(None, ada, 0, 1))
     mixer.push(chunk(None, ada, 3_000, 4))
@@ -55,7 +55,7 @@ def test_what_a_reconnection_or_a_skipped_sequence_leaves_open_is_missing() -> N
     assert len(sound) == 10 * RATE
 
 
-def test_a_mixer_that_begins_again_goes_on_where_the_recording_ends() -> None:
+def test_restarted_mixer_continues_at_the_end_of_the_recording() -> None:
     mixer = Mixer(given=4 * RATE, origin_ms=1_000)
     mixer.push(chunk("ada", voice(1, 120), 7_000))
     sound, turns, missing = pulled(mixer)
@@ -64,13 +64,13 @@ def test_a_mixer_that_begins_again_goes_on_where_the_recording_ends() -> None:
     assert len(sound) == 3 * RATE
 
 
-def test_late_sound_is_kept_and_a_strange_time_stamp_is_not_believed() -> None:
+def test_late_audio_is_kept_and_an_invalid_time_stamp_ignored() -> None:
     mixer, ada = Mixer(), voice(1, 120)
     mixer.push(chunk("ada", ada, 0))
     mixer.quiet(10 * RATE)
     early = list(mixer.pull())
     assert mixer.given == int(10.5 * RATE)
-    mixer.push(chunk("ben", ada, 2_000))  # came after its time was given out
+    mixer.push(chunk("ben", ada, 2_000))  # arrived after its position was output
     mixer.push(chunk("ben", ada, 10**12))
     sound, turns, _ = pulled(mixer)
     assert [turn.participant for turn in turns] == ["ben", "ben"]
@@ -90,10 +90,10 @@ def test_late_sound_is_kept_and_a_strange_time_stamp_is_not_believed() -> None:
         b"\xff",
     ],
 )
-def test_what_is_no_message_is_refused(text: str | bytes) -> None:
-    with pytest.raises(Nonsense):
+def test_malformed_message_is_refused(text: str | bytes) -> None:
+    with pytest.raises(InvalidMessage):
         read(text)
 
 
-def test_a_trigger_of_no_use_says_nothing() -> None:
+def test_unknown_trigger_has_no_content() -> None:
     assert read('{"bot_id": "b", "trigger": "realtime_video.per_participant", "data": {"frame": "x"}}') == ("b", [])

@@ -1,4 +1,4 @@
-"""Whole meetings: from Attendee and from files, with a service that restarts, and a bot that is killed."""
+"""Whole meetings from Attendee and from files, with restarts of the service and of the bot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext
 from af3stream.server.service import free_port
 from clients.meeting_bot.bot import Bot, Options
 from clients.meeting_bot.rules import ACTIONS, DECISIONS, OPEN, SUMMARY, MinutesOptions, RulesFile, load_rules
-from tests.clients.meeting_bot.world import RATE, attend, listening, receiving, serving, voice
+from tests.clients.meeting_bot.environment import RATE, attend, listening, receiving, serving, voice
 
 PAUSE = np.zeros(2 * RATE, np.float32)
 
@@ -69,7 +69,7 @@ def written(tmp_path: Path) -> dict:
     return json.loads((tmp_path / "out" / "minutes.json").read_text())
 
 
-async def test_attendee_dials_and_the_minutes_name_who_spoke_when(tmp_path: Path) -> None:
+async def test_minutes_of_an_attendee_meeting_name_speakers_and_times(tmp_path: Path) -> None:
     async with serving(tmp_path / "journal") as server, receiving() as receiver:
         bot = Bot(options_for(tmp_path, server, "attendee://127.0.0.1:0/s3cret"), rules_for(tmp_path, receiver.url))
         running = asyncio.create_task(bot.run())
@@ -96,7 +96,7 @@ async def test_attendee_dials_and_the_minutes_name_who_spoke_when(tmp_path: Path
     assert len({r.headers["idempotency-key"] for r in receiver.received}) == len(events)
 
 
-async def test_a_path_that_is_not_the_secret_is_not_there(tmp_path: Path) -> None:
+async def test_attendee_connection_with_a_wrong_path_gets_404(tmp_path: Path) -> None:
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus
 
@@ -118,7 +118,7 @@ def meeting(tmp_path: Path, utterances: int) -> Path:
 
 
 def replying(monkeypatch: pytest.MonkeyPatch, replies: dict[str, str]) -> list[str]:
-    """Have the scripted engine reply by how a question begins; returns the questions, as they are asked."""
+    """Have the scripted engine reply by the beginning of a question; return a list that collects the questions."""
     asked: list[str] = []
 
     def answer(_: object, parts: object, question: str, *__: object) -> Iterator[str | Completion]:
@@ -131,7 +131,7 @@ def replying(monkeypatch: pytest.MonkeyPatch, replies: dict[str, str]) -> list[s
 
 
 def captioning(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
-    """Have the scripted captioner write these final captions, and then "Word."."""
+    """Have the scripted captioner return these final captions, and then "Word."."""
     finals = iter(texts)
 
     def caption(*_: object, final: bool, **__: object) -> Hypothesis:
@@ -163,7 +163,7 @@ SPOKEN = (
 )
 
 
-async def test_topics_and_watches_tell_the_sentence_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_topics_and_watches_report_a_sentence_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     captioning(monkeypatch, *SPOKEN)
     replying(
         monkeypatch,
@@ -185,7 +185,7 @@ async def test_topics_and_watches_tell_the_sentence_once(tmp_path: Path, monkeyp
     assert events[0]["begin"] == pytest.approx(9, abs=0.5)
 
 
-async def test_minutes_hold_what_was_said_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_minutes_contain_only_supported_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     captioning(monkeypatch, *SPOKEN)
     asked = replying(
         monkeypatch,
@@ -218,7 +218,7 @@ async def test_minutes_hold_what_was_said_and_nothing_else(tmp_path: Path, monke
     assert max(map(len, asked)) < 1_500
 
 
-async def test_events_that_nobody_takes_in_time_are_told_by_the_next_run(tmp_path: Path) -> None:
+async def test_next_run_delivers_events_that_were_not_taken_in_time(tmp_path: Path) -> None:
     async with serving(tmp_path / "journal") as server, receiving(*[(500, {})] * 1_000) as receiver:
         rules, source = rules_for(tmp_path, receiver.url), str(meeting(tmp_path, 2))
         options = replace(options_for(tmp_path, server, source), drain_s=0.2)
@@ -231,7 +231,7 @@ async def test_events_that_nobody_takes_in_time_are_told_by_the_next_run(tmp_pat
     assert first <= {r.headers["idempotency-key"] for r in receiver.received}
 
 
-async def test_a_service_that_restarts_midway_changes_nothing(tmp_path: Path) -> None:
+async def test_minutes_are_the_same_after_a_service_restart(tmp_path: Path) -> None:
     port = free_port()
     async with receiving() as receiver:
         source = str(meeting(tmp_path, 8))
@@ -244,7 +244,7 @@ async def test_a_service_that_restarts_midway_changes_nothing(tmp_path: Path) ->
     assert_whole(tmp_path, receiver, 8)
 
 
-async def test_a_service_that_forgets_the_meeting_hears_the_rest_of_it(tmp_path: Path) -> None:
+async def test_new_session_gets_the_rest_if_the_service_lost_the_first(tmp_path: Path) -> None:
     port = free_port()
     async with receiving() as receiver:
         source = str(meeting(tmp_path, 8))
@@ -257,7 +257,7 @@ async def test_a_service_that_forgets_the_meeting_hears_the_rest_of_it(tmp_path:
     assert_whole(tmp_path, receiver, 8)
 
 
-async def test_a_bot_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Path) -> None:
+async def test_bot_killed_repeatedly_loses_and_repeats_nothing(tmp_path: Path) -> None:
     source = str(meeting(tmp_path, 8))
     async with serving(tmp_path / "journal") as server, receiving() as receiver:
         rules_for(tmp_path, receiver.url)
@@ -281,10 +281,10 @@ async def test_a_bot_that_is_killed_again_and_again_loses_and_repeats_nothing(tm
 
 
 def assert_whole(tmp_path: Path, receiver: object, utterances: int) -> None:
-    """Every utterance once, in its place; every event once, but for repeats under the same key."""
+    """Check that each utterance occurs once, in order, and each event once, except repeats under the same key."""
     minutes = written(tmp_path)
     begins = [line["begin"] for line in minutes["transcript"]]
-    assert utterances <= len(begins) <= utterances + 1  # a service that stops ends the utterance that is open
+    assert utterances <= len(begins) <= utterances + 1  # a service that stops closes the open utterance
     assert all(any(abs(begin - 4.5 * n) < 0.5 for begin in begins) for n in range(utterances))
     lines = minutes["transcript"]
     assert all(one["end"] <= other["begin"] for one, other in pairwise(lines))

@@ -1,4 +1,4 @@
-"""Events reach a receiver that fails, stalls and repeats; nothing is lost, and repeats are known by their key."""
+"""Events reach a receiver that fails and stalls; none is lost, and repeats have the same key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from clients.meeting_bot.delivery import Deliverer, delay_s, drained, retry_after_s, sign
 from clients.meeting_bot.rules import Action
 from clients.meeting_bot.state import State
-from tests.clients.meeting_bot.world import receiving
+from tests.clients.meeting_bot.environment import receiving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -37,12 +37,12 @@ async def delivering(action: Action, state: State, tmp_path: Path, note: Callabl
         await asyncio.gather(task, return_exceptions=True)
 
 
-def test_a_signature_is_that_of_the_standard() -> None:
+def test_signature_matches_the_standard_webhooks_example() -> None:
     signature = sign(SECRET, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}')
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="  # the example of the specification
 
 
-async def test_a_receiver_that_fails_stalls_and_asks_to_wait_gets_each_event_once(
+async def test_receiver_with_errors_timeouts_and_retry_after_gets_each_event_once(
     state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOOK_SECRET", SECRET)
@@ -60,7 +60,7 @@ async def test_a_receiver_that_fails_stalls_and_asks_to_wait_gets_each_event_onc
     assert not (tmp_path / "dead.jsonl").exists()
 
 
-async def test_an_event_that_is_not_taken_goes_to_the_dead_letters(state: State, tmp_path: Path) -> None:
+async def test_undeliverable_event_goes_to_the_dead_letters(state: State, tmp_path: Path) -> None:
     async with receiving((500, {}), (502, {}), (410, {}), (302, {"location": "http://x"})) as receiver:
         for text in ("tried", "gone", "moved", "taken"):
             state.post("a", text, {"text": text})
@@ -78,7 +78,7 @@ async def test_an_event_that_is_not_taken_goes_to_the_dead_letters(state: State,
     assert receiver.received[-1].event["text"] == "taken"
 
 
-async def test_a_delivery_that_is_cut_off_is_made_again_under_its_key(state: State, tmp_path: Path) -> None:
+async def test_interrupted_delivery_is_repeated_with_the_same_key(state: State, tmp_path: Path) -> None:
     state.post("a", "key", {"text": "one"})
     async with receiving(None, (200, {})) as receiver:
         action = Action(webhook=receiver.url)
@@ -89,7 +89,7 @@ async def test_a_delivery_that_is_cut_off_is_made_again_under_its_key(state: Sta
     assert [r.headers["idempotency-key"] for r in receiver.received] == ["key", "key"]
 
 
-async def test_a_command_gets_the_event_and_no_shell(state: State, tmp_path: Path) -> None:
+async def test_command_gets_the_event_on_stdin_without_a_shell(state: State, tmp_path: Path) -> None:
     program = "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())"
     state.post("a", "key", {"text": "$(one); two"})
     async with delivering(Action(command=[sys.executable, "-c", program, f"{tmp_path}/$HOME"]), state, tmp_path):
@@ -97,7 +97,7 @@ async def test_a_command_gets_the_event_and_no_shell(state: State, tmp_path: Pat
     assert json.loads((tmp_path / "$HOME").read_text()) == {"text": "$(one); two"}
 
 
-async def test_a_command_that_hangs_is_ended(state: State, tmp_path: Path) -> None:
+async def test_hanging_command_is_killed_after_its_timeout(state: State, tmp_path: Path) -> None:
     state.post("a", "key", {})
     hang = Action(command=[sys.executable, "-c", "import time; time.sleep(600)"], timeout_s=0.3, attempts=1)
     async with delivering(hang, state, tmp_path):
@@ -105,7 +105,7 @@ async def test_a_command_that_hangs_is_ended(state: State, tmp_path: Path) -> No
     assert "no end within 0.3 s" in (tmp_path / "dead.jsonl").read_text()
 
 
-async def test_a_file_gets_a_line_an_event(state: State, tmp_path: Path) -> None:
+async def test_file_action_appends_one_line_per_event(state: State, tmp_path: Path) -> None:
     for n in range(3):
         state.post("a", str(n), {"n": n})
     async with delivering(Action(append=str(tmp_path / "new" / "events.jsonl")), state, tmp_path):
@@ -114,7 +114,7 @@ async def test_a_file_gets_a_line_an_event(state: State, tmp_path: Path) -> None
     assert [json.loads(line)["n"] for line in lines] == [0, 1, 2]
 
 
-def test_waits_grow_differ_and_honour_the_receiver() -> None:
+def test_backoff_grows_has_jitter_and_honours_retry_after() -> None:
     assert [delay_s(n, 1) for n in range(4)] == [1, 2, 4, 8]
     assert delay_s(3, 0) == 4
     assert delay_s(0, 0, retry_after_s=30) == 30

@@ -1,4 +1,4 @@
-"""Grounding: of a model's reply, the minutes keep what was said."""
+"""Grounding keeps only the supported parts of a model's reply."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from clients.meeting_bot.digest import NOTES_CHARS, groups, task
 from clients.meeting_bot.grounding import best_sentence, ground
-from clients.meeting_bot.state import Said
+from clients.meeting_bot.state import FinalCaption
 
 SPOKEN = (
     "Let's start with the mobile release.",
@@ -17,31 +17,31 @@ SPOKEN = (
     "The first one, Tom, has strong experience with accessibility.",
     "How serious is the open bug, Priya?",
 )
-CAPTIONS = [Said(5.0 * index, 5.0 * index + 4, text) for index, text in enumerate(SPOKEN)]
+CAPTIONS = [FinalCaption(5.0 * index, 5.0 * index + 4, text) for index, text in enumerate(SPOKEN)]
 
 
 def texts(reply: str, **options: bool) -> list[str]:
     return [item.text for item in ground(reply, CAPTIONS, **options)]
 
 
-def test_a_supported_sentence_stays_and_cites_the_caption_that_supports_it_best() -> None:
+def test_supported_sentence_is_kept_with_its_best_caption() -> None:
     [item] = ground("Elena will move the image storage before the end of November.", CAPTIONS)
     assert item.text == "Elena will move the image storage before the end of November."
-    assert item.said is CAPTIONS[3]
+    assert item.caption is CAPTIONS[3]
 
 
-def test_a_wrong_name_gives_way_to_what_was_said() -> None:
+def test_sentence_with_a_wrong_name_is_replaced_by_the_spoken_one() -> None:
     assert texts("Tom will move the image storage before the end of November.") == [SPOKEN[3]]
 
 
-def test_a_pronoun_gives_way_to_what_was_said() -> None:
+def test_sentence_with_a_pronoun_is_replaced_by_the_spoken_one() -> None:
     assert texts("They will move the image storage before the end of November.") == [SPOKEN[3]]
 
 
-def test_one_sentence_of_a_caption_stands_for_it() -> None:
+def test_only_the_matching_sentence_of_a_caption_is_used() -> None:
     [item] = ground("Priya suggested a cheaper tier for the storage.", CAPTIONS)
     assert item.text == "Elena suggested a cheaper tier for the image storage."
-    assert item.said is CAPTIONS[2]
+    assert item.caption is CAPTIONS[2]
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_one_sentence_of_a_caption_stands_for_it() -> None:
         "Elena, Elena, Elena, Elena",
     ],
 )
-def test_a_reply_that_says_nothing_or_invents_gives_no_item(reply: str) -> None:
+def test_empty_or_invented_reply_gives_no_item(reply: str) -> None:
     assert texts(reply) == []
 
 
-def test_a_question_is_an_item_where_questions_are_asked_for() -> None:
+def test_question_is_an_item_only_if_questions_are_wanted() -> None:
     assert texts(SPOKEN[6], questions=True) == [SPOKEN[6]]
 
 
-def test_repeated_items_stand_once() -> None:
+def test_repeated_items_are_merged() -> None:
     once = "Elena will move the image storage before the end of November."
     assert texts(f"{once} {once}\n- Elena moves the image storage.") == [once]
 
@@ -86,20 +86,20 @@ def test_repeated_items_stand_once() -> None:
         "1. ",
     ],
 )
-def test_what_introduces_a_sentence_is_left_out(lead_in: str) -> None:
+def test_lead_in_of_a_sentence_is_removed(lead_in: str) -> None:
     assert texts(f"{lead_in}the image storage and a cheaper tier.") == ["The image storage and a cheaper tier."]
 
 
-def test_a_summary_has_its_words_from_anywhere() -> None:
+def test_summary_may_use_words_of_all_captions() -> None:
     reply = "The recording was about the mobile release and hiring."
     assert [item.text for item in ground(reply, CAPTIONS, anywhere=True)] == ["The mobile release and hiring."]
     assert ground("It was about the mobile release and fishing in Norway.", CAPTIONS, anywhere=True) == []
 
 
-def test_the_sentence_with_most_words_of_a_topic() -> None:
+def test_best_sentence_shares_most_words_with_the_topic() -> None:
     found = best_sentence("the hosting", CAPTIONS)
     assert found is not None
-    assert (found.text, found.said) == ("The biggest cost was the hosting.", CAPTIONS[2])
+    assert (found.text, found.caption) == ("The biggest cost was the hosting.", CAPTIONS[2])
     assert best_sentence("the weather", CAPTIONS) is None
 
 
@@ -114,13 +114,11 @@ def test_the_sentence_with_most_words_of_a_topic() -> None:
         ("The piano is tuned.", None, None),
     ],
 )
-def test_who_and_when_are_told_if_the_sentence_or_its_speaker_says_so(
-    text: str, who: str | None, when: str | None
-) -> None:
+def test_task_names_who_and_when_if_sentence_or_speaker_is_known(text: str, who: str | None, when: str | None) -> None:
     assert task(text, ["Carla"]) == {"who": who, "when": when}
 
 
-def test_notes_of_a_long_meeting_stand_in_prompts_of_a_bounded_size() -> None:
+def test_notes_of_a_long_meeting_are_split_into_bounded_prompts() -> None:
     notes = ["word " * length for length in (20, 30, 500, 10, 10, 200, 40)] * 5
     grouped = groups(notes)
     assert all(sum(map(len, group)) <= NOTES_CHARS for group in grouped)

@@ -1,4 +1,4 @@
-"""The recording: what is appended stands where it was appended, whoever reads meanwhile."""
+"""Concurrent reads do not change where the recording appends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from clients.meeting_bot.recording import Recording
 
 
-def test_a_reader_in_another_thread_moves_nothing(tmp_path: Path) -> None:
+def test_reads_in_another_thread_do_not_disturb_appends(tmp_path: Path) -> None:
     pieces = [np.full(16, number, "<i2").tobytes() for number in range(30_000)]
     recording, done, wrong = Recording(tmp_path / "recording.pcm"), Event(), list[int]()
 

@@ -1,4 +1,4 @@
-"""The rules file: what it may say, and that what is wrong is named with its line and key."""
+"""The rules file, its errors with line and key, and the events of the rules."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from af3stream.errors import ConfigError
-from clients.meeting_bot.events import Rules
+from clients.meeting_bot.events import RuleEngine
 from clients.meeting_bot.rules import load_rules
-from clients.meeting_bot.state import Said
+from clients.meeting_bot.state import FinalCaption
 
 GOOD = """\
 [minutes]
@@ -62,7 +62,7 @@ def rules_of(tmp_path: Path, text: str) -> object:
         ),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line_and_key(tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_error_names_line_and_key(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert old in GOOD
     with pytest.raises(ConfigError) as caught:
         rules_of(tmp_path, GOOD.replace(old, new))
@@ -70,43 +70,44 @@ def test_what_is_wrong_is_named_with_its_line_and_key(tmp_path: Path, old: str, 
     assert str(tmp_path / "meeting.toml") in str(caught.value)
 
 
-def test_a_keyword_is_whole_words_in_any_case(tmp_path: Path) -> None:
-    rules = Rules(rules_of(tmp_path, GOOD))
-    assert [event.keyword for event in rules.caption(Said(0, 1, "So ada writes C++, and Adam does not."))] == [
+def test_keyword_matches_whole_words_in_any_case(tmp_path: Path) -> None:
+    rules = RuleEngine(rules_of(tmp_path, GOOD))
+    assert [event.keyword for event in rules.caption(FinalCaption(0, 1, "So ada writes C++, and Adam does not."))] == [
         "Ada",
         "C++",
     ]
-    assert rules.caption(Said(0, 1, "Adam writes C")) == []
+    assert rules.caption(FinalCaption(0, 1, "Adam writes C")) == []
 
 
 TOPIC = GOOD.replace('watch = "Has the budget been cut?"', 'topic = "the budget"')
 SAID = [
-    Said(float(at), at + 0.5, text) for at, text in enumerate(["Hello.", "The budget is cut.", "The budget is small."])
+    FinalCaption(float(at), at + 0.5, text)
+    for at, text in enumerate(["Hello.", "The budget is cut.", "The budget is small."])
 ]
 
 
-def looked(rules: Rules, yes: bool, quote: str, *captions: Said) -> list[str]:
-    return [event.text for event in rules.looked(rules.named("budget"), yes, quote, captions)]
+def check_passage(rules: RuleEngine, yes: bool, quote: str, *captions: FinalCaption) -> list[str]:
+    return [event.text for event in rules.passage_checked(rules.named("budget"), yes, quote, captions)]
 
 
-def test_a_topic_is_told_when_it_comes_up_and_not_while_it_goes_on(tmp_path: Path) -> None:
-    rules = Rules(rules_of(tmp_path, TOPIC))
+def test_topic_is_reported_when_it_comes_up_and_not_while_it_continues(tmp_path: Path) -> None:
+    rules = RuleEngine(rules_of(tmp_path, TOPIC))
     assert rules.condition(rules.named("budget")) == "Is the budget talked about? Answer yes or no."
-    assert looked(rules, False, "", SAID[0]) == []
-    assert looked(rules, True, "", *SAID[:2]) == ["The budget is cut."]
-    again = Rules(rules_of(tmp_path, TOPIC), dict(rules.told))
-    assert looked(again, True, "", SAID[2]) == []
-    assert looked(again, False, "", SAID[0]) == []
-    assert looked(again, True, "", SAID[2]) == ["The budget is small."]
+    assert check_passage(rules, False, "", SAID[0]) == []
+    assert check_passage(rules, True, "", *SAID[:2]) == ["The budget is cut."]
+    again = RuleEngine(rules_of(tmp_path, TOPIC), dict(rules.last_sent))
+    assert check_passage(again, True, "", SAID[2]) == []
+    assert check_passage(again, False, "", SAID[0]) == []
+    assert check_passage(again, True, "", SAID[2]) == ["The budget is small."]
 
 
-def test_a_watch_tells_each_sentence_that_says_so_once(tmp_path: Path) -> None:
-    rules = Rules(rules_of(tmp_path, GOOD))
+def test_watch_reports_each_confirming_sentence_once(tmp_path: Path) -> None:
+    rules = RuleEngine(rules_of(tmp_path, GOOD))
     assert rules.condition(rules.named("budget")) == "Has the budget been cut? Answer yes or no."
-    assert looked(rules, True, "The budget was cut.", *SAID[:2]) == ["The budget is cut."]
-    assert looked(rules, True, "The budget was cut.", *SAID[:2]) == []
-    assert looked(rules, True, "A small budget.", SAID[2]) == ["The budget is small."]
+    assert check_passage(rules, True, "The budget was cut.", *SAID[:2]) == ["The budget is cut."]
+    assert check_passage(rules, True, "The budget was cut.", *SAID[:2]) == []
+    assert check_passage(rules, True, "A small budget.", SAID[2]) == ["The budget is small."]
 
 
-def test_what_no_caption_says_is_not_told(tmp_path: Path) -> None:
-    assert looked(Rules(rules_of(tmp_path, GOOD)), True, "The weather is fine.", *SAID) == []
+def test_sentence_without_a_caption_is_not_reported(tmp_path: Path) -> None:
+    assert check_passage(RuleEngine(rules_of(tmp_path, GOOD)), True, "The weather is fine.", *SAID) == []

@@ -1,4 +1,4 @@
-"""What stands for ``sounddevice`` where no microphone is."""
+"""A fake of ``sounddevice``, because tests have no microphone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BLOCK_FRAMES = 1_600
 
 
 class FakeSounddevice:
-    """One input device among two; a test speaks into it with :meth:`speak`."""
+    """Two devices, one of them an input; a test feeds it with :meth:`speak`."""
 
     PortAudioError = type("PortAudioError", (Exception,), {})
     default = SimpleNamespace(device=(1, 0))
@@ -44,7 +44,7 @@ class FakeSounddevice:
         self.closed = True
 
     def speak(self, block: bytes = BLOCK, overflow: bool = False, late_s: float = 0.0) -> None:
-        """The next block, as PortAudio hands it over; ``late_s`` after the end of the one before."""
+        """Deliver the next block as PortAudio does, ``late_s`` after the end of the previous one."""
         callback: Callable[..., None] = self.options["callback"]
         frames = len(block) // 2
         self.clock_s += late_s

@@ -1,4 +1,4 @@
-"""Capturing waits for nothing, and what is lost is declared in its place."""
+"""Capturing never blocks, and losses are declared at their position."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import SourceError
 from af3stream.listen.microphone import Device, Lost, OverflowDeclaredLost, capturing, devices
-from clients.mic.level import FLOOR_DBFS, level_dbfs, meter
+from clients.mic.level_meter import FLOOR_DBFS, level_dbfs, meter
 from tests.clients.mic.fakes import BLOCK, FakeSounddevice
 
 FORMAT = AudioFormat("pcm_s16le", 16_000, 1)
@@ -24,12 +24,12 @@ def sounddevice(monkeypatch: pytest.MonkeyPatch) -> FakeSounddevice:
     return fake
 
 
-async def test_a_blocked_consumer_never_holds_up_the_callback(sounddevice: FakeSounddevice):
-    """The event loop stands still until the device's thread has handed over 300 blocks: 100 wait, 200 are lost."""
+async def test_blocked_consumer_does_not_block_the_callback(sounddevice: FakeSounddevice):
+    """The event loop is blocked until the device's thread has delivered 300 blocks: 100 are buffered, 200 lost."""
     captured = OverflowDeclaredLost(100, FORMAT.bytes_per_frame)
     with capturing(FORMAT, captured):
         taking = asyncio.create_task(captured.take())
-        await asyncio.sleep(0)  # it waits, so that every block wakes it
+        await asyncio.sleep(0)  # it waits, so that each block wakes it
         speaking = threading.Thread(target=lambda: [sounddevice.speak() for _ in range(300)])
         speaking.start()
         speaking.join(10)
@@ -40,7 +40,7 @@ async def test_a_blocked_consumer_never_holds_up_the_callback(sounddevice: FakeS
     assert await captured.take() == Lost(200 * 1_600)
 
 
-async def test_each_loss_stands_where_it_happened():
+async def test_each_loss_is_reported_at_its_position():
     captured = OverflowDeclaredLost(capacity=2, frame_bytes=2)
     for block in (b"aa", b"bb", b"cc"):
         captured.put(block)
@@ -50,8 +50,8 @@ async def test_each_loss_stands_where_it_happened():
     assert [await captured.take() for _ in range(4)] == [b"bb", Lost(1), b"dd", Lost(2)]
 
 
-async def test_every_frame_is_taken_or_lost_whatever_the_threads_do():
-    """One thread puts as fast as it can, one loop takes; the sum is what was put, in its order."""
+async def test_every_frame_is_read_or_reported_lost_under_any_interleaving():
+    """A thread writes as fast as it can, a loop reads; all blocks are read or lost, in order."""
     captured, blocks = OverflowDeclaredLost(capacity=3, frame_bytes=1), 5_000
     putting = threading.Thread(target=lambda: [captured.put(bytes([i % 251])) for i in range(blocks)])
     putting.start()
@@ -67,7 +67,7 @@ async def test_every_frame_is_taken_or_lost_whatever_the_threads_do():
     assert position == blocks
 
 
-async def test_what_portaudio_dropped_is_lost_too(sounddevice: FakeSounddevice):
+async def test_portaudio_overflow_is_reported_as_lost(sounddevice: FakeSounddevice):
     captured = OverflowDeclaredLost(100, FORMAT.bytes_per_frame)
     with capturing(FORMAT, captured, "room"):
         sounddevice.speak()
@@ -77,16 +77,16 @@ async def test_what_portaudio_dropped_is_lost_too(sounddevice: FakeSounddevice):
 
 
 @pytest.mark.parametrize(("named", "opened"), [(None, None), ("3", 3), ("USB", "USB")])
-async def test_a_device_is_chosen_by_number_or_name(sounddevice: FakeSounddevice, named: str | None, opened: object):
+async def test_device_is_chosen_by_number_or_name(sounddevice: FakeSounddevice, named: str | None, opened: object):
     with capturing(FORMAT, OverflowDeclaredLost(1, 2), named):
         assert sounddevice.options["device"] == opened
 
 
-def test_only_devices_that_hear_are_listed(sounddevice: FakeSounddevice):
+def test_only_input_devices_are_listed(sounddevice: FakeSounddevice):
     assert devices() == [Device(1, "room", "ALSA", 1, default=True)]
 
 
-def test_an_absent_device_is_one_sentence(sounddevice: FakeSounddevice, monkeypatch: pytest.MonkeyPatch):
+def test_absent_device_is_reported_in_one_sentence(sounddevice: FakeSounddevice, monkeypatch: pytest.MonkeyPatch):
     def absent(**options: object) -> None:
         raise ValueError(f"No input device matching '{options['device']}'")
 
@@ -98,7 +98,7 @@ def test_an_absent_device_is_one_sentence(sounddevice: FakeSounddevice, monkeypa
         pass
 
 
-def test_the_level_of_a_square_wave_is_0_dbfs_and_half_of_it_6_less():
+def test_level_of_a_full_square_wave_is_0_dbfs_and_of_half_minus_6():
     loud = (32_767).to_bytes(2, "little") * 100
     half = (16_384).to_bytes(2, "little") * 100
     assert level_dbfs(loud) == pytest.approx(0, abs=0.01)

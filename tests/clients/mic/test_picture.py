@@ -1,6 +1,6 @@
-"""The picture of ``docs/microphone.md``: ``AF3STREAM_MIC_PNG=docs/microphone.png pytest tests/clients/mic`` makes it.
+"""Draw the picture of ``docs/microphone.md``: ``AF3STREAM_MIC_PNG=docs/microphone.png pytest tests/clients/mic``.
 
-It shows the view as it is, with what ``mini`` and whisper-base made of the sample recordings.
+It shows the view with the output of ``mini`` and whisper-base for the sample recordings.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ async def test_picture_for_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def save(svg: str, path: str) -> None:
-    """Draw an SVG, with the fonts that are here."""
+    """Render an SVG with the installed fonts."""
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])

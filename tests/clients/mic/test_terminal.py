@@ -1,4 +1,4 @@
-"""The terminal view, driven by keys, before a scripted server and a microphone that a test speaks into."""
+"""The terminal view, driven by keys, with a scripted server and a fake microphone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def microphone(monkeypatch: pytest.MonkeyPatch) -> FakeSounddevice:
 
 
 async def talkative(peer: Peer) -> None:
-    """Says something of every kind once it is given a watch, then converses."""
+    """Send a message of every kind after the first watch, then act as a polite server."""
     await peer.open()
     assert isinstance(await peer.receive(), Watch)
     await peer.send(Speech("started", 0.0), interim("Call me", 0.0, 1.0))
@@ -42,7 +42,7 @@ async def talkative(peer: Peer) -> None:
 
 
 def shown(app: MicrophoneApp, place: str) -> str:
-    """The text of a part of the screen."""
+    """Return the text of a part of the screen."""
     return "\n".join(str(each.content) for each in app.query(f"#{place}, #{place} Static").results(Static))
 
 
@@ -52,7 +52,7 @@ async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
             await pilot.pause(0.02)
 
 
-async def test_everything_has_its_place_and_a_typed_question_is_answered(microphone: FakeSounddevice):
+async def test_screen_shows_captions_windows_and_the_answer_to_a_typed_question(microphone: FakeSounddevice):
     async with serving(talkative) as server:
         app = MicrophoneApp(ListenOptions("mic", server.url, watches=("Who is named?",), device="room"))
         async with app.run_test(size=(120, 30)) as pilot:
@@ -74,7 +74,7 @@ async def test_everything_has_its_place_and_a_typed_question_is_answered(microph
             await pilot.press("ctrl+c")
             await until(pilot, lambda: "○ finished" in shown(app, "status"))
             assert "0.1 s received" in shown(app, "captions")
-            assert "Call me [b]Ishmael." in shown(app, "captions")  # it stays to be read
+            assert "Call me [b]Ishmael." in shown(app, "captions")  # the screen stays open
             await pilot.press("ctrl+c")
     assert app.return_value is None
     assert app.problem == ""
@@ -82,7 +82,7 @@ async def test_everything_has_its_place_and_a_typed_question_is_answered(microph
     assert microphone.closed
 
 
-async def test_a_follow_up_names_the_answer_before_it_and_stands_under_it(microphone: FakeSounddevice):
+async def test_follow_up_names_and_follows_the_answer_before_it(microphone: FakeSounddevice):
     async with serving(talkative) as server:
         app = MicrophoneApp(ListenOptions("mic", server.url, watches=("Who is named?",)))
         async with app.run_test(size=(120, 30)) as pilot:
@@ -110,7 +110,7 @@ async def test_a_follow_up_names_the_answer_before_it_and_stands_under_it(microp
     assert [message.after for message in asked] == [None, asked[0].id, asked[1].id]
 
 
-async def test_a_server_without_follow_ups_is_told_of_in_time(microphone: FakeSounddevice):
+async def test_follow_up_is_not_sent_to_a_server_without_follow_ups(microphone: FakeSounddevice):
     async def plain(peer: Peer) -> None:
         await peer.open(features=())
         await converse(peer)
@@ -121,12 +121,12 @@ async def test_a_server_without_follow_ups_is_told_of_in_time(microphone: FakeSo
             await until(pilot, lambda: "● listening" in shown(app, "status"))
             await pilot.press(*"> Why?", "enter")
             await until(pilot, lambda: "takes no questions that follow up others" in shown(app, "captions"))
-            assert app.query_one(Input).value == "> Why?"  # to be asked otherwise
+            assert app.query_one(Input).value == "> Why?"  # stays, so that the user can change it
             await pilot.press("ctrl+q")
     assert not any(isinstance(message, Ask) for message in server.heard)
 
 
-async def test_what_finds_no_room_is_a_gap_and_a_line_of_the_transcript(
+async def test_audio_lost_to_a_full_buffer_is_a_gap_and_a_transcript_line(
     microphone: FakeSounddevice, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sources_module, "CAPTURE_BLOCKS", 5)
@@ -134,7 +134,7 @@ async def test_what_finds_no_room_is_a_gap_and_a_line_of_the_transcript(
         app = MicrophoneApp(ListenOptions("mic", server.url))
         async with app.run_test(size=(120, 30)) as pilot:
             await until(pilot, lambda: "● listening" in shown(app, "status"))
-            for _ in range(8):  # nothing is taken meanwhile
+            for _ in range(8):  # nothing is read meanwhile
                 microphone.speak(LOUD)
             await until(pilot, lambda: "0:00:00.5  [0.3 s lost]" in shown(app, "captions"))
             await until(pilot, lambda: "0.3 s lost" in shown(app, "status"))
@@ -142,14 +142,14 @@ async def test_what_finds_no_room_is_a_gap_and_a_line_of_the_transcript(
             await pilot.press("ctrl+q")
 
 
-async def test_a_microphone_that_gives_nothing_but_zeros_is_told(microphone: FakeSounddevice):
+async def test_microphone_with_only_zeros_is_reported_as_muted(microphone: FakeSounddevice):
     async with serving(polite) as server:
         app = MicrophoneApp(ListenOptions("mic", server.url))
         async with app.run_test(size=(120, 30)) as pilot:
             await until(pilot, lambda: "● listening" in shown(app, "status"))
             for _ in range(29):
                 microphone.speak(SILENT)
-            await until(pilot, lambda: app._muted.zeros_s > 2.8)
+            await until(pilot, lambda: app._mute_detector.zeros_s > 2.8)
             await pilot.pause(0.2)
             assert "muted" not in shown(app, "status")
             microphone.speak(SILENT)
@@ -159,9 +159,9 @@ async def test_a_microphone_that_gives_nothing_but_zeros_is_told(microphone: Fak
             await pilot.press("ctrl+q")
 
 
-async def test_the_lag_is_speech_without_a_caption_and_no_more(microphone: FakeSounddevice):
+async def test_lag_counts_only_speech_without_a_caption(microphone: FakeSounddevice):
     async def slow(peer: Peer) -> None:
-        """Leaves the window open, as long as it likes; what is said has its captions."""
+        """Send captions of all speech, but keep the window open."""
         await peer.open()
         assert isinstance(await peer.receive(), Watch)
         await peer.send(Speech("started", 0.0), final("Call me Ishmael.", 0.0, 1.0))
@@ -179,7 +179,7 @@ async def test_the_lag_is_speech_without_a_caption_and_no_more(microphone: FakeS
             await pilot.press("ctrl+q")
 
 
-async def test_what_cannot_begin_leaves_with_a_sentence(microphone: FakeSounddevice):
+async def test_failed_start_exits_with_one_sentence(microphone: FakeSounddevice):
     app = MicrophoneApp(ListenOptions("mic", "ws://127.0.0.1:9"))
     async with app.run_test() as pilot:
         await until(pilot, lambda: app.return_code == 2)
@@ -193,7 +193,7 @@ def test_devices_are_listed(microphone: FakeSounddevice, capsys: pytest.CaptureF
     assert device.split() == ["1", "room", "(default)", "ALSA", "1"]
 
 
-def test_a_computer_without_a_microphone_says_so(
+def test_missing_microphone_is_reported(
     microphone: FakeSounddevice, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(microphone, "query_devices", list)
@@ -201,6 +201,6 @@ def test_a_computer_without_a_microphone_says_so(
     assert capsys.readouterr().err == "there is no microphone on this computer\n"
 
 
-def test_a_piped_run_that_cannot_begin_is_one_line(microphone: FakeSounddevice, capsys: pytest.CaptureFixture[str]):
+def test_failed_start_of_a_piped_run_prints_one_line(microphone: FakeSounddevice, capsys: pytest.CaptureFixture[str]):
     assert main(["ws://127.0.0.1:9"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""One session on an event loop in a thread of its own; what it hears comes to the windows as Qt signals."""
+"""Run a session on an event loop in a background thread, and report its messages as Qt signals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from random import random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from PySide6.QtCore import QObject, Signal
 
@@ -18,39 +18,40 @@ from af3stream.client.errors import Unreachable
 from af3stream.errors import Af3StreamError, SourceError
 from af3stream.listen.microphone import Lost
 from af3stream.protocol.messages import Error
+from clients.captions.formatting import as_sentence
 from clients.captions.local_server import Address
-from clients.captions.sources import Choice, Source, open_source
-from clients.captions.standing import Phase, Progress
-from clients.captions.words import sentence
-from clients.muted import Muted
+from clients.captions.session_status import Phase, Progress
+from clients.captions.sources import Blocks, Choice, Source, open_source
+from clients.mute_detector import MuteDetector
 
 REPORT_S: Final = 0.25
-LEAVE_S: Final = 15.0
+STOP_TIMEOUT_S: Final = 15.0
 
-Reach = Callable[[Callable[[str], None]], Awaitable[Address]]
+Result = TypeVar("Result")
+AddressProvider = Callable[[Callable[[str], None]], Awaitable[Address]]
 
 
-class Background:
-    """An event loop in a thread."""
+class EventLoopThread:
+    """An asyncio event loop in a daemon thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="captions-network", daemon=True)
         self._thread.start()
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
-        """Run something there."""
+    def spawn(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
+        """Schedule a coroutine on the loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def call(self, act: Callable[..., object], *arguments: object) -> None:
-        """Call something there."""
+        """Schedule a call on the loop."""
         self._loop.call_soon_threadsafe(act, *arguments)
 
     def stop(self) -> None:
-        """Cancel whatever runs, and wait for its end."""
-        self.spawn(self._cancel_all()).result(LEAVE_S)
+        """Cancel all tasks, and wait for the thread to end."""
+        self.spawn(self._cancel_all()).result(STOP_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(LEAVE_S)
+        self._thread.join(STOP_TIMEOUT_S)
 
     async def _cancel_all(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -68,15 +69,15 @@ class Background:
             self._loop.close()
 
 
-class Link(QObject):
-    """A session from its first attempt to connect to its end. Its methods are called from the windows' thread.
+class SessionWorker(QObject):
+    """One session, from the first connection attempt to its end. Call its methods from the Qt thread.
 
     Signals:
-        phase: a :data:`Phase`, and the reason where there is one.
+        phase: a :data:`Phase`, and a reason or an empty string.
         heard: a message of the server; the first is ``Ready``.
         progress: a :class:`Progress`, four times a second.
-        paused: whether no sound is taken, and the trouble that stopped it, where it was not asked for.
-        piece, answered, refused: of the question with this number.
+        paused: whether capturing is paused, and the problem that paused it, or an empty string.
+        piece, answered, refused: number of the question, and a piece of its answer, the answer, or a reason.
     """
 
     phase = Signal(str, str)
@@ -87,38 +88,40 @@ class Link(QObject):
     answered = Signal(int, object)
     refused = Signal(int, str)
 
-    def __init__(self, background: Background, reach: Reach, choice: Choice, parent: QObject | None = None) -> None:
+    def __init__(
+        self, loop_thread: EventLoopThread, find_address: AddressProvider, choice: Choice, parent: QObject | None = None
+    ) -> None:
         super().__init__(parent)
-        self._background, self._reach, self._choice = background, reach, choice
+        self._loop_thread, self._find_address, self._choice = loop_thread, find_address, choice
         self._listening = asyncio.Event()
         self._listening.set()
         self._session: Session | None = None
         self._tasks: asyncio.TaskGroup
         self._lost_frames = 0
         self._lost_to = 0
-        self._muted = Muted()
+        self._mute_detector = MuteDetector()
         self._answers: dict[int, AnswerStream] = {}
         self._running: concurrent.futures.Future[None] | None = None
 
     def begin(self) -> None:
-        """Connect, once whoever listens is connected to the signals."""
-        self._running = self._background.spawn(self._run())
-        self._running.add_done_callback(self._over)
+        """Start the session. Connect the signals first."""
+        self._running = self._loop_thread.spawn(self._run())
+        self._running.add_done_callback(self._on_run_finished)
 
     def pause(self, paused: bool) -> None:
-        """Take no more sound, or take it again."""
-        self._background.call(self._pause, paused)
+        """Pause or resume capturing."""
+        self._loop_thread.call(self._pause, paused)
 
     def ask(self, number: int, text: str, last_s: float | None, after: int | None) -> None:
-        """Ask about what was heard; the answer carries ``number``, and replies to that of the number ``after``."""
-        self._background.call(self._begin, number, text, last_s, after)
+        """Ask a question; signals about it carry ``number``. ``after`` is the number of the question it follows up."""
+        self._loop_thread.call(self._begin, number, text, last_s, after)
 
     def cancel(self, number: int) -> None:
-        """Stop an answer where it is."""
-        self._background.call(self._stop_answer, number)
+        """Stop an answer."""
+        self._loop_thread.call(self._stop_answer, number)
 
     def leave(self) -> None:
-        """End the session; nothing is heard of it any more."""
+        """End the session; no further signal is sent."""
         self.blockSignals(True)
         if self._running:
             self._running.cancel()
@@ -127,7 +130,7 @@ class Link(QObject):
 
     async def _run(self) -> None:
         try:
-            address = await self._reach(lambda reason: self.phase.emit("starting", reason))
+            address = await self._find_address(lambda reason: self.phase.emit("starting", reason))
             source = await open_source(self._choice)
             async with AsyncExitStack() as stack:
                 session = await self._connected(stack, address, source)
@@ -146,13 +149,13 @@ class Link(QObject):
         finally:
             self._session = None
 
-    def _over(self, run: concurrent.futures.Future[None]) -> None:
+    def _on_run_finished(self, run: concurrent.futures.Future[None]) -> None:
         if not run.cancelled() and (error := run.exception()):
             self.phase.emit("over", f"this program made a mistake: {type(error).__name__}: {error}")
             raise error
 
     async def _connected(self, stack: AsyncExitStack, address: Address, source: Source) -> Session:
-        """The open session, as soon as the server can be reached."""
+        """Connect, and retry with backoff while the server is unreachable."""
         attempt, reason = 0, ""
         while True:
             self.phase.emit("connecting", reason)
@@ -192,24 +195,24 @@ class Link(QObject):
             except (SourceError, OSError) as error:
                 self._listening.clear()
                 self.paused.emit(True, str(error))
-            await session.flush()  # what was said before the pause is finished
+            await session.flush()  # finish the captions of what was said before the pause
         await session.flush()
         self.phase.emit("finished", "")
 
-    async def _send(self, session: Session, source: Source, blocks: Any) -> bool:
-        """Send what is captured; returns whether that was all there is, and not a pause."""
+    async def _send(self, session: Session, source: Source, blocks: Blocks) -> bool:
+        """Send captured audio until the source ends or is paused; return whether it ended."""
         clock = asyncio.get_running_loop().time
         due = clock()
         async for block in blocks:
             frames = block.frames if isinstance(block, Lost) else len(block) // source.format.bytes_per_frame
-            if not source.live:  # a block exists once its last sample was heard
+            if not source.live:  # a block is due when its last sample would have been spoken
                 due = max(due, clock() - 1) + frames / source.format.rate
                 await asyncio.sleep(due - clock())
             if isinstance(block, Lost):
                 self._lost_frames += frames
                 await session.gap(frames)
             else:
-                self._muted.hear(block, frames / source.format.rate)
+                self._mute_detector.add(block, frames / source.format.rate)
                 await session.send(block)
             if not self._listening.is_set():
                 return False
@@ -220,7 +223,7 @@ class Link(QObject):
             rate = session.ready.rate
             waiting_s = source.waiting_s
             unsent_s = (session.sent - session.received) / rate + waiting_s
-            muted = self._choice.kind == "microphone" and self._muted.on
+            muted = self._choice.kind == "microphone" and self._mute_detector.muted
             lost_s = self._lost_frames / rate
             self.progress.emit(Progress(session.sent / rate + waiting_s, unsent_s, lost_s, muted))
             await asyncio.sleep(REPORT_S)
@@ -240,7 +243,7 @@ class Link(QObject):
 
     def _stop_answer(self, number: int) -> None:
         if self._session and (stream := self._answers.get(number)):
-            self._tasks.create_task(_unless_over(stream.cancel()))
+            self._tasks.create_task(_ignore_if_over(stream.cancel()))
 
     async def _answer(self, session: Session, number: int, text: str, last_s: float | None, after: int | None) -> None:
         followed = None if after is None else self._answers[after]
@@ -250,10 +253,10 @@ class Link(QObject):
                 self.piece.emit(number, piece)
             self.answered.emit(number, await stream.answer())
         except (Af3StreamError, ValueError) as error:
-            self.refused.emit(number, sentence(error))
+            self.refused.emit(number, as_sentence(error))
 
 
-async def _unless_over(request: Awaitable[object]) -> None:
+async def _ignore_if_over(request: Awaitable[object]) -> None:
     with suppress(Af3StreamError):
         await request
 

@@ -1,4 +1,4 @@
-"""The windows as this process's scale makes them, measured: one line of JSON."""
+"""Measure the windows at this process's scale, and print one line of JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     )
     assert captions.conversation
     captions.conversation._on_message(Caption(0, SAID, 0, 4, final=True))
-    windows = (captions.overlay, captions.history, captions.ask, captions.preferences)
+    windows = (captions.overlay, captions.history, captions.ask, captions.settings_window)
     for window in windows:
         window.show()
     for _ in range(20):

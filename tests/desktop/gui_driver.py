@@ -1,4 +1,4 @@
-"""How the tests use the windows: as a person would, and as a screen reader does."""
+"""Drive the windows as a user, and read them as a screen reader."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATIENCE_S = 20.0
 
 
 def until(done: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    """Let the windows live until something is so."""
+    """Process events until a condition holds."""
     deadline = time.monotonic() + patience_s
     while not done():
         assert time.monotonic() < deadline, "it never came"
@@ -23,7 +23,7 @@ def until(done: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
 
 
 def live(seconds: float) -> None:
-    """Let the windows live for a while."""
+    """Process events for a while."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         QApplication.processEvents()
@@ -31,7 +31,7 @@ def live(seconds: float) -> None:
 
 
 def xdotool(*words: object) -> str:
-    """The mouse and the keyboard of the X server."""
+    """Run xdotool, which controls the mouse and keyboard of the X server."""
     done = subprocess.run(["xdotool", *map(str, words)], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -50,6 +50,6 @@ def click(part: QWidget, at: QPoint | None = None) -> None:
 
 
 def heard_by_screen_reader(part: QObject) -> tuple[str, str]:
-    """A part's name and description in the accessibility tree."""
+    """Return a widget's name and description in the accessibility tree."""
     found = QAccessible.queryAccessibleInterface(part)
     return found.text(QAccessible.Text.Name), found.text(QAccessible.Text.Description)

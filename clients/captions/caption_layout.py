@@ -1,4 +1,4 @@
-"""Captions broken into lines. What was laid out stays where it is: a change lays out again what follows it, no more."""
+"""Break captions into rows. A change lays out again only the rows that follow it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QTextCharFormat, QTextLayout, QTextOption
 
-LEADING: Final = 1.12  # of the font's own line spacing
+LEADING: Final = 1.12  # times the font's own line spacing
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line: the characters of its paragraph from ``start`` on; ``layout`` is without the space at their end."""
+    """One row: the characters of its paragraph from ``start`` on. ``layout`` leaves out the trailing space."""
 
     start: int
     text: str
@@ -24,24 +24,24 @@ class Row:
 
 @dataclass(slots=True)
 class Paragraph:
-    """The words of one utterance; ``solid`` leading characters will not change any more."""
+    """The text of one utterance, of which the first ``stable_chars`` characters do not change any more."""
 
     key: int
     text: str = ""
-    solid: int = 0
+    stable_chars: int = 0
     rows: list[Row] = field(default_factory=list)
-    height: int = 0  # in rows; one that is still open does not shrink
+    height: int = 0  # in rows; does not shrink while the utterance is open
 
 
-class Flow:
-    """Paragraphs, one below the other, broken into rows of a width.
+class CaptionLayout:
+    """Paragraphs below each other, broken into rows of a given width.
 
     Attributes:
-        laid: characters laid out so far, for whoever counts the work.
+        laid: characters laid out so far, as a measure of the work.
     """
 
     def __init__(self, font: QFont, width: float) -> None:
-        self.laid = 0
+        self.chars_laid_out = 0
         self._font, self._width = font, width
         self._paragraphs: list[Paragraph] = []
         self._dropped = -1  # the last paragraph that was dropped
@@ -49,29 +49,29 @@ class Flow:
 
     @property
     def row_height(self) -> float:
-        """Of every row, in pixels."""
+        """Height of each row, in pixels."""
         return self._spacing
 
     @property
     def height(self) -> int:
-        """In rows."""
+        """Number of rows."""
         return sum(paragraph.height for paragraph in self._paragraphs)
 
     @property
     def text(self) -> str:
-        """All of it, a line a row."""
+        """The whole text, one line a row."""
         return "\n".join(row.text.rstrip() for paragraph in self._paragraphs for row in paragraph.rows)
 
     def rows(self) -> Iterator[tuple[int, Row, int]]:
-        """Every row: where it stands, the row, and how many of its characters are solid."""
+        """Yield the position of each row, the row, and how many of its characters are stable."""
         at = 0
         for paragraph in self._paragraphs:
             for index, row in enumerate(paragraph.rows):
-                yield at + index, row, min(max(paragraph.solid - row.start, 0), len(row.text))
+                yield at + index, row, min(max(paragraph.stable_chars - row.start, 0), len(row.text))
             at += paragraph.height
 
-    def put(self, key: int, text: str, solid: int, final: bool) -> int:
-        """Lay out a paragraph anew, or remove it if it has no text; returns the first row to paint.
+    def put(self, key: int, text: str, stable_chars: int, final: bool) -> int:
+        """Set the text of a paragraph, or remove it if the text is empty; return the first row to repaint.
 
         A paragraph that was dropped does not come back.
         """
@@ -83,17 +83,17 @@ class Flow:
             self._paragraphs.insert(index, Paragraph(key))
         paragraph = self._paragraphs[index]
         changed = self._change(paragraph, text)
-        if solid != paragraph.solid:
-            settled = min(solid, paragraph.solid)
+        if stable_chars != paragraph.stable_chars:
+            settled = min(stable_chars, paragraph.stable_chars)
             coloured = sum(row.start + len(row.text) <= settled for row in paragraph.rows)
-            changed, paragraph.solid = min(changed, coloured), solid
+            changed, paragraph.stable_chars = min(changed, coloured), stable_chars
         paragraph.height = len(paragraph.rows) if final else max(paragraph.height, len(paragraph.rows))
         if not text:
             self._paragraphs.remove(paragraph)
         return before + changed
 
     def drop(self, rows: int) -> int:
-        """Forget paragraphs that end within the first ``rows``; returns how many rows they had."""
+        """Remove paragraphs that end within the first ``rows``, and return how many rows they had."""
         dropped = 0
         while self._paragraphs and dropped + self._paragraphs[0].height <= rows:
             paragraph = self._paragraphs.pop(0)
@@ -102,7 +102,7 @@ class Flow:
         return dropped
 
     def set_shape(self, font: QFont, width: float) -> None:
-        """Lay out everything in another font or width."""
+        """Lay out everything again in another font or width."""
         self._font, self._width = font, width
         self._spacing = QFontMetricsF(font).lineSpacing() * LEADING
         for paragraph in self._paragraphs:
@@ -111,13 +111,13 @@ class Flow:
             paragraph.height = len(paragraph.rows)
 
     def _change(self, paragraph: Paragraph, text: str) -> int:
-        """Lay out what is new; returns the first row that is another one now."""
+        """Lay out the changed part, and return the first row that differs."""
         old = paragraph.rows
         common = _common(paragraph.text, text)
         if common == len(text) == len(paragraph.text):
             return len(old)
         settled = sum(row.start + len(row.text) <= common for row in old)
-        first = max(0, min(settled, len(old) - 1) - 1)  # a shorter word may fit the row before
+        first = max(0, min(settled, len(old) - 1) - 1)  # a shorter word may fit into the previous row
         start = old[first].start if old else 0
         paragraph.text, paragraph.rows = text, old[:first]
         option = _option(text)
@@ -130,8 +130,8 @@ class Flow:
         return next((at for at, (was, now) in pairs if was is not now), min(len(old), len(paragraph.rows)))
 
     def _broken(self, text: str, option: QTextOption) -> Iterator[str]:
-        """Rows of text, as wide as fits."""
-        self.laid += len(text)
+        """Break text into rows that fit the width."""
+        self.chars_laid_out += len(text)
         layout = QTextLayout(text, self._font)
         layout.setTextOption(option)
         layout.beginLayout()
@@ -157,26 +157,26 @@ class Flow:
         return layout
 
 
-def paint(flow: Flow, painter: QPainter, top: float, rows: int, solid: QColor, faded: QColor) -> None:
-    """Paint so many rows from the row ``top`` on, which may be half a row away."""
-    painter.setPen(solid)
+def paint(layout: CaptionLayout, painter: QPainter, top: float, rows: int, colour: QColor, faded: QColor) -> None:
+    """Paint ``rows`` rows from row ``top`` on, which may be a fraction."""
+    painter.setPen(colour)
     fading = QTextCharFormat()
     fading.setForeground(faded)
-    for at, row, standing in flow.rows():
+    for at, row, stable in layout.rows():
         if top - 1 < at < top + rows:
             rest = QTextLayout.FormatRange()
-            rest.start, rest.length, rest.format = standing, len(row.text) - standing, fading
-            row.layout.draw(painter, QPointF(0, (at - top) * flow.row_height), [rest] if rest.length else [])
+            rest.start, rest.length, rest.format = stable, len(row.text) - stable, fading
+            row.layout.draw(painter, QPointF(0, (at - top) * layout.row_height), [rest] if rest.length else [])
 
 
 def _common(one: str, other: str) -> int:
-    """How many leading characters they share."""
+    """Return the length of the common prefix."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _option(text: str) -> QTextOption:
-    """Rows begin at the side that the first letter of the text says."""
+    """Align rows by the writing direction of the first letter."""
     kinds = (unicodedata.bidirectional(letter) for letter in text)
     leftward = next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L"
     option = QTextOption(Qt.AlignmentFlag.AlignRight if leftward else Qt.AlignmentFlag.AlignLeft)

@@ -1,4 +1,4 @@
-"""The window of choices. Every choice takes effect at once."""
+"""Window for the settings. Every change takes effect at once."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ KEYS: Final = (
 )
 
 
-class Preferences(QDialog):
-    """Everything a person chooses, but the source.
+class SettingsWindow(QDialog):
+    """Dialog for all settings except the source.
 
     Signals:
-        changed: the :class:`Settings` as they are now.
-        server_changed: the server's address and token, when they are to be used.
+        changed: the new :class:`Settings`.
+        server_changed: the server's address and token, when the user applies them.
     """
 
     changed = Signal(object)
@@ -89,7 +89,7 @@ class Preferences(QDialog):
         self.show_settings(settings)
 
     def show_settings(self, settings: Settings) -> None:
-        """Show them as they are, whoever chose them."""
+        """Show the given settings."""
         self._settings = settings
         edits = (
             self.family,
@@ -118,7 +118,7 @@ class Preferences(QDialog):
         del blockers
 
     def show_problem(self, problem: str) -> None:
-        """Why global shortcuts do not work; empty where they do."""
+        """Show why global shortcuts do not work; empty if they do."""
         self.problem.setText(f"Not working now: {problem}." if problem else "")
         self.problem.setVisible(bool(problem))
 
@@ -168,10 +168,10 @@ class Preferences(QDialog):
 
 
 class _ColourButton(QWidget):
-    """A colour, the way to another one, and the way back.
+    """Buttons to choose a colour, and to reset it.
 
     Signals:
-        chosen: ``#rrggbb``; empty: as the appearance has it.
+        chosen: ``#rrggbb``, or empty for the default of the appearance.
     """
 
     chosen = Signal(str)
@@ -190,7 +190,7 @@ class _ColourButton(QWidget):
         self.setFocusProxy(self._button)
 
     def show_colour(self, chosen: str, usual: str) -> None:
-        """The chosen one, or the usual one where none is."""
+        """Show the chosen colour, or the default if it is empty."""
         self._colour = QColor(chosen or usual)
         swatch = QPixmap(16, 16)
         swatch.fill(QColor(colours().soft))

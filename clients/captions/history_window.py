@@ -1,4 +1,4 @@
-"""The window of everything that was said: times, search, copies."""
+"""Window with the whole transcript: times, search, copy."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from clients.captions.standing import Status
+from clients.captions.formatting import clock
+from clients.captions.session_status import Status
 from clients.captions.theme import colours, styled
 from clients.captions.transcript import Line, Transcript, plain
-from clients.captions.words import clock
 
 Index = QModelIndex | QPersistentModelIndex
 LINE: Final = Qt.ItemDataRole.UserRole
@@ -54,7 +54,7 @@ PADDING_PX: Final = 9
 
 
 class HistoryModel(QAbstractListModel):
-    """The utterances of a transcript, a row each."""
+    """Qt model of a transcript, one row for each utterance."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class HistoryModel(QAbstractListModel):
         return None
 
     def put(self, transcript: Transcript, line: Line) -> None:
-        """An utterance of the transcript reads so now."""
+        """Add, change or remove the row of an utterance."""
         at = transcript.index(line.utterance)
         known = at < len(self._lines) and self._lines[at].utterance == line.utterance
         if known and not line.text:
@@ -91,14 +91,14 @@ class HistoryModel(QAbstractListModel):
             self.endInsertRows()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all rows."""
         self.beginResetModel()
         self._lines = []
         self.endResetModel()
 
 
 class HistoryWindow(QWidget):
-    """Everything that was said in this session."""
+    """Window with the transcript of this session."""
 
     def __init__(self, buttons: list[QAction], menu: QMenu) -> None:
         super().__init__(None, Qt.WindowType.Window)
@@ -136,7 +136,7 @@ class HistoryWindow(QWidget):
         self._recount()
 
     def put(self, transcript: Transcript, line: Line) -> None:
-        """An utterance of the transcript reads so now."""
+        """Add, change or remove the row of an utterance."""
         bar = self.list.verticalScrollBar()
         following = bar.value() >= bar.maximum() - 4
         self.model.put(transcript, line)
@@ -145,17 +145,17 @@ class HistoryWindow(QWidget):
         self._recount()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all rows."""
         self.model.clear()
         self._recount()
 
-    def tell(self, status: Status) -> None:
-        """How things stand."""
+    def show_status(self, status: Status) -> None:
+        """Show the status line."""
         self.status.setText(status.text)
-        self.status.setStyleSheet(f"color: {colours().mood(status.mood)}")
+        self.status.setStyleSheet(f"color: {colours().severity(status.severity)}")
 
     def copy(self) -> None:
-        """Copy what is selected, or all that is found, with its times."""
+        """Copy the selected rows, or all rows found, with their times."""
         chosen = self.list.selectionModel().selectedIndexes() or self._all()
         rows = sorted(chosen, key=lambda index: index.row())
         QGuiApplication.clipboard().setText(plain([index.data(LINE) for index in rows]))
@@ -168,7 +168,7 @@ class HistoryWindow(QWidget):
         return (self._found.index(row, 0) for row in range(self._found.rowCount()))
 
     def _search(self, text: str) -> None:
-        self._delegate.sought = text.strip()
+        self._delegate.search_text = text.strip()
         self._found.setFilterFixedString(text.strip())
         self.list.viewport().update()
         if not text:
@@ -208,7 +208,7 @@ class HistoryWindow(QWidget):
 
 
 class _List(QListView):
-    """A list whose rows are as high as their words need."""
+    """A list whose row heights follow the wrapped text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -229,11 +229,11 @@ class _List(QListView):
 
 
 class _Delegate(QStyledItemDelegate):
-    """A time, and words as wide as the list is; those that are sought stand out, those that may change are faded."""
+    """Draw a time and wrapped text; matches of the search are highlighted, text that may change is faded."""
 
     def __init__(self, parent: QListView) -> None:
         super().__init__(parent)
-        self.sought = ""
+        self.search_text = ""
         self._list = parent
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:  # noqa: N802
@@ -275,19 +275,19 @@ class _Delegate(QStyledItemDelegate):
     def _formats(self, line: Line) -> list[QTextLayout.FormatRange]:
         look = colours()
         formats = []
-        if line.solid < len(line.text):
+        if line.stable_chars < len(line.text):
             faded = QTextCharFormat()
             faded.setForeground(QColor(look.soft))
-            formats.append(_range(line.solid, len(line.text) - line.solid, faded))
-        if self.sought:
+            formats.append(_range(line.stable_chars, len(line.text) - line.stable_chars, faded))
+        if self.search_text:
             found = QTextCharFormat()
             found.setBackground(QColor(look.accent))
             found.setForeground(QColor(look.on_accent))
-            text, sought = line.text.lower(), self.sought.lower()
-            at = text.find(sought)
+            text, search_text = line.text.lower(), self.search_text.lower()
+            at = text.find(search_text)
             while at >= 0:
-                formats.append(_range(at, len(sought), found))
-                at = text.find(sought, at + len(sought))
+                formats.append(_range(at, len(search_text), found))
+                at = text.find(search_text, at + len(search_text))
         return formats
 
 

@@ -1,4 +1,4 @@
-"""The whole of it: a server of its own, real words on a real screen, a question, and a server that is killed."""
+"""The whole program with a local server: captions, a question, and a server that is killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import soundfile
 
 from clients.captions.app import Captions
 from tests.conftest import RECORDINGS
-from tests.desktop.driving import heard_by_screen_reader, until
+from tests.desktop.gui_driver import heard_by_screen_reader, until
 from tests.words import word_error_rate
 
 pytestmark = pytest.mark.mini
@@ -24,10 +24,10 @@ SENTENCES = {
 }
 RATE = 16_000
 MAX_WER = 0.15
-PATIENCE_S = 600  # a loaded machine
+PATIENCE_S = 600  # on a loaded machine
 
 
-def test_a_recording_is_captioned_and_asked_about_whatever_happens_to_the_server(
+def test_captions_and_answers_survive_a_server_crash(
     run: Callable[..., Captions], quick_start: tuple[str, ...], tmp_path: Path
 ) -> None:
     pieces: list[np.ndarray] = []

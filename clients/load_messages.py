@@ -1,4 +1,4 @@
-"""What a server gives up while it has too much to do, in words for people."""
+"""Messages for people about the load levels of a server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from af3stream.protocol.messages import Level
 
-LEVELS: Final[dict[Level, str]] = {
+LOAD_MESSAGES: Final[dict[Level, str]] = {
     "none": "",
     "interims_stretched": "Busy: words come less often",
     "interims_dropped": "Very busy: only finished captions",

@@ -1,4 +1,4 @@
-"""A server that says what a test tells it to, on a thread of its own."""
+"""A service on a thread of its own that sends what a test tells it to."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.client.scripted_server import Peer, ended, serving
 RATE = 16_000
 
 
-class Stage:
-    """Takes audio and flushes as a server does; everything else it says is :meth:`say`'s.
+class ScriptedService:
+    """Acknowledges audio and flushes as a service does; a test sends everything else with :meth:`say`.
 
     Attributes:
-        ready: fields of the ``Ready`` that a session begins with.
-        silent: whether it takes audio without acknowledging it.
+        ready: fields of the first ``Ready``.
+        silent: whether it receives audio without acknowledging it.
     """
 
     def __init__(self) -> None:
@@ -38,24 +38,24 @@ class Stage:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """URL of the service."""
         return f"ws://127.0.0.1:{self._port}"
 
     @property
     def connections(self) -> int:
-        """How many there have been."""
+        """Number of connections so far."""
         return len(self._peers)
 
     def heard(self, kind: type[ClientMessage]) -> list[ClientMessage]:
-        """What every connection said, of this kind."""
+        """Return the received messages of one type, of all connections."""
         return [message for peer in self._peers for message in peer.heard if isinstance(message, kind)]
 
     def say(self, *messages: ServerMessage) -> None:
-        """Over the newest connection."""
+        """Send messages over the newest connection."""
         asyncio.run_coroutine_threadsafe(self._peers[-1].send(*messages), self._loop).result(10)
 
     def cut(self) -> None:
-        """Break the newest connection, without a word."""
+        """Abort the newest connection."""
         self._loop.call_soon_threadsafe(self._peers[-1].socket.transport.abort)
 
     async def _serve(self) -> None:

@@ -1,4 +1,4 @@
-"""One session with the service: it is told the recording and asked what is due, and its words are noted."""
+"""One session with the service: send the recording, ask the due questions, store captions and answers."""
 
 from __future__ import annotations
 
@@ -14,73 +14,75 @@ from af3stream.client import ServerError, Session
 from af3stream.client.backoff import delay_s
 from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Error, WatchHit
 from clients.meeting_bot import digest
-from clients.meeting_bot.events import QUOTE, Event, Rules, says_yes
+from clients.meeting_bot.audio_receiver import AudioReceiver
+from clients.meeting_bot.events import QUOTE, Event, RuleEngine, says_yes
 from clients.meeting_bot.grounding import ground
-from clients.meeting_bot.intake import Intake
 from clients.meeting_bot.outbox import Outbox
-from clients.meeting_bot.passages import LONGEST_S, SHORTEST_S, cut
+from clients.meeting_bot.passages import LONGEST_S, SHORTEST_S, find_passage_end
 from clients.meeting_bot.recording import RATE, Recording
 from clients.meeting_bot.rules import MinutesOptions
-from clients.meeting_bot.state import Answered, Said, State
+from clients.meeting_bot.state import FinalCaption, SectionAnswer, State
 
-SHARE: Final = 0.25  # of a caption's time: who is heard for less of it is not named
+SPEAKER_SHARE: Final = 0.25  # of the main speaker's time in a caption; a speaker with less is not named
 SHORTEST_SECTION: Final = RATE
-ATTEMPTS: Final = 3  # at a question that the service could not answer then
+ATTEMPTS: Final = 3  # to ask a question that failed with a retryable error
 
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """What is told from, and what is noted in: the same for every session of a meeting."""
+    """What the sessions of one meeting share."""
 
     state: State
     recording: Recording
-    intake: Intake
-    rules: Rules
+    receiver: AudioReceiver
+    rules: RuleEngine
     minutes: MinutesOptions
     outbox: Outbox
     note: Callable[[str], None]
 
 
-class Telling:
-    """One session.
+class ServiceSession:
+    """Sends the recording to one session, and stores what the service replies.
 
     Args:
-        base: sample frames of the recording before the session's first.
+        base: position of the session's first sample in the recording, in sample frames.
     """
 
     def __init__(self, meeting: Meeting, session: Session, base: int) -> None:
         self._meeting, self._state, self._session = meeting, meeting.state, session
         self._base = base
-        self._cut: tuple[int, int, int | None] = (-1, 0, None)  # a passage's begin, how much was known, and its end
-        self._watches: dict[str, str] = {}  # the rule, by the service's name for its watch
+        self._known_cut: tuple[int, int, int | None] = (-1, 0, None)  # begin, frames known, end
+        self._watches: dict[str, str] = {}  # name of the rule, by id of its watch
 
     async def run(self) -> None:
-        """To the end of the recording, once nothing more comes to it.
+        """Run until the recording is complete and all of it is processed.
 
         Raises:
-            ConnectionLost, ServerError, SessionEnded: where the session breaks off.
+            ConnectionLost, ServerError, SessionEnded: if the session breaks off.
         """
-        await _together(self._read(), self._tell())
+        await _run_all(self._receive(), self._stream())
 
-    async def _tell(self) -> None:
+    async def _stream(self) -> None:
         session = self._session
         for watch in self._state.fact("watches").split():
             await session.unwatch(watch)
-        self._watches = {await session.watch(text): name for name, text in self._meeting.rules.standing.items()}
-        self._state.note(watches=" ".join(self._watches))
-        await self._send()
+        self._watches = {
+            await session.watch(text): name for name, text in self._meeting.rules.watched_questions.items()
+        }
+        self._state.set_facts(watches=" ".join(self._watches))
+        await self._send_recording()
         await self._end_passage(self._meeting.recording.frames, at_end=True)
         await session.end()
 
-    async def _send(self) -> None:
-        """Everything in the recording, and the questions where a passage ends."""
-        session, recording, intake = self._session, self._meeting.recording, self._meeting.intake
+    async def _send_recording(self) -> None:
+        """Send the recording, and ask the due questions at the end of each passage."""
+        session, recording, receiver = self._session, self._meeting.recording, self._meeting.receiver
         while True:
             at = self._base + session.sent
-            cut = self._passage_end()
-            end = min(recording.frames, at + RATE, recording.frames if cut is None else cut)
-            intake.news.clear()
-            if cut is not None and at >= cut:
+            passage_end = self._passage_end()
+            end = min(recording.frames, at + RATE, recording.frames if passage_end is None else passage_end)
+            receiver.changed.clear()
+            if passage_end is not None and at >= passage_end:
                 await self._end_passage(at)
             elif at < end:
                 lost = self._state.lost(at, end)
@@ -88,41 +90,42 @@ class Telling:
                     await session.gap(lost[1] - at)
                 else:
                     await session.send(await asyncio.to_thread(recording.read, at, lost[0] if lost else end))
-            elif intake.complete:
+            elif receiver.complete:
                 return
             else:
-                await intake.news.wait()
+                await receiver.changed.wait()
 
     # Questions.
 
     def _passage_end(self) -> int | None:
-        """Where the passage ends that is being told, once that is known. What has come since is looked at by half a
-        second and more.
+        """Return the end of the current passage, or ``None`` while it is unknown.
+
+        New audio is examined in steps of at least half a second.
         """
         recording, begin = self._meeting.recording, int(self._state.fact("passage", "0"))
         if begin + RATE * SHORTEST_S > recording.frames:
             return None
-        known = self._cut
+        known = self._known_cut
         if known[0] != begin or (known[2] is None and recording.frames - known[1] >= RATE // 2):
             to = min(recording.frames, begin + round(LONGEST_S * RATE))
-            length = cut(np.frombuffer(recording.read(begin, to), "<i2"))
-            known = self._cut = begin, recording.frames, None if length is None else begin + length
+            length = find_passage_end(np.frombuffer(recording.read(begin, to), "<i2"))
+            known = self._known_cut = begin, recording.frames, None if length is None else begin + length
         return known[2]
 
     async def _end_passage(self, at: int, *, at_end: bool = False) -> None:
-        """Have the passage captioned and its windows closed, and ask what is due about it and those before it."""
+        """Flush, so that captions and windows of the passage are complete, and ask the due questions."""
         await self._session.flush()
-        for name, minutes in {"": self._meeting.minutes.section_minutes, **self._meeting.rules.asked}.items():
+        for name, minutes in {"": self._meeting.minutes.section_minutes, **self._meeting.rules.ask_intervals}.items():
             begin = int(self._state.fact(f"asked {name}", "0"))
             if at - begin >= (SHORTEST_SECTION if at_end else minutes * 60 * RATE):
                 await (self._ask_about_rule(name, begin, at) if name else self._ask_about_section(begin, at))
-                self._state.note(**{f"asked {name}": at})
+                self._state.set_facts(**{f"asked {name}": at})
         if at_end and self._meeting.minutes.summary:
-            self._state.note(summary=await self._condense(0, at))
-        self._state.note(passage=at)
+            self._state.set_facts(summary=await self._summarise(0, at))
+        self._state.set_facts(passage=at)
 
     async def _ask_about_section(self, begin: int, end: int) -> None:
-        known = {answered.question for answered in self._state.answers() if answered.chapter == end}
+        known = {answered.question for answered in self._state.answers() if answered.section_end == end}
         for question in self._meeting.minutes.asked:
             if question not in known:
                 self._state.add_answer(await self._ask(begin, end, question))
@@ -131,7 +134,7 @@ class Telling:
         rules, outbox = self._meeting.rules, self._meeting.outbox
         rule = rules.named(name)
         if rule.every_minutes:
-            text = (await self._ask(begin, end, rule.ask)).text if rule.ask else await self._condense(begin, end)
+            text = (await self._ask(begin, end, rule.ask)).text if rule.ask else await self._summarise(begin, end)
             if text:
                 outbox.post(Event(rule, "summary", begin / RATE, end / RATE, text))
             return
@@ -140,38 +143,40 @@ class Telling:
         quoted = await self._reply(begin, end, QUOTE, after=asked) if isinstance(asked, Answer) and yes else None
         quote = quoted.text if isinstance(quoted, Answer) else ""
         with self._state.transaction():
-            for event in rules.looked(rule, yes, quote, digest.within(list(self._state.captions()), begin, end)):
+            for event in rules.passage_checked(
+                rule, yes, quote, digest.within(list(self._state.captions()), begin, end)
+            ):
                 outbox.post(event)
-            self._state.note(**{f"told {name}": rules.told[name]})
+            self._state.set_facts(**{f"told {name}": rules.last_sent[name]})
 
-    async def _condense(self, begin: int, end: int) -> str:
-        """A summary of the summaries of the sections in a range, however many: each prompt has some of them."""
+    async def _summarise(self, begin: int, end: int) -> str:
+        """Summarise the section summaries of a range, in groups that fit into a prompt, until one text is left."""
         texts = digest.summaries(self._state, self._meeting.minutes, begin, end)
         while len(texts) > 1:
             texts = [await self._summary_of(group, end) for group in digest.groups(texts)]
         return texts[0] if texts else ""
 
     async def _summary_of(self, texts: Sequence[str], end: int) -> str:
-        """One text for several; the recording's newest caption is all that is read beside them."""
+        """Combine several texts into one. The question covers only the newest caption of the recording."""
         if len(texts) == 1:
             return texts[0]
         newest = round(self._state.caption_begin() * RATE)
         reply = await self._reply(newest, end, digest.NOTES.format(" ".join(texts)))
         text = reply.text if isinstance(reply, Answer) else ""
         return (
-            " ".join(item.text for item in ground(text, [Said(0, 0, each) for each in texts], anywhere=True))
+            " ".join(item.text for item in ground(text, [FinalCaption(0, 0, each) for each in texts], anywhere=True))
             or texts[0]
         )
 
-    async def _ask(self, begin: int, end: int, question: str) -> Answered:
+    async def _ask(self, begin: int, end: int, question: str) -> SectionAnswer:
         reply = await self._reply(begin, end, question)
         if isinstance(reply, Error):
-            return Answered(end, question, "", begin / RATE, end / RATE, reply.message)
+            return SectionAnswer(end, question, "", begin / RATE, end / RATE, reply.message)
         base_s = self._base / RATE
-        return Answered(end, question, reply.text, base_s + reply.start, base_s + reply.end)
+        return SectionAnswer(end, question, reply.text, base_s + reply.start, base_s + reply.end)
 
     async def _reply(self, begin: int, end: int, question: str, after: Answer | None = None) -> Answer | Error:
-        """The answer about a range that ends where the session is, or why there is none."""
+        """Ask about a range that ends at the session's current position; return the answer or the error."""
         for attempt in range(ATTEMPTS):
             try:
                 return await self._session.ask(question, last_s=(end - begin) / RATE, after=after)
@@ -184,13 +189,13 @@ class Telling:
                 await asyncio.sleep(delay_s(attempt, random()))
         return problem
 
-    # What the service says.
+    # Messages of the service.
 
-    async def _read(self) -> None:
+    async def _receive(self) -> None:
         async for message in self._session.messages():
             with self._state.transaction():
                 if isinstance(message, Caption | Answer | WatchHit) and message.event is not None:
-                    self._state.note(last_event=message.event)
+                    self._state.set_facts(last_event=message.event)
                 match message:
                     case Caption(final=True) if message.text:
                         self._on_caption(message)
@@ -201,31 +206,31 @@ class Telling:
                         self._on_hit(message)
                     case Error():
                         self._meeting.note(f"the service: {message.message}")
-        self._state.note(ended=1)
+        self._state.set_facts(ended=1)
 
     def _on_caption(self, caption: Caption) -> None:
         begin, end = (self._base / RATE + at for at in (caption.start, caption.end))
-        said = Said(begin, end, caption.text, self._speakers(begin, end))
+        said = FinalCaption(begin, end, caption.text, self._speakers(begin, end))
         self._state.add_caption(said)
         for event in self._meeting.rules.caption(said):
             self._meeting.outbox.post(event)
 
     def _on_hit(self, hit: WatchHit) -> None:
         name, base_s = self._watches[hit.id], self._base / RATE
-        events = self._meeting.rules.hit(name, hit.text, base_s + hit.start, base_s + hit.end)
-        self._state.note(**{f"told {name}": hit.text})
+        events = self._meeting.rules.answer_changed(name, hit.text, base_s + hit.start, base_s + hit.end)
+        self._state.set_facts(**{f"told {name}": hit.text})
         for event in events:
             self._meeting.outbox.post(event)
 
     def _speakers(self, begin: float, end: float) -> tuple[str, ...]:
-        """Who is heard while a caption is spoken."""
+        """Return the speakers of a caption, the longest first."""
         heard = self._state.turns(round(begin * RATE), round(end * RATE))
         most = heard[0][1] if heard else 0
-        return tuple(who for who, frames in heard if frames >= SHARE * most)
+        return tuple(who for who, frames in heard if frames >= SPEAKER_SHARE * most)
 
 
-async def _together(*work: Coroutine[Any, Any, None]) -> None:
-    """All of them; the first failure ends the others."""
+async def _run_all(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all coroutines; the first failure cancels the others."""
     tasks = [asyncio.create_task(part) for part in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

@@ -1,4 +1,4 @@
-"""What an answer is made of, in words for people."""
+"""Describe the range of audio and captions that an answer is based on."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Final
 
 from af3stream.protocol.messages import Answer
 
-LAGS_S: Final = 3.0  # an answer that did not hear so much of its end, or more, says so
+MIN_GAP_S: Final = 3.0  # the description names a shorter end of audio if the gap is larger
 
 Clock = Callable[[float], str]
 
 
-def reach(answer: Answer, begins: Clock, ends: Clock) -> str:
-    """Name the range an answer heard, and the captions it read of what comes after.
+def describe_range(answer: Answer, begins: Clock, ends: Clock) -> str:
+    """Describe the audio range of an answer, and the captions that it read after that range.
 
     Args:
-        begins, ends: spell the seconds at which something begins or ends.
+        begins, ends: format the seconds at which a range begins or ends.
 
     Returns:
-        ``Heard 0:00 to 1:20, captions to 1:45``, or a part of that.
+        ``Heard 0:00 to 1:20, captions to 1:45``, or a part of it.
     """
     heard, since, until = answer.heard_until, answer.captions_from, answer.captioned_until
     if heard is None and since is not None and until is not None:
         return f"Captions {begins(since)} to {ends(until)}"
-    if heard is None or answer.end - heard <= LAGS_S:
+    if heard is None or answer.end - heard <= MIN_GAP_S:
         return f"Heard {begins(answer.start)} to {ends(answer.end)}"
     words = f"Heard {begins(answer.start)} to {ends(heard)}"
     if since is None or until is None or until <= heard:
         return words
-    return f"{words}, captions {begins(since) + ' ' if since > heard + LAGS_S else ''}to {ends(until)}"
+    return f"{words}, captions {begins(since) + ' ' if since > heard + MIN_GAP_S else ''}to {ends(until)}"

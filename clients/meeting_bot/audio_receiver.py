@@ -1,4 +1,4 @@
-"""From the source to the disk: sound, who is heard, what is missing. Nothing of it waits for the service."""
+"""Write audio, speaker turns and gaps from the source to disk, independently of the service."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import Final
 from af3stream.errors import SourceError
 from clients.meeting_bot.attendee import Missing, Name, Turn
 from clients.meeting_bot.recording import RATE, Recording
-from clients.meeting_bot.sources import Before, Piece, Source
+from clients.meeting_bot.sources import Piece, ResumePoint, Source
 from clients.meeting_bot.state import State
 
-TURN_JOINS: Final = RATE  # a breath does not end a turn
+TURN_JOINS: Final = RATE  # a shorter pause does not end a turn
 
 
-class Intake:
-    """Takes in a source, up to its end or until it is told to stop.
+class AudioReceiver:
+    """Receives a source until it ends or is stopped.
 
     Attributes:
-        complete: whether nothing more will come.
-        news: set whenever something has come.
-        problem: why the source broke off; empty where it did not.
+        complete: whether the source has ended.
+        changed: set when something was received.
+        problem: why the source broke off; empty if it did not.
     """
 
     def __init__(self, state: State, recording: Recording, note: Callable[[str], None]) -> None:
         self._state, self._recording, self._note = state, recording, note
         self.complete = bool(state.fact("complete"))
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
         self.problem = ""
 
     @property
-    def before(self) -> Before:
-        """What was taken in already."""
+    def resume_point(self) -> ResumePoint:
+        """What an earlier run has received already."""
         origin = self._state.fact("origin_ms")
-        return Before(self._recording.frames, int(origin) if origin else None)
+        return ResumePoint(self._recording.frames, int(origin) if origin else None)
 
-    async def take_in(self, source: Source, stopping: asyncio.Event) -> None:
-        """Everything the source gives; a source that is not live begins anew, and what is known of it is skipped."""
+    async def receive(self, source: Source, stopping: asyncio.Event) -> None:
+        """Receive the whole source. A source that is not live starts again, and its known part is skipped."""
         skip = 0 if source.live else self._recording.frames * 2  # bytes
         if source.live and not source.timed and self._recording.frames:
-            self.lose(round(self._recording.idle_s * RATE))
+            self.add_gap(round(self._recording.idle_s * RATE))
         stop = asyncio.create_task(stopping.wait())
         pieces = aiter(source.pieces)
         try:
@@ -62,20 +62,20 @@ class Intake:
         finally:
             stop.cancel()
         self.complete = True
-        self._state.note(complete=1)
-        self.news.set()
+        self._state.set_facts(complete=1)
+        self.changed.set()
 
-    def lose(self, frames: int) -> None:
-        """So many sample frames never came; their place is kept."""
+    def add_gap(self, frames: int) -> None:
+        """Record ``frames`` lost sample frames as silence."""
         begin = self._recording.frames
         if frames:
-            self._state.add_lost(begin, begin + frames)  # first: silence that is not noted would count as heard
+            self._state.add_lost(begin, begin + frames)  # first, or the silence would count as audio
             self._recording.append_silence(frames)
 
     def _take(self, piece: Piece, source: Source) -> None:
         match piece:
             case Missing():
-                self.lose(piece.frames)
+                self.add_gap(piece.frames)
             case Turn():
                 self._state.add_turn(piece.participant, piece.begin, piece.end, TURN_JOINS)
             case Name():
@@ -83,5 +83,5 @@ class Intake:
             case _:
                 self._recording.append(piece)
         if not self._state.fact("origin_ms") and (origin := source.origin_ms()) is not None:
-            self._state.note(origin_ms=origin)
-        self.news.set()
+            self._state.set_facts(origin_ms=origin)
+        self.changed.set()

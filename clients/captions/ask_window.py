@@ -1,4 +1,4 @@
-"""The window of questions: ask about what was heard, watch the answer come, read the earlier ones."""
+"""Window to ask questions, and to read their answers as they arrive."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ SCOPES: Final = (
     ("the last 30 minutes", 1800.0),
 )
 MAX_CHARS: Final = 2_000
-FOLLOW_UP: Final = ">"  # typed first, it replies to the newest answer, as in `af3stream listen --ask`
-INDENT_PX: Final = 16  # of replies; those to replies stand as far in
+FOLLOW_UP: Final = ">"  # first character of a follow-up to the newest answer, as in `listen --ask`
+INDENT_PX: Final = 16  # of all replies, whatever their depth
 
 
 class AskWindow(QWidget):
-    """Questions and answers, the newest first, and replies under the answers that they follow up.
+    """Questions and answers, newest first; follow-ups are below the answers that they reply to.
 
     Signals:
-        asked: a question's text; the last how many seconds it is about, ``None``: everything heard; and the number of
-            the question whose answer it replies to, or ``None``.
-        stopped: the number of a question whose answer is long enough.
+        asked: text of a question; how many of the last seconds it is about, or ``None`` for everything heard; and the
+            number of the question that it follows up, or ``None``.
+        stopped: number of a question whose answer the user stopped.
     """
 
     asked = Signal(str, object, object)
@@ -49,7 +49,7 @@ class AskWindow(QWidget):
         super().__init__(None, Qt.WindowType.Window | Qt.WindowType.WindowStaysOnTopHint)
         self.setWindowTitle("Questions")
         self._cards: dict[int, _Card] = {}
-        self._newest: Question | None = None  # that takes a reply
+        self._newest: Question | None = None  # the newest one that takes a reply
         self.button = QPushButton("Ask")
         self.button.setProperty("primary", True)
         self.button.setEnabled(False)
@@ -72,7 +72,7 @@ class AskWindow(QWidget):
         self.resize(460, 540)
 
     def put(self, question: Question) -> None:
-        """A question is new, or has news."""
+        """Show a new or changed question."""
         if question.number not in self._cards:
             card = self._cards[question.number] = _Card(question)
             card.stop.clicked.connect(lambda: self.stopped.emit(question.number))
@@ -87,7 +87,7 @@ class AskWindow(QWidget):
             self._newest = question
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all questions."""
         for card in self._cards.values():
             card.deleteLater()
         self._cards, self._newest = {}, None
@@ -95,7 +95,7 @@ class AskWindow(QWidget):
         self._hint.show()
 
     def reply(self, question: Question) -> None:
-        """The next question replies to this one's answer."""
+        """Make the next question a follow-up to this one."""
         self.replying.show_question(question)
         self.field.setPlaceholderText("Ask a follow-up")
         self.field.setAccessibleDescription(f"Replying to: {question.text}")
@@ -103,7 +103,7 @@ class AskWindow(QWidget):
         self.field.setFocus()
 
     def leave_reply(self) -> None:
-        """The next question stands alone; what was typed stays."""
+        """Make the next question a separate one; the typed text stays."""
         self.replying.show_question(None)
         self.field.setPlaceholderText("Ask about what was heard")
         self.field.setAccessibleDescription("")
@@ -164,13 +164,13 @@ class AskWindow(QWidget):
 
 
 class _Replying(QFrame):
-    """The answer that the next question replies to, while there is one.
+    """Shows which answer the next question replies to, if any.
 
     Signals:
-        left: the next question is to stand alone.
+        left: the user cancelled the reply.
 
     Attributes:
-        number: of the question that was answered.
+        number: number of the question that is replied to, or ``None``.
     """
 
     left = Signal()
@@ -190,14 +190,14 @@ class _Replying(QFrame):
         whole.addWidget(leave)
 
     def show_question(self, question: Question | None) -> None:
-        """Show the question whose answer is replied to, or nothing."""
+        """Show the question that is replied to, or hide if there is none."""
         self.number = question.number if question else None
         self.text.setText(f"Replying to: {question.text}" if question else "")
         self.setVisible(question is not None)
 
 
 class _Card(QFrame):
-    """One question, its answer, and the replies to it."""
+    """Shows one question, its answer, and the replies to it."""
 
     def __init__(self, question: Question) -> None:
         super().__init__()
@@ -234,11 +234,11 @@ class _Card(QFrame):
         whole.addLayout(self._replies)
 
     def add_reply(self, card: _Card) -> None:
-        """Place a reply under the answer."""
+        """Add a reply below the answer."""
         self._replies.addWidget(card)
 
     def show_question(self, question: Question) -> None:
-        """As it stands now."""
+        """Show the current state of the question."""
         busy = question.state in ("waiting", "answering")
         self.answer.setText(question.answer or ("…" if busy else ""))
         self.answer.setAccessibleDescription(question.answer)

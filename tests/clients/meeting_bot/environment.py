@@ -1,4 +1,4 @@
-"""The bot's world: a service with a scripted engine that may be stopped, an Attendee, and an HTTP receiver."""
+"""Environment of the bot: a service with a scripted engine, an Attendee client, and an HTTP receiver."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ RATE = 16_000
 
 @asynccontextmanager
 async def serving(folder: Path, port: int = 0) -> AsyncIterator[str]:
-    """The service with its journal in a folder; again with the same folder and port, it is back."""
+    """Run the service with its journal in a folder; the same folder and port again are a restart."""
     config = Config(ServerConfig(port=port, drain_s=1.0), journal=JournalConfig(folder=str(folder)))
     async with Service(config, Loaded(ScriptedEngine(), "off", None)).listening() as service:
         yield service.address
 
 
 def voice(seconds: float, pitch: float) -> np.ndarray:
-    """Something that the voice detector takes for speech, in bursts.  # (n,) float32"""
+    """Return bursts that the voice detector takes for speech, (n,) float32."""
     t = np.arange(round(seconds * RATE)) / RATE
     tone = sum(np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 8))
     return (0.15 * tone * (1 + np.sin(2 * np.pi * 4 * t))).astype(np.float32)
@@ -52,7 +52,7 @@ def message(
     bot: str = "bot_12345abcdef",
     **more: str,
 ) -> str:
-    """One message as Attendee's documentation has it."""
+    """Build a message as in Attendee's documentation."""
     data = {"chunk": base64.b64encode(sound).decode(), "sample_rate": rate, "timestamp_ms": at_ms, "sequence": sequence}
     trigger = "realtime_audio.mixed"
     if who is not None:
@@ -64,7 +64,7 @@ def message(
 async def attend(
     url: str, parts: list[tuple[str | None, float, np.ndarray]], origin_ms: int = 1_703_123_456_789
 ) -> None:
-    """Dial the bot, and send each participant's sound, a tenth of a second in a message, in the order of time."""
+    """Connect to the bot, and send the participants' audio in messages of 100 ms, in the order of time."""
     chunk = RATE // 10
     messages: list[tuple[int, str]] = []
     sequences: Counter[str | None] = Counter()
@@ -79,16 +79,16 @@ async def attend(
 
 
 async def listening(bot: Bot) -> str:
-    """Where Attendee may dial the bot, once it may."""
+    """Wait until the bot listens for Attendee, and return its URL."""
     async with asyncio.timeout(60):
-        while not bot.address:  # noqa: ASYNC110 - it listens when it listens
+        while not bot.address:  # noqa: ASYNC110 - the bot has no event for it
             await asyncio.sleep(0.01)
     return bot.address
 
 
 @dataclass
 class Received:
-    """One request: its headers, in lower case, and its body."""
+    """A request: its headers, in lower case, and its body."""
 
     headers: dict[str, str]
     body: bytes
@@ -100,7 +100,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """An HTTP server that answers as it is told: a status, with headers; ``None`` stalls, and never answers."""
+    """An HTTP server with scripted answers: a status with headers; ``None`` never answers."""
 
     answers: list[tuple[int, dict[str, str]] | None] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Receiver:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def has(self, enough: Callable[[list[Received]], bool]) -> None:
-        """Wait until enough requests have come."""
+        """Wait until the received requests satisfy a condition."""
         async with asyncio.timeout(120), self.changed:
             await self.changed.wait_for(lambda: enough(self.received))
 
@@ -123,7 +123,7 @@ class Receiver:
                     self.changed.notify_all()
                 answer = self.answers.pop(0) if self.answers else (204, {})
                 if answer is None:
-                    await reader.read()  # until the client hangs up
+                    await reader.read()  # until the client disconnects
                     return
                 extra = "".join(f"{k}: {v}\r\n" for k, v in answer[1].items())
                 writer.write(f"HTTP/1.1 {answer[0]} X\r\ncontent-length: 0\r\n{extra}\r\n".encode())

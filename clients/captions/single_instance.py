@@ -1,4 +1,4 @@
-"""One program at a time, which another call of its command line can tell what to do."""
+"""Run one instance at a time; later calls of the command line send it commands over a local socket."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ COMMANDS: Final = ("show", "pause", "ask", "save", "history", "quit")
 TIMEOUT_MS: Final = 2_000
 
 
-class Control(QObject):
-    """Where the running program hears commands.
+class CommandServer(QObject):
+    """Receives commands on a local socket.
 
     Signals:
-        told: one of :data:`COMMANDS`.
+        command_received: one of :data:`COMMANDS`.
     """
 
-    told = Signal(str)
+    command_received = Signal(str)
 
     def __init__(self, name: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._server = QLocalServer(self)
         self._server.setSocketOptions(QLocalServer.SocketOption.UserAccessOption)
         self._server.newConnection.connect(self._on_connection)
-        QLocalServer.removeServer(name)  # what a program that was killed left behind
+        QLocalServer.removeServer(name)  # the socket of an instance that was killed
         self._server.listen(name)
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop receiving commands."""
         self._server.close()
 
     def _on_connection(self) -> None:
@@ -41,12 +41,12 @@ class Control(QObject):
         if socket.canReadLine():
             command = bytes(socket.readLine().data()).decode(errors="replace").strip()
             if command in COMMANDS:
-                self.told.emit(command)
+                self.command_received.emit(command)
             socket.disconnectFromServer()
 
 
-def tell(name: str, command: str) -> bool:
-    """Tell the running program; returns whether there is one."""
+def send_command(name: str, command: str) -> bool:
+    """Send a command to the running instance, and return whether there is one."""
     socket = QLocalSocket()
     socket.connectToServer(name)
     if not socket.waitForConnected(TIMEOUT_MS):
