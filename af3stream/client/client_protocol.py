@@ -6,11 +6,11 @@ from typing import Final
 
 import msgspec
 
-from af3stream.client.answers import Reply
 from af3stream.client.errors import ServerError, SessionEnded, mismatch
 from af3stream.client.inbox import InterimsDroppedFirst
 from af3stream.client.outgoing import END_REF, Outgoing
 from af3stream.client.replay_buffer import Store
+from af3stream.client.reply import Reply
 from af3stream.errors import Af3StreamError
 from af3stream.protocol.messages import (
     Ack,
@@ -95,7 +95,7 @@ class ClientProtocol:
     def cut(self) -> None:
         """The connection is gone."""
         for reply in self._replies.values():
-            reply.torn = True
+            reply.interrupted = True
 
     def resuming(self) -> Start:
         """What another connection begins with."""

@@ -8,9 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import random
-from typing import Any
+from typing import Any, Final
 
-from af3stream.client import ConnectionLost, ResumeToken, ServerError, Session, SessionEnded, connect
+from af3stream.client import (
+    AdmissionError,
+    AuthenticationError,
+    NetworkError,
+    ProtocolError,
+    ResumeToken,
+    ServerError,
+    Session,
+    SessionEnded,
+    connect,
+)
 from af3stream.client.backoff import delay_s
 from af3stream.errors import SourceError
 from clients.meeting_bot import minutes
@@ -23,6 +33,16 @@ from clients.meeting_bot.rules import RulesFile
 from clients.meeting_bot.sources import open_source
 from clients.meeting_bot.state import State
 from clients.meeting_bot.telling import Meeting, Telling
+
+RETRIED: Final = (  # errors after which another session is tried
+    SourceError,
+    ServerError,
+    NetworkError,
+    AdmissionError,
+    AuthenticationError,
+    ProtocolError,
+    SessionEnded,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +162,7 @@ class Bot:
             try:
                 await self._converse()
                 return
-            except (SourceError, ServerError, ConnectionLost, SessionEnded) as error:
+            except RETRIED as error:
                 self._forgive(error, known=known)
                 if self._state.caption_end() > heard:
                     good_until, attempt = clock(), 0
@@ -171,7 +191,7 @@ class Bot:
             rate=RATE,
             interims=False,
             reconnect_for=self._options.give_up_after_s,
-            earlier=earlier,
+            resume=earlier,
             on_state=lambda state: self._note_token(session) if state == "open" else None,
         )
         async with opening as session:

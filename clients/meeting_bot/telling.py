@@ -187,7 +187,7 @@ class Telling:
     # What the service says.
 
     async def _read(self) -> None:
-        async for message in self._session.messages():
+        async for message in self._session:
             with self._state.transaction():
                 if isinstance(message, Caption | Answer | WatchHit) and message.event is not None:
                     self._state.note(last_event=message.event)

@@ -319,7 +319,7 @@ class _Life:
         await asyncio.wait([*self._asking, *self._flushing, asyncio.create_task(asyncio.sleep(0))])
 
     async def _read(self, session: Session) -> None:
-        async for message in session.messages():
+        async for message in session:
             self._lived.said.append(message)
 
     async def _settled(self) -> None:
