@@ -100,6 +100,7 @@ def _listen(arguments: argparse.Namespace) -> int:
         rate=arguments.rate,
         channels=arguments.channels,
         device=arguments.device,
+        token=arguments.token,
     )
     return asyncio.run(listen(options))
 
@@ -172,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     listen.set_defaults(command=_listen)
     listen.add_argument("source", metavar="SOURCE", help="an audio file, `mic`, or `-` for raw PCM on standard input")
     listen.add_argument("--server", default="http://127.0.0.1:8765", metavar="URL")
+    listen.add_argument("--token", help="for the service; by default $AF3STREAM_TOKEN")
     listen.add_argument("--pace", choices=("realtime", "fast"), default="realtime")
     listen.add_argument(
         "--ask",

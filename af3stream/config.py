@@ -154,7 +154,7 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
         ConfigError: for an unreadable file, an unknown key, or a value that does not fit.
     """
     tree: dict[str, Any] = _read(path) if path else {}
-    if tokens := os.environ.get("AF3STREAM_TOKENS"):
+    if tokens := os.environ.get("AF3STREAM_TOKEN"):
         _put(tree, "server", "tokens", tokens.split(","))
     for override in overrides:
         _set(tree, override)

@@ -31,7 +31,7 @@
     │   └── EngineFailed           engine_failed   -       yes
     │       ├── EngineTimeout      engine_timeout  -       yes
     │       └── EngineRestart      engine_restart  -       yes
-    ├── ServerError, ConnectionLost, SessionEnded, ReaderTooSlow    of a client's session: `af3stream.client.errors`
+    ├── ClientError                of a client's connection or session: `af3stream.client.errors`
     └── EngineError                the model could not do what it was asked
         ├── AlignmentMismatch      "Audio tokens and features mismatch ..."
         ├── PlaceholderMismatch    "Sample X: found N placeholders but audio was split into M window(s)."

@@ -135,6 +135,7 @@ class Encoded:
     def __init__(self, captioner: Any) -> None:
         self.captioner = captioner
         self.name = captioner.name
+        self.revises = captioner.revises
         self.busy_s = 0.0
         self.heard = self.encoded = 0
 

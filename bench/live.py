@@ -130,7 +130,7 @@ async def _drain(pipe: asyncio.StreamReader) -> None:
 
 
 async def _read(session: Session, heard: Heard, began: float) -> None:
-    async for message in session.messages():
+    async for message in session:
         if isinstance(message, Caption):
             heard.captions.append((time.monotonic() - began, message))
 

@@ -12,7 +12,7 @@ from af3stream.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AF3STREAM_TOKENS", "AF3STREAM_CACHE", "XDG_CACHE_HOME"):
+    for name in ("AF3STREAM_TOKEN", "AF3STREAM_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -92,7 +92,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_tokens_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AF3STREAM_TOKENS", "a,b")
+    monkeypatch.setenv("AF3STREAM_TOKEN", "a,b")
     assert load().server.tokens == ("a", "b")
 
 

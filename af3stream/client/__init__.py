@@ -5,28 +5,76 @@
     async with connect("ws://127.0.0.1:8765") as session:
         await session.send(pcm)
         print((await session.ask("What was decided?")).text)
-        ended = await session.end()
+        await session.end()
+        async for message in session:
+            print(message)
+
+The messages are :class:`Caption`, :class:`Answer` and the others of :mod:`af3stream.client.messages`.
+The errors are the tree of :mod:`af3stream.client.errors`.
 
 :mod:`af3stream.client.sync` is the same without an event loop.
 """
 
 from af3stream.client.answers import AnswerStream
 from af3stream.client.connecting import ResumeToken, connect, stream_url
-from af3stream.client.errors import ConnectionLost, ReaderTooSlow, ServerError, SessionEnded
+from af3stream.client.errors import (
+    AdmissionError,
+    AuthenticationError,
+    ClientError,
+    ConnectionLost,
+    NetworkError,
+    ProtocolError,
+    ReaderTooSlow,
+    ServerError,
+    SessionEnded,
+)
 from af3stream.client.lag_meter import LagMeter
+from af3stream.client.messages import (
+    Ack,
+    Answer,
+    AnswerDelta,
+    Caption,
+    Degraded,
+    Ended,
+    Error,
+    Flushed,
+    Ready,
+    ServerMessage,
+    Speech,
+    WatchHit,
+    Window,
+)
 from af3stream.client.session import Session
 from af3stream.client.transport import State
 
 __all__ = [
+    "Ack",
+    "AdmissionError",
+    "Answer",
+    "AnswerDelta",
     "AnswerStream",
+    "AuthenticationError",
+    "Caption",
+    "ClientError",
     "ConnectionLost",
+    "Degraded",
+    "Ended",
+    "Error",
+    "Flushed",
     "LagMeter",
+    "NetworkError",
+    "ProtocolError",
     "ReaderTooSlow",
+    "Ready",
     "ResumeToken",
     "ServerError",
+    "ServerMessage",
     "Session",
     "SessionEnded",
+    "Speech",
     "State",
+    "WatchHit",
+    "Window",
     "connect",
     "stream_url",
 ]

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to connect, and when to give up. No clock, no chance of its own."""
+"""The delay before the next attempt to connect, and when to give up. No clock, no random numbers."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Backoff:
         self._give_up_at = 0.0
 
     def opened(self, now: float) -> None:
-        """A connection stands."""
+        """Note that a connection is open."""
         self._opened_at = now
 
     def lost(self, now: float, progress: object) -> None:
-        """It is gone; ``progress`` is how far the session has come, anything that compares."""
+        """Note that it is lost; ``progress`` is any value that changes as the session advances."""
         steady = self._opened_at is not None and now - self._opened_at >= STEADY_S
         if steady or progress != self._progress:
             self._attempt = 0
@@ -46,7 +46,7 @@ class Backoff:
         self._give_up_at = now + self.give_up_after_s
 
     def next_delay_s(self, now: float, chance: float, retry_after_s: float = 0.0) -> float | None:
-        """How long to wait before the next attempt; ``None`` when it would come too late."""
+        """Return the seconds before the next attempt, or ``None`` if it would come too late."""
         delay = delay_s(self._attempt, chance, retry_after_s)
         self._attempt += 1
         return delay if now + delay < self._give_up_at else None

@@ -1,4 +1,4 @@
-"""A session as its client sees it: what it has heard, what it waits for, how it goes on. No clock, no socket."""
+"""The client's side of the protocol: events received, replies pending, resuming. No clock, no socket."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Final
 
 import msgspec
 
-from af3stream.client.answers import Reply
 from af3stream.client.errors import ServerError, SessionEnded, mismatch
 from af3stream.client.inbox import InterimsDroppedFirst
 from af3stream.client.outgoing import END_REF, Outgoing
 from af3stream.client.replay_buffer import Store
+from af3stream.client.reply import Reply
 from af3stream.errors import Af3StreamError
 from af3stream.protocol.messages import (
     Ack,
@@ -31,15 +31,15 @@ ENGINE_TROUBLE: Final = ("engine_failed", "engine_timeout", "engine_restart")  #
 
 
 class ClientProtocol:
-    """Push in what arrives, pull out what is to be said, over one connection after another.
+    """Track one session over several connections: push in received messages, pull outgoing ones.
 
     Attributes:
         ready: how the server set the session up, as of the newest connection.
-        outgoing: what is said.
-        inbox: what the caller has yet to read.
-        over: why nothing follows, once that is so.
+        outgoing: the messages to send.
+        inbox: the messages that the caller has not read.
+        over: the error that ended the session; ``None`` while it goes on.
         parting: why the server is about to close a connection after which another one may go on.
-        missed: events that never came, by their numbers; a server that keeps its word leaves it at 0.
+        missed: the count of numbered events that never arrived; normally 0.
     """
 
     def __init__(self, start: Start, ready: Ready, store: Store) -> None:
@@ -55,20 +55,20 @@ class ClientProtocol:
 
     @property
     def resumable(self) -> bool:
-        """Whether another connection can go on where this one was lost."""
+        """Whether another connection can resume the session."""
         return bool(self.ready.resume)
 
     @property
     def progress(self) -> tuple[int, ...]:
-        """How far the session has come, in what no fault takes back."""
+        """The durable and processed offsets, and the newest event; they never go back."""
         return self.outgoing.durable, self.outgoing.processed, self._last_event
 
     def expect(self, ref: str) -> Reply:
-        """Where the reply to the request of this name will be."""
+        """Return the reply to the request with this id; it fills as messages arrive."""
         return self._replies.setdefault(ref, Reply())
 
     def receive(self, message: ServerMessage) -> None:
-        """Take in one message of the server. What was heard before the connection was lost is not heard again."""
+        """Process one message of the server. Ignore an event that was received before."""
         if self._known(message):
             return
         match message:
@@ -93,18 +93,18 @@ class ClientProtocol:
         self.inbox.put(message)
 
     def cut(self) -> None:
-        """The connection is gone."""
+        """Note that the connection is lost."""
         for reply in self._replies.values():
-            reply.torn = True
+            reply.interrupted = True
 
     def resuming(self) -> Start:
-        """What another connection begins with."""
+        """Return the ``start`` message that resumes the session."""
         return msgspec.structs.replace(
             self._start, resume=self.ready.resume, last_event=self._last_event, durable=self.outgoing.durable
         )
 
     def resumed(self, ready: Ready) -> None:
-        """What it is answered with.
+        """Process the ``ready`` message that answers :meth:`resuming`.
 
         Raises:
             ServerError: when that is another session, or one in which audio is missing.

@@ -1,4 +1,4 @@
-"""From an address to an open session; whatever stands in the way is one sentence."""
+"""Open a session at an address. Every failure is an error whose message is one sentence."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from ssl import SSLContext
+from typing import Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -24,7 +25,15 @@ from websockets.typing import Subprotocol
 from af3stream.client.backoff import Backoff
 from af3stream.client.client_protocol import ClientProtocol
 from af3stream.client.closing import is_final, why_closed
-from af3stream.client.errors import NotAdmitted, ServerError, SessionEnded, Unreachable
+from af3stream.client.errors import (
+    AdmissionError,
+    AuthenticationError,
+    ClientError,
+    NetworkError,
+    ProtocolError,
+    ServerError,
+    SessionEnded,
+)
 from af3stream.client.outgoing import credit_frames, frame_bytes
 from af3stream.client.replay_buffer import Memory, Spool, Store
 from af3stream.client.session import Session
@@ -62,6 +71,18 @@ class ResumeToken:
     last_event: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """How each connection of a session is opened."""
+
+    address: str
+    codec: ClientCodec
+    ssl: SSLContext | None
+    proxy: str | Literal[True] | None
+    headers: dict[str, str]
+    timeout_s: float
+
+
 @asynccontextmanager
 async def connect(
     url: str,
@@ -76,7 +97,11 @@ async def connect(
     reconnect_for: float = 300.0,
     spool: Path | None = None,
     on_state: Callable[[State], None] | None = None,
-    earlier: ResumeToken | None = None,
+    resume: ResumeToken | None = None,
+    ssl: SSLContext | None = None,
+    proxy: str | Literal[True] | None = True,
+    additional_headers: Mapping[str, str] | None = None,
+    open_timeout: float = OPEN_TIMEOUT_S,
 ) -> AsyncIterator[Session]:
     """Open a session: ``async with connect("ws://127.0.0.1:8765") as session``. Leaving the block closes it.
 
@@ -93,28 +118,41 @@ async def connect(
             server that keeps no sessions is given up at once.
         spool: a folder for what may have to be sent again, at most the server's credit; by default it is in memory.
         on_state: called with every new :attr:`Session.state`, from the event loop.
-        earlier: a session to go on with; :attr:`Session.sent` says where its audio goes on.
+        resume: a session to continue; :attr:`Session.sent` is the offset of its next audio.
+        ssl: the TLS context of a ``wss`` address; by default the system's certificate authorities are trusted.
+        proxy: an address; ``True`` for the environment's proxy; ``None`` for no proxy. The environment's proxy is
+            never used for a loopback address.
+        additional_headers: HTTP headers of the handshake, besides ``Authorization``.
+        open_timeout: seconds for the handshake, and again for the server's ``ready``.
 
     Raises:
-        SourceError: for an address that is malformed, cannot be reached, or refuses the connection, and for a spool
-            that takes no file.
-        ServerError: when the server refuses the session, as for a rate it does not take.
+        SourceError: if the address is malformed, or the spool folder takes no file.
+        AuthenticationError: if the token is refused.
+        AdmissionError: if the service has no room now; ``retry_after_s`` says when to try again.
+        NetworkError: if the service cannot be reached.
+        ProtocolError: if the peer does not answer as this service does.
+        ServerError: if the server refuses the session, for example its sample rate.
     """
     codec = client_codec(subprotocol)
     start = Start(format, rate, channels, mode, interims, features=FEATURES)
-    if earlier:
-        start = msgspec.structs.replace(start, resume=earlier.token, last_event=earlier.last_event)
-    dial = partial(_dial, stream_url(url), token, codec)
+    if resume:
+        start = msgspec.structs.replace(start, resume=resume.token, last_event=resume.last_event)
+    address = stream_url(url)
+    headers = {**(additional_headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
+    handshake = Handshake(address, codec, ssl, _proxy(address, proxy), headers, open_timeout)
+    dial = partial(_dial, handshake)
     connection = await dial(start)
     try:
         with closing(_store(connection.ready, spool)) as store:
-            dialogue = ClientProtocol(start, connection.ready, store)
-            line = ReconnectingTransport(dialogue, connection.socket, codec, dial, Backoff(reconnect_for), on_state)
+            protocol = ClientProtocol(start, connection.ready, store)
+            transport = ReconnectingTransport(
+                protocol, connection.socket, codec, dial, Backoff(reconnect_for), on_state
+            )
             try:
-                yield Session(line, f"-{secrets.token_hex(4)}-" if earlier else "")
+                yield Session(transport, f"-{secrets.token_hex(4)}-" if resume else "")
             finally:
-                await line.close(SessionEnded("the session was left"))
-                await line.hang_up()
+                await transport.close(SessionEnded("the session was left"))
+                await transport.disconnect()
     finally:
         await connection.socket.close()
 
@@ -136,6 +174,11 @@ def stream_url(url: str) -> str:
     return urlunsplit((SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))
 
 
+def _proxy(address: str, proxy: str | Literal[True] | None) -> str | Literal[True] | None:
+    """Return the proxy to use; the environment's is never used for a loopback address."""
+    return None if proxy is True and urlsplit(address).hostname in LOOPBACK else proxy
+
+
 def _store(ready: Ready, spool: Path | None) -> Store:
     """Where audio is kept until it is durable."""
     if spool is None or not ready.resume:
@@ -143,66 +186,67 @@ def _store(ready: Ready, spool: Path | None) -> Store:
     return Spool(spool, max(1, credit_frames(ready)) * frame_bytes(ready))
 
 
-async def _dial(address: str, token: str | None, codec: ClientCodec, start: Start) -> Connection:
+async def _dial(handshake: Handshake, start: Start) -> Connection:
     """Connect, and begin a session or go on with one.
 
     Raises:
-        Unreachable: for what may pass.
-        SourceError: for what does not.
-        ServerError: as the server says.
+        AdmissionError, NetworkError: for what may pass.
+        AuthenticationError, ProtocolError, ServerError: for what does not.
     """
-    socket = await _open(address, token, codec.subprotocol)
+    socket = await _open(handshake)
     try:
-        return Connection(socket, await _start(socket, codec, start, _without_secrets(address)))
+        return Connection(socket, await _start(socket, handshake, start))
     except BaseException:
         await socket.close()
         raise
 
 
-async def _open(address: str, token: str | None, subprotocol: str) -> ClientConnection:
-    shown = _without_secrets(address)
+async def _open(handshake: Handshake) -> ClientConnection:
+    shown, subprotocol = _without_secrets(handshake.address), handshake.codec.subprotocol
     try:
         socket = await open_socket(
-            address,
+            handshake.address,
             subprotocols=[Subprotocol(subprotocol)],
-            additional_headers={"Authorization": f"Bearer {token}"} if token else None,
+            additional_headers=handshake.headers,
+            ssl=handshake.ssl or (True if urlsplit(handshake.address).scheme == "wss" else None),
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
-            open_timeout=OPEN_TIMEOUT_S,
+            open_timeout=handshake.timeout_s,
             close_timeout=CLOSE_TIMEOUT_S,
-            proxy=None if urlsplit(address).hostname in LOOPBACK else True,
+            proxy=handshake.proxy,
         )
     except InvalidStatus as error:
         raise _refused(shown, error.response) from None
     except TimeoutError:
-        raise Unreachable(f"cannot reach {shown}: no answer within {OPEN_TIMEOUT_S:.0f} s") from None
+        raise NetworkError(f"cannot reach {shown}: no answer within {handshake.timeout_s:g} s") from None
     except OSError as error:
-        raise Unreachable(f"cannot reach {shown}: {_reason(error)}") from None
+        raise NetworkError(f"cannot reach {shown}: {_reason(error)}") from None
     except WebSocketException as error:
-        raise Unreachable(f"{shown} does not answer as this service does: {error}") from None
+        raise NetworkError(f"{shown} does not answer as this service does: {error}") from None
     if socket.subprotocol != subprotocol:
         await socket.close()
-        raise SourceError(f"{shown} does not speak {subprotocol}")
+        raise ProtocolError(f"{shown} does not speak {subprotocol}")
     return socket
 
 
-async def _start(socket: ClientConnection, codec: ClientCodec, start: Start, shown: str) -> Ready:
+async def _start(socket: ClientConnection, handshake: Handshake, start: Start) -> Ready:
+    shown, codec = _without_secrets(handshake.address), handshake.codec
     try:
-        async with asyncio.timeout(OPEN_TIMEOUT_S):
+        async with asyncio.timeout(handshake.timeout_s):
             with suppress(ConnectionClosed):  # what the server said before it closed comes first
                 await socket.send(codec.encode(start))
             message = codec.decode(await socket.recv())
     except TimeoutError:
-        raise Unreachable(f"{shown} took the connection and then said nothing for {OPEN_TIMEOUT_S:.0f} s") from None
+        raise NetworkError(f"{shown} took the connection and then said nothing for {handshake.timeout_s:g} s") from None
     except ConnectionClosed as closed:
         sentence = f"{shown} does not open a session: {why_closed(closed)}"
-        raise (SourceError if is_final(closed) else Unreachable)(sentence) from None
+        raise (ProtocolError if is_final(closed) else NetworkError)(sentence) from None
     except BadMessage as error:
-        raise SourceError(f"{shown} does not answer as this service does: {error}") from None
+        raise ProtocolError(f"{shown} does not answer as this service does: {error}") from None
     if isinstance(message, Error):
         raise ServerError(message)
     if not isinstance(message, Ready):
-        raise SourceError(f"{shown} does not answer as this service does: it began with {type(message).__name__}")
+        raise ProtocolError(f"{shown} does not answer as this service does: it began with {type(message).__name__}")
     return message
 
 
@@ -212,18 +256,21 @@ def _without_secrets(address: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _refused(shown: str, response: Response) -> SourceError:
-    """What an HTTP status says instead of opening a WebSocket."""
+def _refused(shown: str, response: Response) -> ClientError:
+    """Return the error for an HTTP status that refuses the WebSocket."""
     status = response.status_code
     sentence = f"{shown} {STATUSES.get(status, 'refuses the connection')}: HTTP {status}"
     if status in (401, 403):
-        return NotAdmitted(sentence)
+        return AuthenticationError(sentence)
     wait = response.headers.get("Retry-After", "").strip()
     if wait.isdecimal():
         sentence += f", try again in {wait} s"
-    if status == 429 or status >= 500:
-        return Unreachable(sentence, float(wait) if wait.isdecimal() else 0.0)
-    return SourceError(sentence)
+    retry_after_s = float(wait) if wait.isdecimal() else 0.0
+    if status in (429, 503):
+        return AdmissionError(sentence, retry_after_s)
+    if status >= 500:
+        return NetworkError(sentence, retry_after_s)
+    return ProtocolError(sentence)
 
 
 def _reason(error: OSError) -> str:

@@ -1,12 +1,63 @@
-"""What a session fails with, besides the :class:`~af3stream.errors.SourceError` of an address out of reach."""
+"""Every error of the client, by cause.
+
+::
+
+    ClientError                    an Af3StreamError
+    ├── AuthenticationError        the token is missing or wrong (HTTP 401, 403)
+    ├── AdmissionError             the service has no room now (HTTP 429, 503); has ``retry_after_s``
+    ├── NetworkError               the service cannot be reached now; has ``retry_after_s``
+    │   └── ConnectionLost         an open session lost its connection for good
+    ├── ProtocolError              the peer does not answer as this service does
+    ├── ServerError                the server refused the session or a request; has the message ``error``
+    ├── SessionEnded               the session is over
+    └── ReaderTooSlow              the caller did not read its messages
+
+A malformed address, and a spool folder that takes no file, raise :class:`~af3stream.errors.SourceError`.
+"""
 
 from __future__ import annotations
 
-from af3stream.errors import Af3StreamError, SourceError
+from af3stream.errors import Af3StreamError
 from af3stream.protocol.messages import Error
 
 
-class ServerError(Af3StreamError):
+class ClientError(Af3StreamError):
+    """Base of every error of a client's connection or session."""
+
+
+class AuthenticationError(ClientError):
+    """The service does not accept the token, or does not admit this client."""
+
+
+class AdmissionError(ClientError):
+    """The service takes no other session now; it may later.
+
+    Attributes:
+        retry_after_s: the seconds that the service asks to wait, 0 if it names none.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NetworkError(ClientError):
+    """The service cannot be reached now; it may be later.
+
+    Attributes:
+        retry_after_s: the seconds that the service asks to wait, 0 if it names none.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ProtocolError(ClientError):
+    """The peer does not answer as this service does."""
+
+
+class ServerError(ClientError):
     """The server refused something.
 
     Attributes:
@@ -18,32 +69,16 @@ class ServerError(Af3StreamError):
         self.error = error
 
 
-class ConnectionLost(Af3StreamError):
-    """The connection went away before the session's end, and no other one could take its place."""
+class ConnectionLost(NetworkError):
+    """The session lost its connection, and could not get another one."""
 
 
-class SessionEnded(Af3StreamError):
+class SessionEnded(ClientError):
     """The session is over, and takes no more requests."""
 
 
-class ReaderTooSlow(Af3StreamError):
-    """More messages waited for the reader than the session keeps; what came after them was not kept."""
-
-
-class Unreachable(SourceError):
-    """The service cannot be reached now; it may be later.
-
-    Attributes:
-        retry_after_s: how long it asks to wait, where it said so.
-    """
-
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class NotAdmitted(SourceError):
-    """The service does not want this client."""
+class ReaderTooSlow(ClientError):
+    """The caller read too slowly: more messages waited than the session keeps, and later ones were dropped."""
 
 
 def mismatch(code: str, sentence: str) -> ServerError:

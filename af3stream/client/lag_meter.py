@@ -1,4 +1,4 @@
-"""How far captions are behind what is said. No clock, no socket."""
+"""The lag of captions behind speech. No clock, no socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LagMeter:
         self._shown_s = 0.0  # up to where speech has its captions
 
     def hear(self, message: ServerMessage) -> None:
-        """Take in one message of the server."""
+        """Process one message of the server."""
         match message:
             case Ready():
                 self._rate = message.rate

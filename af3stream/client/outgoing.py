@@ -77,7 +77,7 @@ class Outgoing:
 
     @property
     def sent(self) -> int:
-        """Given an offset, as audio or as lost."""
+        """Sample frames that have an offset, as audio or as lost."""
         return self._kept.end
 
     def pieces(self, frames: int) -> Iterator[int]:
@@ -106,19 +106,19 @@ class Outgoing:
         return placed
 
     def settled(self, ref: str) -> None:
-        """The requests of this name have their reply: they were heard, and are not said again."""
+        """Drop the requests with this id: they have their reply, and are not sent again."""
         for placed in self._requests:
             placed.said = placed.said or _ref(placed.request) == ref
         self._requests = [placed for placed in self._requests if _ref(placed.request) != ref]
 
     @property
     def flushes(self) -> list[str]:
-        """The names of the flushes that have no reply yet."""
+        """The ids of the flushes without a reply."""
         return [placed.request.id for placed in self._requests if isinstance(placed.request, Flush)]
 
     @property
     def has_next(self) -> bool:
-        """Whether :meth:`next` has something to say."""
+        """Whether :meth:`next` has a message to send."""
         placed = self._next_request()
         return bool(placed and placed.position <= self.said) or self._room(placed) > 0
 
@@ -137,7 +137,7 @@ class Outgoing:
         return message
 
     def acknowledged(self, ack: Ack | Ready) -> None:
-        """The server has come this far."""
+        """Process an acknowledgement of the server."""
         self.received, self.processed = ack.received, ack.processed
         if self._keeps:
             self._free(ack.received if ack.durable is None else ack.durable)
@@ -175,11 +175,11 @@ class Outgoing:
 
     @property
     def _limit(self) -> int:
-        """Where the credit ends."""
+        """The offset at which the credit ends."""
         return min(self.processed, self.durable) + self._credit
 
     def _room(self, until: Placed | None) -> int:
-        """How many frames may be said now, before the next request."""
+        """Return how many frames may be sent now, before the next request."""
         return min(self.sent, self._limit, until.position if until else self.sent) - self.said
 
     def _next_request(self) -> Placed | None:

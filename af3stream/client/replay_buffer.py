@@ -21,10 +21,10 @@ class Store(Protocol):
         """Bytes that were written and not freed."""
 
     def free(self, below: int) -> None:
-        """Nothing below is read any more."""
+        """Free everything below an address."""
 
     def close(self) -> None:
-        """Nothing is read or written any more."""
+        """Release the store; nothing is read or written after this."""
 
 
 class Memory:
@@ -131,14 +131,14 @@ class ReplayBuffer:
         self.lose(self.end - frames, self.end)
 
     def lose(self, begin: int, end: int) -> None:
-        """What was kept of a range is lost from now on."""
+        """Mark a range as lost."""
         touching = [lost for lost in self._lost if lost.start <= end and begin <= lost.stop]
         whole = range(min([begin, *(lost.start for lost in touching)]), max([end, *(lost.stop for lost in touching)]))
         apart = [lost for lost in self._lost if lost not in touching]
         self._lost = sorted([*apart, whole], key=lambda lost: lost.start)
 
     def free(self, below: int) -> None:
-        """Forget what is below a sample frame."""
+        """Evict what is below a sample frame."""
         self.begin = max(self.begin, min(below, self.end))
         self._store.free(self.begin * self._frame_bytes)
         self._lost = [lost for lost in self._lost if lost.stop > self.begin]

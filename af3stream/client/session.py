@@ -1,18 +1,18 @@
-"""One conversation with the service, as its client sees it."""
+"""The session that callers use."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
-from af3stream.client.answers import Answered, AnswerStream, Reply, answered_ref
-from af3stream.client.errors import ServerError, SessionEnded
-from af3stream.client.outgoing import END_REF, Request
+from af3stream.client.answers import Answered, AnswerStream, answered_ref
+from af3stream.client.errors import SessionEnded
+from af3stream.client.outgoing import END_REF
+from af3stream.client.requests import RequestSender
 from af3stream.client.transport import ReconnectingTransport, State
 from af3stream.errors import Af3StreamError
 from af3stream.protocol.features import FOLLOW_UPS
@@ -21,7 +21,6 @@ from af3stream.protocol.messages import (
     Ask,
     End,
     Ended,
-    Error,
     Flush,
     Flushed,
     Ready,
@@ -31,32 +30,35 @@ from af3stream.protocol.messages import (
     Watch,
 )
 
-Outcome = TypeVar("Outcome", Answer, Flushed, Ended)
 Question = TypeVar("Question", Ask, Watch)
 
 
 class Session:
-    """A session, over one connection after another.
+    """Send audio, ask questions, and iterate over the server's messages.
 
-    What ends it, every method may raise: ``ConnectionLost`` when no other connection can take the place of one that is
-    lost, the fatal ``ServerError``, and ``SessionEnded`` after the end.
+    ``async for message in session`` yields every message until the session ends. A session survives lost connections.
+
+    Every method may raise the error that ends the session: ``ConnectionLost`` if the connection is lost for good, the
+    fatal ``ServerError``, and ``SessionEnded`` after the end.
     """
 
-    def __init__(self, line: ReconnectingTransport, names: str = "") -> None:
-        self._names = names  # in the ids of its requests
-        self._line, self._dialogue, self._outgoing = line, line.dialogue, line.dialogue.outgoing
+    def __init__(self, transport: ReconnectingTransport, id_prefix: str = "") -> None:
+        self._id_prefix = id_prefix
+        self._transport, self._protocol = transport, transport.protocol
+        self._outgoing = self._protocol.outgoing
+        self._requests = RequestSender(transport)
         self._numbers = itertools.count(1)
         self._sending = asyncio.Lock()  # one caller at a time assigns offsets
 
     @property
     def ready(self) -> Ready:
         """How the server set the session up."""
-        return self._dialogue.ready
+        return self._protocol.ready
 
     @property
     def state(self) -> State:
         """``open``; ``reconnecting`` after a lost connection, while audio and requests are kept; ``over``."""
-        return self._line.state
+        return self._transport.state
 
     @property
     def sent(self) -> int:
@@ -81,7 +83,7 @@ class Session:
     @property
     def missed_events(self) -> int:
         """Final captions, answers and watch hits that the server numbered and never sent: normally 0."""
-        return self._dialogue.missed
+        return self._protocol.missed
 
     @property
     def ahead_s(self) -> float:
@@ -120,26 +122,24 @@ class Session:
             for piece in self._outgoing.pieces(frames):
                 await self._advance(piece, None)
 
-    async def messages(self) -> AsyncIterator[ServerMessage]:
-        """Every message after ``ready``, until the session ends.
+    def __aiter__(self) -> Self:
+        """Iterate over every message after ``ready``, until the session ends.
 
-        A reader that is slow misses interim captions first (:class:`~af3stream.client.inbox.InterimsDroppedFirst`).
+        A slow reader misses interim captions first (:class:`~af3stream.client.inbox.InterimsDroppedFirst`).
 
         Raises:
             ServerError: the fatal refusal that ended the session.
-            ConnectionLost: when the server went away, and no other connection could take its place.
-            ReaderTooSlow: when messages other than interims could not be kept.
+            ConnectionLost: if the connection is lost for good.
+            ReaderTooSlow: if messages other than interims could not be kept.
         """
-        while (message := await self.next_message()) is not None:
-            yield message
+        return self
 
-    async def next_message(self) -> ServerMessage | None:
-        """The next of :meth:`messages`, or ``None`` once the session has ended; raises what they raise."""
+    async def __anext__(self) -> ServerMessage:
         try:
-            await self._until(lambda: self._dialogue.inbox.readable)
+            await self._requests.until(lambda: self._protocol.inbox.readable)
         except SessionEnded:
-            return None
-        return self._dialogue.inbox.take()
+            raise StopAsyncIteration from None
+        return self._protocol.inbox.take()
 
     async def ask(
         self,
@@ -182,7 +182,9 @@ class Session:
         if after is not None and FOLLOW_UPS not in self.ready.features:
             raise ValueError("the server takes no questions that follow up others")
         scope = None if last_s is None else Scope(last_s)
-        return AnswerStream(self, _valid(Ask(self._name("q"), text, scope, max_tokens, answered_ref(after))))
+        return AnswerStream(
+            self._requests, _valid(Ask(self._new_id("q"), text, scope, max_tokens, answered_ref(after)))
+        )
 
     async def watch(self, text: str, *, every_s: float | None = None) -> str:
         """Ask again as windows close, or every ``every_s`` seconds of audio; returns the id that its hits carry.
@@ -192,13 +194,13 @@ class Session:
         Raises:
             ValueError: for an ``every_s`` that is not positive.
         """
-        watch = _valid(Watch(self._name("w"), text, every_s))
-        await self._say(watch)
+        watch = _valid(Watch(self._new_id("w"), text, every_s))
+        await self._requests.send(watch)
         return watch.id
 
     async def unwatch(self, watch_id: str) -> None:
         """End a watch."""
-        await self._say(Unwatch(watch_id))
+        await self._requests.send(Unwatch(watch_id))
 
     async def flush(self) -> Flushed:
         """Have everything sent so far captioned now; returns when every final caption of it has arrived.
@@ -206,11 +208,11 @@ class Session:
         Raises:
             ServerError: when the flush is refused.
         """
-        name = self._name("f")
-        reply = self._expect(name)
+        name = self._new_id("f")
+        reply = self._requests.expect(name)
         async with self._sending:
-            await self._say(Flush(name))
-        return await self._settled(reply, Flushed)
+            await self._requests.send(Flush(name))
+        return await self._requests.completed(reply, Flushed)
 
     async def end(self) -> Ended:
         """Declare the audio complete; returns when every final caption, answer and watch has arrived.
@@ -218,46 +220,20 @@ class Session:
         Raises:
             ServerError: when the server counts other audio than was sent.
         """
-        reply = self._expect(END_REF)
+        reply = self._requests.expect(END_REF)
         async with self._sending:
-            await self._say(End(self.sent))
-        return await self._settled(reply, Ended)
-
-    async def close(self, reason: Af3StreamError) -> None:
-        """End every wait with ``reason``, unless the session is over already."""
-        await self._line.close(reason)
+            await self._requests.send(End(self.sent))
+        return await self._requests.completed(reply, Ended)
 
     async def _advance(self, frames: int, pcm: bytes | None) -> None:
-        """Say the next ``frames`` once there is credit for them; without ``pcm``, as lost."""
-        await self._until(lambda: self._outgoing.has_credit(frames))
-        self._must_go_on()
+        """Send the next ``frames`` once there is credit for them; without ``pcm``, declare them lost."""
+        await self._requests.until(lambda: self._outgoing.has_credit(frames))
+        self._requests.check_open()
         end = self._outgoing.append(frames, pcm)
-        await self._line.deliver(lambda: self._outgoing.said >= end)
+        await self._transport.deliver(lambda: self._outgoing.said >= end)
 
-    async def _say(self, request: Request) -> None:
-        self._must_go_on()
-        placed = self._outgoing.request(request)
-        await self._line.deliver(lambda: placed.said)
-
-    def _must_go_on(self) -> None:
-        if self._dialogue.over:
-            raise self._dialogue.over
-
-    async def _until(self, done: Callable[[], bool]) -> None:
-        await self._line.until(done)
-
-    async def _settled(self, reply: Reply, kind: type[Outcome]) -> Outcome:
-        await self._until(lambda: reply.outcome is not None)
-        if isinstance(reply.outcome, Error):
-            raise ServerError(reply.outcome)
-        assert isinstance(reply.outcome, kind)
-        return reply.outcome
-
-    def _expect(self, ref: str) -> Reply:
-        return self._dialogue.expect(ref)
-
-    def _name(self, kind: str) -> str:
-        return f"{kind}{self._names}{next(self._numbers)}"
+    def _new_id(self, kind: str) -> str:
+        return f"{kind}{self._id_prefix}{next(self._numbers)}"
 
 
 def _valid(request: Question) -> Question:

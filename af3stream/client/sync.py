@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from af3stream.client.answers import Answered, AnswerStream
+from af3stream.client.answers import Answered
 from af3stream.client.connecting import connect as connect_async
 from af3stream.client.errors import SessionEnded
 from af3stream.client.session import Session
@@ -44,6 +44,11 @@ class _Loop:
             return future.result()
         finally:
             future.cancel()
+
+    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """Yield every item of an asynchronous iterator without ``None`` among its items."""
+        while (item := self.call(_next(items))) is not None:
+            yield item
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
@@ -99,10 +104,9 @@ class SyncSession:
         """See :meth:`Session.gap`."""
         self._loop.call(self._session.gap(frames))
 
-    def messages(self) -> Iterator[ServerMessage]:
-        """See :meth:`Session.messages`."""
-        while (message := self._loop.call(self._session.next_message())) is not None:
-            yield message
+    def __iter__(self) -> Iterator[ServerMessage]:
+        """See :meth:`Session.__aiter__`."""
+        return self._loop.iterate(self._session)
 
     def ask(
         self,
@@ -126,8 +130,7 @@ class SyncSession:
         """The answer piece by piece. An iterator that is closed early cancels the question."""
         stream = self._session.ask_stream(text, last_s=last_s, max_tokens=max_tokens, after=after)
         try:
-            while (piece := self._loop.call(_next_piece(stream))) is not None:
-                yield piece
+            yield from self._loop.iterate(stream)
         finally:
             self._loop.call(stream.cancel())
 
@@ -180,5 +183,5 @@ async def _leave(session: AbstractAsyncContextManager[Session]) -> None:
     await session.__aexit__(None, None, None)
 
 
-async def _next_piece(stream: AnswerStream) -> str | None:
-    return await anext(stream, None)
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)

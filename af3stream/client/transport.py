@@ -1,4 +1,4 @@
-"""The connections under a session, one after another: what is to be said goes out, what comes in is heard."""
+"""Carry a session over one connection after another: write its outgoing messages, read the incoming ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from af3stream.client.backoff import Backoff
 from af3stream.client.client_protocol import ClientProtocol
 from af3stream.client.closing import is_final, why_closed
-from af3stream.client.errors import ConnectionLost, NotAdmitted, ServerError, Unreachable
+from af3stream.client.errors import AdmissionError, AuthenticationError, ConnectionLost, NetworkError, ServerError
 from af3stream.errors import Af3StreamError, BadMessage
 from af3stream.protocol.codec import ClientCodec
 from af3stream.protocol.messages import Error, Ready, Start
@@ -40,56 +40,56 @@ class _Loss:
 
 
 class ReconnectingTransport:
-    """One session's way to the service. Whoever waits for the session waits here.
+    """Connect one session to the service, and reconnect after a loss. Every wait of the session happens here.
 
     Attributes:
-        dialogue: the session itself.
+        protocol: the state of the session.
         on_state: called with every new state, from the event loop.
     """
 
     def __init__(
         self,
-        dialogue: ClientProtocol,
+        protocol: ClientProtocol,
         socket: ClientConnection,
         codec: ClientCodec,
         dial: Callable[[Start], Awaitable[Connection]],
-        patience: Backoff,
+        backoff: Backoff,
         on_state: Callable[[State], None] | None,
     ) -> None:
-        self.dialogue, self.on_state = dialogue, on_state
+        self.protocol, self.on_state = protocol, on_state
         self._socket: ClientConnection | None = socket
-        self._codec, self._dial, self._patience = codec, dial, patience
-        self._changed = asyncio.Condition()  # notified after every change of the dialogue or the connection
+        self._codec, self._dial, self._backoff = codec, dial, backoff
+        self._changed = asyncio.Condition()  # notified after every change of the protocol or the connection
         self._told: State = "open"
-        self._patience.opened(asyncio.get_running_loop().time())
+        self._backoff.opened(asyncio.get_running_loop().time())
         self._running = asyncio.create_task(self._run())
 
     @property
     def state(self) -> State:
         """Whether the session goes on, waits for another connection, or is over."""
-        if self.dialogue.over:
+        if self.protocol.over:
             return "over"
         return "open" if self._socket else "reconnecting"
 
     async def until(self, done: Callable[[], bool]) -> None:
-        """Wait for something; raises why the session is over where it never comes."""
+        """Wait until ``done()``; raise the error that ended the session if that comes first."""
         async with self._changed:
-            await self._changed.wait_for(lambda: done() or self.dialogue.over is not None)
-            if self.dialogue.over and not done():
-                raise self.dialogue.over
+            await self._changed.wait_for(lambda: done() or self.protocol.over is not None)
+            if self.protocol.over and not done():
+                raise self.protocol.over
 
     async def deliver(self, said: Callable[[], bool]) -> None:
-        """Wait until something is said, or is kept to be said over another connection."""
+        """Wait until a message is sent, or kept for the next connection."""
         await self._change()
         await self.until(lambda: said() or self.state == "reconnecting")
 
     async def close(self, reason: Af3StreamError) -> None:
         """End every wait with ``reason``, unless the session is over already."""
-        self.dialogue.over = self.dialogue.over or reason
+        self.protocol.over = self.protocol.over or reason
         await self._change()
 
-    async def hang_up(self) -> None:
-        """Leave the connection, or the attempts to get one. The session is over."""
+    async def disconnect(self) -> None:
+        """Close the connection, or stop reconnecting. The session is over."""
         if self._socket:
             await self._socket.close()
         else:
@@ -99,56 +99,56 @@ class ReconnectingTransport:
             self._running.result()
 
     async def _run(self) -> None:
-        """Converse until the session is over."""
+        """Exchange messages, and reconnect, until the session is over."""
         while self._socket:
-            loss = await self._converse(self._socket)
-            if loss.final or not self.dialogue.resumable:
+            loss = await self._exchange(self._socket)
+            if loss.final or not self.protocol.resumable:
                 await self.close(loss.reason)
-            if self.dialogue.over:
+            if self.protocol.over:
                 return
             self._socket = None
-            self.dialogue.cut()
+            self.protocol.cut()
             await self._change()
             await self._reconnect(loss)
 
-    async def _converse(self, socket: ClientConnection) -> _Loss:
-        """Say and hear until the connection is gone."""
+    async def _exchange(self, socket: ClientConnection) -> _Loss:
+        """Write and read until the connection is lost."""
         writing = asyncio.create_task(self._write(socket))
         try:
             while True:
                 if message := self._codec.decode_known(await socket.recv()):
-                    self.dialogue.receive(message)
+                    self.protocol.receive(message)
                     await self._change()
         except BadMessage as error:
-            nonsense = f"the server sent something that is no message of {self._codec.subprotocol}: {error}"
-            return _Loss(ConnectionLost(nonsense), final=True)
+            problem = f"the server sent something that is no message of {self._codec.subprotocol}: {error}"
+            return _Loss(ConnectionLost(problem), final=True)
         except ConnectionClosed as closed:
-            return _Loss(ConnectionLost(why_closed(closed)), _wait_s(self.dialogue.parting), is_final(closed))
+            return _Loss(ConnectionLost(why_closed(closed)), _wait_s(self.protocol.parting), is_final(closed))
         finally:
             writing.cancel()
             await asyncio.wait((writing,))
             await socket.close()
 
     async def _write(self, socket: ClientConnection) -> None:
-        dialogue = self.dialogue
+        protocol = self.protocol
         try:
             while True:
-                await self.until(lambda: dialogue.outgoing.has_next and not dialogue.over)
-                await socket.send(self._codec.encode(dialogue.outgoing.next()))
+                await self.until(lambda: protocol.outgoing.has_next and not protocol.over)
+                await socket.send(self._codec.encode(protocol.outgoing.next()))
                 await self._change()
         except ConnectionClosed:
-            pass  # whoever reads will say why
+            pass  # the reading side reports the reason
         except Af3StreamError as error:  # the session is over, or what was kept cannot be read
             await self.close(error)
 
     async def _reconnect(self, loss: _Loss) -> None:
         """Get another connection, or end the session."""
         clock = asyncio.get_running_loop().time
-        self._patience.lost(clock(), self.dialogue.progress)
+        self._backoff.lost(clock(), self.protocol.progress)
         while not loss.final:
-            delay = self._patience.next_delay_s(clock(), random(), loss.retry_after_s)
+            delay = self._backoff.next_delay_s(clock(), random(), loss.retry_after_s)
             if delay is None:
-                tried = f"no other connection within {self._patience.give_up_after_s:g} s"
+                tried = f"no other connection within {self._backoff.give_up_after_s:g} s"
                 loss = _Loss(ConnectionLost(f"{loss.reason}; {tried}"), final=True)
                 continue
             await asyncio.sleep(delay)
@@ -157,22 +157,22 @@ class ReconnectingTransport:
             except Af3StreamError as error:
                 loss = _loss(error)
             else:
-                self._patience.opened(clock())
+                self._backoff.opened(clock())
                 await self._change()
                 return
         await self.close(loss.reason)
 
     async def _resume(self) -> ClientConnection:
-        connection = await self._dial(self.dialogue.resuming())
+        connection = await self._dial(self.protocol.resuming())
         try:
-            self.dialogue.resumed(connection.ready)
+            self.protocol.resumed(connection.ready)
         except ServerError:
             await connection.socket.close()
             raise
         return connection.socket
 
     async def _change(self) -> None:
-        """Something changed: look again, whoever waits."""
+        """Notify every waiter of a change."""
         if self.on_state and self.state != self._told:
             asyncio.get_running_loop().call_soon(self.on_state, self.state)
         self._told = self.state
@@ -181,13 +181,13 @@ class ReconnectingTransport:
 
 
 def _loss(error: Af3StreamError) -> _Loss:
-    """What an attempt to get another connection failed with."""
+    """Classify why an attempt to reconnect failed."""
     match error:
-        case Unreachable():
+        case NetworkError() | AdmissionError():
             return _Loss(error, error.retry_after_s)
         case ServerError():
             return _Loss(error, _wait_s(error.error), final=not error.error.retryable)
-        case NotAdmitted():
+        case AuthenticationError():
             refusal = ServerError(Error("not_admitted", str(error), fatal=True, retryable=False))
             return _Loss(refusal, final=True)
         case _:

@@ -1,4 +1,4 @@
-"""One run of the ``listen`` command: audio goes out at its pace, questions at their time, messages to the screen."""
+"""Run the ``listen`` command: send audio and questions on time, and print the server's messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Final
 
-from af3stream.client import ConnectionLost, ReaderTooSlow, ServerError, Session, connect
+from af3stream.client import ClientError, ConnectionLost, ServerError, Session, connect
 from af3stream.errors import SourceError
 from af3stream.listen.microphone import Lost
 from af3stream.listen.options import ListenOptions, Question, question
@@ -28,10 +28,10 @@ async def listen(options: ListenOptions) -> int:
     """Stream the source to the service until it ends, or Ctrl-C; print what comes back.
 
     Returns:
-        The exit code: 0, also after one Ctrl-C; 1 when the server went away; 130 after a second Ctrl-C.
+        The exit code: 0, also after one Ctrl-C; 1 if the session broke off; 130 after a second Ctrl-C.
 
     Raises:
-        SetupError: for what is wrong before audio flows, and for a source or a caption file that fails later.
+        SetupError: if the run cannot begin, or the source or the caption file fails later.
     """
     listening = Listening(options, lambda: open_screen(json=options.json))
     work = listening.begin()
@@ -44,45 +44,45 @@ async def listen(options: ListenOptions) -> int:
             return INTERRUPTED
         except TimeoutError:
             print("left before the last captions came", file=sys.stderr)
-        except BrokenPipeError:  # whoever read the output has left, and wants no more
+        except BrokenPipeError:  # the reader of the output has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (ConnectionLost, ReaderTooSlow, ServerError) as error:
+        except ClientError as error:
             print(error, file=sys.stderr)
             return LOST
     return 0
 
 
 class Listening:
-    """One run: a source is opened and streamed, and its session shown, to the end.
+    """Open a source, stream it, and show its session until it ends.
 
     Attributes:
-        session: once the service has answered.
-        stopping: whether the audio was stopped.
-        leaving: whether the run was given up.
+        session: the session; ``None`` until the service has answered.
+        stopping: whether the audio has been stopped.
+        leaving: whether the run has been cancelled.
     """
 
     session: Session | None = None
     stopping = leaving = False
-    _conversation: _Conversation | None = None
+    _exchange: _Exchange | None = None
 
     def __init__(self, options: ListenOptions, open_screen: Callable[[], Screen]) -> None:
         self._options, self._open_screen = options, open_screen
 
     def begin(self) -> asyncio.Task[None]:
-        """The run, as a task.
+        """Start the run as a task.
 
         It raises what :func:`listen` raises, ``TimeoutError`` when it was stopped and the last captions did not come,
-        and why the session broke off: ``ConnectionLost``, ``ReaderTooSlow`` or ``ServerError``.
+        and the ``ClientError`` that ended the session early.
         """
         self._work = asyncio.create_task(self._run())
         return self._work
 
     def stop(self) -> None:
-        """Once: the audio stops, and what was heard is finished. Again, or before audio flows: the run leaves."""
-        if self._conversation and not self.stopping:
+        """Stop the audio and finish what was sent. The second call, or one before audio flows, cancels the run."""
+        if self._exchange and not self.stopping:
             self.stopping = True
-            self._conversation.stop()
-            self._patience.reschedule(asyncio.get_running_loop().time() + TAIL_S)
+            self._exchange.stop()
+            self._deadline.reschedule(asyncio.get_running_loop().time() + TAIL_S)
         else:
             self.leaving = True
             self._work.cancel()
@@ -93,13 +93,13 @@ class Listening:
         return self.session is not None and FOLLOW_UPS in self.session.ready.features
 
     def ask(self, text: str, *, follows_up: bool = False) -> None:
-        """Ask now, once a session is open and until the audio is stopped; the screen is told of the answer.
+        """Ask a question now; its answer goes to the screen. Do nothing if no session is open or the audio has stopped.
 
         Args:
             follows_up: whether the question follows up the one asked before it.
         """
-        if self._conversation and not self.stopping:
-            self._conversation.ask(Question(text, None, follows_up))
+        if self._exchange and not self.stopping:
+            self._exchange.ask(Question(text, None, follows_up))
 
     async def _run(self) -> None:
         options = self._options
@@ -112,9 +112,9 @@ class Listening:
             if any(each.follows_up for each in questions) and not self.takes_follow_ups:
                 raise SourceError(f"{options.server} takes no questions that follow up others")
             writer = stack.enter_context(CaptionWriter(options.captions)) if options.captions else None
-            self._patience = await stack.enter_async_context(asyncio.timeout(None))
-            self._conversation = _Conversation(self.session, screen, writer, questions)
-            await self._conversation.run(source, options.pace == "realtime" and not source.live, options.watches)
+            self._deadline = await stack.enter_async_context(asyncio.timeout(None))
+            self._exchange = _Exchange(self.session, screen, writer, questions)
+            await self._exchange.run(source, options.pace == "realtime" and not source.live, options.watches)
 
 
 @contextmanager
@@ -141,12 +141,12 @@ async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Sour
     )
     try:
         return await stack.enter_async_context(opening)
-    except ServerError as error:
+    except ClientError as error:
         raise SourceError(str(error)) from None
 
 
-class _Conversation:
-    """The tasks of one session: sending, asking, showing."""
+class _Exchange:
+    """Run the tasks of one session: send audio, ask questions, show messages."""
 
     def __init__(
         self, session: Session, screen: Screen, writer: CaptionWriter | None, questions: list[Question]
@@ -159,14 +159,15 @@ class _Conversation:
         self._places = asyncio.Semaphore(max(1, session.ready.max_questions))
 
     async def run(self, source: Source, paced: bool, watches: tuple[str, ...]) -> None:
-        """Everything, to the session's end. A source that fails is reported after what was heard of it is finished."""
+        """Run until the session ends. If the source fails, finish what was sent of it, then raise its error."""
         showing = asyncio.create_task(self._show())
         sending = self._sending = asyncio.create_task(self._send(source, paced, watches))
         try:
             await asyncio.wait((showing, sending), return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                await self._finish()
-            await showing  # where the session broke off, this prints what had come, and then raises why
+            failure = await self._finish() if sending.done() else None
+            if failure and self._session.state != "over":  # a refusal that does not end the session
+                raise failure
+            await showing  # after a broken session, print what has arrived, then raise the reason
             if sending.done() and not sending.cancelled():
                 sending.result()
         finally:
@@ -176,11 +177,11 @@ class _Conversation:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def stop(self) -> None:
-        """The audio ends here."""
+        """Stop sending audio."""
         self._sending.cancel()
 
     def ask(self, question: Question) -> None:
-        """Ask as soon as the session has a place for another question."""
+        """Ask as soon as the session admits another question."""
         self._asking.add(asyncio.create_task(self._ask(question)))
 
     async def _send(self, source: Source, paced: bool, watches: tuple[str, ...]) -> None:
@@ -190,7 +191,7 @@ class _Conversation:
         began = loop.time()
         async for block in source.blocks:
             frames = block.frames if isinstance(block, Lost) else len(block) // audio.bytes_per_frame
-            if paced:  # a block exists once its last sample was heard; the deadline is absolute, so nothing drifts
+            if paced:  # send a block when its last sample is due; absolute deadlines do not drift
                 due = began + (self._session.sent + frames) / audio.rate
                 await asyncio.sleep(due - loop.time())
             sent = self._session.sent
@@ -201,10 +202,10 @@ class _Conversation:
                 await self._session.send(block)
             while self._timed and (self._timed[0].at or 0.0) * audio.rate <= self._session.sent:
                 self.ask(self._timed.pop(0))
-                await asyncio.sleep(0)  # its turn: where a place is free, the question goes out before the next block
+                await asyncio.sleep(0)  # let the question go out before the next block
 
-    async def _finish(self) -> None:
-        """Ask what is left, over everything that was sent, and end the session."""
+    async def _finish(self) -> ClientError | None:
+        """Ask the remaining questions about all the audio, and end the session; return why that failed."""
         try:
             if remaining := self._timed + self._last:
                 await self._session.flush()
@@ -213,12 +214,13 @@ class _Conversation:
             await asyncio.gather(*self._asking)
             await self._session.end()
         except (ConnectionLost, ServerError) as error:
-            await self._session.close(error)
+            return error
+        return None
 
     async def _show(self) -> None:
         self._screen.show(self._session.ready)
         try:
-            async for message in self._session.messages():
+            async for message in self._session:
                 if self._writer and isinstance(message, Caption) and message.final:
                     self._writer.add(message)
                 self._screen.show(message)
@@ -228,7 +230,7 @@ class _Conversation:
             raise
 
     async def _ask(self, question: Question) -> None:
-        """A refusal is among the messages."""
+        """Ask, and wait for the answer. A refusal is shown as one of the messages."""
         with suppress(ServerError):
             async with self._places:
                 before = self._asked if question.follows_up else None

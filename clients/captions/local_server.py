@@ -108,7 +108,7 @@ class LocalServer:
                 *("--set", f"journal.folder={folder / 'journal'}", *self._options),
                 env={
                     **os.environ,
-                    "AF3STREAM_TOKENS": self._address.token or "",
+                    "AF3STREAM_TOKEN": self._address.token or "",
                     "PYTHONPATH": os.pathsep.join(sys.path),
                 },
                 stdin=asyncio.subprocess.PIPE,

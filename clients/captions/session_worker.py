@@ -14,7 +14,7 @@ from PySide6.QtCore import QObject, Signal
 
 from af3stream.client import AnswerStream, Session, State, connect
 from af3stream.client.backoff import delay_s
-from af3stream.client.errors import Unreachable
+from af3stream.client.errors import AdmissionError, NetworkError
 from af3stream.errors import Af3StreamError, SourceError
 from af3stream.listen.microphone import Lost
 from af3stream.protocol.messages import Error
@@ -169,7 +169,7 @@ class SessionWorker(QObject):
             )
             try:
                 return await stack.enter_async_context(opening)
-            except Unreachable as error:
+            except (AdmissionError, NetworkError) as error:
                 await asyncio.sleep(delay_s(attempt, 0.5 + random() / 2, error.retry_after_s))
                 attempt, reason = attempt + 1, str(error)
 
@@ -179,7 +179,7 @@ class SessionWorker(QObject):
             self.phase.emit(phases[state], "")
 
     async def _hear(self, session: Session) -> None:
-        async for message in session.messages():
+        async for message in session:
             if isinstance(message, Error) and message.expected_offset is not None:
                 self._lost_frames += max(0, session.sent - max(self._lost_to, message.expected_offset))
                 self._lost_to = session.sent

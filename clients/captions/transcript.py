@@ -79,7 +79,7 @@ class Transcript:
         if text:
             self._lines[update.utterance] = line
         else:
-            self._forget(update.utterance)
+            self._remove(update.utterance)
         self.saved = False
         return line
 

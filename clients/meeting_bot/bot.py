@@ -8,9 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import random
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from af3stream.client import ConnectionLost, ResumeToken, ServerError, Session, SessionEnded, connect
+from af3stream.client import (
+    AdmissionError,
+    AuthenticationError,
+    NetworkError,
+    ProtocolError,
+    ResumeToken,
+    ServerError,
+    Session,
+    SessionEnded,
+    connect,
+)
 from af3stream.client.backoff import delay_s
 from af3stream.errors import SourceError
 from clients.meeting_bot import minutes
@@ -25,6 +35,16 @@ from clients.meeting_bot.sources import open_source
 from clients.meeting_bot.state import State
 
 Result = TypeVar("Result")
+
+RETRIED: Final = (  # errors after which another session is tried
+    SourceError,
+    ServerError,
+    NetworkError,
+    AdmissionError,
+    AuthenticationError,
+    ProtocolError,
+    SessionEnded,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +164,7 @@ class Bot:
             try:
                 await self._run_session()
                 return
-            except (SourceError, ServerError, ConnectionLost, SessionEnded) as error:
+            except RETRIED as error:
                 self._raise_if_permanent(error, known=known)
                 if self._state.caption_end() > heard:
                     good_until, attempt = clock(), 0
@@ -173,7 +193,7 @@ class Bot:
             rate=RATE,
             interims=False,
             reconnect_for=self._options.give_up_after_s,
-            earlier=earlier,
+            resume=earlier,
             on_state=lambda state: self._note_token(session) if state == "open" else None,
         )
         async with opening as session:

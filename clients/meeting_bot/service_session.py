@@ -192,7 +192,7 @@ class ServiceSession:
     # Messages of the service.
 
     async def _receive(self) -> None:
-        async for message in self._session.messages():
+        async for message in self._session:
             with self._state.transaction():
                 if isinstance(message, Caption | Answer | WatchHit) and message.event is not None:
                     self._state.set_facts(last_event=message.event)

@@ -33,7 +33,7 @@ from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
 from af3stream.protocol import messages as m
 from af3stream.session.event_log import Cut as Closed
-from af3stream.session.event_log import Told, decode_event
+from af3stream.session.event_log import Numbered, decode_event
 from tests.chaos.house import Builder, House
 from tests.chaos.proxy import Proxy, Way
 from tests.conftest import RECORDINGS
@@ -319,7 +319,7 @@ class _Life:
         await asyncio.wait([*self._asking, *self._flushing, asyncio.create_task(asyncio.sleep(0))])
 
     async def _read(self, session: Session) -> None:
-        async for message in session.messages():
+        async for message in session:
             self._lived.said.append(message)
 
     async def _settled(self) -> None:
@@ -336,7 +336,7 @@ def check(history: History, lived: Lived, folder: Path) -> None:
     size = history.format.bytes_per_frame
     sent = b"".join(part if isinstance(part, bytes) else bytes(part * size) for part in lived.parts)
     lost = b"".join(bytes(len(part) // size) if isinstance(part, bytes) else b"\1" * part for part in lived.parts)
-    told = [message for message in lived.said if isinstance(message, Told) and message.event]
+    told = [message for message in lived.said if isinstance(message, Numbered) and message.event]
     finals = [message for message in told if isinstance(message, m.Caption)]
 
     assert lived.durable <= kept.durable <= len(lost)
@@ -377,7 +377,7 @@ class Kept:
     durable: int
     pcm: bytes
     lost: bytes
-    events: list[Told]
+    events: list[Numbered]
 
     @classmethod
     def of(cls, session: str, sound: AudioFormat, folder: Path) -> Kept:
@@ -401,7 +401,7 @@ class Kept:
         assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
         cuts = [event.offset for _, event in numbered if isinstance(event, Closed)]
         assert cuts == sorted(set(cuts))
-        events = [event for _, event in numbered if isinstance(event, Told)]
+        events = [event for _, event in numbered if isinstance(event, Numbered)]
         assert [event.event for event in events] == list(range(1, len(events) + 1))
         return cls(recovered.durable, pcm, lost, events)
 

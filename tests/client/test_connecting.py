@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import ssl
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import serve
 
-from af3stream.client import ServerError, connect, stream_url
-from af3stream.client import connecting as connecting_module
+from af3stream.client import (
+    AdmissionError,
+    AuthenticationError,
+    ClientError,
+    NetworkError,
+    ProtocolError,
+    ServerError,
+    connect,
+    stream_url,
+)
 from af3stream.errors import SourceError
 from af3stream.protocol.messages import Error, Speech
 from tests.client.scripted_server import Peer, polite, serving
+from tests.server.peers import serving as serving_tls
+from tests.server.test_tls import issue
 
 
 @pytest.mark.parametrize(
@@ -38,26 +51,29 @@ def test_what_is_no_address_is_one_sentence(url: str):
 
 async def test_the_token_is_a_bearer_header_and_nothing_is_compressed():
     async with serving(polite) as server:
-        async with connect(server.url, token="secret"):
+        async with connect(server.url, token="secret", additional_headers={"X-Tenant": "a"}):
             pass
         headers = server.requests[0].headers
         assert headers["Authorization"] == "Bearer secret"
+        assert headers["X-Tenant"] == "a"
         assert "Sec-WebSocket-Extensions" not in headers
         assert server.requests[0].path == "/v1/stream"
 
 
 @pytest.mark.parametrize(
-    ("status", "wait", "sentence"),
+    ("status", "wait", "cause", "sentence"),
     [
-        (401, None, r"/v1/stream wants a valid token: HTTP 401$"),
-        (403, None, "does not admit this client: HTTP 403"),
-        (404, None, "has no such service: HTTP 404"),
-        (429, "7", "has too many sessions of this client: HTTP 429, try again in 7 s"),
-        (503, "30", "has no room for another session: HTTP 503, try again in 30 s"),
-        (500, "soon\x07", "refuses the connection: HTTP 500$"),
+        (401, None, AuthenticationError, r"/v1/stream wants a valid token: HTTP 401$"),
+        (403, None, AuthenticationError, "does not admit this client: HTTP 403"),
+        (404, None, ProtocolError, "has no such service: HTTP 404"),
+        (429, "7", AdmissionError, "has too many sessions of this client: HTTP 429, try again in 7 s"),
+        (503, "30", AdmissionError, "has no room for another session: HTTP 503, try again in 30 s"),
+        (500, "soon\x07", NetworkError, "refuses the connection: HTTP 500$"),
     ],
 )
-async def test_a_refused_handshake_is_one_sentence(status: int, wait: str | None, sentence: str):
+async def test_a_refused_handshake_is_an_error_by_its_cause(
+    status: int, wait: str | None, cause: type[ClientError], sentence: str
+):
     def refuse(connection, request):
         response = connection.respond(HTTPStatus(status), "")
         if wait:
@@ -65,9 +81,11 @@ async def test_a_refused_handshake_is_one_sentence(status: int, wait: str | None
         return response
 
     async with serving(polite, refuse=refuse) as server:
-        with pytest.raises(SourceError, match=sentence):
+        with pytest.raises(cause, match=sentence) as raised:
             async with connect(server.url + "?token=hidden"):
                 pass
+    if isinstance(raised.value, AdmissionError):
+        assert raised.value.retry_after_s == float(wait or 0)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -75,7 +93,7 @@ async def test_a_refused_connection_is_one_sentence(host: str):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        with pytest.raises(SourceError, match=rf"^cannot reach ws://{host}:{port}/v1/stream: Connection refused$"):
+        with pytest.raises(NetworkError, match=rf"^cannot reach ws://{host}:{port}/v1/stream: Connection refused$"):
             async with connect(f"http://{host}:{port}"):
                 pass
 
@@ -87,7 +105,7 @@ async def test_another_kind_of_server_is_one_sentence():
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(SourceError, match="does not answer as this service does"):
+        with pytest.raises(NetworkError, match="does not answer as this service does"):
             async with connect(f"ws://127.0.0.1:{port}"):
                 pass
 
@@ -98,7 +116,7 @@ async def test_a_websocket_without_the_subprotocol_is_one_sentence():
 
     async with serve(wait, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(SourceError, match=r"does not speak af3stream\.v1\.msgpack"):
+        with pytest.raises(ProtocolError, match=r"does not speak af3stream\.v1\.msgpack"):
             async with connect(f"ws://127.0.0.1:{port}"):
                 pass
 
@@ -115,9 +133,7 @@ async def test_a_refused_session_carries_the_servers_error():
                 pass
 
 
-async def test_a_server_that_never_gets_ready_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(connecting_module, "OPEN_TIMEOUT_S", 0.2)
-
+async def test_a_server_that_never_gets_ready_is_one_sentence():
     async def silent(peer: Peer) -> None:
         await peer.socket.wait_closed()
 
@@ -129,6 +145,29 @@ async def test_a_server_that_never_gets_ready_is_one_sentence(monkeypatch: pytes
 
     for script, sentence in ((silent, "said nothing"), (hasty, "began with Speech"), (closing, "code 1013: later")):
         async with serving(script) as server:
-            with pytest.raises(SourceError, match=sentence):
-                async with connect(server.url):
+            with pytest.raises(ClientError, match=sentence):
+                async with connect(server.url, open_timeout=0.2):
                     pass
+
+
+async def test_a_proxy_that_is_named_is_used():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        async with serving(polite) as server:
+            with pytest.raises(NetworkError):
+                async with connect(server.url, proxy=proxy):
+                    pass
+            assert server.requests == []
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
+async def test_a_tls_context_decides_which_certificate_is_trusted(tmp_path: Path):
+    settings = issue(tmp_path)
+    trusting = ssl.create_default_context(cafile=settings["tls_certificate"])
+    async with serving_tls(**settings) as service:
+        async with connect(service.address, ssl=trusting) as session:
+            await session.end()
+        with pytest.raises(NetworkError, match="certificate"):
+            async with connect(service.address):
+                pass

@@ -31,7 +31,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch):
 
 
 async def rest(session: Session) -> list[m.ServerMessage]:
-    return [message async for message in session.messages()]
+    return [message async for message in session]
 
 
 def cutting(places: set[int]):
@@ -123,7 +123,7 @@ async def test_another_process_goes_on_with_a_session():
             await session.send(PCM[: 2 * BLOCK])
             assert (await session.ask("First?")).text == "First?"
             known = ResumeToken(session.ready.resume, len(model.events) - 1)
-        async with connect(server.url, earlier=known) as session:
+        async with connect(server.url, resume=known) as session:
             assert (session.sent, session.received) == (BLOCK, BLOCK)
             reading = asyncio.create_task(rest(session))
             await session.send(PCM[2 * BLOCK : 4 * BLOCK])

@@ -43,7 +43,7 @@ async def patience():
 
 
 async def rest(session: Session) -> list[ServerMessage]:
-    return [message async for message in session.messages()]
+    return [message async for message in session]
 
 
 def refusal(code: str, *, fatal: bool = False, ref: str | None = None, expected: int | None = None) -> Error:
@@ -76,7 +76,7 @@ async def test_messages_of_a_type_that_the_client_does_not_know_are_ignored():
         await peer.receive()
 
     async with serving(newer) as server, connect(server.url) as session:
-        assert await session.next_message() == Ack(5, 5)
+        assert await anext(session) == Ack(5, 5)
         await session.send(SECOND)
 
 
@@ -208,9 +208,9 @@ async def test_refused_audio_is_declared_lost_once_and_the_timeline_goes_on():
         async with connect(server.url) as session:
             for _ in range(3):
                 await session.send(SECOND[:3_200])
-            assert isinstance(await session.next_message(), Error)
+            assert isinstance(await anext(session), Error)
             await session.send(SECOND[:3_200])
-            assert isinstance(await session.next_message(), Error)
+            assert isinstance(await anext(session), Error)
             await session.send(SECOND[:3_200])
             await session.end()
         assert server.heard[4:] == [
@@ -296,7 +296,7 @@ async def test_a_refused_question_raises_and_the_session_goes_on():
         with pytest.raises(ServerError, match=r"no \(query_limit\)") as raised:
             await session.ask("One too many?")
         assert raised.value.error.code == "query_limit"
-        assert isinstance(await session.next_message(), Error)
+        assert isinstance(await anext(session), Error)
         assert (await session.ask("And now?")).text == "And now?"
 
 
@@ -342,9 +342,9 @@ async def test_a_fatal_refusal_ends_every_wait_and_then_the_messages():
     async with serving(strict) as server, connect(server.url) as session:
         with pytest.raises(ServerError, match="rate_limited"):
             await session.ask("Will this be answered?")
-        assert await session.next_message() == final("So far.", 0, 1)
+        assert await anext(session) == final("So far.", 0, 1)
         with pytest.raises(ServerError, match="rate_limited"):
-            await session.next_message()
+            await anext(session)
         with pytest.raises(ServerError, match="rate_limited"):
             await session.send(SECOND)
 
@@ -423,7 +423,7 @@ async def test_a_reader_who_misses_more_is_told_and_requests_still_work(monkeypa
 
     async with serving(talkative) as server, connect(server.url) as session:
         assert (await session.ask("Still there?")).text == "Still there?"
-        assert await session.next_message() == final("0", 0, 1)
-        assert await session.next_message() == final("1", 1, 2)
+        assert await anext(session) == final("0", 0, 1)
+        assert await anext(session) == final("1", 1, 2)
         with pytest.raises(ReaderTooSlow, match="2 messages waited"):
-            await session.next_message()
+            await anext(session)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from af3stream.client import ServerError, SessionEnded, State
+from af3stream.client import NetworkError, ServerError, SessionEnded, State
 from af3stream.client import transport as line_module
 from af3stream.client.sync import connect
-from af3stream.errors import SourceError
 from af3stream.protocol.messages import Ack, Answer, AnswerDelta, Cancel, Caption, End, Ended, Error
 from tests.client.lasting import Lasting, lasting
 from tests.client.scripted_server import Peer, Script, Scripted, answer, converse, ended, polite, serving
@@ -53,7 +52,7 @@ def test_the_same_session_without_an_event_loop():
             name = session.watch("Is it loud?")
             session.unwatch(name)
             assert session.end() == ended(24_000)
-            kinds = [type(message) for message in session.messages()]
+            kinds = [type(message) for message in session]
         assert (kinds[:2], kinds[-2:]) == ([Ack, Ack], [Caption, Ended])
         assert session.ready.server == "scripted 1"
         with pytest.raises(SessionEnded):
@@ -79,7 +78,7 @@ def test_an_iterator_that_is_closed_early_cancels_the_question():
 def test_a_reader_on_another_thread_ends_with_the_session():
     with serving_in_thread(polite) as server, ThreadPoolExecutor(1) as pool:
         with connect(server.url) as session:
-            reading = pool.submit(list, session.messages())
+            reading = pool.submit(list, iter(session))
         assert reading.result(5) == []
 
 
@@ -96,7 +95,7 @@ def test_a_cut_is_not_noticed_here_either(tmp_path: Path, monkeypatch: pytest.Mo
             assert session.ask("What was said?").text == "What was said?"
             assert session.state == "open"
             assert session.end().total == 400
-            kinds = [type(message) for message in session.messages() if not isinstance(message, Ack)]
+            kinds = [type(message) for message in session if not isinstance(message, Ack)]
         assert len(server.peers) == 2
     assert model.pcm == b"".join(bytes([number]) * 200 for number in range(1, 5))
     assert kinds == [Caption] * kinds.count(Caption) + [AnswerDelta, Answer, Ended]
@@ -110,5 +109,5 @@ def test_errors_come_through():
 
     with serving_in_thread(strict) as server, pytest.raises(ServerError, match="bad_format"), connect(server.url):
         pass
-    with pytest.raises(SourceError, match="Connection refused"), connect(server.url):
+    with pytest.raises(NetworkError, match="Connection refused"), connect(server.url):
         pass

@@ -31,7 +31,7 @@ async def listen(service: RunningService, recording: Path) -> list[m.ServerMessa
     said: list[m.ServerMessage] = []
 
     async def collect() -> None:
-        async for message in session.messages():
+        async for message in session:
             said.append(message)
 
     async with connect(service.ws, rate=audio_format.rate, channels=audio_format.channels) as session:

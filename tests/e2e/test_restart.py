@@ -88,7 +88,7 @@ async def talk(server: KillableServer, recording: Path, how: signal.Signals) -> 
     said: list[m.ServerMessage] = []
 
     async def collect() -> None:
-        async for message in session.messages():
+        async for message in session:
             said.append(message)
 
     async with connect(f"http://127.0.0.1:{server.port}", rate=audio_format.rate) as session:

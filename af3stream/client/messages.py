@@ -1,0 +1,33 @@
+"""The messages that iterating over a session yields; ``docs/protocol.md`` describes their fields."""
+
+from af3stream.protocol.messages import (
+    Ack,
+    Answer,
+    AnswerDelta,
+    Caption,
+    Degraded,
+    Ended,
+    Error,
+    Flushed,
+    Ready,
+    ServerMessage,
+    Speech,
+    WatchHit,
+    Window,
+)
+
+__all__ = [
+    "Ack",
+    "Answer",
+    "AnswerDelta",
+    "Caption",
+    "Degraded",
+    "Ended",
+    "Error",
+    "Flushed",
+    "Ready",
+    "ServerMessage",
+    "Speech",
+    "WatchHit",
+    "Window",
+]

@@ -1,0 +1,31 @@
+"""The client's modules import each other without a cycle."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import af3stream.client
+
+PACKAGE = "af3stream.client"
+FOLDER = Path(af3stream.client.__file__).parent
+
+
+def imported(path: Path) -> set[str]:
+    """The client's modules that a module imports, under TYPE_CHECKING and in functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.removeprefix(f"{PACKAGE}.") for name in names if (name + ".").startswith(f"{PACKAGE}.")}
+
+
+def test_client_modules_import_each_other_without_a_cycle():
+    paths = {path.stem: path for path in FOLDER.glob("*.py")}
+    paths[PACKAGE] = paths.pop("__init__")
+    graph = {name: imported(path) & paths.keys() for name, path in paths.items()}
+    assert "reply" in graph["answers"]
+    assert [*TopologicalSorter(graph).static_order()]
