@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
-from af3stream.engine.loading import apart
+from af3stream.engine.loading import run_in_thread
 from af3stream.models.registry import resolve
 from bench.common import RATE, RECORDINGS, mini, p95, quick, report, speech
 from bench.live import Heard, device_s, server, spoken, stream
@@ -144,7 +144,7 @@ def growing(size: Size) -> dict[str, Any]:
 
     from bench.growing import lags_s, listen
 
-    model = apart(lambda: WhisperModel(str(resolve("mini").captioner), device="cpu", compute_type="int8"))
+    model = run_in_thread(lambda: WhisperModel(str(resolve("mini").captioner), device="cpu", compute_type="int8"))
     list(model.transcribe(speech(2.0), language="en")[0])
     figures: dict[str, Any] = {}
     for count in numbers(size.most):
