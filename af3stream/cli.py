@@ -56,14 +56,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     _say(f"starting a server with {config.model.name}")
     from af3stream.engine.factory import load_engine
-    from af3stream.engine.memory import settle
+    from af3stream.engine.memory import freeze_gc
     from af3stream.server.service import check_address
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     check_address(config.server)  # before minutes are spent on loading a model
     loaded = load_engine(config, _say)
-    settle()
+    freeze_gc()
     asyncio.run(_serve_until_told(config, loaded))
     return 0
 

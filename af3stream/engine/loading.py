@@ -1,4 +1,4 @@
-"""Loading on a thread that ends with it, so that the engine's thread has the CPUs for itself."""
+"""Run a load on a thread of its own, so that its OpenMP threads end with it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ Result = TypeVar("Result")
 
 
 def run_in_thread(load: Callable[[], Result]) -> Result:
-    """What ``load`` returns, or raises, on a thread of its own that has ended by then.
+    """Run ``load`` on a new thread, wait until the thread has ended, and return or raise what ``load`` did.
 
-    GNU OpenMP keeps a team of threads for every thread that ever computed (`libgomp/config/linux/wait.h`,
-    ``gomp_throttled_spin_count_var``). Where all teams together outnumber the CPUs, as they would if that of the thread
-    that loads stayed beside the engine's, its threads sleep at the end of every product and are woken for the next.
+    GNU OpenMP keeps a team of threads for every thread that has computed (`libgomp/config/linux/wait.h`,
+    ``gomp_throttled_spin_count_var``). If all teams together have more threads than there are CPUs, the threads sleep
+    after each matrix product and must be woken for the next. A loading thread that stayed would have that effect on
+    the engine's thread.
     """
     loaded: Future[Result] = Future()
 

@@ -1,4 +1,4 @@
-"""Memory that a job leaves free inside the process, and memory that stays as long as the process."""
+"""Return free heap memory to the system, and exclude long-lived objects from garbage collection."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Any
 
 
 def trim_heap() -> None:
-    """Return free memory to the system, where the C library keeps it and can be told so.
+    """Return free heap memory to the system. Does nothing if the C library has no ``malloc_trim``.
 
-    glibc keeps what is freed in the middle of its heaps for ever; after an hour of windows of all lengths that is
-    hundreds of megabytes. Telling it takes 4 ms, and what is wanted again soon a few more.
+    glibc never returns memory that is freed in the middle of a heap. After an hour of windows of mixed lengths that is
+    hundreds of megabytes. A call takes 4 ms.
     """
     if trim := _malloc_trim():
         trim(0)
 
 
-def settle() -> None:
-    """Have the collector take all that is there now to stay.
+def freeze_gc() -> None:
+    """Collect once, then exclude every live object from later collections.
 
-    What loading makes stays anyway, and to walk through all of its objects holds up every thread.
+    Call it after the model is loaded. The loaded objects live as long as the process, and a full collection that
+    visits them stops every thread.
     """
     gc.collect()
     gc.freeze()
@@ -30,9 +31,9 @@ def settle() -> None:
 
 @cache
 def _malloc_trim() -> Callable[[int], Any] | None:
-    """glibc's own; ``None`` elsewhere."""
+    """Return glibc's ``malloc_trim``, or ``None`` if the C library has none."""
     try:
         found: Callable[[int], Any] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    except (OSError, TypeError):  # no C library goes by no name, as on Windows
+    except (OSError, TypeError):  # Windows cannot open the C library without a name
         return None
     return found

@@ -23,8 +23,8 @@ class Request:
         self.report = report
         self.steps: Generator[Result, None, None] | None = None
         self.answer: Answering | None = None  # once it is asked
-        self.alone = False  # it failed together with others
-        self.again = False  # the device ran out of memory under it once
+        self.retry_solo = False  # it failed together with others
+        self.retried = False  # the device ran out of memory under it once
         self.told = 0  # characters of an answer that were reported
         self.read: tuple[PromptPart, ...] | None = None  # by a job over a context, once it has begun
 
@@ -93,7 +93,7 @@ def _warmed(context: Context, parts: Sequence[PromptPart], engine: Engine) -> It
 
 def most_together(running: Request, engine: Engine) -> int:
     """How many jobs like this one may be done in one step."""
-    if running.alone:
+    if running.retry_solo:
         return 1
     if isinstance(running.job, EncodeJob):
         return engine.encode_together

@@ -1,21 +1,20 @@
-"""Whose turn it is on the device. A pure object: no clock, no thread, no engine.
+"""Decide which task gets the next step on the device. Pure: no clock, no thread, no engine.
 
 Finals go before answers, answers before the finals of sessions that are far behind, these before catch-up, catch-up
-before interims; within one kind the session that has had
-the least device time for that kind goes first, and within one session the oldest task: who asks much waits longer for
-answers, and no longer for captions. A task is run step by step, and after each step the turn is decided anew, so that a
-final caption never waits for an answer to be written to its end.
+before interims. Within one kind, the session with the least device time for that kind goes first; within one session,
+the oldest task. So a session that asks many questions waits longer for answers, but not for captions. A task runs step
+by step, and the scheduler decides again after each step, so a final caption never waits for a whole answer.
 
 A session that had no task of a kind starts level with the one that was served last, so that sessions which keep up are
 served in the order they come, whatever each has had before (self-clocked fair queueing: S. J. Golestani, 1994).
 
-While more urgent work never runs dry, what waits is **lent** a step now and then: in all at most `LENT` of the time
-that the urgent work takes, and only after a step of just that kind, so that a final which has just come waits for the
-step under way and no other. A rebuild in the background so goes on beside a long answer, and hardly delays it. Interims
-are lent nothing: their finals overtake them.
+While there is always more urgent work, less urgent tasks get a **background share**: at most `BACKGROUND_SHARE` of the
+time that the urgent work takes. A background step only follows a step of the urgent kind, so a new final waits for the
+step under way and no other. So a rebuild makes progress beside a long answer, and hardly delays it. Interims have no
+background share, because their finals replace them.
 
-A session can be **detached**: its client is gone, and what it brought is durable. Its tasks get a step only when no
-other session has one to do, they join no other session's step, and they are lent nothing. So detached sessions cost the
+A session can be **detached**: its client is gone, and its audio is durable. Its tasks run only when no other session
+has a task, never share a step with another session's, and have no background share. So detached sessions cost the
 others at most the step that is under way.
 """
 
@@ -28,8 +27,8 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-LENT: Final = 0.16  # device time for what waits, in shares of the more urgent work's: less than a fifth, steps vary
-UNKNOWN_S: Final = 1.0  # what a step of a kind that never ran is taken for
+BACKGROUND_SHARE: Final = 0.16  # of the urgent work's device time; steps vary, so it is set below a fifth
+UNKNOWN_S: Final = 1.0  # assumed length of a step of a kind that never ran
 
 
 class Priority(IntEnum):
@@ -58,9 +57,9 @@ class Scheduler(Generic[T]):
     def __init__(self) -> None:
         self._tasks: list[Task[T]] = []
         self._used_s: dict[tuple[str, Priority], float] = {}
-        self._level_s: dict[Priority, float] = {}  # what the session served last has had
+        self._level_s: dict[Priority, float] = {}  # device time of the session served last
         self._arrivals = 0
-        self._owed_s = 0.0  # to what waits for more urgent work
+        self._saved_s = 0.0  # background time that is saved up
         self._before: Priority | None = None  # the kind of the last step
         self._step_s: dict[Priority, float] = {}  # the last step of each kind
         self._detached: set[str] = set()
@@ -81,15 +80,15 @@ class Scheduler(Generic[T]):
         able = [task for task in self._tasks if only(task)]
         tasks = [task for task in able if task.session not in self._detached] or able
         first = min(tasks, key=self._rank, default=None)
-        return first and (self._lent(first, tasks) or first)
+        return first and (self._background_step(first, tasks) or first)
 
-    def _lent(self, first: Task[T], tasks: list[Task[T]]) -> Task[T] | None:
-        """The task that is lent the step of a more urgent one: of the kind that has waited longest."""
+    def _background_step(self, first: Task[T], tasks: list[Task[T]]) -> Task[T] | None:
+        """Return the task that gets a background step instead of ``first``: of the kind that has waited longest."""
         waiting = [task for task in tasks if first.priority < task.priority < Priority.INTERIM]
         if self._before != first.priority or not waiting:
             return None
         kind = min(waiting, key=lambda task: task.arrival).priority
-        if self._owed_s < self._step_s.get(kind, UNKNOWN_S):  # what such a step takes is saved up before
+        if self._saved_s < self._step_s.get(kind, UNKNOWN_S):  # the step's length must be saved up first
             return None
         return min((task for task in waiting if task.priority == kind), key=self._rank)
 
@@ -104,18 +103,18 @@ class Scheduler(Generic[T]):
         for task in tasks:
             self._used_s[task.session, kind] = self._used(task.session, kind) + seconds / len(tasks)
         self._step_s[kind] = seconds
-        if tasks[0].session in self._detached:  # it took nobody's time, and nothing is owed for it
+        if tasks[0].session in self._detached:  # an idle step: it saves up nothing
             self._before = None
             return
         self._before = kind
         self._level_s[kind] = max(self._level_s.get(kind, 0.0), self._used(tasks[0].session, kind))
         beside = self._beside(tasks[0])
         if any(task.priority < kind for task in beside):
-            self._owed_s -= seconds
+            self._saved_s -= seconds
         elif any(kind < task.priority < Priority.INTERIM for task in beside):
-            self._owed_s += LENT * seconds
+            self._saved_s += BACKGROUND_SHARE * seconds
         else:
-            self._owed_s = 0.0
+            self._saved_s = 0.0
 
     def finish(self, task: Task[T]) -> None:
         """Remove a task that is done, failed or cancelled."""

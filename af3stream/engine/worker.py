@@ -280,10 +280,10 @@ class Worker:
         """One job is lost; where the device ran out of memory, it is done once more, with nothing else kept."""
         kinds, first = [type(task.work.job).__name__ for task in tasks], tasks[0]
         log.warning("jobs failed: session=%s jobs=%s error=%s", first.session, kinds, type(error).__name__)
-        if any(kind.__name__ in OUT_OF_MEMORY for kind in type(error).__mro__) and not first.work.again:
+        if any(kind.__name__ in OUT_OF_MEMORY for kind in type(error).__mro__) and not first.work.retried:
             self._shed()
             for task in tasks:
-                task.work.alone = task.work.again = True
+                task.work.retry_solo = task.work.retried = True
             for task in {task.session: task for task in tasks}.values():
                 task.work.report(task.work.job, Restarted(), False)
         else:
@@ -303,7 +303,7 @@ class Worker:
         if len(tasks) == 1:
             self._report(tasks, True, failed)
         for task in tasks:
-            task.work.alone = True
+            task.work.retry_solo = True
 
     def _shed(self) -> None:
         """Give up all keys and values, those of jobs under way too, which begin again."""

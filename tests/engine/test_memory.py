@@ -42,7 +42,7 @@ def test_where_the_c_library_cannot_nothing_happens(monkeypatch: pytest.MonkeyPa
 
 def test_the_collector_does_not_walk_through_what_stays() -> None:
     stays: list[list[int]] = [[]]
-    memory.settle()
+    memory.freeze_gc()
     try:
         assert gc.get_freeze_count() > 0
         assert not any(thing is stays for thing in gc.get_objects())

@@ -12,7 +12,7 @@ from hypothesis import given
 from af3stream.engine.contract import AudioSegment, Hypothesis
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job
 from af3stream.engine.request import priority_of
-from af3stream.engine.scheduler import LENT, Priority, Scheduler, Task
+from af3stream.engine.scheduler import BACKGROUND_SHARE, Priority, Scheduler, Task
 
 FINAL, ANSWER, LATE_FINAL, CATCH_UP, INTERIM = Priority
 SOUND = AudioSegment(None, 1)
@@ -373,7 +373,7 @@ def test_what_is_lent_stays_within_its_share(work: list[Simulated]) -> None:
     lent = [end - begin for begin, end, _, in_turn in device.ran if not in_turn]
     in_turn = sum(end - begin for begin, end, _, in_turn in device.ran if in_turn)
     longer = max(lent, default=0.0)  # than the last step of its kind, by which it was lent
-    assert sum(lent) <= LENT * in_turn + longer + 1e-6
+    assert sum(lent) <= BACKGROUND_SHARE * in_turn + longer + 1e-6
     assert all(each.priority != INTERIM for _, _, each, in_turn in device.ran if not in_turn)
 
 
@@ -396,7 +396,7 @@ def test_what_waits_behind_finals_without_end_is_done_all_the_same(waiting: Prio
     patient = Simulated("patient", waiting, 0.0, 20, 0.5)
     device = Device([*finals, patient])
     device.run(until=150.0)
-    assert 0 < patient.done_at <= 20 * 0.5 * (1 + 1 / LENT) + 1.0
+    assert 0 < patient.done_at <= 20 * 0.5 * (1 + 1 / BACKGROUND_SHARE) + 1.0
 
 
 @pytest.mark.parametrize("step_s", [0.02, 0.3, 0.9])
@@ -405,7 +405,7 @@ def test_a_rebuild_delays_a_running_answer_by_a_fifth_at_most(step_s: float) -> 
     rebuild = Simulated("b", CATCH_UP, 0.0, 1_000, step_s)
     answer = Simulated("a", ANSWER, 2.0, 100, 0.03)
     Device([before, rebuild, answer]).run(until=12.0)
-    assert answer.done_at - answer.began_at <= 100 * 0.03 * (1 + LENT) + 1e-6
+    assert answer.done_at - answer.began_at <= 100 * 0.03 * (1 + BACKGROUND_SHARE) + 1e-6
     assert answer.began_at - answer.comes_at <= step_s  # the step under way
 
 
