@@ -3,20 +3,27 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+FAST   := not (mini or browser or desktop or microphone or slow or long)
 
-.PHONY: help demo test test-long check audit setup system mini-train mini-train-smoke clean
+.PHONY: help demo test test-fast test-long check audit setup system mini-train mini-train-smoke clean
 
 help:
 	@echo "make demo       captions and answers on a real recording, in the terminal, and a page to open"
+	@echo "make check      formatting, lint, types and docs"
+	@echo "make test-fast  the tests without the embedded checkpoint, a browser, Qt or a microphone"
 	@echo "make test       everything that must pass"
-	@echo "make test-long  what takes hours: training, chaos and soak at length, and fuzzing"
+	@echo "make test-long  before a release: training, chaos and soak at length, and fuzzing"
 	@echo "make setup      only the environment, in $(VENV)"
 
 demo: setup
 	@$(BIN)/python -m clients.demo
 
 test: setup system check
-	$(BIN)/pytest --cov=af3stream --cov-report=term:skip-covered --durations=15
+	$(BIN)/pytest --cov=af3stream --cov-report=term:skip-covered --durations=30
+
+# What a developer runs while working. It installs no Debian package.
+test-fast: setup
+	$(BIN)/pytest -m "$(FAST)" --durations=15
 
 test-long: setup system mini-train-smoke
 	$(BIN)/pytest -m long --durations=0
@@ -27,6 +34,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	test ! -f mkdocs.yml || $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 # The environment against its lock, and the lock against the known vulnerabilities.
 audit: setup

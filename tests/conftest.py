@@ -20,6 +20,23 @@ RECORDINGS = Path(__file__).parent / "recordings"
 hypothesis.settings.register_profile("untimed", deadline=None)  # how fast the machine is says nothing about the code
 hypothesis.settings.load_profile("untimed")
 
+MARKERS = {
+    "mini": "mini",
+    "quick_start": "mini",
+    "browser": "browser",
+    "application": "desktop",
+    "pulseaudio": "microphone",
+    "room": "microphone",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what its fixtures start, so that `make test-fast` never starts it."""
+    for item in items:
+        for fixture in MARKERS.keys() & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(MARKERS[fixture])
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

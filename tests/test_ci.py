@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -65,11 +66,46 @@ def test_package_scripts_print_what_is_installed_and_install_nothing(tmp_path: P
     assert installed("training/packages.sh") == "none\n"
 
 
-def test_make_test_needs_nothing_of_training_and_prints_durations() -> None:
-    def dry_run(target: str) -> str:
-        return subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def dry_run(target: str) -> str:
+    """What `make TARGET` would run."""
+    return subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
+
+def test_make_test_needs_nothing_of_training_and_prints_durations() -> None:
     assert "--durations" in dry_run("test")
     assert "training/packages.sh" not in dry_run("test")
     for part in ("-m training", "pytest -m long", "bench.chaos", "tests.fuzz.decoders"):
         assert part in dry_run("test-long")
+
+
+def test_make_check_formats_lints_and_types() -> None:
+    for part in ("ruff format --check", "ruff check", "mypy"):
+        assert part in dry_run("check") and part in dry_run("test")
+
+
+def test_make_test_fast_leaves_out_what_is_slow_or_needs_a_device_and_installs_no_system_package() -> None:
+    commands = dry_run("test-fast")
+    assert "--durations" in commands and "system-packages.sh" not in commands
+    for marker in ("mini", "browser", "desktop", "microphone", "slow", "long"):
+        assert re.search(rf"-m .not \(.*\b{marker}\b", commands)
+
+
+def test_make_help_names_every_tier() -> None:
+    told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("check", "test-fast", "test", "test-long"):
+        assert f"make {target} " in told
+
+
+def test_missing_packages_are_named_before_they_are_installed(tmp_path: Path) -> None:
+    (tmp_path / "dpkg-query").write_text("#!/bin/sh\n[ $4 = chromium ] && echo install ok installed\n")
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
+    (tmp_path / "sudo").write_text('#!/bin/sh\necho sudo "$@"\n')
+    (tmp_path / "apt-get").write_text("#!/bin/sh\n")
+    for name in ("dpkg-query", "id", "sudo", "apt-get"):
+        (tmp_path / name).chmod(0o755)
+    command = [ROOT / "scripts/debian-packages.sh", "make test", "chromium", "ffmpeg"]
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run(command, env=os.environ | path, capture_output=True, text=True, check=True).stdout
+    first, update, *_ = said.splitlines()
+    assert first == "make test needs Debian packages that are missing. Installing them with sudo: ffmpeg"
+    assert update == "sudo apt-get update -qq"

@@ -103,7 +103,7 @@ def test_settings_are_frozen() -> None:
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.toml")), ids=lambda p: p.name)
 def test_the_configurations_that_come_with_it_load(path: Path) -> None:
-    load(path)
+    assert isinstance(load(path), Config)
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,8 @@ from af3stream.engine.factory import load_engine
 from af3stream.server.service import Service
 from bench import captions, common, http_servers, live, sessions, tables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def tiny(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

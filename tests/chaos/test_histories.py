@@ -20,6 +20,7 @@ def builder() -> Iterator[Builder]:
         yield built
 
 
+@pytest.mark.slow
 @settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=histories(1, STEPS))
 def test_a_session_survives_its_history(

@@ -7,6 +7,7 @@ import pytest
 from tests.conformance.suite import COMPRESSED, QUICK, wrong
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <_io.FileIO name='.*/kosoku/")  # which leaves its files open
 async def test_the_conformance_suite_passes() -> None:
     cases, found = await wrong((*QUICK, *COMPRESSED))

@@ -1,4 +1,8 @@
-"""Real speech, real model, real socket: captions while it is spoken, and answers about it."""
+"""Real speech, real model, real socket: captions while it is spoken, and answers about it.
+
+The recording is streamed at the pace of speech, once for all tests here: interim captions and an answer in the middle
+only come about while audio is still arriving.
+"""
 
 from __future__ import annotations
 

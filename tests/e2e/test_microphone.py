@@ -1,4 +1,7 @@
-"""A microphone that a recording is played into, at the pace of speech: PulseAudio's null sink, heard through ALSA."""
+"""A microphone that a recording is played into, at the pace of speech: PulseAudio's null sink, heard through ALSA.
+
+It plays at the pace of speech because a sound server has its own clock: a real device cannot be hurried.
+"""
 
 from __future__ import annotations
 

@@ -158,6 +158,7 @@ async def opened(browser: Browser, address: str) -> AsyncIterator[Page]:
 
 
 async def test_the_microphone_is_captioned_questioned_and_accounted_for(page: Page) -> None:
+    """At the pace of speech: Chromium's microphone plays a file in real time."""
     await page.get_by_role("button", name="Start microphone").click()
     await expect(page.locator("#connection dd")).to_have_text("Listening", timeout=PATIENCE_MS)
     finals = await captions_until(page, seconds=32)  # a whole turn of the recordings: at most one sentence is cut
@@ -180,6 +181,7 @@ async def test_the_microphone_is_captioned_questioned_and_accounted_for(page: Pa
 
 
 async def test_a_reload_in_the_middle_goes_on_with_the_session(scripted_page: Page) -> None:
+    """At the pace of speech: only a microphone goes on while the page is away."""
     page = scripted_page
     await page.get_by_role("button", name="Start microphone").click()
     await captions_until(page, seconds=7)
@@ -436,6 +438,7 @@ async def test_a_reply_follows_up_its_answer_and_stands_under_it(scripted_page: 
 
 
 async def test_a_phone_shows_captions_and_the_ask_box_first(scripted_page: Page) -> None:
+    """At the pace of speech: Chromium's microphone plays a file in real time."""
     page = scripted_page
     await page.set_viewport_size({"width": 390, "height": 844})
     await page.get_by_role("button", name="Start microphone").click()

@@ -109,6 +109,7 @@ def test_the_functions_write_what_transformers_writes(
     assert answered(engine_of(tiny_halved, compile=True), signal) == answered(engine_of(tiny_halved), signal)
 
 
+@pytest.mark.slow
 @pytest.mark.device
 def test_compiled_they_do_too(tmp_path: Path, signal: Callable[[float, int], Samples]) -> None:
     folder = halved(tmp_path / "tiny", "llama")

@@ -19,7 +19,7 @@ from tests.protocol import examples
 SECRET = "sesame"
 
 
-def parses_or_refuses(codec: Codec[Any], frame: bytes | str) -> Any:
+def assert_parses_or_refuses(codec: Codec[Any], frame: bytes | str) -> Any:
     """The invariant of this file."""
     try:
         return codec.decode(frame)
@@ -57,7 +57,7 @@ class TestRoundTrip:
 class TestFuzz:
     @given(raw=st.binary(max_size=200))
     def test_any_bytes(self, subprotocol: str, raw: bytes) -> None:
-        parses_or_refuses(server_codec(subprotocol), as_frame(subprotocol, raw))
+        assert_parses_or_refuses(server_codec(subprotocol), as_frame(subprotocol, raw))
 
     @given(message=examples.any_client_message, data=st.data())
     def test_a_damaged_message(self, subprotocol: str, message: ClientMessage, data: st.DataObject) -> None:
@@ -65,7 +65,7 @@ class TestFuzz:
         frame = codec.encode(message)
         raw = bytearray(frame if isinstance(frame, bytes) else frame.encode())
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-        parses_or_refuses(codec, as_frame(subprotocol, bytes(raw)))
+        assert_parses_or_refuses(codec, as_frame(subprotocol, bytes(raw)))
 
     @given(message=examples.any_client_message, data=st.data())
     def test_a_truncated_message(self, subprotocol: str, message: ClientMessage, data: st.DataObject) -> None:

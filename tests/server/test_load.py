@@ -96,7 +96,7 @@ def test_resident_memory_is_known_on_linux() -> None:
 # ---- at the door -----------------------------------------------------------------------------------------------------
 
 
-async def refused_for(service: Any, reason: str) -> None:
+async def assert_refused_for(service: Any, reason: str) -> None:
     response = await refused(stream_url(service))
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
@@ -113,7 +113,7 @@ async def test_no_memory_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(memory_mb=1 << 20) as service, talking(service) as peer:
         monkeypatch.setattr(service_module, "resident_bytes", lambda: 1 << 41)
         await told(peer, "sessions_refused")
-        await refused_for(service, "memory is taken")
+        await assert_refused_for(service, "memory is taken")
         await speak(peer, SPEECH[: 4 * RATE])  # who is there goes on
         await still_there(peer)
         monkeypatch.setattr(service_module, "resident_bytes", lambda: 0)
@@ -130,7 +130,7 @@ async def test_no_disk_no_session_but_the_old_one_may_come_back(
         async with talking(service) as peer:
             monkeypatch.setattr(disk.Space, "holds", lambda self, size: False)
             await told(peer, "sessions_refused")
-            await refused_for(service, "no room is left")
+            await assert_refused_for(service, "no room is left")
             resume = peer.of(m.Ready)[0].resume
             peer.socket.transport.abort()
         await settled(service)
@@ -161,7 +161,7 @@ async def test_no_device_time_no_session(monkeypatch: pytest.MonkeyPatch) -> Non
         await peer.tell(m.Flush("f"))
         await peer.until(m.Window)
         await asyncio.sleep(0.1)
-        await refused_for(service, "no time for another")
+        await assert_refused_for(service, "no time for another")
         assert not peer.of(m.Degraded)  # who is there does not suffer
         measured = (await get(service, "/metrics"))[2].decode()
         shares = [line.split()[1] for line in measured.splitlines() if line.startswith("af3stream_device_share ")]
@@ -176,7 +176,7 @@ def peer_sent(peer: Peer) -> int:
 async def test_no_room_for_embeddings_no_session() -> None:
     async with serving() as service, connected(service):
         service._worker.short_since = time.monotonic() - 3
-        await refused_for(service, "engine's memory")
+        await assert_refused_for(service, "engine's memory")
         service._worker.short_since = time.monotonic()  # that may happen
         async with talking(service):
             pass

@@ -229,6 +229,7 @@ async def test_who_never_reads_again_is_cut_off(monkeypatch: pytest.MonkeyPatch)
     async with serving(**bulky()) as service, talking(service, max_queue=1) as peer:
         await flood_with_answers(service, peer)
         await settled(service)
+        assert service.sessions == 0
         peer.socket.transport.abort()
 
 
