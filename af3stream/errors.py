@@ -201,7 +201,7 @@ class DataLoss(Refusal):
 
 
 class StorageError(Refusal):
-    """The disk, or the database, did not take something. What was acknowledged is safe; what waits is kept."""
+    """The disk did not take something. What was acknowledged is safe; what waits is kept."""
 
     code, retryable = "storage_error", True
 

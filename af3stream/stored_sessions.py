@@ -60,7 +60,7 @@ def _folders(config: Config) -> list[Path]:
         raise ConfigError("the configuration keeps no sessions: journal.folder is empty")
     if folder != "auto":
         return [Path(folder)]
-    return sorted(database.parent for database in state_dir().glob("*/journal.db"))
+    return sorted(sessions.parent for sessions in state_dir().glob("*/sessions"))
 
 
 def run(action: Action, arguments: argparse.Namespace, config: Config) -> int:
@@ -137,7 +137,7 @@ def export_session(kept: StoredSession, arguments: argparse.Namespace) -> None:
 
 
 def delete(kept: StoredSession, arguments: argparse.Namespace) -> None:
-    """Delete a session: its files, and every trace in the database.
+    """Delete a session and its folder.
 
     Raises:
         NoSession: where there is none of that id.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 STAGED = ".staged"
@@ -76,15 +77,14 @@ def sync_folder(path: Path) -> None:
         os.close(file)
 
 
-def lock(path: Path) -> int | None:
-    """Take a lock that lasts until its descriptor is closed or the process ends, or ``None`` where another has it."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+def lock(path: Path) -> FileLock | None:
+    """Take a lock that lasts until it is released or the process ends, or ``None`` if another process has it."""
+    taken = FileLock(path, timeout=0, mode=FILE_MODE, thread_local=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
+        taken.acquire()
+    except Timeout:
         return None
-    return file
+    return taken
 
 
 def size_of(folder: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sqlite3
 
 from af3stream.errors import Af3StreamError, StorageError, StorageFull
 
@@ -12,11 +11,12 @@ class TornRecord(Af3StreamError):
     """Bytes that are not a whole record."""
 
 
-def storage_failed(error: Exception) -> StorageError:
-    """What a failure of the disk or the database is to a peer, who is told no internals."""
+class DamagedFacts(OSError):
+    """A session's facts cannot be read."""
+
+
+def storage_failed(error: OSError | StorageError) -> StorageError:
+    """Return what a failure of the disk is to a peer, who is told no internals."""
     if isinstance(error, StorageError):
         return error
-    if isinstance(error, OSError):
-        return StorageFull() if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError()
-    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return StorageFull() if full else StorageError()
+    return StorageFull() if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError()

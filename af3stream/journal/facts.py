@@ -34,6 +34,17 @@ class SessionFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """A session as its folder has it; times in unix seconds, ``durable`` in frames."""
+
+    facts: SessionFacts
+    touched_at: float
+    finished_at: float | None
+    durable: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSummary:
     """A session in a list.
 

@@ -19,8 +19,8 @@ POINTS: Final = (
     "audio-written",  # ... and are about to be synced
     "audio-synced",
     "mark-written",
-    "events-insert",  # a transaction is open
-    "events-commit",  # ... and is about to be committed
+    "events-insert",  # a commit of events is about to be written
+    "log-commit",  # a commit stands in a log, not synced; or in the log's successor, under another name
     "events-committed",
     "tell",  # what is durable is about to be told
     "segment-closed",
@@ -32,7 +32,7 @@ POINTS: Final = (
     "raw-removed",
     "tail-staged",  # recovery writes again what stood above the mark
     "tail-revealed",
-    "session-forgotten",  # a session's rows are gone, its files are there
+    "session-forgotten",  # a session's facts are gone, its other files are there
     "session-deleted",
 )
 Hook = Callable[[str], None]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from filelock import FileLock
+
 from af3stream.config import JournalConfig
 from af3stream.errors import ConfigError, NoSession, SetupError
 from af3stream.journal import disk
-from af3stream.journal.database import Database, Row
+from af3stream.journal.catalog import Catalog
 from af3stream.journal.errors import storage_failed
-from af3stream.journal.facts import Done, Recovered, SessionFacts, SessionSummary
+from af3stream.journal.facts import Done, Recovered, Row, SessionFacts, SessionSummary
+from af3stream.journal.migrate import migrate
 from af3stream.journal.reading import Timeline, hear, read_timeline
 from af3stream.journal.records import AudioInput, Record
 from af3stream.journal.segments import session_folder
@@ -35,21 +37,22 @@ class Journal:
 
     Raises:
         ConfigError: where the folder cannot be used.
-        StorageError: any method but ``append``, when the disk or the database fails.
+        StorageError: any method but ``append``, when the disk fails.
     """
 
     def __init__(self, config: JournalConfig, clock: Callable[[], float] = time.time) -> None:
         self._folder = Path(config.folder)
         self._retention_s = config.retention_h * 3_600
         self._clock = clock
-        self._lock: int | None = None
+        self._lock: FileLock | None = None
         try:
             self._folder.mkdir(mode=disk.FOLDER_MODE, parents=True, exist_ok=True)
             disk.make_folder(self._folder / "sessions")
         except OSError as error:
             raise ConfigError(f"the journal's folder {self._folder} cannot be used: {error.strerror}") from None
-        self._database = Database(self._folder / "journal.db")
-        self._store = Store(self._folder, config)
+        migrate(self._folder)
+        self._catalog = Catalog(self._folder)
+        self._store = Store(self._folder, config, self._catalog)
         self._writer = Writer(
             self._store, commit_every_s=config.commit_every_ms / 1_000, waiting_bytes=config.waiting_mb << 20
         )
@@ -70,9 +73,8 @@ class Journal:
     def stop(self) -> None:
         """Commit what waits, if the disk lets it, and close everything."""
         self._writer.stop()
-        self._database.close()
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     @property
@@ -89,7 +91,7 @@ class Journal:
             NoSession: for an id that no server made.
         """
         session_folder(self._folder, facts.session)
-        self._database.create(facts)
+        self._catalog.create(facts)
         self._writer.call(partial(self._store.open, facts, 0, 0))
 
     def append(self, session: str, records: Sequence[Record], done: Done) -> None:
@@ -113,7 +115,7 @@ class Journal:
             DataLoss: where something acknowledged is damaged or missing; for sealed segments, while they are heard.
         """
         row = self._row(session)
-        events = self._database.events(session)
+        events = self._catalog.events(session)
         timeline = None
         if self._lock is not None and row.finished_at is None:
             timeline = self._writer.call(partial(self._store.open, row.facts, row.durable, len(events)))
@@ -128,7 +130,7 @@ class Journal:
 
     def facts(self, session: str) -> SessionFacts | None:
         """What a session is, if it is there."""
-        row = self._database.row(session)
+        row = self._catalog.row(session)
         return row.facts if row else None
 
     def set_token(self, session: str, token_hash: bytes, expires_at: float, before: bytes | None = None) -> None:
@@ -137,19 +139,19 @@ class Journal:
         ``before``, the token it was resumed with just now, stays good until `confirm_token`: the client may never hear
         of the newer one.
         """
-        self._database.set_token(session, token_hash, expires_at, before)
+        self._catalog.set_token(session, token_hash, expires_at, before)
 
     def confirm_token(self, session: str, token_hash: bytes) -> None:
         """The client has this token: where it is the newest, the one before is worth nothing any more."""
-        self._database.confirm_token(session, token_hash)
+        self._catalog.confirm_token(session, token_hash)
 
     def session_of_token(self, token_hash: bytes) -> str | None:
         """Which session a token resumes, if it has not expired."""
-        return self._database.session_of_token(token_hash, self._clock())
+        return self._catalog.session_of_token(token_hash, self._clock())
 
     def touch(self, session: str) -> None:
         """Note that someone came for a session."""
-        self._database.touch(session, self._clock())
+        self._catalog.touch(session, self._clock())
 
     def release(self, session: str) -> None:
         """Close a session's files until it is recovered again; what waits of it is dropped, unacknowledged."""
@@ -172,11 +174,11 @@ class Journal:
                 row.touched_at,
                 row.finished_at,
             )
-            for row in self._database.rows()
+            for row in self._catalog.rows()
         ]
 
     def delete(self, session: str) -> None:
-        """Delete a session: its files, and every trace in the database's files.
+        """Delete a session and its folder.
 
         Raises:
             NoSession: where there is none.
@@ -187,7 +189,7 @@ class Journal:
             lock = disk.lock(self._folder / "lock")
             if lock is None:
                 raise SetupError(f"the session {session} is open on a server, and can be deleted when it has ended")
-            os.close(lock)
+            lock.release()
         self._writer.call(partial(self._store.delete, session))
 
     def sweep(self, now: float) -> list[str]:
@@ -199,7 +201,7 @@ class Journal:
         Args:
             now: unix seconds.
         """
-        closed = [row for row in self._database.rows() if row.facts.session not in self._store]
+        closed = [row for row in self._catalog.rows() if row.facts.session not in self._store]
         old = [row for row in closed if self._last_used(row) < now - self._retention_s]
         finished = [row for row in closed if row.finished_at and row not in old]
         finished.sort(key=lambda row: row.finished_at or 0.0)
@@ -217,7 +219,7 @@ class Journal:
         session = row.facts.session
 
         def delete() -> bool:
-            if self._database.row(session) != row or session in self._store:
+            if self._catalog.row(session) != row or session in self._store:
                 return False
             self._store.delete(session)
             return True
@@ -225,7 +227,7 @@ class Journal:
         return self._writer.call(delete)
 
     def _row(self, session: str) -> Row:
-        row = self._database.row(session)
+        row = self._catalog.row(session)
         if row is None:
             raise NoSession("there is no such session")
         return row
@@ -236,7 +238,7 @@ class Journal:
         durable = self._store.durable(session)
         folder = session_folder(self._folder, session)
         try:
-            timeline = read_timeline(folder, row.durable, lambda: self._database.segments(session))
+            timeline = read_timeline(folder, row.durable, lambda: self._catalog.segments(session))
         except OSError as error:
             raise storage_failed(error) from error
         return timeline.end if durable is None else durable, timeline

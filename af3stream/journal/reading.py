@@ -64,8 +64,8 @@ def read_timeline(folder: Path, acknowledged: int, sealed: Callable[[], Sequence
     segments are, so that nothing is missed that was acknowledged before the call.
 
     Args:
-        acknowledged: how far the database knows the session to be durable, in frames.
-        sealed: its sealed segments, as the database has them at that moment.
+        acknowledged: how far the session is known to be durable, in frames.
+        sealed: returns its sealed segments at that moment.
 
     Raises:
         DataLoss: where something acknowledged is damaged or missing in the raw files.

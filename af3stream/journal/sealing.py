@@ -15,8 +15,8 @@ import msgspec
 from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import StorageError
 from af3stream.journal import disk
+from af3stream.journal.catalog import Catalog
 from af3stream.journal.codecs import codec_of, decode, encode
-from af3stream.journal.database import Database
 from af3stream.journal.faults import point
 from af3stream.journal.reading import scan
 from af3stream.journal.records import AudioInput, AudioRecord
@@ -40,8 +40,8 @@ class Closed:
 class Sealer:
     """Seals what is closed, in order. The raw file goes when its seal was decoded, compared, and is on disk."""
 
-    def __init__(self, database: Database, space: disk.Space) -> None:
-        self._database = database
+    def __init__(self, catalog: Catalog, space: disk.Space) -> None:
+        self._catalog = catalog
         self._space = space
         self._closed: deque[Closed] = deque()
         self._running: Generator[None, None, None] | None = None
@@ -118,7 +118,7 @@ class Sealer:
         point("seal-verified")
         disk.reveal(staged, folder / sealed.name)
         point("seal-revealed")
-        self._database.add_segment(closed.session, sealed)
+        self._catalog.add_segment(closed.session, sealed)
         point("seal-recorded")
         disk.remove(raw.path)
         self._space.used += len(encoded) - len(data)

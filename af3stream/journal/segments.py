@@ -80,13 +80,13 @@ def raw_path(folder: Path, number: int, first: int) -> Path:
 
 
 class Mark:
-    """The file that says how far a session was acknowledged. It is not synced: see the room's description."""
+    """A file that says how far a session's audio, or a log, was acknowledged. It is not synced."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / "mark", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
+    def __init__(self, folder: Path, name: str = "mark") -> None:
+        self._file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
 
     def write(self, frames: int) -> None:
-        """Set it. A disk that refuses leaves an older mark, which is true as well."""
+        """Set it: frames of audio, or bytes of a log. If the disk refuses, an older mark stays, which is true too."""
         offset = frames.to_bytes(8, "little")
         with suppress(OSError):
             os.pwrite(self._file, _MARK.pack(frames, zlib.crc32(offset)), 0)
@@ -96,10 +96,10 @@ class Mark:
         os.close(self._file)
 
     @staticmethod
-    def read(folder: Path) -> int:
-        """The acknowledged offset in frames, or 0 where the file does not say."""
+    def read(folder: Path, name: str = "mark") -> int:
+        """Return the acknowledged offset, in frames or bytes; 0 if the file does not say."""
         try:
-            frames, checksum = _MARK.unpack((folder / "mark").read_bytes())
+            frames, checksum = _MARK.unpack((folder / name).read_bytes())
         except (FileNotFoundError, struct.error):
             return 0
         return int(frames) if checksum == zlib.crc32(frames.to_bytes(8, "little")) else 0

@@ -16,9 +16,10 @@ from typing import Final
 from af3stream.config import JournalConfig
 from af3stream.errors import DataLoss, StorageError, StorageFull
 from af3stream.journal import disk
-from af3stream.journal.database import Database, Row
+from af3stream.journal.catalog import Catalog
 from af3stream.journal.errors import storage_failed
-from af3stream.journal.facts import Done, SessionFacts
+from af3stream.journal.facts import Done, Row, SessionFacts
+from af3stream.journal.facts_file import FACTS
 from af3stream.journal.faults import point
 from af3stream.journal.opened import OpenSession
 from af3stream.journal.reading import Timeline, read_timeline
@@ -38,12 +39,12 @@ class Store:
         space: how much may still be written.
     """
 
-    def __init__(self, folder: Path, config: JournalConfig) -> None:
+    def __init__(self, folder: Path, config: JournalConfig, catalog: Catalog) -> None:
         self.space = disk.Space(folder, quota_mb=config.quota_mb, reserve_mb=config.reserve_mb)
         self._folder = folder
         self._segment_s = config.segment_s
-        self._database = Database(folder / "journal.db")
-        self._sealer = Sealer(self._database, self.space)
+        self._catalog = catalog
+        self._sealer = Sealer(self._catalog, self.space)
         self._open: dict[str, OpenSession] = {}
 
     def __contains__(self, session: str) -> bool:
@@ -75,7 +76,7 @@ class Store:
             return None
         folder = session_folder(self._folder, facts.session)
         try:
-            timeline = read_timeline(folder, acknowledged, lambda: self._database.segments(facts.session))
+            timeline = read_timeline(folder, acknowledged, lambda: self._catalog.segments(facts.session))
             closed, number = list(timeline.raw), timeline.next_number
             if timeline.tail:
                 path = raw_path(folder, number, timeline.mark)
@@ -85,6 +86,7 @@ class Store:
                 point("tail-revealed")
                 number += 1
             disk.make_folder(folder)
+            self._catalog.open(facts.session)
             segment_frames = round(self._segment_s * facts.format.rate)
             segment_log = SegmentLog(folder, timeline.end, number, segment_frames)
         except OSError as error:
@@ -105,7 +107,7 @@ class Store:
         if opened := self._open.pop(session, None):
             opened.log.close()
             self._seal(opened)
-            self._database.set_durable(session, opened.log.durable)
+            self._catalog.set_durable(session, opened.log.durable)
 
     def finish(self, session: str, now: float) -> None:
         """Close a session for good, at once or when nothing of it waits any more; ``now`` in unix seconds."""
@@ -114,34 +116,34 @@ class Store:
             if not opened.waits:
                 self._close_finished(opened)
         else:
-            self._database.finish(session, 0, now)
+            self._catalog.finish(session, 0, now)
 
     def delete(self, session: str) -> None:
-        """Remove a session: its rows, then its files.
+        """Remove a session: its facts, then its folder.
 
         Raises:
-            StorageError: where the disk refuses; a folder without rows is removed by `tidy`.
+            StorageError: when the disk refuses; a folder without facts is removed by `tidy`.
         """
         self._sealer.drop(session)
         if opened := self._open.pop(session, None):
             opened.log.close()
-        self._database.delete(session)
+        self._catalog.delete(session)
         point("session-forgotten")
         self._remove(session_folder(self._folder, session))
         point("session-deleted")
 
     def tidy(self) -> None:
-        """Remove what a sudden end left behind (folders without a session, files under another name, raw files that are
+        """Remove what a sudden end left behind (folders without facts, files under another name, raw files that are
         sealed), and seal what can be.
 
         Raises:
             StorageError: where the disk refuses.
         """
-        rows = {row.facts.session: row for row in self._database.rows()}
+        rows = {row.facts.session: row for row in self._catalog.rows()}
         for folder in list((self._folder / "sessions").iterdir()):
-            if folder.name not in rows:
+            if not (folder / FACTS).exists():
                 self._remove(folder)
-            elif folder.name not in self._open:
+            elif folder.name in rows and folder.name not in self._open:
                 self._tidy_session(folder, rows[folder.name])
 
     def close(self) -> None:
@@ -149,11 +151,9 @@ class Store:
         try:
             for session in list(self._open):
                 self.release(session)
-            self._database.checkpoint()
         except StorageError as error:
             log.warning("the journal is closed on a disk that refuses: error=%s", error.__cause__)
         self._sealer.close()
-        self._database.close()
 
     # ---- commits -----------------------------------------------------------------------------------------------------
 
@@ -187,7 +187,9 @@ class Store:
         with_audio = [opened for opened in due if opened.audio]
         self._each(with_audio, self._write)
         self._each(with_audio, OpenSession.sync_audio)
-        self._commit_events([opened for opened in due if opened.events and not opened.error])
+        for opened in due:
+            if opened.events and not opened.error:
+                self._commit_events(opened)
         for opened in due:
             self._conclude(opened, now)
 
@@ -210,20 +212,15 @@ class Store:
     def _write(self, opened: OpenSession) -> None:
         self.space.used += opened.log.write(opened.audio)
 
-    def _commit_events(self, several: Sequence[OpenSession]) -> None:
-        if not several:
-            return
-        events = {opened.facts.session: opened.events for opened in several}
+    def _commit_events(self, opened: OpenSession) -> None:
         try:
-            self._database.commit(events, {opened.facts.session: opened.log.durable for opened in several})
+            self._catalog.commit(opened.facts.session, opened.events, opened.log.durable)
         except StorageError as error:
-            log.error("events are not stored: error=%s", error.__cause__)
-            for opened in several:
-                opened.error = error
+            log.error("events are not stored: session=%s error=%s", opened.facts.session, error.__cause__)
+            opened.error = error
             return
-        for opened in several:
-            self.space.used += sum(event.size for event in opened.events)
-            opened.events_durable()
+        self.space.used += sum(event.size for event in opened.events)
+        opened.events_durable()
 
     def _conclude(self, opened: OpenSession, now: float) -> None:
         """Tell how a commit went, and turn to the next file, or close, where that is due."""
@@ -249,13 +246,17 @@ class Store:
 
     def _close_finished(self, opened: OpenSession) -> None:
         assert opened.finished_at is not None
-        self._database.finish(opened.facts.session, opened.log.durable, opened.finished_at)
+        self._catalog.finish(opened.facts.session, opened.log.durable, opened.finished_at)
         del self._open[opened.facts.session]
         opened.log.close()
         self._seal(opened)
 
     def _tidy_session(self, folder: Path, row: Row) -> None:
-        segments = self._database.segments(folder.name)
+        try:
+            segments = self._catalog.segments(folder.name)
+        except DataLoss as error:
+            log.error("a session is damaged: session=%s error=%s", folder.name, error)
+            return
         sealed = {segment.number for segment in segments}
         for path in list(folder.glob(f"*{disk.STAGED}")):
             disk.remove(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from tests.journal.scenes import (
 )  # fmt: skip
 
 EIO = OSError(errno.EIO, "input/output error")
-POINTS = ["segment-create", "segment-created", "audio-write", "audio-written", "events-insert", "events-commit"]
+POINTS = ["segment-create", "segment-created", "audio-write", "audio-written", "events-insert", "log-commit"]
 
 
 def outcome(commit: Commit) -> tuple[int, int, str | None]:
@@ -45,7 +44,7 @@ def test_what_failed_is_kept_and_tried_again_each_second(tmp_path: Path, label: 
             for second in range(times + 1):
                 store.commit(now=second + 0.0)
                 store.commit(now=second + 0.9)  # too early: nothing happens
-        reached = 2 * BLOCK if label.startswith("events") else 0
+        reached = 2 * BLOCK if label in ("events-insert", "log-commit") else 0
         assert list(map(outcome, told.commits)) == [(reached, 0, "storage_error")] * times + [(2 * BLOCK, 1, None)]
     assert reopened(tmp_path) == (2 * BLOCK, pcm(0, 2 * BLOCK), [event(1)])
 
@@ -129,9 +128,8 @@ def test_room_that_is_made_is_used(tmp_path: Path) -> None:
         told.durable(300_000)
 
 
-def test_a_full_database_is_told_as_such(tmp_path: Path) -> None:
-    full = sqlite3.OperationalError("database or disk is full")
-    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+def test_a_disk_too_full_for_events_is_told_as_such(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "full")
     with opened_store(tmp_path) as store:
         store.append("talk", [event(1)], told := Told())
         with failing("events-insert", full):
@@ -152,7 +150,7 @@ def test_finished_means_durable_even_where_the_disk_refuses_for_a_while(tmp_path
         assert journal.sessions()[0].finished_at is not None
 
 
-@pytest.mark.parametrize("label", ["audio-write", "audio-written", "mark-written", "events-commit"])
+@pytest.mark.parametrize("label", ["audio-write", "audio-written", "mark-written", "log-commit"])
 def test_a_commit_that_fails_unforeseen_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, label: str
 ) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from errno import ENOENT, ENOTEMPTY
 from pathlib import Path
 
 import pytest
 
-from af3stream.errors import ConfigError, NoSession, SetupError
-from af3stream.journal.database import Row
+from af3stream.errors import ConfigError, NoSession, SetupError, StorageError
+from af3stream.journal import commit_log
 from af3stream.journal.disk import size_of
+from af3stream.journal.facts import Row
 from af3stream.journal.faults import hooked
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import EventRecord
@@ -39,6 +42,32 @@ def test_a_session_in_the_list(tmp_path: Path) -> None:
         assert done.facts == journal.facts("done") == facts("done")
         assert (done.frames, done.events, live.frames, live.events) == (8_000, 0, 8_000, 1)
         assert done.finished_at is not None and live.finished_at is None and live.bytes > 16_000
+
+
+def test_closed_sessions_are_listed_without_reading_their_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path) as journal:
+        for name in ("finished", "left"):
+            fill(journal, name, finish=False)
+            journal.append(name, [event(1)], told := Told())
+            told.durable(8_000, 1)
+        journal.finish("finished")
+    monkeypatch.delattr(commit_log, "read_bytes")
+    reader = Journal(config(tmp_path))
+    assert [(summary.frames, summary.events) for summary in reader.sessions()] == [(8_000, 1)] * 2
+    reader.stop()
+
+
+def test_a_session_whose_facts_are_damaged_is_logged_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with running(tmp_path) as journal:
+        for name in ("good", "bad"):
+            fill(journal, name)
+    (tmp_path / "sessions/bad/facts.json").write_bytes(b'{"version": 2}')
+    with running(tmp_path, retention_h=24.0) as journal:
+        assert [summary.facts.session for summary in journal.sessions()] == ["good"]
+        assert journal.sweep(time.time() + 25 * HOUR) == ["good"]
+        with pytest.raises(StorageError):
+            journal.recover("bad")
+    assert "session=bad" in caplog.text and list((tmp_path / "sessions/bad").glob("0*"))
 
 
 def test_the_newest_token_resumes_until_it_expires(tmp_path: Path) -> None:
@@ -118,7 +147,7 @@ def test_over_the_quota_the_first_finished_goes_and_never_a_live_one(tmp_path: P
         now[0] += 1
         fill(journal, name, 100_000)
     room = journal._store.space
-    room.quota = size_of(room.folder / "sessions")  # and the database comes to it, whatever size its log has just now
+    room.quota = size_of(room.folder / "sessions")
     deleted = journal.sweep(now[0])
     assert deleted and deleted == ["b", "a", "c"][: len(deleted)]
     room.quota = 1
@@ -136,7 +165,7 @@ def test_deleted_is_gone(tmp_path: Path, state: str) -> None:
         journal.append("talk", events, told := Told())
         told.durable(8_000, 39)
         journal.set_token("talk", SECRET, 2e9)
-        assert any(SECRET in path.read_bytes() for path in tmp_path.glob("journal.db*"))
+        assert SECRET in (tmp_path / "sessions/talk/events.log").read_bytes()
         if state != "live":
             (journal.release if state == "released" else journal.finish)("talk")
         journal.delete("talk")
@@ -226,9 +255,8 @@ def test_a_database_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
-    journal = Journal(config(tmp_path))
-    journal._database._run("PRAGMA user_version = 7")
-    journal.stop()
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as database:
+        database.execute("PRAGMA user_version = 7")
     with pytest.raises(ConfigError, match="version 7, expected 1"):
         Journal(config(tmp_path))
 

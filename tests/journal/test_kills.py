@@ -81,7 +81,10 @@ def test_the_child_passes_every_point(tmp_path: Path) -> None:
     assert set(passed) == set(POINTS)
 
 
-@pytest.mark.parametrize("order", [*POINTS, "audio-written:5", "events-commit:6", "mark-written:7", "tell:4"])
+@pytest.mark.parametrize(
+    "order",
+    [*POINTS, "audio-written:5", "log-commit:6", "log-commit:2", "events-committed:3", "mark-written:7", "tell:4"],
+)
 def test_killed_at(order: str, tmp_path: Path) -> None:
     prepare(tmp_path)
     told = killed_at(order, tmp_path / "journal")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from af3stream.errors import DataLoss, NoSession
+from af3stream.journal.commit_log import encode as encode_commit
+from af3stream.journal.commit_log import scan
 from af3stream.journal.journal import Journal
 from af3stream.journal.reading import read_timeline
 from af3stream.journal.records import AudioRecord, encode
@@ -18,7 +20,7 @@ RECORD = len(encode(audio(0, BLOCK)[0]))  # bytes; all records are as long
 
 
 def acknowledged(folder: Path, frames: int) -> None:
-    """Set the mark, and forget what SQLite knows of it."""
+    """Set the mark."""
     mark = Mark(folder)
     mark.write(frames)
     mark.close()
@@ -121,7 +123,7 @@ def test_a_damaged_mark_costs_nothing(talk: Path, mark: bytes) -> None:
     assert reopened(talk.parents[1]) == (4 * BLOCK, pcm(0, 4 * BLOCK), [])
 
 
-def test_with_an_event_the_database_knows_the_mark_too(tmp_path: Path) -> None:
+def test_an_event_says_how_far_the_audio_was_durable(tmp_path: Path) -> None:
     folder = record_session(tmp_path, [*audio(0, 2 * BLOCK), event(1)])
     (folder / "mark").unlink()
     for file in folder.glob("*.raw"):
@@ -130,14 +132,66 @@ def test_with_an_event_the_database_knows_the_mark_too(tmp_path: Path) -> None:
         reopened(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["UPDATE events SET message = x'00' WHERE number = 2",
-                                    "DELETE FROM events WHERE number = 2"])  # fmt: skip
-def test_a_damaged_or_missing_event_is_a_loss(tmp_path: Path, damage: str) -> None:
-    record_session(tmp_path, [event(1), event(2), event(3)])
-    with running(tmp_path) as journal:
-        journal._database._run(damage)
-        with pytest.raises(DataLoss, match="events 2 to 3 "):
-            journal.recover("talk")
+@pytest.fixture
+def told_events(tmp_path: Path) -> tuple[Path, bytes, list[int]]:
+    """A log of three commits of an event each, closed as by a kill: its path, bytes, and where commits end."""
+    ends = list[int]()
+    with running(tmp_path / "journal") as journal:
+        journal.create(facts())
+        for number in (1, 2, 3):
+            journal.append("talk", [event(number)], told := Told())
+            told.durable(0, number)
+            ends.append((tmp_path / "journal/sessions/talk/events.log").stat().st_size)
+        shutil.copytree(tmp_path / "journal", tmp_path / "killed")
+    path = tmp_path / "killed/sessions/talk/events.log"
+    return path, path.read_bytes(), ends
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("has_mark", [True, False])
+def test_a_damaged_event_is_a_loss(told_events: tuple[Path, bytes, list[int]], number: int, has_mark: bool) -> None:
+    path, data, ends = told_events
+    if not has_mark:
+        path.with_name("events.mark").unlink()
+    path.write_bytes(data[: ends[number - 1] - 1] + b"\0" + data[ends[number - 1] :])
+    if number == 3 and not has_mark:  # what a power cut leaves of a commit that nobody was told of
+        assert reopened(path.parents[2])[2] == [event(1), event(2)]
+        return
+    with pytest.raises(DataLoss, match=f"events {number} to {number + 1} "):
+        reopened(path.parents[2])
+
+
+def test_a_missing_event_is_a_loss(told_events: tuple[Path, bytes, list[int]]) -> None:
+    path, data, ends = told_events
+    path.write_bytes(data[: ends[0]] + data[ends[1] :])
+    with pytest.raises(DataLoss, match="events 2 to 3 "):
+        reopened(path.parents[2])
+
+
+def test_events_of_a_commit_cut_at_any_byte_count_all_or_not_at_all(told_events: tuple[Path, bytes, list[int]]) -> None:
+    path, data, ends = told_events
+    for size in range(ends[-1]):
+        whole = sum(end <= size for end in ends)
+        content = scan(data[:size])
+        assert (len(content.items), content.size) == (whole, [0, *ends][whole])
+    torn = encode_commit(0, 4, [event(4).message, event(5).message])[:-1]
+    path.write_bytes(data + torn)
+    with running(path.parents[2]) as journal:
+        assert journal.recover("talk").events == [event(1), event(2), event(3)]
+        assert path.read_bytes() == data
+        journal.append("talk", [event(4)], told := Told())
+        told.durable(0, 4)
+    assert len(reopened(path.parents[2])[2]) == 4
+
+
+def test_whole_events_that_were_not_synced_are_written_again_before_they_count(
+    told_events: tuple[Path, bytes, list[int]],
+) -> None:
+    path, data, _ = told_events
+    inode = path.stat().st_ino
+    with running(path.parents[2]) as journal:
+        assert len(journal.recover("talk").events) == 3
+        assert path.read_bytes() == data and path.stat().st_ino != inode
 
 
 def test_a_recovery_beside_a_writer_changes_nothing(talk: Path) -> None:

@@ -175,7 +175,7 @@ def test_a_session_that_comes_back_before_it_is_sealed_is_sealed_once(tmp_path: 
         while store.step(now=0.0):
             pass
         assert sorted(path.name for path in (tmp_path / "sessions/talk").iterdir()) == [
-            "000001.flac", "000002.flac", "mark"
+            "000001.flac", "000002.flac", "facts.json", "mark", "segments.log", "segments.mark"
         ]  # fmt: skip
     assert reopened(tmp_path)[1] == pcm(0, 16_000)
 
@@ -214,6 +214,14 @@ def test_a_server_that_starts_again_seals_what_was_left(tmp_path: Path) -> None:
     (tmp_path / "sessions/orphan").mkdir()
     with running(tmp_path):
         until(lambda: len(list(folder.glob("*.raw"))) == 1)
-    assert sorted(path.name for path in folder.iterdir()) == ["000001.flac", "000002.flac", "000003-8000.raw", "mark"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "000001.flac",
+        "000002.flac",
+        "000003-8000.raw",
+        "facts.json",
+        "mark",
+        "segments.log",
+        "segments.mark",
+    ]
     assert not (tmp_path / "sessions/orphan").exists()
     assert reopened(tmp_path)[1] == pcm(0, 12_000)

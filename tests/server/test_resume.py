@@ -20,7 +20,7 @@ from af3stream.config import JournalConfig, ModelConfig
 from af3stream.engine.contract import Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.errors import StorageError, StorageFull
-from af3stream.journal.database import Database
+from af3stream.journal.catalog import Catalog
 from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
@@ -406,11 +406,11 @@ async def test_a_token_that_cannot_be_confirmed_costs_no_audio(tmp_path: Path, m
 async def test_a_disk_that_lets_no_session_go_is_no_reason_not_to_end(
     tmp_path: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(database: Database, session: str, durable: int) -> None:
+    def refuse(catalog: Catalog, session: str, durable: int) -> None:
         raise StorageError
 
     with monkeypatch.context() as refusing:
-        refusing.setattr(Database, "set_durable", refuse)
+        refusing.setattr(Catalog, "set_durable", refuse)
         async with serving(journal=tmp_path) as service, resuming(service) as (first, ready):
             await send(first, speech, 0, 16_000)
             await durable_up_to(first, 16_000)

@@ -1,0 +1,224 @@
+"""Append-only logs of a session: each commit is whole on disk, or does not count.
+
+A commit is ``magic, durable, first, length, crc32`` and ``length`` bytes: a list of messages, in MessagePack. The
+checksum covers everything but itself, so a torn commit is recognised, and the items of one commit stay together.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from af3stream.errors import DataLoss
+from af3stream.journal import disk
+from af3stream.journal.errors import TornRecord
+from af3stream.journal.faults import point
+from af3stream.journal.segments import Mark
+
+MAGIC: Final = b"AF3c"
+_FACTS: Final = struct.Struct("<4sQQI")  # magic, durable, first, length
+_CHECKSUM: Final = struct.Struct("<I")
+HEADER_BYTES: Final = _FACTS.size + _CHECKSUM.size
+
+
+@dataclass(frozen=True, slots=True)
+class LogCommit:
+    """Items that became durable together.
+
+    Attributes:
+        durable: frames of audio that were durable before this commit was written.
+        first: the number of the first item; items count from 1.
+        end: the byte after the commit.
+    """
+
+    durable: int
+    first: int
+    items: list[bytes]
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogContent:
+    """The whole commits of a log, from its beginning up to the first that is torn.
+
+    Attributes:
+        items: all of them, in order.
+        durable: frames that the newest commit names.
+        size: bytes of the whole commits.
+    """
+
+    items: list[bytes]
+    durable: int
+    size: int
+
+
+def encode(durable: int, first: int, items: Sequence[bytes]) -> bytes:
+    """Return a commit as it stands on disk."""
+    body = msgspec.msgpack.encode(items)
+    facts = _FACTS.pack(MAGIC, durable, first, len(body))
+    return facts + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(facts))) + body
+
+
+def decode(data: bytes, at: int) -> LogCommit:
+    """Read the commit that begins at byte ``at``.
+
+    Raises:
+        TornRecord: when the bytes there are not a whole commit.
+    """
+    start = at + HEADER_BYTES
+    if len(data) < start:
+        raise TornRecord(f"{len(data) - at} bytes at {at}, expected at least {HEADER_BYTES}")
+    magic, durable, first, length = _FACTS.unpack_from(data, at)
+    body = data[start : start + length]
+    if magic != MAGIC or len(body) != length:
+        raise TornRecord(f"no whole commit at byte {at}")
+    (checksum,) = _CHECKSUM.unpack_from(data, at + _FACTS.size)
+    if checksum != zlib.crc32(body, zlib.crc32(data[at : at + _FACTS.size])):
+        raise TornRecord(f"the commit at byte {at} does not match its checksum")
+    return LogCommit(durable, first, msgspec.msgpack.decode(body, type=list[bytes]), start + length)
+
+
+def scan(data: bytes) -> LogContent:
+    """Read the commits that follow one another, up to the first that is torn or leaves a number out."""
+    items: list[bytes] = []
+    at = durable = 0
+    while at < len(data):
+        try:
+            commit = decode(data, at)
+        except TornRecord:
+            break
+        if commit.first != len(items) + 1:
+            break
+        items += commit.items
+        at, durable = commit.end, max(durable, commit.durable)
+    return LogContent(items, durable, at)
+
+
+def checked(data: bytes, unit: str, *, least_bytes: int, least_items: int) -> LogContent:
+    """Read a log, and make sure that only a torn end is missing.
+
+    Args:
+        unit: what the items are called in the error.
+        least_bytes, least_items: how much is known to have been durable.
+
+    Raises:
+        DataLoss: when something durable is damaged or missing.
+    """
+    content = scan(data)
+    missing = len(content.items) + 1
+    later = _next_first(data, content.size)
+    if later is not None or content.size < least_bytes or len(content.items) < least_items:
+        raise DataLoss(unit, missing, max(missing + 1, later or least_items + 1))
+    return content
+
+
+def _next_first(data: bytes, at: int) -> int | None:
+    """Return the first number of the next whole commit after byte ``at``: only a log that was synced goes on."""
+    while (at := data.find(MAGIC, at)) >= 0:
+        try:
+            return decode(data, at).first
+        except TornRecord:
+            at += 1
+    return None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a log's bytes; none if it does not exist yet."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def read(folder: Path, name: str, *, least_bytes: int = 0, least_items: int = 0) -> LogContent:
+    """Read the log ``name`` of a session's folder, which a server may write meanwhile.
+
+    Raises:
+        DataLoss: when something acknowledged is damaged or missing.
+    """
+    least_bytes = max(least_bytes, Mark.read(folder, mark_name(name)))  # the mark first: the log only grows
+    return checked(read_bytes(folder / name), Path(name).stem, least_bytes=least_bytes, least_items=least_items)
+
+
+def mark_name(name: str) -> str:
+    """Return the file that says how many bytes of a log are acknowledged; it is not synced."""
+    return Path(name).with_suffix(".mark").name
+
+
+class CommitLog:
+    """Writes one log of a session.
+
+    A file that this process has not synced itself, or whose sync failed, is not appended to: its whole commits and the
+    new one are written to another file, which takes its name at once.
+
+    Attributes:
+        count: durable items.
+        durable: frames that the newest commit names.
+        size: bytes of what is durable.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        content = scan(read_bytes(folder / name))
+        self.count, self.durable, self.size = len(content.items), content.durable, content.size
+        self._folder, self._path = folder, folder / name
+        self._synced = False
+
+    def make_durable(self) -> None:
+        """Write again what another process may have left without a sync, if there is anything.
+
+        Raises:
+            OSError: when the disk refuses.
+        """
+        if not self._synced and self.size:
+            self._rewrite(b"")
+
+    def append(self, items: Sequence[bytes], durable: int) -> None:
+        """Add a commit; it is durable when this returns.
+
+        Raises:
+            OSError: when the disk refuses; nothing of it counts then.
+        """
+        data = encode(durable, self.count + 1, items)
+        if self._synced:
+            self._extend(data)
+        else:
+            self._rewrite(data)
+        self.count += len(items)
+        self.durable = max(self.durable, durable)
+        self.size += len(data)
+        self._acknowledge()
+
+    def _extend(self, data: bytes) -> None:
+        self._synced = False
+        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            disk.write_all(file, data)
+            point("log-commit")
+            disk.sync_data(file)
+        finally:
+            os.close(file)
+        self._synced = True
+
+    def _rewrite(self, data: bytes) -> None:
+        whole = read_bytes(self._path)[: self.size]
+        if len(whole) < self.size:
+            raise FileNotFoundError(f"{self._path} is shorter than what was durable")
+        staged = disk.stage(self._path, whole + data)
+        point("log-commit")
+        disk.reveal(staged, self._path)
+        self._synced = True
+
+    def _acknowledge(self) -> None:
+        """Say how long the log is. A disk that refuses leaves an older mark, which is true as well."""
+        with suppress(OSError):
+            mark = Mark(self._folder, mark_name(self._path.name))
+            mark.write(self.size)
+            mark.close()
