@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, distribution, distributions
+from importlib.metadata import Distribution, distribution, distributions, packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from af3stream import extras
 from af3stream.errors import SetupError
@@ -74,6 +77,28 @@ def test_the_client_is_imported_where_torch_is_absent() -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True, timeout=TIMEOUT_S)
 
 
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    parts = ("server", *PROGRAMS.values())
+    lines = [*project["dependencies"], *(line for part in parts for line in project["optional-dependencies"][part])]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    origins = packages_distributions()
+    foreign = imported("af3stream", "af3stream_clients") - sys.stdlib_module_names - set(SOURCES)
+    assert [name for name in foreign if declared.isdisjoint(map(canonicalize_name, origins.get(name, [])))] == []
+
+
+def imported(*folders: str) -> set[str]:
+    """The packages that the sources in folders import."""
+    found = set()
+    for file in [file for folder in folders for file in (ROOT / folder).rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return found
+
+
 # ---- the wheel -------------------------------------------------------------------------------------------------------
 
 
@@ -100,7 +125,7 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def with_clients(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel and the clients' extras; the folder of its programs."""
-    return environment(wheel, tmp_path_factory.mktemp("clients"), *PROGRAMS.values())
+    return environment(wheel, tmp_path_factory.mktemp("full"), *PROGRAMS.values())
 
 
 def environment(wheel: Path, folder: Path, *chosen: str) -> Path:
