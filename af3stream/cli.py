@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from af3stream import __version__, stored_sessions
 from af3stream.config import Config, load
 from af3stream.errors import EngineError, Refusal, SetupError, quoted
+from af3stream.extras import require
 
 if TYPE_CHECKING:
     from af3stream.engine.factory import Loaded
@@ -27,6 +28,7 @@ OPTIONS: Final = {
     "port": "server.port",
     "max_tokens": "questions.max_tokens",
 }
+SERVER: Final = "server"  # the extra without which nothing is heard on this machine
 CAPTION_FORMATS: Final = ("vtt", "srt", "json")
 
 
@@ -53,11 +55,12 @@ def _say(sentence: str) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
+    require(SERVER)
     config = _config(arguments)
     _say(f"starting a server with {config.model.name}")
     from af3stream.engine.factory import load_engine
     from af3stream.engine.memory import freeze_gc
-    from af3stream.server.service import check_address
+    from af3stream.server.ports import check_address
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
@@ -106,6 +109,7 @@ def _listen(arguments: argparse.Namespace) -> int:
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
+    require(SERVER)
     config = _config(arguments)
     _say(f"loading {config.model.name} to caption {', '.join(map(str, arguments.files))}")
     from af3stream import recordings
@@ -115,6 +119,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace) -> int:
+    require(SERVER)
     config = _config(arguments)
     _say(f"loading {config.model.name} to answer questions about {arguments.file}")
     from af3stream import recordings
@@ -124,6 +129,7 @@ def _ask(arguments: argparse.Namespace) -> int:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
+    require(SERVER)
     _say(f"looking for {arguments.name}")
     from rich.console import Console
 

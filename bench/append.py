@@ -15,6 +15,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.af3.kv import CACHE_ARGUMENT
 from af3stream.engine.contract import AudioSegment, PromptPart
 from bench.arithmetic import operations, positions
 from bench.common import RATE, mini, once, quick, report, speech
@@ -71,7 +72,7 @@ def ours(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[flo
 @torch.inference_mode()
 def stock(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[float], list[float]]:
     """Measure transformers with `DynamicCache`, one window a pass: seconds, and copied bytes per token."""
-    model, cache = engine._loaded.model.model.language_model, DynamicCache()
+    model, kept = engine._loaded.model.model.language_model, {CACHE_ARGUMENT: DynamicCache()}
     assert isinstance(sound.embeddings, torch.Tensor)
     embeddings, copied = sound.embeddings.to(model.device), [0]
     update = DynamicLayer.update
@@ -81,12 +82,12 @@ def stock(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[fl
         copied[0] += keys.nbytes + values.nbytes  # concatenated again
         return keys, values
 
-    model(inputs_embeds=engine._fusion.head()[None], past_key_values=cache, use_cache=True)
+    model(inputs_embeds=engine._fusion.head()[None], use_cache=True, **kept)
     costs, each = [], []
     with patch.object(DynamicLayer, "update", counted):
         for _ in range(windows):
             before = copied[0]
-            costs.append(once(lambda: model(inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True)))
+            costs.append(once(lambda: model(inputs_embeds=embeddings[None], use_cache=True, **kept)))
             each.append((copied[0] - before) / sound.tokens)
     return costs, each
 

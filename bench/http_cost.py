@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import MSGPACK, client_codec
 from af3stream.server.http import STREAM_PATH
-from af3stream.server.service import free_port
+from af3stream.server.ports import free_port
 from bench.common import p95, quick, report
 from bench.http_servers import FRAMES, WAYS
 

@@ -18,6 +18,7 @@ from transformers import DynamicCache
 
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.af3.kv import CACHE_ARGUMENT
 from af3stream.engine.contract import AudioSegment, PromptPart, Samples
 from bench.arithmetic import operations, positions
 from bench.common import first_token, loaded, mini, once, quick, report, speech, timed
@@ -150,7 +151,7 @@ def prefill(engine: Af3Engine, audio: list[Samples]) -> None:
         1, sum(engine.frames(len(window)) for window in audio) + asked, dtype=torch.long, device=model.device
     )
     embeddings = model.model.get_input_embeddings()(ids)
-    output = model.model.language_model(inputs_embeds=embeddings, past_key_values=DynamicCache(), use_cache=True)
+    output = model.model.language_model(inputs_embeds=embeddings, use_cache=True, **{CACHE_ARGUMENT: DynamicCache()})
     model.lm_head(output.last_hidden_state[:, -1]).argmax(-1)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from af3stream.listen import ListenOptions, listen
 from af3stream.models.pull import pull
-from af3stream.server.service import free_port
+from af3stream.server.ports import free_port
 
 CONVERSATION = Path(__file__).parent / "recordings" / "conversation.ogg"  # 51 s
 QUESTIONS = (

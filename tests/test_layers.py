@@ -19,7 +19,7 @@ from af3stream.protocol import messages
 ROOT = Path(af3stream.__file__).parent
 
 LAYERS = {  # top to bottom: a package imports only from below it, and of that only what is named here
-    "cli": "recordings stored_sessions listen server engine models config errors",
+    "cli": "recordings stored_sessions listen server engine models config extras errors",
     "recordings": "listen offline engine audio subtitles protocol config errors",
     "stored_sessions": "server session journal protocol config errors",
     "listen": "client audio subtitles protocol errors",
@@ -35,6 +35,7 @@ LAYERS = {  # top to bottom: a package imports only from below it, and of that o
     "protocol": "errors",
     "metrics": "",
     "config": "errors",
+    "extras": "errors",
     "errors": "",
 }
 QUIET = ("session", "audio", "protocol", "subtitles.py", "config.py", "metrics.py", "errors.py", "models/card.py")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,6 +111,10 @@ def python(words: list[str]) -> None:
         load_rules(ROOT / rules)
 
 
+def program(package: str, words: list[str]) -> None:
+    python(["-m", f"af3stream_clients.{package}", *words])
+
+
 def make(words: list[str]) -> None:
     subprocess.run(["make", "-n", *words], cwd=ROOT, check=True, capture_output=True)
 
@@ -130,6 +135,9 @@ def ffmpeg(words: list[str]) -> None:
 PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "af3stream": af3stream,
     "python": python,
+    "af3stream-captions": partial(program, "captions"),
+    "af3stream-mic": partial(program, "mic"),
+    "af3stream-bot": partial(program, "meeting_bot"),
     "make": make,
     "pip": pip,
     ".": source,

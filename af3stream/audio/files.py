@@ -149,8 +149,10 @@ def _open_soundfile(path: Path) -> _Opened:
 
 
 def _open_av(path: Path) -> _Opened:
-    import av
-
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise SourceError(f"{path} is no WAV, FLAC, Ogg or MP3; to read other files: pip install av") from None
     try:
         container = av.open(str(path))
     except av.FFmpegError:

@@ -23,6 +23,8 @@ from af3stream.models.mini.assembly import DISK_BYTES
 MINI_BYTES = 3_400_000_000  # memory of mini in float32 with its captioner and one session
 AF3_BYTES = 17_000_000_000  # memory of the 8B model in bfloat16 with one session
 
+SERVER = 'pip install "af3stream[server]"'
+
 State = Literal["ok", "warn", "missing"]
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "missing": "red"}
 
@@ -74,7 +76,7 @@ def _torch() -> Iterator[Finding]:
     try:
         import torch
     except ImportError:
-        yield Finding("torch", "missing", "torch is not installed: pip install torch.")
+        yield Finding("torch", "missing", f"torch is not installed: {SERVER}.")
         return
     memory = _memory_bytes()
     fits = "mini fits" if memory is None or memory >= MINI_BYTES else f"mini wants {MINI_BYTES / 1e9:.1f} GB"
@@ -107,9 +109,7 @@ def _transformers() -> Finding:
         module = importlib.import_module("transformers.models.audioflamingo3")
         module.AudioFlamingo3ForConditionalGeneration  # noqa: B018  (a lazy module: the attribute is the import)
     except (ImportError, AttributeError):
-        return Finding(
-            "transformers", "missing", "transformers has no Audio Flamingo 3: pip install 'transformers>=5.23'."
-        )
+        return Finding("transformers", "missing", f"no transformers with Audio Flamingo 3: {SERVER}.")
     return Finding("transformers", "ok", f"transformers {_version('transformers')} with Audio Flamingo 3.")
 
 
@@ -117,7 +117,7 @@ def _package(topic: str, module: str, distribution: str) -> Finding:
     try:
         importlib.import_module(module)
     except (ImportError, OSError) as error:
-        return Finding(topic, "missing", f"{distribution} cannot be imported ({error}): pip install {distribution}.")
+        return Finding(topic, "missing", f"{distribution} cannot be imported ({error}): {SERVER}.")
     return Finding(topic, "ok", f"{distribution} {_version(distribution)}.")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -19,10 +17,9 @@ from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from af3stream.config import Config, ServerConfig, state_dir
+from af3stream.config import Config, state_dir
 from af3stream.engine.factory import Loaded
 from af3stream.engine.worker import Worker
-from af3stream.errors import SourceError
 from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
@@ -31,6 +28,7 @@ from af3stream.server.admission import Principal, Refused, admit
 from af3stream.server.connection import Connection
 from af3stream.server.http_server import HttpServer
 from af3stream.server.load import Done, Load, Now, resident_bytes
+from af3stream.server.ports import cannot_listen
 from af3stream.server.session_manager import SessionManager
 from af3stream.server.tls import Tls
 
@@ -119,7 +117,7 @@ class Service:
         except OSError as error:
             if self._journal:
                 await asyncio.to_thread(self._journal.stop)
-            raise _cannot_listen(server_config, error) from None
+            raise cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._worker.start()
         chores = [
@@ -269,31 +267,6 @@ def open_journal(config: Config) -> Journal | None:
     if folder == "auto":
         folder = str(state_dir() / str(config.server.port)) if config.server.port else ""
     return Journal(msgspec.structs.replace(config.journal, folder=folder)) if folder else None
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on."""
-    with socket.create_server((host, 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def check_address(config: ServerConfig) -> None:
-    """Refuse an address that cannot be listened on.
-
-    Raises:
-        SourceError: with the reason.
-    """
-    try:
-        resolved = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        socket.create_server((config.host, config.port), family=resolved[0][0]).close()
-    except OSError as error:
-        raise _cannot_listen(config, error) from None
-
-
-def _cannot_listen(config: ServerConfig, error: OSError) -> SourceError:
-    reason = os.strerror(error.errno) if error.errno else error
-    return SourceError(f"cannot listen on {config.host}:{config.port}: {reason}")
 
 
 def _select_subprotocol(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol:

@@ -18,7 +18,7 @@ from typing import Final
 
 from af3stream.errors import SourceError
 from af3stream.models.mini import recipe
-from af3stream.server.service import free_port
+from af3stream.server.ports import free_port
 
 START_TIMEOUT_S: Final = 900.0  # the first start downloads the model
 DOWNLOAD_NOTICE: Final = "the first start fetches its model, 630 MB"

@@ -21,7 +21,7 @@ from af3stream.engine.factory import load_engine
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
 from af3stream.protocol import messages as m
-from af3stream.server.service import free_port
+from af3stream.server.ports import free_port
 
 pytestmark = pytest.mark.mini
 

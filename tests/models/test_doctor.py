@@ -78,10 +78,10 @@ def test_a_port_in_use_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("module", "topic", "state", "remedy"),
     [
-        ("torch", "torch", "missing", "pip install torch"),
-        ("transformers.models.audioflamingo3", "transformers", "missing", "pip install 'transformers"),
-        ("faster_whisper", "captioner", "missing", "pip install faster-whisper"),
-        ("webrtcvad", "voice detector", "missing", "pip install webrtcvad-wheels"),
+        ("torch", "torch", "missing", 'pip install "af3stream[server]"'),
+        ("transformers.models.audioflamingo3", "transformers", "missing", 'pip install "af3stream[server]"'),
+        ("faster_whisper", "captioner", "missing", 'pip install "af3stream[server]"'),
+        ("webrtcvad", "voice detector", "missing", 'pip install "af3stream[server]"'),
         ("soundfile", "audio files", "missing", "pip install soundfile"),
         ("sounddevice", "microphone", "warn", "pip install 'af3stream[mic]'"),
     ],

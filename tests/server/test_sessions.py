@@ -20,7 +20,8 @@ from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON, MSGPACK, SUBPROTOCOLS
 from af3stream.protocol.features import FEATURES, FOLLOW_UPS
 from af3stream.server import connection
-from af3stream.server.service import Service, check_address
+from af3stream.server.ports import check_address
+from af3stream.server.service import Service
 from tests.conftest import RECORDINGS
 from tests.server.peers import PATIENCE_S, Peer, connected, serving, settled, still_there, talking
 

@@ -14,7 +14,7 @@ import torch
 from af3stream.engine.af3.alignment import check_alignment
 from af3stream.engine.af3.attention import implementation
 from af3stream.engine.af3.fused import FusedReading, quicker
-from af3stream.engine.af3.kv import Rows, Slot
+from af3stream.engine.af3.kv import CACHE_ARGUMENT, Rows, Slot
 from af3stream.engine.af3.linear import FEW, read_with_all_cores
 from af3stream.engine.af3.repetition import repeats
 from af3stream.engine.contract import Counters
@@ -239,7 +239,7 @@ class Decoder:
         if self._fused and positions.numel() <= FEW:
             return self._fused(slots, embeddings, positions)
         output = self._language_model(
-            inputs_embeds=embeddings, position_ids=positions, past_key_values=Rows(slots), use_cache=True
+            inputs_embeds=embeddings, position_ids=positions, use_cache=True, **{CACHE_ARGUMENT: Rows(slots)}
         )
         states: torch.Tensor = output.last_hidden_state
         return states

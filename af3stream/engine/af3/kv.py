@@ -6,12 +6,16 @@ import math
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
+import transformers
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from af3stream.errors import ContextFull
+
+TRANSFORMERS: Final = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+CACHE_ARGUMENT: Final = "cache" if TRANSFORMERS >= (5, 24) else "past_key_values"  # of a language model's forward pass
 
 
 class SlotLayer:

@@ -19,7 +19,7 @@ import soundfile
 
 from af3stream.engine.contract import Completion, Hypothesis
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext
-from af3stream.server.service import free_port
+from af3stream.server.ports import free_port
 from clients.meeting_bot.bot import Bot, Options
 from clients.meeting_bot.rules import ACTIONS, DECISIONS, OPEN, SUMMARY, MinutesOptions, RulesFile, load_rules
 from tests.clients.meeting_bot.environment import RATE, attend, listening, receiving, serving, voice

@@ -1,0 +1,38 @@
+"""The optional parts of the package: which packages each extra of pyproject.toml brings, and whether they are there."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, distribution, requires
+
+from af3stream.errors import SetupError
+
+PACKAGE = "af3stream"
+
+
+def require(extra: str) -> None:
+    """Check that the packages of an extra are installed.
+
+    A checkout that is only on the path, and not installed, declares no packages, and passes.
+
+    Raises:
+        SetupError: with the packages that are missing, and the command that installs them.
+    """
+    missing = [name for name in _packages(extra) if not _installed(name)]
+    if missing:
+        raise SetupError(f'{", ".join(missing)} not installed: pip install "{PACKAGE}[{extra}]"')
+
+
+def _packages(extra: str) -> list[str]:
+    """Return the names of the packages that an extra adds."""
+    declared = (requires(PACKAGE) or []) if _installed(PACKAGE) else []
+    chosen = [line for line in declared if re.search(rf";.*extra == [\"']{extra}[\"']", line)]
+    return [name[0] for line in chosen if (name := re.match(r"[\w.-]+", line))]
+
+
+def _installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
