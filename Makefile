@@ -16,7 +16,7 @@ help:
 	@echo "make setup      only the environment, in $(VENV)"
 
 demo: setup
-	@$(BIN)/python -m clients.demo
+	@$(BIN)/python -m af3stream_clients.demo
 
 test: setup system check
 	$(BIN)/pytest --cov=af3stream --cov-report=term:skip-covered --durations=30

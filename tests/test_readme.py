@@ -25,7 +25,7 @@ from af3stream import cli
 from af3stream.config import Config
 from af3stream.listen.options import question
 from af3stream.models.card import Card
-from clients.meeting_bot.rules import load_rules
+from af3stream_clients.meeting_bot.rules import load_rules
 from tests.server.peers import serving
 
 ROOT = Path(__file__).parent.parent
@@ -163,7 +163,9 @@ def test_extras_files_and_settings_that_are_named_exist(page: Path) -> None:
         link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.S))
     ]
     files = [page.parent / link for link in links if link and "://" not in link]
-    files += [ROOT / name for name in re.findall(r"`((?:configs|clients|scripts|tests|training)/[\w./-]+\w)`", text)]
+    files += [
+        ROOT / name for name in re.findall(r"`((?:configs|af3stream_clients|scripts|tests|training)/[\w./-]+\w)`", text)
+    ]
     assert [file for file in files if not file.exists()] == []
     sections = {field.name: field.type.__struct_fields__ for field in msgspec.structs.fields(Config)}
     settings = re.findall(rf"`(?!model\.safetensors)({'|'.join(sections)})\.(\w+)(?:=[^`]*)?`", text)
@@ -171,7 +173,7 @@ def test_extras_files_and_settings_that_are_named_exist(page: Path) -> None:
 
 
 def test_extras_that_messages_name_exist() -> None:
-    sources = [path for folder in ("af3stream", "clients") for path in (ROOT / folder).rglob("*.py")]
+    sources = [path for folder in ("af3stream", "af3stream_clients") for path in (ROOT / folder).rglob("*.py")]
     named = {found for path in sources for found in re.findall(r"af3stream\[(\w+)\]", path.read_text())}
     assert named
     assert named <= {*PROJECT["optional-dependencies"]}

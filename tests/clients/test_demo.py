@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from clients import demo
+from af3stream_clients import demo
 
 DEAD = "127.0.0.1"
 

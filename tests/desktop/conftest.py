@@ -13,7 +13,7 @@ import soundfile
 from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication, QStyleFactory
 
-from clients.captions.app import Captions, Options
+from af3stream_clients.captions.app import Captions, Options
 from tests.desktop.gui_driver import until
 from tests.desktop.scripted_service import ScriptedService
 

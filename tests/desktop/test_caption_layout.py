@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QApplication
 
-from clients.captions.caption_layout import CaptionLayout
+from af3stream_clients.captions.caption_layout import CaptionLayout
 
 WIDTH = 420.0
 SENTENCE = "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do"

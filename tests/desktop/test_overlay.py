@@ -13,9 +13,9 @@ from PySide6.QtGui import QColor, QGuiApplication, QImage, QRegion
 from PySide6.QtWidgets import QApplication, QWidget
 
 from af3stream.protocol.messages import Caption
-from clients.captions.app import Captions
-from clients.captions.overlay import EDGE_PX
-from clients.captions.theme import DARK, FADED, LIGHT
+from af3stream_clients.captions.app import Captions
+from af3stream_clients.captions.overlay import EDGE_PX
+from af3stream_clients.captions.theme import DARK, FADED, LIGHT
 from tests.desktop.gui_driver import click, heard_by_screen_reader, live, move_to, until, xdotool
 from tests.desktop.scripted_service import ScriptedService
 

@@ -15,8 +15,8 @@ from PySide6.QtGui import QColor, QFont, QImage, QLinearGradient, QPainter, QPai
 from PySide6.QtWidgets import QWidget
 
 from af3stream.protocol.messages import Answer, AnswerDelta, Ask, Caption
-from clients.captions.app import Captions
-from clients.captions.theme import colours
+from af3stream_clients.captions.app import Captions
+from af3stream_clients.captions.theme import colours
 from tests.desktop.gui_driver import live, move_to, until
 from tests.desktop.scripted_service import ScriptedService
 

@@ -8,8 +8,8 @@ import pytest
 from PySide6.QtCore import QPoint, QRect, QSize
 from PySide6.QtWidgets import QWidget
 
-from clients.captions.app import Captions
-from clients.captions.placement import GAP_PX, free_place
+from af3stream_clients.captions.app import Captions
+from af3stream_clients.captions.placement import GAP_PX, free_place
 from tests.desktop.gui_driver import live, until
 
 ROOM = QRect(0, 0, 1_280, 800)

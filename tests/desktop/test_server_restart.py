@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from clients.captions.app import Captions
+from af3stream_clients.captions.app import Captions
 from tests.conftest import RECORDINGS
 from tests.desktop.gui_driver import heard_by_screen_reader, until
 from tests.words import word_error_rate

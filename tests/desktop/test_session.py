@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from af3stream.protocol.messages import Audio, Caption, Error, Flush, Speech, Start
-from clients.captions.app import Captions
+from af3stream_clients.captions.app import Captions
 from tests.desktop.gui_driver import live, until
 from tests.desktop.scripted_service import ScriptedService
 
@@ -74,7 +74,7 @@ def test_pause_stops_capturing_and_flushes(captions: Captions, stage: ScriptedSe
 def test_speech_without_captions_is_shown_as_lag(
     captions: Captions, stage: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clients.captions.session_status.NORMAL_LAG_S", 1.0)
+    monkeypatch.setattr("af3stream_clients.captions.session_status.NORMAL_LAG_S", 1.0)
     stage.say(Speech("started", 0.0))
     until(lambda: captions.overlay.status.text() == "Catching up · 2 s behind")
     stage.say(Caption(0, "words", 0, 120, final=False))

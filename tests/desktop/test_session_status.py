@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from af3stream.protocol.messages import Caption, Degraded, Speech
-from clients.captions.session_status import Phase, Progress, StatusTracker
+from af3stream_clients.captions.session_status import Phase, Progress, StatusTracker
 from tests.client.scripted_server import READY
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QRect, QSettings
 
-from clients.captions.settings import Settings, load, save
-from clients.captions.shortcuts import to_pynput
+from af3stream_clients.captions.settings import Settings, load, save
+from af3stream_clients.captions.shortcuts import to_pynput
 
 
 def at(path: Path) -> QSettings:

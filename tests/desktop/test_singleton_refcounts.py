@@ -8,7 +8,7 @@ from pathlib import Path
 
 CALLS = """
 
-import clients.captions
+import af3stream_clients.captions
 from PySide6.QtCore import QObject, Signal
 class Speaker(QObject):
     said = Signal(int)

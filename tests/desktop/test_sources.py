@@ -13,8 +13,8 @@ import sounddevice
 import soundfile
 
 from af3stream.protocol.messages import Audio
-from clients.captions.app import Captions
-from clients.captions.sources import BLOCK_BYTES, CAPTURE_BLOCKS, Choice, Microphone, microphones
+from af3stream_clients.captions.app import Captions
+from af3stream_clients.captions.sources import BLOCK_BYTES, CAPTURE_BLOCKS, Choice, Microphone, microphones
 from tests.desktop.gui_driver import until
 from tests.desktop.scripted_service import ScriptedService
 
@@ -140,6 +140,6 @@ async def test_audio_beyond_the_buffer_is_declared_lost_at_its_position() -> Non
 
 
 async def test_device_without_blocks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clients.captions.sources.NO_AUDIO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("af3stream_clients.captions.sources.NO_AUDIO_TIMEOUT_S", 0.05)
     with pytest.raises(Exception, match="the microphone gives no sound any more"):
         await anext(Microphone()._blocks())

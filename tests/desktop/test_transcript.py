@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from af3stream.protocol.messages import Answer, Caption, CaptionUpdate
-from clients.captions.formatting import as_sentence, clock, duration
-from clients.captions.questions import Questions
-from clients.captions.transcript import Transcript
+from af3stream_clients.captions.formatting import as_sentence, clock, duration
+from af3stream_clients.captions.questions import Questions
+from af3stream_clients.captions.transcript import Transcript
 
 REACHES = json.loads((Path(__file__).parents[1] / "golden" / "reach.json").read_text(encoding="utf-8"))
 

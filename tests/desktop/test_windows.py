@@ -16,9 +16,9 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QListView, QMessageBox, QSlider, QWidget
 
 from af3stream.protocol.messages import Answer, AnswerDelta, Ask, Cancel, Caption, Error
-from clients.captions import shortcuts
-from clients.captions.app import Captions
-from clients.captions.sources import Choice
+from af3stream_clients.captions import shortcuts
+from af3stream_clients.captions.app import Captions
+from af3stream_clients.captions.sources import Choice
 from tests.desktop.conftest import NAME
 from tests.desktop.gui_driver import heard_by_screen_reader, live, until, xdotool
 from tests.desktop.scripted_service import ScriptedService
@@ -90,7 +90,7 @@ def test_captions_are_saved_to_the_chosen_file_and_again_to_the_same(
         asked.append(proposed)
         return str(path.with_suffix("")), f"Kind (*.{suffix})"
 
-    monkeypatch.setattr("clients.captions.app.QFileDialog.getSaveFileName", choose)
+    monkeypatch.setattr("af3stream_clients.captions.app.QFileDialog.getSaveFileName", choose)
     told.actions["save"].trigger()
     assert path.read_text().startswith(begins)
     assert told.overlay.status.text() == f"Saved as talk.{suffix}"
@@ -275,7 +275,7 @@ def test_missing_global_shortcuts_are_reported(captions: Captions, monkeypatch: 
 
 def test_second_command_line_sends_commands_to_the_running_program(captions: Captions) -> None:
     def told(*words: str) -> int:
-        command = [sys.executable, "-m", "clients.captions", "--name", NAME, *words]
+        command = [sys.executable, "-m", "af3stream_clients.captions", "--name", NAME, *words]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         until(lambda: process.poll() is not None)
         return process.wait()

@@ -12,9 +12,9 @@ import pytest
 import soundfile
 import soxr
 
-from clients.meeting_bot.bot import Bot, Options
-from clients.meeting_bot.minutes import FILES
-from clients.meeting_bot.rules import load_rules
+from af3stream_clients.meeting_bot.bot import Bot, Options
+from af3stream_clients.meeting_bot.minutes import FILES
+from af3stream_clients.meeting_bot.rules import load_rules
 from tests.clients.meeting_bot.environment import RATE, attend, listening
 from tests.conftest import RECORDINGS
 from tests.e2e.conftest import RunningService

@@ -61,7 +61,7 @@ def test_a_microphone_is_captioned_as_a_file_is(
     service: RunningService, recording: Path, transcript: str, room: Environment, tmp_path: Path
 ) -> None:
     arguments = [service.http, "--device", "pulse", "--ask", "What was said first?"]
-    program = [sys.executable, "-m", "clients.mic", *arguments, "--captions", str(tmp_path / "out.vtt")]
+    program = [sys.executable, "-m", "af3stream_clients.mic", *arguments, "--captions", str(tmp_path / "out.vtt")]
     with (tmp_path / "said").open("wb") as said:
         listening = subprocess.Popen(program, env=room, stdout=said, cwd=Path(__file__).parents[2])
     try:

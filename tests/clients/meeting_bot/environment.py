@@ -18,7 +18,7 @@ from af3stream.config import Config, JournalConfig, ServerConfig
 from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.server.service import Service
-from clients.meeting_bot.bot import Bot
+from af3stream_clients.meeting_bot.bot import Bot
 
 RATE = 16_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clients.meeting_bot.attendee import Chunk, InvalidMessage, Missing, Mixer, Turn, read
+from af3stream_clients.meeting_bot.attendee import Chunk, InvalidMessage, Missing, Mixer, Turn, read
 from tests.clients.meeting_bot.environment import RATE, message, pcm, voice
 
 

@@ -20,8 +20,8 @@ import soundfile
 from af3stream.engine.contract import Completion, Hypothesis
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext
 from af3stream.server.ports import free_port
-from clients.meeting_bot.bot import Bot, Options
-from clients.meeting_bot.rules import ACTIONS, DECISIONS, OPEN, SUMMARY, MinutesOptions, RulesFile, load_rules
+from af3stream_clients.meeting_bot.bot import Bot, Options
+from af3stream_clients.meeting_bot.rules import ACTIONS, DECISIONS, OPEN, SUMMARY, MinutesOptions, RulesFile, load_rules
 from tests.clients.meeting_bot.environment import RATE, attend, listening, receiving, serving, voice
 
 PAUSE = np.zeros(2 * RATE, np.float32)
@@ -269,7 +269,16 @@ async def test_bot_killed_repeatedly_loses_and_repeats_nothing(tmp_path: Path) -
             "--rules",
             str(tmp_path / "meeting.toml"),
         ]
-        command = [sys.executable, "-m", "clients.meeting_bot", "--source", source, "--server", server, *paths]
+        command = [
+            sys.executable,
+            "-m",
+            "af3stream_clients.meeting_bot",
+            "--source",
+            source,
+            "--server",
+            server,
+            *paths,
+        ]
         for enough in (2, 5):
             process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
             await receiver.has(lambda received, enough=enough: len(received) >= enough)

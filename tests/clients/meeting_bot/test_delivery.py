@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clients.meeting_bot.delivery import Deliverer, delay_s, drained, retry_after_s, sign
-from clients.meeting_bot.rules import Action
-from clients.meeting_bot.state import State
+from af3stream_clients.meeting_bot.delivery import Deliverer, delay_s, drained, retry_after_s, sign
+from af3stream_clients.meeting_bot.rules import Action
+from af3stream_clients.meeting_bot.state import State
 from tests.clients.meeting_bot.environment import receiving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

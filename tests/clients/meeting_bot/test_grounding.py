@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from clients.meeting_bot.digest import NOTES_CHARS, groups, task
-from clients.meeting_bot.grounding import best_sentence, ground
-from clients.meeting_bot.state import FinalCaption
+from af3stream_clients.meeting_bot.digest import NOTES_CHARS, groups, task
+from af3stream_clients.meeting_bot.grounding import best_sentence, ground
+from af3stream_clients.meeting_bot.state import FinalCaption
 
 SPOKEN = (
     "Let's start with the mobile release.",

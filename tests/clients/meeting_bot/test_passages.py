@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clients.meeting_bot.passages import LONGEST_S, PAUSE_S, SHORTEST_S, find_passage_end
+from af3stream_clients.meeting_bot.passages import LONGEST_S, PAUSE_S, SHORTEST_S, find_passage_end
 from tests.clients.meeting_bot.environment import RATE, voice
 
 

@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import numpy as np
 
-from clients.meeting_bot.recording import Recording
+from af3stream_clients.meeting_bot.recording import Recording
 
 
 def test_reads_in_another_thread_do_not_disturb_appends(tmp_path: Path) -> None:

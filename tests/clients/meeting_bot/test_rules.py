@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from af3stream.errors import ConfigError
-from clients.meeting_bot.events import RuleEngine
-from clients.meeting_bot.rules import load_rules
-from clients.meeting_bot.state import FinalCaption
+from af3stream_clients.meeting_bot.events import RuleEngine
+from af3stream_clients.meeting_bot.rules import load_rules
+from af3stream_clients.meeting_bot.state import FinalCaption
 
 GOOD = """\
 [minutes]

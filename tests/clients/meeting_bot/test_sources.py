@@ -15,9 +15,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from af3stream.errors import SourceError
-from clients.meeting_bot import sources
-from clients.meeting_bot.attendee import Missing
-from clients.meeting_bot.sources import ResumePoint, open_source
+from af3stream_clients.meeting_bot import sources
+from af3stream_clients.meeting_bot.attendee import Missing
+from af3stream_clients.meeting_bot.sources import ResumePoint, open_source
 from tests.clients.meeting_bot.environment import RATE, message, pcm, voice
 
 

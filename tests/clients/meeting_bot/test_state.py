@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clients.meeting_bot.state import FinalCaption, State
+from af3stream_clients.meeting_bot.state import FinalCaption, State
 
 
 def test_a_caption_is_corrected_and_one_without_words_goes(tmp_path: Path) -> None:

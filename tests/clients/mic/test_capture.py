@@ -11,7 +11,7 @@ import pytest
 from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import SourceError
 from af3stream.listen.microphone import Device, Lost, OverflowDeclaredLost, capturing, devices
-from clients.mic.level_meter import FLOOR_DBFS, level_dbfs, meter
+from af3stream_clients.mic.level_meter import FLOOR_DBFS, level_dbfs, meter
 from tests.clients.mic.fakes import BLOCK, FakeSounddevice
 
 FORMAT = AudioFormat("pcm_s16le", 16_000, 1)

@@ -17,7 +17,7 @@ from textual.widgets import Input
 
 from af3stream.listen import ListenOptions
 from af3stream.protocol.messages import Ack, Answer, AnswerDelta, Ask, Audio, Caption, Speech, Watch, WatchHit, Window
-from clients.mic.app import MicrophoneApp
+from af3stream_clients.mic.app import MicrophoneApp
 from tests.client.scripted_server import Peer, final, serving
 from tests.clients.mic.fakes import BLOCK_FRAMES, FakeSounddevice
 from tests.clients.mic.test_terminal import shown, until
@@ -74,7 +74,7 @@ async def test_picture_for_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
                 microphone.speak(block.astype("<i2").tobytes())
                 await pilot.pause(0.1)
             await pilot.pause(0.3)
-            drawn = app.export_screenshot(title="python -m clients.mic")
+            drawn = app.export_screenshot(title="af3stream-mic")
     await save(drawn, PICTURE)
 
 

@@ -14,8 +14,8 @@ from textual.widgets import Input, Static
 from af3stream.listen import ListenOptions
 from af3stream.listen import sources as sources_module
 from af3stream.protocol.messages import Ask, Audio, CaptionUpdate, End, Gap, Speech, Watch, WatchHit, Window
-from clients.mic.__main__ import main
-from clients.mic.app import MicrophoneApp
+from af3stream_clients.mic.__main__ import main
+from af3stream_clients.mic.app import MicrophoneApp
 from tests.client.scripted_server import Peer, converse, final, interim, polite, serving
 from tests.clients.mic.fakes import BLOCK_FRAMES, FakeSounddevice
 

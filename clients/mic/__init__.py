@@ -1,4 +1,0 @@
-"""Show live captions of a microphone in the terminal: ``python -m clients.mic``. See ``docs/microphone.md``.
-
-:class:`af3stream.listen.Listening` captures, sends and resumes; this package is the view (:mod:`.app`).
-"""
