@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import soundfile
 
@@ -27,16 +28,19 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
 from af3stream.engine.contract import AudioSegment, Completion, Engine, PromptPart, caption_line, note
 from af3stream.engine.factory import Loaded, load_engine
+from af3stream.models.registry import resolve
 from training import corpus, exams, score
 from training.exams import Conversation, Recording
 from training.free import Free, Given
 from training.voices import Samples, read
 
 QUESTIONS = Path("../shared/questions")
+SPOKEN = "spoken-captions"
 ROWS = (
     "captions",
     "noisy-captions",
     "af3-captions",
+    SPOKEN,
     "invented",
     "notes",
     "ear",
@@ -102,6 +106,7 @@ class Evaluation:
             "captions": lambda: self._captions("captions", "auto", self._people()),
             "noisy-captions": self._noisy,
             "af3-captions": lambda: self._captions("af3-captions", "af3", self._people()),
+            SPOKEN: self._spoken,
             "invented": self._invented,
             "notes": lambda: self._answers("notes", notes="auto", frames=True),
             "ear": lambda: self._answers("ear", notes="", frames=True),
@@ -138,6 +143,33 @@ class Evaluation:
             yield _words(row, recording, heard.seconds, heard.text)
         self.figures[f"{row}_seconds_a_second"] = (time.monotonic() - began) / audio_s
         self.figures[f"{row}_cpu_seconds_a_second"] = (time.process_time() - used) / audio_s
+
+    def _spoken(self) -> Iterator[Result]:
+        """Measure word errors over the spoken conversations: with and without second pass, and faster-whisper alone."""
+        from faster_whisper import WhisperModel
+
+        config, loaded = self._engine()
+        alone = msgspec.structs.replace(config, captions=msgspec.structs.replace(config.captions, second_pass=False))
+        whisper = WhisperModel(str(resolve(config.model.name).captioner), device="cpu", compute_type="int8")
+        language, beam = config.captions.language, config.captions.beam
+        ways: dict[str, Callable[[Path], str]] = {
+            "second pass": lambda path: offline.transcribe(path, config, loaded).text,
+            "one pass": lambda path: offline.transcribe(path, alone, loaded).text,
+            "faster-whisper on the file": lambda path: " ".join(
+                segment.text for segment in whisper.transcribe(str(path), language=language, beam_size=beam)[0]
+            ),
+        }
+        free = Free(self._questions, self._clips / "free")
+        for way, transcribe in ways.items():
+            began, audio_s = time.monotonic(), 0.0
+            for conversation in free.conversations:
+                path = free.recording(conversation)
+                audio_s += soundfile.info(path).duration
+                heard = transcribe(path)
+                said = score.bare(conversation.text)
+                wrong = score.edits(said, score.bare(heard))
+                yield Result(SPOKEN, (way,), conversation.name, conversation.text, heard, wrong, len(said))
+            self.figures[f"{way}: seconds a second"] = (time.monotonic() - began) / audio_s
 
     def _invented(self) -> Iterator[Result]:
         """Count caption words over ten minutes without speech."""

@@ -31,11 +31,13 @@ class ReviseJob:
 
     Attributes:
         samples: from the first utterance to the end of the last, at most 30 s.
+        late: its session is so far behind that questions and final captions go first.
     """
 
     window: int
     samples: Samples
     max_tokens: int
+    late: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,10 +50,16 @@ class EncodeJob:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ExtendJob:
-    """Make these parts the session's kept prefix. ``rebuild``: beside the one in use, which answers go on using."""
+    """Make these parts the session's kept prefix.
+
+    Attributes:
+        rebuild: beside the one in use, which answers go on using.
+        captions_only: the window that it adds stands as its captions alone.
+    """
 
     parts: tuple[PromptPart, ...]
     rebuild: bool
+    captions_only: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final
 
 from af3stream.engine.contract import Answering, AudioSegment, Context, Engine, PromptPart
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Result
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Result, ReviseJob
 from af3stream.engine.kv_cache_manager import CachedSession
 from af3stream.engine.scheduler import Priority
 
@@ -101,13 +101,17 @@ def most_together(running: Request, engine: Engine) -> int:
 
 
 def priority_of(job: Job) -> Priority:
-    """How urgent a job is."""
+    """Return how urgent a job is.
+
+    The second pass and the reading of a window's captions take about a second, and every later question gains by them.
+    So they are as urgent as answers, and alternate with questions that follow each other without a pause.
+    """
     match job:
         case CaptionJob(final=True, late=late):
             return Priority.LATE_FINAL if late else Priority.FINAL
         case CaptionJob(urgent=False):
             return Priority.INTERIM
-        case AnswerJob() | CaptionJob():
+        case AnswerJob() | CaptionJob() | ReviseJob(late=False) | ExtendJob(captions_only=True):
             return Priority.ANSWER
         case _:
             return Priority.CATCH_UP

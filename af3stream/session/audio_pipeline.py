@@ -260,7 +260,8 @@ class AudioPipeline:
     def settle(self) -> Told:
         """Windows whose captions are final and revised take them as notes; those that they carry need no encoding."""
         told: Told = []
-        if revise := self.revision.next_job(self.captions.lines, self._final_before()):
+        late = self.captions_lag_s > DROP_INTERIMS_LAG_S
+        if revise := self.revision.next_job(self.captions.lines, self._final_before(), late=late):
             self._do(revise)
         oldest = self.revision.oldest_pending
         before = self._final_before() if oldest is None else min(self._final_before(), oldest.end)

@@ -63,19 +63,20 @@ class CaptionRevision:
         while self._windows and (self._windows[0].index <= revised_to or len(self._windows) > MOST_AFTER_RESTART):
             self._windows.popleft()
 
-    def next_job(self, lines: Sequence[CaptionLine], final_before: int) -> ReviseJob | None:
+    def next_job(self, lines: Sequence[CaptionLine], final_before: int, *, late: bool = False) -> ReviseJob | None:
         """Return the second pass that is due, if none is on its way.
 
         Args:
             lines: final captions, in order.
             final_before: all captions of windows that end before this sample are final.
+            late: the session is far behind.
         """
         while self._running is None and self._windows and self._windows[0].end < final_before:
             window = self._windows[0]
             inside = tuple(line for line in lines if window.start <= line.start and line.end <= window.end)
             if len(inside) > 1:
                 samples = window.samples[inside[0].start - window.start : inside[-1].end - window.start]
-                self._running = _Running(ReviseJob(window.index, samples, self._max_tokens), inside)
+                self._running = _Running(ReviseJob(window.index, samples, self._max_tokens, late), inside)
                 return self._running.job
             self._windows.popleft()
         return None

@@ -180,7 +180,7 @@ class ContextWindow:
             self._leaving = self._surplus()
         staying, forgotten = self._entries[self._leaving :], self._forgotten_after(self._leaving)
         ready = self._ready(staying, forgotten)
-        reading = min(max(0, self._read - self._leaving), ready)
+        already = reading = min(max(0, self._read - self._leaving), ready)
         parts = self._compose(staying[:reading], forgotten)
         while parts == self._kept and reading < ready:
             reading += 1
@@ -189,7 +189,9 @@ class ContextWindow:
             return None
         self._reading = reading
         beside = bool(self._leaving) and not shared(parts, self._kept)
-        self._extending = ExtendJob(parts, rebuild=beside)
+        added = staying[already:reading]
+        captions_only = bool(added) and not beside and all(entry.sound is None for entry in added)
+        self._extending = ExtendJob(parts, rebuild=beside, captions_only=captions_only)
         return self._extending
 
     def extended(self, job: ExtendJob) -> None:

@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
 from af3stream.engine.contract import AudioSegment, Hypothesis
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, ReviseJob
 from af3stream.engine.request import priority_of
 from af3stream.engine.scheduler import BACKGROUND_SHARE, Priority, Scheduler, Task
 
@@ -42,6 +43,9 @@ def spend(scheduler: Scheduler[str], session: str, seconds: float, kind: Priorit
         (AnswerJob((), "What?", 1), ANSWER),
         (EncodeJob(0, SOUND), CATCH_UP),
         (ExtendJob((), rebuild=True), CATCH_UP),
+        (ExtendJob((), rebuild=False, captions_only=True), ANSWER),
+        (ReviseJob(0, np.zeros(9, np.float32), 9), ANSWER),
+        (ReviseJob(0, np.zeros(9, np.float32), 9, late=True), CATCH_UP),
     ],
 )
 def test_every_job_has_its_urgency(job: Job, priority: Priority) -> None:
