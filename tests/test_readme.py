@@ -168,7 +168,7 @@ def test_extras_files_and_settings_that_are_named_exist(page: Path) -> None:
     ]
     assert [file for file in files if not file.exists()] == []
     sections = {field.name: field.type.__struct_fields__ for field in msgspec.structs.fields(Config)}
-    settings = re.findall(rf"`(?!model\.safetensors)({'|'.join(sections)})\.(\w+)(?:=[^`]*)?`", text)
+    settings = re.findall(rf"`(?!model\.safetensors|journal\.db)({'|'.join(sections)})\.(\w+)(?:=[^`]*)?`", text)
     assert [f"{section}.{key}" for section, key in settings if key not in sections[section]] == []
 
 
