@@ -81,7 +81,7 @@ def test_listen_takes_raw_pcm_on_standard_input(service: RunningService) -> None
     [
         (["transcribe", "/no/such.wav"], "/no/such.wav"),
         (["transcribe", __file__], "audio"),
-        (["ask", "/", "--question", "?"], "folder"),
+        (["ask", "/", "--question", "What?"], "folder"),
         (["transcribe", RECORDING, "--model", "minni"], "minni"),
         (["serve", "--model", "no/such"], "no/such"),
         (["serve", "--set", "server.prot=1"], "server.port"),

@@ -15,6 +15,7 @@ from af3stream import offline
 from af3stream.audio.files import stream_blocks
 from af3stream.client import connect
 from af3stream.protocol import messages as m
+from af3stream.protocol.final_captions import FinalCaptions
 from tests.e2e.conftest import RunningService
 from tests.words import bare, word_error_rate
 
@@ -55,7 +56,11 @@ async def listen(service: RunningService, recording: Path) -> list[m.ServerMessa
 
 
 def finals(said: list[m.ServerMessage]) -> list[m.Caption]:
-    return [message for message in said if isinstance(message, m.Caption) and message.final]
+    """The final captions with their corrections."""
+    captions = FinalCaptions()
+    for message in said:
+        captions.add(message)
+    return [*captions]
 
 
 def test_at_most_six_words_in_a_hundred_are_wrong(heard: list[m.ServerMessage], transcript: str) -> None:

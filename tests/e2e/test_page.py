@@ -261,12 +261,12 @@ async def test_the_timeline_is_read_and_walked_with_keys(scripted_page: Page, sp
 async def test_a_dropped_file_is_heard_fast(page: Page, speech: Path) -> None:
     await heard_fast(page, speech)
 
-    finals = await final_texts(page)
-    assert jiwer.wer(" ".join(SENTENCES.values()), plain(" ".join(finals))) <= MAX_WER
     await expect(page.locator("#timeline")).to_have_attribute("aria-label", re.compile("0:20 of audio"))
 
     await ask(page, "What kind of young man is he?")
     received_s, parts_s = await stop(page)
+    finals = await final_texts(page)  # corrected by the second pass
+    assert jiwer.wer(" ".join(SENTENCES.values()), plain(" ".join(finals))) <= MAX_WER
     assert received_s == pytest.approx(soundfile.info(speech).duration, abs=0.1)
     assert sum(parts_s) == pytest.approx(received_s, abs=0.3)
 
