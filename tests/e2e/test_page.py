@@ -524,7 +524,6 @@ async def test_picture_for_the_docs(service: Service, speech: Path) -> None:
         await page.get_by_role("button", name="Watch", exact=True).click()
         await captions_until(page, seconds=11)
         await ask(page, "Who is this about?")
-        await expect(page.locator("#captions li[data-state=open] .rest").first).not_to_be_empty()
         await page.evaluate("document.activeElement.blur()")
         await page.screenshot(path=picture)
         await page.emulate_media(color_scheme="dark")
