@@ -27,6 +27,7 @@ from af3stream.client.errors import (
     ReaderTooSlow,
     ServerError,
     SessionEnded,
+    TemporaryError,
 )
 from af3stream.client.lag_meter import LagMeter
 from af3stream.client.messages import (
@@ -34,6 +35,7 @@ from af3stream.client.messages import (
     Answer,
     AnswerDelta,
     Caption,
+    CaptionUpdate,
     Degraded,
     Ended,
     Error,
@@ -55,6 +57,7 @@ __all__ = [
     "AnswerStream",
     "AuthenticationError",
     "Caption",
+    "CaptionUpdate",
     "ClientError",
     "ConnectionLost",
     "Degraded",
@@ -73,6 +76,7 @@ __all__ = [
     "SessionEnded",
     "Speech",
     "State",
+    "TemporaryError",
     "WatchHit",
     "Window",
     "connect",

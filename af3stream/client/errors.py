@@ -4,9 +4,10 @@
 
     ClientError                    an Af3StreamError
     ├── AuthenticationError        the token is missing or wrong (HTTP 401, 403)
-    ├── AdmissionError             the service has no room now (HTTP 429, 503); has ``retry_after_s``
-    ├── NetworkError               the service cannot be reached now; has ``retry_after_s``
-    │   └── ConnectionLost         an open session lost its connection for good
+    ├── TemporaryError             the same may succeed later; has ``retry_after_s``
+    │   ├── AdmissionError         the service has no room now (HTTP 429, 503)
+    │   └── NetworkError           the service cannot be reached now
+    │       └── ConnectionLost     an open session lost its connection for good
     ├── ProtocolError              the peer does not answer as this service does
     ├── ServerError                the server refused the session or a request; has the message ``error``
     ├── SessionEnded               the session is over
@@ -29,8 +30,8 @@ class AuthenticationError(ClientError):
     """The service does not accept the token, or does not admit this client."""
 
 
-class AdmissionError(ClientError):
-    """The service takes no other session now; it may later.
+class TemporaryError(ClientError):
+    """The same may succeed later.
 
     Attributes:
         retry_after_s: the seconds that the service asks to wait, 0 if it names none.
@@ -41,16 +42,12 @@ class AdmissionError(ClientError):
         self.retry_after_s = retry_after_s
 
 
-class NetworkError(ClientError):
-    """The service cannot be reached now; it may be later.
+class AdmissionError(TemporaryError):
+    """The service takes no other session now."""
 
-    Attributes:
-        retry_after_s: the seconds that the service asks to wait, 0 if it names none.
-    """
 
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+class NetworkError(TemporaryError):
+    """The service cannot be reached now."""
 
 
 class ProtocolError(ClientError):

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from af3stream.client.backoff import Backoff
 from af3stream.client.client_protocol import ClientProtocol
 from af3stream.client.closing import is_final, why_closed
-from af3stream.client.errors import AdmissionError, AuthenticationError, ConnectionLost, NetworkError, ServerError
+from af3stream.client.errors import AuthenticationError, ConnectionLost, ServerError, TemporaryError
 from af3stream.errors import Af3StreamError, BadMessage
 from af3stream.protocol.codec import ClientCodec
 from af3stream.protocol.messages import Error, Ready, Start
@@ -183,7 +183,7 @@ class ReconnectingTransport:
 def _loss(error: Af3StreamError) -> _Loss:
     """Classify why an attempt to reconnect failed."""
     match error:
-        case NetworkError() | AdmissionError():
+        case TemporaryError():
             return _Loss(error, error.retry_after_s)
         case ServerError():
             return _Loss(error, _wait_s(error.error), final=not error.error.retryable)

@@ -255,7 +255,7 @@ class Catalog:
         return max(file.durable, cached.durable), cached.events
 
     def _close(self, session: str, durable: int, **changes: Any) -> None:
-        """Note how far a session's log reaches, so that nobody has to read it to list the session."""
+        """Record the length of a session's log in its facts. Listing sessions then reads no log."""
         with self._lock:
             file, logs = self._facts(session), self._logs.get(session)
             if file is None:

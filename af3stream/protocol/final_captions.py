@@ -24,4 +24,4 @@ class FinalCaptions:
             self._captions[message.utterance] = updated
 
     def __iter__(self) -> Iterator[Caption]:
-        return iter([*self._captions.values()])
+        return iter(self._captions.values())

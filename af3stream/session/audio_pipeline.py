@@ -173,8 +173,8 @@ class AudioPipeline:
     @property
     def caught_up(self) -> bool:
         """Whether every closed utterance has its words, and every closed window its embeddings."""
-        heard = self.captions.oldest_waiting is None and self.horizon.oldest_pending is None
-        return heard and not self.revision.pending
+        components = (self.captions.oldest_waiting, self.horizon.oldest_pending, self.revision.oldest_pending)
+        return all(oldest is None for oldest in components)
 
     @property
     def lag_s(self) -> float:
@@ -260,11 +260,12 @@ class AudioPipeline:
     def settle(self) -> Told:
         """Windows whose captions are final and revised take them as notes; those that they carry need no encoding."""
         told: Told = []
+        before = self._final_before()
         late = self.captions_lag_s > DROP_INTERIMS_LAG_S
-        if revise := self.revision.next_job(self.captions.lines, self._final_before(), late=late):
+        if revise := self.revision.next_job(self.captions.lines, before, late=late):
             self._do(revise)
-        oldest = self.revision.oldest_pending
-        before = self._final_before() if oldest is None else min(self._final_before(), oldest.end)
+        if oldest := self.revision.oldest_pending:
+            before = min(before, oldest.end)
         for entry in self.horizon.settle(self.captions.lines, before):
             if not self.horizon.carried_by_captions:
                 continue

@@ -44,11 +44,6 @@ class CaptionRevision:
         self._running: _Running | None = None
 
     @property
-    def pending(self) -> bool:
-        """Whether a window is still to be revised."""
-        return bool(self._windows)
-
-    @property
     def oldest_pending(self) -> Window | None:
         """The first window that is still to be revised."""
         return self._windows[0] if self._windows else None

@@ -149,7 +149,7 @@ class EventLog:
         return [
             told
             for record, newest, told in self._history
-            if record <= self._committed and event < newest + isinstance(told, CaptionUpdate)
+            if record <= self._committed and (event < newest or (event == newest and isinstance(told, CaptionUpdate)))
         ]
 
     def _remember(self, record: int, told: Told) -> None:

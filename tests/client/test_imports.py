@@ -1,12 +1,16 @@
-"""The client's modules import each other without a cycle."""
+"""The client's modules import each other without a cycle, and export what a user needs."""
 
 from __future__ import annotations
 
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import get_args
 
 import af3stream.client
+from af3stream import client
+from af3stream.client import messages
+from af3stream.protocol.messages import ServerMessage
 
 PACKAGE = "af3stream.client"
 FOLDER = Path(af3stream.client.__file__).parent
@@ -29,3 +33,9 @@ def test_client_modules_import_each_other_without_a_cycle():
     graph = {name: imported(path) & paths.keys() for name, path in paths.items()}
     assert "reply" in graph["answers"]
     assert [*TopologicalSorter(graph).static_order()]
+
+
+def test_every_message_of_the_server_is_exported() -> None:
+    names = {kind.__name__ for kind in get_args(ServerMessage)}
+    assert names <= {*client.__all__}
+    assert names <= {*messages.__all__}
