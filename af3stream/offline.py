@@ -222,6 +222,7 @@ class _Synchronous:
             frames=loaded.frames,
             metrics=Metrics(),
         )
+        self._worker.open(self._session.id, self._session.audio_source, self._session.note_resident)
 
     @property
     def seconds(self) -> float:

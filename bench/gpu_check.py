@@ -30,7 +30,8 @@ from af3stream.config import ModelConfig, load
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, describe
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import AudioSegment, Completion, PromptPart
+from af3stream.engine.contract import Completion, PromptPart
+from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.engine.request import ANSWERS_TOGETHER
 from bench import append, floor, question
 from bench.common import RATE, endless, once, report, speech, timed
@@ -272,11 +273,11 @@ class Check:
         """Measure appending each window after the previous ones."""
         engine = self._engine()
         most = self._size.windows[-1]
-        sound = AudioSegment(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
-        engine.encode([sound])
-        append.ours(engine, sound, 1)  # warm up
-        seconds, copied, _ = append.ours(engine, sound, most)
-        stock_seconds, stock_copied = append.stock(engine, sound, most)
+        audio = EncodedAudio()
+        (sound,) = audio.encode(engine, [speech(WINDOW_S)])
+        append.ours(engine, audio, sound, 1)  # warm up
+        seconds, copied, _ = append.ours(engine, audio, sound, most)
+        stock_seconds, stock_copied = append.stock(engine, audio.embeddings(sound), most)
         return {
             "windows": most,
             "seconds": seconds,

@@ -124,6 +124,7 @@ class Listening:
             metrics=Metrics(),
             recorded=partial(journal.audio, facts),
         )
+        self.worker.open(facts, self.session.audio_source, self.session.note_resident)
         self.said: list[m.ServerMessage] = []
         self.most: Counter[str] = Counter()
         self.position = 0

@@ -18,31 +18,42 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
 
 
-@dataclass(eq=False, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class AudioSegment:
-    """One piece of audio in a prompt: a window, or what is heard of the open one.
+    """A stretch of a session's audio in a prompt: a closed window, or the open one as far as it goes.
+
+    Its sample range identifies it within its session: the same range is the same audio.
 
     Attributes:
-        samples: float32 (n,), until it is encoded.
+        start, end: samples at 16 kHz.
         tokens: K, the number of projected frames it becomes.
-        embeddings: the engine's own (K, hidden), once it is encoded, for as long as they are kept.
-        again: reads the same samples again; without it, embeddings are never dropped.
     """
 
-    samples: Samples | None
+    start: int
+    end: int
     tokens: int
-    embeddings: object | None = None
-    again: Callable[[], Samples] | None = None
+
+
+Embeddings = object  # the engine's own form of a segment's projected frames, (K, hidden)
+Lookup = Callable[[AudioSegment], Embeddings]  # the embeddings of a segment that is resident
+
+
+class AudioSource(Protocol):
+    """Gives the engine a session's audio again. Called from the engine's thread.
+
+    Attributes:
+        rereads: whether a segment can be read after it was encoded. If not, its embeddings are never evicted.
+    """
 
     @property
-    def droppable(self) -> bool:
-        """Whether there are embeddings that can be made again."""
-        return self.embeddings is not None and self.again is not None
+    def rereads(self) -> bool: ...
 
-    def recall(self) -> None:
-        """Have samples to encode, where neither they nor the embeddings are there."""
-        if self.samples is None and self.embeddings is None and self.again is not None:
-            self.samples = self.again()
+    def read(self, segment: AudioSegment) -> Samples:
+        """Return the samples of a closed window, float32 (end - start,).
+
+        Raises:
+            DataLoss: if they are gone.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +233,15 @@ class Engine(Protocol):
     def count_turn(self, turn: Turn) -> int:
         """Positions that an earlier turn of the chat takes."""
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        """Encode the sounds that are not encoded yet, together where that is cheaper."""
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        """Encode windows, float32 (n_i,) each, together where that is cheaper; a window's (K_i, hidden) each."""
 
-    def context(self) -> Context:
-        """A new, empty context."""
+    def context(self, embeddings: Lookup) -> Context:
+        """A new, empty context.
+
+        Args:
+            embeddings: where it finds those of the segments that it reads.
+        """
 
     def is_decoding(self, answer: Answering) -> bool:
         """Whether its question is read, so that its next step writes a token."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, PromptPart, Samples, Turn
 
@@ -42,10 +43,15 @@ class ReviseJob:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EncodeJob:
-    """Encode one closed window. Returns nothing; the sound then holds its embeddings."""
+    """Encode one closed window. Returns nothing; the engine then holds its embeddings.
+
+    Attributes:
+        samples: float32 (n,) of the segment.
+    """
 
     window: int
-    sound: AudioSegment
+    segment: AudioSegment
+    samples: Samples
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -55,11 +61,14 @@ class ExtendJob:
     Attributes:
         rebuild: beside the one in use, which answers go on using.
         captions_only: the window that it adds stands as its captions alone.
+        keep_from: position in samples. The session asks about nothing before it once this job is done, so the
+            embeddings of segments that end up to there are dropped.
     """
 
     parts: tuple[PromptPart, ...]
     rebuild: bool
     captions_only: bool = False
+    keep_from: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,6 +80,8 @@ class AnswerJob:
         prefix: leading parts that are believed to be in the kept prefix.
         instead: what is read in place of ``parts`` if they are not, so that no question waits until they are;
             `PrefixLost` is returned first then.
+        samples: float32 (n,) of segments that the engine does not know: those of the open window. Their embeddings are
+            dropped when the job is done.
     """
 
     parts: tuple[PromptPart, ...]
@@ -79,6 +90,7 @@ class AnswerJob:
     earlier: tuple[Turn, ...] = ()
     prefix: int = 0
     instead: tuple[PromptPart, ...] = ()
+    samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
 
 
 Job = CaptionJob | ReviseJob | EncodeJob | ExtendJob | AnswerJob

@@ -38,14 +38,14 @@ class KVCacheManager:
     """Every session's context within one budget.
 
     Args:
-        make: a new, empty context.
+        make: a new, empty context of a session.
         budget: bytes of keys and values of all sessions; 0: without a bound.
         cool_after_s: without a job for so long, a session is cooled.
         embeddings: what is left of a session that is cool.
     """
 
     def __init__(
-        self, make: Callable[[], Context], budget: int, cool_after_s: float, embeddings: EmbeddingCache
+        self, make: Callable[[str], Context], budget: int, cool_after_s: float, embeddings: EmbeddingCache
     ) -> None:
         self.embeddings = embeddings
         self._make = make
@@ -60,7 +60,7 @@ class KVCacheManager:
 
     def use(self, session: str, now: float) -> CachedSession:
         """A session's context, for a job."""
-        kept = self._kept.pop(session, None) or CachedSession(self._make(), now)
+        kept = self._kept.pop(session, None) or CachedSession(self._make(session), now)
         kept.used_at = now
         self._kept[session] = kept
         return kept
@@ -103,7 +103,7 @@ class KVCacheManager:
 
     def cool_idle(self, now: float) -> None:
         """Cool the sessions that had no job for long, and drop the embeddings of those that had none for longer."""
-        self.embeddings.drop_idle(now)
+        self.embeddings.evict_idle(now)
         for kept in self._kept.values():
             if now >= kept.used_at + self._cool_after_s and not kept.reserved:
                 kept.context.evict()
@@ -117,7 +117,7 @@ class KVCacheManager:
 
     def cool_all(self) -> None:
         """Give up all keys and values, and all embeddings that can be made again."""
-        self.embeddings.drop_all()
+        self.embeddings.evict_all()
         for kept in self._kept.values():
             kept.context.evict()
 

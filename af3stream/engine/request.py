@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from af3stream.engine.contract import Answering, AudioSegment, Context, Engine, PromptPart
+from af3stream.engine.contract import (
+    Answering,
+    AudioSegment,
+    AudioSource,
+    Context,
+    Embeddings,
+    Engine,
+    PromptPart,
+    Samples,
+)
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Result, ReviseJob
 from af3stream.engine.kv_cache_manager import CachedSession
 from af3stream.engine.scheduler import Priority
+from af3stream.errors import DataLoss
 
 Report = Callable[[Job, Result, bool], None]  # job, result, whether the job is done
 
 ANSWERS_TOGETHER: Final = 8  # answers, each of another session, that are written in one pass a token
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Segments that a step encoded, and their embeddings."""
+
+    embeddings: dict[AudioSegment, Embeddings]
+
+
+Steps = Generator[Result | Encoded, None, None]
 
 
 class Request:
@@ -21,7 +42,7 @@ class Request:
     def __init__(self, job: Job, report: Report) -> None:
         self.job = job
         self.report = report
-        self.steps: Generator[Result, None, None] | None = None
+        self.steps: Steps | None = None
         self.answer: Answering | None = None  # once it is asked
         self.retry_solo = False  # it failed together with others
         self.retried = False  # the device ran out of memory under it once
@@ -30,14 +51,27 @@ class Request:
 
 
 def steps_of(
-    running: Request, job: ExtendJob | AnswerJob, kept: CachedSession, engine: Engine
-) -> Generator[Result, None, None]:
-    """The steps of a job over a session's context; each yields something that is not ``None``."""
+    running: Request,
+    job: ExtendJob | AnswerJob,
+    kept: CachedSession,
+    engine: Engine,
+    missing: Callable[[Sequence[PromptPart]], list[AudioSegment]],
+    source: AudioSource | None,
+) -> Steps:
+    """The steps of a job over a session's context; each yields something that is not ``None``.
+
+    Args:
+        missing: which segments among parts are not resident.
+        source: where their samples come from.
+    """
     parts = running.read = parts_of(running, kept.context)
     if parts is not job.parts:
         yield PrefixLost()
-    for _ in _warmed(kept.context, parts, engine):
-        yield ""
+    yield ""
+    own = job.samples if isinstance(job, AnswerJob) else {}
+    while segments := missing(parts[kept.context.held(parts) :])[: engine.encode_together]:
+        samples = [own[segment] if segment in own else read(segment, source) for segment in segments]
+        yield Encoded(dict(zip(segments, engine.encode(samples), strict=True)))
     if isinstance(job, ExtendJob):
         for _ in kept.context.extend(parts):
             yield ""
@@ -74,21 +108,33 @@ def _told_once(running: Request, answer: Answering) -> Iterator[Result]:
         yield fresh
 
 
-def encode(sounds: Sequence[AudioSegment], engine: Engine) -> None:
-    """Encode the sounds that are not encoded; those whose samples were given up are read again first."""
-    for sound in sounds:
-        sound.recall()
-    engine.encode(sounds)
+def read(segment: AudioSegment, source: AudioSource | None) -> Samples:
+    """Return a segment's samples.
+
+    Raises:
+        DataLoss: if they are gone.
+    """
+    if source is None:
+        raise DataLoss("samples", segment.start, segment.end)
+    return source.read(segment)
 
 
-def _warmed(context: Context, parts: Sequence[PromptPart], engine: Engine) -> Iterator[None]:
-    """Encode what has to be there of a body, a pass a step, until all of it is."""
-    yield
-    while cold := [
-        part for part in parts[context.held(parts) :] if isinstance(part, AudioSegment) and part.embeddings is None
-    ]:
-        encode(cold[: engine.encode_together], engine)
-        yield
+def segments_of(job: Job) -> list[AudioSegment]:
+    """Return the segments that a job names."""
+    match job:
+        case EncodeJob(segment=segment):
+            return [segment]
+        case ExtendJob(parts=parts):
+            return segments_in(parts)
+        case AnswerJob(parts=parts, instead=instead):
+            return segments_in([*parts, *instead])
+        case _:
+            return []
+
+
+def segments_in(parts: Sequence[PromptPart]) -> list[AudioSegment]:
+    """Return the segments among parts."""
+    return [part for part in parts if isinstance(part, AudioSegment)]
 
 
 def most_together(running: Request, engine: Engine) -> int:

@@ -6,12 +6,13 @@ from collections.abc import Generator, Iterator, Sequence
 
 from af3stream.engine.contract import (
     Answering,
-    AudioSegment,
     Capacity,
     Captioner,
     Completion,
     Counters,
+    Embeddings,
     Hypothesis,
+    Lookup,
     PromptPart,
     Samples,
     Text,
@@ -48,18 +49,15 @@ class ScriptedEngine:
         """One position a word."""
         return self.count(turn.question) + self.count(turn.answer)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        """Marks the sounds as encoded."""
-        waiting = [sound for sound in sounds if sound.embeddings is None]
-        for sound in waiting:
-            sound.embeddings = f"{len(sound.samples) / 16_000:g}s" if sound.samples is not None else "?"
-            sound.samples = None
-        self.counters.encoder_passes += bool(waiting)
-        self.counters.sounds_encoded += len(waiting)
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        """A window's length, such as "1.5s"."""
+        self.counters.encoder_passes += 1
+        self.counters.sounds_encoded += len(windows)
+        return [f"{len(samples) / 16_000:g}s" for samples in windows]
 
-    def context(self) -> ScriptedContext:
+    def context(self, embeddings: Lookup) -> ScriptedContext:
         """An empty context."""
-        return ScriptedContext(self.counters)
+        return ScriptedContext(self.counters, embeddings)
 
     def is_decoding(self, answer: Answering) -> bool:
         """From the first step on."""
@@ -89,8 +87,9 @@ class ScriptedCaptioner:
 class ScriptedContext:
     """Keeps the parts it was told to keep, and answers by naming what it reads."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, embeddings: Lookup) -> None:
         self._counters = counters
+        self._embeddings = embeddings
         self._kept: list[PromptPart] = []
 
     @property
@@ -132,7 +131,7 @@ class ScriptedContext:
     ) -> Generator[str | Completion, None, None]:
         """Says the question back and names the parts, the length of a sound and the words of a text, and the turns."""
         prefilled = len(parts) - shared(parts, self._kept) + 1
-        heard = [part.text.strip() if isinstance(part, Text) else str(part.embeddings) for part in parts]
+        heard = [part.text.strip() if isinstance(part, Text) else str(self._embeddings(part)) for part in parts]
         heard += [f"({turn.question} {turn.answer})" for turn in earlier]
         words = f"{question} <- {' | '.join(heard)}".split()
         for i, word in enumerate(words[:max_tokens]):

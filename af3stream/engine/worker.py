@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from af3stream.config import ModelConfig
 from af3stream.engine import memory
-from af3stream.engine.contract import AudioSegment, Engine
+from af3stream.engine.contract import AudioSegment, AudioSource, Context, Engine, PromptPart
 from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.jobs import (
     AnswerJob,
@@ -29,7 +30,17 @@ from af3stream.engine.jobs import (
     ReviseJob,
 )
 from af3stream.engine.kv_cache_manager import KVCacheManager
-from af3stream.engine.request import Report, Request, encode, most_together, parts_of, priority_of, steps_of
+from af3stream.engine.request import (
+    Encoded,
+    Report,
+    Request,
+    most_together,
+    parts_of,
+    priority_of,
+    segments_in,
+    segments_of,
+    steps_of,
+)
 from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.errors import BudgetExceeded
 
@@ -40,7 +51,16 @@ STOP_S: Final = 10.0  # how long `stop` waits for the step under way
 OUT_OF_MEMORY: Final = ("MemoryError", "OutOfMemoryError")  # the second is torch's, which is not imported here
 
 
-Outcome = tuple[bool, Result] | Exception  # whether the job is done, and its result
+Outcome = tuple[bool, Result | Encoded] | Exception  # whether the job is done, and its result
+Resident = Callable[[frozenset[AudioSegment]], None]  # the closed windows of a session whose embeddings are resident
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A session that the worker knows."""
+
+    source: AudioSource
+    resident: Resident
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -70,14 +90,18 @@ class Worker:
         self.engine = engine
         self._step_timeout_s = limits.step_timeout_s
         self._scheduler: Scheduler[Request] = Scheduler()
-        embeddings = EmbeddingCache(
+        self._embeddings = EmbeddingCache(
             engine.frame_bytes,
             int(limits.embeddings_budget_mb * (1 << 20)),
             max(limits.drop_after_s, limits.cool_after_s),
         )
         self._warmth = KVCacheManager(
-            engine.context, int(limits.kv_budget_mb * (1 << 20)), limits.cool_after_s, embeddings
+            partial(_new_context, engine, self._embeddings),
+            int(limits.kv_budget_mb * (1 << 20)),
+            limits.cool_after_s,
+            self._embeddings,
         )
+        self._sessions: dict[str, OpenSession] = {}
         self._tasks: dict[Job, Task[Request]] = {}
         self._calls: list[Callable[[], None]] = []
         self._wake = threading.Condition()
@@ -100,6 +124,15 @@ class Worker:
         if self._thread:
             self._thread.join(STOP_S)
 
+    def open(self, session: str, source: AudioSource, resident: Resident) -> None:
+        """Begin a session. Without this, its embeddings are never evicted, and no audio of it is read.
+
+        Args:
+            source: gives its audio again; called from the engine's thread.
+            resident: called from the engine's thread when other windows of it have embeddings than before.
+        """
+        self._call(lambda: self._open(session, OpenSession(source, resident)))
+
     def submit(self, session: str, job: Job, report: Report) -> None:
         """Queue a job; ``report`` is called from the engine's thread, in order, the last time with ``done``."""
         self._call(lambda: self._submit(session, job, report))
@@ -120,9 +153,23 @@ class Worker:
         """Drop a session's jobs and its context."""
         self._call(lambda: self._close(session))
 
+    def evict_all(self) -> None:
+        """Give up all keys and values, and all embeddings that can be made again, before the next step."""
+        self._call(self._shed)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values that are written, or reserved for a running job."""
+        return self._warmth.bytes
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Bytes of embeddings that are resident, or that a running job may make."""
+        return self._embeddings.bytes
+
     def run_all(self) -> None:
         """Work in the caller's thread until nothing is left."""
-        while self._step():
+        while self.step():
             pass
 
     # ---- threads -----------------------------------------------------------------------------------------------------
@@ -148,7 +195,8 @@ class Worker:
                 if self._stopping.is_set():
                     return
             self._warmth.cool_idle(time.monotonic())
-            self._step()
+            self._tell_residents()
+            self.step()
             if self._thread is not threading.current_thread():
                 return
 
@@ -163,13 +211,14 @@ class Worker:
 
     # ---- one step ----------------------------------------------------------------------------------------------------
 
-    def _step(self) -> bool:
-        """One step of the most urgent task; false where there was none."""
+    def step(self) -> bool:
+        """Do one step of the most urgent work in the caller's thread; returns false if there is none."""
         with self._wake:
             calls, self._calls = self._calls, []
         for call in calls:
             call()
         task = self._next()
+        self._tell_residents()
         if task is None:
             return bool(calls)
         before = len(self._tasks)
@@ -222,18 +271,21 @@ class Worker:
         if task.work.steps is not None or isinstance(job, CaptionJob | ReviseJob):
             return True
         if isinstance(job, EncodeJob):
-            return self._warmth.embeddings.reserve(task.session, job, [job.sound], now)
+            return self._embeddings.reserve(task.session, job, [job.segment], now)
         kept = self._warmth.use(task.session, now)
         asked = (job.question, job.max_tokens, job.earlier) if isinstance(job, AnswerJob) else ()
         if not self._warmth.reserve(
             kept, job, lambda: kept.context.bytes_for(parts_of(task.work, kept.context), *asked)
         ):
             return False
-        sounds = [part for part in parts_of(task.work, kept.context) if isinstance(part, AudioSegment)]
-        if not self._warmth.embeddings.reserve(task.session, job, sounds, now):
+        segments = segments_in(parts_of(task.work, kept.context))
+        if not self._embeddings.reserve(task.session, job, segments, now):
             self._warmth.release(task.session, job)
             return False
-        task.work.steps = steps_of(task.work, job, kept, self.engine)
+        session = self._sessions.get(task.session)
+        source = session.source if session else None
+        missing = partial(self._missing, task.session)
+        task.work.steps = steps_of(task.work, job, kept, self.engine, missing, source)
         return True
 
     def _together(self, task: Task[Request]) -> list[Task[Request]]:
@@ -249,8 +301,7 @@ class Worker:
         """One step of tasks done together."""
         job = tasks[0].work.job
         if isinstance(job, EncodeJob):
-            encode([task.work.job.sound for task in tasks if isinstance(task.work.job, EncodeJob)], self.engine)
-            return [(True, None)] * len(tasks)
+            return self._encode(tasks)
         if isinstance(job, CaptionJob):
             heard = self.engine.captioner.caption(job.samples, job.draft, final=job.final, max_tokens=job.max_tokens)
             return [(True, heard)]
@@ -261,6 +312,17 @@ class Worker:
             self.engine.decode_batch(answers)
         return [_next_step(task.work) for task in tasks]
 
+    def _encode(self, tasks: list[Task[Request]]) -> list[Outcome]:
+        """Encode the windows of these jobs that are not resident."""
+        jobs = [(task.session, task.work.job) for task in tasks if isinstance(task.work.job, EncodeJob)]
+        new = [job for session, job in jobs if self._missing(session, [job.segment])]
+        encoded = dict(zip(new, self.engine.encode([job.samples for job in new]), strict=True)) if new else {}
+        return [(True, Encoded({job.segment: encoded[job]}) if job in encoded else None) for _, job in jobs]
+
+    def _missing(self, session: str, parts: Sequence[PromptPart]) -> list[AudioSegment]:
+        """Which segments among parts are not resident."""
+        return [segment for segment in segments_in(parts) if self._embeddings.get(session, segment) is None]
+
     # ---- what comes of it --------------------------------------------------------------------------------------------
 
     def _charge(self, step: Step) -> None:
@@ -269,12 +331,29 @@ class Worker:
         self.due_s += spent * (step.tasks[0].priority is not Priority.INTERIM)
         self._scheduler.charge(step.tasks, spent)
 
-    def _report(self, tasks: list[Task[Request]], done: bool, result: Result) -> None:
+    def _report(self, tasks: list[Task[Request]], done: bool, result: Result | Encoded) -> None:
         for task in tasks:
+            if isinstance(result, Encoded):
+                self._store(task, result)
+                result = None
             if done:
                 self._drop(task)
+                if isinstance(task.work.job, ExtendJob):
+                    self._embeddings.keep_from(task.session, task.work.job.keep_from)
+            self._tell_residents()
             if done or result:
                 task.work.report(task.work.job, result, done)
+
+    def _store(self, task: Task[Request], encoded: Encoded) -> None:
+        job = task.work.job
+        own = job.samples if isinstance(job, AnswerJob) else {}
+        for segment, embeddings in encoded.embeddings.items():
+            self._embeddings.store(task.session, segment, embeddings, temporary=segment in own)
+
+    def _tell_residents(self) -> None:
+        for name in self._embeddings.take_changed():
+            if session := self._sessions.get(name):
+                session.resident(self._embeddings.resident(name))
 
     def _failed(self, tasks: list[Task[Request]], error: Exception) -> None:
         """One job is lost; where the device ran out of memory, it is done once more, with nothing else kept."""
@@ -313,6 +392,7 @@ class Worker:
 
     def _submit(self, session: str, job: Job, report: Report) -> None:
         self._warmth.touch(session, time.monotonic())
+        self._embeddings.retain(session, job, segments_of(job))
         self._tasks[job] = self._scheduler.submit(session, priority_of(job), Request(job, report))
 
     def _drop(self, task: Task[Request] | None) -> None:
@@ -321,6 +401,7 @@ class Worker:
         self._scheduler.finish(task)
         self._tasks.pop(task.work.job, None)
         self._interrupt(task)
+        self._embeddings.finish(task.session, task.work.job)
 
     def _interrupt(self, task: Task[Request]) -> None:
         """Take back what a job has of its context."""
@@ -333,6 +414,16 @@ class Worker:
         for task in self._scheduler.forget(session):
             self._drop(task)
         self._warmth.forget(session)
+        self._embeddings.close(session)
+        self._sessions.pop(session, None)
+
+    def _open(self, name: str, session: OpenSession) -> None:
+        self._sessions[name] = session
+        self._embeddings.open(name, time.monotonic(), evictable=session.source.rereads)
+
+
+def _new_context(engine: Engine, embeddings: EmbeddingCache, session: str) -> Context:
+    return engine.context(partial(embeddings.get, session))
 
 
 def _next_step(running: Request) -> Outcome:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from af3stream.engine.contract import AudioSegment
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.worker import Worker
 from af3stream.errors import Refusal, StorageError, StorageFull, Superseded
@@ -65,6 +66,7 @@ class SessionRunner:
         self._unwritten: deque[Record] = deque()  # appended and not durable; bounded by the credit
         self._failing = False  # whether the client was told that the disk refuses
         self._closed = False
+        worker.open(session.id, session.audio_source, self._resident)
 
     def attach(self, peer: Peer) -> None:
         """A peer listens from now on, instead of another where there is one."""
@@ -142,6 +144,10 @@ class SessionRunner:
     def _report(self, job: Job, result: Result, done: bool) -> None:
         """Called on the engine's thread."""
         self._hand_over(lambda: self.session.complete(job, result, done, time.monotonic()))
+
+    def _resident(self, windows: frozenset[AudioSegment]) -> None:
+        """Called on the engine's thread."""
+        self._hand_over(lambda: self.session.note_resident(windows))
 
     def _written(self, commit: Commit) -> None:
         """Called on the journal's thread."""

@@ -149,10 +149,9 @@ class AudioPipeline:
         self._ledger.windows += 1
         self.revision.closed(window)
         entry = self.horizon.close(window)
-        assert entry.sound
-        self._recall.closed(entry.sound, window, self.intake.received, ended=self._ended)
+        self._recall.closed(window, self.intake.received, ended=self._ended)
         if not self.horizon.carried_by_captions:  # else its captions say whether it is to be heard
-            self._do(EncodeJob(entry.index, entry.sound))
+            self._do(self.horizon.encode(entry))
 
     def _do(self, job: Job) -> None:
         self._due[job] = self.position
@@ -190,6 +189,7 @@ class AudioPipeline:
     def done(self, job: Job) -> None:
         """A caption or a window is no longer waited for."""
         self._due.pop(job, None)
+        self._failures.pop(job, None)
 
     def processed(self, *, listening: bool) -> int:
         """Client frames before everything that is open or waiting; ``listening``: and that is yet to be decided."""
@@ -211,9 +211,10 @@ class AudioPipeline:
         tokens = self._frames(span.end - span.start) if span else 0
         if span is None or not tokens:
             return None
-        sound = AudioSegment(self._segmenter.read(span.start, span.end), tokens)
+        samples = self._segmenter.read(span.start, span.end)
         spoken = tuple((utterance.start, utterance.end) for utterance in self._unfinished())
-        return Piece(span.start, span.end, sound, (), spoken)
+        sound = AudioSegment(span.start, span.end, tokens)
+        return Piece(span.start, span.end, sound, (), spoken, samples=samples)
 
     def words(self) -> list[CaptionLine]:
         """Captions that are notes of no window yet: the final ones, then what is heard so far of other utterances."""
@@ -270,7 +271,7 @@ class AudioPipeline:
             if not self.horizon.carried_by_captions:
                 continue
             if entry.sound:
-                self._do(EncodeJob(entry.index, entry.sound))
+                self._do(self.horizon.encode(entry))
             else:
                 told.append(self._window(entry))
         return told
@@ -317,9 +318,11 @@ class AudioPipeline:
             if self._again(job, result):
                 return []
             self.done(job)
+            self._recall.encoded(job.segment)
             self.horizon.drop(job)
             return [failure(f"window {job.window} could not be encoded", result)]
         self.done(job)
+        self._recall.encoded(job.segment)
         return [self._window(self.horizon.encoded(job))]
 
     def _window(self, entry: Entry) -> m.Window:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.contract import AudioSegment, PromptPart, Text, caption_line, note
+from af3stream.engine.contract import AudioSegment, PromptPart, Samples, Text, caption_line, note
 from af3stream.models.card import Notes
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.ledger import seconds
@@ -26,6 +26,7 @@ class Piece:
         lines: its captions, interim ones where there are no final ones yet.
         spoken: stretches whose captions are still to come.
         ready: whether it can be heard at once; otherwise it has to be encoded first.
+        samples: float32 (n,) of the open window.
     """
 
     start: int
@@ -34,6 +35,7 @@ class Piece:
     lines: tuple[CaptionLine, ...]
     spoken: tuple[Stretch, ...] = ()
     ready: bool = True
+    samples: Samples | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,13 @@ class Body:
 
     Attributes:
         prefix: leading parts that the kept prefix holds.
+        samples: float32 (n,) of the open window, if it is heard.
     """
 
     parts: tuple[PromptPart, ...]
     reach: Reach
     prefix: int = 0
+    samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
 
 
 def transcript(lines: Iterable[CaptionLine]) -> Text:
@@ -182,6 +186,12 @@ def parts_of(shown: Iterable[Shown]) -> tuple[PromptPart, ...]:
         if each.lines:
             parts.append(transcript(each.lines))
     return tuple(parts)
+
+
+def samples_of(shown: Iterable[Shown]) -> dict[AudioSegment, Samples]:
+    """The samples of what is heard of the open window."""
+    pieces = [each.piece for each in shown if each.heard]
+    return {piece.sound: piece.samples for piece in pieces if piece.sound and piece.samples is not None}
 
 
 def _tokens(piece: Piece) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import takewhile
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import AudioSegment, Capacity, PromptPart, shared
+from af3stream.engine.contract import AudioSegment, Capacity, PromptPart, Samples, shared
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
 from af3stream.models.card import Frames, Notes
 from af3stream.session.body import (
@@ -21,6 +21,7 @@ from af3stream.session.body import (
     Stretch,
     has_uncaptioned_sound,
     parts_of,
+    samples_of,
     transcript,
 )
 from af3stream.session.caption_track import CaptionLine
@@ -36,6 +37,7 @@ class Entry:
 
     Attributes:
         sound: what the model hears of it; ``None`` where it stands as its captions alone.
+        samples: float32 (n,), until there is a job that encodes them.
         encoded: whether its embeddings are there.
         notes: its captions, once they are all final; ``None`` until then.
     """
@@ -44,6 +46,7 @@ class Entry:
     start: int
     end: int
     sound: AudioSegment | None
+    samples: Samples | None = None
     encoded: bool = False
     notes: tuple[CaptionLine, ...] | None = None
 
@@ -63,6 +66,9 @@ class ContextWindow:
 
     Before the horizon is full, the oldest windows are left out of a prefix that is rebuilt beside the one in use; until
     that is done, answers hear the windows they heard before.
+
+    Attributes:
+        resident: windows whose embeddings the engine has; the engine says so.
 
     Args:
         capacity: of one prompt.
@@ -87,6 +93,7 @@ class ContextWindow:
         tokens: Callable[[int], int],
         count: Callable[[str], int],
     ) -> None:
+        self.resident: frozenset[AudioSegment] = frozenset()
         self.carried_by_captions = notes == "all" and frames == "uncaptioned"
         self._mode = notes
         self._notes_max_tokens = notes_max_tokens
@@ -121,21 +128,32 @@ class ContextWindow:
 
     def close(self, window: Window) -> Entry:
         """A window closed."""
-        sound = AudioSegment(window.samples, self._tokens(len(window.samples)))
+        sound = AudioSegment(window.start, window.end, self._tokens(len(window.samples)))
         self._closed_to = window.end
-        entry = Entry(window.index, window.start, window.end, sound)
+        entry = Entry(window.index, window.start, window.end, sound, window.samples)
         self._entries.append(entry)
         return entry
 
+    def encode(self, entry: Entry) -> EncodeJob:
+        """The job that encodes a window."""
+        assert entry.sound is not None and entry.samples is not None, "a window is encoded once"
+        samples, entry.samples = entry.samples, None
+        return EncodeJob(entry.index, entry.sound, samples)
+
+    @property
+    def start(self) -> int:
+        """Where the oldest window begins that questions can hear."""
+        return self._entries[0].start if self._entries else self._closed_to
+
     def encoded(self, job: EncodeJob) -> Entry:
         """A window's embeddings are there."""
-        entry = next(entry for entry in self._entries if entry.sound is job.sound)
+        entry = next(entry for entry in self._entries if entry.sound == job.segment)
         entry.encoded = True
         return entry
 
     def drop(self, job: EncodeJob) -> None:
         """A window could not be encoded: it stands as its captions, or is out of every question's reach."""
-        entry = next((entry for entry in self._entries if entry.sound is job.sound), None)
+        entry = next((entry for entry in self._entries if entry.sound == job.segment), None)
         if entry is None:
             return
         entry.sound = None
@@ -154,7 +172,7 @@ class ContextWindow:
                 self._settled_to = entry.end
                 captioned = ((line.start, line.end) for line in lines)
                 if self.carried_by_captions and not has_uncaptioned_sound(entry.start, entry.end, captioned):
-                    entry.sound = None
+                    entry.sound = entry.samples = None
                 settled.append(entry)
         return settled
 
@@ -191,7 +209,8 @@ class ContextWindow:
         beside = bool(self._leaving) and not shared(parts, self._kept)
         added = staying[already:reading]
         captions_only = bool(added) and not beside and all(entry.sound is None for entry in added)
-        self._extending = ExtendJob(parts, rebuild=beside, captions_only=captions_only)
+        keep_from = staying[0].start if self._leaving else 0
+        self._extending = ExtendJob(parts, beside, captions_only, keep_from)
         return self._extending
 
     def extended(self, job: ExtendJob) -> None:
@@ -244,7 +263,7 @@ class ContextWindow:
         pieces = [self._piece(entry, words) for entry in entries]
         if opened and opened.end > since:
             lines = tuple(line for line in words if line.end > self._closed_to)
-            pieces.append(Piece(opened.start, opened.end, opened.sound, lines, opened.spoken))
+            pieces.append(replace(opened, lines=lines))
         everything = len(entries) == len(self._entries)
         if self._mode == "off":
             return self._whole(pieces, room), None
@@ -260,7 +279,7 @@ class ContextWindow:
         lines = entry.notes
         if lines is None:
             lines = tuple(line for line in words if begin < line.end <= entry.end)
-        ready = entry.sound is not None and entry.sound.embeddings is not None  # they may have been dropped
+        ready = entry.sound in self.resident
         return Piece(entry.start, entry.end, entry.sound, lines, ready=ready)
 
     def _whole(self, pieces: Sequence[Piece], room: int) -> Body | None:
@@ -271,7 +290,9 @@ class ContextWindow:
         return self._body(shown)
 
     def _body(self, shown: Sequence[Shown], wordless: Sequence[Stretch] = ()) -> Body | None:
-        return Body(parts_of(shown), self._reach(shown, (), wordless)) if shown else None
+        if not shown:
+            return None
+        return Body(parts_of(shown), self._reach(shown, (), wordless), samples=samples_of(shown))
 
     def _after_prefix(self, shown: Sequence[Shown], complete: bool, wordless: Sequence[Stretch]) -> Body:
         before = [line for entry in self._entries[: self._read] for line in entry.notes or ()]
@@ -282,7 +303,7 @@ class ContextWindow:
         ]
         has_lines = any(each.lines for each in shown)
         reach = self._reach([*read, *shown], captions if complete or not has_lines else (), wordless)
-        return Body(self._kept + parts_of(shown), reach, len(self._kept))
+        return Body(self._kept + parts_of(shown), reach, len(self._kept), samples_of(shown))
 
     def _reach(self, shown: Sequence[Shown], before: Sequence[CaptionLine], wordless: Sequence[Stretch]) -> Reach:
         """What an answer is made of; ``before``: captions in the prompt before those that are shown."""

@@ -190,6 +190,11 @@ class Questions:
         return not self._open
 
     @property
+    def running(self) -> bool:
+        """Whether the engine answers a question now."""
+        return any(question.status is Status.RUNNING for question in self._open)
+
+    @property
     def waits_until(self) -> float | None:
         """Until when a question waits for captions at most, in clock seconds."""
         turn = self.turn
@@ -225,7 +230,8 @@ class Questions:
     def begin(self, question: Question, body: Body, instead: Body | None, earlier: tuple[Turn, ...]) -> AnswerJob:
         """The job that answers a question over a body."""
         other = instead.parts if instead else ()
-        job = AnswerJob(body.parts, question.text, question.max_tokens, earlier, body.prefix, other)
+        samples = {**body.samples, **(instead.samples if instead else {})}
+        job = AnswerJob(body.parts, question.text, question.max_tokens, earlier, body.prefix, other, samples)
         question.move(Status.RUNNING)
         question.run = Run(job, body, instead)
         return job

@@ -82,7 +82,6 @@ def _remember(hearing: AudioPipeline, finals: dict[int, str], revised_to: float)
         if isinstance(job, EncodeJob):
             hearing.done(job)
             hearing.horizon.restore(job)
-            job.sound.samples = None  # read again then
         else:
             hearing.jobs.append(job)
     hearing.horizon.trim()

@@ -20,7 +20,7 @@ import msgspec
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import Engine
+from af3stream.engine.contract import AudioSegment, AudioSource, Engine
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,
@@ -182,6 +182,15 @@ class Session:
                 self._keeping.say(self._questions.heard(job, result, done, now))
         self.advance(now)
 
+    @property
+    def audio_source(self) -> AudioSource:
+        """Where the engine reads the session's audio again; may be read from another thread."""
+        return self._recall
+
+    def note_resident(self, windows: frozenset[AudioSegment]) -> None:
+        """The engine has the embeddings of these windows, and of no others."""
+        self._hearing.horizon.resident = windows
+
     def committed(self, durable: int, record: int, now: float) -> None:
         """The journal has written so many sample frames, and so many records of events and cuts."""
         self._keeping.committed(durable, record)
@@ -197,6 +206,8 @@ class Session:
         self._ask_next(now)
         if extend := self._hearing.horizon.next_extend():
             self._jobs.append(extend)
+        if not self._questions.running:  # one that runs may read windows that have left the context window since
+            self._recall.forget_before(self._hearing.horizon.start)
         self._acknowledge(now)
         self._deliver_flushes()
         if self.state is State.ENDING and self._finished():

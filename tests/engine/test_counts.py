@@ -46,6 +46,7 @@ class Conversation:
         self._session = Session(
             "s", m.Start(interims=interims), config=Config(), engine=self.engine, notes="off", metrics=Metrics()
         )
+        self._worker.open("s", self._session.audio_source, self._session.note_resident)
 
     def send(self, message: m.ClientMessage, *, seconds: float = 0.0) -> None:
         self._now += seconds

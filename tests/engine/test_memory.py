@@ -61,19 +61,22 @@ def test_a_library_keeps_few_codes_unless_it_is_told_otherwise(tmp_path: Path, m
         assert os.environ[name] == kept
 
 
+SECOND = np.zeros(16_000, np.float32)
+
+
 def test_it_is_given_back_after_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
     monkeypatch.setattr(memory, "trim_heap", lambda: given.append("given"))
-    worker, sound = Worker(ScriptedEngine()), AudioSegment(np.zeros(16_000, np.float32), 25)
+    worker, sound = Worker(ScriptedEngine()), AudioSegment(0, 16_000, 25)
 
     def done(*jobs: object) -> None:
         for job in jobs:
             worker.submit("s", job, lambda *_: None)  # type: ignore[arg-type]
         worker.run_all()
 
-    done(CaptionJob(0, sound.samples, None, final=True, max_tokens=9))
+    done(CaptionJob(0, SECOND, None, final=True, max_tokens=9))
     assert given == ["given"]
-    done(EncodeJob(0, sound), ExtendJob((sound,), rebuild=False), AnswerJob((sound,), "What was said?", 9))
+    done(EncodeJob(0, sound, SECOND), ExtendJob((sound,), rebuild=False), AnswerJob((sound,), "What was said?", 9))
     assert given == ["given"] * 4  # not after every step of an answer
 
 

@@ -89,8 +89,8 @@ async def test_a_journal_that_is_damaged_below_what_was_acknowledged(
 class Hanging(ScriptedEngine):
     """Hangs in one answer for two seconds; everything else is as usual."""
 
-    def context(self):  # type: ignore[no-untyped-def]
-        context = super().context()
+    def context(self, embeddings):  # type: ignore[no-untyped-def]
+        context = super().context(embeddings)
         plain = context.answer
 
         def answer(parts, question, max_tokens, earlier=()):  # type: ignore[no-untyped-def]

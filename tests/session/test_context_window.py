@@ -10,7 +10,7 @@ import pytest
 from af3stream.audio.events import Window
 from af3stream.config import AudioConfig, QuestionsConfig
 from af3stream.engine.contract import AudioSegment, Capacity, Text
-from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
+from af3stream.engine.jobs import AnswerJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.protocol import messages as m
 from af3stream.session.caption_track import CaptionLine
@@ -235,8 +235,8 @@ def heard(subject: ContextWindow, index: int) -> None:
     """A window closes and is encoded."""
     entry = subject.close(window(index))
     assert entry.sound
-    entry.sound.embeddings = "4s"
-    subject.encoded(EncodeJob(index, entry.sound))
+    subject.resident = frozenset({entry.sound})
+    subject.encoded(subject.encode(entry))
 
 
 def test_words_of_a_forgotten_window_are_not_those_of_the_next_one_too() -> None:
@@ -260,7 +260,7 @@ def test_a_window_that_could_not_be_encoded_stands_as_its_captions() -> None:
     heard(subject, 0)
     failed = subject.close(window(1))
     assert failed.sound
-    subject.drop(EncodeJob(1, failed.sound))
+    subject.drop(subject.encode(failed))
     subject.settle([line(0), line(1)], final_before=200_000)
     body, _ = subject.bodies(0, None, (), asked=8)
     assert body and [type(part) for part in body.parts] == [AudioSegment, Text, Text]
@@ -273,7 +273,7 @@ def test_without_notes_it_is_out_of_reach() -> None:
     heard(subject, 0)
     failed = subject.close(window(1))
     assert failed.sound
-    subject.drop(EncodeJob(1, failed.sound))
+    subject.drop(subject.encode(failed))
     body, _ = subject.bodies(0, None, (), asked=8)
     assert body and (body.reach.windows, body.reach.start, body.reach.end) == (1, 0, 64_000)
     assert subject.oldest_pending is None

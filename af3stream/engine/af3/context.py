@@ -11,7 +11,7 @@ from af3stream.engine.af3.decode import Decoder, Reply
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.af3.prompt import Unframer, detokenize
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
-from af3stream.engine.contract import Completion, Counters, PromptPart, Turn, shared
+from af3stream.engine.contract import Completion, Counters, Lookup, PromptPart, Turn, shared
 
 
 @dataclass(eq=False, slots=True)
@@ -73,8 +73,11 @@ class PrefixContext:
         capacity: positions of a slot.
     """
 
-    def __init__(self, fusion: PromptEmbedder, decoder: Decoder, capacity: int, counters: Counters) -> None:
+    def __init__(
+        self, fusion: PromptEmbedder, decoder: Decoder, capacity: int, counters: Counters, embeddings: Lookup
+    ) -> None:
         self._fusion = fusion
+        self._embeddings = embeddings
         self._decoder = decoder
         self._capacity = capacity
         self._counters = counters
@@ -123,7 +126,7 @@ class PrefixContext:
             prefix = self._fresh()
         else:
             prefix.cut(common)
-        for part, embeddings in zip(parts[common:], self._fusion.parts(parts[common:]), strict=True):
+        for part, embeddings in zip(parts[common:], self._embed(parts[common:]), strict=True):
             start = prefix.slot.length
             try:
                 for _ in self._decoder.prefill(prefix.slot, embeddings):
@@ -150,7 +153,7 @@ class PrefixContext:
         slot = prefix.slot
         aside = slot.snapshot(prefix.ends[common])
         try:
-            prompt = torch.cat([*self._fusion.parts(parts[common:]), self._fusion.question(question, earlier)])
+            prompt = torch.cat([*self._embed(parts[common:]), self._fusion.question(question, earlier)])
             state = prompt[-1]
             for states in self._decoder.prefill(slot, prompt):
                 state = states[-1]
@@ -160,6 +163,9 @@ class PrefixContext:
             yield from self._write(reply, len(prompt), max_tokens)
         finally:
             slot.restore(aside)
+
+    def _embed(self, parts: Sequence[PromptPart]) -> Iterator[torch.Tensor]:
+        return self._fusion.parts(parts, self._embeddings)
 
     def _reusable(self, parts: Sequence[PromptPart]) -> tuple[Prefix | None, int]:
         """The kept prefix and how many of its parts begin ``parts`` too; ``None`` where that is no help."""

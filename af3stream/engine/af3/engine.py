@@ -15,7 +15,17 @@ from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
-from af3stream.engine.contract import Answering, AudioSegment, Capacity, Captioner, Counters, Hypothesis, Samples, Turn
+from af3stream.engine.contract import (
+    Answering,
+    Capacity,
+    Captioner,
+    Counters,
+    Embeddings,
+    Hypothesis,
+    Lookup,
+    Samples,
+    Turn,
+)
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
@@ -84,25 +94,27 @@ class Af3Engine:
         """Positions that an earlier turn of the chat takes; callable from any thread."""
         return self._turn_overhead + self.count(turn.question) + self.count(turn.answer)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        """Encode the sounds that are not encoded yet, several in a pass; their samples are given up."""
-        waiting = [sound for sound in sounds if sound.embeddings is None]
-        for start in range(0, len(waiting), self.encode_together):
-            group = waiting[start : start + self.encode_together]
-            for sound, embeddings in zip(group, self._encode([s.samples for s in group]), strict=True):
-                sound.embeddings = embeddings.cpu() if self._keep_on_host else embeddings
-                sound.samples = None
-        self.counters.sounds_encoded += len(waiting)
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        """Encode windows, float32 (n_i,) each, ``encode_together`` in a pass.
 
-    def _encode(self, windows: Sequence[Samples | None]) -> list[torch.Tensor]:
-        samples = [window for window in windows if window is not None]
-        encoded = self._encoder.encode(samples)
+        Returns:
+            For each window a tensor (K_i, hidden) in the model's dtype, on its device or in host memory.
+        """
+        encoded: list[Embeddings] = []
+        for start in range(0, len(windows), self.encode_together):
+            group = self._encode(windows[start : start + self.encode_together])
+            encoded += [embeddings.cpu() if self._keep_on_host else embeddings for embeddings in group]
+        self.counters.sounds_encoded += len(windows)
+        return encoded
+
+    def _encode(self, windows: Sequence[Samples]) -> list[torch.Tensor]:
+        encoded = self._encoder.encode(windows)
         self.counters.encoder_passes = self._encoder.passes
         return encoded
 
-    def context(self) -> PrefixContext:
+    def context(self, embeddings: Lookup) -> PrefixContext:
         """A new, empty context, whose slot holds all the language model can read."""
-        return PrefixContext(self._asking, self._decoder, self._loaded.positions, self.counters)
+        return PrefixContext(self._asking, self._decoder, self._loaded.positions, self.counters, embeddings)
 
     def is_decoding(self, answer: Answering) -> bool:
         """Whether it has a reply to go on with."""

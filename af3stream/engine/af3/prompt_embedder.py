@@ -9,7 +9,7 @@ import torch
 
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.prompt import Template, encode_text
-from af3stream.engine.contract import AudioSegment, PromptPart, Turn
+from af3stream.engine.contract import AudioSegment, Embeddings, Lookup, PromptPart, Turn
 from af3stream.errors import AlignmentMismatch
 
 
@@ -66,23 +66,25 @@ class PromptEmbedder:
         asked = len(self._template.head) + len(self.question_ids(question, earlier))
         return asked + sounds + sum(len(encode_text(self.tokenizer, text)) for text in words)
 
-    def parts(self, parts: Sequence[PromptPart]) -> Iterator[torch.Tensor]:
+    def parts(self, parts: Sequence[PromptPart], embeddings: Lookup) -> Iterator[torch.Tensor]:
         """Each part's embeddings, (n_i, hidden).
+
+        Args:
+            embeddings: of a segment, (K, hidden), on any device.
 
         Raises:
             AlignmentMismatch: where a sound has another number of frames than its length says.
         """
         for part in parts:
-            yield self._sound(part) if isinstance(part, AudioSegment) else self.text(part.text)
+            yield self._segment(part, embeddings(part)) if isinstance(part, AudioSegment) else self.text(part.text)
 
     def text(self, text: str) -> torch.Tensor:
         """Words in the body, (n, hidden)."""
         return self._decoder.embed(encode_text(self.tokenizer, text))
 
-    def _sound(self, sound: AudioSegment) -> torch.Tensor:
-        embeddings = sound.embeddings
-        assert isinstance(embeddings, torch.Tensor), "a sound is encoded before it is read"
-        if embeddings.shape != (sound.tokens, self._decoder.hidden_size):
-            raise AlignmentMismatch(sound.tokens, embeddings.shape[0])
+    def _segment(self, segment: AudioSegment, embeddings: Embeddings) -> torch.Tensor:
+        assert isinstance(embeddings, torch.Tensor), "a segment is encoded before it is read"
+        if embeddings.shape != (segment.tokens, self._decoder.hidden_size):
+            raise AlignmentMismatch(segment.tokens, embeddings.shape[0])
         weight = self._decoder.embed(())
         return embeddings.to(weight.device, weight.dtype)
