@@ -244,7 +244,7 @@ class Check:
     def _memory(self) -> Figures:
         """Measure MB by part; working memory is included if the device counts its memory."""
         engine = self._engine()
-        model, frames = engine._loaded.model, engine.frames(WINDOW_S * RATE)
+        model, frames = engine._loaded.model, engine.tokens.frames(WINDOW_S * RATE)
         slot, together = engine._decoder.new_slot(engine._loaded.positions), engine.encode_together
         figures = {
             "encoder_mb": mb(model.model.audio_tower, model.model.multi_modal_projector),

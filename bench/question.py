@@ -131,7 +131,7 @@ def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], runs
 def inputs(engine: Af3Engine, audio: list[Samples]) -> dict[str, torch.Tensor]:
     """Return the input of transformers: token ids with a placeholder for each frame, and padded features."""
     loaded = engine._loaded
-    sounds = loaded.processor.audio_token * sum(engine.frames(len(window)) for window in audio)
+    sounds = loaded.processor.audio_token * sum(engine.tokens.frames(len(window)) for window in audio)
     ids = engine._fusion.prompt(sounds + QUESTION, loaded.processor.audio_token, loaded.model.config.audio_token_id)
     input_ids = torch.tensor([ids], device=loaded.model.device)
     features = reference.features(loaded, audio)
@@ -149,7 +149,7 @@ def prefill(engine: Af3Engine, audio: list[Samples]) -> None:
     model = engine._loaded.model
     asked = len(engine._fusion.head()) + len(engine._fusion.question(QUESTION))
     ids = torch.ones(
-        1, sum(engine.frames(len(window)) for window in audio) + asked, dtype=torch.long, device=model.device
+        1, sum(engine.tokens.frames(len(window)) for window in audio) + asked, dtype=torch.long, device=model.device
     )
     embeddings = model.model.get_input_embeddings()(ids)
     output = model.model.language_model(inputs_embeds=embeddings, use_cache=True, **{CACHE_ARGUMENT: DynamicCache()})

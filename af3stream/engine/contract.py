@@ -214,24 +214,32 @@ class Captioner(Protocol):
         """Hear an utterance of at most 30 s. ``draft`` is the last hypothesis about a shorter part of it."""
 
 
+class TokenCounter(Protocol):
+    """Counts the positions of a prompt. Thread-safe: sessions call it while the engine works."""
+
+    def frames(self, samples: int) -> int:
+        """Return K, the projected frames of a window of so many samples at 16 kHz."""
+
+    def count(self, text: str) -> int:
+        """Return the positions of a text."""
+
+    def count_turn(self, turn: Turn) -> int:
+        """Return the positions of an earlier turn of the chat."""
+
+
 class Engine(Protocol):
-    """A checkpoint that encodes, answers and captions. Called from one thread."""
+    """A checkpoint that encodes, answers and captions. Its methods are called from one thread.
+
+    Its attributes may be read from any thread.
+    """
 
     name: str
     capacity: Capacity
+    tokens: TokenCounter
     captioner: Captioner
     counters: Counters
     frame_bytes: int  # of one projected frame
     encode_together: int  # windows in one encoder pass
-
-    def frames(self, samples: int) -> int:
-        """Projected frames K of a window of so many samples."""
-
-    def count(self, text: str) -> int:
-        """Positions that a text takes."""
-
-    def count_turn(self, turn: Turn) -> int:
-        """Positions that an earlier turn of the chat takes."""
 
     def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
         """Encode windows, float32 (n_i,) each, together where that is cheaper; a window's (K_i, hidden) each."""

@@ -23,7 +23,7 @@ class EncodedAudio:
         """Encode windows, float32 (n,) at 16 kHz each; returns a segment for each."""
         encoded = engine.encode(windows)
         return [
-            self._add(samples, engine.frames(len(samples)), embeddings)
+            self._add(samples, engine.tokens.frames(len(samples)), embeddings)
             for samples, embeddings in zip(windows, encoded, strict=True)
         ]
 

@@ -16,6 +16,7 @@ from af3stream.engine.contract import (
     PromptPart,
     Samples,
     Text,
+    TokenCounter,
     Turn,
     shared,
 )
@@ -25,17 +26,8 @@ BYTES_A_PART = 1 << 20  # that a context counts
 FRAME_BYTES = 1 << 10  # of one projected frame: 25 KiB a second
 
 
-class ScriptedEngine:
-    """Captions say how much they heard, a word a half second; answers name the parts they read, a word a step."""
-
-    name = "scripted"
-    frame_bytes = FRAME_BYTES
-    encode_together = 4
-
-    def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
-        self.capacity = Capacity(int(window_s * 16_000), windows, positions)
-        self.counters = Counters()
-        self.captioner: Captioner = ScriptedCaptioner(self.counters)
+class ScriptedTokenCounter:
+    """Counts one position for a word, and for 40 ms of audio."""
 
     def frames(self, samples: int) -> int:
         """One frame a 40 ms."""
@@ -48,6 +40,20 @@ class ScriptedEngine:
     def count_turn(self, turn: Turn) -> int:
         """One position a word."""
         return self.count(turn.question) + self.count(turn.answer)
+
+
+class ScriptedEngine:
+    """Captions say how much they heard, a word a half second; answers name the parts they read, a word a step."""
+
+    name = "scripted"
+    frame_bytes = FRAME_BYTES
+    encode_together = 4
+
+    def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
+        self.capacity = Capacity(int(window_s * 16_000), windows, positions)
+        self.counters = Counters()
+        self.tokens: TokenCounter = ScriptedTokenCounter()
+        self.captioner: Captioner = ScriptedCaptioner(self.counters)
 
     def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
         """A window's length, such as "1.5s"."""

@@ -66,15 +66,15 @@ class AudioPipeline:
             notes_max_tokens=config.questions.notes_max_tokens,
             reply_tokens=config.questions.max_tokens,
             read_tokens=config.questions.read_tokens,
-            tokens=engine.frames,
-            count=engine.count,
+            tokens=engine.tokens.frames,
+            count=engine.tokens.count,
         )
         self.jobs: list[Job] = []
         self.cancelled: list[Job] = []
         self._noted = notes == "all"
         self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
         self._recall = recall
-        self._frames = engine.frames
+        self._frames = engine.tokens.frames
         self._pad = config.audio.speech_pad_ms * SAMPLE_RATE // 1_000
         self._metrics = metrics
         self._ledger = Ledger()

@@ -99,7 +99,7 @@ class Session:
             start, config=config, engine=engine, notes=notes, frames=frames, metrics=metrics, recall=self._recall
         )
         self._keeping = EventLog(journaled=recorded is not None)
-        self._questions = Questions(config.questions, metrics, self._keeping.exchanges, engine.count_turn)
+        self._questions = Questions(config.questions, metrics, self._keeping.exchanges, engine.tokens.count_turn)
         self._ladder = LoadShedder()
         self._pace = RateLimiter(config.questions.per_s)
         self._flushes: deque[tuple[int, m.Flushed]] = deque()  # utterances before each
@@ -359,9 +359,9 @@ class Session:
         Raises:
             UnknownQuestion: where it follows up what was not answered.
         """
-        hearing, count = self._hearing, self._engine.count
+        hearing, count = self._hearing, self._engine.tokens.count
         earlier = self._questions.earlier(question)
-        asked = count(question.text) + sum(self._engine.count_turn(turn) for turn in earlier)
+        asked = count(question.text) + sum(self._engine.tokens.count_turn(turn) for turn in earlier)
         since = 0
         if question.last_s is not None:
             since = max(0, hearing.position - round(question.last_s * SAMPLE_RATE))

@@ -192,7 +192,7 @@ def test_an_append_writes_only_what_is_new(engine: Af3Engine, signal: Signal) ->
         before = engine.counters.prefill_tokens
         list(context.extend(parts[:end]))
         costs.append(engine.counters.prefill_tokens - before)
-    assert costs[1:] == [engine.frames(64_000)] * 5
+    assert costs[1:] == [engine.tokens.frames(64_000)] * 5
     assert engine.counters.rebuilds == 0
 
 

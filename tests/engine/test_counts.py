@@ -89,7 +89,7 @@ def test_a_question_costs_its_tail_and_itself(tiny: LoadedCheckpoint, speech: by
     (window,) = talk.of(m.Window)
     assert isinstance(answer, m.Answer)
     assert isinstance(window, m.Window)
-    tail = talk.engine.frames(round((answer.end - window.end) * 16_000))
+    tail = talk.engine.tokens.frames(round((answer.end - window.end) * 16_000))
     question = len(talk.engine._fusion.question(QUESTION))
     assert talk.engine.counters.encoder_passes - before[0] == 1
     assert abs(talk.engine.counters.prefill_tokens - before[1] - question - tail) <= 25  # the pause between them

@@ -45,7 +45,7 @@ class Recording:
         self._end = 0
 
     def add(self, engine: Engine, samples: Samples) -> AudioSegment:
-        segment = AudioSegment(self._end, self._end + len(samples), engine.frames(len(samples)))
+        segment = AudioSegment(self._end, self._end + len(samples), engine.tokens.frames(len(samples)))
         self._end = segment.end
         self._windows[segment] = samples
         return segment

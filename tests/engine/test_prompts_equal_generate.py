@@ -58,7 +58,7 @@ def test_the_prefix_is_as_it_was_after_a_follow_up(loaded: LoadedCheckpoint, sig
 def test_turns_are_counted_as_they_are_read(loaded: LoadedCheckpoint) -> None:
     engine = Af3Engine(loaded, "tiny", wording=Wording(instruction="Be brief.\n"))
     alone = len(engine._asking.question_ids(QUESTION))
-    counted = sum(engine.count_turn(turn) for turn in CHAT)
+    counted = sum(engine.tokens.count_turn(turn) for turn in CHAT)
     assert len(engine._asking.question_ids(QUESTION, CHAT)) == alone + counted
     assert engine._asking.positions((), QUESTION, CHAT) == engine._asking.positions((), QUESTION) + counted
 
@@ -141,7 +141,7 @@ def test_captions_after_a_prefix_are_answered_as_generate(loaded: LoadedCheckpoi
     assert (
         completion.prefilled
         == engine._asking.positions(parts, QUESTION) - kept
-        == (engine.count(str(body[2])) + len(engine._asking.question_ids(QUESTION)))
+        == (engine.tokens.count(str(body[2])) + len(engine._asking.question_ids(QUESTION)))
     )
 
 

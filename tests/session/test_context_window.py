@@ -189,7 +189,7 @@ def test_words_that_fell_off_keep_within_their_positions_the_newest_first(limit:
     talk.hear(LONG * 15, block=SECOND)
     talk.ask()
     texts = [part for part in talk.asked_of_engine(AnswerJob)[-1].parts if isinstance(part, Text)]
-    assert all(talk.engine.count(part.text) <= limit for part in texts)
+    assert all(talk.engine.tokens.count(part.text) <= limit for part in texts)
     assert all(part.text.endswith("word6.\n") for part in texts)
     assert bool(texts) == (limit > 1)
 
@@ -201,7 +201,9 @@ def test_a_prompt_never_takes_more_positions_than_there_are() -> None:
         talk.hear(LONG, block=SECOND)
         talk.ask()
     for job in talk.asked_of_engine(AnswerJob):
-        cost = sum(part.tokens if isinstance(part, AudioSegment) else engine.count(part.text) for part in job.parts)
+        cost = sum(
+            part.tokens if isinstance(part, AudioSegment) else engine.tokens.count(part.text) for part in job.parts
+        )
         assert cost + 192 + 256 <= 700
 
 
@@ -217,8 +219,8 @@ def horizon(notes: Literal["off", "forgotten", "all"] = "forgotten") -> ContextW
         notes_max_tokens=50,
         reply_tokens=10,
         read_tokens=400,
-        tokens=engine.frames,
-        count=engine.count,
+        tokens=engine.tokens.frames,
+        count=engine.tokens.count,
     )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
-from threading import Lock
 
 import torch
 
@@ -13,8 +11,9 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.context import Answer, PrefixContext
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
-from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
+from af3stream.engine.af3.prompt import TRANSCRIBE, read_template, strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
+from af3stream.engine.af3.token_counter import LockedTokenCounter
 from af3stream.engine.contract import (
     Answering,
     Capacity,
@@ -24,6 +23,7 @@ from af3stream.engine.contract import (
     Hypothesis,
     Lookup,
     Samples,
+    TokenCounter,
     Turn,
 )
 from af3stream.errors import ContextFull
@@ -67,9 +67,8 @@ class Af3Engine:
         self._fusion = PromptEmbedder(read_template(loaded.processor), tokenizer, self._decoder)
         asking = read_template(loaded.processor, wording.system)
         self._asking = PromptEmbedder(asking, tokenizer, self._decoder, wording.instruction or "")
-        self._turn_overhead = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
-        self._counting = Lock()
-        self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
+        turn = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
+        self.tokens: TokenCounter = LockedTokenCounter(tokenizer, loaded.alignment, turn)
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
@@ -80,19 +79,6 @@ class Af3Engine:
         window = alignment.frames(alignment.window_samples)
         fitting = (room - min(REPLY_POSITIONS, room // 4)) // window
         return Capacity(alignment.window_samples, max(1, min(alignment.max_windows, fitting)), room)
-
-    def frames(self, samples: int) -> int:
-        """Projected frames K of a window of so many samples."""
-        return self._loaded.alignment.frames(samples)
-
-    def count(self, text: str) -> int:
-        """Positions that a text takes; callable from any thread."""
-        with self._counting:
-            return len(encode_text(self._counting_tokenizer, text))
-
-    def count_turn(self, turn: Turn) -> int:
-        """Positions that an earlier turn of the chat takes; callable from any thread."""
-        return self._turn_overhead + self.count(turn.question) + self.count(turn.answer)
 
     def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
         """Encode windows, float32 (n_i,) each, ``encode_together`` in a pass.
@@ -161,7 +147,7 @@ class Af3Engine:
         if len(texts) != len(audios):
             raise ValueError(f"got {len(texts)} texts but {len(audios)} audios; they must match 1:1")
         split = [self._loaded.alignment.split(audio) for audio in audios]
-        counts = [[self.frames(len(window)) for window in windows] for windows in split]
+        counts = [[self.tokens.frames(len(window)) for window in windows] for windows in split]
         token = self._loaded.processor.audio_token
         prompts = [expand(text, token, ks, i) for i, (text, ks) in enumerate(zip(texts, counts, strict=True))]
         rows = [self._fusion.prompt(prompt, token, self._loaded.model.config.audio_token_id) for prompt in prompts]
