@@ -32,7 +32,7 @@ from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Completion, PromptPart
 from af3stream.engine.encoded_audio import EncodedAudio
-from af3stream.engine.request import ANSWERS_TOGETHER
+from af3stream.engine.request import MAX_DECODE_BATCH
 from bench import append, floor, question
 from bench.common import RATE, endless, once, report, speech, timed
 from bench.together import tokens_a_second
@@ -329,7 +329,7 @@ class Check:
         rate = tokens_a_second(engine, [speech(WINDOW_S / 2)] * sessions, QUESTION, self._size.tokens)
         return {
             "sessions": sessions,
-            "written_together": min(sessions, ANSWERS_TOGETHER),
+            "written_together": min(sessions, MAX_DECODE_BATCH),
             "tokens_a_second": rate,
             "kv_slots_mb": slots / 1e6,
         }

@@ -162,8 +162,31 @@ class Answering(Protocol):
         """Leave the kept prefix as it was before."""
 
 
-class Context(Protocol):
-    """One session's persistent prefix."""
+class Prefix(Protocol):
+    """What is known of a session's KV prefix by those that do not read or write it."""
+
+    @property
+    def kept_tokens(self) -> int:
+        """Positions of the kept prefix, 0 when evicted."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of keys and values that the kept prefix takes, 0 when evicted."""
+
+    def held(self, parts: Sequence[PromptPart]) -> int:
+        """Return how many leading parts the kept prefix holds, so that their embeddings are not needed."""
+
+    def bytes_for(
+        self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
+    ) -> int:
+        """Return the most bytes that ``extend``, or ``answer``, takes, with what is kept beside it."""
+
+    def evict(self) -> None:
+        """Give up the keys and values; the next call makes them again from the embeddings."""
+
+
+class Context(Prefix, Protocol):
+    """One session's KV prefix, and the answers over it."""
 
     def extend(self, parts: Sequence[PromptPart]) -> Iterator[None]:
         """Make ``parts`` the kept prefix, reading only what follows the parts that both share; yields between chunks.
@@ -179,25 +202,6 @@ class Context(Protocol):
         Args:
             earlier: the turns of the chat between the parts and the question, oldest first.
         """
-
-    def evict(self) -> None:
-        """Give up the keys and values; the next call builds them again from the embeddings."""
-
-    def held(self, parts: Sequence[PromptPart]) -> int:
-        """How many leading parts of a body need not be there to read it, or to answer over it."""
-
-    @property
-    def kept_tokens(self) -> int:
-        """Positions of the kept prefix, 0 when cool."""
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes of keys and values that the kept prefix takes, 0 when cool."""
-
-    def bytes_for(
-        self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
-    ) -> int:
-        """The most bytes that ``extend``, or ``answer``, takes meanwhile; what is kept beside it included."""
 
 
 class Captioner(Protocol):

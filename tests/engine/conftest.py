@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from af3stream.config import ModelConfig
-from af3stream.engine import worker as worker_module
+from af3stream.engine import engine_core
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
@@ -66,7 +66,7 @@ def engine(loaded: LoadedCheckpoint) -> Af3Engine:
 def even_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step takes the device the same time, a millisecond."""
     ticks = count()
-    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 1000))
+    monkeypatch.setattr(engine_core, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 1000))
 
 
 AUDIO: Final = EncodedAudio()  # what `parts_of` encoded

@@ -12,7 +12,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import Answering, Completion, Lookup, PromptPart, Samples, Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Result
-from af3stream.engine.request import ANSWERS_TOGETHER
+from af3stream.engine.request import MAX_DECODE_BATCH
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from tests.engine.conftest import answer, model_config, new_context, new_worker, parts_of
 from tests.engine.test_worker import SILENCE, Reports, second
@@ -116,9 +116,9 @@ def told(question: str) -> list[Result]:
 
 @pytest.mark.usefixtures("even_steps")
 def test_answers_go_step_by_step_together_and_no_more_than_fit() -> None:
-    engine, questions = Joint(), [f"{i}?" for i in range(ANSWERS_TOGETHER + 2)]
+    engine, questions = Joint(), [f"{i}?" for i in range(MAX_DECODE_BATCH + 2)]
     assert ask(engine, questions) == [told(question) for question in questions]
-    assert max(engine.sizes) == ANSWERS_TOGETHER
+    assert max(engine.sizes) == MAX_DECODE_BATCH
 
 
 @pytest.mark.usefixtures("even_steps")
