@@ -1,4 +1,4 @@
-"""What a session asks of the engine, and what comes back."""
+"""What a session asks of the engine, and what comes back. All of it is immutable and serialisable."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, Prom
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CaptionJob:
-    """Hear one utterance, or the part of it heard so far. Returns a `Hypothesis`.
+    """Caption one utterance, or the part of it that has arrived. Returns a `Hypothesis`.
 
     Attributes:
-        urgent: a question waits for it.
-        late: its session is so far behind that questions go first.
+        samples: float32 (n,) at 16 kHz.
+        draft: the last hypothesis about a shorter part.
+        final: whether the utterance is complete.
+        urgent: whether a question waits for it.
+        late: whether its session is so far behind that questions go first.
     """
 
     utterance: int
@@ -28,11 +31,11 @@ class CaptionJob:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ReviseJob:
-    """Hear all utterances of a closed window at once, a second time. Returns a `Hypothesis`.
+    """Caption all utterances of a closed window at once, a second time. Returns a `Hypothesis`.
 
     Attributes:
-        samples: from the first utterance to the end of the last, at most 30 s.
-        late: its session is so far behind that questions and final captions go first.
+        samples: float32 (n,) at 16 kHz, from the first utterance to the end of the last, at most 30 s.
+        late: whether its session is so far behind that questions and final captions go first.
     """
 
     window: int
@@ -43,10 +46,10 @@ class ReviseJob:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EncodeJob:
-    """Encode one closed window. Returns nothing; the engine then holds its embeddings.
+    """Encode one closed window. Returns nothing; the engine keeps the embeddings.
 
     Attributes:
-        samples: float32 (n,) of the segment.
+        samples: float32 (n,) at 16 kHz, of the segment.
     """
 
     window: int
@@ -56,11 +59,11 @@ class EncodeJob:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ExtendJob:
-    """Make these parts the session's kept prefix.
+    """Make these parts the session's kept KV prefix. Returns nothing.
 
     Attributes:
-        rebuild: beside the one in use, which answers go on using.
-        captions_only: the window that it adds stands as its captions alone.
+        rebuild: whether it is built beside the one in use, which answers go on using.
+        captions_only: whether the window that it adds stands as its captions alone.
         keep_from: position in samples. The session asks about nothing before it once this job is done, so the
             embeddings of segments that end up to there are dropped.
     """
@@ -77,9 +80,9 @@ class AnswerJob:
 
     Attributes:
         earlier: turns of the chat before the question.
-        prefix: leading parts that are believed to be in the kept prefix.
-        instead: what is read in place of ``parts`` if they are not, so that no question waits until they are;
-            `PrefixLost` is returned first then.
+        prefix: leading parts that the session expects in the kept prefix.
+        instead: what is read in place of ``parts`` if they are not there, so that no question waits until they are.
+            Then `PrefixLost` is returned first.
         samples: float32 (n,) of segments that the engine does not know: those of the open window. Their embeddings are
             dropped when the job is done.
     """
@@ -98,10 +101,11 @@ Job = CaptionJob | ReviseJob | EncodeJob | ExtendJob | AnswerJob
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A job that could not be done, and what may be said of it to a peer.
+    """A job could not be done.
 
     Attributes:
-        timed_out: a step of it did not end in time; another attempt would not either.
+        reason: what a client may be told.
+        timed_out: whether a step of it did not end in time; another attempt would not either.
     """
 
     reason: str
@@ -110,7 +114,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The device ran out of memory under a job: all keys and values were given up, and the job is done once more."""
+    """The device ran out of memory under a job. All keys and values were evicted, and the job is done once more."""
 
 
 @dataclass(frozen=True, slots=True)

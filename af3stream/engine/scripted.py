@@ -1,4 +1,4 @@
-"""An engine without a model, for the tests of what is not the engine: its words are a function of what it is given."""
+"""An engine without a model, for tests of the rest of the package: its words are a function of its input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from af3stream.engine.contract import (
 )
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
-BYTES_A_PART = 1 << 20  # that a context counts
+BYTES_A_PART = 1 << 20  # what a context says that a part takes
 FRAME_BYTES = 1 << 10  # of one projected frame: 25 KiB a second
 
 
@@ -43,7 +43,7 @@ class ScriptedTokenCounter:
 
 
 class ScriptedEngine:
-    """Captions say how much they heard, a word a half second; answers name the parts they read, a word a step."""
+    """Captions have a word for each half second; answers name the parts that they read, a word a step."""
 
     name = "scripted"
     frame_bytes = FRAME_BYTES
@@ -91,7 +91,7 @@ class ScriptedCaptioner:
 
 
 class ScriptedContext:
-    """Keeps the parts it was told to keep, and answers by naming what it reads."""
+    """Keeps parts, and answers by naming what it reads."""
 
     def __init__(self, counters: Counters, embeddings: Lookup) -> None:
         self._counters = counters
@@ -111,7 +111,7 @@ class ScriptedContext:
     def bytes_for(
         self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
     ) -> int:
-        """A MiB a part, a question counting as one; what shares no part with what is kept stands beside it."""
+        """A MiB a part, and one for a question; a prefix that shares no part with the kept one stands beside it."""
         beside = 0 if shared(parts, self._kept) else len(self._kept)
         return (beside + len(parts) + bool(question)) * BYTES_A_PART
 
@@ -135,7 +135,7 @@ class ScriptedContext:
     def answer(
         self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
     ) -> Generator[str | Completion, None, None]:
-        """Says the question back and names the parts, the length of a sound and the words of a text, and the turns."""
+        """Repeats the question and names the parts: the length of audio, the words of a text; then the turns."""
         prefilled = len(parts) - shared(parts, self._kept) + 1
         heard = [part.text.strip() if isinstance(part, Text) else str(self._embeddings(part)) for part in parts]
         heard += [f"({turn.question} {turn.answer})" for turn in earlier]

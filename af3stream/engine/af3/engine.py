@@ -1,4 +1,4 @@
-"""The AF3 engine: one loaded checkpoint behind the contract, and a batch face on strings and arrays."""
+"""The AF3 engine: one loaded checkpoint behind the contract, and `generate` over a batch of prompts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from af3stream.engine.contract import (
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
-REPLY_POSITIONS = 512  # kept free for a question and its answer beyond the horizon
+REPLY_POSITIONS = 512  # positions that the windows leave free for a question and its answer
 
 
 class Af3Engine:
@@ -39,9 +39,9 @@ class Af3Engine:
         loaded: the checkpoint.
         name: what users call it.
         captioner: another captioner than the checkpoint itself, or ``None``.
-        keep_on_host: keep projected windows in host memory rather than on the model's device.
+        keep_on_host: keep embeddings in host memory rather than on the model's device.
         encode_together: windows in one encoder pass.
-        wording: what stands around the questions of contexts; captions and `generate` have the chat template alone.
+        wording: what stands around the questions of contexts; captions and `generate` use the chat template alone.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Af3Engine:
         return encoded
 
     def context(self, embeddings: Lookup) -> PrefixContext:
-        """A new, empty context, whose slot holds all the language model can read."""
+        """Return a new, empty context, whose slot has room for all positions of the language model."""
         return PrefixContext(self._asking, self._decoder, self._loaded.positions, self.counters, embeddings)
 
     def is_decoding(self, answer: Answering) -> bool:
-        """Whether it has a reply to go on with."""
+        """Return whether the question is read, so that the next step writes a token."""
         return isinstance(answer, Answer) and answer.reply is not None
 
     def decode_batch(self, answers: Sequence[Answering]) -> None:
@@ -114,10 +114,14 @@ class Af3Engine:
             self._decoder.advance(waiting)
 
     def hear(self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int) -> list[int]:
-        """Reply to a prompt over one piece of audio, verifying a draft of the reply; a context of its own.
+        """Reply to a prompt over one piece of audio, in a slot of its own; a draft of the reply is verified.
+
+        Args:
+            samples: float32 (n,) at 16 kHz, at most the longest window.
+            draft: token ids, without an end token.
 
         Returns:
-            The reply's token ids, without an end token: those that greedy decoding from nothing gives.
+            The reply's token ids, without an end token: those of greedy decoding, whatever the draft.
         """
         (frames,) = self._encode([samples])
         body = torch.cat([self._fusion.head(), frames, self._fusion.question(prompt)])
@@ -125,24 +129,25 @@ class Af3Engine:
         return self._decoder.drafted(slot, body, draft, max_tokens)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The assistant's words behind reply tokens, without framing."""
+        """Return the assistant's words behind reply tokens, without framing."""
         return strip_framing(self._fusion.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def generate(self, texts: Sequence[str], audios: Sequence[Samples], *, max_tokens: int = 192) -> list[str]:
-        """Greedy replies to a batch, as `AudioFlamingo3ForConditionalGeneration.generate` gives them.
+        """Return greedy replies to a batch, those of `AudioFlamingo3ForConditionalGeneration.generate`.
 
         Args:
-            texts: what the user says, around which the chat template is put. Without `<sound>` the audio stands before
+            texts: the user's words; the chat template is put around them. Without `<sound>` the audio stands before
                 the text; with it, each `<sound>` stands for one window.
-            audios: float32 (n,) at 16 kHz, one a text, cut into stock windows.
+            audios: float32 (n,) at 16 kHz, one a text, cut into windows of the longest length.
 
         Returns:
             One reply a prompt, trimmed to the assistant's words.
 
         Raises:
-            PlaceholderMismatch: where a text's placeholders differ from its windows in number.
-            TooManyWindows: where an audio is longer than one prompt may hold.
-            ContextFull: where a prompt and its reply do not fit the language model.
+            ValueError: if texts and audios differ in number.
+            PlaceholderMismatch: if a text's placeholders differ from its windows in number.
+            TooManyWindows: if an audio is longer than one prompt may hold.
+            ContextFull: if a prompt and its reply do not fit the language model.
         """
         if len(texts) != len(audios):
             raise ValueError(f"got {len(texts)} texts but {len(audios)} audios; they must match 1:1")
@@ -160,7 +165,7 @@ class Af3Engine:
 
 
 class Af3Captioner:
-    """The checkpoint itself as captioner: asks for a transcription, and verifies the last one as a draft."""
+    """The checkpoint as captioner: it is asked for a transcription, and the last one is verified as a draft."""
 
     name = "af3"
     revises = False
@@ -169,7 +174,7 @@ class Af3Captioner:
         self._engine = engine
 
     def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """Transcribe (n,) at 16 kHz; the draft makes it sooner, never different."""
+        """Transcribe float32 (n,) at 16 kHz; the draft saves time and does not change the words."""
         self._engine.counters.caption_encodes += 1
         tokens = self._engine.hear(samples, TRANSCRIBE, draft.tokens if draft else (), max_tokens)
         return Hypothesis(self._engine.text(tokens), tuple(tokens))

@@ -1,4 +1,4 @@
-"""Text and sound in one sequence: each `<sound>` placeholder's embedding is a projected frame."""
+"""Text and audio in one sequence of embeddings: each projected frame takes the place of a `<sound>` placeholder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PromptEmbedder:
         template: what stands around body and question.
         tokenizer: the checkpoint's own.
         decoder: where text embeddings come from.
-        instruction: stands right before each question, as it is.
+        instruction: stands right before each question.
     """
 
     def __init__(self, template: Template, tokenizer: Any, decoder: Decoder, instruction: str = "") -> None:
@@ -62,9 +62,9 @@ class PromptEmbedder:
     def positions(self, parts: Sequence[PromptPart], question: str = "", earlier: Sequence[Turn] = ()) -> int:
         """Positions of a prompt: the template, the parts, the earlier turns and the question."""
         words = [part.text for part in parts if not isinstance(part, AudioSegment)]
-        sounds = sum(part.tokens for part in parts if isinstance(part, AudioSegment))
+        frames = sum(part.tokens for part in parts if isinstance(part, AudioSegment))
         asked = len(self._template.head) + len(self.question_ids(question, earlier))
-        return asked + sounds + sum(len(encode_text(self.tokenizer, text)) for text in words)
+        return asked + frames + sum(len(encode_text(self.tokenizer, text)) for text in words)
 
     def parts(self, parts: Sequence[PromptPart], embeddings: Lookup) -> Iterator[torch.Tensor]:
         """Each part's embeddings, (n_i, hidden).
@@ -73,7 +73,7 @@ class PromptEmbedder:
             embeddings: of a segment, (K, hidden), on any device.
 
         Raises:
-            AlignmentMismatch: where a sound has another number of frames than its length says.
+            AlignmentMismatch: if a segment's embeddings are not ``tokens`` frames.
         """
         for part in parts:
             yield self._segment(part, embeddings(part)) if isinstance(part, AudioSegment) else self.text(part.text)
