@@ -160,7 +160,7 @@ def test_windows_that_captions_carry_come_back_without_their_samples() -> None:
     run(first, Worker(engine), records)
     second = new_session(engine, "uncaptioned")
     second.restore(recovered(records, joined=False))
-    entries = second._hearing.horizon._entries
+    entries = second._pipeline._windows.context._windows
     assert entries and all(entry.sound is None for entry in entries)
     assert second.take_jobs() == [] and engine.counters.sounds_encoded == 0
 
