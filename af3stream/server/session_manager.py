@@ -233,7 +233,7 @@ class SessionManager:
         return token
 
     async def _older_events(self, session: Session, last_event: int) -> list[HistoryEntry]:
-        """The journal's history, if a client missed events that are not in memory any more; else nothing.
+        """Return the journal's history if a client missed events that are no longer in memory, else nothing.
 
         Raises:
             DataLoss: if they are not in the journal either.
@@ -264,7 +264,7 @@ def _refuse_less(host: SessionRunner, start: m.Start) -> None:
 
 
 def _history(journal: Journal, session_id: str) -> list[HistoryEntry]:
-    """A session's kept messages, read and decoded."""
+    """Read and decode a session's kept messages."""
     return read_history((record.number, decode_event(record)) for record in journal.events(session_id))
 
 

@@ -1,4 +1,4 @@
-"""Words that nobody said: what a recogniser invents when it loops. Pure text."""
+"""Finds words that a speech recogniser invents when it repeats itself. Pure text."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from typing import Final
 
 LONGEST_LOOP: Final = 12  # words
-PIECES: Final = re.compile(r"[^ -]*[ -]+|[^ -]+")  # words, each with what parts it from the next
-REPEATS: Final = 4  # of a phrase in a row; people do say a thing twice or three times
+PIECES: Final = re.compile(r"[^ -]*[ -]+|[^ -]+")  # words, each with the separator after it
+REPEATS: Final = 4  # of a phrase in a row; people say a thing twice or three times
 
 
 def without_loops(text: str) -> str:
-    """The text with every phrase that comes four times in a row, or more, said once; hyphens part words, too."""
+    """Return a text with each phrase that is repeated four times or more said once. Hyphens separate words, too."""
     words = PIECES.findall(" ".join(text.split()))
     for length in range(1, LONGEST_LOOP + 1):
         i = 0
@@ -28,7 +28,7 @@ def without_loops(text: str) -> str:
 
 
 def agreed(previous: str, current: str) -> str:
-    """The leading words of ``current`` on which ``previous`` agrees, as ``current`` spells them."""
+    """Return the leading words of ``current`` that ``previous`` has too, as ``current`` spells them."""
     count = 0
     for before, after in zip(map(bare, previous.split()), map(bare, current.split()), strict=False):
         if before != after:
