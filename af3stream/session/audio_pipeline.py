@@ -17,12 +17,13 @@ from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
-from af3stream.session.caption_pipeline import CaptionPipeline, Messages
+from af3stream.session.caption_revision import CaptionRevision
+from af3stream.session.caption_track import CaptionTrack
 from af3stream.session.closed_window import ClosedWindow
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.prompt_body import PromptBody, UnreadWindow
-from af3stream.session.window_pipeline import WindowPipeline
+from af3stream.session.window_pipeline import Messages, WindowPipeline
 
 
 class AudioPipeline:
@@ -57,10 +58,10 @@ class AudioPipeline:
         self.receiver = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
         self.captions_in_prompt = notes == "all"
-        self._captions = CaptionPipeline(
-            config, interims=start.interims, revises=engine.captioner.revises, jobs=jobs, metrics=metrics
+        self.track = CaptionTrack(config, interims=start.interims, jobs=jobs, metrics=metrics)
+        self._revision = CaptionRevision(
+            enabled=config.captions.second_pass and engine.captioner.revises, max_tokens=config.captions.max_tokens
         )
-        self.track = self._captions.track
         self._windows = WindowPipeline(
             config.questions, engine=engine, notes=notes, frames=frames, replay=replay, jobs=jobs, metrics=metrics
         )
@@ -96,7 +97,7 @@ class AudioPipeline:
 
     def _push(self, samples: Samples, now: float) -> Messages:
         self._metrics.seconds.labels("received").inc(seconds(len(samples)))
-        self._captions.arrived(self.position + len(samples), now)
+        self.track.arrived(self.position + len(samples), now)
         return self._handle(self._segmenter.push(samples))
 
     def _handle(self, events: list[Event]) -> Messages:
@@ -110,11 +111,11 @@ class AudioPipeline:
                 case Utterance(start=start, end=end):
                     self._ledger.captioned += end - start
                     self._ledger.utterances += 1
-                    self._captions.close(event, self.position)
+                    self.track.close(event, self.position)
                 case Window(start=start, end=end):
                     self._ledger.heard += end - start
                     self._ledger.windows += 1
-                    self._captions.revision.closed(event)
+                    self._revision.closed(event)
                     self._windows.close(event, self.position, self.receiver.received, ended=self._ended)
                 case Skipped(start=start, end=end):
                     self._ledger.skipped += end - start
@@ -141,11 +142,10 @@ class AudioPipeline:
         self._jobs.take_cancelled()
         for job in self._jobs.take_new():
             if isinstance(job, CaptionJob) and job.utterance <= finals_to:
-                self._jobs.finish(job)
-                self.track.heard_final(job, Hypothesis(finals.get(job.utterance, "")))
+                self.track.take_final(job, Hypothesis(finals.get(job.utterance, "")))
             else:
                 self._jobs.submit(job)
-        self._captions.revision.skip(revised_to)
+        self._revision.skip(revised_to)
         self.settle()
         for job in self._jobs.take_new():
             if isinstance(job, EncodeJob):
@@ -180,12 +180,7 @@ class AudioPipeline:
     def draft_is_stale(self) -> bool:
         """Whether the partial caption of the open utterance lacks much of it."""
         span = self._segmenter.open_utterance
-        return span is not None and self.track.is_stale(span.start, span.end)
-
-    @property
-    def captions_are_late(self) -> bool:
-        """Whether final captions lag so far behind that other work goes first."""
-        return self._captions.are_late(self.position)
+        return span is not None and self.track.is_stale(span)
 
     def processed(self, *, receiving: bool) -> int:
         """Return the client frames before everything that is open or pending.
@@ -224,7 +219,7 @@ class AudioPipeline:
     @property
     def _oldest_pending(self) -> tuple[Utterance | None, Window | None, ClosedWindow | None]:
         """The oldest utterance to caption, window to revise, and window to encode."""
-        return self.track.oldest_waiting, self._captions.revision.oldest_pending, self._windows.context.oldest_pending
+        return self.track.oldest_waiting, self._revision.oldest_pending, self._windows.context.oldest_pending
 
     def _unfinished(self) -> list[Span | Utterance]:
         """Return the utterances without a final caption, the open one included."""
@@ -245,28 +240,30 @@ class AudioPipeline:
 
     def settle(self) -> Messages:
         """Revise captions, and let windows take theirs as notes, where that is due."""
-        captions, context = self._captions, self._windows.context
-        before = self._final_before()
-        captions.revise(before, self.position)
-        revising = captions.revision.oldest_pending
+        before, lines = self._final_before(), self.track.lines
+        late = self.track.are_late(self.position)
+        if (job := self._revision.next_job(lines, before, late=late)) is not None:
+            self._jobs.submit(job, self.position)
+        revising = self._revision.oldest_pending
         if revising:
             before = min(before, revising.end)
-        messages = self._windows.settle(captions.track.lines, before, self.position)
-        captions.track.forget(min(context.settled_to, revising.start) if revising else context.settled_to)
+        messages = self._windows.settle(lines, before, self.position)
+        settled_to = self._windows.context.settled_to
+        self.track.forget(min(settled_to, revising.start) if revising else settled_to)
         return messages
 
     def draft_if_due(self, now: float) -> None:
         """Have the open utterance captioned so far if a partial caption is due."""
         span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption
-        if span is not None and self.track.interim_due(span.start, span.end):
-            self._captions.draft(span, self._segmenter.read(span.start, span.end), now)
+        if span is not None and self.track.interim_is_due(span):
+            self.track.draft(span, self._segmenter.read(span.start, span.end), now)
 
     def draft_for_question(self, now: float) -> CaptionJob | None:
         """Have the open utterance captioned so far, urgently; returns the job, or ``None`` if no utterance is open."""
         span = self._segmenter.open_utterance
         if span is None:
             return None
-        return self._captions.draft(span, self._segmenter.read(span.start, span.end), now, urgent=True)
+        return self.track.draft(span, self._segmenter.read(span.start, span.end), now, urgent=True)
 
     def start_reading(self) -> None:
         """Read windows into the KV prefix from now on; after a restore that waits for the first question."""
@@ -281,9 +278,14 @@ class AudioPipeline:
         """Take a result of a job; of an answer, only the news that its KV prefix was evicted."""
         match job:
             case CaptionJob():
-                return self._captions.captioned(job, result, now)
+                return self.track.complete(job, result, now)
             case ReviseJob():
-                return self._captions.revised(job, result)
+                self._jobs.finish(job)
+                lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))
+                self.track.revise(lines)
+                return [
+                    m.CaptionUpdate(each.utterance, each.text, seconds(each.start), seconds(each.end)) for each in lines
+                ]
             case EncodeJob():
                 return self._windows.encoded(job, result)
             case ExtendJob() if done:

@@ -1,4 +1,4 @@
-"""A closed window on its way into the KV prefix, and the prefix itself."""
+"""A closed window on its way into the KV prefix."""
 
 from __future__ import annotations
 
@@ -14,20 +14,13 @@ from af3stream.session.caption_track import CaptionLine
 from af3stream.session.prompt_body import SelectedWindow, UnreadWindow, transcript
 
 
-class AudioStatus(Enum):
-    """What becomes of a window's audio."""
+class WindowStatus(Enum):
+    """What of a closed window is still to come."""
 
-    UNDECIDED = "undecided"  # its captions will show whether its audio is needed
-    ENCODING = "encoding"
-    ENCODED = "encoded"
-    DROPPED = "dropped"  # not needed, or not encodable: the window stands as its captions alone
-
-
-class CaptionStatus(Enum):
-    """Whether a window's captions may still change."""
-
-    PENDING = "pending"
-    FINAL = "final"
+    CLOSED = "closed"  # its audio is not encoded, or not decided about, and its captions may change
+    ENCODED = "encoded"  # its captions may change
+    CAPTIONED = "captioned"  # its audio is not encoded
+    READABLE = "readable"  # nothing is to come
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +28,8 @@ class ClosedWindow:
     """A closed window. Positions are samples at 16 kHz.
 
     Attributes:
-        sound: its audio; ``None`` if and only if it is dropped.
+        sound: its audio; ``None`` once it stands as its captions alone.
+        status: changed by the methods alone.
         notes: its captions, once they are final.
     """
 
@@ -43,22 +37,32 @@ class ClosedWindow:
     start: int
     end: int
     sound: AudioSegment | None
-    audio: AudioStatus
-    captions: CaptionStatus = CaptionStatus.PENDING
+    status: WindowStatus = WindowStatus.CLOSED
     notes: tuple[CaptionLine, ...] = ()
 
     @property
     def pending(self) -> bool:
         """Whether its audio is still to be encoded, or to be decided about."""
-        return self.audio in (AudioStatus.UNDECIDED, AudioStatus.ENCODING)
+        return self.status in (WindowStatus.CLOSED, WindowStatus.CAPTIONED)
+
+    @property
+    def captioned(self) -> bool:
+        """Whether its captions are final."""
+        return self.status in (WindowStatus.CAPTIONED, WindowStatus.READABLE)
+
+    def encoded(self) -> None:
+        """Note that its audio is encoded, or dropped."""
+        self.status = WindowStatus.READABLE if self.captioned else WindowStatus.ENCODED
 
     def drop_audio(self) -> None:
         """Let it stand as its captions alone."""
-        self.audio, self.sound = AudioStatus.DROPPED, None
+        self.sound = None
+        self.encoded()
 
     def take_notes(self, lines: Iterable[CaptionLine]) -> None:
         """Take its final captions."""
-        self.captions, self.notes = CaptionStatus.FINAL, tuple(lines)
+        self.status = WindowStatus.CAPTIONED if self.pending else WindowStatus.READABLE
+        self.notes = tuple(lines)
 
     def in_prefix(self) -> SelectedWindow:
         """Return it as it stands in the KV prefix; the captions there are counted apart."""
@@ -76,25 +80,17 @@ class PrefixStatus(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix:
-    """A KV prefix: its parts, and how many of the oldest closed windows they stand for."""
-
-    parts: tuple[PromptPart, ...] = ()
-    windows: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Extension:
     """A change of the KV prefix that the engine works on.
 
     Attributes:
         evicted: how many of the oldest windows it leaves out.
-        prefix: what the KV prefix is after it.
+        windows: how many of those that stay are in the prefix after it.
     """
 
     job: ExtendJob
     evicted: int
-    prefix: Prefix
+    windows: int
 
 
 class PrefixLayout:
@@ -138,5 +134,4 @@ class PrefixLayout:
         return len(complete)
 
     def _is_complete(self, window: ClosedWindow) -> bool:
-        captioned = self._notes != "all" or window.captions is CaptionStatus.FINAL
-        return captioned and not window.pending
+        return not window.pending and (window.captioned or self._notes != "all")

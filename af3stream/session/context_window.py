@@ -7,19 +7,11 @@ from functools import lru_cache
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import AudioSegment, Capacity, shared
+from af3stream.engine.contract import AudioSegment, Capacity, PromptPart, shared
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
 from af3stream.models.card import Frames, Notes
 from af3stream.session.caption_track import CaptionLine
-from af3stream.session.closed_window import (
-    AudioStatus,
-    CaptionStatus,
-    ClosedWindow,
-    Extension,
-    Prefix,
-    PrefixLayout,
-    PrefixStatus,
-)
+from af3stream.session.closed_window import ClosedWindow, Extension, PrefixLayout, PrefixStatus
 from af3stream.session.prompt_body import (
     PromptBody,
     SampleRange,
@@ -88,7 +80,8 @@ class ContextWindow:
         self._closed_to = 0
         self.settled_to = 0
         self._evicted_notes: tuple[CaptionLine, ...] = ()
-        self._prefix = Prefix()
+        self._prefix: tuple[PromptPart, ...] = ()
+        self._read = 0  # how many of the oldest windows are in the prefix
         self._status = PrefixStatus.IDLE
         self._extension: Extension | None = None  # while extending or rebuilding
 
@@ -103,14 +96,13 @@ class ContextWindow:
         """Add a window that closed."""
         sound = AudioSegment(window.samples, self._tokens(len(window.samples)))
         self._closed_to = window.end
-        status = AudioStatus.UNDECIDED if self.captions_replace_audio else AudioStatus.ENCODING
-        self._windows.append(ClosedWindow(window.index, window.start, window.end, sound, status))
+        self._windows.append(ClosedWindow(window.index, window.start, window.end, sound))
         return self._windows[-1]
 
     def encoded(self, job: EncodeJob) -> ClosedWindow:
         """Take the news that a window is encoded; returns the window."""
         window = next(window for window in self._windows if window.sound is job.sound)
-        window.audio = AudioStatus.ENCODED
+        window.encoded()
         return window
 
     def drop(self, job: EncodeJob) -> None:
@@ -120,7 +112,7 @@ class ContextWindow:
             window.drop_audio()
         if window is not None and self._notes == "off":
             before = self._windows[: self._windows.index(window)]
-            if all(other.captions is CaptionStatus.FINAL for other in before):
+            if all(other.captioned for other in before):
                 self.settled_to = max(self.settled_to, window.end)
             self._windows.remove(window)
 
@@ -134,11 +126,10 @@ class ContextWindow:
         """
         settled = []
         for window in self._windows:
-            if window.captions is CaptionStatus.PENDING and window.end < final_before:
+            if not window.captioned and window.end < final_before:
                 window.take_notes(line for line in lines if self.settled_to < line.end <= window.end)
                 self.settled_to = max(self.settled_to, window.end)
                 if self.captions_replace_audio:
-                    window.audio = AudioStatus.ENCODING
                     captioned = ((line.start, line.end) for line in lines)
                     if not has_uncaptioned_sound(window.start, window.end, captioned):
                         window.drop_audio()
@@ -173,18 +164,18 @@ class ContextWindow:
         evicted = self._surplus()
         staying, notes = self._windows[evicted:], self._evicted_notes_after(evicted)
         ready = self._layout.readable(staying, notes, self._limit)
-        already = reading = min(max(0, self._prefix.windows - evicted), ready)
+        already = reading = min(max(0, self._read - evicted), ready)
         parts = self._layout.compose(staying[:reading], notes)
-        while parts == self._prefix.parts and reading < ready:
+        while parts == self._prefix and reading < ready:
             reading += 1
             parts = self._layout.compose(staying[:reading], notes)
-        if parts == self._prefix.parts:
+        if parts == self._prefix:
             return None
-        rebuild = bool(evicted) and not shared(parts, self._prefix.parts)
+        rebuild = bool(evicted) and not shared(parts, self._prefix)
         added = staying[already:reading]
         captions_only = bool(added) and not rebuild and all(window.sound is None for window in added)
         job = ExtendJob(parts, rebuild=rebuild, captions_only=captions_only)
-        self._extension = Extension(job, evicted, Prefix(parts, reading))
+        self._extension = Extension(job, evicted, reading)
         self._status = PrefixStatus.REBUILDING if rebuild else PrefixStatus.EXTENDING
         return job
 
@@ -193,12 +184,13 @@ class ContextWindow:
         if (extension := self._extension) is None or extension.job is not job:
             return
         self._evict(extension.evicted)
-        self._prefix, self._extension, self._status = extension.prefix, None, PrefixStatus.IDLE
+        self._prefix, self._read = job.parts, extension.windows
+        self._extension, self._status = None, PrefixStatus.IDLE
 
     def lost(self, job: AnswerJob) -> None:
         """Take the news that an answer's KV prefix was evicted: it is read again, unless it was replaced."""
-        if job.parts[: job.prefix] == self._prefix.parts:
-            self._prefix = Prefix()
+        if job.parts[: job.prefix] == self._prefix:
+            self._prefix, self._read = (), 0
 
     def trim(self) -> None:
         """Evict the oldest windows at once if the context window is full and nothing is read yet."""
@@ -238,15 +230,15 @@ class ContextWindow:
                 selected = selected[1:]
             return self._body(selected, ()), None
         alone = self._body(self._selection.choose(unread, min(room, self._read_tokens))[0], uncaptioned)
-        left = min(room - self._layout.cost(self._prefix.parts), self._read_tokens)
-        if not self._prefix.parts or len(windows) < len(self._windows) or left < 0:
+        left = min(room - self._layout.cost(self._prefix), self._read_tokens)
+        if not self._prefix or len(windows) < len(self._windows) or left < 0:
             return alone, None
-        selected, complete = self._selection.choose(unread[self._prefix.windows :], left)
+        selected, complete = self._selection.choose(unread[self._read :], left)
         return self._after_prefix(selected, complete, uncaptioned), alone
 
     def _unread(self, window: ClosedWindow, lines: Sequence[CaptionLine]) -> UnreadWindow:
         notes = window.notes
-        if window.captions is CaptionStatus.PENDING:
+        if not window.captioned:
             begin = max((other.end for other in self._windows if other.end <= window.start), default=0)
             notes = tuple(line for line in lines if begin < line.end <= window.end)
         ready = window.sound is not None and window.sound.embeddings is not None  # they may be evicted
@@ -261,14 +253,14 @@ class ContextWindow:
         self, selected: Sequence[SelectedWindow], complete: bool, uncaptioned: Sequence[SampleRange]
     ) -> PromptBody:
         """Compose a prompt of the KV prefix and selected windows; ``complete``: no caption between them is missing."""
-        read = self._windows[: self._prefix.windows]
+        read = self._windows[: self._read]
         captions: list[CaptionLine] = []
         if complete or not any(each.lines for each in selected):
             of_windows = read if self._notes == "all" else []
             captions = [*self._evicted_notes, *(line for window in of_windows for line in window.notes)]
         everything = [*(window.in_prefix() for window in read), *selected]
         covered = coverage(everything, captions, uncaptioned, self._closed_to)
-        return PromptBody(self._prefix.parts + parts_of(selected), covered, len(self._prefix.parts))
+        return PromptBody(self._prefix + parts_of(selected), covered, len(self._prefix))
 
     # ---- eviction ----------------------------------------------------------------------------------------------------
 
@@ -282,7 +274,7 @@ class ContextWindow:
         while full and evicted < len(self._windows) - 1:
             oldest, rest = self._windows[evicted], self._windows[evicted:]
             kept = self._layout.cost(self._layout.compose(rest, self._evicted_notes_after(evicted)))
-            if oldest.pending or oldest.captions is CaptionStatus.PENDING or kept <= KEEP * self._limit:
+            if oldest.pending or not oldest.captioned or kept <= KEEP * self._limit:
                 break
             evicted += 1
         return evicted

@@ -188,15 +188,11 @@ class EventLog:
         Raises:
             DataLoss: if some are neither in memory nor in ``older``.
         """
-        if not self.remembers(event, older):
-            raise self.lost(event)
         dropped_to = self._dropped.record if self._dropped else 0
+        if self._dropped and not self.remembers(event, older):
+            raise DataLoss("events", event + 1, max(event + 1, self._dropped.event) + 1)
         history = [*(entry for entry in older if entry.record <= dropped_to), *self._history]
         return [entry.message for entry in history if entry.record <= self._committed and entry.follows(event)]
-
-    def lost(self, event: int) -> DataLoss:
-        """Return the refusal for a client that asks for more messages after an event than there are."""
-        return DataLoss("events", event + 1, max(event + 1, self._dropped.event if self._dropped else 0) + 1)
 
     def _keep(self, kept: KeptMessage) -> None:
         self._record += 1

@@ -16,9 +16,9 @@ def without_loops(text: str) -> str:
     for length in range(1, LONGEST_LOOP + 1):
         i = 0
         while i + length * REPEATS <= len(words):
-            phrase = _bare(words[i : i + length])
+            phrase = [bare(word) for word in words[i : i + length]]
             repeats = 1
-            while _bare(words[i + repeats * length : i + (repeats + 1) * length]) == phrase:
+            while [bare(word) for word in words[i + repeats * length : i + (repeats + 1) * length]] == phrase:
                 repeats += 1
             if repeats >= REPEATS:
                 del words[i + length : i + repeats * length]
@@ -41,7 +41,3 @@ def agreed(previous: str, current: str) -> str:
 def bare(word: str) -> str:
     """Return a word without the punctuation around it, and without case."""
     return word.strip(".,;:!?\"' -").casefold()
-
-
-def _bare(words: list[str]) -> list[str]:
-    return [bare(word) for word in words]

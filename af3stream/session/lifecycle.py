@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -61,14 +60,6 @@ class Effect(Enum):
     NONE = "–"
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """What an event does: the effect, and the state after it."""
-
-    effect: Effect
-    state: State
-
-
 _OPEN, _ENDING, _ENDED, _DRAINING, _DRAINED = State
 
 # One row an event, one column a state, in the order of `State`. An effect alone leaves the state as it is.
@@ -82,23 +73,23 @@ _ROWS: Final[dict[Event, tuple[Effect | tuple[Effect, State], ...]]] = {
     Event.FINISHED: (Effect.NONE, (Effect.SEND_ENDED, _ENDED), Effect.NONE, (Effect.NONE, _DRAINED), Effect.NONE),
 }
 
-TRANSITIONS: Final[dict[tuple[State, Event], Transition]] = {
-    (state, event): Transition(*cell) if isinstance(cell, tuple) else Transition(cell, state)
+TRANSITIONS: Final[dict[tuple[State, Event], tuple[Effect, State]]] = {
+    (state, event): cell if isinstance(cell, tuple) else (cell, state)
     for event, row in _ROWS.items()
     for state, cell in zip(State, row, strict=True)
 }
 
 
-def transition(state: State, event: Event) -> Transition:
-    """Return what an event does in a state.
+def transition(state: State, event: Event) -> tuple[Effect, State]:
+    """Return the effect of an event in a state, and the state after it.
 
     Raises:
         NoSession: if the state refuses the event; the message names both.
     """
-    found = TRANSITIONS[state, event]
-    if found.effect is Effect.REFUSE:
+    effect, after = TRANSITIONS[state, event]
+    if effect is Effect.REFUSE:
         raise illegal(state, event)
-    return found
+    return effect, after
 
 
 def illegal(state: State, event: Event) -> NoSession:
@@ -112,9 +103,9 @@ def markdown() -> str:
     for event in Event:
         cells = []
         for state in State:
-            found = TRANSITIONS[state, event]
-            arrow = f"→ {found.state.value}" if found.state is not state else ""
-            effect = found.effect.value if found.effect is not Effect.NONE or not arrow else ""
-            cells.append(", ".join(part for part in (effect, arrow) if part))
+            effect, after = TRANSITIONS[state, event]
+            parts = [effect.value] if effect is not Effect.NONE or after is state else []
+            parts += [f"→ {after.value}"] if after is not state else []
+            cells.append(", ".join(parts))
         lines.append([event.value, *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -7,9 +7,8 @@ from enum import Enum
 from typing import Final
 
 from af3stream.engine.contract import Completion
-from af3stream.engine.jobs import AnswerJob
+from af3stream.engine.jobs import AnswerJob, CaptionJob
 from af3stream.protocol import messages as m
-from af3stream.session.caption_track import NeededCaptions
 from af3stream.session.exchanges import Exchange
 from af3stream.session.ledger import seconds
 from af3stream.session.prompt_body import PromptBody
@@ -73,10 +72,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A question whose turn it is, and that waits for captions, at most ``until`` then, in clock seconds."""
+    """A question whose turn it is, and that waits for captions.
+
+    Attributes:
+        utterances: it waits for the final captions of all utterances before this one.
+        draft: the job of the partial caption that it waits for; ``None`` if it waits for none.
+        until: when it waits no longer, in clock seconds.
+    """
 
     question: Question
-    needed: NeededCaptions
+    utterances: int
+    draft: CaptionJob | None
     until: float
 
 

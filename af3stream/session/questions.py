@@ -12,7 +12,6 @@ from af3stream.errors import QueryLimit, UnknownQuestion
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.session.audio_pipeline import AudioPipeline
-from af3stream.session.caption_track import NeededCaptions
 from af3stream.session.exchanges import Exchange, Exchanges
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import seconds
@@ -145,20 +144,20 @@ class Questions:
             if self._turn is None:
                 if not self._queue:
                     return
-                question = self._queue.pop(0)
-                question.move(Status.WAITING)
-                self._turn = Waiting(question, self._need_captions(now), now + self._config.captions_wait_s)
-            if now < self._turn.until and not self._pipeline.track.has(self._turn.needed):
+                self._turn = self._wait(self._queue.pop(0), now)
+            turn = self._turn
+            if now < turn.until and not self._pipeline.track.has(turn.utterances, turn.draft):
                 return
-            yield from self._run(self._turn.question)
+            yield from self._run(turn.question)
 
-    def _need_captions(self, now: float) -> NeededCaptions:
-        """Have captioned what a question needs; nothing, if that comes too late anyway."""
-        pipeline = self._pipeline
-        if not (self._config.captions_wait_s and pipeline.captions_in_prompt) or pipeline.captions_are_late:
-            return NeededCaptions()
+    def _wait(self, question: Question, now: float) -> Waiting:
+        """Have captioned what a question needs, unless that comes too late anyway."""
+        question.move(Status.WAITING)
+        pipeline, wait_s = self._pipeline, self._config.captions_wait_s
+        if not (wait_s and pipeline.captions_in_prompt) or pipeline.track.are_late(pipeline.position):
+            return Waiting(question, 0, None, now)
         draft = pipeline.draft_for_question(now) if pipeline.draft_is_stale else None
-        return NeededCaptions(pipeline.utterances, draft)
+        return Waiting(question, pipeline.utterances, draft, now + wait_s)
 
     def _run(self, question: Question) -> Iterator[m.ServerMessage]:
         """Have a question answered over what is there now."""

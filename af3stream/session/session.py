@@ -109,10 +109,10 @@ class Session:
         Raises:
             Refusal: if it is refused; it has no effect then. `NoSession` if the state does not allow it.
         """
-        step = transition(self.state, Event.of(message, self._pipeline.receiver.received))
-        if step.effect is not Effect.IGNORE:
+        effect, state = transition(self.state, Event.of(message, self._pipeline.receiver.received))
+        if effect is not Effect.IGNORE:
             self._take(message, now)
-        self.state = step.state
+        self.state = state
         self.advance(now)
 
     def complete(self, job: Job, result: Result, done: bool, now: float) -> None:
@@ -143,9 +143,8 @@ class Session:
         self._pipeline.extend_prefix()
         self._tell(self._acknowledgements.take_due(now, self.state))
         if self._finished():
-            step = transition(self.state, Event.FINISHED)
-            self._tell([self._pipeline.ended()] if step.effect is Effect.SEND_ENDED else [])
-            self.state = step.state
+            effect, self.state = transition(self.state, Event.FINISHED)
+            self._tell([self._pipeline.ended()] if effect is Effect.SEND_ENDED else [])
 
     def refuse_others(self, refusing: bool, now: float) -> None:
         """Take the news that the server takes no new sessions, or does again; the client is told."""
@@ -155,10 +154,9 @@ class Session:
 
     def drain(self, now: float) -> None:
         """Take the news that the server shuts down: take no more audio, and finish what is pending."""
-        step = transition(self.state, Event.DRAIN)
-        if step.effect is Effect.CLOSE_OPEN:
+        effect, self.state = transition(self.state, Event.DRAIN)
+        if effect is Effect.CLOSE_OPEN:
             self._cut()
-        self.state = step.state
         self.advance(now)
 
     # ---- out ---------------------------------------------------------------------------------------------------------

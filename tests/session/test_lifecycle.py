@@ -63,11 +63,11 @@ def test_every_event_has_an_effect_in_every_state() -> None:
 
 def test_an_effect_that_refuses_changes_no_state() -> None:
     refusals = (Effect.REFUSE, Effect.REFUSE_TOTAL, Effect.REFUSE_START, Effect.IGNORE)
-    assert all(found.state is state for (state, _), found in TRANSITIONS.items() if found.effect in refusals)
+    assert all(after is state for (state, _), (effect, after) in TRANSITIONS.items() if effect in refusals)
 
 
 @pytest.mark.parametrize(
-    ("state", "event"), [key for key, found in TRANSITIONS.items() if found.effect is Effect.REFUSE]
+    ("state", "event"), [key for key, (effect, _) in TRANSITIONS.items() if effect is Effect.REFUSE]
 )
 def test_an_illegal_event_raises_an_error_that_names_state_and_event(state: State, event: Event) -> None:
     with pytest.raises(NoSession) as refused:
@@ -78,7 +78,7 @@ def test_an_illegal_event_raises_an_error_that_names_state_and_event(state: Stat
 
 @pytest.mark.parametrize(("state", "event"), TRANSITIONS)
 def test_a_session_goes_by_the_table(state: State, event: Event) -> None:
-    effect = TRANSITIONS[state, event].effect
+    effect, _ = TRANSITIONS[state, event]
     refusals: dict[Effect, type[Refusal]] = {
         Effect.REFUSE: NoSession,
         Effect.REFUSE_TOTAL: BadEnd,
