@@ -160,7 +160,7 @@ class Listening:
         parts: dict[str, float] = {
             "kv": sum(resident(tensor) for slot in self._slots for tensor in tensors(slot)),
             "embeddings": self._worker.embedding_bytes,
-            "audio": self._session._hearing._segmenter._samples._data.nbytes,
+            "audio": self._session._pipeline._segmenter._samples._data.nbytes,
             "all": resident_bytes(),
         }
         parts["rest"] = parts["all"] - self.weights - parts["kv"] - parts["embeddings"] - parts["audio"]

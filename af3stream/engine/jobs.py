@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, PromptPart, Samples, Turn
+from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
+    AudioSegment,
+    CaptionOptions,
+    Completion,
+    Hypothesis,
+    PromptPart,
+    Samples,
+    Turn,
+)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -18,6 +27,7 @@ class CaptionJob:
         final: whether the utterance is complete.
         urgent: whether a question waits for it.
         late: whether its session is so far behind that questions go first.
+        options: language, word times and the like.
     """
 
     utterance: int
@@ -27,6 +37,7 @@ class CaptionJob:
     max_tokens: int
     urgent: bool = False
     late: bool = False
+    options: CaptionOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,12 +47,14 @@ class ReviseJob:
     Attributes:
         samples: float32 (n,) at 16 kHz, from the first utterance to the end of the last, at most 30 s.
         late: whether its session is so far behind that questions and final captions go first.
+        options: as of the captions.
     """
 
     window: int
     samples: Samples
     max_tokens: int
     late: bool = False
+    options: CaptionOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -201,9 +201,8 @@ def test_a_prompt_never_takes_more_positions_than_there_are() -> None:
         talk.hear(LONG, block=SECOND)
         talk.ask()
     for job in talk.asked_of_engine(AnswerJob):
-        cost = sum(
-            part.tokens if isinstance(part, AudioSegment) else engine.tokens.count(part.text) for part in job.parts
-        )
+        count = engine.tokens.count
+        cost = sum(part.tokens if isinstance(part, AudioSegment) else count(part.text) for part in job.parts)
         assert cost + 192 + 256 <= 700
 
 
@@ -238,7 +237,7 @@ def heard(subject: ContextWindow, index: int) -> None:
     entry = subject.close(window(index))
     assert entry.sound
     subject.resident = frozenset({entry.sound})
-    subject.encoded(subject.encode(entry))
+    subject.encoded(entry.encode_job())
 
 
 def test_words_of_a_forgotten_window_are_not_those_of_the_next_one_too() -> None:
@@ -262,11 +261,11 @@ def test_a_window_that_could_not_be_encoded_stands_as_its_captions() -> None:
     heard(subject, 0)
     failed = subject.close(window(1))
     assert failed.sound
-    subject.drop(subject.encode(failed))
+    subject.drop(failed.encode_job())
     subject.settle([line(0), line(1)], final_before=200_000)
-    body, _ = subject.bodies(0, None, (), asked=8)
+    body, _ = subject.prompt(0, None, (), question_tokens=8)
     assert body and [type(part) for part in body.parts] == [AudioSegment, Text, Text]
-    assert (body.reach.windows, body.reach.start, body.reach.end) == (2, 0, 128_000)
+    assert (body.coverage.windows, body.coverage.start, body.coverage.end) == (2, 0, 128_000)
     assert subject.oldest_pending is None
 
 
@@ -275,9 +274,9 @@ def test_without_notes_it_is_out_of_reach() -> None:
     heard(subject, 0)
     failed = subject.close(window(1))
     assert failed.sound
-    subject.drop(subject.encode(failed))
-    body, _ = subject.bodies(0, None, (), asked=8)
-    assert body and (body.reach.windows, body.reach.start, body.reach.end) == (1, 0, 64_000)
+    subject.drop(failed.encode_job())
+    body, _ = subject.prompt(0, None, (), question_tokens=8)
+    assert body and (body.coverage.windows, body.coverage.start, body.coverage.end) == (1, 0, 64_000)
     assert subject.oldest_pending is None
 
 
