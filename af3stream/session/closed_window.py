@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
+from typing import Final
 
-from af3stream.engine.contract import AudioSegment, PromptPart, Samples
+from af3stream.engine.contract import AudioSegment, PromptPart, Samples, Text
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.models.card import Notes
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.prompt_body import SelectedWindow, UnreadWindow, transcript
+
+NO_TEXT: Final = Text("")
 
 
 class WindowStatus(Enum):
@@ -32,6 +35,7 @@ class ClosedWindow:
         samples: float32 (n,) of its audio, until a job has them.
         status: changed by the methods alone.
         notes: its captions, once they are final.
+        transcript: the notes as they stand in a prompt.
     """
 
     index: int
@@ -41,6 +45,7 @@ class ClosedWindow:
     samples: Samples | None = None
     status: WindowStatus = WindowStatus.CLOSED
     notes: tuple[CaptionLine, ...] = ()
+    transcript: Text = NO_TEXT
 
     @property
     def pending(self) -> bool:
@@ -71,6 +76,7 @@ class ClosedWindow:
         """Take its final captions."""
         self.status = WindowStatus.CAPTIONED if self.pending else WindowStatus.READABLE
         self.notes = tuple(lines)
+        self.transcript = transcript(self.notes)
 
     def in_prefix(self) -> SelectedWindow:
         """Return it as it stands in the KV prefix; the captions there are counted apart."""
@@ -117,7 +123,7 @@ class PrefixLayout:
         """Return a window's audio, and its captions if they stand beside it or in its place."""
         parts: list[PromptPart] = [window.sound] if window.sound else []
         if window.notes and (self._notes == "all" or not (window.sound or self._notes == "off")):
-            parts.append(transcript(window.notes))
+            parts.append(window.transcript)
         return parts
 
     def compose(self, windows: Iterable[ClosedWindow], evicted: Sequence[CaptionLine]) -> tuple[PromptPart, ...]:
