@@ -1,7 +1,14 @@
-"""What the tests of every room share."""
+"""What the tests of every package share: markers, the groups that run in parallel, and fixtures.
+
+`make test` runs two workers. Tests that depend on the clock, on a device or on the embedded checkpoint form one group,
+which one worker runs in order, at normal priority. Every other file is a group of its own; it runs at low priority and
+on one thread, so that it does not disturb the first group.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +22,8 @@ from af3stream.engine.contract import Samples
 if TYPE_CHECKING:
     from af3stream.engine.factory import Loaded
 
-RECORDINGS = Path(__file__).parent / "recordings"
+TESTS = Path(__file__).parent
+RECORDINGS = TESTS / "recordings"
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how fast the machine is says nothing about the code
 hypothesis.settings.load_profile("untimed")
@@ -30,12 +38,49 @@ MARKERS = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+# Folders and files whose tests wait for sockets, processes, devices or time-outs.
+CLOCKED = {
+    "chaos",
+    "client",
+    "clients",
+    "conformance",
+    "desktop",
+    "e2e",
+    "server",
+    "test_embedding_cache.py",
+    "test_hangs_and_memory.py",
+}
+NICENESS = 10  # of the tests that only compute: a tenth of a core where a clocked test needs it
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects, and before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by what its fixtures start, so that `make test-fast` never starts it."""
+    """Mark each test by its folder and its fixtures, and put it into its group; the group that waits comes first."""
     for item in items:
+        place = item.path.relative_to(TESTS)
         for fixture in MARKERS.keys() & {*getattr(item, "fixturenames", ())}:
             item.add_marker(MARKERS[fixture])
+        if place.parts[0] == "desktop":
+            item.add_marker("desktop")
+        clocked = CLOCKED & {*place.parts} or item.get_closest_marker("mini")
+        item.add_marker(pytest.mark.xdist_group("clocked" if clocked else str(place)))
+    items.sort(key=lambda item: not is_clocked(item))
+
+
+def is_clocked(item: pytest.Item) -> bool:
+    """Return whether a test belongs to the group that runs at normal priority."""
+    marker = item.get_closest_marker("xdist_group")
+    return marker is not None and marker.args == ("clocked",)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Lower the priority of a worker when it comes to tests that only compute. It cannot be raised again."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not is_clocked(item) and os.nice(0) < NICENESS:
+        os.nice(NICENESS)
+        os.environ["OMP_NUM_THREADS"] = "1"  # for processes that these tests start
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

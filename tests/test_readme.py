@@ -151,6 +151,7 @@ def test_commands_are_understood_and_their_files_are_there(block: Block, monkeyp
     monkeypatch.chdir(ROOT)
     for line in block.text.splitlines():
         for program, *words in commands(line):
+            assert program in PROGRAMS, f"no check is known for {program}"
             PROGRAMS[program](words)
 
 
@@ -184,7 +185,7 @@ def test_extras_that_messages_name_exist() -> None:
 
 @pytest.mark.parametrize("block", of("python"))
 def test_python_is_valid(block: Block) -> None:
-    ast.parse(block.text)
+    assert ast.parse(block.text).body
 
 
 @pytest.mark.parametrize("block", of("python", ROOT / "README.md"))
