@@ -11,11 +11,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from af3stream.engine.contract import Samples
 
@@ -37,8 +38,7 @@ MARKERS = {
     "room": "microphone",
 }
 
-
-# Folders and files whose tests wait for sockets, processes, devices or time-outs.
+# Folders and files whose tests wait for sockets, processes, devices or time-outs, or load the embedded checkpoint.
 CLOCKED = {
     "chaos",
     "client",
@@ -49,34 +49,47 @@ CLOCKED = {
     "server",
     "test_embedding_cache.py",
     "test_hangs_and_memory.py",
+    "test_mini.py",
 }
-NICENESS = 10  # of the tests that only compute: a tenth of a core where a clocked test needs it
+NICENESS = 10  # of the tests that only compute: a tenth of a core while clocked tests need both
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` selects, and before pytest-xdist reads the groups
+def group(nodeid: str) -> str:
+    """Return a test's group: the one that waits, or its file."""
+    path = nodeid.partition("::")[0]
+    return path if CLOCKED.isdisjoint(path.split("/")) else "clocked"
+
+
+class Groups(LoadScopeScheduling):
+    """Hand out the group that waits as a whole, and every other file as a whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """Group the tests of parallel workers."""
+    return Groups(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder and its fixtures, and put it into its group; the group that waits comes first."""
+    """Mark each test by its folder and its fixtures, and put the group that waits first."""
     for item in items:
-        place = item.path.relative_to(TESTS)
         for fixture in MARKERS.keys() & {*getattr(item, "fixturenames", ())}:
             item.add_marker(MARKERS[fixture])
-        if place.parts[0] == "desktop":
+        if item.path.is_relative_to(TESTS / "desktop"):
             item.add_marker("desktop")
-        clocked = CLOCKED & {*place.parts} or item.get_closest_marker("mini")
-        item.add_marker(pytest.mark.xdist_group("clocked" if clocked else str(place)))
-    items.sort(key=lambda item: not is_clocked(item))
+        if item.get_closest_marker("mini"):
+            assert group(item.nodeid) == "clocked", f"{item.nodeid}: a second worker would load the checkpoint"
+    items.sort(key=lambda item: group(item.nodeid) != "clocked")
 
 
-def is_clocked(item: pytest.Item) -> bool:
-    """Return whether a test belongs to the group that runs at normal priority."""
-    marker = item.get_closest_marker("xdist_group")
-    return marker is not None and marker.args == ("clocked",)
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Lower the priority of a worker when it comes to tests that only compute. It cannot be raised again."""
-    if "PYTEST_XDIST_WORKER" in os.environ and not is_clocked(item) and os.nice(0) < NICENESS:
+    """Lower a worker's priority when it comes to tests that only compute. It cannot be raised again."""
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    if parallel and group(item.nodeid) != "clocked" and os.nice(0) < NICENESS:
         os.nice(NICENESS)
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that these tests start
         if torch := sys.modules.get("torch"):

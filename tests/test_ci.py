@@ -86,7 +86,7 @@ def test_make_test_needs_nothing_of_training_and_prints_durations() -> None:
 
 
 def test_make_test_runs_two_workers_by_groups_in_the_order_that_conftest_gives() -> None:
-    assert "pytest -n 2 --dist loadgroup --no-loadscope-reorder" in dry_run("test")
+    assert "pytest -n 2 --dist loadscope --no-loadscope-reorder" in dry_run("test")
 
 
 def test_folders_and_files_of_the_clocked_group_exist() -> None:
