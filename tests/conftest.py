@@ -1,8 +1,8 @@
 """What the tests of every package share: markers, the groups that run in parallel, and fixtures.
 
-`make test` runs two workers. Tests that depend on the clock, on a device or on the embedded checkpoint form one group,
-which one worker runs in order, at normal priority. Every other file is a group of its own; it runs at low priority and
-on one thread, so that it does not disturb the first group.
+`make test` runs two workers. Tests that depend on a device or on the embedded checkpoint are one group, which one
+worker runs in order. Tests that depend on time-outs are another group. Both run at normal priority. Every other file is
+a group of its own; it runs last, at low priority and on one thread, so that it does not disturb the first two groups.
 """
 
 from __future__ import annotations
@@ -38,30 +38,35 @@ MARKERS = {
     "room": "microphone",
 }
 
-# Folders and files whose tests wait for sockets, processes, devices or time-outs, or load the embedded checkpoint.
-CLOCKED = {
-    "chaos",
-    "client",
-    "clients",
-    "conformance",
-    "desktop",
-    "e2e",
-    "server",
-    "test_embedding_cache.py",
-    "test_hangs_and_memory.py",
-    "test_mini.py",
+# Groups that run as a whole at normal priority, by the folders and files that belong to them.
+GROUPS = {
+    "devices": {"desktop", "e2e", "test_mini.py"},
+    "sockets": {
+        "chaos",
+        "client",
+        "clients",
+        "conformance",
+        "server",
+        "test_embedding_cache.py",
+        "test_hangs_and_memory.py",
+    },
 }
-NICENESS = 10  # of the tests that only compute: a tenth of a core while clocked tests need both
+NICENESS = 10  # of the tests that only compute: a tenth of a core while the others need both
 
 
 def group(nodeid: str) -> str:
-    """Return a test's group: the one that waits, or its file."""
+    """Return a test's group: a key of `GROUPS`, or the path of its file."""
     path = nodeid.partition("::")[0]
-    return path if CLOCKED.isdisjoint(path.split("/")) else "clocked"
+    return next((name for name, places in GROUPS.items() if not places.isdisjoint(path.split("/"))), path)
+
+
+def rank(item: pytest.Item) -> int:
+    """Return the place of a test's group in the order in which workers take them."""
+    return [*GROUPS, group(item.nodeid)].index(group(item.nodeid))
 
 
 class Groups(LoadScopeScheduling):
-    """Hand out the group that waits as a whole, and every other file as a whole."""
+    """Hand out each group to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)
@@ -75,21 +80,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder and its fixtures, and put the group that waits first."""
+    """Mark each test by its folder and its fixtures, and sort the groups: workers take them in this order."""
     for item in items:
         for fixture in MARKERS.keys() & {*getattr(item, "fixturenames", ())}:
             item.add_marker(MARKERS[fixture])
         if item.path.is_relative_to(TESTS / "desktop"):
             item.add_marker("desktop")
         if item.get_closest_marker("mini"):
-            assert group(item.nodeid) == "clocked", f"{item.nodeid}: a second worker would load the checkpoint"
-    items.sort(key=lambda item: group(item.nodeid) != "clocked")
+            assert group(item.nodeid) == "devices", f"{item.nodeid}: a second worker would load the checkpoint"
+    items.sort(key=rank)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Lower a worker's priority when it comes to tests that only compute. It cannot be raised again."""
-    parallel = "PYTEST_XDIST_WORKER" in os.environ
-    if parallel and group(item.nodeid) != "clocked" and os.nice(0) < NICENESS:
+    if "PYTEST_XDIST_WORKER" in os.environ and group(item.nodeid) not in GROUPS and os.nice(0) < NICENESS:
         os.nice(NICENESS)
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that these tests start
         if torch := sys.modules.get("torch"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CLOCKED
+from tests.conftest import GROUPS
 
 ROOT = Path(__file__).parent.parent
 
@@ -89,9 +89,9 @@ def test_make_test_runs_two_workers_by_groups_in_the_order_that_conftest_gives()
     assert "pytest -n 2 --dist loadscope --no-loadscope-reorder" in dry_run("test")
 
 
-def test_folders_and_files_of_the_clocked_group_exist() -> None:
-    tests = ROOT / "tests"
-    assert {name for name in CLOCKED if not [*tests.glob(name), *tests.glob(f"*/{name}")]} == set()
+def test_folders_and_files_of_the_groups_exist() -> None:
+    tests, places = ROOT / "tests", {place for group in GROUPS.values() for place in group}
+    assert {name for name in places if not [*tests.glob(name), *tests.glob(f"*/{name}")]} == set()
 
 
 def test_make_check_formats_lints_and_types() -> None:
