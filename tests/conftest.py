@@ -41,7 +41,7 @@ MARKERS = {
 # Groups that run as a whole at normal priority, by the folders and files that belong to them.
 GROUPS = {
     "devices": {"desktop", "e2e", "test_mini.py"},
-    "sockets": {
+    "timeouts": {
         "chaos",
         "client",
         "clients",
@@ -49,6 +49,7 @@ GROUPS = {
         "server",
         "test_embedding_cache.py",
         "test_hangs_and_memory.py",
+        "test_worker.py",
     },
 }
 NICENESS = 10  # of the tests that only compute: a tenth of a core while the others need both

@@ -78,7 +78,7 @@ def test_audio_and_answers_survive_cuts_anywhere(spooled: bool, places: set[int]
         model = Lasting(credit=3 * BLOCK)
         with patch.object(line_module, "random", lambda: 0.005):
             async with serving(lasting(model, cutting(places), crashes=crashes)) as server:
-                async with asyncio.timeout(10), connect(server.url, spool=folder) as session:
+                async with asyncio.timeout(60), connect(server.url, spool=folder) as session:
                     read = await conversation(session, 12)
                 check(model, read, 12)
                 assert len(server.peers) == 1 + len([start for start in model.starts if start.resume])

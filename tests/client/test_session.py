@@ -38,7 +38,7 @@ SECOND = bytes(32_000)  # one second, pcm_s16le at 16 kHz
 
 @pytest.fixture(autouse=True)
 async def patience():
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         yield
 
 

@@ -30,6 +30,7 @@ PATIENCE_S = 600  # on a loaded machine
 def test_captions_and_answers_survive_a_server_crash(
     run: Callable[..., Captions], quick_start: tuple[str, ...], tmp_path: Path
 ) -> None:
+    """Streams at the pace of speech, because the program reads files as it reads a microphone."""
     pieces: list[np.ndarray] = []
     for number in SENTENCES:
         (path,) = RECORDINGS.glob(f"*{number}.wav")

@@ -194,7 +194,7 @@ async def test_a_handshake_that_never_ends(opening: bytes, undisturbed: Callable
     async with undisturbed(open_timeout_s=0.3) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(opening)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await reader.read()
         writer.close()
         assert service.sessions <= 1  # the other one's
