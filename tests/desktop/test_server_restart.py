@@ -52,9 +52,9 @@ def test_captions_and_answers_survive_a_server_crash(
     until(lambda: captions.overlay.status.text().startswith("Connection lost, reconnecting"), PATIENCE_S)
     captions.ask.asked.emit("Who is this about?", None, None)
     until(
-        lambda: captions.ask._cards[0].note.text().startswith(("Heard 0:00 to 0:0", "Captions 0:00 to 0:0")), PATIENCE_S
+        lambda: captions.ask.cards[0].note.text().startswith(("Heard 0:00 to 0:0", "Captions 0:00 to 0:0")), PATIENCE_S
     )
-    assert captions.ask._cards[0].answer.text()
+    assert captions.ask.cards[0].answer.text()
     assert heard_by_screen_reader(captions.overlay.view)[1] == shown
 
     pid = captions._local.pid
