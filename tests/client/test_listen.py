@@ -224,7 +224,9 @@ async def test_ctrl_c_ends_the_session_and_waits_for_the_tail(pipe, capsys: pyte
     assert "-> What now?" in capsys.readouterr().out
 
 
-async def test_after_ctrl_c_the_tail_may_take_so_long(pipe, monkeypatch: pytest.MonkeyPatch, capsys):
+async def test_after_ctrl_c_the_tail_is_waited_for_no_longer_than_its_limit(
+    pipe, monkeypatch: pytest.MonkeyPatch, capsys
+):
     monkeypatch.setattr(run_module, "TAIL_S", 0.1)
 
     async def silent(peer: Peer) -> None:

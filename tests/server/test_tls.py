@@ -55,7 +55,7 @@ async def shown(service: Service) -> str:
     return name_in(der)
 
 
-async def test_a_session_over_tls(tmp_path: Path) -> None:
+async def test_a_session_runs_over_tls_and_not_beside_it(tmp_path: Path) -> None:
     settings = issue(tmp_path)
     trusting = ssl.create_default_context(cafile=settings["tls_certificate"])
     async with serving(**settings) as service:
@@ -67,7 +67,7 @@ async def test_a_session_over_tls(tmp_path: Path) -> None:
             await connect(stream_url(service), subprotocols=[MSGPACK], open_timeout=20)
 
 
-async def test_a_tls_handshake_that_never_ends(tmp_path: Path) -> None:
+async def test_a_tls_handshake_that_never_ends_is_cut_off(tmp_path: Path) -> None:
     async with serving(**issue(tmp_path), open_timeout_s=0.3) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
         async with asyncio.timeout(20):
@@ -76,7 +76,7 @@ async def test_a_tls_handshake_that_never_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opening", [b"", b"\x16\x03\x01\x02\x00\x01"])
-async def test_a_flood_of_tls_handshakes_that_never_end(tmp_path: Path, opening: bytes) -> None:
+async def test_a_flood_of_open_tls_handshakes_keeps_no_newcomer_out(tmp_path: Path, opening: bytes) -> None:
     async with serving(**issue(tmp_path), max_handshakes=4, open_timeout_s=30) as service:
         crowd = []
         for _ in range(20):
