@@ -47,6 +47,7 @@ GROUPS = {
         "clients",
         "conformance",
         "server",
+        "test_benches.py",
         "test_embedding_cache.py",
         "test_hangs_and_memory.py",
         "test_worker.py",

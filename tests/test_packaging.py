@@ -22,7 +22,7 @@ from af3stream.errors import SetupError
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("af3stream", "af3stream_clients", "pyproject.toml", "README.md", "LICENSE")
-TIMEOUT_S = 120
+TIMEOUT_S = 600  # at low priority on a loaded machine
 PROGRAMS = {"af3stream-captions": "desktop", "af3stream-mic": "mic", "af3stream-bot": "bot"}
 DATA = (
     "af3stream/py.typed",

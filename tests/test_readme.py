@@ -33,7 +33,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 LANGUAGES = {"bash", "python", "toml", "json", "jsonl", "markdown", "text"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SERVER = "http://127.0.0.1:8765"
-TIMEOUT_S = 60
+TIMEOUT_S = 600  # at low priority on a loaded machine
 
 
 class Block(NamedTuple):
