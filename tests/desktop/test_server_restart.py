@@ -44,7 +44,12 @@ def test_captions_and_answers_survive_a_server_crash(
     shown = heard_by_screen_reader(captions.overlay.view)[1]
     assert word_error_rate(" ".join(SENTENCES.values()), shown) <= MAX_WER
     rows = captions.history.list.model()
-    assert " ".join(rows.index(row, 0).data() for row in range(rows.rowCount())) == shown.replace("\n", " ")
+    until(
+        lambda: (
+            " ".join(rows.index(row, 0).data() for row in range(rows.rowCount()))
+            == heard_by_screen_reader(captions.overlay.view)[1].replace("\n", " ")
+        )
+    )
 
     pid = captions._local.pid
     assert pid
@@ -55,7 +60,9 @@ def test_captions_and_answers_survive_a_server_crash(
         lambda: captions.ask.cards[0].note.text().startswith(("Heard 0:00 to 0:0", "Captions 0:00 to 0:0")), PATIENCE_S
     )
     assert captions.ask.cards[0].answer.text()
-    assert heard_by_screen_reader(captions.overlay.view)[1] == shown
+    after = heard_by_screen_reader(captions.overlay.view)[1]  # the second pass may have corrected a word meanwhile
+    assert word_error_rate(" ".join(SENTENCES.values()), after) <= MAX_WER
+    assert len(after.splitlines()) == len(shown.splitlines())
 
     pid = captions._local.pid
     captions.close()
