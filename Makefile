@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 FAST   := not (mini or browser or desktop or microphone or slow or long)
 
-.PHONY: help demo test test-fast test-long check audit setup system mini-train mini-train-smoke clean
+.PHONY: help demo test test-fast test-long coverage check audit setup system mini-train mini-train-smoke clean
 
 help:
 	@echo "make demo       captions and answers on a real recording, in the terminal, and a page to open"
@@ -13,13 +13,20 @@ help:
 	@echo "make test-fast  the tests without the embedded checkpoint, a browser, Qt or a microphone"
 	@echo "make test       everything that must pass"
 	@echo "make test-long  before a release: training, chaos and soak at length, and fuzzing"
+	@echo "make coverage   the lines that no test runs"
 	@echo "make setup      only the environment, in $(VENV)"
 
 demo: setup
 	@$(BIN)/python -m af3stream_clients.demo
 
+# Two workers; tests/conftest.py says which tests run one after the other. OpenMP's threads sleep while they wait, so
+# that they leave the core to the other worker.
 test: setup system check
-	$(BIN)/pytest --cov=af3stream --cov-report=term:skip-covered --durations=30
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=30
+
+# The same tests in one process, with the lines that none of them runs.
+coverage: setup system
+	$(BIN)/pytest --cov=af3stream --cov-report=term-missing:skip-covered
 
 # What a developer runs while working. It installs no Debian package.
 test-fast: setup

@@ -35,9 +35,14 @@ def test_what_is_free_between_pieces_in_use_is_given_back() -> None:
     assert all(len(piece) == SIZE for piece in kept)
 
 
-def test_where_the_c_library_cannot_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_malloc_trim", lambda: None)
+@pytest.mark.parametrize(("found", "calls"), [(True, [0]), (False, [])])
+def test_trim_heap_calls_malloc_trim_if_the_c_library_has_it(
+    monkeypatch: pytest.MonkeyPatch, found: bool, calls: list[int]
+) -> None:
+    called: list[int] = []
+    monkeypatch.setattr(memory, "_malloc_trim", lambda: called.append if found else None)
     memory.trim_heap()
+    assert called == calls
 
 
 def test_the_collector_does_not_walk_through_what_stays() -> None:
