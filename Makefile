@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+DOCS   := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 FAST   := not (mini or browser or desktop or microphone or slow or long)
 
-.PHONY: help demo test test-fast test-long check audit setup system mini-train mini-train-smoke clean
+.PHONY: help demo test test-fast test-long check docs audit setup system mini-train mini-train-smoke clean
 
 help:
 	@echo "make demo       captions and answers on a real recording, in the terminal, and a page to open"
@@ -13,6 +14,7 @@ help:
 	@echo "make test-fast  the tests without the embedded checkpoint, a browser, Qt or a microphone"
 	@echo "make test       everything that must pass"
 	@echo "make test-long  before a release: training, chaos and soak at length, and fuzzing"
+	@echo "make docs       the documentation as a site, in build/site"
 	@echo "make setup      only the environment, in $(VENV)"
 
 demo: setup
@@ -34,7 +36,11 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	test ! -f mkdocs.yml || $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	$(DOCS) --quiet
+
+# The site, in build/site. It needs no network.
+docs: setup
+	$(DOCS)
 
 # The environment against its lock, and the lock against the known vulnerabilities.
 audit: setup

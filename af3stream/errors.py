@@ -1,43 +1,41 @@
 """Every error that can reach a person or a peer, in one tree.
 
-::
-
-    Af3StreamError                 code            close   open after?
-    ├── SetupError                 -               -       the command line prints one sentence and exits with 2
-    │   ├── ConfigError            unknown key, wrong type, value out of range
-    │   ├── ModelError             unknown model, damaged folder, missing licence or download
-    │   └── SourceError            unreadable file, no such device, missing PortAudio, busy port
-    ├── Refusal                    a peer's request is refused; told to the peer as ``error{code, ...}``
-    │   ├── BadMessage             bad_message     4400    yes, until the third
-    │   │   └── WrongFrame         wrong_frame     1003    no
-    │   ├── BadFormat              bad_format      4422    no
-    │   ├── BadAudio               bad_audio       -       yes
-    │   ├── BadOffset              bad_offset      -       yes
-    │   ├── OffsetGap              offset_gap      -       yes
-    │   ├── AudioConflict          audio_conflict  4409    no
-    │   ├── RateLimited            rate_limited    4429    yes, until the third
-    │   ├── SlowConsumer           slow_consumer   4408    no
-    │   ├── IdleTimeout            idle_timeout    4408    no
-    │   ├── QueryLimit             query_limit     -       yes
-    │   ├── BadText                bad_text        -       yes
-    │   ├── UnknownQuestion        unknown_question -      yes
-    │   ├── BadEnd                 bad_end         -       yes
-    │   ├── Superseded             superseded      4409    no
-    │   ├── DataLoss               data_loss       4500    no
-    │   ├── StorageError           storage_error   -       yes
-    │   │   └── StorageFull        storage_full    1013    yes
-    │   ├── NoSession              no_session      4404    no
-    │   ├── ShuttingDown           shutting_down   1012    no
-    │   └── EngineFailed           engine_failed   -       yes
-    │       ├── EngineTimeout      engine_timeout  -       yes
-    │       └── EngineRestart      engine_restart  -       yes
-    ├── ClientError                of a client's connection or session: `af3stream.client.errors`
-    └── EngineError                the model could not do what it was asked
-        ├── AlignmentMismatch      "Audio tokens and features mismatch ..."
-        ├── PlaceholderMismatch    "Sample X: found N placeholders but audio was split into M window(s)."
-        ├── TooManyWindows         more audio than the horizon holds
-        ├── ContextFull            a prompt that does not fit the language model's positions
-        └── BudgetExceeded         a prompt whose keys and values, or embeddings, do not fit the configured bytes
+Af3StreamError                 code            close   open after?
+├── SetupError                 -               -       the command line prints one sentence and exits with 2
+│   ├── ConfigError            unknown key, wrong type, value out of range
+│   ├── ModelError             unknown model, damaged folder, missing licence or download
+│   └── SourceError            unreadable file, no such device, missing PortAudio, busy port
+├── Refusal                    a peer's request is refused; told to the peer as ``error{code, ...}``
+│   ├── BadMessage             bad_message     4400    yes, until the third
+│   │   └── WrongFrame         wrong_frame     1003    no
+│   ├── BadFormat              bad_format      4422    no
+│   ├── BadAudio               bad_audio       -       yes
+│   ├── BadOffset              bad_offset      -       yes
+│   ├── OffsetGap              offset_gap      -       yes
+│   ├── AudioConflict          audio_conflict  4409    no
+│   ├── RateLimited            rate_limited    4429    yes, until the third
+│   ├── SlowConsumer           slow_consumer   4408    no
+│   ├── IdleTimeout            idle_timeout    4408    no
+│   ├── QueryLimit             query_limit     -       yes
+│   ├── BadText                bad_text        -       yes
+│   ├── UnknownQuestion        unknown_question -      yes
+│   ├── BadEnd                 bad_end         -       yes
+│   ├── Superseded             superseded      4409    no
+│   ├── DataLoss               data_loss       4500    no
+│   ├── StorageError           storage_error   -       yes
+│   │   └── StorageFull        storage_full    1013    yes
+│   ├── NoSession              no_session      4404    no
+│   ├── ShuttingDown           shutting_down   1012    no
+│   └── EngineFailed           engine_failed   -       yes
+│       ├── EngineTimeout      engine_timeout  -       yes
+│       └── EngineRestart      engine_restart  -       yes
+├── ClientError                of a client's connection or session: `af3stream.client.errors`
+└── EngineError                the model could not do what it was asked
+    ├── AlignmentMismatch      "Audio tokens and features mismatch ..."
+    ├── PlaceholderMismatch    "Sample X: found N placeholders but audio was split into M window(s)."
+    ├── TooManyWindows         more audio than the horizon holds
+    ├── ContextFull            a prompt that does not fit the language model's positions
+    └── BudgetExceeded         a prompt whose keys and values, or embeddings, do not fit the configured bytes
 """
 
 from __future__ import annotations

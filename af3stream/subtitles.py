@@ -226,7 +226,7 @@ def _lines(words: list[str]) -> tuple[str, ...]:
 
 
 def _best_half(words: list[str], duration_ms: int) -> _Half:
-    """Where to break at least two words; no part is shorter than :data:`SHORTEST_MS` if that can be."""
+    """Where to break at least two words; no part is shorter than ``SHORTEST_MS`` if that can be."""
     halves = _halves(words)
     margin = _chars(words) * SHORTEST_MS / duration_ms if duration_ms else 0.0
     roomy = [half for half in halves if min(half.before, half.after) >= margin]

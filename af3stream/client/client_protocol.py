@@ -104,7 +104,7 @@ class ClientProtocol:
         )
 
     def resumed(self, ready: Ready) -> None:
-        """Process the ``ready`` message that answers :meth:`resuming`.
+        """Process the ``ready`` message that answers ``resuming``.
 
         Raises:
             ServerError: when that is another session, or one in which audio is missing.

@@ -108,17 +108,17 @@ async def connect(
     Args:
         url: ``ws``, ``wss``, ``http`` or ``https``; without a path it gets ``/v1/stream``.
         token: sent as ``Authorization: Bearer``.
-        format: how samples are spelled in what :meth:`Session.send` is given.
+        format: how samples are spelled in what ``Session.send`` is given.
         rate: Hz.
         channels: interleaved.
         mode: whether non-speech is left out; ``None`` for the server's own choice.
         interims: whether captions of open utterances are wanted.
-        subprotocol: one of :data:`af3stream.protocol.codec.SUBPROTOCOLS`.
+        subprotocol: one of ``af3stream.protocol.codec.SUBPROTOCOLS``.
         reconnect_for: seconds without a connection after which the session is given up; 0 for no second attempt. A
             server that keeps no sessions is given up at once.
         spool: a folder for what may have to be sent again, at most the server's credit; by default it is in memory.
-        on_state: called with every new :attr:`Session.state`, from the event loop.
-        resume: a session to continue; :attr:`Session.sent` is the offset of its next audio.
+        on_state: called with every new ``Session.state``, from the event loop.
+        resume: a session to continue; ``Session.sent`` is the offset of its next audio.
         ssl: the TLS context of a ``wss`` address; by default the system's certificate authorities are trusted.
         proxy: an address; ``True`` for the environment's proxy; ``None`` for no proxy. The environment's proxy is
             never used for a loopback address.

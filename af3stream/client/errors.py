@@ -1,7 +1,5 @@
 """Every error of the client, by cause.
 
-::
-
     ClientError                    an Af3StreamError
     ├── AuthenticationError        the token is missing or wrong (HTTP 401, 403)
     ├── TemporaryError             the same may succeed later; has ``retry_after_s``
@@ -13,7 +11,7 @@
     ├── SessionEnded               the session is over
     └── ReaderTooSlow              the caller did not read its messages
 
-A malformed address, and a spool folder that takes no file, raise :class:`~af3stream.errors.SourceError`.
+A malformed address, and a spool folder that takes no file, raise ``SourceError``.
 """
 
 from __future__ import annotations

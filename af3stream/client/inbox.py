@@ -22,7 +22,7 @@ class InterimsDroppedFirst:
 
     @property
     def readable(self) -> bool:
-        """Whether :meth:`take` has a message, or an error to raise."""
+        """Whether ``take`` has a message, or an error to raise."""
         return bool(self._waiting) or self._overrun
 
     def put(self, message: ServerMessage) -> None:

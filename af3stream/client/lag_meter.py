@@ -11,7 +11,7 @@ DUE_S: Final = 1.0  # an utterance's last caption may end so much before its spe
 
 
 class LagMeter:
-    """Push in what the server says, pull out :meth:`seconds`.
+    """Push in what the server says, pull out ``seconds``.
 
     It is what a person sees: speech that was captured and has no caption yet. Silence is never behind.
     """

@@ -118,12 +118,12 @@ class Outgoing:
 
     @property
     def has_next(self) -> bool:
-        """Whether :meth:`next` has a message to send."""
+        """Whether ``next`` has a message to send."""
         placed = self._next_request()
         return bool(placed and placed.position <= self.said) or self._room(placed) > 0
 
     def next(self) -> ClientMessage:
-        """The next message of an :class:`Outgoing` that has one; it counts as said."""
+        """The next message of an ``Outgoing`` that has one; it counts as said."""
         placed = self._next_request()
         if placed and placed.position <= self.said:
             placed.said = True

@@ -125,7 +125,7 @@ class Session:
     def __aiter__(self) -> Self:
         """Iterate over every message after ``ready``, until the session ends.
 
-        A slow reader misses interim captions first (:class:`~af3stream.client.inbox.InterimsDroppedFirst`).
+        A slow reader misses interim captions first (``InterimsDroppedFirst``).
 
         Raises:
             ServerError: the fatal refusal that ended the session.
@@ -178,7 +178,7 @@ class Session:
         max_tokens: int | None = None,
         after: Answered | None = None,
     ) -> AnswerStream:
-        """As :meth:`ask`, but the answer piece by piece: ``async for piece in session.ask_stream(text)``."""
+        """As ``ask``, but the answer piece by piece: ``async for piece in session.ask_stream(text)``."""
         if after is not None and FOLLOW_UPS not in self.ready.features:
             raise ValueError("the server takes no questions that follow up others")
         scope = None if last_s is None else Scope(last_s)

@@ -56,7 +56,7 @@ class _Loop:
 
 
 class SyncSession:
-    """:class:`~af3stream.client.Session` with methods that block; they may be called from several threads."""
+    """``Session`` with methods that block; they may be called from several threads."""
 
     def __init__(self, loop: _Loop, session: Session) -> None:
         self._loop, self._session = loop, session
@@ -68,7 +68,7 @@ class SyncSession:
 
     @property
     def state(self) -> State:
-        """See :attr:`Session.state`."""
+        """See ``Session.state``."""
         return self._session.state
 
     @property
@@ -88,24 +88,24 @@ class SyncSession:
 
     @property
     def durable(self) -> int:
-        """See :attr:`Session.durable`."""
+        """See ``Session.durable``."""
         return self._session.durable
 
     @property
     def ahead_s(self) -> float:
-        """See :attr:`Session.ahead_s`."""
+        """See ``Session.ahead_s``."""
         return self._session.ahead_s
 
     def send(self, pcm: bytes) -> None:
-        """See :meth:`Session.send`."""
+        """See ``Session.send``."""
         self._loop.call(self._session.send(pcm))
 
     def gap(self, frames: int) -> None:
-        """See :meth:`Session.gap`."""
+        """See ``Session.gap``."""
         self._loop.call(self._session.gap(frames))
 
     def __iter__(self) -> Iterator[ServerMessage]:
-        """See :meth:`Session.__aiter__`."""
+        """See ``Session.__aiter__``."""
         return self._loop.iterate(self._session)
 
     def ask(
@@ -116,7 +116,7 @@ class SyncSession:
         max_tokens: int | None = None,
         after: Answered | None = None,
     ) -> Answer:
-        """See :meth:`Session.ask`."""
+        """See ``Session.ask``."""
         return self._loop.call(self._session.ask(text, last_s=last_s, max_tokens=max_tokens, after=after))
 
     def ask_stream(
@@ -135,19 +135,19 @@ class SyncSession:
             self._loop.call(stream.cancel())
 
     def watch(self, text: str, *, every_s: float | None = None) -> str:
-        """See :meth:`Session.watch`."""
+        """See ``Session.watch``."""
         return self._loop.call(self._session.watch(text, every_s=every_s))
 
     def unwatch(self, watch_id: str) -> None:
-        """See :meth:`Session.unwatch`."""
+        """See ``Session.unwatch``."""
         self._loop.call(self._session.unwatch(watch_id))
 
     def flush(self) -> Flushed:
-        """See :meth:`Session.flush`."""
+        """See ``Session.flush``."""
         return self._loop.call(self._session.flush())
 
     def end(self) -> Ended:
-        """See :meth:`Session.end`."""
+        """See ``Session.end``."""
         return self._loop.call(self._session.end())
 
 
@@ -157,7 +157,7 @@ def _on_a_thread(
     @wraps(opening, assigned=("__name__", "__qualname__"))  # whose signature it shows
     @contextmanager
     def on_a_thread(*args: P.args, **kwargs: P.kwargs) -> Iterator[SyncSession]:
-        """As :func:`af3stream.client.connect`, in a plain ``with``; ``on_state`` is called on the session's thread."""
+        """As ``af3stream.client.connect``, in a plain ``with``; ``on_state`` is called on the session's thread."""
         session = opening(*args, **kwargs)
         loop = _Loop()
         try:

@@ -1,7 +1,5 @@
 """What must survive: audio as it was sent, final captions, answers, and the facts of a session.
 
-::
-
     <folder>/lock                                  held by the server that writes
     <folder>/sessions/<id>/facts.json              what the session is, its token and its state; replaced as a whole
     <folder>/sessions/<id>/events.log              its events, in commits

@@ -92,7 +92,7 @@ class Transcript:
 
         Raises:
             OSError: if the file cannot be written.
-            ValueError: for a suffix that is not one of :data:`SUFFIXES`.
+            ValueError: for a suffix that is not one of ``SUFFIXES``.
         """
         if path.suffix.lower() not in WRITERS:
             raise ValueError(f"captions are saved as {', '.join(SUFFIXES)}, and {path.name} is none of these")
