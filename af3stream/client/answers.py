@@ -1,4 +1,4 @@
-"""An answer that arrives in pieces."""
+"""Read an answer piece by piece, while it is generated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came after the first version of the protocol, by name: it is sent only to a client that lists the name."""
+"""The features added after the first version of the protocol. A client gets only the features that it lists."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import msgspec
 
 from af3stream.protocol.messages import Answer, CaptionUpdate, Ready, ServerMessage
 
-ANSWER_REACH: Final = "answer_reach"  # `answer` says what it heard and read
-FOLLOW_UPS: Final = "follow_ups"  # `ask` takes `after`; `answer` has its question
+ANSWER_REACH: Final = "answer_reach"  # `answer` has `heard_until`, `captions_from`, `captioned_until`
+FOLLOW_UPS: Final = "follow_ups"  # `ask` takes `after`; `answer` has `question` and `after`
 CAPTION_UPDATES: Final = "caption_updates"  # `caption_update` corrects final captions
 FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS, CAPTION_UPDATES)
 
 
 def restrict(message: ServerMessage, features: Collection[str]) -> ServerMessage | None:
-    """Return the message without what belongs to features that the client does not list.
+    """Remove the fields of features that the client does not list.
 
     Returns:
-        ``None`` for a message that such a client is not sent at all.
+        The message, or ``None`` if its type belongs to such a feature.
     """
     match message:
         case CaptionUpdate() if CAPTION_UPDATES not in features:
