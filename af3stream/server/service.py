@@ -253,7 +253,7 @@ async def _again_and_again(chore: Callable[[], Awaitable[None]], every_s: float)
         try:
             await chore()
         except Exception:
-            log.exception("a chore failed")
+            log.exception("a periodic task failed")
         await asyncio.sleep(every_s)
 
 

@@ -109,7 +109,7 @@ class SessionManager:
             try:
                 await asyncio.to_thread(self._journal.confirm_token, host.session.id, host.token)
             except StorageError as error:  # it stays good until the next one is confirmed
-                log.warning("a token is not confirmed: session=%s error=%s", host.session.id, error.code)
+                log.warning("a token cannot be confirmed: session=%s error=%s", host.session.id, error.code)
 
     def leave(self, host: SessionRunner, peer: Peer, *, for_good: bool) -> None:
         """A peer is gone. Its session stays for a while, unless it is over or cannot be resumed."""

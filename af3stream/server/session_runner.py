@@ -131,7 +131,7 @@ class SessionRunner:
             try:
                 await asyncio.to_thread(leave, self.session.id)
             except StorageError as error:  # what was acknowledged is known without this
-                log.warning("the journal does not let go: session=%s error=%s", self.session.id, error.code)
+                log.warning("the journal cannot close a session: session=%s error=%s", self.session.id, error.code)
         log.info("session closed: session=%s state=%s", self.session.id, self.session.state.value)
 
     def _write(self, records: Sequence[Record]) -> None:
@@ -149,7 +149,7 @@ class SessionRunner:
 
     def _commit(self, commit: Commit) -> None:
         if commit.error and not self._failing:
-            log.error("the journal fails: session=%s error=%s", self.session.id, commit.error)
+            log.error("the journal cannot write: session=%s error=%s", self.session.id, commit.error)
             if self.peer:
                 self.peer.tell([_storage_refusal(commit.error, commit.durable)])
         self._failing = commit.error is not None
@@ -168,7 +168,7 @@ class SessionRunner:
         try:
             self._loop.call_soon_threadsafe(self._do, act)
         except RuntimeError:  # the loop is closed: the server is gone, and the report with it
-            log.debug("a report came after the server's end")
+            log.debug("a report arrived after the server stopped")
 
     def _do(self, act: Callable[[], None]) -> None:
         if self._closed:
@@ -177,7 +177,7 @@ class SessionRunner:
             act()
             self.pump()
         except Exception:
-            log.exception("a mistake of ours: session=%s", self.session.id)
+            log.exception("internal error: session=%s", self.session.id)
             if self.peer:
                 self.peer.fail()
 

@@ -52,9 +52,9 @@ class Tls:
         try:
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # what fails half-way must not touch the one in use
             self._load(self.context)
-            log.info("the TLS certificate was read again")
+            log.info("the TLS certificate was reloaded")
         except (OSError, ValueError) as error:
-            log.warning("the TLS certificate stays as it is: %s", _reason(error))
+            log.warning("the TLS certificate cannot be reloaded, the old one stays: %s", _reason(error))
 
     def _load(self, context: ssl.SSLContext) -> None:
         context.load_cert_chain(self._certificate, self._key, password="")  # a key with a pass phrase is refused
