@@ -42,7 +42,7 @@ check: setup
 docs: setup
 	$(DOCS)
 
-# The environment against its lock, and the lock against the known vulnerabilities.
+# Checks the environment against its lock, and the lock against known vulnerabilities.
 audit: setup
 	@$(BIN)/python scripts/audit.py
 
@@ -55,15 +55,14 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# What the tests need beyond Python: a browser, and PortAudio for the microphone.
+# Debian packages that the tests need, such as a browser and PortAudio.
 system:
 	@scripts/system-packages.sh
 
-# Trains the embedded checkpoint, from packages alone; stopped and started again, it goes on. FROM begins with earlier
-# trained parts.
+# Trains the embedded checkpoint from packages. An interrupted run continues. FROM names trained parts to start from.
 TRAINING ?= $(HOME)/.cache/af3stream-training
 FROM     ?=
-# Memory that is given back to the system has to be cleared again at every step: a third of the time.
+# Keep freed memory in the process: the kernel would clear it again at every step, which takes a third of the time.
 TRAIN    := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_ARENA_MAX=1 OMP_WAIT_POLICY=passive \
             $(BIN)/python -u -m training
 
@@ -71,7 +70,7 @@ mini-train: setup
 	@training/packages.sh
 	$(TRAIN) --folder $(TRAINING) --start "$(FROM)"
 
-# The same in minutes: fails unless the losses fall.
+# The same in minutes. It fails if the losses do not fall.
 mini-train-smoke: setup
 	@training/packages.sh
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && $(TRAIN) --folder "$$work" --smoke

@@ -71,7 +71,7 @@ class Transcript:
         return line
 
     def correct(self, update: CaptionUpdate) -> Line | None:
-        """Take in other words for a final caption; returns how its utterance reads now, if it is known."""
+        """Replace the words of a final caption; return its line, or ``None`` if the utterance is unknown."""
         if update.utterance not in self._lines:
             return None
         text = update.text.strip()
