@@ -16,11 +16,11 @@ from af3stream.errors import BadFormat, IdleTimeout, NoSession, Refusal
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import server_codec
-from af3stream.protocol.features import restrict
+from af3stream.protocol.features import known_to, restrict
 from af3stream.server.outbox import DropInterimsOutbox
 from af3stream.server.session_manager import SessionManager, going_away
 from af3stream.server.session_runner import SessionRunner, superseded
-from af3stream.session.session import State
+from af3stream.session.lifecycle import State
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Connection:
         self._close_code = NORMAL_CLOSE
         self._goodbye: asyncio.TimerHandle | None = None
         self._host: SessionRunner | None = None
-        self._features: m.Features = ()  # the features that the peer listed
+        self._features: frozenset[str] = frozenset()  # the features that the peer knows
         self._confirmed = False  # whether a message after `ready` has arrived
 
     async def run(self) -> None:
@@ -150,7 +150,7 @@ class Connection:
                 await self._hosts.confirm(host)  # another connection may take over the session meanwhile
             host.receive(message, self, self._user)
         elif isinstance(message, m.Start):
-            self._features = message.features
+            self._features = known_to(message)
             self._host = await self._hosts.open(message, self._user, self)
         else:
             raise NoSession("the first message must be start")

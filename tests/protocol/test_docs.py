@@ -14,7 +14,7 @@ from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.protocol.features import FEATURES
 from af3stream.server.admission import TOKEN_SUBPROTOCOL
 from af3stream.server.http import STREAM_PATH
-from af3stream.session.session import ACK_EVERY_S
+from af3stream.session.acknowledgements import ACK_EVERY_S
 from tests.protocol import examples
 from tests.protocol.test_trace import TRACE
 
@@ -62,6 +62,10 @@ def spelled(kind: msgspec.inspect.Type) -> str:
         case msgspec.inspect.UnionType(types=kinds):
             return " or ".join(spelled(each) for each in kinds)
         case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StrType()):
+            return "list of names"
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StructType()):
+            return "list of words"
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.Metadata()):
             return "list of names"
         case msgspec.inspect.StructType(cls=cls):
             return cls.__name__.lower()
