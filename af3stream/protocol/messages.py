@@ -54,11 +54,11 @@ class Start(Request, frozen=True, tag="start"):
     last_event: Count = 0  # when resuming: the newest event that arrived; later ones are sent again
     durable: Count = 0  # when resuming: the `durable` that the client knows
     features: Features = ()  # what the client knows beyond the first version; see `af3stream.protocol.features`
-    language: Language | None = None  # a code, or "auto"; None: as the server is configured
-    languages: Languages = ()  # those that may occur; empty: all that the captioner knows
-    task: Task | None = None  # "translate": English beside the original; None: as the server is configured
+    language: Language | None = None  # a code, or "auto"; None: the setting of the server
+    languages: Languages = ()  # the languages that may occur; empty: all of the captioner
+    task: Task | None = None  # "translate": also in English; None: the setting of the server
     words: bool = False  # whether final captions say when each word was said
-    speakers: bool | Speaker = False  # whether final captions say who speaks; a number: so many people at most
+    speakers: bool | Speaker = False  # whether final captions have a speaker; a number: the most speakers
     vocabulary: Vocabulary = ()  # names and terms that are likely to be said
 
 
@@ -226,14 +226,14 @@ class CaptionUpdate(Message, frozen=True, tag="caption_update"):
 
 
 class SpeakerUpdate(Message, frozen=True, tag="speaker_update"):
-    """Another speaker for a final caption. Sent only for feature `speakers`."""
+    """Assign a final caption to another speaker. Sent only with the feature `speakers`."""
 
     utterance: int
     speaker: int
 
 
 class SpeakerNamed(Message, frozen=True, tag="speaker_named"):
-    """A speaker has a name from now on; an empty one: none any more."""
+    """Report the new name of a speaker; empty: the name was removed."""
 
     speaker: int
     name: str
