@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+DOCS   := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 FAST   := not (mini or browser or desktop or microphone or slow or long)
 
-.PHONY: help demo test test-fast test-long coverage check audit setup system mini-train mini-train-smoke clean
+.PHONY: help demo test test-fast test-long coverage check docs audit setup system mini-train mini-train-smoke clean
 
 help:
 	@echo "make demo       captions and answers on a real recording, in the terminal, and a page to open"
@@ -14,6 +15,7 @@ help:
 	@echo "make test       everything that must pass"
 	@echo "make test-long  before a release: training, chaos and soak at length, and fuzzing"
 	@echo "make coverage   the lines that no test runs"
+	@echo "make docs       the documentation as a site, in build/site"
 	@echo "make setup      only the environment, in $(VENV)"
 
 demo: setup
@@ -41,9 +43,13 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	test ! -f mkdocs.yml || $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	$(DOCS) --quiet
 
-# The environment against its lock, and the lock against the known vulnerabilities.
+# The site, in build/site. It needs no network.
+docs: setup
+	$(DOCS)
+
+# Checks the environment against its lock, and the lock against known vulnerabilities.
 audit: setup
 	@$(BIN)/python scripts/audit.py
 
@@ -56,15 +62,14 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# What the tests need beyond Python: a browser, and PortAudio for the microphone.
+# Debian packages that the tests need, such as a browser and PortAudio.
 system:
 	@scripts/system-packages.sh
 
-# Trains the embedded checkpoint, from packages alone; stopped and started again, it goes on. FROM begins with earlier
-# trained parts.
+# Trains the embedded checkpoint from packages. An interrupted run continues. FROM names trained parts to start from.
 TRAINING ?= $(HOME)/.cache/af3stream-training
 FROM     ?=
-# Memory that is given back to the system has to be cleared again at every step: a third of the time.
+# Keep freed memory in the process: the kernel would clear it again at every step, which takes a third of the time.
 TRAIN    := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_ARENA_MAX=1 OMP_WAIT_POLICY=passive \
             $(BIN)/python -u -m training
 
@@ -72,7 +77,7 @@ mini-train: setup
 	@training/packages.sh
 	$(TRAIN) --folder $(TRAINING) --start "$(FROM)"
 
-# The same in minutes: fails unless the losses fall.
+# The same in minutes. It fails if the losses do not fall.
 mini-train-smoke: setup
 	@training/packages.sh
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && $(TRAIN) --folder "$$work" --smoke

@@ -107,7 +107,7 @@ class Listening:
     """A session, its engine and its journal in one thread; ``now`` follows the audio.
 
     Attributes:
-        said: finals, windows and answers since the last :meth:`take`.
+        said: finals, windows and answers since the last ``take``.
         most: the most messages and jobs that were queued at once.
     """
 

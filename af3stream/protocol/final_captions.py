@@ -1,4 +1,4 @@
-"""Final captions with their updates applied."""
+"""Collect final captions, with their updates applied."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FinalCaptions:
         self._captions: dict[int, Caption] = {}
 
     def add(self, message: Message) -> None:
-        """Take a final caption, or an update of one; other messages change nothing."""
+        """Add a final caption, or apply an update to one. Ignore other messages."""
         if isinstance(message, Caption) and message.final:
             self._captions[message.utterance] = message
         elif isinstance(message, CaptionUpdate) and (caption := self._captions.get(message.utterance)):

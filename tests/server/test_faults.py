@@ -178,7 +178,7 @@ async def test_a_chore_that_fails_once_is_done_again(
             while min(done.count("sweep"), done.count("look")) < 2:  # noqa: ASYNC110 - chores tell nobody
                 await asyncio.sleep(0.01)
         await still_there(peer)
-    assert caplog.text.count("a chore failed") == 2
+    assert caplog.text.count("a periodic task failed") == 2
 
 
 async def test_a_wall_clock_that_jumps_a_day(

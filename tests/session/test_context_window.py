@@ -276,7 +276,7 @@ def test_no_window_is_evicted_once_captions_in_place_of_audio_made_room() -> Non
     first = subject.close(window(0))
     subject.settle([], final_before=64_001)  # it has no captions, so its audio is needed
     assert first.sound
-    subject.encoded(EncodeJob(0, first.sound))
+    subject.encoded(first.encode_job())
     subject.close(window(1))
     subject.close(window(2))
     assert subject.next_extend() is None  # three windows of audio are too many, and the newer ones are undecided
