@@ -67,7 +67,7 @@ def rank(item: pytest.Item) -> int:
     return [*GROUPS, group(item.nodeid)].index(group(item.nodeid))
 
 
-class Groups(LoadScopeScheduling):
+class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Hand out each group to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
