@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from af3stream.engine.contract import Prefix
 from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ReviseJob
 from af3stream.engine.kv_cache_manager import KVCacheManager
@@ -28,8 +31,11 @@ class Caches:
         self.embeddings.touch(request.session, now)
         self.embeddings.retain(request.session, request.job, segments_of(request.job))
 
-    def admit(self, request: Request, now: float) -> bool:
+    def admit(self, request: Request, prefix_of: Callable[[str], Prefix], now: float) -> bool:
         """Reserve the memory of a request that does not run yet; false if it must wait for running ones.
+
+        Args:
+            prefix_of: returns a session's KV prefix.
 
         Raises:
             BudgetExceeded: if it does not fit a budget alone.
@@ -39,7 +45,8 @@ class Caches:
             return True
         if isinstance(job, EncodeJob):
             return self.embeddings.reserve(session, job, [job.segment], now)
-        prefix = self.kv.use(session, now)
+        prefix = prefix_of(session)
+        self.kv.use(session, prefix, now)
         asked = (job.question, job.max_tokens, job.earlier) if isinstance(job, AnswerJob) else ()
         if not self.kv.reserve(session, job, lambda: prefix.bytes_for(request.parts_over(prefix), *asked)):
             return False

@@ -78,11 +78,6 @@ class EmbeddingCache:
         """Bytes of embeddings that are resident, or that a running job may make."""
         return self._size(segment for own in self._sessions.values() for segment in own.pins() | own.resident.keys())
 
-    @property
-    def reserved(self) -> int:
-        """Bytes of what running jobs read."""
-        return self._size(segment for own in self._sessions.values() for segment in own.pins())
-
     def open(self, session: str, now: float, *, evictable: bool) -> None:
         """Begin a session; ``evictable``: its audio can be read again."""
         self.touch(session, now)

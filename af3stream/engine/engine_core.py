@@ -12,10 +12,10 @@ from af3stream.engine import memory
 from af3stream.engine.caches import Caches
 from af3stream.engine.contract import AudioSegment, AudioSource, Engine
 from af3stream.engine.embedding_cache import EmbeddingCache
-from af3stream.engine.executor import Executor, Output, Outputs, StepTimeout, ThreadExecutor
+from af3stream.engine.executor import Executor, StepTimeout, ThreadExecutor
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Job, Restarted, Result
 from af3stream.engine.kv_cache_manager import KVCacheManager
-from af3stream.engine.model_runner import ModelRunner
+from af3stream.engine.model_runner import ModelRunner, Output, Outputs
 from af3stream.engine.request import Request, Status, batch_limit, priority_of
 from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.errors import BudgetExceeded
@@ -52,7 +52,7 @@ class EngineCore:
         )
         self._runner = ModelRunner(engine, embeddings)
         self._executor: Executor = self._runner
-        kv = KVCacheManager(self._runner.prefix, int(limits.kv_budget_mb * MIB), limits.cool_after_s)
+        kv = KVCacheManager(int(limits.kv_budget_mb * MIB), limits.cool_after_s)
         self.caches = Caches(kv, embeddings)
         self.scheduler: Scheduler[Request] = Scheduler()
         self._tasks: dict[Job, Work] = {}
@@ -148,7 +148,7 @@ class EngineCore:
         return not any(other.session == task.session and _runs(other) for other in answers)
 
     def _admit(self, task: Work) -> bool:
-        admitted = self.caches.admit(task.work, time.monotonic())
+        admitted = self.caches.admit(task.work, self._executor.prefix, time.monotonic())
         task.work.move(Status.RUNNING if admitted else Status.WAITING)
         return admitted
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
-from af3stream.engine.contract import AudioSegment, AudioSource, Embeddings, Prefix
-from af3stream.engine.jobs import Result
+from af3stream.engine.contract import AudioSource, Prefix
+from af3stream.engine.model_runner import ModelRunner, Outputs
 from af3stream.engine.request import Request
 
 T = TypeVar("T")
@@ -24,26 +23,6 @@ Call = Callable[[], None]
 
 class StepTimeout(Exception):
     """A step did not end in time. The executor has given it up, with the KV prefixes that it was using."""
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What one step of a request gave.
-
-    Attributes:
-        result: what to report; ``None`` or "" for nothing.
-        done: whether the request is done.
-        decoding: whether its next step writes a token of an answer.
-        encoded: segments that the step encoded, and their embeddings.
-    """
-
-    result: Result = None
-    done: bool = False
-    decoding: bool = False
-    encoded: dict[AudioSegment, Embeddings] = field(default_factory=dict)
-
-
-Outputs = list[Output | Exception]  # one a request; an exception costs that request alone
 
 
 class Executor(Protocol):
@@ -66,42 +45,32 @@ class Executor(Protocol):
     def cancel(self, request: Request) -> None:
         """Take back what a request that has begun changed in its session's KV prefix."""
 
-    def forget_prefix(self, session: str) -> None:
-        """Drop a session's KV prefix."""
-
     def close(self, session: str) -> None:
         """Drop all of a session."""
 
 
-class Abandoning(Executor, Protocol):
-    """An executor whose steps can be given up."""
-
-    def abandon(self, requests: Sequence[Request]) -> None:
-        """Drop what these requests have begun, without touching it: another thread hangs in it."""
-
-
 class ThreadExecutor:
-    """Runs another executor's steps on a thread of its own, the only one that computes, and watches the time.
+    """Runs a model runner's steps on a thread of its own, the only one that computes, and watches the time.
 
     A thread that hangs cannot be ended. It is left behind, what it still does is ignored, and a new thread goes on.
 
     Args:
-        inner: what does the work.
+        runner: what does the work.
         timeout_s: how long a step may take.
     """
 
-    def __init__(self, inner: Abandoning, timeout_s: float) -> None:
-        self._inner = inner
+    def __init__(self, runner: ModelRunner, timeout_s: float) -> None:
+        self._runner = runner
         self._timeout_s = timeout_s
         self._calls = _start_thread()
 
     def open(self, session: str, source: AudioSource) -> None:
         """Begin a session; see `Executor`."""
-        self._inner.open(session, source)
+        self._runner.open(session, source)
 
     def prefix(self, session: str) -> Prefix:
         """Return a session's KV prefix; see `Executor`."""
-        return self._inner.prefix(session)
+        return self._runner.prefix(session)
 
     def run(self, requests: Sequence[Request]) -> Outputs:
         """Run one step; see `Executor`.
@@ -109,25 +78,21 @@ class ThreadExecutor:
         Raises:
             StepTimeout: if the step does not end in time.
         """
-        future = self._submit(partial(self._inner.run, requests))
+        future = self._submit(partial(self._runner.run, requests))
         if not wait([future], self._timeout_s).done:
             self.stop()
-            self._inner.abandon(requests)
+            self._runner.abandon(requests)
             self._calls = _start_thread()
             raise StepTimeout
         return future.result()
 
     def cancel(self, request: Request) -> None:
         """Take back what a request changed; see `Executor`. It copies tensors, which the thread alone does."""
-        self._submit(partial(self._inner.cancel, request)).result()
-
-    def forget_prefix(self, session: str) -> None:
-        """Drop a session's KV prefix; see `Executor`."""
-        self._inner.forget_prefix(session)
+        self._submit(partial(self._runner.cancel, request)).result()
 
     def close(self, session: str) -> None:
         """Drop all of a session; see `Executor`."""
-        self._inner.close(session)
+        self._runner.close(session)
 
     def stop(self) -> None:
         """End the thread after the step that it runs."""

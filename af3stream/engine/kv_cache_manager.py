@@ -36,13 +36,11 @@ class KVCacheManager:
     """Every session's KV prefix within one budget.
 
     Args:
-        new_prefix: makes a session's empty prefix.
         budget: bytes of keys and values of all sessions; 0: without a bound.
         evict_after_s: a session without a job for so long loses its keys and values.
     """
 
-    def __init__(self, new_prefix: Callable[[str], Prefix], budget: int, evict_after_s: float) -> None:
-        self._new_prefix = new_prefix
+    def __init__(self, budget: int, evict_after_s: float) -> None:
         self._budget = budget
         self._evict_after_s = evict_after_s
         self._sessions: dict[str, SessionPrefix] = {}  # the least recently used first
@@ -52,17 +50,16 @@ class KVCacheManager:
         """Bytes of keys and values that are written, or reserved for a running job."""
         return sum(own.bytes for own in list(self._sessions.values()))
 
-    def use(self, session: str, now: float) -> Prefix:
-        """Return a session's prefix, for a job that reads or writes it."""
-        own = self._sessions.pop(session, None) or SessionPrefix(self._new_prefix(session), now)
-        own.used_at = now
+    def use(self, session: str, prefix: Prefix, now: float) -> None:
+        """Note a job that reads or writes a session's prefix."""
+        own = self._sessions.pop(session, None) or SessionPrefix(prefix, now)
+        own.prefix, own.used_at = prefix, now
         self._sessions[session] = own
-        return own.prefix
 
     def touch(self, session: str, now: float) -> None:
         """Note a job of a session that does not use its prefix."""
-        if session in self._sessions:
-            self.use(session, now)
+        if own := self._sessions.get(session):
+            self.use(session, own.prefix, now)
 
     def reserve(self, session: str, job: Job, needs: Callable[[], int]) -> bool:
         """Make room for a job of a session in `use`; false if it must wait for running jobs.

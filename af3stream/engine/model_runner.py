@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
-from af3stream.engine.contract import Answering, AudioSegment, AudioSource, Context, Engine, PromptPart, Samples
+from af3stream.engine.contract import (
+    Answering,
+    AudioSegment,
+    AudioSource,
+    Context,
+    Embeddings,
+    Engine,
+    PromptPart,
+    Samples,
+)
 from af3stream.engine.embedding_cache import EmbeddingCache
-from af3stream.engine.executor import Output, Outputs
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, PrefixLost, ReviseJob
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, PrefixLost, Result, ReviseJob
 from af3stream.engine.request import Request, segments_in
 from af3stream.errors import DataLoss
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one step of a request gave.
+
+    Attributes:
+        result: what to report; ``None`` or "" for nothing.
+        done: whether the request is done.
+        decoding: whether its next step writes a token of an answer.
+        encoded: segments that the step encoded, and their embeddings.
+    """
+
+    result: Result = None
+    done: bool = False
+    decoding: bool = False
+    encoded: dict[AudioSegment, Embeddings] = field(default_factory=dict)
+
+
+Outputs = list[Output | Exception]  # one a request; an exception costs that request alone
 
 
 @dataclass(eq=False, slots=True)
@@ -79,15 +107,11 @@ class ModelRunner:
         """Drop what these requests have begun, with the KV prefixes, without touching it: a thread hangs in it."""
         for request in requests:
             if self._executions.pop(request, None):
-                self.forget_prefix(request.session)
-
-    def forget_prefix(self, session: str) -> None:
-        """Drop a session's KV prefix."""
-        self._contexts.pop(session, None)
+                self._contexts.pop(request.session, None)
 
     def close(self, session: str) -> None:
         """Drop all of a session."""
-        self.forget_prefix(session)
+        self._contexts.pop(session, None)
         self._sources.pop(session, None)
 
     # ---- one step ----------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import pytest
 
 from af3stream.engine.contract import Completion, Lookup, PromptPart, Text, Turn
 from af3stream.engine.embedding_cache import EmbeddingCache
-from af3stream.engine.executor import Output, StepTimeout, ThreadExecutor
+from af3stream.engine.executor import StepTimeout, ThreadExecutor
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job
-from af3stream.engine.model_runner import ModelRunner
+from af3stream.engine.model_runner import ModelRunner, Output
 from af3stream.engine.request import Request, Status
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 
