@@ -21,6 +21,7 @@ from af3stream.session.body import Piece, Stretch
 from af3stream.session.caption_revision import CaptionRevision
 from af3stream.session.caption_track import CaptionLine, CaptionTrack, Wanted
 from af3stream.session.context_window import ContextWindow, Entry
+from af3stream.session.early_final import EarlyFinal
 from af3stream.session.faults import failure
 from af3stream.session.ledger import Arrivals, Ledger, seconds
 from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
@@ -82,6 +83,9 @@ class AudioPipeline:
         self._failures: Counter[Job] = Counter()
         self._due: dict[Job, int] = {}  # samples taken in when it became due; until it is done
         self._ended = False
+        self._now = 0.0  # clock seconds when audio came last
+        self._early = EarlyFinal()
+        self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
 
     # ---- audio -------------------------------------------------------------------------------------------------------
 
@@ -112,6 +116,7 @@ class AudioPipeline:
         return [*self._hear(held_back, now), *self.cut()]
 
     def _hear(self, samples: Samples, now: float) -> Told:
+        self._now = now
         self._metrics.seconds.labels("received").inc(seconds(len(samples)))
         self._arrivals.note(self.position + len(samples), now)
         return self._events(self._segmenter.push(samples))
@@ -125,7 +130,7 @@ class AudioPipeline:
                 case SpeechStopped(at=at):
                     told.append(m.Speech("stopped", seconds(at)))
                 case Utterance():
-                    self._close_utterance(event)
+                    told += self._close_utterance(event)
                 case Window():
                     self._close_window(event)
                 case Skipped(start=start, end=end):
@@ -133,11 +138,23 @@ class AudioPipeline:
                     self._metrics.seconds.labels("skipped").inc(seconds(end - start))
         return told
 
-    def _close_utterance(self, utterance: Utterance) -> None:
+    def _close_utterance(self, utterance: Utterance) -> Told:
         self._ledger.captioned += utterance.end - utterance.start
         self._ledger.utterances += 1
         self._abandon_interim()
-        self._do(self.captions.close(utterance, late=self.captions_lag_s > DROP_INTERIMS_LAG_S))
+        if early := self._early.take(utterance):
+            job, hypothesis = early
+            self.captions.close(utterance)
+            self._due[job] = self.position
+            return [] if hypothesis is None else self._final(job, hypothesis, self._now)
+        self._abandon_early()
+        self._do(self.captions.final_job(utterance, late=self.captions_lag_s > DROP_INTERIMS_LAG_S))
+        self.captions.close(utterance)
+        return []
+
+    def _abandon_early(self) -> None:
+        if job := self._early.abandon():
+            self.cancelled.append(job)
 
     def _abandon_interim(self) -> None:
         interim = self.captions.abandon_interim()
@@ -236,9 +253,24 @@ class AudioPipeline:
 
     def interim(self, now: float) -> None:
         """Have the open utterance heard so far, where that is due."""
+        pausing = self._segmenter.pausing(self._early_pause) if self._early_pause else None
+        if pausing is not None:
+            self._hear_early(pausing)
+            return
+        self._abandon_early()
         span = self._segmenter.open_utterance  # up to its last voice: a pause is not heard again
         if span is not None and self.captions.interim_due(span.start, span.end):
             self._draft(span, now)
+
+    def _hear_early(self, pausing: Utterance) -> None:
+        """Begin the final decode of an utterance in its pause, unless the engine has more urgent captions to make."""
+        if self._early.begun(pausing) or self.captions.waiting or self.captions.drafting_for_question:
+            return
+        self._abandon_interim()
+        self._abandon_early()
+        job = self.captions.final_job(pausing)
+        self._early.begin(job, pausing)
+        self.jobs.append(job)
 
     def wanted(self, now: float) -> Wanted:
         """The words that a question which is next waits for; the open utterance is heard where its draft is stale."""
@@ -285,6 +317,8 @@ class AudioPipeline:
     def captioned(self, job: CaptionJob, result: Result, now: float) -> Told:
         """The words of an utterance came in, or could not be had."""
         told: Told = []
+        if job.final and job not in self._due:
+            return self._heard_early(job, result, now)
         if isinstance(result, Failed):
             if job.final and self._again(job, result):
                 return []
@@ -293,15 +327,28 @@ class AudioPipeline:
             result = Hypothesis("")
         assert isinstance(result, Hypothesis)
         self.done(job)
-        captions = []
         if job.final:
-            captions = self.captions.heard_final(job, result)
-            self._metrics.utterances.inc()
-        elif interim := self.captions.heard_interim(job, result, now):
-            captions = [interim]
-        for caption in captions:
-            self._measure(caption, now)
-        return [*told, *captions]
+            return [*told, *self._final(job, result, now)]
+        return [*told, *self._measured(self.captions.heard_interim(job, result, now), now)]
+
+    def _final(self, job: CaptionJob, hypothesis: Hypothesis, now: float) -> Told:
+        """The final words of a closed utterance are there."""
+        self.done(job)
+        self._metrics.utterances.inc()
+        captions = self.captions.heard_final(job, hypothesis)
+        return [message for caption in captions for message in self._measured(caption, now)]
+
+    def _heard_early(self, job: CaptionJob, result: Result, now: float) -> Told:
+        """The final words of an utterance came in while it is open, or could not be had: then they are asked again.
+
+        What was begun early and given up is left out.
+        """
+        if not isinstance(result, Hypothesis):
+            self._early.abandon()
+            return []
+        pausing = self._early.heard(job, result)
+        caption = self.captions.heard_early(pausing, result) if pausing else None
+        return self._measured(caption, now)
 
     def revised(self, job: ReviseJob, result: Result) -> Told:
         """The words of a second pass came in, or could not be had: then the captions stay as they are."""
@@ -336,11 +383,13 @@ class AudioPipeline:
         self.jobs.append(job)
         return True
 
-    def _measure(self, caption: m.Caption, now: float) -> None:
+    def _measured(self, caption: m.Caption | None, now: float) -> Told:
+        """A caption to tell, once its delay is measured."""
+        if caption is None:
+            return []
         end = round(caption.end * SAMPLE_RATE)
-        arrived = self._arrivals.at(end)
-        if arrived is None:
-            return
-        self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
-        if caption.final:
-            self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))
+        if (arrived := self._arrivals.at(end)) is not None:
+            self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
+            if caption.final:
+                self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))
+        return [caption]

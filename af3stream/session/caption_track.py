@@ -15,6 +15,7 @@ from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.ledger import seconds
 
 STRETCH = 2.0  # an interim takes its turn again after this many times what the last one took
+FULL_STOPS = ".…。"  # a captioner ends every text with one; while the utterance is open, nobody said it
 STALE = 2.0  # of the time between two interims: what is said since the last words came is too much for a question
 
 
@@ -102,6 +103,11 @@ class CaptionTrack:
         return self.worded(wanted.utterances + closed) and not drafting
 
     @property
+    def drafting_for_question(self) -> bool:
+        """Whether a question waits for the interim on its way."""
+        return self._interim is not None and self._interim[0].urgent
+
+    @property
     def stretched(self) -> bool:
         """Whether interims come less often than they were asked for."""
         return self.interims and STRETCH * self._took_s * SAMPLE_RATE > self._every
@@ -129,12 +135,16 @@ class CaptionTrack:
         self._heard_to = end
         return job
 
-    def close(self, utterance: Utterance, *, late: bool = False) -> CaptionJob:
-        """The job that hears a closed utterance for good; ``late``: far behind, so that questions go first."""
-        self._waiting[utterance.index] = utterance
-        draft, self._hypothesis = self._hypothesis, None
-        self._open = utterance.index + 1
+    def final_job(self, utterance: Utterance, *, late: bool = False) -> CaptionJob:
+        """The job that hears an utterance for good; ``late``: far behind, so that questions go first."""
+        draft = self._hypothesis
         return CaptionJob(utterance.index, utterance.samples, draft, final=True, max_tokens=self._max_tokens, late=late)
+
+    def close(self, utterance: Utterance) -> None:
+        """Wait for the final words of an utterance from now on."""
+        self._waiting[utterance.index] = utterance
+        self._hypothesis = None
+        self._open = utterance.index + 1
 
     def abandon_interim(self) -> CaptionJob | None:
         """Give up the interim on its way: its utterance is closed, or it is heard more urgently."""
@@ -146,12 +156,22 @@ class CaptionTrack:
         if self._interim is None or self._interim[0] is not job:
             return None
         _, start, end, submitted = self._interim
-        self._interim, self._drafted_to = None, end
+        self._interim = None
         self._took_s = now - submitted
-        text = without_loops(hypothesis.text)
+        self._hypothesis = hypothesis
+        return self._show(start, end, hypothesis)
+
+    def heard_early(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
+        """The final words of an utterance are there before it closes. New ones are shown, and may still change."""
+        shown = self._drafts.get(utterance.index)
+        caption = self._show(utterance.start, utterance.end, hypothesis)
+        return caption if caption and not (shown and shown.text == caption.text) else None
+
+    def _show(self, start: int, end: int, hypothesis: Hypothesis) -> Caption | None:
+        self._drafted_to = end
+        text = without_loops(hypothesis.text).rstrip(FULL_STOPS)
         before = self._drafts.get(self._open)
         stable = agreed(before.text if before else "", text)
-        self._hypothesis = hypothesis
         if not text:
             return None
         self._drafts[self._open] = CaptionLine(self._open, start, end, text)
