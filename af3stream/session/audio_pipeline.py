@@ -71,6 +71,7 @@ class AudioPipeline:
         self._metrics = metrics
         self._ledger = Ledger()
         self._ended = False
+        self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
 
     # ---- audio -------------------------------------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class AudioPipeline:
                 case Utterance(start=start, end=end):
                     self._ledger.captioned += end - start
                     self._ledger.utterances += 1
-                    self.track.close(event, self.position)
+                    messages += self.track.close(event, self.position)
                 case Window(start=start, end=end):
                     self._ledger.heard += end - start
                     self._ledger.windows += 1
@@ -254,7 +255,12 @@ class AudioPipeline:
         return messages
 
     def draft_if_due(self, now: float) -> None:
-        """Have the open utterance captioned so far if a partial caption is due."""
+        """Have the open utterance captioned so far if that is due: for good in a pause that may end it."""
+        pausing = self._segmenter.pausing(self._early_pause) if self._early_pause else None
+        if pausing is not None:
+            self.track.begin_final(pausing)
+            return
+        self.track.abandon_final()
         span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption
         if span is not None and self.track.interim_is_due(span):
             self.track.draft(span, self._segmenter.read(span.start, span.end), now)

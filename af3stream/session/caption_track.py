@@ -13,6 +13,7 @@ from af3stream.engine.contract import Hypothesis, TimedWord
 from af3stream.engine.jobs import CaptionJob, Failed, Result
 from af3stream.metrics import Metrics
 from af3stream.protocol.messages import Caption, ServerMessage
+from af3stream.session.early_final import EarlyFinal
 from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Arrivals, seconds
@@ -20,6 +21,7 @@ from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
 from af3stream.session.server_messages import failure
 
 STRETCH = 2.0  # the pause between two partial captions is at least this many times what the last one took
+FULL_STOPS = ".…。"  # a captioner ends every text with one; while the utterance is open, nobody said it
 STALE = 2.0  # intervals between partial captions; if more audio came since the last one, a question waits for another
 
 
@@ -86,6 +88,8 @@ class CaptionTrack:
         self._running: _PartialCaption | None = None
         self._heard_to = self._drafted_to = 0  # by the newest partial caption submitted, and by the newest that came
         self._took_s = 0.0
+        self._early = EarlyFinal()
+        self._now = 0.0  # clock seconds when audio arrived last
 
     # ---- queries -----------------------------------------------------------------------------------------------------
 
@@ -148,6 +152,7 @@ class CaptionTrack:
 
     def arrived(self, position: int, now: float) -> None:
         """Note that all audio before a position arrived by ``now``."""
+        self._now = now
         self._arrivals.note(position, now)
 
     def draft(self, span: Span, samples: Samples, now: float, *, urgent: bool = False) -> CaptionJob:
@@ -163,18 +168,42 @@ class CaptionTrack:
         self._jobs.submit(job)
         return job
 
-    def close(self, utterance: Utterance, position: int) -> None:
-        """Have a closed utterance captioned for good, instead of the partial caption on its way."""
+    def begin_final(self, utterance: Utterance) -> None:
+        """Begin the final caption of an utterance in its pause, unless the captioner has more urgent work."""
+        urgent = self._running is not None and self._running.job.urgent
+        if self._waiting or urgent or self._early.begun(utterance):
+            return
+        self._abandon_draft()
+        self.abandon_final()
+        job = self._job(utterance.index, utterance.samples, self._hypothesis, final=True)
+        self._early.begin(job, utterance)
+        self._jobs.submit(job)
+
+    def abandon_final(self) -> None:
+        """Give up the final caption that was begun in a pause: the voice goes on."""
+        if job := self._early.abandon():
+            self._jobs.cancel(job)
+
+    def close(self, utterance: Utterance, position: int) -> list[Caption]:
+        """Have a closed utterance captioned for good; returns the final caption if it was made in the pause."""
         self._abandon_draft()
         self._waiting[utterance.index] = utterance
         draft, self._hypothesis = self._hypothesis, None
         self._open = utterance.index + 1
+        if early := self._early.take(utterance):
+            job, hypothesis = early
+            self._jobs.make_due(job, position)
+            return [] if hypothesis is None else self._measured(self.take_final(job, hypothesis), self._now)
+        self.abandon_final()
         late = self.are_late(position)
         self._jobs.submit(self._job(utterance.index, utterance.samples, draft, final=True, late=late), position)
+        return []
 
     def complete(self, job: CaptionJob, result: Result, now: float) -> list[ServerMessage]:
         """Take a result of a caption job; returns the captions that it makes, and a message about a failure."""
         messages: list[ServerMessage] = []
+        if job.final and not self._jobs.is_due(job):
+            return [*self._measured(self._take_early(job, result), now)]
         if isinstance(result, Failed):
             if job.final and self._jobs.retry(job, result):
                 return []
@@ -183,15 +212,12 @@ class CaptionTrack:
             result = Hypothesis("")
         assert isinstance(result, Hypothesis)
         captions = self.take_final(job, result) if job.final else self._take_draft(job, result, now)
-        for caption in captions:
-            self._measure(caption, now)
-        if job.final:
-            self._metrics.utterances.inc()
-        return [*messages, *captions]
+        return [*messages, *self._measured(captions, now)]
 
     def take_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
         """Take the final hypothesis about an utterance; returns its caption and those that waited for it, in order."""
         self._jobs.finish(job)
+        self._metrics.utterances.inc()
         self._final[job.utterance] = hypothesis
         captions: list[Caption | None] = []
         while (oldest := self.oldest_waiting) and oldest.index in self._final:
@@ -215,17 +241,37 @@ class CaptionTrack:
         running = self._running
         if running is None or running.job is not job:
             return []
-        self._running, self._drafted_to = None, running.end
+        self._running = None
         self._took_s = now - running.submitted
-        text = without_loops(hypothesis.text)
+        self._hypothesis = hypothesis
+        return self._partial(running.start, running.end, hypothesis)
+
+    def _take_early(self, job: CaptionJob, result: Result) -> list[Caption]:
+        """Take the final hypothesis about an utterance that is still open; new words are shown, and may still change.
+
+        One that failed is begun again when the utterance closes. One that was given up is left out.
+        """
+        if not isinstance(result, Hypothesis):
+            self.abandon_final()
+            return []
+        utterance = self._early.heard(job, result)
+        if utterance is None:
+            return []
+        shown = self._drafts.get(utterance.index)
+        captions = self._partial(utterance.start, utterance.end, result)
+        return [caption for caption in captions if not (shown and shown.text == caption.text)]
+
+    def _partial(self, start: int, end: int, hypothesis: Hypothesis) -> list[Caption]:
+        """Return the partial caption of the open utterance if the client gets it."""
+        self._drafted_to = end
+        text = without_loops(hypothesis.text).rstrip(FULL_STOPS)
         before = self._drafts.get(self._open)
         stable = agreed(before.text if before else "", text)
-        self._hypothesis = hypothesis
         if text:
-            self._drafts[self._open] = CaptionLine(self._open, running.start, running.end, text)
+            self._drafts[self._open] = CaptionLine(self._open, start, end, text)
         if not (text and self.interims):
             return []
-        return [Caption(self._open, text, seconds(running.start), seconds(running.end), final=False, stable=stable)]
+        return [Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable)]
 
     def _abandon_draft(self) -> None:
         running, self._running = self._running, None
@@ -254,12 +300,13 @@ class CaptionTrack:
             return None
         return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)
 
-    def _measure(self, caption: Caption, now: float) -> None:
-        """Observe the time from the audio's arrival to its caption."""
-        end = round(caption.end * SAMPLE_RATE)
-        arrived = self._arrivals.at(end)
-        if arrived is None:
-            return
-        self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
-        if caption.final:
-            self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))
+    def _measured(self, captions: list[Caption], now: float) -> list[Caption]:
+        """Observe the time from the audio's arrival to its captions; returns the captions."""
+        for caption in captions:
+            end = round(caption.end * SAMPLE_RATE)
+            if (arrived := self._arrivals.at(end)) is None:
+                continue
+            self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
+            if caption.final:
+                self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))
+        return captions

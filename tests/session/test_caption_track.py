@@ -114,6 +114,7 @@ def test_stable_is_what_two_hypotheses_in_a_row_agree_on() -> None:
         ("Ice cream, for", ""),
         ("ice cream for all", "ice cream for"),
         ("Ice cream for all!", "Ice cream for all!"),
+        ("Ice cream for all!", "Ice cream for all!"),
     ]
 
 
