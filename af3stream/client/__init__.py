@@ -42,9 +42,12 @@ from af3stream.client.messages import (
     Flushed,
     Ready,
     ServerMessage,
+    SpeakerNamed,
+    SpeakerUpdate,
     Speech,
     WatchHit,
     Window,
+    Word,
 )
 from af3stream.client.session import Session
 from af3stream.client.transport import State
@@ -74,11 +77,14 @@ __all__ = [
     "ServerMessage",
     "Session",
     "SessionEnded",
+    "SpeakerNamed",
+    "SpeakerUpdate",
     "Speech",
     "State",
     "TemporaryError",
     "WatchHit",
     "Window",
+    "Word",
     "connect",
     "stream_url",
 ]

@@ -12,9 +12,12 @@ from af3stream.protocol.messages import (
     Flushed,
     Ready,
     ServerMessage,
+    SpeakerNamed,
+    SpeakerUpdate,
     Speech,
     WatchHit,
     Window,
+    Word,
 )
 
 __all__ = [
@@ -29,7 +32,10 @@ __all__ = [
     "Flushed",
     "Ready",
     "ServerMessage",
+    "SpeakerNamed",
+    "SpeakerUpdate",
     "Speech",
     "WatchHit",
     "Window",
+    "Word",
 ]

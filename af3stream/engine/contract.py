@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,44 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionOptions:
+    """How an utterance is captioned, beyond its audio.
+
+    Attributes:
+        language: a code; ``None``: the captioner detects it.
+        languages: those that may be detected; empty: all that the captioner knows.
+        translate: whether English stands beside the original.
+        words: whether each word has its time.
+        vocabulary: names and terms that are likely to be said.
+    """
+
+    language: str | None = None
+    languages: tuple[str, ...] = ()
+    translate: bool = False
+    words: bool = False
+    vocabulary: tuple[str, ...] = ()
+
+
+DEFAULT_OPTIONS: Final = CaptionOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class TimedWord:
+    """One word of a hypothesis.
+
+    Attributes:
+        text: as displayed, with its punctuation, without white space around it.
+        start, end: samples from the start of the utterance's audio, at 16 kHz.
+        probability: the captioner's own.
+    """
+
+    text: str
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """What a captioner believes an utterance says.
 
@@ -87,11 +125,17 @@ class Hypothesis:
         text: the words, without framing.
         tokens: the tokens behind them, which a later call may verify instead of repeating.
         silence: the captioner's own probability that nobody speaks, 0 where it has none.
+        language: the code of the language that it was heard in; ``None`` where the captioner does not say.
+        translation: the words in English, where they were asked for.
+        words: the words with their times, where they were asked for.
     """
 
     text: str
     tokens: tuple[int, ...] = ()
     silence: float = 0.0
+    language: str | None = None
+    translation: str = ""
+    words: tuple[TimedWord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, PromptPart, Samples, Turn
+from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
+    AudioSegment,
+    CaptionOptions,
+    Completion,
+    Hypothesis,
+    PromptPart,
+    Samples,
+    Turn,
+)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -14,6 +23,7 @@ class CaptionJob:
     Attributes:
         urgent: a question waits for it.
         late: its session is so far behind that questions go first.
+        options: language, word times and the like.
     """
 
     utterance: int
@@ -23,6 +33,7 @@ class CaptionJob:
     max_tokens: int
     urgent: bool = False
     late: bool = False
+    options: CaptionOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,12 +43,14 @@ class ReviseJob:
     Attributes:
         samples: from the first utterance to the end of the last, at most 30 s.
         late: its session is so far behind that questions and final captions go first.
+        options: as of the captions.
     """
 
     window: int
     samples: Samples
     max_tokens: int
     late: bool = False
+    options: CaptionOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, eq=False, slots=True)

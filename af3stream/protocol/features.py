@@ -7,28 +7,67 @@ from typing import Final
 
 import msgspec
 
-from af3stream.protocol.messages import Answer, CaptionUpdate, Ready, ServerMessage
+from af3stream.protocol.messages import (
+    Answer,
+    Caption,
+    CaptionUpdate,
+    Ready,
+    ServerMessage,
+    SpeakerNamed,
+    SpeakerUpdate,
+    Start,
+)
 
 ANSWER_REACH: Final = "answer_reach"  # `answer` says what it heard and read
 FOLLOW_UPS: Final = "follow_ups"  # `ask` takes `after`; `answer` has its question
 CAPTION_UPDATES: Final = "caption_updates"  # `caption_update` corrects final captions
-FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS, CAPTION_UPDATES)
+LANGUAGES: Final = "languages"  # captions have `language` and `translation`
+WORDS: Final = "words"  # final captions have `words`, where `start.words` asked for them
+SPEAKERS: Final = "speakers"  # final captions have `speaker`, where `start.speakers` asked for it
+FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS, CAPTION_UPDATES, LANGUAGES, WORDS, SPEAKERS)
+
+
+def known_to(start: Start) -> frozenset[str]:
+    """Return the features that a client knows: those that it lists, and those that it asks for."""
+    asked = {
+        LANGUAGES: start.language is not None or start.languages or start.task is not None,
+        WORDS: start.words,
+        SPEAKERS: start.speakers,
+    }
+    return frozenset(start.features) | {name for name, wanted in asked.items() if wanted}
 
 
 def restrict(message: ServerMessage, features: Collection[str]) -> ServerMessage | None:
-    """Return the message without what belongs to features that the client does not list.
+    """Return the message without what belongs to features that the client does not know.
 
     Returns:
         ``None`` for a message that such a client is not sent at all.
     """
+    replace = msgspec.structs.replace
     match message:
         case CaptionUpdate() if CAPTION_UPDATES not in features:
             return None
-        case Ready() if not features:
-            return msgspec.structs.replace(message, features=())
+        case SpeakerUpdate() | SpeakerNamed() if SPEAKERS not in features:
+            return None
+        case Ready():
+            if not features:
+                message = replace(message, features=())
+            if LANGUAGES not in features:
+                message = replace(message, language="auto", languages=(), task="transcribe")
+            if WORDS not in features:
+                message = replace(message, words=False)
+            if SPEAKERS not in features:
+                message = replace(message, speakers=False)
+        case Caption() | CaptionUpdate():
+            if LANGUAGES not in features:
+                message = replace(message, language=None, translation="")
+            if WORDS not in features:
+                message = replace(message, words=())
+            if SPEAKERS not in features:
+                message = replace(message, speaker=None)
         case Answer():
             if ANSWER_REACH not in features:
-                message = msgspec.structs.replace(message, heard_until=None, captions_from=None, captioned_until=None)
+                message = replace(message, heard_until=None, captions_from=None, captioned_until=None)
             if FOLLOW_UPS not in features:
-                message = msgspec.structs.replace(message, question="", after=None)
+                message = replace(message, question="", after=None)
     return message

@@ -25,6 +25,13 @@ Finish = Literal["stop", "length", "cancelled"]
 Level = Literal["none", "interims_stretched", "interims_dropped", "answers_queued", "finals_late", "sessions_refused"]
 Feature = Annotated[str, Meta(pattern=_FEATURE)]
 Features = Annotated[tuple[Feature, ...], Meta(max_length=64)]
+Language = Annotated[str, Meta(min_length=2, max_length=8)]  # a code such as "en"
+Languages = Annotated[tuple[Language, ...], Meta(max_length=32)]
+Task = Literal["transcribe", "translate"]
+Term = Annotated[str, Meta(min_length=1, max_length=64)]
+Vocabulary = Annotated[tuple[Term, ...], Meta(max_length=200)]
+Speaker = Annotated[int, Meta(ge=1, le=64)]
+SpeakerName = Annotated[str, Meta(max_length=64)]
 
 
 class Message(Struct, frozen=True, omit_defaults=True, tag_field="type"):
@@ -47,6 +54,12 @@ class Start(Request, frozen=True, tag="start"):
     last_event: Count = 0  # when resuming: the newest event that arrived; later ones are sent again
     durable: Count = 0  # when resuming: the `durable` that the client knows
     features: Features = ()  # what the client knows beyond the first version; see `af3stream.protocol.features`
+    language: Language | None = None  # a code, or "auto"; None: as the server is configured
+    languages: Languages = ()  # those that may occur; empty: all that the captioner knows
+    task: Task | None = None  # "translate": English beside the original; None: as the server is configured
+    words: bool = False  # whether final captions say when each word was said
+    speakers: bool | Speaker = False  # whether final captions say who speaks; a number: so many people at most
+    vocabulary: Vocabulary = ()  # names and terms that are likely to be said
 
 
 class Audio(Request, frozen=True, tag="audio"):
@@ -107,6 +120,13 @@ class Flush(Request, frozen=True, tag="flush"):
     id: Id
 
 
+class NameSpeaker(Request, frozen=True, tag="name_speaker"):
+    """Gives a speaker a name; an empty one takes it away."""
+
+    speaker: Speaker
+    name: SpeakerName
+
+
 class End(Request, frozen=True, tag="end"):
     """No more audio: ``total`` sample frames were sent or declared lost."""
 
@@ -136,6 +156,11 @@ class Ready(Message, frozen=True, tag="ready"):
     durable: int | None = None  # None: nothing is kept on disk
     last_event: int = 0  # the newest event there is
     features: Features = ()  # all that the server has, for a client that lists any
+    language: str = "auto"  # in force
+    languages: tuple[str, ...] = ()  # that may occur
+    task: Task = "transcribe"
+    words: bool = False
+    speakers: bool | int = False
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -162,6 +187,15 @@ class Window(Message, frozen=True, tag="window"):
     tokens: int  # projected frames, K
 
 
+class Word(Struct, frozen=True, forbid_unknown_fields=False):
+    """One word of a caption, and when it was said."""
+
+    text: str
+    start: float
+    end: float
+    probability: float
+
+
 class Caption(Message, frozen=True, tag="caption"):
     """The words of one utterance: interim until ``final`` is true, and then authoritative."""
 
@@ -172,6 +206,10 @@ class Caption(Message, frozen=True, tag="caption"):
     final: bool
     stable: str = ""  # the leading part of `text` that two hypotheses in a row agree on
     event: int | None = None  # of a final caption that is kept: sent again to a client that resumes without it
+    language: str | None = None  # a code; None: the captioner does not say
+    translation: str = ""  # in English, where the session's task is "translate"
+    words: tuple[Word, ...] = ()  # of a final caption, where the session asked for them
+    speaker: int | None = None  # of a final caption, where the session asked for it
 
 
 class CaptionUpdate(Message, frozen=True, tag="caption_update"):
@@ -181,6 +219,25 @@ class CaptionUpdate(Message, frozen=True, tag="caption_update"):
     text: str
     start: float
     end: float
+    language: str | None = None
+    translation: str = ""
+    words: tuple[Word, ...] = ()
+    speaker: int | None = None
+
+
+class SpeakerUpdate(Message, frozen=True, tag="speaker_update"):
+    """Another speaker for a final caption. Sent only for feature `speakers`."""
+
+    utterance: int
+    speaker: int
+
+
+class SpeakerNamed(Message, frozen=True, tag="speaker_named"):
+    """A speaker has a name from now on; an empty one: none any more."""
+
+    speaker: int
+    name: str
+    event: int | None = None
 
 
 class AnswerDelta(Message, frozen=True, tag="answer_delta"):
@@ -280,7 +337,7 @@ def error(refusal: Refusal, *, fatal: bool = False, durable: int | None = None) 
     )
 
 
-ClientMessage = Start | Audio | Gap | Ask | Cancel | Watch | Unwatch | Flush | End
+ClientMessage = Start | Audio | Gap | Ask | Cancel | Watch | Unwatch | Flush | NameSpeaker | End
 ServerMessage = (
     Ready
     | Ack
@@ -288,6 +345,8 @@ ServerMessage = (
     | Window
     | Caption
     | CaptionUpdate
+    | SpeakerUpdate
+    | SpeakerNamed
     | AnswerDelta
     | Answer
     | WatchHit

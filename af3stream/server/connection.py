@@ -16,7 +16,7 @@ from af3stream.errors import BadFormat, IdleTimeout, NoSession, Refusal
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import server_codec
-from af3stream.protocol.features import restrict
+from af3stream.protocol.features import known_to, restrict
 from af3stream.server.outbox import DropInterimsOutbox
 from af3stream.server.session_manager import SessionManager, going_away
 from af3stream.server.session_runner import SessionRunner, superseded
@@ -50,7 +50,7 @@ class Connection:
         self._close_code = NORMAL_CLOSE
         self._goodbye: asyncio.TimerHandle | None = None
         self._host: SessionRunner | None = None
-        self._features: m.Features = ()  # that the peer listed
+        self._features: frozenset[str] = frozenset()  # that the peer knows
         self._confirmed = False  # whether the peer has shown that it was greeted
 
     async def run(self) -> None:
@@ -150,7 +150,7 @@ class Connection:
                 await self._hosts.confirm(host)  # meanwhile another connection may take the session over
             host.receive(message, self, self._user)
         elif isinstance(message, m.Start):
-            self._features = message.features
+            self._features = known_to(message)
             self._host = await self._hosts.open(message, self._user, self)
         else:
             raise NoSession("the first message must be start")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Utterance
 from af3stream.audio.pcm import Samples
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.contract import Hypothesis, TimedWord
 from af3stream.engine.jobs import CaptionJob
 from af3stream.protocol.messages import Caption
 from af3stream.session.hallucinations import agreed, without_loops
@@ -20,12 +20,23 @@ STALE = 2.0  # of the time between two interims: what is said since the last wor
 
 @dataclass(frozen=True, slots=True)
 class CaptionLine:
-    """A caption and its place. Positions are samples at 16 kHz."""
+    """A caption and its place. Positions are samples at 16 kHz.
+
+    Attributes:
+        language: a code; ``None`` where the captioner does not say.
+        translation: in English, where it was asked for.
+        words: with their times, where they were asked for; these count from ``start``.
+        speaker: 1, 2, ...; ``None`` where it is not known.
+    """
 
     utterance: int
     start: int
     end: int
     text: str
+    language: str | None = None
+    translation: str = ""
+    words: tuple[TimedWord, ...] = ()
+    speaker: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

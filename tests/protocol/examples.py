@@ -12,7 +12,6 @@ from af3stream.protocol.messages import ClientMessage, ServerMessage
 CLIENT = ClientMessage.__args__
 SERVER = ServerMessage.__args__
 
-_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 _INT = st.integers(-(2**63), 2**64 - 1)
 _FLOAT = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -22,12 +21,12 @@ def values(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
     match kind:
         case msgspec.inspect.Metadata(type=inner):
             return values(inner)
-        case msgspec.inspect.IntType(ge=low):
-            return _INT if low is None else st.integers(low, 2**63)
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return _INT if low is None else st.integers(low, high or 2**63)
         case msgspec.inspect.FloatType(gt=low, le=high):
             return _FLOAT if low is None else st.floats(low, high, exclude_min=True)
-        case msgspec.inspect.StrType(pattern=None):
-            return _TEXT
+        case msgspec.inspect.StrType(pattern=None, min_length=low, max_length=high):
+            return st.text(st.characters(exclude_categories=["Cs"]), min_size=low or 0, max_size=high or 40)
         case msgspec.inspect.StrType(pattern=pattern):
             return st.from_regex(pattern)
         case msgspec.inspect.BytesType():

@@ -63,6 +63,10 @@ def spelled(kind: msgspec.inspect.Type) -> str:
             return " or ".join(spelled(each) for each in kinds)
         case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StrType()):
             return "list of names"
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StructType()):
+            return "list of words"
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.Metadata()):
+            return "list of names"
         case msgspec.inspect.StructType(cls=cls):
             return cls.__name__.lower()
     raise TypeError(f"no name for {kind}")
