@@ -19,6 +19,7 @@ from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
 from af3stream.session.body import Piece, Stretch
 from af3stream.session.caption_revision import CaptionRevision
+from af3stream.session.caption_settings import settle
 from af3stream.session.caption_track import CaptionLine, CaptionTrack, Wanted
 from af3stream.session.context_window import ContextWindow, Entry
 from af3stream.session.faults import failure
@@ -38,6 +39,7 @@ class AudioPipeline:
         captions: of utterances.
         revision: the second pass over their words.
         horizon: of windows.
+        settings: how captions are made.
         jobs, cancelled: what the engine is to do, and need not do any more; whoever takes them empties the lists.
     """
 
@@ -55,9 +57,19 @@ class AudioPipeline:
         self.intake = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
         interims = start.interims and config.captions.interims
-        self.captions = CaptionTrack(config.captions.interim_every_s, config.captions.max_tokens, interims)
+        self.settings = settle(start, config.captions, engine.captioner)
+        options = self.settings.options
+        self.captions = CaptionTrack(
+            config.captions.interim_every_s,
+            config.captions.max_tokens,
+            interims,
+            self.settings.tracker(),
+            options,
+        )
         self.revision = CaptionRevision(
-            enabled=config.captions.second_pass and engine.captioner.revises, max_tokens=config.captions.max_tokens
+            enabled=config.captions.second_pass and engine.captioner.revises,
+            max_tokens=config.captions.max_tokens,
+            options=options,
         )
         self.horizon = ContextWindow(
             engine.capacity,
@@ -295,8 +307,11 @@ class AudioPipeline:
         self.done(job)
         captions = []
         if job.final:
+            waiting = len(self.captions.waiting)
             captions = self.captions.heard_final(job, result)
-            self._metrics.utterances.inc()
+            self._metrics.utterances.inc(waiting - len(self.captions.waiting))
+            if again := self.captions.take_again():
+                self._do(again)
         elif interim := self.captions.heard_interim(job, result, now):
             captions = [interim]
         for caption in captions:
@@ -309,7 +324,17 @@ class AudioPipeline:
         hypothesis = result if isinstance(result, Hypothesis) else Hypothesis("")
         lines = self.revision.revised(job, hypothesis)
         self.captions.revise(lines)
-        return [m.CaptionUpdate(line.utterance, line.text, seconds(line.start), seconds(line.end)) for line in lines]
+        return [
+            m.CaptionUpdate(
+                line.utterance,
+                line.text,
+                seconds(line.start),
+                seconds(line.end),
+                language=line.language,
+                translation=line.translation,
+            )
+            for line in lines
+        ]
 
     def encoded(self, job: EncodeJob, result: Result) -> Told:
         """The embeddings of a window are there, or could not be had."""

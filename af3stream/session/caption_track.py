@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Utterance
 from af3stream.audio.pcm import Samples
-from af3stream.engine.contract import Hypothesis, TimedWord
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, TimedWord
 from af3stream.engine.jobs import CaptionJob
 from af3stream.protocol.messages import Caption
 from af3stream.session.hallucinations import agreed, without_loops
+from af3stream.session.language_tracker import LanguageTracker
 from af3stream.session.ledger import seconds
 
 STRETCH = 2.0  # an interim takes its turn again after this many times what the last one took
@@ -60,11 +61,26 @@ class CaptionTrack:
 
     Attributes:
         lines: final captions that said something, in order.
+
+    Args:
+        languages: decides in which language an utterance is written down.
+        options: of every job, but for the language.
     """
 
-    def __init__(self, every_s: float, max_tokens: int, interims: bool) -> None:
+    def __init__(
+        self,
+        every_s: float,
+        max_tokens: int,
+        interims: bool,
+        languages: LanguageTracker | None = None,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> None:
         self.lines: list[CaptionLine] = []
         self.interims = interims
+        self._languages = languages or LanguageTracker()
+        self._options = options
+        self._again: CaptionJob | None = None
+        self._heard_again = -1  # the newest utterance that was asked for again
         self._every = int(every_s * SAMPLE_RATE)
         self._max_tokens = max_tokens
         self._waiting: dict[int, Utterance] = {}
@@ -124,7 +140,15 @@ class CaptionTrack:
 
     def interim(self, start: int, end: int, samples: Samples, now: float, *, urgent: bool = False) -> CaptionJob:
         """The job that hears the open utterance so far; ``urgent``: for a question."""
-        job = CaptionJob(self._open, samples, self._hypothesis, final=False, max_tokens=self._max_tokens, urgent=urgent)
+        job = CaptionJob(
+            self._open,
+            samples,
+            self._hypothesis,
+            final=False,
+            max_tokens=self._max_tokens,
+            urgent=urgent,
+            options=replace(self._options, language=self._languages.held),
+        )
         self._interim = (job, start, end, now)
         self._heard_to = end
         return job
@@ -134,7 +158,21 @@ class CaptionTrack:
         self._waiting[utterance.index] = utterance
         draft, self._hypothesis = self._hypothesis, None
         self._open = utterance.index + 1
-        return CaptionJob(utterance.index, utterance.samples, draft, final=True, max_tokens=self._max_tokens, late=late)
+        options = replace(self._options, language=self._languages.held, detect=self._languages.detects)
+        return self._final_job(utterance, draft, options, late=late)
+
+    def _final_job(
+        self, utterance: Utterance, draft: Hypothesis | None, options: CaptionOptions, *, late: bool = False
+    ) -> CaptionJob:
+        tokens = self._max_tokens
+        return CaptionJob(
+            utterance.index, utterance.samples, draft, final=True, max_tokens=tokens, late=late, options=options
+        )
+
+    def take_again(self) -> CaptionJob | None:
+        """Return the job that hears an utterance in another language than it was heard in, if there is one."""
+        job, self._again = self._again, None
+        return job
 
     def abandon_interim(self) -> CaptionJob | None:
         """Give up the interim on its way: its utterance is closed, or it is heard more urgently."""
@@ -157,15 +195,39 @@ class CaptionTrack:
         self._drafts[self._open] = CaptionLine(self._open, start, end, text)
         if not self.interims:
             return None
-        return Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable)
+        return Caption(
+            self._open,
+            text,
+            seconds(start),
+            seconds(end),
+            final=False,
+            stable=stable,
+            language=hypothesis.language,
+        )
 
     def heard_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
-        """The final words of an utterance came in: its caption, and those that waited for it."""
+        """The final words of an utterance came in: its caption, and those that waited for it.
+
+        If they are in another language than the utterance is, they are asked for again; see `take_again`.
+        """
         self._final[job.utterance] = hypothesis
         captions: list[Caption | None] = []
         while (oldest := self.oldest_waiting) and oldest.index in self._final:
+            language = self._language_of(oldest, self._final[oldest.index])
+            if language != self._final[oldest.index].language and oldest.index > self._heard_again:
+                del self._final[oldest.index]
+                self._heard_again = oldest.index
+                self._again = self._final_job(oldest, None, replace(self._options, language=language))
+                break
             captions.append(self._finish(self._waiting.pop(oldest.index), self._final.pop(oldest.index)))
         return [caption for caption in captions if caption is not None]
+
+    def _language_of(self, utterance: Utterance, hypothesis: Hypothesis) -> str | None:
+        """The language that a closed utterance is in; that of its hypothesis if nothing else is known."""
+        decided = self._languages.decide(
+            utterance.index, dict(hypothesis.languages), seconds(utterance.end - utterance.start)
+        )
+        return decided if decided and hypothesis.language else hypothesis.language
 
     def revise(self, revised: Sequence[CaptionLine]) -> None:
         """Put other words in the place of final captions; one without words is gone."""
@@ -177,8 +239,19 @@ class CaptionTrack:
         """The final caption; nothing where nobody spoke and nothing was shown."""
         text = without_loops(hypothesis.text)
         drafted = self._drafts.pop(utterance.index, None)
+        language = hypothesis.language if text else None
+        translation = without_loops(hypothesis.translation)
         if text:
-            self.lines.append(CaptionLine(utterance.index, utterance.start, utterance.end, text))
+            self.lines.append(CaptionLine(utterance.index, utterance.start, utterance.end, text, language, translation))
         if not (text or (drafted and self.interims)):
             return None
-        return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)
+        return Caption(
+            utterance.index,
+            text,
+            seconds(utterance.start),
+            seconds(utterance.end),
+            final=True,
+            stable=text,
+            language=language,
+            translation=translation,
+        )

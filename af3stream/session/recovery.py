@@ -31,7 +31,7 @@ def replay(
     Raises:
         DataLoss: where something that was acknowledged is damaged or missing.
     """
-    finals = {event.utterance: event.text for event in kept if isinstance(event, Caption | CaptionUpdate)}
+    finals = {event.utterance: _hypothesis(event) for event in kept if isinstance(event, Caption | CaptionUpdate)}
     revised = (event.window for event in kept if isinstance(event, Revised))
     revised_to = inf if ended else max(revised, default=-1)
     cuts = deque(event.offset for event in kept if isinstance(event, Cut))
@@ -63,7 +63,13 @@ def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator
             yield GapRecord(start, end - start)
 
 
-def _remember(hearing: AudioPipeline, finals: dict[int, str], revised_to: float) -> None:
+def _hypothesis(event: Caption | CaptionUpdate) -> Hypothesis:
+    """What was heard, as far as it is kept; the language that was decided counts as one that was surely detected."""
+    languages = ((event.language, 1.0),) if event.language else ()
+    return Hypothesis(event.text, language=event.language, languages=languages, translation=event.translation)
+
+
+def _remember(hearing: AudioPipeline, finals: dict[int, Hypothesis], revised_to: float) -> None:
     """Take from the journal what the engine would be asked for; jobs for the rest stay.
 
     Finals are told in order: an utterance before the newest kept one that has none said nothing.
@@ -73,7 +79,7 @@ def _remember(hearing: AudioPipeline, finals: dict[int, str], revised_to: float)
     for job in _take(hearing):
         if isinstance(job, CaptionJob) and job.utterance <= told_to:
             hearing.done(job)
-            hearing.captions.heard_final(job, Hypothesis(finals.get(job.utterance, "")))
+            hearing.captions.heard_final(job, finals.get(job.utterance, Hypothesis("")))
         else:
             hearing.jobs.append(job)
     hearing.revision.skip(revised_to)

@@ -74,7 +74,8 @@ class Session:
         recorded: the session's audio as the journal has it; ``None`` where nothing is kept.
 
     Raises:
-        BadFormat: for an audio format the service does not take.
+        BadFormat: for an audio format the service does not take, or a language or task that the captioner does not.
+        BadText: for a term of the vocabulary without words.
     """
 
     def __init__(
@@ -406,6 +407,9 @@ class Session:
         ready = msgspec.structs.replace(
             describe(self._engine, self._config, self._format, self._hearing.mode),
             session=self.id,
+            language=self._hearing.settings.language,
+            languages=self._hearing.settings.languages,
+            task=self._hearing.settings.task,
             resume=token,
             received=self._received,
             processed=self._processed(),

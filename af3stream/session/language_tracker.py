@@ -1,0 +1,73 @@
+"""Decide in which language each utterance is written down, when nobody told it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+FULL_S: Final = 5.0  # so much speech counts once; less or more counts in proportion
+MOST: Final = 2.0  # what one utterance counts at most
+SHORT_S: Final = 2.0  # a shorter utterance says nothing against a language that is held
+SWITCH: Final = 1e-3  # how likely each other language is for the next utterance, before it is heard
+LEAST: Final = 1e-3  # a detector that gives less is not believed
+HELD: Final = 0.9  # a language is held from this belief on
+
+
+class LanguageTracker:
+    """Follows the language of a session over the detector's probabilities of its utterances.
+
+    It is the forward pass of a hidden Markov model, whose state is the language spoken. Each utterance multiplies the
+    belief in a language by its probability, to the power of what the utterance counts. So the first seconds of speech
+    decide. One short or doubtful utterance changes nothing. Several utterances in another language, or a long one, do.
+
+    The language of an utterance depends on the audio up to its end alone, not on when it is decided.
+
+    Args:
+        told: the language, if somebody told it; it is then never another one.
+        candidates: those that may occur; empty: all.
+    """
+
+    def __init__(self, told: str | None = None, candidates: tuple[str, ...] = ()) -> None:
+        self._told = candidates[0] if told is None and len(candidates) == 1 else told
+        self._candidates = frozenset(candidates)
+        self._belief: dict[str, float] = {}  # sums to 1
+        self._decided: dict[int, str | None] = {}  # by utterance; the newest alone
+
+    @property
+    def detects(self) -> bool:
+        """Whether the captioner is to say how probable each language is."""
+        return self._told is None
+
+    @property
+    def language(self) -> str | None:
+        """The language that the session is in; ``None`` before any speech."""
+        return self._told or max(self._belief, key=lambda code: self._belief[code], default=None)
+
+    @property
+    def held(self) -> str | None:
+        """The language that the next utterance is heard in at first; ``None``: in the one that its own audio says."""
+        if self._told or max(self._belief.values(), default=0.0) >= HELD:
+            return self.language
+        return None
+
+    def decide(self, utterance: int, probable: Mapping[str, float], seconds: float) -> str | None:
+        """Take in an utterance, and return the language that it is in. Utterances come in order.
+
+        A second call with the same utterance returns the same language, and takes in nothing.
+        """
+        if utterance not in self._decided:
+            self._belief = self._updated(probable, seconds)
+            self._decided = {utterance: self.language}
+        return self._decided[utterance]
+
+    def _updated(self, probable: Mapping[str, float], seconds: float) -> dict[str, float]:
+        heard = {code: chance for code, chance in probable.items() if not self._candidates or code in self._candidates}
+        if self._told or not heard or (self.held and seconds < SHORT_S):
+            return self._belief
+        counts = min(MOST, seconds / FULL_S)
+        belief = {
+            code: (self._belief.get(code, 0.0) + SWITCH) * max(LEAST, heard.get(code, 0.0)) ** counts
+            for code in (*self._belief, *(code for code in heard if code not in self._belief))
+        }
+        whole = sum(belief.values())
+        return {code: share / whole for code, share in belief.items()}
