@@ -87,6 +87,8 @@ class CaptionOptions:
         language: a code; ``None``: the captioner detects it.
         languages: those that may be detected; empty: all that the captioner knows.
         detect: whether the hypothesis says how probable each language is, although it is heard in ``language``.
+        compare: languages to try, if the detector alone is in doubt; the hypothesis is in the one whose words are the
+            likeliest.
         translate: whether English stands beside the original.
         words: whether each word has its time.
         vocabulary: names and terms that are likely to be said.
@@ -95,6 +97,7 @@ class CaptionOptions:
     language: str | None = None
     languages: tuple[str, ...] = ()
     detect: bool = False
+    compare: tuple[str, ...] = ()
     translate: bool = False
     words: bool = False
     vocabulary: tuple[str, ...] = ()

@@ -80,7 +80,7 @@ class CaptionTrack:
         self._languages = languages or LanguageTracker()
         self._options = options
         self._again: CaptionJob | None = None
-        self._heard_again = -1  # the newest utterance that was asked for again
+        self._compared = self._heard_again = -1  # the newest utterance that was asked for again, for each reason
         self._every = int(every_s * SAMPLE_RATE)
         self._max_tokens = max_tokens
         self._waiting: dict[int, Utterance] = {}
@@ -213,21 +213,24 @@ class CaptionTrack:
         self._final[job.utterance] = hypothesis
         captions: list[Caption | None] = []
         while (oldest := self.oldest_waiting) and oldest.index in self._final:
-            language = self._language_of(oldest, self._final[oldest.index])
-            if language != self._final[oldest.index].language and oldest.index > self._heard_again:
+            if options := self._asked_again(oldest, self._final[oldest.index]):
                 del self._final[oldest.index]
-                self._heard_again = oldest.index
-                self._again = self._final_job(oldest, None, replace(self._options, language=language))
+                self._again = self._final_job(oldest, None, options)
                 break
             captions.append(self._finish(self._waiting.pop(oldest.index), self._final.pop(oldest.index)))
         return [caption for caption in captions if caption is not None]
 
-    def _language_of(self, utterance: Utterance, hypothesis: Hypothesis) -> str | None:
-        """The language that a closed utterance is in; that of its hypothesis if nothing else is known."""
-        decided = self._languages.decide(
-            utterance.index, dict(hypothesis.languages), seconds(utterance.end - utterance.start)
-        )
-        return decided if decided and hypothesis.language else hypothesis.language
+    def _asked_again(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionOptions | None:
+        """Decide the language of a closed utterance; returns how it is to be heard once more, if that is necessary."""
+        probable = dict(hypothesis.languages)
+        if utterance.index > self._compared and len(doubts := self._languages.doubts(probable)) > 1:
+            self._compared = utterance.index
+            return replace(self._options, compare=doubts)
+        language = self._languages.decide(utterance.index, probable, seconds(utterance.end - utterance.start))
+        if hypothesis.language in (None, language) or language is None or utterance.index <= self._heard_again:
+            return None
+        self._heard_again = utterance.index
+        return replace(self._options, language=language)
 
     def revise(self, revised: Sequence[CaptionLine]) -> None:
         """Put other words in the place of final captions; one without words is gone."""

@@ -11,6 +11,8 @@ SHORT_S: Final = 2.0  # a shorter utterance says nothing against a language that
 SWITCH: Final = 1e-3  # how likely each other language is for the next utterance, before it is heard
 LEAST: Final = 1e-3  # a detector that gives less is not believed
 HELD: Final = 0.9  # a language is held from this belief on
+SURE: Final = 0.9  # a detector that gives the likeliest language less is in doubt
+COMPARED, COMPARED_LEAST = 4, 0.02  # so many languages at most, and none less probable, may be meant in doubt
 
 
 class LanguageTracker:
@@ -49,6 +51,13 @@ class LanguageTracker:
         if self._told or max(self._belief.values(), default=0.0) >= HELD:
             return self.language
         return None
+
+    def doubts(self, probable: Mapping[str, float]) -> tuple[str, ...]:
+        """Return the languages that the next utterance may be in, if that is in doubt and no language is held yet."""
+        if self.held or not probable or max(probable.values()) >= SURE:
+            return ()
+        ranked = sorted(probable, key=lambda code: -probable[code])[:COMPARED]
+        return tuple(code for code in ranked if probable[code] >= COMPARED_LEAST)
 
     def decide(self, utterance: int, probable: Mapping[str, float], seconds: float) -> str | None:
         """Take in an utterance, and return the language that it is in. Utterances come in order.

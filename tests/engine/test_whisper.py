@@ -190,6 +190,17 @@ def test_languages_are_detected_beside_one_that_is_told() -> None:
     assert (heard.language, heard.languages) == ("en", SPANISH[:2])
 
 
+def test_of_languages_that_are_compared_the_one_with_the_likeliest_words_is_chosen() -> None:
+    looping, unlikely, likely = replace(LOOP, score=0.0), replace(RAIN, score=-1.2), replace(RAIN, score=-0.2)
+    captioner = Scripted(looping, unlikely, likely, likely, probable=(("en", 0.5), ("es", 0.4), ("fr", 0.1)))
+    heard = captioner.final(options=CaptionOptions(compare=("en", "es", "fr")))
+    assert heard.language == "fr"
+    assert [code for code, _ in heard.languages] == ["fr", "es", "en"]
+    assert sum(chance for _, chance in heard.languages) == pytest.approx(1)
+    assert captioner.options == [{"beam_size": 1}] * 3 + [{"beam_size": 5}]
+    assert len(captioner.padded_s) == 1
+
+
 def test_where_nobody_speaks_no_language_is_probable() -> None:
     assert Scripted(replace(RAIN, score=-1.7)).final().languages == ()
 

@@ -110,3 +110,11 @@ def test_a_replay_comes_to_the_same_languages(utterances: list[Utterance], candi
 
 def test_a_silent_detector_leaves_the_language_as_it_is() -> None:
     assert decided(in_english(), ({}, 20.0), ({"es": 0.0}, 20.0)) == ["en", "en"]
+
+
+def test_a_detector_in_doubt_names_the_languages_that_may_be_meant_until_one_is_held() -> None:
+    doubtful = {"en": 0.45, "ja": 0.4, "fr": 0.1, "es": 0.03, "de": 0.02, "la": 0.001}
+    assert LanguageTracker().doubts(doubtful) == ("en", "ja", "fr", "es")
+    assert LanguageTracker().doubts(SURE["es"]) == ()
+    assert LanguageTracker().doubts({}) == ()
+    assert LanguageTracker("en").doubts(doubtful) == in_english().doubts(doubtful) == ()

@@ -23,7 +23,12 @@ from tests.session.test_restore import recovered, run
 
 SAYS = VOICE * 6 + SILENCE  # an utterance long enough to say much about its language
 SHORT = VOICE + SILENCE
-PROBABLE = {"en": (("en", 0.98), ("es", 0.004)), "es": (("es", 0.98), ("en", 0.004)), "": ()}
+PROBABLE = {
+    "en": (("en", 0.98), ("es", 0.004)),
+    "es": (("es", 0.98), ("en", 0.004)),
+    "doubtful es": (("en", 0.5), ("es", 0.4)),
+    "": (),
+}
 
 
 class Interpreter(ScriptedEngine):
@@ -58,7 +63,9 @@ class Interpreter(ScriptedEngine):
             index = len(self._heard)
             spoken = self._heard.setdefault(samples.tobytes(), self._spoken[min(index, len(self._spoken) - 1)])
         probable = PROBABLE[spoken] if options.detect or not options.language else ()
-        language = options.language or spoken or "en"
+        language = options.language or (probable[0][0] if probable else "en")
+        if options.compare:
+            probable, language = PROBABLE["es"], "es"
         english = f"in English, {len(samples)}" if options.translate and language != "en" else ""
         return Hypothesis(f"{language} {len(samples)}", language=language, languages=probable, translation=english)
 
@@ -119,6 +126,12 @@ def test_finals_stay_in_order_while_one_is_heard_again() -> None:
     say(talk, *[SAYS] * 4)
     talk.work()
     assert [caption.utterance for caption in talk.finals] == [0, 1, 2, 3]
+
+
+def test_a_first_utterance_in_doubt_is_heard_in_the_languages_that_may_be_meant() -> None:
+    talk = say(talking("doubtful es", "es", "doubtful es"), *[SAYS] * 3)
+    assert languages(talk) == ["es"] * 3
+    assert [asked.compare for asked in talk.engine.asked] == [(), ("en", "es"), (), ()]  # type: ignore[attr-defined]
 
 
 def test_noise_says_nothing_about_the_language() -> None:
