@@ -163,7 +163,9 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
     for override in overrides:
         _set(tree, override)
     _refuse_unknown(tree)
-    _read_vocabulary(tree)
+    captions = tree.get("captions", {})
+    if isinstance(name := captions.get("vocabulary"), str):
+        captions["vocabulary"] = read_vocabulary(Path(name))
     try:
         return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
@@ -193,17 +195,18 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 
-def _read_vocabulary(tree: dict[str, Any]) -> None:
-    """Put the terms of the file that ``captions.vocabulary`` names in its place; empty lines are left out."""
-    name = tree.get("captions", {}).get("vocabulary")
-    if not isinstance(name, str):
-        return
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """Read names and terms from a file, one a line; empty lines are left out.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
     try:
-        lines = Path(name).read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read captions.vocabulary {quoted(name)}: {reason}") from None
-    tree["captions"]["vocabulary"] = [line.strip() for line in lines if line.strip()]
+        raise ConfigError(f"cannot read the vocabulary {quoted(path)}: {reason}") from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

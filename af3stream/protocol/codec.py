@@ -26,7 +26,7 @@ _CLIENT_FIELDS: Final[Refusals] = {
     "language": BadFormat, "languages": BadFormat, "task": BadFormat, "vocabulary": BadFormat,
 }  # fmt: skip
 _VALUE: Final = re.compile(
-    r"(?:Expected |Invalid enum value |Number out of range).* - at `\$\.(\w+)(?:\[\.\.\.\])?`", re.DOTALL
+    r"(?:Expected |Invalid enum value |Number out of range).* - at `\$\.(\w+)(?:\[\d+\])?`", re.DOTALL
 )
 _WRONG: Final = re.compile(r"(?P<what>Expected .+?|Object missing .+?)(?: - at `\$\.?(?P<place>.*)`)?", re.DOTALL)
 _PAIR: Final = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..")  # and a backslash, which is no escape
