@@ -305,17 +305,17 @@ class AudioPipeline:
             result = Hypothesis("")
         assert isinstance(result, Hypothesis)
         self.done(job)
-        captions = []
+        captions: list[m.Caption | m.CaptionUpdate] = []
         if job.final:
-            waiting = len(self.captions.waiting)
             captions = self.captions.heard_final(job, result)
-            self._metrics.utterances.inc(waiting - len(self.captions.waiting))
-            if again := self.captions.take_again():
+            for again in self.captions.take_again():
                 self._do(again)
+            self._metrics.utterances.inc(not job.again)
         elif interim := self.captions.heard_interim(job, result, now):
             captions = [interim]
         for caption in captions:
-            self._measure(caption, now)
+            if isinstance(caption, m.Caption):
+                self._measure(caption, now)
         return [*told, *captions]
 
     def revised(self, job: ReviseJob, result: Result) -> Told:

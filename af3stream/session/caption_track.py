@@ -10,7 +10,7 @@ from af3stream.audio.events import Utterance
 from af3stream.audio.pcm import Samples
 from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, TimedWord
 from af3stream.engine.jobs import CaptionJob
-from af3stream.protocol.messages import Caption
+from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.language_tracker import LanguageTracker
 from af3stream.session.ledger import seconds
@@ -79,7 +79,9 @@ class CaptionTrack:
         self.interims = interims
         self._languages = languages or LanguageTracker()
         self._options = options
-        self._again: CaptionJob | None = None
+        self._again: list[CaptionJob] = []
+        self._told: dict[int, Utterance] = {}  # whose final words were told, and whose language is open
+        self._correcting: set[int] = set()  # utterances that are heard in another language than was told
         self._compared = self._heard_again = -1  # the newest utterance that was asked for again, for each reason
         self._every = int(every_s * SAMPLE_RATE)
         self._max_tokens = max_tokens
@@ -100,7 +102,8 @@ class CaptionTrack:
     @property
     def wordless(self) -> list[Utterance]:
         """The closed utterances of which there are no words at all yet."""
-        return [utterance for utterance in self.waiting if utterance.index not in self._drafts]
+        known = self._drafts.keys() | self._correcting
+        return [utterance for utterance in self.waiting if utterance.index not in known]
 
     @property
     def oldest_waiting(self) -> Utterance | None:
@@ -162,17 +165,29 @@ class CaptionTrack:
         return self._final_job(utterance, draft, options, late=late)
 
     def _final_job(
-        self, utterance: Utterance, draft: Hypothesis | None, options: CaptionOptions, *, late: bool = False
+        self,
+        utterance: Utterance,
+        draft: Hypothesis | None,
+        options: CaptionOptions,
+        *,
+        late: bool = False,
+        again: bool = False,
     ) -> CaptionJob:
-        tokens = self._max_tokens
         return CaptionJob(
-            utterance.index, utterance.samples, draft, final=True, max_tokens=tokens, late=late, options=options
+            utterance.index,
+            utterance.samples,
+            draft,
+            final=True,
+            max_tokens=self._max_tokens,
+            late=late,
+            options=options,
+            again=again,
         )
 
-    def take_again(self) -> CaptionJob | None:
-        """Return the job that hears an utterance in another language than it was heard in, if there is one."""
-        job, self._again = self._again, None
-        return job
+    def take_again(self) -> list[CaptionJob]:
+        """Return the jobs that hear utterances in another language than they were heard in."""
+        jobs, self._again = self._again, []
+        return jobs
 
     def abandon_interim(self) -> CaptionJob | None:
         """Give up the interim on its way: its utterance is closed, or it is heard more urgently."""
@@ -205,23 +220,38 @@ class CaptionTrack:
             language=hypothesis.language,
         )
 
-    def heard_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
+    def heard_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption | CaptionUpdate]:
         """The final words of an utterance came in: its caption, and those that waited for it.
 
-        If they are in another language than the utterance is, they are asked for again; see `take_again`.
+        If they are in another language than the utterance is, they are asked for again; see `take_again`. So are those
+        of utterances before it, if they turn out to be in its language.
         """
         self._final[job.utterance] = hypothesis
-        captions: list[Caption | None] = []
+        captions: list[Caption | CaptionUpdate | None] = []
         while (oldest := self.oldest_waiting) and oldest.index in self._final:
             if options := self._asked_again(oldest, self._final[oldest.index]):
                 del self._final[oldest.index]
-                self._again = self._final_job(oldest, None, options)
+                self._again.append(self._final_job(oldest, None, options, again=True))
                 break
-            captions.append(self._finish(self._waiting.pop(oldest.index), self._final.pop(oldest.index)))
+            heard = self._final.pop(oldest.index)
+            del self._waiting[oldest.index]
+            self._reconsider()
+            captions.append(
+                self._correct(oldest, heard) if oldest.index in self._correcting else self._finish(oldest, heard)
+            )
         return [caption for caption in captions if caption is not None]
+
+    def restore_final(self, job: CaptionJob, hypothesis: Hypothesis) -> None:
+        """Take the final words of an utterance that were told before a restart; utterances come in order."""
+        utterance = self._waiting.pop(job.utterance)
+        if hypothesis.language:
+            self._languages.restore(hypothesis.language, seconds(utterance.end - utterance.start))
+        self._finish(utterance, hypothesis)
 
     def _asked_again(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionOptions | None:
         """Decide the language of a closed utterance; returns how it is to be heard once more, if that is necessary."""
+        if utterance.index in self._correcting:
+            return None
         probable = dict(hypothesis.languages)
         if utterance.index > self._compared and len(doubts := self._languages.doubts(probable)) > 1:
             self._compared = utterance.index
@@ -232,29 +262,68 @@ class CaptionTrack:
         self._heard_again = utterance.index
         return replace(self._options, language=language)
 
+    def _reconsider(self) -> None:
+        """Ask for utterances again whose language turned out to be another one; later ones wait for their words."""
+        for index in self._languages.take_wrong():
+            if utterance := self._told.get(index):
+                self._correcting.add(index)
+                self._waiting[index] = utterance
+                options = replace(self._options, language=self._languages.language)
+                self._again.append(self._final_job(utterance, None, options, again=True))
+        self._waiting = dict(sorted(self._waiting.items()))
+
+    def _correct(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionUpdate | None:
+        """The words of a caption in another language than was told; nothing if there are none in that language."""
+        self._correcting.remove(utterance.index)
+        line = self._line(utterance, hypothesis)
+        if not line.text:
+            return None
+        self.lines = sorted(
+            [line, *(each for each in self.lines if each.utterance != line.utterance)], key=lambda each: each.utterance
+        )
+        return CaptionUpdate(
+            line.utterance,
+            line.text,
+            seconds(line.start),
+            seconds(line.end),
+            language=line.language,
+            translation=line.translation,
+        )
+
     def revise(self, revised: Sequence[CaptionLine]) -> None:
         """Put other words in the place of final captions; one without words is gone."""
         words = {line.utterance: line for line in revised}
         lines = [words.get(line.utterance, line) for line in self.lines]
         self.lines = [line for line in lines if line.text]
 
+    def _line(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionLine:
+        text = without_loops(hypothesis.text)
+        return CaptionLine(
+            utterance.index,
+            utterance.start,
+            utterance.end,
+            text,
+            language=hypothesis.language if text else None,
+            translation=without_loops(hypothesis.translation),
+        )
+
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """The final caption; nothing where nobody spoke and nothing was shown."""
-        text = without_loops(hypothesis.text)
+        line = self._line(utterance, hypothesis)
         drafted = self._drafts.pop(utterance.index, None)
-        language = hypothesis.language if text else None
-        translation = without_loops(hypothesis.translation)
-        if text:
-            self.lines.append(CaptionLine(utterance.index, utterance.start, utterance.end, text, language, translation))
-        if not (text or (drafted and self.interims)):
+        if line.text:
+            self.lines.append(line)
+        if not (line.text or (drafted and self.interims)):
             return None
+        told = {**self._told, utterance.index: utterance}
+        self._told = {index: told[index] for index in told.keys() & self._languages.open}
         return Caption(
-            utterance.index,
-            text,
-            seconds(utterance.start),
-            seconds(utterance.end),
+            line.utterance,
+            line.text,
+            seconds(line.start),
+            seconds(line.end),
             final=True,
-            stable=text,
-            language=language,
-            translation=translation,
+            stable=line.text,
+            language=line.language,
+            translation=line.translation,
         )

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 FULL_S: Final = 5.0  # so much speech counts once; less or more counts in proportion
 MOST: Final = 2.0  # what one utterance counts at most
 SHORT_S: Final = 2.0  # a shorter utterance says nothing against a language that is held
 SWITCH: Final = 1e-3  # how likely each other language is for the next utterance, before it is heard
+OPEN: Final = 4  # so many utterances back, a decision may turn out wrong
 LEAST: Final = 1e-3  # a detector that gives less is not believed
 HELD: Final = 0.9  # a language is held from this belief on
 SURE: Final = 0.9  # a detector that gives the likeliest language less is in doubt
 COMPARED, COMPARED_LEAST = 4, 0.02  # so many languages at most, and none less probable, may be meant in doubt
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A decision that may turn out wrong: no language was held, or the utterance's own audio says another one."""
+
+    utterance: int
+    decided: str | None
+    own: str
+    held: bool
 
 
 class LanguageTracker:
@@ -32,8 +44,11 @@ class LanguageTracker:
     def __init__(self, told: str | None = None, candidates: tuple[str, ...] = ()) -> None:
         self._told = candidates[0] if told is None and len(candidates) == 1 else told
         self._candidates = frozenset(candidates)
-        self._belief: dict[str, float] = {}  # sums to 1
+        self._belief: dict[str, float] = {}  # of the languages that were probable once
+        self._unseen = 1.0  # the belief in each other language; with it, the belief sums to 1
         self._decided: dict[int, str | None] = {}  # by utterance; the newest alone
+        self._open: list[_Open] = []
+        self._wrong: tuple[int, ...] = ()
 
     @property
     def detects(self) -> bool:
@@ -65,18 +80,48 @@ class LanguageTracker:
         A second call with the same utterance returns the same language, and takes in nothing.
         """
         if utterance not in self._decided:
-            self._belief = self._updated(probable, seconds)
+            self._update(probable, seconds)
             self._decided = {utterance: self.language}
+            self._review(utterance, probable)
         return self._decided[utterance]
 
-    def _updated(self, probable: Mapping[str, float], seconds: float) -> dict[str, float]:
+    def take_wrong(self) -> tuple[int, ...]:
+        """Return the utterances before the newest that are in its language, and were decided to be in another one."""
+        wrong, self._wrong = self._wrong, ()
+        return wrong
+
+    @property
+    def open(self) -> frozenset[int]:
+        """The utterances whose language may still turn out to be another one."""
+        return frozenset(each.utterance for each in self._open)
+
+    def restore(self, language: str, seconds: float) -> None:
+        """Take in an utterance whose language was decided before a restart."""
+        if not self._told and (self.held is None or seconds >= SHORT_S):
+            self._belief, self._unseen = {language: 1.0 - SWITCH}, SWITCH
+
+    def _review(self, utterance: int, probable: Mapping[str, float]) -> None:
+        """See which earlier decisions were wrong, now that there is one more."""
+        if self._told or not probable:
+            return
+        own = max(probable, key=lambda code: probable[code])
+        if self.held and own == self.held:
+            wrong = [each for each in self._open if each.decided != self.held]
+            self._wrong = tuple(each.utterance for each in wrong if not each.held or each.own == self.held)
+            self._open = []
+        else:
+            self._open = [*self._open[1 - OPEN :], _Open(utterance, self.language, own, held=self.held is not None)]
+
+    def _update(self, probable: Mapping[str, float], seconds: float) -> None:
         heard = {code: chance for code, chance in probable.items() if not self._candidates or code in self._candidates}
         if self._told or not heard or (self.held and seconds < SHORT_S):
-            return self._belief
+            return
         counts = min(MOST, seconds / FULL_S)
         belief = {
-            code: (self._belief.get(code, 0.0) + SWITCH) * max(LEAST, heard.get(code, 0.0)) ** counts
+            code: (self._belief.get(code, self._unseen) + SWITCH) * max(LEAST, heard.get(code, 0.0)) ** counts
             for code in (*self._belief, *(code for code in heard if code not in self._belief))
         }
-        whole = sum(belief.values())
-        return {code: share / whole for code, share in belief.items()}
+        unseen = (self._unseen + SWITCH) * LEAST**counts
+        whole = sum(belief.values()) + unseen
+        self._belief = {code: share / whole for code, share in belief.items()}
+        self._unseen = unseen / whole

@@ -64,9 +64,8 @@ def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator
 
 
 def _hypothesis(event: Caption | CaptionUpdate) -> Hypothesis:
-    """What was heard, as far as it is kept; the language that was decided counts as one that was surely detected."""
-    languages = ((event.language, 1.0),) if event.language else ()
-    return Hypothesis(event.text, language=event.language, languages=languages, translation=event.translation)
+    """What was heard, as far as it is kept."""
+    return Hypothesis(event.text, language=event.language, translation=event.translation)
 
 
 def _remember(hearing: AudioPipeline, finals: dict[int, Hypothesis], revised_to: float) -> None:
@@ -79,7 +78,7 @@ def _remember(hearing: AudioPipeline, finals: dict[int, Hypothesis], revised_to:
     for job in _take(hearing):
         if isinstance(job, CaptionJob) and job.utterance <= told_to:
             hearing.done(job)
-            hearing.captions.heard_final(job, finals.get(job.utterance, Hypothesis("")))
+            hearing.captions.restore_final(job, finals.get(job.utterance, Hypothesis("")))
         else:
             hearing.jobs.append(job)
     hearing.revision.skip(revised_to)

@@ -118,3 +118,33 @@ def test_a_detector_in_doubt_names_the_languages_that_may_be_meant_until_one_is_
     assert LanguageTracker().doubts(SURE["es"]) == ()
     assert LanguageTracker().doubts({}) == ()
     assert LanguageTracker("en").doubts(doubtful) == in_english().doubts(doubtful) == ()
+
+
+def test_a_soft_decision_is_wrong_if_another_language_is_held_after_it() -> None:
+    tracker = LanguageTracker()
+    assert decided(tracker, ({"ja": 0.8, "en": 0.1}, 0.8)) == ["ja"]
+    assert tracker.open == {0} and tracker.take_wrong() == ()
+    assert tracker.decide(1, SURE["en"], 5.0) == "en"
+    assert tracker.take_wrong() == (0,) and tracker.take_wrong() == ()
+    assert tracker.open == frozenset()
+
+
+def test_utterances_that_sounded_like_the_next_language_before_it_was_followed_were_wrong() -> None:
+    tracker = in_english()
+    assert decided(tracker, (SURE["es"], 4.0), ({"fr": 0.9}, 1.0), (SURE["es"], 1.0), (SURE["es"], 5.0))[-1] == "es"
+    assert tracker.take_wrong() == (0, 2)
+
+
+def test_utterances_before_the_held_language_was_heard_again_stay_as_they_are() -> None:
+    tracker = in_english()
+    decided(tracker, (SURE["es"], 4.0), (SURE["en"], 4.0), (SURE["es"], 10.0))
+    assert tracker.language == "es"
+    assert tracker.take_wrong() == ()
+
+
+def test_a_restart_goes_on_with_the_language_that_was_decided_last() -> None:
+    tracker = LanguageTracker()
+    for language, seconds in (("en", 5.0), ("es", 4.0), ("en", 1.0)):
+        tracker.restore(language, seconds)
+    assert tracker.held == "es"
+    assert tracker.decide(0, SURE["en"], 1.0) == "es"

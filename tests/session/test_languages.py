@@ -134,6 +134,39 @@ def test_a_first_utterance_in_doubt_is_heard_in_the_languages_that_may_be_meant(
     assert [asked.compare for asked in talk.engine.asked] == [(), ("en", "es"), (), ()]  # type: ignore[attr-defined]
 
 
+def test_a_caption_before_a_change_was_followed_is_corrected() -> None:
+    talk = say(talking("en", "es", "es", "es"), SAYS, *[VOICE * 3 + SILENCE] * 3)
+    (update,) = talk.of(m.CaptionUpdate)
+    wrong = talk.finals[1]
+    assert (wrong.utterance, wrong.language, update.utterance, update.language) == (1, "en", 1, "es")
+    assert update.text.startswith("es ") and (update.start, update.end) == (wrong.start, wrong.end)
+    assert [line.language for line in talk.session._hearing.captions.lines] == ["en", "es", "es", "es"]
+
+
+def test_a_correction_that_finds_no_words_leaves_the_caption(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = talking("en", "es", "es", "es")
+    caption = talk.engine.captioner.caption
+    monkeypatch.setattr(
+        talk.engine.captioner,
+        "caption",
+        lambda *audio, **how: Hypothesis("") if how["options"].language == "es" else caption(*audio, **how),
+    )
+    say(talk, SAYS, *[VOICE * 3 + SILENCE] * 3)
+    assert talk.of(m.CaptionUpdate) == []
+    assert talk.finals[1].text.startswith("en ")
+
+
+def test_an_end_waits_for_corrections() -> None:
+    talk = say(talking("en", "es", "es"), SAYS, *[VOICE * 3 + SILENCE] * 2)
+    talk.working = False
+    talk.hear(VOICE * 5)
+    talk.end()
+    talk.work_once()  # the newest, which shows that the one before it was wrong
+    assert not talk.of(m.Ended) or talk.of(m.CaptionUpdate)
+    talk.work()
+    assert talk.of(m.CaptionUpdate) and isinstance(talk.said[-1], m.Ended)
+
+
 def test_noise_says_nothing_about_the_language() -> None:
     assert languages(say(talking("", "es", "", "es"), *[SAYS] * 4)) == ["en", "es", "es", "es"]
 
