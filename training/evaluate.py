@@ -29,7 +29,7 @@ from af3stream.config import Config, load
 from af3stream.engine.contract import AudioSegment, Completion, Engine, PromptPart, caption_line, note
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.models.registry import resolve
-from training import corpus, exams, languages, score
+from training import corpus, exams, languages, score, vocabulary
 from training.exams import Conversation, Recording
 from training.free import Free, Given
 from training.voices import Samples, read
@@ -51,6 +51,7 @@ ROWS = (
 )
 FREE = ("free", "free-file", "follow-ups")
 LANGUAGES, ACCENTED = "languages", "accented-languages"  # of people, held out; in a neural voice, for development
+VOCABULARY = "vocabulary"
 SEED = 2_026
 CLIPS, CLIPS_SEED = 400, 4_321  # seed of the conversations
 ANSWER_TOKENS = 48
@@ -117,6 +118,7 @@ class Evaluation:
             "other-sounds": lambda: self._by_ear("other-sounds", exams.other_sounds()),
             **{row: partial(self._free, row) for row in FREE},
             **{row: partial(self._languages, row) for row in (LANGUAGES, ACCENTED)},
+            VOCABULARY: self._vocabulary,
         }
         yield from rows[name]()
 
@@ -202,6 +204,20 @@ class Evaluation:
                         wrong = score.edits(said, languages.bare(heard))
                         groups = (f"{kind} {recording.source} {way}", f"{kind} {way}")
                         yield Result(row, groups, recording.path.stem, recording.text, heard, wrong, len(said))
+
+    def _vocabulary(self) -> Iterator[Result]:
+        """Measure names and product words that are wrong, and the words beside them, with and without a vocabulary."""
+        config, loaded = self._engine()
+        clips = vocabulary.spoken(self._clips / "vocabulary")
+        terms = tuple(term for clip in clips for term in clip.terms)
+        for way, told in (("without", ()), ("with", tuple(dict.fromkeys(terms)))):
+            captions = msgspec.structs.replace(config.captions, vocabulary=told)
+            for clip in clips:
+                heard = offline.transcribe(clip.path, msgspec.structs.replace(config, captions=captions), loaded).text
+                wrong, others, words = vocabulary.compare(clip, heard)
+                name = clip.path.stem
+                yield Result(VOCABULARY, (f"terms {way}",), name, clip.text, heard, wrong, len(clip.terms))
+                yield Result(VOCABULARY, (f"other words {way}",), name, clip.text, heard, others, words)
 
     def _invented(self) -> Iterator[Result]:
         """Count caption words over ten minutes without speech."""
@@ -343,7 +359,7 @@ def _figures(results: Sequence[Result]) -> dict[str, Any]:
     match results[0].row:
         case "invented":
             return {"words": wrong}
-        case "captions" | "noisy-captions" | "af3-captions" | "languages" | "accented-languages":
+        case "captions" | "noisy-captions" | "af3-captions" | "languages" | "accented-languages" | "vocabulary":
             return {"wrong": wrong / count, "interval": _resampled(results), "clips": len(results)}
     return {
         "right": 1 - wrong / count,
@@ -378,7 +394,7 @@ def main() -> None:
     parser.add_argument(
         "rows",
         nargs="*",
-        help=f"some of {', '.join((*ROWS, *FREE, LANGUAGES, ACCENTED))}; the first {len(ROWS)} if none is named",
+        help=f"some of {', '.join((*ROWS, *FREE, LANGUAGES, ACCENTED, VOCABULARY))}; the first {len(ROWS)} if none is named",
     )
     parser.add_argument("--model", default="mini", help="a name or a folder")
     parser.add_argument("--clips", type=Path, required=True, help="folder of held-out clips, synthesised if missing")
