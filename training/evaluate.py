@@ -391,11 +391,8 @@ def worst(results: Sequence[Result]) -> str:
 def main() -> None:
     """Measure the chosen rows."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument(
-        "rows",
-        nargs="*",
-        help=f"some of {', '.join((*ROWS, *FREE, LANGUAGES, ACCENTED, VOCABULARY))}; the first {len(ROWS)} if none is named",
-    )
+    known = ", ".join((*ROWS, *FREE, LANGUAGES, ACCENTED, VOCABULARY))
+    parser.add_argument("rows", nargs="*", help=f"some of {known}; the first {len(ROWS)} if none is named")
     parser.add_argument("--model", default="mini", help="a name or a folder")
     parser.add_argument("--clips", type=Path, required=True, help="folder of held-out clips, synthesised if missing")
     parser.add_argument("--out", type=Path, required=True, help="a folder for the answers and the worst of them")
