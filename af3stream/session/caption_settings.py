@@ -10,7 +10,7 @@ from af3stream.engine.contract import Captioner, CaptionOptions
 from af3stream.errors import BadFormat, quoted
 from af3stream.protocol.messages import Start, Task
 from af3stream.session.language_tracker import LanguageTracker
-from af3stream.session.watches import clean_text
+from af3stream.session.question_text import clean_text
 
 AUTO: Final = "auto"
 

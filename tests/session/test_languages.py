@@ -140,7 +140,15 @@ def test_a_caption_before_a_change_was_followed_is_corrected() -> None:
     wrong = talk.finals[1]
     assert (wrong.utterance, wrong.language, update.utterance, update.language) == (1, "en", 1, "es")
     assert update.text.startswith("es ") and (update.start, update.end) == (wrong.start, wrong.end)
-    assert [line.language for line in talk.session._hearing.captions.lines] == ["en", "es", "es", "es"]
+
+
+def test_questions_read_the_caption_in_the_right_language() -> None:
+    talk = Conversation(m.Start(interims=False), engine=Interpreter("en", "es", "es", "es"), notes="all")
+    say(talk, VOICE * 4 + SILENCE, *[VOICE * 3 + SILENCE] * 3)
+    talk.tell(m.Flush("f"))
+    (update,) = talk.of(m.CaptionUpdate)
+    said = talk.ask().text
+    assert update.text in said and talk.finals[update.utterance].text not in said
 
 
 def test_a_correction_that_finds_no_words_leaves_the_caption(monkeypatch: pytest.MonkeyPatch) -> None:
