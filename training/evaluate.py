@@ -155,7 +155,8 @@ class Evaluation:
         config, loaded = self._engine()
         alone = msgspec.structs.replace(config, captions=msgspec.structs.replace(config.captions, second_pass=False))
         whisper = WhisperModel(str(resolve(config.model.name).captioner), device="cpu", compute_type="int8")
-        language, beam = config.captions.language, config.captions.beam
+        told, beam = config.captions.language, config.captions.beam
+        language = None if told == "auto" else told
         ways: dict[str, Callable[[Path], str]] = {
             "second pass": lambda path: offline.transcribe(path, config, loaded).text,
             "one pass": lambda path: offline.transcribe(path, alone, loaded).text,

@@ -26,17 +26,16 @@ class Clip:
 
 
 def spoken(folder: Path) -> list[Clip]:
-    """Return each sentence in piper's voice joe and in Kokoro, and synthesise those that are missing."""
+    """Return the sentences, in piper's voice joe and in Kokoro by turns, and synthesise those that are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     clips = []
     for number, sentence in enumerate(json.loads(SENTENCES.read_text(encoding="utf-8"))):
-        for voice in ("joe", "kokoro"):
-            path = folder / f"{voice}-{number}.wav"
-            if not path.exists() and voice == "joe":
-                neural.joe(sentence["text"], Random(path.stem), path)
-            elif not path.exists():
-                neural.kokoro(neural.KOKORO_STYLES, sentence["text"], Random(path.stem), path)
-            clips.append(Clip(path, sentence["text"], tuple(sentence["terms"])))
+        path = folder / f"{number}.wav"
+        if not path.exists() and number % 2:
+            neural.kokoro(neural.KOKORO_STYLES, sentence["text"], Random(path.stem), path)
+        elif not path.exists():
+            neural.joe(sentence["text"], Random(path.stem), path)
+        clips.append(Clip(path, sentence["text"], tuple(sentence["terms"])))
     return clips
 
 
