@@ -78,6 +78,8 @@ def _captioned(
                 writer.add(caption)
             if shown:
                 line.print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {caption.text}")
+                if caption.translation:
+                    line.print(f"{'':21}  {caption.translation}")
 
         return offline.transcribe(path, config, loaded, tell, line.at)
 
@@ -201,8 +203,15 @@ def _record(path: Path, heard: offline.Transcript, took_s: float) -> dict[str, A
         "text": heard.text,
         "seconds": round(heard.seconds, 3),
         "rtf": _rtf(took_s, heard.seconds),
-        "captions": [{"start": each.start, "end": each.end, "text": each.text} for each in heard.captions],
+        "captions": [_caption_record(caption) for caption in heard.captions],
     }
+
+
+def _caption_record(caption: Caption) -> dict[str, Any]:
+    """A caption as JSON has it; without what nobody knows or asked for."""
+    record = {"start": caption.start, "end": caption.end, "text": caption.text}
+    more = {"language": caption.language, "translation": caption.translation}
+    return record | {name: value for name, value in more.items() if value}
 
 
 def _answer_record(path: Path, asked: Question, answer: Answer, rtf: float | None) -> dict[str, Any]:

@@ -166,6 +166,8 @@ def _srt_block(cue: Cue, number: int) -> str:
 
 def _json_line(final: Caption) -> str:
     fields = {"utterance": final.utterance, "start": final.start, "end": final.end, "text": final.text}
+    more = {"language": final.language, "translation": final.translation}
+    fields |= {name: value for name, value in more.items() if value}
     return msgspec.json.encode(fields).decode() + "\n"
 
 

@@ -97,6 +97,9 @@ class CaptionOptions:
     Attributes:
         language: a code; ``None``: the captioner detects it.
         languages: those that may be detected; empty: all that the captioner knows.
+        detect: whether the hypothesis says how probable each language is, although it is heard in ``language``.
+        compare: languages to try, if the detector alone is in doubt; the hypothesis is in the one whose words are the
+            likeliest.
         translate: whether English stands beside the original.
         words: whether each word has its time.
         vocabulary: names and terms that are likely to be said.
@@ -104,6 +107,8 @@ class CaptionOptions:
 
     language: str | None = None
     languages: tuple[str, ...] = ()
+    detect: bool = False
+    compare: tuple[str, ...] = ()
     translate: bool = False
     words: bool = False
     vocabulary: tuple[str, ...] = ()
@@ -138,6 +143,7 @@ class Hypothesis:
         silence: the captioner's probability that nobody speaks; 0 if the captioner gives none.
         language: the code of the language in which it was heard; ``None`` if the captioner does not say.
         translation: the words in English, if they were asked for.
+        languages: how probable each language is, the likeliest first, if it was to be detected and somebody speaks.
         words: the words with their times, if they were asked for.
     """
 
@@ -145,6 +151,7 @@ class Hypothesis:
     tokens: tuple[int, ...] = ()
     silence: float = 0.0
     language: str | None = None
+    languages: tuple[tuple[str, float], ...] = ()
     translation: str = ""
     words: tuple[TimedWord, ...] = ()
 
@@ -270,12 +277,24 @@ class Captioner(Protocol):
 
     Attributes:
         revises: whether it makes fewer mistakes over all utterances of a window at once than over each alone.
+        languages: codes of the languages that it can be told; empty: it cannot be told any.
+        translates: whether it can write English beside another language.
     """
 
     name: str
     revises: bool
+    languages: tuple[str, ...]
+    translates: bool
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """Caption an utterance.
 
         Args:
@@ -283,6 +302,7 @@ class Captioner(Protocol):
             draft: the last hypothesis about a shorter part of it; it may save time, and never changes the words.
             final: whether the utterance is complete.
             max_tokens: tokens of the caption at most.
+            options: language, word times and the like.
         """
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 
 from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
     Answering,
     Capacity,
     Captioner,
+    CaptionOptions,
     Completion,
     Counters,
     Embeddings,
@@ -79,11 +81,21 @@ class ScriptedCaptioner:
 
     name = "scripted"
     revises = False
+    languages: tuple[str, ...] = ()
+    translates = False
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """One word a half second of audio."""
         self._counters.caption_encodes += 1
         words = [f"word{i + 1}" for i in range(min(max_tokens, len(samples) // 8_000))]

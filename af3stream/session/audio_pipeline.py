@@ -17,8 +17,10 @@ from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
+from af3stream.session.caption_languages import CaptionLanguages
 from af3stream.session.caption_revision import CaptionRevision
-from af3stream.session.caption_track import CaptionTrack
+from af3stream.session.caption_settings import settle
+from af3stream.session.caption_track import CaptionTrack, update
 from af3stream.session.closed_window import ClosedWindow
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
@@ -34,6 +36,7 @@ class AudioPipeline:
 
     Attributes:
         receiver: what arrived.
+        settings: how captions are made.
         track: the captions of its utterances.
         mode: which audio windows hold.
         captions_in_prompt: whether prompts hold all captions, so that questions wait for them.
@@ -58,9 +61,13 @@ class AudioPipeline:
         self.receiver = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
         self.captions_in_prompt = notes == "all"
-        self.track = CaptionTrack(config, interims=start.interims, jobs=jobs, metrics=metrics)
+        self.settings = settle(start, config.captions, engine.captioner)
+        languages = CaptionLanguages(self.settings.tracker(), self.settings.options)
+        self.track = CaptionTrack(config, interims=start.interims, languages=languages, jobs=jobs, metrics=metrics)
         self._revision = CaptionRevision(
-            enabled=config.captions.second_pass and engine.captioner.revises, max_tokens=config.captions.max_tokens
+            enabled=config.captions.second_pass and engine.captioner.revises,
+            max_tokens=config.captions.max_tokens,
+            options=self.settings.options,
         )
         self._windows = WindowPipeline(
             config.questions, engine=engine, notes=notes, frames=frames, replay=replay, jobs=jobs, metrics=metrics
@@ -130,20 +137,20 @@ class AudioPipeline:
         for samples in self.receiver.replay(record):
             self._handle(self._segmenter.push(samples))
 
-    def restore_results(self, finals: Mapping[int, str], finals_to: int, revised_to: float) -> None:
+    def restore_results(self, finals: Mapping[int, Hypothesis], finals_to: int, revised_to: float) -> None:
         """Take what the journal has in place of results of the engine. Jobs without a result there stay.
 
         Captions become final in order, so an utterance up to ``finals_to`` without a text has no words.
 
         Args:
-            finals: texts by utterance.
+            finals: by utterance.
             finals_to: the newest utterance with a final caption.
             revised_to: index of the newest window whose captions were revised.
         """
         self._jobs.take_cancelled()
         for job in self._jobs.take_new():
             if isinstance(job, CaptionJob) and job.utterance <= finals_to:
-                self.track.take_final(job, Hypothesis(finals.get(job.utterance, "")))
+                self.track.restore_final(job, finals.get(job.utterance, Hypothesis("")))
             else:
                 self._jobs.submit(job)
         self._revision.skip(revised_to)
@@ -299,9 +306,7 @@ class AudioPipeline:
                 self._jobs.finish(job)
                 lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))
                 self.track.revise(lines)
-                return [
-                    m.CaptionUpdate(each.utterance, each.text, seconds(each.start), seconds(each.end)) for each in lines
-                ]
+                return [update(line) for line in lines]
             case EncodeJob():
                 return self._windows.encoded(job, result)
             case ExtendJob() if done:

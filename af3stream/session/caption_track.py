@@ -9,10 +9,11 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Span, Utterance
 from af3stream.audio.pcm import Samples
 from af3stream.config import Config
-from af3stream.engine.contract import Hypothesis, TimedWord
+from af3stream.engine.contract import CaptionOptions, Hypothesis, TimedWord
 from af3stream.engine.jobs import CaptionJob, Failed, Result
 from af3stream.metrics import Metrics
-from af3stream.protocol.messages import Caption, ServerMessage
+from af3stream.protocol.messages import Caption, CaptionUpdate, ServerMessage
+from af3stream.session.caption_languages import CaptionLanguages
 from af3stream.session.early_final import EarlyFinal
 from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.job_tracker import JobTracker
@@ -46,6 +47,18 @@ class CaptionLine:
     speaker: int | None = None
 
 
+def update(line: CaptionLine) -> CaptionUpdate:
+    """Return the message that corrects a final caption."""
+    return CaptionUpdate(
+        line.utterance,
+        line.text,
+        seconds(line.start),
+        seconds(line.end),
+        language=line.language,
+        translation=line.translation,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _PartialCaption:
     """A partial caption on its way: its job, the range it hears, and when it was submitted, in clock seconds."""
@@ -68,15 +81,19 @@ class CaptionTrack:
 
     Args:
         interims: whether the client wants partial captions.
+        languages: decides in which language an utterance is captioned.
         jobs: where jobs for the captioner go.
     """
 
-    def __init__(self, config: Config, *, interims: bool, jobs: JobTracker, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, *, interims: bool, languages: CaptionLanguages, jobs: JobTracker, metrics: Metrics
+    ) -> None:
         self.lines: list[CaptionLine] = []
         self.interims = interims and config.captions.interims
         self._every = int(config.captions.interim_every_s * SAMPLE_RATE)
         self._max_tokens = config.captions.max_tokens
         self._pad = config.audio.speech_pad_ms * SAMPLE_RATE // 1_000
+        self._languages = languages
         self._jobs = jobs
         self._metrics = metrics
         self._arrivals = Arrivals()
@@ -101,7 +118,8 @@ class CaptionTrack:
     @property
     def uncaptioned(self) -> list[Utterance]:
         """The closed utterances without any caption yet."""
-        return [utterance for utterance in self.waiting if utterance.index not in self._drafts]
+        captioned = self._drafts.keys() | self._languages.correcting
+        return [utterance for utterance in self.waiting if utterance.index not in captioned]
 
     @property
     def oldest_waiting(self) -> Utterance | None:
@@ -162,7 +180,8 @@ class CaptionTrack:
             urgent: a question waits for it.
         """
         self._abandon_draft()
-        job = self._job(self._open, samples, self._hypothesis, final=False, urgent=urgent)
+        options = self._languages.partial
+        job = self._job(self._open, samples, self._hypothesis, options, final=False, urgent=urgent)
         self._running = _PartialCaption(job, span.start, span.end, now)
         self._heard_to = span.end
         self._jobs.submit(job)
@@ -175,7 +194,7 @@ class CaptionTrack:
             return
         self._abandon_draft()
         self.abandon_final()
-        job = self._job(utterance.index, utterance.samples, self._hypothesis, final=True)
+        job = self._job(utterance.index, utterance.samples, self._hypothesis, self._languages.final, final=True)
         self._early.begin(job, utterance)
         self._jobs.submit(job)
 
@@ -184,7 +203,7 @@ class CaptionTrack:
         if job := self._early.abandon():
             self._jobs.cancel(job)
 
-    def close(self, utterance: Utterance, position: int) -> list[Caption]:
+    def close(self, utterance: Utterance, position: int) -> Sequence[Caption | CaptionUpdate]:
         """Have a closed utterance captioned for good; returns the final caption if it was made in the pause."""
         self._abandon_draft()
         self._waiting[utterance.index] = utterance
@@ -195,14 +214,16 @@ class CaptionTrack:
             self._jobs.make_due(job, position)
             return [] if hypothesis is None else self._measured(self.take_final(job, hypothesis), self._now)
         self.abandon_final()
-        late = self.are_late(position)
-        self._jobs.submit(self._job(utterance.index, utterance.samples, draft, final=True, late=late), position)
+        late, options = self.are_late(position), self._languages.final
+        self._jobs.submit(
+            self._job(utterance.index, utterance.samples, draft, options, final=True, late=late), position
+        )
         return []
 
     def complete(self, job: CaptionJob, result: Result, now: float) -> list[ServerMessage]:
         """Take a result of a caption job; returns the captions that it makes, and a message about a failure."""
         messages: list[ServerMessage] = []
-        if job.final and not self._jobs.is_due(job):
+        if job.final and not (job.again or self._jobs.is_due(job)):
             return [*self._measured(self._take_early(job, result), now)]
         if isinstance(result, Failed):
             if job.final and self._jobs.retry(job, result):
@@ -214,15 +235,36 @@ class CaptionTrack:
         captions = self.take_final(job, result) if job.final else self._take_draft(job, result, now)
         return [*messages, *self._measured(captions, now)]
 
-    def take_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
-        """Take the final hypothesis about an utterance; returns its caption and those that waited for it, in order."""
+    def take_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption | CaptionUpdate]:
+        """Take the final hypothesis about an utterance; returns its caption and those that waited for it, in order.
+
+        If it is in another language than the utterance, the utterance is captioned once more. So are utterances before
+        it whose language turns out to have been another one; their captions are updates.
+        """
         self._jobs.finish(job)
-        self._metrics.utterances.inc()
+        self._metrics.utterances.inc(not job.again)
         self._final[job.utterance] = hypothesis
-        captions: list[Caption | None] = []
+        captions: list[Caption | CaptionUpdate | None] = []
         while (oldest := self.oldest_waiting) and oldest.index in self._final:
-            captions.append(self._finish(self._waiting.pop(oldest.index), self._final.pop(oldest.index)))
+            heard = self._final.pop(oldest.index)
+            if (options := self._languages.review(oldest, heard)) is not None:
+                self._repeat(oldest, options)
+                break
+            del self._waiting[oldest.index]
+            for utterance, options in self._languages.wrong():
+                self._waiting[utterance.index] = utterance
+                self._repeat(utterance, options)
+            self._waiting = dict(sorted(self._waiting.items()))
+            correcting = oldest.index in self._languages.correcting
+            captions.append(self._correct(oldest, heard) if correcting else self._finish(oldest, heard))
         return [caption for caption in captions if caption is not None]
+
+    def restore_final(self, job: CaptionJob, hypothesis: Hypothesis) -> None:
+        """Take the final hypothesis about an utterance that the client was told before a restart, in order."""
+        self._jobs.finish(job)
+        utterance = self._waiting.pop(job.utterance)
+        self._languages.restore(utterance, hypothesis.language)
+        self._finish(utterance, hypothesis)
 
     def revise(self, revised: Sequence[CaptionLine]) -> None:
         """Replace the text of final captions; one without words is removed."""
@@ -271,7 +313,8 @@ class CaptionTrack:
             self._drafts[self._open] = CaptionLine(self._open, start, end, text)
         if not (text and self.interims):
             return []
-        return [Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable)]
+        language = hypothesis.language
+        return [Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable, language=language)]
 
     def _abandon_draft(self) -> None:
         running, self._running = self._running, None
@@ -283,28 +326,74 @@ class CaptionTrack:
         utterance: int,
         samples: Samples,
         draft: Hypothesis | None,
+        options: CaptionOptions,
         *,
         final: bool,
         urgent: bool = False,
         late: bool = False,
+        again: bool = False,
     ) -> CaptionJob:
-        return CaptionJob(utterance, samples, draft, final=final, max_tokens=self._max_tokens, urgent=urgent, late=late)
+        return CaptionJob(
+            utterance,
+            samples,
+            draft,
+            final=final,
+            max_tokens=self._max_tokens,
+            urgent=urgent,
+            late=late,
+            options=options,
+            again=again,
+        )
+
+    def _repeat(self, utterance: Utterance, options: CaptionOptions) -> None:
+        """Have an utterance captioned once more. Later captions wait for it; it does not count towards the lag."""
+        self._jobs.submit(self._job(utterance.index, utterance.samples, None, options, final=True, again=True))
+
+    def _line(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionLine:
+        text = without_loops(hypothesis.text)
+        return CaptionLine(
+            utterance.index,
+            utterance.start,
+            utterance.end,
+            text,
+            language=hypothesis.language if text else None,
+            translation=without_loops(hypothesis.translation),
+        )
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """Return the final caption; ``None`` if it has no words and the client saw no partial one."""
-        text = without_loops(hypothesis.text)
+        line = self._line(utterance, hypothesis)
         drafted = self._drafts.pop(utterance.index, None)
-        if text:
-            self.lines.append(CaptionLine(utterance.index, utterance.start, utterance.end, text))
-        if not (text or (drafted and self.interims)):
+        if line.text:
+            self.lines.append(line)
+        if not (line.text or (drafted and self.interims)):
             return None
-        return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)
+        self._languages.told(utterance)
+        return Caption(
+            line.utterance,
+            line.text,
+            seconds(line.start),
+            seconds(line.end),
+            final=True,
+            stable=line.text,
+            language=line.language,
+            translation=line.translation,
+        )
 
-    def _measured(self, captions: list[Caption], now: float) -> list[Caption]:
+    def _correct(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionUpdate | None:
+        """Return the correction of a caption in another language; ``None`` if it has no words in this one."""
+        self._languages.correcting.remove(utterance.index)
+        line = self._line(utterance, hypothesis)
+        if not line.text:
+            return None
+        self.revise([line])
+        return update(line)
+
+    def _measured(self, captions: Sequence[Caption | CaptionUpdate], now: float) -> Sequence[Caption | CaptionUpdate]:
         """Observe the time from the audio's arrival to its captions; returns the captions."""
         for caption in captions:
             end = round(caption.end * SAMPLE_RATE)
-            if (arrived := self._arrivals.at(end)) is None:
+            if isinstance(caption, CaptionUpdate) or (arrived := self._arrivals.at(end)) is None:
                 continue
             self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
             if caption.final:

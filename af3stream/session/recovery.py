@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import inf
 
+from af3stream.engine.contract import Hypothesis
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
 from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
@@ -29,7 +30,11 @@ def replay(
     Raises:
         DataLoss: if something that was acknowledged is damaged or missing.
     """
-    finals = {event.utterance: event.text for event in kept if isinstance(event, Caption | CaptionUpdate)}
+    finals = {
+        event.utterance: Hypothesis(event.text, language=event.language, translation=event.translation)
+        for event in kept
+        if isinstance(event, Caption | CaptionUpdate)
+    }
     finals_to = max(finals, default=-1)
     revised = (event.window for event in kept if isinstance(event, Revised))
     revised_to = inf if ended else max(revised, default=-1)
