@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from af3stream.engine.contract import Counters, Hypothesis, Samples
+from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.counters import Counters
 from af3stream.engine.memory import trim_heap
 from af3stream.errors import ModelError, quoted
 

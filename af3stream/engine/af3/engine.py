@@ -18,7 +18,6 @@ from af3stream.engine.contract import (
     Answering,
     Capacity,
     Captioner,
-    Counters,
     Embeddings,
     Hypothesis,
     Lookup,
@@ -26,6 +25,7 @@ from af3stream.engine.contract import (
     TokenCounter,
     Turn,
 )
+from af3stream.engine.counters import Counters
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
