@@ -7,13 +7,14 @@ reads only the parts that are not in the prefix. So a cache changes the cost of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from af3stream.engine.counters import Counters
 
 Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
 
@@ -64,22 +65,6 @@ class Text:
 
 
 PromptPart = AudioSegment | Text
-
-
-def caption_line(text: str, start_s: float, speaker: str | None = None) -> str:
-    """Return a caption as it stands in a prompt: the time since the session's start, the speaker if known, the words.
-
-    ``[1:02] Good morning.``, ``[1:02:03] Anna: Good morning.``
-    """
-    minutes, seconds = divmod(int(start_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    time = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-    return f"[{time}] {speaker}: {text}" if speaker else f"[{time}] {text}"
-
-
-def note(lines: Iterable[str]) -> Text:
-    """Return captions as part of a prompt, one a line."""
-    return Text("".join(f"{line}\n" for line in lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,29 +154,6 @@ class Completion:
     tokens: int
     finish: Literal["stop", "length"]
     prefilled: int
-
-
-@dataclass(slots=True)
-class Counters:
-    """How much an engine has done. Tests compare counts, because times vary.
-
-    Attributes:
-        encoder_passes: passes of the audio encoder over windows.
-        sounds_encoded: windows that were encoded.
-        caption_encodes: utterances, or parts of them, that the captioner encoded.
-        forward_passes: passes of the language model.
-        prefill_tokens: positions that were read.
-        decoded_tokens: tokens that were written.
-        rebuilds: KV prefixes that were built beside another one.
-    """
-
-    encoder_passes: int = 0
-    sounds_encoded: int = 0
-    caption_encodes: int = 0
-    forward_passes: int = 0
-    prefill_tokens: int = 0
-    decoded_tokens: int = 0
-    rebuilds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,8 +318,3 @@ class Engine(Protocol):
 
         If it raises, every answer is as it was.
         """
-
-
-def shared(parts: Sequence[PromptPart], kept: Sequence[PromptPart]) -> int:
-    """Return how many leading parts two bodies share."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts, kept, strict=False)))

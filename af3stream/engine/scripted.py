@@ -11,7 +11,6 @@ from af3stream.engine.contract import (
     Captioner,
     CaptionOptions,
     Completion,
-    Counters,
     Embeddings,
     Hypothesis,
     Lookup,
@@ -20,8 +19,9 @@ from af3stream.engine.contract import (
     Text,
     TokenCounter,
     Turn,
-    shared,
 )
+from af3stream.engine.counters import Counters
+from af3stream.engine.prompt_parts import shared
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
 BYTES_A_PART = 1 << 20  # what a context says that a part takes

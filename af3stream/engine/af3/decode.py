@@ -18,7 +18,7 @@ from af3stream.engine.af3.kv import CACHE_ARGUMENT, Rows, Slot
 from af3stream.engine.af3.linear import FEW, read_with_all_cores
 from af3stream.engine.af3.repetition import repeats
 from af3stream.engine.af3.vocabulary import TermTree
-from af3stream.engine.contract import Counters
+from af3stream.engine.counters import Counters
 from af3stream.errors import ModelError
 
 AHEAD: Final = 4  # tokens guessed in a pass; while all are right, each pass guesses so many times as many

@@ -22,7 +22,6 @@ from af3stream.engine.contract import (
     Capacity,
     Captioner,
     CaptionOptions,
-    Counters,
     Embeddings,
     Hypothesis,
     Lookup,
@@ -30,6 +29,7 @@ from af3stream.engine.contract import (
     TokenCounter,
     Turn,
 )
+from af3stream.engine.counters import Counters
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
