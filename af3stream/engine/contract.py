@@ -160,6 +160,7 @@ class Counters:
     encoder_passes: int = 0
     sounds_encoded: int = 0
     caption_encodes: int = 0
+    alignments: int = 0
     forward_passes: int = 0
     prefill_tokens: int = 0
     decoded_tokens: int = 0
@@ -238,12 +239,22 @@ class Captioner(Protocol):
 
     Attributes:
         revises: whether it hears the utterances of a whole window better at once than one by one.
+        times_words: whether it can say when each word of a final caption was said.
     """
 
     name: str
     revises: bool
+    times_words: bool
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """Hear an utterance of at most 30 s. ``draft`` is the last hypothesis about a shorter part of it."""
 
 

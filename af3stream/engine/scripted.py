@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 
 from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
     Answering,
     AudioSegment,
     Capacity,
     Captioner,
+    CaptionOptions,
     Completion,
     Counters,
     Hypothesis,
     PromptPart,
     Samples,
     Text,
+    TimedWord,
     Turn,
     shared,
 )
@@ -75,15 +78,29 @@ class ScriptedCaptioner:
 
     name = "scripted"
     revises = False
+    times_words = True
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """One word a half second of audio."""
         self._counters.caption_encodes += 1
         words = [f"word{i + 1}" for i in range(min(max_tokens, len(samples) // 8_000))]
-        return Hypothesis(" ".join(words) + ("." if final else ""), tuple(range(len(words))))
+        text = " ".join(words) + ("." if final else "")
+        timed: tuple[TimedWord, ...] = ()
+        if final and options.words:
+            self._counters.alignments += 1
+            timed = tuple(TimedWord(word, i * 8_000, (i + 1) * 8_000, 1.0) for i, word in enumerate(text.split()))
+        return Hypothesis(text, tuple(range(len(words))), words=timed)
 
 
 class ScriptedContext:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from af3stream.engine.contract import Counters, Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Counters, Hypothesis, Samples, TimedWord
 from af3stream.engine.memory import trim_heap
+from af3stream.engine.word_alignment import WordAligner
 from af3stream.errors import ModelError, quoted
 
 SAMPLING_RATE: Final = 16_000
@@ -35,18 +37,20 @@ class Decoded:
         score: their mean log-probability per token.
         silence: the probability that nobody speaks.
         tokens: how many tokens they are.
+        ids: the tokens.
     """
 
     text: str
     score: float
     silence: float
     tokens: int
+    ids: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, result: Any, tokenizer: Any) -> Decoded:
         """Take the likeliest of what CTranslate2 generated for one input."""
         ids = result.sequences_ids[0]
-        return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids))
+        return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids), tuple(ids))
 
     def hypothesis(self, seconds: float) -> Hypothesis:
         """Return the caption of an utterance of this length.
@@ -91,6 +95,7 @@ class WhisperCaptioner:
     """
 
     revises = True
+    times_words = True
 
     def __init__(
         self, folder: Path | str, language: str, device: str, threads: int, counters: Counters, *, beam: int = 5
@@ -108,6 +113,7 @@ class WhisperCaptioner:
         self._model: Any = whisper.model
         self._features: Any = whisper.feature_extractor
         self._tokenizer: Any = whisper.hf_tokenizer
+        self._aligner = WordAligner(whisper, counters)
         self._language = language
         self._counters = counters
         self._beam = beam
@@ -116,7 +122,15 @@ class WhisperCaptioner:
                 f"the captioner {self.name} hears English only, and captions.language is {quoted(language)}"
             )
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """Transcribe (n,) at 16 kHz, n at most 30 s. The draft is not used: hearing again costs less than verifying."""
         seconds = len(samples) / SAMPLING_RATE
         pad_s, least_s = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
@@ -130,7 +144,16 @@ class WhisperCaptioner:
             heard = self._write(encoded, prompt, max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
         if heard.made_up(seconds):
             return Hypothesis("")
-        return heard.hypothesis(seconds)
+        said = heard.hypothesis(seconds)
+        if final and options.words and said.text:
+            said = replace(said, words=self._aligner.align(encoded, heard.ids, self._code(prompt), samples))
+        return said
+
+    def align(self, samples: Samples, text: str) -> tuple[TimedWord, ...]:
+        """Return the words of a text that somebody else heard in (n,) at 16 kHz, n at most 30 s, with their times."""
+        encoded = self._encoded(samples, min(FULL_S, max(FINAL_LEAST_S, len(samples) / SAMPLING_RATE + FINAL_PAD_S)))
+        tokens = self._tokenizer.encode(f" {text}", add_special_tokens=False).ids
+        return self._aligner.align(encoded, tokens, self._code(self._prompt(encoded)), samples)
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
         """The encoder's states of samples that are padded to ``padded_s``."""
@@ -161,6 +184,13 @@ class WhisperCaptioner:
         if language == "auto":
             language = self._model.detect_language(encoded)[0][0][0].strip("<|>")
         return [token for token in self._prompt_ids(language) if token is not None]
+
+    def _code(self, prompt: Sequence[int]) -> str:
+        """The language of a prompt; English for a checkpoint that knows no other."""
+        if not self._model.is_multilingual:
+            return "en"
+        code: str = self._tokenizer.id_to_token(prompt[1]).strip("<|>")
+        return code
 
     def _prompt_ids(self, language: str) -> list[int | None]:
         names = ("<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>")

@@ -15,7 +15,7 @@ from typing import Final
 
 from af3stream.config import ModelConfig
 from af3stream.engine import memory
-from af3stream.engine.contract import AudioSegment, Engine
+from af3stream.engine.contract import AudioSegment, Engine, Hypothesis
 from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.jobs import (
     AnswerJob,
@@ -252,14 +252,17 @@ class Worker:
             encode([task.work.job.sound for task in tasks if isinstance(task.work.job, EncodeJob)], self.engine)
             return [(True, None)] * len(tasks)
         if isinstance(job, CaptionJob):
-            heard = self.engine.captioner.caption(job.samples, job.draft, final=job.final, max_tokens=job.max_tokens)
-            return [(True, heard)]
+            return [(True, self._caption(job, job.draft, final=job.final))]
         if isinstance(job, ReviseJob):
-            return [(True, self.engine.captioner.caption(job.samples, None, final=True, max_tokens=job.max_tokens))]
+            return [(True, self._caption(job, None, final=True))]
         answers = [task.work.answer for task in tasks if task.work.answer]
         if len(answers) > 1:
             self.engine.decode_batch(answers)
         return [_next_step(task.work) for task in tasks]
+
+    def _caption(self, job: CaptionJob | ReviseJob, draft: Hypothesis | None, *, final: bool) -> Hypothesis:
+        caption = self.engine.captioner.caption
+        return caption(job.samples, draft, final=final, max_tokens=job.max_tokens, options=job.options)
 
     # ---- what comes of it --------------------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechSt
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
-from af3stream.engine.contract import AudioSegment, Engine, Hypothesis
+from af3stream.engine.contract import AudioSegment, CaptionOptions, Engine, Hypothesis
 from af3stream.engine.jobs import CaptionJob, EncodeJob, Failed, Job, Result, ReviseJob
+from af3stream.errors import BadFormat
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
@@ -24,6 +25,7 @@ from af3stream.session.context_window import ContextWindow, Entry
 from af3stream.session.faults import failure
 from af3stream.session.ledger import Arrivals, Ledger, seconds
 from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
+from af3stream.session.word_times import told
 
 ATTEMPTS = 2  # at a caption or a window, before it is given up
 
@@ -38,6 +40,7 @@ class AudioPipeline:
         captions: of utterances.
         revision: the second pass over their words.
         horizon: of windows.
+        options: of the captioner's jobs.
         jobs, cancelled: what the engine is to do, and need not do any more; whoever takes them empties the lists.
     """
 
@@ -55,9 +58,16 @@ class AudioPipeline:
         self.intake = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
         interims = start.interims and config.captions.interims
-        self.captions = CaptionTrack(config.captions.interim_every_s, config.captions.max_tokens, interims)
+        if start.words and not engine.captioner.times_words:
+            raise BadFormat(f"the captioner {engine.captioner.name} does not tell when each word was said (words)")
+        self.options = CaptionOptions(words=start.words)
+        self.captions = CaptionTrack(
+            config.captions.interim_every_s, config.captions.max_tokens, interims, self.options
+        )
         self.revision = CaptionRevision(
-            enabled=config.captions.second_pass and engine.captioner.revises, max_tokens=config.captions.max_tokens
+            enabled=config.captions.second_pass and engine.captioner.revises,
+            max_tokens=config.captions.max_tokens,
+            options=self.options,
         )
         self.horizon = ContextWindow(
             engine.capacity,
@@ -309,7 +319,16 @@ class AudioPipeline:
         hypothesis = result if isinstance(result, Hypothesis) else Hypothesis("")
         lines = self.revision.revised(job, hypothesis)
         self.captions.revise(lines)
-        return [m.CaptionUpdate(line.utterance, line.text, seconds(line.start), seconds(line.end)) for line in lines]
+        return [
+            m.CaptionUpdate(
+                line.utterance,
+                line.text,
+                seconds(line.start),
+                seconds(line.end),
+                words=told(line.words, line.start),
+            )
+            for line in lines
+        ]
 
     def encoded(self, job: EncodeJob, result: Result) -> Told:
         """The embeddings of a window are there, or could not be had."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
 from af3stream.engine.jobs import ReviseJob
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.hallucinations import bare, without_loops
+from af3stream.session.word_times import fitted, shared_out
 
 MOST_AFTER_RESTART: Final = 4  # windows; as many as the credit lets wait, and no more in a journal that does not tell
 LEAST_ALIKE: Final = 0.5  # of the words; a second pass that agrees on fewer skipped something, or invented it
@@ -35,11 +36,13 @@ class CaptionRevision:
     Args:
         enabled: whether there is a second pass at all.
         max_tokens: of a second pass.
+        options: of every second pass.
     """
 
-    def __init__(self, *, enabled: bool, max_tokens: int) -> None:
+    def __init__(self, *, enabled: bool, max_tokens: int, options: CaptionOptions = DEFAULT_OPTIONS) -> None:
         self._enabled = enabled
         self._max_tokens = max_tokens
+        self._options = options
         self._windows: deque[Window] = deque()
         self._running: _Running | None = None
 
@@ -71,7 +74,9 @@ class CaptionRevision:
             inside = tuple(line for line in lines if window.start <= line.start and line.end <= window.end)
             if len(inside) > 1:
                 samples = window.samples[inside[0].start - window.start : inside[-1].end - window.start]
-                self._running = _Running(ReviseJob(window.index, samples, self._max_tokens, late), inside)
+                self._running = _Running(
+                    ReviseJob(window.index, samples, self._max_tokens, late, self._options), inside
+                )
                 return self._running.job
             self._windows.popleft()
         return None
@@ -83,10 +88,13 @@ class CaptionRevision:
             return []
         self._running = None
         self._windows.popleft()
-        texts = distribute([line.text for line in running.lines], without_loops(hypothesis.text))
+        revised = without_loops(hypothesis.text)
+        texts = distribute([line.text for line in running.lines], revised)
+        ranges = [(line.start, line.end) for line in running.lines]
+        words = shared_out(fitted(hypothesis.words, revised, len(job.samples)), texts, ranges)
         return [
-            CaptionLine(line.utterance, line.start, line.end, text)
-            for line, text in zip(running.lines, texts, strict=True)
+            replace(line, text=text, words=share)
+            for line, text, share in zip(running.lines, texts, words, strict=True)
             if text != line.text
         ]
 

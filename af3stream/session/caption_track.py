@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Utterance
 from af3stream.audio.pcm import Samples
-from af3stream.engine.contract import Hypothesis, TimedWord
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, TimedWord
 from af3stream.engine.jobs import CaptionJob
 from af3stream.protocol.messages import Caption
 from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.ledger import seconds
+from af3stream.session.word_times import fitted, told
 
 STRETCH = 2.0  # an interim takes its turn again after this many times what the last one took
 STALE = 2.0  # of the time between two interims: what is said since the last words came is too much for a question
@@ -60,11 +61,17 @@ class CaptionTrack:
 
     Attributes:
         lines: final captions that said something, in order.
+
+    Args:
+        options: of every job.
     """
 
-    def __init__(self, every_s: float, max_tokens: int, interims: bool) -> None:
+    def __init__(
+        self, every_s: float, max_tokens: int, interims: bool, options: CaptionOptions = DEFAULT_OPTIONS
+    ) -> None:
         self.lines: list[CaptionLine] = []
         self.interims = interims
+        self._options = options
         self._every = int(every_s * SAMPLE_RATE)
         self._max_tokens = max_tokens
         self._waiting: dict[int, Utterance] = {}
@@ -124,7 +131,15 @@ class CaptionTrack:
 
     def interim(self, start: int, end: int, samples: Samples, now: float, *, urgent: bool = False) -> CaptionJob:
         """The job that hears the open utterance so far; ``urgent``: for a question."""
-        job = CaptionJob(self._open, samples, self._hypothesis, final=False, max_tokens=self._max_tokens, urgent=urgent)
+        job = CaptionJob(
+            self._open,
+            samples,
+            self._hypothesis,
+            final=False,
+            max_tokens=self._max_tokens,
+            urgent=urgent,
+            options=self._options,
+        )
         self._interim = (job, start, end, now)
         self._heard_to = end
         return job
@@ -134,7 +149,15 @@ class CaptionTrack:
         self._waiting[utterance.index] = utterance
         draft, self._hypothesis = self._hypothesis, None
         self._open = utterance.index + 1
-        return CaptionJob(utterance.index, utterance.samples, draft, final=True, max_tokens=self._max_tokens, late=late)
+        return CaptionJob(
+            utterance.index,
+            utterance.samples,
+            draft,
+            final=True,
+            max_tokens=self._max_tokens,
+            late=late,
+            options=self._options,
+        )
 
     def abandon_interim(self) -> CaptionJob | None:
         """Give up the interim on its way: its utterance is closed, or it is heard more urgently."""
@@ -177,8 +200,17 @@ class CaptionTrack:
         """The final caption; nothing where nobody spoke and nothing was shown."""
         text = without_loops(hypothesis.text)
         drafted = self._drafts.pop(utterance.index, None)
+        words = fitted(hypothesis.words, text, utterance.end - utterance.start)
         if text:
-            self.lines.append(CaptionLine(utterance.index, utterance.start, utterance.end, text))
+            self.lines.append(CaptionLine(utterance.index, utterance.start, utterance.end, text, words=words))
         if not (text or (drafted and self.interims)):
             return None
-        return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)
+        return Caption(
+            utterance.index,
+            text,
+            seconds(utterance.start),
+            seconds(utterance.end),
+            final=True,
+            stable=text,
+            words=told(words, utterance.start),
+        )

@@ -13,6 +13,7 @@ from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
 from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
 from af3stream.session.event_log import Cut, KeptMessage, Revised
+from af3stream.session.word_times import kept as kept_words
 
 
 def replay(
@@ -31,7 +32,7 @@ def replay(
     Raises:
         DataLoss: where something that was acknowledged is damaged or missing.
     """
-    finals = {event.utterance: event.text for event in kept if isinstance(event, Caption | CaptionUpdate)}
+    finals = {event.utterance: _hypothesis(event) for event in kept if isinstance(event, Caption | CaptionUpdate)}
     revised = (event.window for event in kept if isinstance(event, Revised))
     revised_to = inf if ended else max(revised, default=-1)
     cuts = deque(event.offset for event in kept if isinstance(event, Cut))
@@ -63,7 +64,12 @@ def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator
             yield GapRecord(start, end - start)
 
 
-def _remember(hearing: AudioPipeline, finals: dict[int, str], revised_to: float) -> None:
+def _hypothesis(event: Caption | CaptionUpdate) -> Hypothesis:
+    """What was heard, as far as it is kept."""
+    return Hypothesis(event.text, words=kept_words(event))
+
+
+def _remember(hearing: AudioPipeline, finals: dict[int, Hypothesis], revised_to: float) -> None:
     """Take from the journal what the engine would be asked for; jobs for the rest stay.
 
     Finals are told in order: an utterance before the newest kept one that has none said nothing.
@@ -73,7 +79,7 @@ def _remember(hearing: AudioPipeline, finals: dict[int, str], revised_to: float)
     for job in _take(hearing):
         if isinstance(job, CaptionJob) and job.utterance <= told_to:
             hearing.done(job)
-            hearing.captions.heard_final(job, Hypothesis(finals.get(job.utterance, "")))
+            hearing.captions.heard_final(job, finals.get(job.utterance, Hypothesis("")))
         else:
             hearing.jobs.append(job)
     hearing.revision.skip(revised_to)

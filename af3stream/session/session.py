@@ -74,7 +74,7 @@ class Session:
         recorded: the session's audio as the journal has it; ``None`` where nothing is kept.
 
     Raises:
-        BadFormat: for an audio format the service does not take.
+        BadFormat: for an audio format the service does not take, or word times that the captioner does not have.
     """
 
     def __init__(
@@ -406,6 +406,7 @@ class Session:
         ready = msgspec.structs.replace(
             describe(self._engine, self._config, self._format, self._hearing.mode),
             session=self.id,
+            words=self._hearing.options.words,
             resume=token,
             received=self._received,
             processed=self._processed(),

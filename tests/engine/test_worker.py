@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 
-from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, PromptPart, Samples, Text, Turn
+from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
+    AudioSegment,
+    CaptionOptions,
+    Completion,
+    Hypothesis,
+    PromptPart,
+    Samples,
+    Text,
+    Turn,
+)
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, PrefixLost, Result
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -187,7 +197,15 @@ class Choosy(ScriptedEngine):
 
 
 class Deaf(ScriptedCaptioner):
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         raise ValueError("a secret of the device")
 
 

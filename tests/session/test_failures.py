@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from af3stream.engine.contract import AudioSegment, Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, AudioSegment, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.errors import EngineFailed
@@ -37,10 +37,18 @@ class FailingCaptioner(ScriptedCaptioner):
         super().__init__(engine.counters)
         self._engine = engine
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         if final:
             self._engine.fail("captions")
-        return super().caption(samples, draft, final=final, max_tokens=max_tokens)
+        return super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
 
 @pytest.mark.parametrize("what", ["captions", "encodes"])

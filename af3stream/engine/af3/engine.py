@@ -15,7 +15,18 @@ from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
-from af3stream.engine.contract import Answering, AudioSegment, Capacity, Captioner, Counters, Hypothesis, Samples, Turn
+from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
+    Answering,
+    AudioSegment,
+    Capacity,
+    Captioner,
+    CaptionOptions,
+    Counters,
+    Hypothesis,
+    Samples,
+    Turn,
+)
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
@@ -166,11 +177,20 @@ class Af3Captioner:
 
     name = "af3"
     revises = False
+    times_words = False
 
     def __init__(self, engine: Af3Engine) -> None:
         self._engine = engine
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """Transcribe (n,) at 16 kHz; the draft makes it sooner, never different."""
         self._engine.counters.caption_encodes += 1
         tokens = self._engine.hear(samples, TRANSCRIBE, draft.tokens if draft else (), max_tokens)
