@@ -154,7 +154,8 @@ def words_of(pieces: Sequence[Piece]) -> list[TimedWord]:
         else:
             groups.append([piece])
     while len(groups) > 1 and not any(piece.is_spoken for piece in groups[-1]):
-        groups[-2] += groups.pop()  # it opens nothing
+        closing = groups.pop()  # what it opens does not follow
+        groups[-1] += closing
     return [_word(group) for group in groups if any(piece.is_spoken for piece in group)]
 
 

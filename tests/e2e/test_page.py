@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 import jiwer
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -378,7 +379,7 @@ async def test_subtitles_are_cut_as_the_command_line_cuts_them(scripted_page: Pa
     told += [random_captions(generator) for _ in range(500)]
     expected = []
     for captions in told:
-        made = cues(Caption(**caption, final=True) for caption in captions)
+        made = cues(msgspec.convert({"type": "caption", "final": True, **caption}, Caption) for caption in captions)
         expected.append([to_vtt(made), to_srt(made)])
     assert await scripted_page.evaluate(CUT, told) == expected
 
@@ -559,6 +560,12 @@ def random_captions(generator: random.Random) -> list[dict[str, object]]:
         clock = start + generator.choice([0, generator.uniform(0, 40), generator.randint(0, 40_000) / 2_000])
         text = " ".join(generator.choices(words, k=generator.randint(0, 60)))
         captions.append({"utterance": number, "text": text, "start": start, "end": clock})
+        if generator.random() < 0.5:
+            bounds = sorted(generator.uniform(start, clock) for _ in range(2 * len(text.split())))
+            captions[-1]["words"] = [
+                {"text": word, "start": bounds[2 * i], "end": bounds[2 * i + 1], "probability": 1.0}
+                for i, word in enumerate(text.split())
+            ]
     return captions
 
 

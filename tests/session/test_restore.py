@@ -56,11 +56,11 @@ def run(session: Session, worker: Worker, records: list[Record]) -> list[m.Serve
     return session.take_messages()
 
 
-def new_session(engine: ScriptedEngine, frames: Frames = "all") -> Session:
+def new_session(engine: ScriptedEngine, frames: Frames = "all", *, start: m.Start | None = None) -> Session:
     with scene_vad():
         return Session(
             "s",
-            m.Start(interims=False),
+            start or m.Start(interims=False),
             config=Config(),
             engine=engine,
             notes="all",
