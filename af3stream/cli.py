@@ -104,6 +104,7 @@ def _listen(arguments: argparse.Namespace) -> int:
         channels=arguments.channels,
         device=arguments.device,
         token=arguments.token,
+        words=arguments.words,
     )
     return asyncio.run(listen(options))
 
@@ -190,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     listen.add_argument("--watch", action="append", default=[], metavar="TEXT", help="a standing question")
     listen.add_argument("--captions", type=Path, metavar="OUT", help="write captions to a .vtt, .srt or .jsonl file")
+    listen.add_argument("--words", action="store_true", help="when each word was said; the captions file is cut by it")
     listen.add_argument("--json", action="store_true", help="print every message of the server as one JSON line")
     listen.add_argument("--format", choices=("pcm_s16le", "pcm_f32le", "mulaw"), default="pcm_s16le", help="of `-`")
     listen.add_argument("--rate", type=int, default=16_000, help="of `-`, in Hz")

@@ -51,10 +51,13 @@ def transcribe(
     loaded: Loaded,
     tell: Callable[[m.Caption], None] = lambda _: None,
     progress: Progress = lambda _: None,
+    *,
+    words: bool = False,
 ) -> Transcript:
     """Caption a file: its final captions are those that streaming it gives.
 
     Args:
+        words: whether captions say when each word was said, if the captioner can.
         tell: called with each final caption when its words do not change any more.
 
     Raises:
@@ -81,7 +84,8 @@ def transcribe(
 
     audio_format, blocks = stream_blocks(path, BLOCK_MS)
     captioned = Loaded(loaded.engine, "off", loaded.licence)
-    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob))
+    words = words and loaded.engine.captioner.times_words
+    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob), words=words)
     session.send(blocks, sent)
     session.receive(m.End(session.sent))
     tell_settled(inf)
@@ -197,6 +201,7 @@ class _Synchronous:
     Args:
         tell: called with each message of the session.
         skipped: kinds of jobs that are not done, because nobody needs what comes of them.
+        words: whether captions say when each word was said.
     """
 
     def __init__(
@@ -207,6 +212,7 @@ class _Synchronous:
         tell: Callable[[m.ServerMessage], None],
         *,
         skipped: tuple[type[Job], ...] = (),
+        words: bool = False,
     ) -> None:
         self.sent = 0
         self._format = audio_format
@@ -215,7 +221,7 @@ class _Synchronous:
         self._worker = Worker(loaded.engine)
         self._session = Session(
             "offline",
-            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False),
+            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False, words=words),
             config=config,
             engine=loaded.engine,
             notes=loaded.notes,

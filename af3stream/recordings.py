@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
+import msgspec
+
 from af3stream import offline
 from af3stream.audio.files import length
 from af3stream.config import Config
@@ -66,7 +68,10 @@ def _captioned(
     shown: bool,
     named: bool,
 ) -> offline.Transcript:
-    """Caption a file; captions go to caption files as they come, and to standard output where they are shown."""
+    """Caption a file; captions go to caption files as they come, and to standard output where they are shown.
+
+    Words have their times unless captions are only shown.
+    """
     with ExitStack() as stack:
         writers = [stack.enter_context(CaptionWriter(out)) for out in outputs if out.suffix != JSON]
         line = stack.enter_context(ProgressLine(f"captioning {path}", seconds))
@@ -79,7 +84,7 @@ def _captioned(
             if shown:
                 line.print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {caption.text}")
 
-        return offline.transcribe(path, config, loaded, tell, line.at)
+        return offline.transcribe(path, config, loaded, tell, line.at, words=not shown)
 
 
 def ask(arguments: argparse.Namespace, config: Config, say: Say) -> None:
@@ -201,8 +206,15 @@ def _record(path: Path, heard: offline.Transcript, took_s: float) -> dict[str, A
         "text": heard.text,
         "seconds": round(heard.seconds, 3),
         "rtf": _rtf(took_s, heard.seconds),
-        "captions": [{"start": each.start, "end": each.end, "text": each.text} for each in heard.captions],
+        "captions": [_caption_record(caption) for caption in heard.captions],
     }
+
+
+def _caption_record(caption: Caption) -> dict[str, Any]:
+    """A caption as JSON has it; without what nobody knows or asked for."""
+    record = {"start": caption.start, "end": caption.end, "text": caption.text}
+    more = {"words": [msgspec.to_builtins(word) for word in caption.words]}
+    return record | {name: value for name, value in more.items() if value}
 
 
 def _answer_record(path: Path, asked: Question, answer: Answer, rtf: float | None) -> dict[str, Any]:

@@ -93,6 +93,7 @@ async def connect(
     channels: int = 1,
     mode: Mode | None = None,
     interims: bool = True,
+    words: bool = False,
     subprotocol: str = MSGPACK,
     reconnect_for: float = 300.0,
     spool: Path | None = None,
@@ -113,6 +114,7 @@ async def connect(
         channels: interleaved.
         mode: whether non-speech is left out; ``None`` for the server's own choice.
         interims: whether captions of open utterances are wanted.
+        words: whether final captions say when each word was said; a server that cannot do that refuses the session.
         subprotocol: one of :data:`af3stream.protocol.codec.SUBPROTOCOLS`.
         reconnect_for: seconds without a connection after which the session is given up; 0 for no second attempt. A
             server that keeps no sessions is given up at once.
@@ -134,7 +136,7 @@ async def connect(
         ServerError: if the server refuses the session, for example its sample rate.
     """
     codec = client_codec(subprotocol)
-    start = Start(format, rate, channels, mode, interims, features=FEATURES)
+    start = Start(format, rate, channels, mode, interims, features=FEATURES, words=words)
     if resume:
         start = msgspec.structs.replace(start, resume=resume.token, last_event=resume.last_event)
     address = stream_url(url)

@@ -30,6 +30,7 @@ class ListenOptions:
         format, rate, channels: what standard input holds, and what the microphone is asked for; a file has its own.
         device: the microphone, by its number or a part of its name; by default the system's choice.
         token: for the service; by default ``$AF3STREAM_TOKEN``.
+        words: whether captions say when each word was said; caption files are cut by it.
     """
 
     source: str
@@ -44,6 +45,7 @@ class ListenOptions:
     channels: int = 1
     device: str | None = None
     token: str | None = None
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)

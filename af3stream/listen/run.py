@@ -137,6 +137,7 @@ async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Sour
         format=audio.format,
         rate=audio.rate,
         channels=audio.channels,
+        words=options.words,
         on_state=screen.state,
     )
     try:

@@ -10,6 +10,7 @@ import { onDrop } from "./drop.js";
 import { arrange } from "./layout.js";
 import { showLedger } from "./ledger.js";
 import { Questions, Watches } from "./questions.js";
+import { Recording } from "./recording.js";
 import { forget, load, save } from "./reload.js";
 import { Session } from "./session.js";
 import { download } from "./subtitles.js";
@@ -28,7 +29,9 @@ const timeline = new Timeline($("timeline"), pick);
 const send = (message) => session?.send(message);
 const captions = new CaptionList({
   list: $("captions"), scroll: $("scroll"), spoken: $("finals"), latest: $("latest"), onPick: pick,
+  onWord: (seconds) => recording.playFrom(seconds),
 });
+const recording = new Recording($("recording"), (seconds) => captions.markWord(seconds));
 const questions = new Questions({
   list: $("answers"), spoken: $("answered"), send, onPick: pick, onCount: enable, onReply: (card) => askBox.reply(card),
 });
@@ -158,7 +161,7 @@ function connect({ mode, start, resume }) {
   const mine = new Session({
     token,
     resume,
-    start: start ?? { format: "pcm_s16le", rate: source.rate, channels: 1, ...(mode && { mode }) },
+    start: start ?? { format: "pcm_s16le", rate: source.rate, channels: 1, words: true, ...(mode && { mode }) },
     onMessage: (message) => mine === session && handle(message),
     onLost: (offset, frames) => timeline.addLost(offset / mine.rate, (offset + frames) / mine.rate, mine.rate),
     onReconnecting: () => mine === session && reconnecting(),
@@ -248,6 +251,7 @@ async function settle(next) {
   const mine = session;
   const focused = document.activeElement === $("stop");
   rest = next;
+  if (source?.file) recording.offer(source.file);
   enable();
   await release();
   while (mine.live && mine.unsent) await sleep(50);
@@ -298,7 +302,7 @@ async function closed({ opened, ended, ...close }) {
 }
 
 function reset() {
-  for (const part of [timeline, captions, questions, askBox, watches, behind, voice]) part.clear();
+  for (const part of [timeline, recording, captions, questions, askBox, watches, behind, voice]) part.clear();
   ledger = null;
   rest = null;
   $("ledger").hidden = true;
@@ -339,6 +343,7 @@ function name(id, value) {
 function pick(range) {
   timeline.pick(range);
   captions.mark(range, range.utterance !== undefined);
+  if (range.utterance !== undefined) recording.seek(range.start);
   if (timeline.shows(range)) return;
   $("view").value = "all";
   timeline.setView("all");
