@@ -143,12 +143,16 @@ class Halves:
 
 
 class Plain(ScriptedCaptioner):
-    """Knows no times."""
+    """Says one thing, and knows no times."""
 
     times_words = False
 
+    def __init__(self, counters: Counters, text: str = "Good morning.") -> None:
+        super().__init__(counters)
+        self.text = text
+
     def caption(self, *args: Any, **named: Any) -> Hypothesis:
-        return Hypothesis("Good morning.")
+        return Hypothesis(self.text)
 
 
 def test_another_captioner_has_times_by_an_aligner_that_is_loaded_when_it_is_needed() -> None:
