@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from af3stream.config import CaptionsConfig, Config
+from af3stream.engine import factory
 from af3stream.engine.contract import CaptionOptions, Counters, Hypothesis, Samples, TimedWord
 from af3stream.engine.scripted import ScriptedCaptioner
 from af3stream.engine.whisper import Decoded
@@ -166,3 +169,14 @@ def test_another_captioner_has_times_by_an_aligner_that_is_loaded_when_it_is_nee
         words = captioner.caption(samples, None, final=True, max_tokens=9, options=WORDS).words
         assert words == (TimedWord("Good", 0, 8_000, 1.0), TimedWord("morning.", 8_000, RATE, 1.0))
     assert loaded == [1]
+
+
+@pytest.mark.parametrize(("beside", "times_words"), [(Path("whisper"), True), (None, False)])
+def test_af3_as_captioner_has_times_where_a_whisper_checkpoint_is_beside_it(
+    beside: Path | None, times_words: bool
+) -> None:
+    checkpoint: Any = SimpleNamespace(captioner=beside)
+    engine: Any = SimpleNamespace(captioner=Plain(Counters()), counters=Counters())
+    config = Config(captions=CaptionsConfig(captioner="af3"))
+    chosen = factory._captioner(checkpoint, config, engine) or engine.captioner
+    assert chosen.times_words == times_words  # nothing is loaded, for there is no such folder
