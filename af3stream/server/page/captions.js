@@ -74,7 +74,7 @@ export class CaptionList {
     this.follow(this.nearEnd());
   }
 
-  /** Marks the word that is said at so many seconds, and no other; null: none. */
+  /** Marks the word that is said at so many seconds, and scrolls to it; null: none. */
   markWord(seconds) {
     const said = ({ start, end }) => seconds !== null && start <= seconds && seconds < end;
     const row = [...this.rows.values()].find(({ caption }) => said(caption));
@@ -83,6 +83,7 @@ export class CaptionList {
     if (now === this.now) return;
     this.now?.classList.remove("now");
     now?.classList.add("now");
+    now?.scrollIntoView({ block: "nearest" });
     this.now = now;
   }
 
