@@ -109,7 +109,7 @@ class WrongFrame(BadMessage):
 
 
 class BadFormat(Refusal):
-    """An audio format, rate or channel count the service does not take."""
+    """An audio format that the service does not take, or a language or task that the captioner does not."""
 
     code, close_code = "bad_format", 4422
 

@@ -83,6 +83,8 @@ def _captioned(
                 writer.add(caption)
             if shown:
                 line.print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {caption.text}")
+                if caption.translation:
+                    line.print(f"{'':21}  {caption.translation}")
 
         return offline.transcribe(path, config, loaded, tell, line.at, words=not shown)
 
@@ -213,7 +215,8 @@ def _record(path: Path, heard: offline.Transcript, took_s: float) -> dict[str, A
 def _caption_record(caption: Caption) -> dict[str, Any]:
     """A caption as JSON has it; without what nobody knows or asked for."""
     record = {"start": caption.start, "end": caption.end, "text": caption.text}
-    more = {"words": [msgspec.to_builtins(word) for word in caption.words]}
+    words = [msgspec.to_builtins(word) for word in caption.words]
+    more = {"language": caption.language, "translation": caption.translation, "words": words}
     return record | {name: value for name, value in more.items() if value}
 
 

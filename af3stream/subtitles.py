@@ -193,8 +193,9 @@ def _srt_block(cue: Cue, number: int) -> str:
 
 def _json_line(final: Caption) -> str:
     fields = {"utterance": final.utterance, "start": final.start, "end": final.end, "text": final.text}
-    words = {"words": final.words} if final.words else {}
-    return msgspec.json.encode({**fields, **words}).decode() + "\n"
+    more = {"language": final.language, "translation": final.translation, "words": final.words}
+    fields |= {name: value for name, value in more.items() if value}
+    return msgspec.json.encode(fields).decode() + "\n"
 
 
 def _stamp(seconds: float, point: str) -> str:

@@ -9,7 +9,9 @@ wanted=(wordnet-base fortunes dict-jargon flite espeak-ng festival festvox-kallp
 who=training
 case "${1:-}" in
   held-out)
-    wanted+=(asterisk-core-sounds-en asterisk-core-sounds-en-wav)
+    for language in en es fr it ru; do
+      wanted+=("asterisk-core-sounds-$language" "asterisk-core-sounds-$language-wav")
+    done
     wanted+=(sound-theme-freedesktop gnome-audio frozen-bubble-data pingus-data)
     ;;
   --installed) who=--installed ;;

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,7 @@ from af3stream.client.transport import Connection, ReconnectingTransport, State
 from af3stream.errors import BadMessage, SourceError, quoted
 from af3stream.protocol.codec import MSGPACK, ClientCodec, client_codec
 from af3stream.protocol.features import FEATURES
-from af3stream.protocol.messages import Error, Format, Mode, Ready, Start
+from af3stream.protocol.messages import Error, Format, Mode, Ready, Start, Task
 
 PATH: Final = "/v1/stream"
 SCHEMES: Final = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}
@@ -93,6 +93,10 @@ async def connect(
     channels: int = 1,
     mode: Mode | None = None,
     interims: bool = True,
+    language: str | None = None,
+    languages: Sequence[str] = (),
+    task: Task | None = None,
+    vocabulary: Sequence[str] = (),
     words: bool = False,
     subprotocol: str = MSGPACK,
     reconnect_for: float = 300.0,
@@ -114,6 +118,11 @@ async def connect(
         channels: interleaved.
         mode: whether non-speech is left out; ``None`` for the server's own choice.
         interims: whether captions of open utterances are wanted.
+        language: of the speech, a code or ``auto``; ``None`` for the server's own choice. Services of older versions
+            refuse this and the next three arguments.
+        languages: codes that may occur, at most 32; empty for all that the captioner knows.
+        task: ``translate`` for English beside the original; ``None`` for the server's own choice.
+        vocabulary: names and terms that are likely to be said, at most 200 of at most 64 characters.
         words: whether final captions say when each word was said; a server that cannot do that refuses the session.
         subprotocol: one of :data:`af3stream.protocol.codec.SUBPROTOCOLS`.
         reconnect_for: seconds without a connection after which the session is given up; 0 for no second attempt. A
@@ -133,10 +142,22 @@ async def connect(
         AdmissionError: if the service has no room now; ``retry_after_s`` says when to try again.
         NetworkError: if the service cannot be reached.
         ProtocolError: if the peer does not answer as this service does.
-        ServerError: if the server refuses the session, for example its sample rate.
+        ServerError: if the server refuses the session, for example its sample rate or its language.
     """
     codec = client_codec(subprotocol)
-    start = Start(format, rate, channels, mode, interims, features=FEATURES, words=words)
+    start = Start(
+        format,
+        rate,
+        channels,
+        mode,
+        interims,
+        features=FEATURES,
+        language=language,
+        languages=tuple(languages),
+        task=task,
+        vocabulary=tuple(vocabulary),
+        words=words,
+    )
     if resume:
         start = msgspec.structs.replace(start, resume=resume.token, last_event=resume.last_event)
     address = stream_url(url)

@@ -86,6 +86,9 @@ class CaptionOptions:
     Attributes:
         language: a code; ``None``: the captioner detects it.
         languages: those that may be detected; empty: all that the captioner knows.
+        detect: whether the hypothesis says how probable each language is, although it is heard in ``language``.
+        compare: languages to try, if the detector alone is in doubt; the hypothesis is in the one whose words are the
+            likeliest.
         translate: whether English stands beside the original.
         words: whether each word has its time.
         vocabulary: names and terms that are likely to be said.
@@ -93,6 +96,8 @@ class CaptionOptions:
 
     language: str | None = None
     languages: tuple[str, ...] = ()
+    detect: bool = False
+    compare: tuple[str, ...] = ()
     translate: bool = False
     words: bool = False
     vocabulary: tuple[str, ...] = ()
@@ -127,6 +132,7 @@ class Hypothesis:
         silence: the captioner's own probability that nobody speaks, 0 where it has none.
         language: the code of the language that it was heard in; ``None`` where the captioner does not say.
         translation: the words in English, where they were asked for.
+        languages: how probable each language is, the likeliest first, if it was to be detected and somebody speaks.
         words: the words with their times, where they were asked for.
     """
 
@@ -134,6 +140,7 @@ class Hypothesis:
     tokens: tuple[int, ...] = ()
     silence: float = 0.0
     language: str | None = None
+    languages: tuple[tuple[str, float], ...] = ()
     translation: str = ""
     words: tuple[TimedWord, ...] = ()
 
@@ -239,11 +246,15 @@ class Captioner(Protocol):
 
     Attributes:
         revises: whether it hears the utterances of a whole window better at once than one by one.
+        languages: codes of the languages that it can be told; empty: it cannot be told any.
+        translates: whether it can write English beside another language.
         times_words: whether it can say when each word of a final caption was said.
     """
 
     name: str
     revises: bool
+    languages: tuple[str, ...]
+    translates: bool
     times_words: bool
 
     def caption(

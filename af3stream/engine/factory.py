@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from af3stream.config import Config, cache_dir
+from af3stream.config import CaptionsConfig, Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
 from af3stream.engine.loading import run_in_thread
 from af3stream.engine.memory import trim_heap
+from af3stream.errors import ModelError, quoted
 from af3stream.models.card import Frames, Notes
 from af3stream.models.manifest import Progress
 from af3stream.models.registry import Checkpoint, resolve
@@ -67,6 +68,7 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
         engine.captioner = captioner
+    _check(config.captions, engine.captioner)
     trim_heap()
     notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes
     frames = checkpoint.frames if config.questions.frames == "auto" else config.questions.frames
@@ -81,7 +83,6 @@ def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Cap
     def whisper(folder: Path | str) -> WhisperCaptioner:
         return WhisperCaptioner(
             folder,
-            config.captions.language,
             config.model.device,
             config.model.threads,
             engine.counters,
@@ -95,3 +96,16 @@ def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Cap
     if chosen == "af3" and beside is not None:
         return AlignedCaptioner(engine.captioner, lambda: whisper(beside))
     return None if chosen is None or chosen == "af3" else whisper(chosen)
+
+
+def _check(settings: CaptionsConfig, captioner: Captioner) -> None:
+    """Refuse a language or a task that the captioner cannot do.
+
+    Raises:
+        ModelError: naming it.
+    """
+    for code in (settings.language, *settings.languages):
+        if code != "auto" and code not in captioner.languages:
+            raise ModelError(f"the captioner {captioner.name} does not know the language {quoted(code)}")
+    if settings.task == "translate" and not captioner.translates:
+        raise ModelError(f"the captioner {captioner.name} does not translate")

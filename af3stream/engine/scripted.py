@@ -78,6 +78,8 @@ class ScriptedCaptioner:
 
     name = "scripted"
     revises = False
+    languages: tuple[str, ...] = ()
+    translates = False
     times_words = True
 
     def __init__(self, counters: Counters) -> None:

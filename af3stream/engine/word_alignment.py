@@ -119,6 +119,7 @@ class AlignedCaptioner:
     def __init__(self, captioner: Captioner, load: Callable[[], Aligner]) -> None:
         self.name = captioner.name
         self.revises = captioner.revises
+        self.languages, self.translates = captioner.languages, captioner.translates
         self._captioner = captioner
         self._load = load
         self._aligner: Aligner | None = None

@@ -20,7 +20,14 @@ class FinalCaptions:
         if isinstance(message, Caption) and message.final:
             self._captions[message.utterance] = message
         elif isinstance(message, CaptionUpdate) and (caption := self._captions.get(message.utterance)):
-            updated = msgspec.structs.replace(caption, text=message.text, stable=message.text, words=message.words)
+            updated = msgspec.structs.replace(
+                caption,
+                text=message.text,
+                stable=message.text,
+                language=message.language,
+                translation=message.translation,
+                words=message.words,
+            )
             self._captions[message.utterance] = updated
 
     def __iter__(self) -> Iterator[Caption]:

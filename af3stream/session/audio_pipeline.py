@@ -9,23 +9,23 @@ from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechSt
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
-from af3stream.engine.contract import AudioSegment, CaptionOptions, Engine, Hypothesis
+from af3stream.engine.contract import AudioSegment, Engine, Hypothesis
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Result, ReviseJob
-from af3stream.errors import BadFormat
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
+from af3stream.session.caption_languages import CaptionLanguages
 from af3stream.session.caption_revision import CaptionRevision
-from af3stream.session.caption_track import CaptionTrack
+from af3stream.session.caption_settings import settle
+from af3stream.session.caption_track import CaptionTrack, update
 from af3stream.session.closed_window import ClosedWindow
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.prompt_body import PromptBody, UnreadWindow
 from af3stream.session.window_pipeline import Messages, WindowPipeline
-from af3stream.session.word_times import told
 
 
 class AudioPipeline:
@@ -36,9 +36,9 @@ class AudioPipeline:
 
     Attributes:
         receiver: what arrived.
+        settings: how captions are made.
         track: the captions of its utterances.
         mode: which audio windows hold.
-        options: of the captioner's jobs.
         captions_in_prompt: whether prompts hold all captions, so that questions wait for them.
 
     Args:
@@ -61,14 +61,13 @@ class AudioPipeline:
         self.receiver = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
         self.captions_in_prompt = notes == "all"
-        if start.words and not engine.captioner.times_words:
-            raise BadFormat(f"the captioner {engine.captioner.name} does not tell when each word was said (words)")
-        self.options = CaptionOptions(words=start.words)
-        self.track = CaptionTrack(config, interims=start.interims, jobs=jobs, metrics=metrics, options=self.options)
+        self.settings = settle(start, config.captions, engine.captioner)
+        languages = CaptionLanguages(self.settings.tracker(), self.settings.options)
+        self.track = CaptionTrack(config, interims=start.interims, languages=languages, jobs=jobs, metrics=metrics)
         self._revision = CaptionRevision(
             enabled=config.captions.second_pass and engine.captioner.revises,
             max_tokens=config.captions.max_tokens,
-            options=self.options,
+            options=self.settings.options,
         )
         self._windows = WindowPipeline(
             config.questions, engine=engine, notes=notes, frames=frames, replay=replay, jobs=jobs, metrics=metrics
@@ -143,14 +142,14 @@ class AudioPipeline:
         Captions become final in order, so an utterance up to ``finals_to`` without a text has no words.
 
         Args:
-            finals: what was heard, by utterance.
+            finals: by utterance.
             finals_to: the newest utterance with a final caption.
             revised_to: index of the newest window whose captions were revised.
         """
         self._jobs.take_cancelled()
         for job in self._jobs.take_new():
             if isinstance(job, CaptionJob) and job.utterance <= finals_to:
-                self.track.take_final(job, finals.get(job.utterance, Hypothesis("")))
+                self.track.restore_final(job, finals.get(job.utterance, Hypothesis("")))
             else:
                 self._jobs.submit(job)
         self._revision.skip(revised_to)
@@ -291,16 +290,7 @@ class AudioPipeline:
                 self._jobs.finish(job)
                 lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))
                 self.track.revise(lines)
-                return [
-                    m.CaptionUpdate(
-                        each.utterance,
-                        each.text,
-                        seconds(each.start),
-                        seconds(each.end),
-                        words=told(each.words, each.start),
-                    )
-                    for each in lines
-                ]
+                return [update(line) for line in lines]
             case EncodeJob():
                 return self._windows.encoded(job, result)
             case ExtendJob() if done:

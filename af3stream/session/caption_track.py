@@ -9,10 +9,11 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Span, Utterance
 from af3stream.audio.pcm import Samples
 from af3stream.config import Config
-from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, TimedWord
+from af3stream.engine.contract import CaptionOptions, Hypothesis, TimedWord
 from af3stream.engine.jobs import CaptionJob, Failed, Result
 from af3stream.metrics import Metrics
-from af3stream.protocol.messages import Caption, ServerMessage
+from af3stream.protocol.messages import Caption, CaptionUpdate, ServerMessage
+from af3stream.session.caption_languages import CaptionLanguages
 from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Arrivals, seconds
@@ -45,6 +46,19 @@ class CaptionLine:
     speaker: int | None = None
 
 
+def update(line: CaptionLine) -> CaptionUpdate:
+    """Return the message that corrects a final caption."""
+    return CaptionUpdate(
+        line.utterance,
+        line.text,
+        seconds(line.start),
+        seconds(line.end),
+        language=line.language,
+        translation=line.translation,
+        words=told(line.words, line.start),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _PartialCaption:
     """A partial caption on its way: its job, the range it hears, and when it was submitted, in clock seconds."""
@@ -67,25 +81,19 @@ class CaptionTrack:
 
     Args:
         interims: whether the client wants partial captions.
+        languages: decides in which language an utterance is captioned.
         jobs: where jobs for the captioner go.
-        options: of every job.
     """
 
     def __init__(
-        self,
-        config: Config,
-        *,
-        interims: bool,
-        jobs: JobTracker,
-        metrics: Metrics,
-        options: CaptionOptions = DEFAULT_OPTIONS,
+        self, config: Config, *, interims: bool, languages: CaptionLanguages, jobs: JobTracker, metrics: Metrics
     ) -> None:
-        self._options = options
         self.lines: list[CaptionLine] = []
         self.interims = interims and config.captions.interims
         self._every = int(config.captions.interim_every_s * SAMPLE_RATE)
         self._max_tokens = config.captions.max_tokens
         self._pad = config.audio.speech_pad_ms * SAMPLE_RATE // 1_000
+        self._languages = languages
         self._jobs = jobs
         self._metrics = metrics
         self._arrivals = Arrivals()
@@ -108,7 +116,8 @@ class CaptionTrack:
     @property
     def uncaptioned(self) -> list[Utterance]:
         """The closed utterances without any caption yet."""
-        return [utterance for utterance in self.waiting if utterance.index not in self._drafts]
+        captioned = self._drafts.keys() | self._languages.correcting
+        return [utterance for utterance in self.waiting if utterance.index not in captioned]
 
     @property
     def oldest_waiting(self) -> Utterance | None:
@@ -168,7 +177,8 @@ class CaptionTrack:
             urgent: a question waits for it.
         """
         self._abandon_draft()
-        job = self._job(self._open, samples, self._hypothesis, final=False, urgent=urgent)
+        options = self._languages.partial
+        job = self._job(self._open, samples, self._hypothesis, options, final=False, urgent=urgent)
         self._running = _PartialCaption(job, span.start, span.end, now)
         self._heard_to = span.end
         self._jobs.submit(job)
@@ -180,8 +190,10 @@ class CaptionTrack:
         self._waiting[utterance.index] = utterance
         draft, self._hypothesis = self._hypothesis, None
         self._open = utterance.index + 1
-        late = self.are_late(position)
-        self._jobs.submit(self._job(utterance.index, utterance.samples, draft, final=True, late=late), position)
+        late, options = self.are_late(position), self._languages.final
+        self._jobs.submit(
+            self._job(utterance.index, utterance.samples, draft, options, final=True, late=late), position
+        )
 
     def complete(self, job: CaptionJob, result: Result, now: float) -> list[ServerMessage]:
         """Take a result of a caption job; returns the captions that it makes, and a message about a failure."""
@@ -195,19 +207,41 @@ class CaptionTrack:
         assert isinstance(result, Hypothesis)
         captions = self.take_final(job, result) if job.final else self._take_draft(job, result, now)
         for caption in captions:
-            self._measure(caption, now)
+            if isinstance(caption, Caption):
+                self._measure(caption, now)
         if job.final:
-            self._metrics.utterances.inc()
+            self._metrics.utterances.inc(not job.again)
         return [*messages, *captions]
 
-    def take_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
-        """Take the final hypothesis about an utterance; returns its caption and those that waited for it, in order."""
+    def take_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption | CaptionUpdate]:
+        """Take the final hypothesis about an utterance; returns its caption and those that waited for it, in order.
+
+        If it is in another language than the utterance, the utterance is captioned once more. So are utterances before
+        it whose language turns out to have been another one; their captions are updates.
+        """
         self._jobs.finish(job)
         self._final[job.utterance] = hypothesis
-        captions: list[Caption | None] = []
+        captions: list[Caption | CaptionUpdate | None] = []
         while (oldest := self.oldest_waiting) and oldest.index in self._final:
-            captions.append(self._finish(self._waiting.pop(oldest.index), self._final.pop(oldest.index)))
+            heard = self._final.pop(oldest.index)
+            if (options := self._languages.review(oldest, heard)) is not None:
+                self._repeat(oldest, options)
+                break
+            del self._waiting[oldest.index]
+            for utterance, options in self._languages.wrong():
+                self._waiting[utterance.index] = utterance
+                self._repeat(utterance, options)
+            self._waiting = dict(sorted(self._waiting.items()))
+            correcting = oldest.index in self._languages.correcting
+            captions.append(self._correct(oldest, heard) if correcting else self._finish(oldest, heard))
         return [caption for caption in captions if caption is not None]
+
+    def restore_final(self, job: CaptionJob, hypothesis: Hypothesis) -> None:
+        """Take the final hypothesis about an utterance that the client was told before a restart, in order."""
+        self._jobs.finish(job)
+        utterance = self._waiting.pop(job.utterance)
+        self._languages.restore(utterance, hypothesis.language)
+        self._finish(utterance, hypothesis)
 
     def revise(self, revised: Sequence[CaptionLine]) -> None:
         """Replace the text of final captions; one without words is removed."""
@@ -236,7 +270,17 @@ class CaptionTrack:
             self._drafts[self._open] = CaptionLine(self._open, running.start, running.end, text)
         if not (text and self.interims):
             return []
-        return [Caption(self._open, text, seconds(running.start), seconds(running.end), final=False, stable=stable)]
+        return [
+            Caption(
+                self._open,
+                text,
+                seconds(running.start),
+                seconds(running.end),
+                final=False,
+                stable=stable,
+                language=hypothesis.language,
+            )
+        ]
 
     def _abandon_draft(self) -> None:
         running, self._running = self._running, None
@@ -248,10 +292,12 @@ class CaptionTrack:
         utterance: int,
         samples: Samples,
         draft: Hypothesis | None,
+        options: CaptionOptions,
         *,
         final: bool,
         urgent: bool = False,
         late: bool = False,
+        again: bool = False,
     ) -> CaptionJob:
         return CaptionJob(
             utterance,
@@ -261,27 +307,55 @@ class CaptionTrack:
             max_tokens=self._max_tokens,
             urgent=urgent,
             late=late,
-            options=self._options,
+            options=options,
+            again=again,
+        )
+
+    def _repeat(self, utterance: Utterance, options: CaptionOptions) -> None:
+        """Have an utterance captioned once more. Later captions wait for it; it does not count towards the lag."""
+        self._jobs.submit(self._job(utterance.index, utterance.samples, None, options, final=True, again=True))
+
+    def _line(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionLine:
+        text = without_loops(hypothesis.text)
+        return CaptionLine(
+            utterance.index,
+            utterance.start,
+            utterance.end,
+            text,
+            language=hypothesis.language if text else None,
+            translation=without_loops(hypothesis.translation),
+            words=fitted(hypothesis.words, text, utterance.end - utterance.start),
         )
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """Return the final caption; ``None`` if it has no words and the client saw no partial one."""
-        text = without_loops(hypothesis.text)
+        line = self._line(utterance, hypothesis)
         drafted = self._drafts.pop(utterance.index, None)
-        words = fitted(hypothesis.words, text, utterance.end - utterance.start)
-        if text:
-            self.lines.append(CaptionLine(utterance.index, utterance.start, utterance.end, text, words=words))
-        if not (text or (drafted and self.interims)):
+        if line.text:
+            self.lines.append(line)
+        if not (line.text or (drafted and self.interims)):
             return None
+        self._languages.told(utterance)
         return Caption(
-            utterance.index,
-            text,
-            seconds(utterance.start),
-            seconds(utterance.end),
+            line.utterance,
+            line.text,
+            seconds(line.start),
+            seconds(line.end),
             final=True,
-            stable=text,
-            words=told(words, utterance.start),
+            stable=line.text,
+            language=line.language,
+            translation=line.translation,
+            words=told(line.words, line.start),
         )
+
+    def _correct(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionUpdate | None:
+        """Return the correction of a caption in another language; ``None`` if it has no words in this one."""
+        self._languages.correcting.remove(utterance.index)
+        line = self._line(utterance, hypothesis)
+        if not line.text:
+            return None
+        self.revise([line])
+        return update(line)
 
     def _measure(self, caption: Caption, now: float) -> None:
         """Observe the time from the audio's arrival to its caption."""

@@ -51,7 +51,7 @@ def replay(
 
 def _hypothesis(event: Caption | CaptionUpdate) -> Hypothesis:
     """Return what was heard, as far as the journal has it."""
-    return Hypothesis(event.text, words=kept_words(event))
+    return Hypothesis(event.text, language=event.language, translation=event.translation, words=kept_words(event))
 
 
 def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator[AudioInput]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from af3stream import __version__
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import CaptionOptions, Engine
+from af3stream.engine.contract import Engine
 from af3stream.engine.jobs import Failed
 from af3stream.errors import EngineFailed, EngineTimeout
 from af3stream.protocol import messages as m
 from af3stream.protocol.features import FEATURES
+from af3stream.session.caption_settings import CaptionSettings
 from af3stream.session.ledger import seconds
 
 
@@ -18,7 +19,7 @@ def ready(
     config: Config,
     audio: AudioFormat,
     mode: m.Mode,
-    options: CaptionOptions,
+    captions: CaptionSettings,
     *,
     session: str,
     resume: str,
@@ -28,7 +29,7 @@ def ready(
     """Return the message that describes a session's set-up and position.
 
     Args:
-        options: of the captioner's jobs.
+        captions: how they are made.
         session: its id.
         resume: the token that it is resumed with.
         ack: how far its audio has come.
@@ -55,7 +56,10 @@ def ready(
         processed=ack.processed,
         durable=ack.durable,
         last_event=last_event,
-        words=options.words,
+        language=captions.language,
+        languages=captions.languages,
+        task=captions.task,
+        words=captions.words,
     )
 
 

@@ -46,7 +46,9 @@ class Session:
         recorded: reads the session's audio from the journal; ``None`` if nothing is kept.
 
     Raises:
-        BadFormat: for an audio format that the service does not take, or word times that the captioner does not have.
+        BadFormat: for an audio format that the service does not take, or a language, a task or word times that the
+            captioner does not have.
+        BadText: for a term of the vocabulary without words.
     """
 
     def __init__(
@@ -177,7 +179,7 @@ class Session:
             self._config,
             self._format,
             self._pipeline.mode,
-            self._pipeline.options,
+            self._pipeline.settings,
             session=self.id,
             resume=token,
             ack=self._acknowledgements.newest(self.state),

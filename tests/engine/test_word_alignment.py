@@ -104,7 +104,7 @@ class Aligned(Scripted):
     def __init__(self, *decodes: Decoded) -> None:
         super().__init__(*decodes)
         self.counters = Counters()
-        self._model: Any = SimpleNamespace(is_multilingual=False)
+        self.translates = False
         self._aligner: Any = self
 
     def align(self, encoded: Any, tokens: Any, language: str, samples: Samples) -> tuple[TimedWord, ...]:  # type: ignore[override]

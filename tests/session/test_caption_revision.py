@@ -10,7 +10,7 @@ import pytest
 
 from af3stream.audio.events import Window
 from af3stream.config import CaptionsConfig
-from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples, Text
+from af3stream.engine.contract import Hypothesis, Samples, Text
 from af3stream.engine.jobs import AnswerJob, EncodeJob, Job, ReviseJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -40,14 +40,7 @@ class HearsBetterTogether(ScriptedEngine):
         numbers = chain(("one", "two", "three"), map(str, count(4)))
         self.together = together
 
-        def caption(
-            samples: Samples,
-            draft: Hypothesis | None,
-            *,
-            final: bool,
-            max_tokens: int,
-            options: CaptionOptions = DEFAULT_OPTIONS,
-        ) -> Hypothesis:
+        def caption(samples: Samples, draft: Hypothesis | None, **_: object) -> Hypothesis:
             window = len(samples) > 2 * 16_000
             return Hypothesis(self.together if window else f"Caption number {next(numbers)}.")
 

@@ -18,7 +18,8 @@ class Reciter:
 
     name = "reciter"
     revises = False
-    times_words = False
+    languages: tuple[str, ...] = ()
+    translates = False
 
     def __init__(self, *texts: str) -> None:
         self._texts = iter(texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import lru_cache
 from threading import Lock
 
 import torch
@@ -15,6 +16,7 @@ from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
+from af3stream.engine.af3.vocabulary import TermTree
 from af3stream.engine.contract import (
     DEFAULT_OPTIONS,
     Answering,
@@ -71,6 +73,7 @@ class Af3Engine:
         self._turn_overhead = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
+        self._terms = lru_cache(maxsize=8)(self._term_tree)
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
@@ -126,8 +129,13 @@ class Af3Engine:
         if len(waiting) > 1:
             self._decoder.advance(waiting)
 
-    def hear(self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int) -> list[int]:
+    def hear(
+        self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int, vocabulary: tuple[str, ...] = ()
+    ) -> list[int]:
         """Reply to a prompt over one piece of audio, verifying a draft of the reply; a context of its own.
+
+        Args:
+            vocabulary: terms that are made likelier; without any, the reply is the one of greedy decoding.
 
         Returns:
             The reply's token ids, without an end token: those that greedy decoding from nothing gives.
@@ -135,7 +143,12 @@ class Af3Engine:
         (frames,) = self._encode([samples])
         body = torch.cat([self._fusion.head(), frames, self._fusion.question(prompt)])
         slot = self._decoder.new_slot(len(body) + max_tokens)
-        return self._decoder.drafted(slot, body, draft, max_tokens)
+        return self._decoder.drafted(slot, body, draft, max_tokens, self._terms(vocabulary))
+
+    def _term_tree(self, vocabulary: tuple[str, ...]) -> TermTree | None:
+        """Terms as they are spelled at the beginning of a reply and within one; ``None`` if there are none."""
+        spelled = [encode_text(self._fusion.tokenizer, before + term) for term in vocabulary for before in ("", " ")]
+        return TermTree(spelled) if spelled else None
 
     def text(self, tokens: Sequence[int]) -> str:
         """The assistant's words behind reply tokens, without framing."""
@@ -178,6 +191,8 @@ class Af3Captioner:
     name = "af3"
     revises = False
     times_words = False
+    languages: tuple[str, ...] = ()
+    translates = False
 
     def __init__(self, engine: Af3Engine) -> None:
         self._engine = engine
@@ -191,7 +206,10 @@ class Af3Captioner:
         max_tokens: int,
         options: CaptionOptions = DEFAULT_OPTIONS,
     ) -> Hypothesis:
-        """Transcribe (n,) at 16 kHz; the draft makes it sooner, never different."""
+        """Transcribe (n,) at 16 kHz; the draft makes it sooner, never different.
+
+        Of the options, only the vocabulary is known.
+        """
         self._engine.counters.caption_encodes += 1
-        tokens = self._engine.hear(samples, TRANSCRIBE, draft.tokens if draft else (), max_tokens)
+        tokens = self._engine.hear(samples, TRANSCRIBE, draft.tokens if draft else (), max_tokens, options.vocabulary)
         return Hypothesis(self._engine.text(tokens), tuple(tokens))
