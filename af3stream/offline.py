@@ -51,10 +51,13 @@ def transcribe(
     loaded: Loaded,
     tell: Callable[[m.Caption], None] = lambda _: None,
     progress: Progress = lambda _: None,
+    *,
+    words: bool = False,
 ) -> Transcript:
     """Caption a file. The final captions equal those of a session that streams it.
 
     Args:
+        words: whether captions say when each word was said, if the captioner can.
         tell: called with each final caption when it can no longer change.
 
     Raises:
@@ -81,7 +84,8 @@ def transcribe(
 
     audio_format, blocks = stream_blocks(path, BLOCK_MS)
     captioned = Loaded(loaded.engine, "off", loaded.licence)
-    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob))
+    words = words and loaded.engine.captioner.times_words
+    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob), words=words)
     session.send(blocks, sent)
     session.receive(m.End(session.sent))
     tell_settled(inf)
@@ -198,6 +202,7 @@ class _Synchronous:
     Args:
         tell: called with each message of the session.
         skipped: kinds of jobs that are not run, because their results are not needed.
+        words: whether captions say when each word was said.
     """
 
     def __init__(
@@ -208,6 +213,7 @@ class _Synchronous:
         tell: Callable[[m.ServerMessage], None],
         *,
         skipped: tuple[type[Job], ...] = (),
+        words: bool = False,
     ) -> None:
         self.sent = 0
         self._format = audio_format
@@ -216,7 +222,7 @@ class _Synchronous:
         self._worker = Worker(loaded.engine)
         self._session = Session(
             "offline",
-            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False),
+            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False, words=words),
             config=config,
             engine=loaded.engine,
             notes=loaded.notes,

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
+import msgspec
+
 from af3stream import offline
 from af3stream.audio.files import length
 from af3stream.config import Config
@@ -66,7 +68,10 @@ def _captioned(
     shown: bool,
     named: bool,
 ) -> offline.Transcript:
-    """Caption a file. Captions go to caption files at once, or to standard output."""
+    """Caption a file. Captions go to caption files at once, or to standard output.
+
+    Words have their times unless captions are only shown.
+    """
     with ExitStack() as stack:
         writers = [stack.enter_context(CaptionWriter(out)) for out in outputs if out.suffix != JSON]
         line = stack.enter_context(ProgressLine(f"captioning {path}", seconds))
@@ -81,7 +86,7 @@ def _captioned(
                 if caption.translation:
                     line.print(f"{'':21}  {caption.translation}")
 
-        return offline.transcribe(path, config, loaded, tell, line.at)
+        return offline.transcribe(path, config, loaded, tell, line.at, words=not shown)
 
 
 def ask(arguments: argparse.Namespace, config: Config, say: Say) -> None:
@@ -210,7 +215,8 @@ def _record(path: Path, heard: offline.Transcript, took_s: float) -> dict[str, A
 def _caption_record(caption: Caption) -> dict[str, Any]:
     """A caption as JSON has it; without what nobody knows or asked for."""
     record = {"start": caption.start, "end": caption.end, "text": caption.text}
-    more = {"language": caption.language, "translation": caption.translation}
+    words = [msgspec.to_builtins(word) for word in caption.words]
+    more = {"language": caption.language, "translation": caption.translation, "words": words}
     return record | {name: value for name, value in more.items() if value}
 
 

@@ -26,6 +26,7 @@ class FinalCaptions:
                 stable=message.text,
                 language=message.language,
                 translation=message.translation,
+                words=message.words,
             )
             self._captions[message.utterance] = updated
 

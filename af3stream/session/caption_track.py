@@ -20,6 +20,7 @@ from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Arrivals, seconds
 from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
 from af3stream.session.server_messages import failure
+from af3stream.session.word_times import fitted, told
 
 STRETCH = 2.0  # the pause between two partial captions is at least this many times what the last one took
 FULL_STOPS = ".…。"  # a captioner ends every text with one; while the utterance is open, nobody said it
@@ -56,6 +57,7 @@ def update(line: CaptionLine) -> CaptionUpdate:
         seconds(line.end),
         language=line.language,
         translation=line.translation,
+        words=told(line.words, line.start),
     )
 
 
@@ -358,6 +360,7 @@ class CaptionTrack:
             text,
             language=hypothesis.language if text else None,
             translation=without_loops(hypothesis.translation),
+            words=fitted(hypothesis.words, text, utterance.end - utterance.start),
         )
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
@@ -378,6 +381,7 @@ class CaptionTrack:
             stable=line.text,
             language=line.language,
             translation=line.translation,
+            words=told(line.words, line.start),
         )
 
     def _correct(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionUpdate | None:

@@ -59,6 +59,7 @@ def ready(
         language=captions.language,
         languages=captions.languages,
         task=captions.task,
+        words=captions.words,
     )
 
 

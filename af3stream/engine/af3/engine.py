@@ -184,6 +184,7 @@ class Af3Captioner:
 
     name = "af3"
     revises = False
+    times_words = False
     languages: tuple[str, ...] = ()
     translates = False
 
