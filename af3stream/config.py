@@ -92,6 +92,7 @@ class CaptionsConfig(Section, frozen=True):
     interim_every_s: Positive = 1.0
     max_tokens: Count = 224  # a final caption of one utterance
     beam: Count = 5  # beams of the search for Whisper's final caption; 1: greedy
+    speakers: bool = True  # whether a session may ask who speaks; the voice encoder is fetched once, 81 MB
     second_pass: bool = True  # hear a closed window once more, all its utterances at once, if the captioner gains by it
 
 

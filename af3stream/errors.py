@@ -174,6 +174,12 @@ class UnknownQuestion(Refusal):
     code = "unknown_question"
 
 
+class UnknownSpeaker(Refusal):
+    """A name for a speaker whom the session has not heard, or in a session that does not tell speakers apart."""
+
+    code = "unknown_speaker"
+
+
 class BadEnd(Refusal):
     """The total that ``end`` claims is not what was received."""
 

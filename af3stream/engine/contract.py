@@ -233,6 +233,27 @@ class Context(Protocol):
         """The most bytes that ``extend``, or ``answer``, takes meanwhile; what is kept beside it included."""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Voices:
+    """The voices of pieces of speech.
+
+    Attributes:
+        vectors: float32 (n, d), a row a piece, each of length 1; the cosine of two rows is large if one person speaks,
+            and near 0 otherwise.
+    """
+
+    vectors: NDArray[np.float32]
+
+
+class VoiceEncoder(Protocol):
+    """Voices as vectors, by which speakers are told apart."""
+
+    name: str
+
+    def embed(self, pieces: Sequence[Samples]) -> Voices:
+        """Return the voices of pieces of speech, each of at least 0.75 s at 16 kHz."""
+
+
 class Captioner(Protocol):
     """Words of one utterance.
 
@@ -253,6 +274,7 @@ class Engine(Protocol):
     name: str
     capacity: Capacity
     captioner: Captioner
+    voices: VoiceEncoder | None  # None: it cannot tell speakers apart
     counters: Counters
     frame_bytes: int  # of one projected frame
     encode_together: int  # windows in one encoder pass

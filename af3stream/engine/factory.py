@@ -11,9 +11,11 @@ from af3stream.config import Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
 from af3stream.engine.loading import run_in_thread
 from af3stream.engine.memory import trim_heap
+from af3stream.engine.voices import CampplusVoices
 from af3stream.models.card import Frames, Notes
 from af3stream.models.manifest import Progress
 from af3stream.models.registry import Checkpoint, resolve
+from af3stream.models.voices import assemble
 
 if TYPE_CHECKING:
     from af3stream.engine.af3.engine import Af3Engine
@@ -47,10 +49,11 @@ def load_engine(config: Config, progress: Progress | None = None) -> Loaded:
         ModelError: where that is not possible.
     """
     checkpoint = resolve(config.model.name, progress)  # before torch is imported, so that a wrong name is told at once
-    return run_in_thread(lambda: _load(checkpoint, config))
+    voices = assemble(progress or (lambda _: None)) if config.captions.speakers else None
+    return run_in_thread(lambda: _load(checkpoint, voices, config))
 
 
-def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
+def _load(checkpoint: Checkpoint, voices: Path | None, config: Config) -> Loaded:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))  # torch looks when it is imported
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))  # the library looks at its first product
     from af3stream.engine.af3.checkpoint import load_checkpoint
@@ -67,6 +70,8 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
         engine.captioner = captioner
+    if voices is not None:
+        engine.voices = CampplusVoices(voices, config.model.device)
     trim_heap()
     notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes
     frames = checkpoint.frames if config.questions.frames == "auto" else config.questions.frames

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final
 
-from af3stream.engine.contract import Answering, AudioSegment, Context, Engine, PromptPart
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Result, ReviseJob
+from af3stream.engine.contract import Answering, AudioSegment, Context, Engine, PromptPart, Voices
+from af3stream.engine.jobs import (
+    AnswerJob,
+    CaptionJob,
+    EncodeJob,
+    ExtendJob,
+    Job,
+    PrefixLost,
+    Result,
+    ReviseJob,
+    VoiceJob,
+)
 from af3stream.engine.kv_cache_manager import CachedSession
 from af3stream.engine.scheduler import Priority
+from af3stream.errors import ModelError
 
 Report = Callable[[Job, Result, bool], None]  # job, result, whether the job is done
 
@@ -81,6 +92,17 @@ def encode(sounds: Sequence[AudioSegment], engine: Engine) -> None:
     engine.encode(sounds)
 
 
+def hear_voices(job: VoiceJob, engine: Engine) -> Voices:
+    """Hear the voices of an utterance.
+
+    Raises:
+        ModelError: if the engine has no voice encoder, or its weights cannot be loaded.
+    """
+    if engine.voices is None:
+        raise ModelError("no voices are loaded")
+    return engine.voices.embed([job.samples[start:end] for start, end in job.stretches])
+
+
 def _warmed(context: Context, parts: Sequence[PromptPart], engine: Engine) -> Iterator[None]:
     """Encode what has to be there of a body, a pass a step, until all of it is."""
     yield
@@ -107,7 +129,7 @@ def priority_of(job: Job) -> Priority:
     So they are as urgent as answers, and alternate with questions that follow each other without a pause.
     """
     match job:
-        case CaptionJob(final=True, late=late):
+        case CaptionJob(final=True, late=late) | VoiceJob(late=late):
             return Priority.LATE_FINAL if late else Priority.FINAL
         case CaptionJob(urgent=False):
             return Priority.INTERIM

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 
+import numpy as np
+
 from af3stream.engine.contract import (
     Answering,
     AudioSegment,
@@ -16,11 +18,14 @@ from af3stream.engine.contract import (
     Samples,
     Text,
     Turn,
+    VoiceEncoder,
+    Voices,
     shared,
 )
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
 BYTES_A_PART = 1 << 20  # that a context counts
+VOICES = 64  # loudnesses that are told apart
 FRAME_BYTES = 1 << 10  # of one projected frame: 25 KiB a second
 
 
@@ -35,6 +40,7 @@ class ScriptedEngine:
         self.capacity = Capacity(int(window_s * 16_000), windows, positions)
         self.counters = Counters()
         self.captioner: Captioner = ScriptedCaptioner(self.counters)
+        self.voices: VoiceEncoder | None = ScriptedVoices()
 
     def frames(self, samples: int) -> int:
         """One frame a 40 ms."""
@@ -84,6 +90,19 @@ class ScriptedCaptioner:
         self._counters.caption_encodes += 1
         words = [f"word{i + 1}" for i in range(min(max_tokens, len(samples) // 8_000))]
         return Hypothesis(" ".join(words) + ("." if final else ""), tuple(range(len(words))))
+
+
+class ScriptedVoices:
+    """Tells voices apart by their loudness: a piece that is louder by a half has another voice."""
+
+    name = "scripted"
+
+    def embed(self, pieces: Sequence[Samples]) -> Voices:
+        """A unit vector for each loudness, in steps of a half."""
+        rows = np.zeros((len(pieces), VOICES), np.float32)
+        for row, piece in zip(rows, pieces, strict=True):
+            row[int(np.log(max(float(np.abs(piece).max()), 1e-6)) / np.log(1.5)) % VOICES] = 1
+        return Voices(rows)
 
 
 class ScriptedContext:

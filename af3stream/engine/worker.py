@@ -27,9 +27,19 @@ from af3stream.engine.jobs import (
     Restarted,
     Result,
     ReviseJob,
+    VoiceJob,
 )
 from af3stream.engine.kv_cache_manager import KVCacheManager
-from af3stream.engine.request import Report, Request, encode, most_together, parts_of, priority_of, steps_of
+from af3stream.engine.request import (
+    Report,
+    Request,
+    encode,
+    hear_voices,
+    most_together,
+    parts_of,
+    priority_of,
+    steps_of,
+)
 from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.errors import BudgetExceeded
 
@@ -219,7 +229,7 @@ class Worker:
     def _has_room(self, task: Task[Request]) -> bool:
         """Begin a job that leaves something in memory, if that fits; others have no need."""
         job, now = task.work.job, time.monotonic()
-        if task.work.steps is not None or isinstance(job, CaptionJob | ReviseJob):
+        if task.work.steps is not None or isinstance(job, CaptionJob | ReviseJob | VoiceJob):
             return True
         if isinstance(job, EncodeJob):
             return self._warmth.embeddings.reserve(task.session, job, [job.sound], now)
@@ -256,6 +266,8 @@ class Worker:
             return [(True, heard)]
         if isinstance(job, ReviseJob):
             return [(True, self.engine.captioner.caption(job.samples, None, final=True, max_tokens=job.max_tokens))]
+        if isinstance(job, VoiceJob):
+            return [(True, hear_voices(job, self.engine))]
         answers = [task.work.answer for task in tasks if task.work.answer]
         if len(answers) > 1:
             self.engine.decode_batch(answers)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechStopped, Utterance, Window
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
-from af3stream.engine.contract import AudioSegment, Engine, Hypothesis
-from af3stream.engine.jobs import CaptionJob, EncodeJob, Failed, Job, Result, ReviseJob
+from af3stream.engine.contract import AudioSegment, Engine, Hypothesis, Voices
+from af3stream.engine.jobs import CaptionJob, EncodeJob, Failed, Job, Result, ReviseJob, VoiceJob
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
@@ -21,9 +22,11 @@ from af3stream.session.body import Piece, Stretch
 from af3stream.session.caption_revision import CaptionRevision
 from af3stream.session.caption_track import CaptionLine, CaptionTrack, Wanted
 from af3stream.session.context_window import ContextWindow, Entry
+from af3stream.session.event_log import Divided
 from af3stream.session.faults import failure
 from af3stream.session.ledger import Arrivals, Ledger, seconds
 from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
+from af3stream.session.speaker_track import SpeakerTrack
 
 ATTEMPTS = 2  # at a caption or a window, before it is given up
 
@@ -38,6 +41,8 @@ class AudioPipeline:
         captions: of utterances.
         revision: the second pass over their words.
         horizon: of windows.
+        speakers: who speaks; ``None`` where the session does not ask.
+        divided: how utterances were divided by their voices, for the journal; whoever takes them empties the list.
         jobs, cancelled: what the engine is to do, and need not do any more; whoever takes them empties the lists.
     """
 
@@ -69,6 +74,9 @@ class AudioPipeline:
             tokens=engine.frames,
             count=engine.count,
         )
+        told_apart = start.speakers if config.captions.speakers and engine.voices is not None else False
+        self.speakers = SpeakerTrack(told_apart) if told_apart else None
+        self.divided: list[Divided] = []
         self.jobs: list[Job] = []
         self.cancelled: list[Job] = []
         self._noted = notes == "all"
@@ -82,6 +90,7 @@ class AudioPipeline:
         self._failures: Counter[Job] = Counter()
         self._due: dict[Job, int] = {}  # samples taken in when it became due; until it is done
         self._ended = False
+        self._closed = 0  # utterances that the segmenter closed
 
     # ---- audio -------------------------------------------------------------------------------------------------------
 
@@ -136,8 +145,13 @@ class AudioPipeline:
     def _close_utterance(self, utterance: Utterance) -> None:
         self._ledger.captioned += utterance.end - utterance.start
         self._ledger.utterances += 1
+        self._closed += 1
         self._abandon_interim()
-        self._do(self.captions.close(utterance, late=self.captions_lag_s > DROP_INTERIMS_LAG_S))
+        if self.speakers is None:
+            self._do(self.captions.close(utterance, late=self._late))
+        else:
+            self.captions.hold(utterance)
+            self._do(self.speakers.close(utterance, late=self._late))
 
     def _abandon_interim(self) -> None:
         interim = self.captions.abandon_interim()
@@ -167,8 +181,8 @@ class AudioPipeline:
 
     @property
     def utterances(self) -> int:
-        """Utterances closed so far."""
-        return self._ledger.utterances
+        """Utterances closed so far, before they are divided by their voices."""
+        return self._closed
 
     @property
     def caught_up(self) -> bool:
@@ -184,8 +198,13 @@ class AudioPipeline:
     @property
     def captions_lag_s(self) -> float:
         """The same of final captions alone."""
-        due = (position for job, position in self._due.items() if isinstance(job, CaptionJob))
+        due = (position for job, position in self._due.items() if isinstance(job, CaptionJob | VoiceJob))
         return seconds(self.position - min(due, default=self.position))
+
+    @property
+    def _late(self) -> bool:
+        """Whether final captions are so far behind that questions go first."""
+        return self.captions_lag_s > DROP_INTERIMS_LAG_S
 
     def done(self, job: Job) -> None:
         """A caption or a window is no longer waited for."""
@@ -245,7 +264,7 @@ class AudioPipeline:
         if not self._noted:
             return Wanted(0, None)
         draft, span = None, self._segmenter.open_utterance
-        if span is not None and self.captions.stale(span.start, span.end):
+        if span is not None and not self.captions.holds and self.captions.stale(span.start, span.end):
             self._abandon_interim()
             draft = self._draft(span, now, urgent=True)
         return Wanted(self.utterances, draft)
@@ -261,8 +280,7 @@ class AudioPipeline:
         """Windows whose captions are final and revised take them as notes; those that they carry need no encoding."""
         told: Told = []
         before = self._final_before()
-        late = self.captions_lag_s > DROP_INTERIMS_LAG_S
-        if revise := self.revision.next_job(self.captions.lines, before, late=late):
+        if revise := self.revision.next_job(self.captions.lines, before, late=self._late):
             self._do(revise)
         if oldest := self.revision.oldest_pending:
             before = min(before, oldest.end)
@@ -303,13 +321,46 @@ class AudioPipeline:
             self._measure(caption, now)
         return [*told, *captions]
 
+    def heard_voices(self, job: VoiceJob, result: Result) -> Told:
+        """The voices of an utterance came in, or could not be had: it is divided, and captioned part by part."""
+        assert self.speakers is not None
+        self.done(job)
+        self.speakers.heard(job, result if isinstance(result, Voices) else None)
+        told: Told = []
+        while found := self.speakers.next_divided(self.captions.oldest_held):
+            kept, parts = found
+            self.divided.append(kept)
+            self._caption_parts(parts)
+            told += self._correct_speakers(self.speakers)
+        return told
+
+    def restore_voices(self, job: VoiceJob, kept: Divided, told: Mapping[int, int]) -> None:
+        """Divide an utterance as the journal has it; ``told``: the speakers of utterances, corrections included."""
+        assert self.speakers is not None
+        self.done(job)
+        self._caption_parts(self.speakers.restore(kept, told))
+
+    def _caption_parts(self, parts: Sequence[tuple[Utterance, int | None]]) -> None:
+        self._ledger.utterances += len(parts) - 1
+        for job in self.captions.divide(parts, late=self._late):
+            self._do(job)
+
+    def _correct_speakers(self, speakers: SpeakerTrack) -> Told:
+        """Correct the speakers of utterances by what the newest one tells; a name goes with its speaker."""
+        corrected = speakers.correct().items()
+        updates = [m.SpeakerUpdate(*update) for update in corrected if self.captions.correct_speaker(*update)]
+        return [*updates, *(m.SpeakerNamed(speaker, name) for speaker, name in speakers.inherit_names().items())]
+
     def revised(self, job: ReviseJob, result: Result) -> Told:
         """The words of a second pass came in, or could not be had: then the captions stay as they are."""
         self.done(job)
         hypothesis = result if isinstance(result, Hypothesis) else Hypothesis("")
         lines = self.revision.revised(job, hypothesis)
         self.captions.revise(lines)
-        return [m.CaptionUpdate(line.utterance, line.text, seconds(line.start), seconds(line.end)) for line in lines]
+        return [
+            m.CaptionUpdate(line.utterance, line.text, seconds(line.start), seconds(line.end), speaker=line.speaker)
+            for line in lines
+        ]
 
     def encoded(self, job: EncodeJob, result: Result) -> Told:
         """The embeddings of a window are there, or could not be had."""

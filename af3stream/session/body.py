@@ -81,10 +81,22 @@ class Body:
     reach: Reach
     prefix: int = 0
 
+    def beside(self, words: Text) -> Body:
+        """Return the body with words after it, right before the question; none if they are empty."""
+        return replace(self, parts=(*self.parts, words)) if words.text.strip() else self
+
 
 def transcript(lines: Iterable[CaptionLine]) -> Text:
     """Captions as they stand in a prompt."""
-    return note(caption_line(line.text, seconds(line.start)) for line in lines)
+    return note(
+        caption_line(line.text, seconds(line.start), speaker=speaker_label(line.speaker) if line.speaker else None)
+        for line in lines
+    )
+
+
+def speaker_label(speaker: int) -> str:
+    """A speaker in a prompt: by number, so that a name changes nothing that was read."""
+    return f"Speaker {speaker}"
 
 
 def has_uncaptioned_sound(start: int, end: int, captioned: Iterable[Stretch]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Final
 
@@ -84,11 +84,7 @@ class CaptionRevision:
         self._running = None
         self._windows.popleft()
         texts = distribute([line.text for line in running.lines], without_loops(hypothesis.text))
-        return [
-            CaptionLine(line.utterance, line.start, line.end, text)
-            for line, text in zip(running.lines, texts, strict=True)
-            if text != line.text
-        ]
+        return [replace(line, text=text) for line, text in zip(running.lines, texts, strict=True) if text != line.text]
 
 
 def distribute(texts: Sequence[str], revised: str) -> list[str]:

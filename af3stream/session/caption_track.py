@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Utterance
@@ -75,6 +76,8 @@ class CaptionTrack:
         self._interim: tuple[CaptionJob, int, int, float] | None = None  # job, start, end, submitted at
         self._heard_to = self._drafted_to = 0  # by the last interim, and by the last whose words came
         self._took_s = 0.0
+        self._held: deque[Hypothesis | None] = deque()  # drafts of the newest closed utterances, which may be divided
+        self._speakers: dict[int, int] = {}  # of utterances without final words
 
     @property
     def waiting(self) -> list[Utterance]:
@@ -84,7 +87,7 @@ class CaptionTrack:
     @property
     def wordless(self) -> list[Utterance]:
         """The closed utterances of which there are no words at all yet."""
-        return [utterance for utterance in self.waiting if utterance.index not in self._drafts]
+        return [utterance for number, utterance in self._waiting.items() if number not in self._drafts]
 
     @property
     def oldest_waiting(self) -> Utterance | None:
@@ -113,7 +116,7 @@ class CaptionTrack:
 
     def interim_due(self, start: int, end: int) -> bool:
         """Whether the open utterance, heard up to ``end``, should be heard again."""
-        if not self.interims or self._interim is not None:
+        if not self.interims or self._interim is not None or self.holds:
             return False
         step = max(self._every, int(STRETCH * self._took_s * SAMPLE_RATE))
         return end - max(start, self._heard_to) >= step
@@ -131,10 +134,59 @@ class CaptionTrack:
 
     def close(self, utterance: Utterance, *, late: bool = False) -> CaptionJob:
         """The job that hears a closed utterance for good; ``late``: far behind, so that questions go first."""
-        self._waiting[utterance.index] = utterance
         draft, self._hypothesis = self._hypothesis, None
-        self._open = utterance.index + 1
-        return CaptionJob(utterance.index, utterance.samples, draft, final=True, max_tokens=self._max_tokens, late=late)
+        return self._take(utterance, draft, late)
+
+    def hold(self, utterance: Utterance) -> None:
+        """Take a closed utterance that may be divided before it is heard for good."""
+        self._held.append(self._hypothesis)
+        self._hypothesis = None
+        self._waiting[self._open] = utterance
+        self._open += 1
+
+    @property
+    def holds(self) -> int:
+        """How many utterances may still be divided. Until they are, no number is known for what follows them."""
+        return len(self._held)
+
+    @property
+    def oldest_held(self) -> int:
+        """The number of the oldest utterance that may still be divided, or of the next one."""
+        return self._open - len(self._held)
+
+    def divide(self, parts: Sequence[tuple[Utterance, int | None]], *, late: bool = False) -> list[CaptionJob]:
+        """Put these parts, each with its speaker, in the place of the oldest held utterance; returns their jobs.
+
+        The first part keeps its number. The utterances behind it move on by the number of other parts.
+        """
+        first, draft = self.oldest_held, self._held.popleft()
+        behind = [self._waiting.pop(number) for number in range(first, self._open)][1:]
+        self._open = first
+        jobs = []
+        for utterance, speaker in parts:
+            if speaker is not None:
+                self._speakers[self._open] = speaker
+            jobs.append(self._take(utterance, draft if len(parts) == 1 else None, late))
+        for utterance in behind:
+            self._waiting[self._open] = utterance
+            self._open += 1
+        return jobs
+
+    def _take(self, utterance: Utterance, draft: Hypothesis | None, late: bool) -> CaptionJob:
+        """Give a closed utterance the next number; returns the job that hears it for good."""
+        number = self._open
+        self._waiting[number] = utterance
+        self._open += 1
+        return CaptionJob(number, utterance.samples, draft, final=True, max_tokens=self._max_tokens, late=late)
+
+    def correct_speaker(self, utterance: int, speaker: int) -> bool:
+        """Give an utterance another speaker; returns whether its final caption was told with the one before."""
+        if utterance in self._waiting:
+            self._speakers[utterance] = speaker
+            return False
+        told = [line for line in self.lines if line.utterance == utterance]
+        self.revise([replace(line, speaker=speaker) for line in told])
+        return bool(told)
 
     def abandon_interim(self) -> CaptionJob | None:
         """Give up the interim on its way: its utterance is closed, or it is heard more urgently."""
@@ -163,8 +215,9 @@ class CaptionTrack:
         """The final words of an utterance came in: its caption, and those that waited for it."""
         self._final[job.utterance] = hypothesis
         captions: list[Caption | None] = []
-        while (oldest := self.oldest_waiting) and oldest.index in self._final:
-            captions.append(self._finish(self._waiting.pop(oldest.index), self._final.pop(oldest.index)))
+        while (number := next(iter(self._waiting), None)) in self._final:
+            assert number is not None
+            captions.append(self._finish(number, self._waiting.pop(number), self._final.pop(number)))
         return [caption for caption in captions if caption is not None]
 
     def revise(self, revised: Sequence[CaptionLine]) -> None:
@@ -173,12 +226,14 @@ class CaptionTrack:
         lines = [words.get(line.utterance, line) for line in self.lines]
         self.lines = [line for line in lines if line.text]
 
-    def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
+    def _finish(self, number: int, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """The final caption; nothing where nobody spoke and nothing was shown."""
         text = without_loops(hypothesis.text)
-        drafted = self._drafts.pop(utterance.index, None)
+        drafted = self._drafts.pop(number, None)
+        speaker = self._speakers.pop(number, None)
         if text:
-            self.lines.append(CaptionLine(utterance.index, utterance.start, utterance.end, text))
+            self.lines.append(CaptionLine(number, utterance.start, utterance.end, text, speaker=speaker))
         if not (text or (drafted and self.interims)):
             return None
-        return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)
+        start, end = seconds(utterance.start), seconds(utterance.end)
+        return Caption(number, text, start, end, final=True, stable=text, speaker=speaker)

@@ -9,7 +9,16 @@ from typing import Final, TypeGuard
 import msgspec
 
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
-from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Flushed, ServerMessage, WatchHit
+from af3stream.protocol.messages import (
+    Answer,
+    Caption,
+    CaptionUpdate,
+    Flushed,
+    ServerMessage,
+    SpeakerNamed,
+    SpeakerUpdate,
+    WatchHit,
+)
 from af3stream.session.exchanges import Exchanges
 
 
@@ -25,9 +34,26 @@ class Revised(msgspec.Struct, frozen=True, tag="revised", tag_field="type"):
     window: int
 
 
-Numbered = Caption | Answer | WatchHit
-Told = Numbered | CaptionUpdate
-KeptMessage = Told | Cut | Revised
+class Divided(msgspec.Struct, frozen=True, tag="divided", tag_field="type"):
+    """An utterance was divided into parts with one speaker each, by their voices.
+
+    Attributes:
+        utterance: the number of the first part.
+        ends: where the parts end, in samples from the utterance's start.
+        speakers: of the parts; ``None``: too short to tell.
+        voices: of the parts, float16 (d,) little-endian each; empty: none.
+    """
+
+    utterance: int
+    ends: tuple[int, ...]
+    speakers: tuple[int | None, ...]
+    voices: tuple[bytes, ...]
+
+
+Numbered = Caption | Answer | WatchHit | SpeakerNamed
+Unnumbered = CaptionUpdate | SpeakerUpdate
+Told = Numbered | Unnumbered
+KeptMessage = Told | Cut | Revised | Divided
 
 _DECODER: Final = msgspec.json.Decoder(KeptMessage)
 
@@ -41,9 +67,10 @@ def decode_event(record: EventRecord) -> KeptMessage:
 class EventLog:
     """One session's messages on their way out, and its records on their way to the disk.
 
-    Events are what clients are told: they are numbered 1, 2, 3 and so on. Caption updates are kept without a number:
-    a client that resumes is sent again all that came after the newest event that it saw. The journal numbers its
-    records by itself, for it keeps cuts and revised windows among them, which no client is told of.
+    Events are what clients are told: they are numbered 1, 2, 3 and so on. Updates of captions and of their speakers are
+    kept without a number: a client that resumes is sent again all that came after the newest event that it saw. The
+    journal numbers its records by itself, for it keeps cuts, revised windows and divided utterances among them, which
+    no client is told of.
 
     Attributes:
         durable: sample frames of audio that are on disk.
@@ -87,6 +114,11 @@ class EventLog:
         if self.journaled:
             self._keep(Revised(window))
 
+    def divided(self, divided: Divided) -> None:
+        """Keep how an utterance was divided, before its captions."""
+        if self.journaled:
+            self._keep(divided)
+
     def say(self, messages: Iterable[ServerMessage]) -> None:
         """Tell something, after all that was said before.
 
@@ -96,7 +128,7 @@ class EventLog:
         for message in messages:
             if self.journaled and _lasts(message):
                 told = message
-                if not isinstance(told, CaptionUpdate):
+                if not isinstance(told, Unnumbered):
                     told = msgspec.structs.replace(told, event=self._event + 1)
                 self._keep(told)
                 self._remember(self._kept, told)
@@ -134,7 +166,7 @@ class EventLog:
             self._kept = self._committed = record
             if isinstance(kept, Cut):
                 self._cut_at = kept.offset
-            elif not isinstance(kept, Revised):
+            elif not isinstance(kept, Revised | Divided):
                 self._remember(record, kept)
         self.durable = durable
         self._messages.clear()
@@ -149,11 +181,11 @@ class EventLog:
         return [
             told
             for record, newest, told in self._history
-            if record <= self._committed and (event < newest or (event == newest and isinstance(told, CaptionUpdate)))
+            if record <= self._committed and (event < newest or (event == newest and isinstance(told, Unnumbered)))
         ]
 
     def _remember(self, record: int, told: Told) -> None:
-        if not isinstance(told, CaptionUpdate):
+        if not isinstance(told, Unnumbered):
             self._event = told.event or self._event
         self._history.append((record, self._event, told))
         if isinstance(told, Answer):
@@ -166,4 +198,6 @@ class EventLog:
 
 
 def _lasts(message: ServerMessage) -> TypeGuard[Told]:
-    return isinstance(message, Answer | WatchHit | CaptionUpdate) or (isinstance(message, Caption) and message.final)
+    if isinstance(message, Caption):
+        return message.final
+    return isinstance(message, Answer | WatchHit | SpeakerNamed | Unnumbered)

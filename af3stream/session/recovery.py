@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import inf
 
 from af3stream.engine.contract import Hypothesis
-from af3stream.engine.jobs import CaptionJob, EncodeJob, Job
+from af3stream.engine.jobs import CaptionJob, EncodeJob, Job, VoiceJob
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
-from af3stream.protocol.messages import Caption, CaptionUpdate
+from af3stream.protocol.messages import Caption, CaptionUpdate, SpeakerNamed, SpeakerUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
-from af3stream.session.event_log import Cut, KeptMessage, Revised
+from af3stream.session.event_log import Cut, Divided, KeptMessage, Revised
 
 
 def replay(
@@ -32,6 +32,9 @@ def replay(
         DataLoss: where something that was acknowledged is damaged or missing.
     """
     finals = {event.utterance: event.text for event in kept if isinstance(event, Caption | CaptionUpdate)}
+    said = [event for event in kept if isinstance(event, Caption | SpeakerUpdate)]
+    speakers = {event.utterance: event.speaker for event in said if event.speaker is not None}
+    divided = deque(event for event in kept if isinstance(event, Divided))
     revised = (event.window for event in kept if isinstance(event, Revised))
     revised_to = inf if ended else max(revised, default=-1)
     cuts = deque(event.offset for event in kept if isinstance(event, Cut))
@@ -41,12 +44,17 @@ def replay(
                 cuts.popleft()
                 hearing.cut()
             hearing.replay(piece)
+            _divide(hearing, divided, speakers)
             _remember(hearing, finals, revised_to)
     for _ in cuts:
         hearing.cut()
     if ended:
         hearing.cut()
+    _divide(hearing, divided, speakers)
     _remember(hearing, finals, revised_to)
+    for event in kept:
+        if isinstance(event, SpeakerNamed) and hearing.speakers:
+            hearing.speakers.restore_name(event.speaker, event.name)
 
 
 def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator[AudioInput]:
@@ -61,6 +69,15 @@ def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator
             yield AudioRecord(start, pcm, end - start)
         else:
             yield GapRecord(start, end - start)
+
+
+def _divide(hearing: AudioPipeline, divided: deque[Divided], speakers: Mapping[int, int]) -> None:
+    """Divide closed utterances as they were divided; the voices of the others are still to be heard."""
+    for job in _take(hearing):
+        if isinstance(job, VoiceJob) and divided:
+            hearing.restore_voices(job, divided.popleft(), speakers)
+        else:
+            hearing.jobs.append(job)
 
 
 def _remember(hearing: AudioPipeline, finals: dict[int, str], revised_to: float) -> None:

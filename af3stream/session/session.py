@@ -20,7 +20,7 @@ import msgspec
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import Engine
+from af3stream.engine.contract import Engine, note
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,
@@ -31,8 +31,17 @@ from af3stream.engine.jobs import (
     Restarted,
     Result,
     ReviseJob,
+    VoiceJob,
 )
-from af3stream.errors import BadFormat, EngineRestart, NoSession, QueryLimit, Refusal, UnknownQuestion
+from af3stream.errors import (
+    BadFormat,
+    EngineRestart,
+    NoSession,
+    QueryLimit,
+    Refusal,
+    UnknownQuestion,
+    UnknownSpeaker,
+)
 from af3stream.journal.facts import Recovered
 from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
@@ -149,6 +158,9 @@ class Session:
                 self._questions.unwatch(watch)
             case m.Flush(id=flush):
                 self._flush(flush)
+            case m.NameSpeaker():
+                self._pace.spend(None, now)
+                self._name_speaker(message)
             case m.End(total=total):
                 if self.state is not State.OPEN and total == self._received:
                     return  # sent again by a client that resumed
@@ -169,6 +181,12 @@ class Session:
         match job:
             case CaptionJob():
                 self._keeping.say(self._hearing.captioned(job, result, now))
+            case VoiceJob():
+                told = self._hearing.heard_voices(job, result)
+                for divided in self._hearing.divided:
+                    self._keeping.divided(divided)
+                self._hearing.divided = []
+                self._keeping.say(told)
             case ReviseJob():
                 self._keeping.say(self._hearing.revised(job, result))
                 self._keeping.revised(job.window)
@@ -320,6 +338,14 @@ class Session:
             reached = min(reached, self._keeping.durable)
         return max(self._acked.processed, reached)
 
+    def _name_speaker(self, message: m.NameSpeaker) -> None:
+        speakers = self._hearing.speakers
+        if speakers is None:
+            raise UnknownSpeaker("the session does not tell speakers apart")
+        name = speakers.name(message.speaker, message.name)
+        if name is not None:
+            self._keeping.say([m.SpeakerNamed(message.speaker, name)])
+
     # ---- questions ---------------------------------------------------------------------------------------------------
 
     def _ask_next(self, now: float) -> None:
@@ -350,7 +376,8 @@ class Session:
         """
         hearing, count = self._hearing, self._engine.count
         earlier = self._questions.earlier(question)
-        asked = count(question.text) + sum(self._engine.count_turn(turn) for turn in earlier)
+        names = note(hearing.speakers.introduction()) if hearing.speakers else note([])
+        asked = count(names.text) + count(question.text) + sum(self._engine.count_turn(turn) for turn in earlier)
         since = 0
         if question.last_s is not None:
             since = max(0, hearing.position - round(question.last_s * SAMPLE_RATE))
@@ -358,7 +385,8 @@ class Session:
         if body is None:
             self._keeping.say(self._questions.nothing_heard(question, seconds(hearing.position)))
         else:
-            self._jobs.append(self._questions.begin(question, body, instead, earlier))
+            bodies = body.beside(names), instead and instead.beside(names)
+            self._jobs.append(self._questions.begin(question, *bodies, earlier))
 
     def _tell_windows(self, told: list[m.ServerMessage]) -> None:
         """Tell of windows that can be read; watches may be due."""
@@ -411,6 +439,7 @@ class Session:
             processed=self._processed(),
             durable=self.durable,
             last_event=self.last_event,
+            speakers=self._hearing.speakers.wanted if self._hearing.speakers else False,
         )
         ended = [self._hearing.ended()] if self.state is State.ENDED and self.over else []
         return [ready, *self._keeping.since(last_event), *ended]

@@ -15,7 +15,17 @@ from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
-from af3stream.engine.contract import Answering, AudioSegment, Capacity, Captioner, Counters, Hypothesis, Samples, Turn
+from af3stream.engine.contract import (
+    Answering,
+    AudioSegment,
+    Capacity,
+    Captioner,
+    Counters,
+    Hypothesis,
+    Samples,
+    Turn,
+    VoiceEncoder,
+)
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
@@ -61,6 +71,7 @@ class Af3Engine:
         self._counting = Lock()
         self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
         self.captioner: Captioner = captioner or Af3Captioner(self)
+        self.voices: VoiceEncoder | None = None
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
 
