@@ -21,6 +21,7 @@
     │   ├── QueryLimit             query_limit     -       yes
     │   ├── BadText                bad_text        -       yes
     │   ├── UnknownQuestion        unknown_question -      yes
+    │   ├── UnknownSpeaker         unknown_speaker -       yes
     │   ├── BadEnd                 bad_end         -       yes
     │   ├── Superseded             superseded      4409    no
     │   ├── DataLoss               data_loss       4500    no

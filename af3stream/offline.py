@@ -166,7 +166,7 @@ class HeardFile:
         match message:
             case m.Window():
                 self.windows.append(message)
-            case m.Caption() | m.CaptionUpdate():
+            case m.Caption() | m.CaptionUpdate() | m.SpeakerUpdate():
                 self._captions.add(message)
             case m.AnswerDelta():
                 self._piece(message.text)

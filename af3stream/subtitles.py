@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -26,11 +26,18 @@ CLAUSE_COST, WORD_COST = 0.25, 0.5  # in halves of a cue: how far from its middl
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """At most two lines of text, shown from ``start`` to ``end`` seconds."""
+    """At most two lines of text, shown from ``start`` to ``end`` seconds.
+
+    Attributes:
+        speaker: who says them; empty: not known.
+        begins: whether the caption begins with this cue, so that SubRip names the speaker.
+    """
 
     start: float
     end: float
     text: str
+    speaker: str = ""
+    begins: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class _Piece:
     start_ms: int
     end_ms: int
     lines: tuple[str, ...]
+    speaker: str = ""
+    begins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +69,23 @@ class _Half:
         return distance + (CLAUSE_COST if self.last.endswith(CLAUSE_END) else WORD_COST)
 
 
-def cues(finals: Iterable[Caption]) -> list[Cue]:
+def speaker_number(caption: Caption) -> str:
+    """Return the speaker of a caption as ``Speaker 1``; empty if it has none."""
+    return f"Speaker {caption.speaker}" if caption.speaker else ""
+
+
+def cues(finals: Iterable[Caption], speaker: Callable[[Caption], str] = speaker_number) -> list[Cue]:
     """Readable cues from final captions in the order of their arrival.
 
     A caption is broken where a sentence ends, else a clause, else a word, near the middle of what does not fit into two
     lines of 42 characters and 7 s; its time is shared out by characters. A cue is held for at least 1 s if the next
     leaves so much room. Cues do not overlap, and every character that is not white space is kept.
+
+    Args:
+        speaker: returns who says a caption; empty: nobody is named.
     """
-    return _timed([piece for caption in finals for piece in _pieces(caption)], floor_ms=0, until_ms=None)
+    pieces = [piece for caption in finals for piece in _pieces(caption, speaker(caption))]
+    return _timed(pieces, floor_ms=0, until_ms=None)
 
 
 def to_vtt(cues: Iterable[Cue]) -> str:
@@ -118,7 +136,7 @@ class CaptionWriter:
         """Write one final caption."""
         if self._kind == ".jsonl":
             self._newest_at = self._write(self._newest_at, _json_line(final))
-        elif pieces := _pieces(final):
+        elif pieces := _pieces(final, speaker_number(final)):
             self._add_pieces(pieces)
 
     def close(self) -> None:
@@ -156,16 +174,24 @@ class CaptionWriter:
 
 
 def _vtt_block(cue: Cue) -> str:
-    text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")  # so no "-->" is left either
-    return f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{text}\n\n"
+    voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker else ""
+    return f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{voice}{_escaped(cue.text)}\n\n"
+
+
+def _escaped(text: str) -> str:
+    """Text in WebVTT; no "-->" is left either."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _srt_block(cue: Cue, number: int) -> str:
-    return f"{number}\n{_stamp(cue.start, ',')} --> {_stamp(cue.end, ',')}\n{cue.text}\n\n"
+    name = f"{cue.speaker}: " if cue.speaker and cue.begins else ""
+    return f"{number}\n{_stamp(cue.start, ',')} --> {_stamp(cue.end, ',')}\n{name}{cue.text}\n\n"
 
 
 def _json_line(final: Caption) -> str:
     fields = {"utterance": final.utterance, "start": final.start, "end": final.end, "text": final.text}
+    if final.speaker is not None:
+        fields["speaker"] = final.speaker
     return msgspec.json.encode(fields).decode() + "\n"
 
 
@@ -187,14 +213,15 @@ def _timed(pieces: Sequence[_Piece], *, floor_ms: int, until_ms: int | None) -> 
         end = min(max(piece.end_ms, start + SHORTEST_MS), start + LONGEST_MS)
         if following is not None:
             end = min(end, max(following, start + 1))  # a cue of no duration would not be valid
-        timed.append(Cue(start / 1_000, end / 1_000, "\n".join(piece.lines)))
+        timed.append(Cue(start / 1_000, end / 1_000, "\n".join(piece.lines), piece.speaker, piece.begins))
         floor_ms = end
     return timed
 
 
-def _pieces(caption: Caption) -> list[_Piece]:
+def _pieces(caption: Caption, speaker: str) -> list[_Piece]:
     start_ms = max(0, _ms(caption.start))
-    return _broken(_words(caption.text), start_ms, max(start_ms, _ms(caption.end)))
+    pieces = _broken(_words(caption.text), start_ms, max(start_ms, _ms(caption.end)))
+    return [replace(piece, speaker=speaker, begins=piece is pieces[0]) for piece in pieces]
 
 
 def _words(text: str) -> list[str]:

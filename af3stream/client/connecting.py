@@ -93,6 +93,7 @@ async def connect(
     channels: int = 1,
     mode: Mode | None = None,
     interims: bool = True,
+    speakers: bool | int = False,
     subprotocol: str = MSGPACK,
     reconnect_for: float = 300.0,
     spool: Path | None = None,
@@ -113,6 +114,8 @@ async def connect(
         channels: interleaved.
         mode: whether non-speech is left out; ``None`` for the server's own choice.
         interims: whether captions of open utterances are wanted.
+        speakers: whether final captions say who speaks; a number: so many people at most. :attr:`Session.ready` says
+            whether the server does.
         subprotocol: one of :data:`af3stream.protocol.codec.SUBPROTOCOLS`.
         reconnect_for: seconds without a connection after which the session is given up; 0 for no second attempt. A
             server that keeps no sessions is given up at once.
@@ -134,7 +137,7 @@ async def connect(
         ServerError: if the server refuses the session, for example its sample rate.
     """
     codec = client_codec(subprotocol)
-    start = Start(format, rate, channels, mode, interims, features=FEATURES)
+    start = Start(format, rate, channels, mode, interims, features=FEATURES, speakers=speakers)
     if resume:
         start = msgspec.structs.replace(start, resume=resume.token, last_event=resume.last_event)
     address = stream_url(url)

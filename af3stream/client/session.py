@@ -23,6 +23,7 @@ from af3stream.protocol.messages import (
     Ended,
     Flush,
     Flushed,
+    NameSpeaker,
     Ready,
     Scope,
     ServerMessage,
@@ -30,7 +31,7 @@ from af3stream.protocol.messages import (
     Watch,
 )
 
-Question = TypeVar("Question", Ask, Watch)
+Question = TypeVar("Question", Ask, Watch, NameSpeaker)
 
 
 class Session:
@@ -201,6 +202,16 @@ class Session:
     async def unwatch(self, watch_id: str) -> None:
         """End a watch."""
         await self._requests.send(Unwatch(watch_id))
+
+    async def name_speaker(self, speaker: int, name: str) -> None:
+        """Give a speaker a name, or take it away with an empty one. :class:`SpeakerNamed` tells every client.
+
+        A refusal is among the messages: ``unknown_speaker`` or ``bad_text``.
+
+        Raises:
+            ValueError: for a name of more than 64 characters, or a number that no speaker can have.
+        """
+        await self._requests.send(_valid(NameSpeaker(speaker, name)))
 
     async def flush(self) -> Flushed:
         """Have everything sent so far captioned now; returns when every final caption of it has arrived.

@@ -39,7 +39,7 @@ class FinalCaptions:
         """Return who speaks, by name or else by number; empty if that is not known."""
         if caption.speaker is None:
             return ""
-        return self.names.get(caption.speaker, f"Speaker {caption.speaker}")
+        return self.names.get(caption.speaker) or f"Speaker {caption.speaker}"
 
     def __iter__(self) -> Iterator[Caption]:
         return iter(self._captions.values())

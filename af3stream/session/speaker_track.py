@@ -18,6 +18,7 @@ from af3stream.session.event_log import Divided
 from af3stream.session.speakers import MOST, Part, Speakers, divide, stretches
 from af3stream.session.watches import clean_text
 
+CONTROLS: Final = ("Cc", "Zl", "Zp")  # Unicode's categories: control characters, and what ends a line
 STORED: Final = np.dtype("<f2")  # a number of a voice in the journal
 
 
@@ -60,7 +61,7 @@ class SpeakerTrack:
         if not self._waiting or self._waiting[0][0] not in self._heard:
             return None
         job, whole = self._waiting.popleft()
-        parts = self._heard.pop(job)
+        parts = self._speakers.join(self._heard.pop(job))
         speakers = tuple(self._speakers.hear(utterance + i, part) for i, part in enumerate(parts))
         voices = tuple(b"" if part.voice is None else part.voice.astype(STORED).tobytes() for part in parts)
         kept = Divided(utterance, tuple(part.end for part in parts), speakers, voices)
@@ -108,8 +109,8 @@ class SpeakerTrack:
         """
         if not self._speakers.knows(speaker):
             raise UnknownSpeaker(f"there is no speaker {speaker}")
-        if any(unicodedata.category(character)[0] == "C" for character in name):
-            raise BadText("a name holds no control characters")
+        if any(unicodedata.category(character) in CONTROLS for character in name):
+            raise BadText("a name is one line without control characters")
         cleaned = clean_text(name) if name else ""
         if self.names.get(speaker, "") == cleaned:
             return None

@@ -30,8 +30,8 @@ Stretch = tuple[int, int]  # start and end, samples at 16 kHz
 WINDOW: Final = 3 * SAMPLE_RATE // 2  # samples of one voice
 HOP: Final = WINDOW // 2  # samples from one voice to the next
 LEAST: Final = WINDOW // 2  # samples; the voice of a shorter utterance cannot be told
-SIDE: Final = 3  # voices on each side of a place that are compared
-CHANGE: Final = 0.3  # cosine of the voices before and after a place below which the speaker changes there
+SIDE: Final = 2  # voices on each side of a place that are compared
+CHANGE: Final = 0.25  # cosine of the voices before and after a place below which the speaker changes there
 SAME: Final = 0.35  # cosine to a centroid from which on a voice is that speaker's
 MERGE: Final = 0.6  # cosine of two centroids from which on they are one speaker
 MARGIN: Final = 0.1  # by so much another centroid must be closer before a part is corrected
@@ -164,15 +164,38 @@ class Speakers:
         """Return who speaks in an utterance; ``None`` if it is too short to tell."""
         if part.voice is None:
             return None
-        likeness = {speaker: float(part.voice @ _unit(known.total)) for speaker, known in self._known.items()}
-        nearest = max(likeness, key=lambda speaker: likeness[speaker], default=None)
-        alike = nearest is not None and likeness[nearest] >= SAME
+        nearest, likeness = self._nearest(part.voice)
+        alike = likeness >= SAME
         begins = len(self._known) < self.most and part.end - part.start >= NEW
         if nearest is None or (begins and not alike):
             self.add(utterance, self._newest + 1, part)
             return self._newest
         self.add(utterance, nearest, part, learn=alike)
         return nearest
+
+    def join(self, parts: Sequence[Part]) -> list[Part]:
+        """Join the neighbours among the parts of an utterance that are one known speaker's, so that none is cut."""
+        joined: list[Part] = []
+        before: int | None = None
+        for part in parts:
+            speaker, likeness = (None, 0.0) if part.voice is None else self._nearest(part.voice)
+            if likeness < SAME:
+                speaker = None
+            if speaker is not None and speaker == before:
+                last = joined.pop()
+                assert last.voice is not None and part.voice is not None
+                weighed = (last.end - last.start) * last.voice + (part.end - part.start) * part.voice
+                joined.append(Part(last.start, part.end, _unit(weighed)))
+            else:
+                joined.append(part)
+            before = speaker
+        return joined
+
+    def _nearest(self, voice: Vector) -> tuple[int | None, float]:
+        """The speaker whose centroid is most alike, and the cosine to it."""
+        likeness = {speaker: float(voice @ _unit(known.total)) for speaker, known in self._known.items()}
+        nearest = max(likeness, key=lambda speaker: likeness[speaker], default=None)
+        return nearest, -1.0 if nearest is None else likeness[nearest]
 
     def add(self, utterance: int, speaker: int, part: Part, *, learn: bool = True) -> None:
         """Take a part whose speaker is decided; ``learn``: its voice counts for the speaker's centroid."""
