@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import numpy as np
@@ -119,6 +120,6 @@ class CampplusVoices:
             spec.loader.exec_module(module)
             network = module.CAMPPlus(feat_dim=MELS, embedding_size=SIZE)
             network.load_state_dict(torch.load(self._folder / WEIGHTS, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, UnpicklingError, ValueError) as error:
             raise ModelError(f"cannot load the voice encoder {self._folder}: {str(error).splitlines()[0]}") from error
         return network.eval().to(self._device)

@@ -107,11 +107,11 @@ class SpeakerTrack:
             UnknownSpeaker: if nobody has spoken under this number.
             BadText: for a name with control characters, or without a letter, a digit or a symbol.
         """
-        if not self._speakers.knows(speaker):
-            raise UnknownSpeaker(f"there is no speaker {speaker}")
         if any(unicodedata.category(character) in CONTROLS for character in name):
             raise BadText("a name is one line without control characters")
         cleaned = clean_text(name) if name else ""
+        if not self._speakers.knows(speaker):
+            raise UnknownSpeaker(f"there is no speaker {speaker}")
         if self.names.get(speaker, "") == cleaned:
             return None
         self.restore_name(speaker, cleaned)
