@@ -13,10 +13,11 @@ from af3stream.audio.events import Utterance
 from af3stream.engine.contract import Voices
 from af3stream.engine.jobs import VoiceJob
 from af3stream.errors import BadText, UnknownSpeaker
-from af3stream.session.body import speaker_label
 from af3stream.session.event_log import Divided
+from af3stream.session.job_tracker import JobTracker
+from af3stream.session.prompt_body import speaker_label
+from af3stream.session.question_text import clean_text
 from af3stream.session.speakers import MOST, Part, Speakers, divide, stretches
-from af3stream.session.watches import clean_text
 
 CONTROLS: Final = ("Cc", "Zl", "Zp")  # Unicode's categories: control characters, and what ends a line
 STORED: Final = np.dtype("<f2")  # a number of a voice in the journal
@@ -26,27 +27,30 @@ class SpeakerTrack:
     """The utterances whose voices are still to be heard, oldest first, and the speakers so far.
 
     Args:
-        wanted: of `start`: whether speakers are told apart, or how many there are at most.
+        wanted: of `start`: true, or how many speakers there are at most.
+        jobs: where jobs for the voice encoder go.
 
     Attributes:
         names: what clients call the speakers.
     """
 
-    def __init__(self, wanted: bool | int) -> None:
+    def __init__(self, wanted: bool | int, jobs: JobTracker) -> None:
         self.wanted = wanted
+        self._jobs = jobs
         self.names: dict[int, str] = {}
         self._speakers = Speakers(MOST if wanted is True else min(int(wanted), MOST))
         self._waiting: deque[tuple[VoiceJob, Utterance]] = deque()
         self._heard: dict[VoiceJob, list[Part]] = {}
 
-    def close(self, utterance: Utterance, *, late: bool = False) -> VoiceJob:
-        """Return the job that hears the voices of a closed utterance."""
+    def close(self, utterance: Utterance, position: int, *, late: bool) -> None:
+        """Have the voices of a closed utterance heard."""
         job = VoiceJob(utterance.samples, stretches(len(utterance.samples)), late)
         self._waiting.append((job, utterance))
-        return job
+        self._jobs.submit(job, position)
 
     def heard(self, job: VoiceJob, voices: Voices | None) -> None:
         """Take the voices of an utterance; ``None``: they could not be heard, and nobody knows who speaks."""
+        self._jobs.finish(job)
         if voices is None or not job.stretches:
             self._heard[job] = [Part(0, len(job.samples), None)]
         else:
@@ -73,7 +77,8 @@ class SpeakerTrack:
         Args:
             told: speakers of utterances, as they were told and corrected.
         """
-        _, whole = self._waiting.popleft()
+        job, whole = self._waiting.popleft()
+        self._jobs.finish(job)
         speakers = tuple(told.get(kept.utterance + i, speaker) for i, speaker in enumerate(kept.speakers))
         start = 0
         for i, (end, speaker, voice) in enumerate(zip(kept.ends, speakers, kept.voices, strict=True)):

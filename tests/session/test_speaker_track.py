@@ -18,6 +18,7 @@ from af3stream.journal.facts import Recovered, SessionFacts
 from af3stream.journal.records import EventRecord, Record
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
+from af3stream.protocol.final_captions import FinalCaptions
 from af3stream.session.session import Session
 from tests.audio.audio_scenes import SECOND as FRAMES
 from tests.audio.audio_scenes import scene_vad
@@ -248,6 +249,8 @@ def test_a_correction_survives_a_restart() -> None:
     assert m.SpeakerUpdate(1, 1) in told
     second = new_session(Turning())
     second.restore(reopened(records, joined=True))
-    lines = second._hearing.captions.lines
-    assert [line.speaker for line in lines] == [1] * 6
-    assert m.SpeakerUpdate(1, 1) in second.greet()
+    assert {line.speaker for line in second._pipeline.track.lines} == {1}
+    finals = FinalCaptions()
+    for message in second.greet():
+        finals.add(message)
+    assert [caption.speaker for caption in finals] == [1] * 6
