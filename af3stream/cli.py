@@ -205,6 +205,15 @@ def _parser() -> argparse.ArgumentParser:
         "--to", type=Path, metavar="FOLDER", help="write files there, named as the audio is; default: all formats"
     )
     transcribe.add_argument("--json", action="store_true", help="one JSON line a file, with its captions")
+    transcribe.add_argument(
+        "--speakers",
+        type=_positive,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="N",
+        help="say who speaks; N: so many people at most",
+    )
 
     ask = _add(commands, "ask", _ask, "caption a file and answer questions about it, without a server", model=True)
     ask.add_argument("file", type=Path, metavar="FILE")

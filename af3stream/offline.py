@@ -51,11 +51,14 @@ def transcribe(
     loaded: Loaded,
     tell: Callable[[m.Caption], None] = lambda _: None,
     progress: Progress = lambda _: None,
+    *,
+    speakers: bool | int = False,
 ) -> Transcript:
     """Caption a file: its final captions are those that streaming it gives.
 
     Args:
         tell: called with each final caption when its words do not change any more.
+        speakers: whether captions say who speaks; a number: so many people at most.
 
     Raises:
         SourceError: if the file cannot be read.
@@ -81,7 +84,7 @@ def transcribe(
 
     audio_format, blocks = stream_blocks(path, BLOCK_MS)
     captioned = Loaded(loaded.engine, "off", loaded.licence)
-    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob))
+    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob), speakers=speakers)
     session.send(blocks, sent)
     session.receive(m.End(session.sent))
     tell_settled(inf)
@@ -207,6 +210,7 @@ class _Synchronous:
         tell: Callable[[m.ServerMessage], None],
         *,
         skipped: tuple[type[Job], ...] = (),
+        speakers: bool | int = False,
     ) -> None:
         self.sent = 0
         self._format = audio_format
@@ -215,7 +219,7 @@ class _Synchronous:
         self._worker = Worker(loaded.engine)
         self._session = Session(
             "offline",
-            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False),
+            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False, speakers=speakers),
             config=config,
             engine=loaded.engine,
             notes=loaded.notes,

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
+import msgspec
+
 from af3stream import offline
 from af3stream.audio.files import length
 from af3stream.config import Config
@@ -21,7 +23,7 @@ from af3stream.errors import SourceError
 from af3stream.listen.options import Question, question
 from af3stream.listen.screen import clock
 from af3stream.protocol.messages import Answer, Caption
-from af3stream.subtitles import CaptionWriter
+from af3stream.subtitles import CaptionWriter, speaker_number
 
 REWRITE_S: Final = 0.1  # between two states of a progress line on a terminal
 REPEAT_S: Final = 10.0  # between two lines of progress elsewhere
@@ -40,11 +42,19 @@ def transcribe(arguments: argparse.Namespace, config: Config, formats: Sequence[
     lengths = [length(path) for path in paths]
     chosen = arguments.format or (formats if arguments.to else ())
     outputs = _outputs(paths, arguments.to or Path(), chosen)
+    config = _telling_speakers(config, arguments.speakers)
     loaded = load_engine(config, say)
     for path, seconds in zip(paths, lengths, strict=True):
         began = time.perf_counter()
         heard = _captioned(
-            path, seconds, config, loaded, outputs[path], shown=not (arguments.json or chosen), named=len(paths) > 1
+            path,
+            seconds,
+            config,
+            loaded,
+            outputs[path],
+            shown=not (arguments.json or chosen),
+            named=len(paths) > 1,
+            speakers=arguments.speakers,
         )
         record = _record(path, heard, time.perf_counter() - began)
         for out in outputs[path]:
@@ -65,6 +75,7 @@ def _captioned(
     *,
     shown: bool,
     named: bool,
+    speakers: bool | int,
 ) -> offline.Transcript:
     """Caption a file; captions go to caption files as they come, and to standard output where they are shown."""
     with ExitStack() as stack:
@@ -77,9 +88,15 @@ def _captioned(
             for writer in writers:
                 writer.add(caption)
             if shown:
-                line.print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {caption.text}")
+                name = f"{speaker}: " if (speaker := speaker_number(caption)) else ""
+                line.print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {name}{caption.text}")
 
-        return offline.transcribe(path, config, loaded, tell, line.at)
+        return offline.transcribe(path, config, loaded, tell, line.at, speakers=speakers)
+
+
+def _telling_speakers(config: Config, wanted: bool | int) -> Config:
+    """Return the configuration with the voice encoder if speakers are wanted; nothing is fetched for it otherwise."""
+    return msgspec.structs.replace(config, captions=msgspec.structs.replace(config.captions, speakers=bool(wanted)))
 
 
 def ask(arguments: argparse.Namespace, config: Config, say: Say) -> None:
@@ -92,6 +109,7 @@ def ask(arguments: argparse.Namespace, config: Config, say: Say) -> None:
     path: Path = arguments.file
     questions = [_about_a_file(spelled, config) for spelled in arguments.question]
     seconds = length(path)
+    config = _telling_speakers(config, False)
     loaded = load_engine(config, say)
     began = time.perf_counter()
     doing = "hearing" if arguments.by_ear else "captioning"
@@ -201,8 +219,14 @@ def _record(path: Path, heard: offline.Transcript, took_s: float) -> dict[str, A
         "text": heard.text,
         "seconds": round(heard.seconds, 3),
         "rtf": _rtf(took_s, heard.seconds),
-        "captions": [{"start": each.start, "end": each.end, "text": each.text} for each in heard.captions],
+        "captions": [_caption_record(caption) for caption in heard.captions],
     }
+
+
+def _caption_record(caption: Caption) -> dict[str, Any]:
+    """A caption as JSON has it."""
+    speaker = {} if caption.speaker is None else {"speaker": caption.speaker}
+    return {"start": caption.start, "end": caption.end, "text": caption.text, **speaker}
 
 
 def _answer_record(path: Path, asked: Question, answer: Answer, rtf: float | None) -> dict[str, Any]:

@@ -146,11 +146,13 @@ class Evaluation:
         The constants were chosen on the prompts.
         """
         encoder = speakers.Timed(CampplusVoices(voices.assemble(print)))
-        sets = {"prompts": speakers.prompts, "neural": self._neural_voices}
+        sets = {"prompts": speakers.prompts}
         if self._readers:
             sets["readers"] = partial(speakers.readers, self._readers)
+        sets["neural"] = self._neural_voices
         seconds = 0.0
-        for name, people in ((name, make()) for name, make in sets.items()):
+        for name, make in sets.items():
+            people = make()
             for count in (count for count in VOICES if count <= len(people)):
                 for number in range(max(1, round(CONVERSATIONS * self._size))):
                     seed = SEED + number

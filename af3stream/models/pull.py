@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from af3stream.models import manifest, mini
-from af3stream.models.registry import MINI, resolve
+from af3stream.models import manifest, mini, voices
+from af3stream.models.registry import KNOWN, MINI, resolve
 
 
 def pull(name: str, console: Console) -> None:
     """Bring a checkpoint to this disk and print its files with size and SHA-256, its licence and its folder.
 
-    What is there already is checked, not fetched again; a ``mini`` whose files differ from its manifest is assembled
+    The voice encoder comes with the checkpoints that the service offers by name. What is there already is checked, not fetched again; a ``mini`` whose files differ from its manifest is assembled
     anew.
 
     Raises:
@@ -25,6 +25,8 @@ def pull(name: str, console: Console) -> None:
         mini.assemble(tell, hashes=True)
     checkpoint = resolve(name, tell)
     folders = [checkpoint.folder] + ([checkpoint.captioner] if checkpoint.captioner else [])
+    if name in KNOWN:
+        folders.append(voices.assemble(tell))
     total = 0
     for folder in folders:
         console.print(f"{folder}", highlight=False, soft_wrap=True)
