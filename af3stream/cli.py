@@ -207,12 +207,10 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--json", action="store_true", help="one JSON line a file, with its captions")
     transcribe.add_argument(
         "--speakers",
-        type=_positive,
-        nargs="?",
-        const=True,
+        type=_speakers,
         default=False,
-        metavar="N",
-        help="say who speaks; N: so many people at most",
+        metavar="any|N",
+        help="say who speaks: any number of people, or so many at most",
     )
 
     ask = _add(commands, "ask", _ask, "caption a file and answer questions about it, without a server", model=True)
@@ -258,6 +256,10 @@ def _add(commands: Any, name: str, command: Command, help_text: str, *, model: b
     if model:
         parser.add_argument("--model", metavar="NAME", help="mini (default), a folder, or a hub id")
     return parser
+
+
+def _speakers(text: str) -> bool | int:
+    return True if text == "any" else _positive(text)
 
 
 def _positive(text: str) -> int:
