@@ -1,4 +1,4 @@
-"""Final captions to readable cues, and cues to caption files. Times are seconds of audio, exact to the millisecond."""
+"""Split final captions into readable cues, and write caption files. Times are seconds of audio, exact to 1 ms."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from af3stream.protocol.messages import Caption
 VTT_HEADER: Final = "WEBVTT\n\n"
 LINE_CHARS: Final = 42
 LONGEST_MS: Final = 7_000
-SHORTEST_MS: Final = 1_000  # where the next cue leaves so much room
+SHORTEST_MS: Final = 1_000  # if the next cue leaves room
 SENTENCE_END: Final = tuple(".?!…。？！")
 CLAUSE_END: Final = tuple(",;:—–，、；：")
-CLOSING: Final = "\"')]}”’»"  # may follow the punctuation that ends a sentence
-CLAUSE_COST, WORD_COST = 0.25, 0.5  # in halves of a cue: how far from its middle a better place to break may lie
+CLOSING: Final = "\"')]}”’»"  # may follow the punctuation at the end of a sentence
+CLAUSE_COST, WORD_COST = 0.25, 0.5  # relative to half a cue: how far from the middle a better place may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """The words of one cue, and the time they were spoken in."""
+    """The words of one cue, and the time in which they were spoken."""
 
     start_ms: int
     end_ms: int
@@ -53,7 +53,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Half:
-    """A place to break words in two: before the word ``cut``, with so many characters before and after it."""
+    """A place to split words in two: before the word ``cut``, with the characters before and after it."""
 
     cut: int
     before: int
@@ -62,7 +62,7 @@ class _Half:
 
     @property
     def cost(self) -> float:
-        """How far the break is from the middle, and what it tears apart."""
+        """The cost of the split: its distance from the middle, and what it separates."""
         distance = abs(self.before - self.after) / (self.before + self.after)
         if self.last.endswith(SENTENCE_END):
             return distance
@@ -75,11 +75,11 @@ def speaker_number(caption: Caption) -> str:
 
 
 def cues(finals: Iterable[Caption], speaker: Callable[[Caption], str] = speaker_number) -> list[Cue]:
-    """Readable cues from final captions in the order of their arrival.
+    """Split final captions, in the order of their arrival, into readable cues.
 
-    A caption is broken where a sentence ends, else a clause, else a word, near the middle of what does not fit into two
-    lines of 42 characters and 7 s; its time is shared out by characters. A cue is held for at least 1 s if the next
-    leaves so much room. Cues do not overlap, and every character that is not white space is kept.
+    A caption that exceeds two lines of 42 characters or 7 s is split near its middle: at the end of a sentence, else of
+    a clause, else of a word. Its time is divided by characters. A cue lasts at least 1 s if the next one leaves room.
+    Cues do not overlap, and every character except white space is kept.
 
     Args:
         speaker: returns who says a caption; empty: nobody is named.
@@ -89,23 +89,23 @@ def cues(finals: Iterable[Caption], speaker: Callable[[Caption], str] = speaker_
 
 
 def to_vtt(cues: Iterable[Cue]) -> str:
-    """A WebVTT file."""
+    """Return the text of a WebVTT file."""
     return VTT_HEADER + "".join(map(_vtt_block, cues))
 
 
 def to_srt(cues: Iterable[Cue]) -> str:
-    """A SubRip file."""
+    """Return the text of a SubRip file."""
     return "".join(_srt_block(cue, number) for number, cue in enumerate(cues, start=1))
 
 
 class CaptionWriter:
-    """Writes final captions to a ``.vtt``, ``.srt`` or ``.jsonl`` file as they arrive; the file is valid at any moment.
+    """Write final captions to a ``.vtt``, ``.srt`` or ``.jsonl`` file as they arrive. The file is always valid.
 
-    How long the newest caption's last cue is shown depends on when the next caption begins, so the newest caption's
-    cues are spelled once more with the next; their text, and so their length in bytes, stays.
+    The end of the newest caption's last cue depends on the start of the next caption. So the cues of the newest caption
+    are written again with the next caption. Their text, and so their length in bytes, does not change.
 
     Raises:
-        SourceError: for another suffix, or a path that cannot be written; any method, when the disk refuses.
+        SourceError: if the suffix is unknown, or the file cannot be written; from any method, if the disk fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,7 +116,7 @@ class CaptionWriter:
         self._newest: list[_Piece] = []
         self._newest_at = 0  # byte position of the newest caption's first cue
         self._cues_before = 0
-        self._floor_ms = 0  # where the cues before the newest caption end
+        self._floor_ms = 0  # end of the cues before the newest caption
         try:
             self._file = path.open("wb")
         except OSError as error:
@@ -160,7 +160,7 @@ class CaptionWriter:
         return "".join(_srt_block(cue, number) for number, cue in enumerate(cues, start=self._cues_before + 1))
 
     def _write(self, position: int, text: str) -> int:
-        """Write ``text`` at a byte position; returns the position after it."""
+        """Write ``text`` at a byte position, and return the position after it."""
         try:
             self._file.seek(position)
             self._file.write(text.encode())
@@ -179,7 +179,7 @@ def _vtt_block(cue: Cue) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text in WebVTT; no "-->" is left either."""
+    """Return text as WebVTT has it; this also removes "-->"."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -205,14 +205,14 @@ def _ms(seconds: float) -> int:
 
 
 def _timed(pieces: Sequence[_Piece], *, floor_ms: int, until_ms: int | None) -> list[Cue]:
-    """Cues from ``floor_ms`` on, each ending before the next begins, and the last before ``until_ms``."""
+    """Yield cues from ``floor_ms`` on; each ends before the next begins, and the last before ``until_ms``."""
     timed: list[Cue] = []
     for index, piece in enumerate(pieces):
         start = max(piece.start_ms, floor_ms)
         following = pieces[index + 1].start_ms if index + 1 < len(pieces) else until_ms
         end = min(max(piece.end_ms, start + SHORTEST_MS), start + LONGEST_MS)
         if following is not None:
-            end = min(end, max(following, start + 1))  # a cue of no duration would not be valid
+            end = min(end, max(following, start + 1))  # a cue without duration would be invalid
         timed.append(Cue(start / 1_000, end / 1_000, "\n".join(piece.lines), piece.speaker, piece.begins))
         floor_ms = end
     return timed
@@ -225,12 +225,12 @@ def _pieces(caption: Caption, speaker: str) -> list[_Piece]:
 
 
 def _words(text: str) -> list[str]:
-    """What is between white space; a run that is longer than a line, in pieces of a line."""
+    """Return the words; a word that is longer than a line is split into pieces of a line."""
     return [run[at : at + LINE_CHARS] for run in text.split() for at in range(0, len(run), LINE_CHARS)]
 
 
 def _broken(words: list[str], start_ms: int, end_ms: int) -> list[_Piece]:
-    """The words in as many pieces as they need, halved until each fits."""
+    """Split the words into as many pieces as needed, by halves."""
     if not words:
         return []
     lines = _lines(words)
@@ -242,7 +242,7 @@ def _broken(words: list[str], start_ms: int, end_ms: int) -> list[_Piece]:
 
 
 def _lines(words: list[str]) -> tuple[str, ...]:
-    """The words in one line or two, or nothing where they do not fit."""
+    """Return the words in one or two lines; nothing if they do not fit."""
     if _chars(words) <= LINE_CHARS:
         return (" ".join(words),)
     fitting = [half for half in _halves(words) if max(half.before, half.after) <= LINE_CHARS]
@@ -253,7 +253,7 @@ def _lines(words: list[str]) -> tuple[str, ...]:
 
 
 def _best_half(words: list[str], duration_ms: int) -> _Half:
-    """Where to break at least two words; no part is shorter than :data:`SHORTEST_MS` if that can be."""
+    """Return the best place to split at least two words; no part is shorter than ``SHORTEST_MS`` if possible."""
     halves = _halves(words)
     margin = _chars(words) * SHORTEST_MS / duration_ms if duration_ms else 0.0
     roomy = [half for half in halves if min(half.before, half.after) >= margin]
@@ -261,7 +261,7 @@ def _best_half(words: list[str], duration_ms: int) -> _Half:
 
 
 def _halves(words: list[str]) -> list[_Half]:
-    """Every place between two words."""
+    """Yield every place between two words."""
     ends = list(accumulate(len(word) + 1 for word in words))
     return [
         _Half(cut, end - 1, ends[-1] - end - 1, words[cut - 1].rstrip(CLOSING))

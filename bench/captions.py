@@ -112,6 +112,7 @@ def listen(
     session = Session(
         "bench", m.Start(interims=interims), config=config(), engine=loaded.engine, notes="off", metrics=Metrics()
     )
+    worker.open("bench", session.audio_source, session.note_resident)
     pcm = np.concatenate([(spliced(recordings) * 32_767).astype("<i2"), np.zeros(RATE, "<i2")])
     now = 0.0
     for at in range(0, len(pcm), BLOCK):

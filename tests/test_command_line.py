@@ -31,7 +31,7 @@ main(sys.argv[1:])
     ("command", "said"),
     [
         (["serve"], "starting a server with mini"),
-        (["doctor"], "looking at this machine"),
+        (["doctor"], "checking this machine"),
         (["transcribe", "a.wav", "b.wav"], "loading mini to caption a.wav, b.wav"),
         (["ask", "a.wav", "--question", "Who?"], "loading mini to answer questions about a.wav"),
         (["pull", "mini"], "looking for mini"),

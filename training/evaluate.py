@@ -27,7 +27,8 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import AudioSegment, Completion, Engine, PromptPart, VoiceEncoder, caption_line, note
+from af3stream.engine.contract import Completion, PromptPart, VoiceEncoder, caption_line, note
+from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.voices import CampplusVoices
 from af3stream.models import voices
@@ -234,11 +235,13 @@ class Evaluation:
         """
         engine = self._engine()[1].engine
         for conversation in self._conversations():
-            nothing = [()] * len(conversation.windows)
-            heard = [(part,) for part in _encoded(engine, conversation.windows)] if frames else nothing
+            nothing: list[tuple[PromptPart, ...]] = [()] * len(conversation.windows)
+            audio = EncodedAudio()
+            encoded = audio.encode(engine, conversation.windows) if frames else []
+            heard: list[tuple[PromptPart, ...]] = [(segment,) for segment in encoded] or nothing
             read = [(note(captions),) for captions in self._transcripts_of(conversation, notes)] if notes else nothing
             parts: list[PromptPart] = [part for pair in zip(heard, read, strict=True) for part in chain(*pair)]
-            context = engine.context()
+            context = engine.context(audio.embeddings)
             for _ in context.extend(parts):
                 pass
             for asked in conversation.asked:
@@ -271,9 +274,10 @@ class Evaluation:
     def _by_ear(self, row: str, takes: Iterable[tuple[str, Samples, Sequence[exams.Listened]]]) -> Iterator[Result]:
         engine = self._engine()[1].engine
         for name, samples, asked in takes:
-            parts = _encoded(engine, [samples])
+            audio = EncodedAudio()
+            parts = audio.encode(engine, [samples])
             for question in asked:
-                got = _said(engine.context().answer(parts, question.question, 16))
+                got = _said(engine.context(audio.embeddings).answer(parts, question.question, 16))
                 about = f"{name}: {question.question}"
                 yield Result(row, (question.kind, name), about, "|".join(question.any_of), got, not question.right(got))
 
@@ -328,12 +332,6 @@ def _words(row: str, recording: Recording, seconds: float, text: str) -> Result:
     length = next((f"under {bound} s" for bound in LENGTHS_S if seconds < bound), f"{LENGTHS_S[-1]} s and more")
     groups = (recording.source, length)
     return Result(row, groups, recording.path.stem, recording.text, text, score.edits(said, heard), len(said))
-
-
-def _encoded(engine: Engine, windows: Sequence[Samples]) -> list[PromptPart]:
-    encoded = [AudioSegment(window, engine.frames(len(window))) for window in windows]
-    engine.encode(encoded)
-    return [*encoded]
 
 
 def _said(pieces: Iterator[str | Completion]) -> str:

@@ -1,4 +1,4 @@
-"""From a configuration to an engine. The only place that decides what is loaded; torch is imported here or below."""
+"""Make an engine from a configuration. Only this module decides what is loaded; torch is imported here or below."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from af3stream.models.voices import assemble
 if TYPE_CHECKING:
     from af3stream.engine.af3.engine import Af3Engine
 
-PRIMITIVES: Final = 16  # codes that a CPU's library keeps; of its own accord a thousand, one for each length of sound
+PRIMITIVES: Final = 16  # compiled kernels that oneDNN caches; its default, 1,024, holds one for each length of audio
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine, and how its checkpoint likes to be asked.
+    """An engine, and how prompts for its checkpoint are composed.
 
     Attributes:
         notes: which captions stand in a prompt beside the audio.
-        licence: what its users must know, or ``None``.
+        licence: what users must know about the licence, or ``None``.
         frames: which windows stand in a prompt as audio.
     """
 
@@ -43,19 +43,21 @@ def load_engine(config: Config, progress: Progress | None = None) -> Loaded:
     """Find the model that the configuration names, and load it.
 
     Args:
-        progress: told in a sentence of each step that fetches or assembles the model.
+        progress: called with a sentence for each step that fetches or assembles the model.
 
     Raises:
-        ModelError: where that is not possible.
+        ModelError: if the model cannot be found or loaded.
     """
-    checkpoint = resolve(config.model.name, progress)  # before torch is imported, so that a wrong name is told at once
+    checkpoint = resolve(config.model.name, progress)  # before torch is imported, so that a wrong name fails at once
     voices = assemble(progress or (lambda _: None)) if config.captions.speakers else None
     return run_in_thread(lambda: _load(checkpoint, voices, config))
 
 
 def _load(checkpoint: Checkpoint, voices: Path | None, config: Config) -> Loaded:
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))  # torch looks when it is imported
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))  # the library looks at its first product
+    os.environ.setdefault(
+        "TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled")
+    )  # torch reads it when it is imported
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))  # oneDNN reads it at the first product
     from af3stream.engine.af3.checkpoint import load_checkpoint
     from af3stream.engine.af3.engine import Af3Engine
 
@@ -79,7 +81,7 @@ def _load(checkpoint: Checkpoint, voices: Path | None, config: Config) -> Loaded
 
 
 def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Captioner | None:
-    """Another captioner than the checkpoint itself, where the checkpoint or the configuration names one."""
+    """Return another captioner than the checkpoint itself, if the checkpoint or the configuration names one."""
     from af3stream.engine.whisper import WhisperCaptioner
 
     chosen: Path | str | None = config.captions.captioner

@@ -1,4 +1,4 @@
-"""An engine without a model, for the tests of what is not the engine: its words are a function of what it is given."""
+"""An engine without a model, for tests of the rest of the package: its words are a function of its input."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import numpy as np
 
 from af3stream.engine.contract import (
     Answering,
-    AudioSegment,
     Capacity,
     Captioner,
     Completion,
     Counters,
+    Embeddings,
     Hypothesis,
+    Lookup,
     PromptPart,
     Samples,
     Text,
+    TokenCounter,
     Turn,
     VoiceEncoder,
     Voices,
@@ -24,23 +26,13 @@ from af3stream.engine.contract import (
 )
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
-BYTES_A_PART = 1 << 20  # that a context counts
+BYTES_A_PART = 1 << 20  # what a context says that a part takes
 VOICES = 64  # loudnesses that are told apart
 FRAME_BYTES = 1 << 10  # of one projected frame: 25 KiB a second
 
 
-class ScriptedEngine:
-    """Captions say how much they heard, a word a half second; answers name the parts they read, a word a step."""
-
-    name = "scripted"
-    frame_bytes = FRAME_BYTES
-    encode_together = 4
-
-    def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
-        self.capacity = Capacity(int(window_s * 16_000), windows, positions)
-        self.counters = Counters()
-        self.captioner: Captioner = ScriptedCaptioner(self.counters)
-        self.voices: VoiceEncoder | None = ScriptedVoices()
+class ScriptedTokenCounter:
+    """Counts one position for a word, and for 40 ms of audio."""
 
     def frames(self, samples: int) -> int:
         """One frame a 40 ms."""
@@ -54,18 +46,30 @@ class ScriptedEngine:
         """One position a word."""
         return self.count(turn.question) + self.count(turn.answer)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        """Marks the sounds as encoded."""
-        waiting = [sound for sound in sounds if sound.embeddings is None]
-        for sound in waiting:
-            sound.embeddings = f"{len(sound.samples) / 16_000:g}s" if sound.samples is not None else "?"
-            sound.samples = None
-        self.counters.encoder_passes += bool(waiting)
-        self.counters.sounds_encoded += len(waiting)
 
-    def context(self) -> ScriptedContext:
+class ScriptedEngine:
+    """Captions have a word for each half second; answers name the parts that they read, a word a step."""
+
+    name = "scripted"
+    frame_bytes = FRAME_BYTES
+    encode_together = 4
+
+    def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
+        self.capacity = Capacity(int(window_s * 16_000), windows, positions)
+        self.counters = Counters()
+        self.tokens: TokenCounter = ScriptedTokenCounter()
+        self.captioner: Captioner = ScriptedCaptioner(self.counters)
+        self.voices: VoiceEncoder | None = ScriptedVoices()
+
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        """A window's length, such as "1.5s"."""
+        self.counters.encoder_passes += 1
+        self.counters.sounds_encoded += len(windows)
+        return [f"{len(samples) / 16_000:g}s" for samples in windows]
+
+    def context(self, embeddings: Lookup) -> ScriptedContext:
         """An empty context."""
-        return ScriptedContext(self.counters)
+        return ScriptedContext(self.counters, embeddings)
 
     def is_decoding(self, answer: Answering) -> bool:
         """From the first step on."""
@@ -93,7 +97,7 @@ class ScriptedCaptioner:
 
 
 class ScriptedVoices:
-    """Tells voices apart by their loudness: a piece that is louder by a half has another voice."""
+    """Tells voices apart by their loudness."""
 
     name = "scripted"
 
@@ -106,10 +110,11 @@ class ScriptedVoices:
 
 
 class ScriptedContext:
-    """Keeps the parts it was told to keep, and answers by naming what it reads."""
+    """Keeps parts, and answers by naming what it reads."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, embeddings: Lookup) -> None:
         self._counters = counters
+        self._embeddings = embeddings
         self._kept: list[PromptPart] = []
 
     @property
@@ -125,7 +130,7 @@ class ScriptedContext:
     def bytes_for(
         self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
     ) -> int:
-        """A MiB a part, a question counting as one; what shares no part with what is kept stands beside it."""
+        """A MiB a part, and one for a question; a prefix that shares no part with the kept one stands beside it."""
         beside = 0 if shared(parts, self._kept) else len(self._kept)
         return (beside + len(parts) + bool(question)) * BYTES_A_PART
 
@@ -149,9 +154,9 @@ class ScriptedContext:
     def answer(
         self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
     ) -> Generator[str | Completion, None, None]:
-        """Says the question back and names the parts, the length of a sound and the words of a text, and the turns."""
+        """Repeats the question and names the parts: the length of audio, the words of a text; then the turns."""
         prefilled = len(parts) - shared(parts, self._kept) + 1
-        heard = [part.text.strip() if isinstance(part, Text) else str(part.embeddings) for part in parts]
+        heard = [part.text.strip() if isinstance(part, Text) else str(self._embeddings(part)) for part in parts]
         heard += [f"({turn.question} {turn.answer})" for turn in earlier]
         words = f"{question} <- {' | '.join(heard)}".split()
         for i, word in enumerate(words[:max_tokens]):

@@ -14,16 +14,16 @@ from af3stream.engine.memory import trim_heap
 from af3stream.errors import ModelError, quoted
 
 SAMPLING_RATE: Final = 16_000
-FULL_S: Final = 30.0  # the longest input; what Whisper was trained on
+FULL_S: Final = 30.0  # the longest input; Whisper was trained on 30 s
 FINAL_PAD_S, FINAL_LEAST_S = 5.0, 15.0  # silence after an utterance, and the shortest input, of a final caption
 INTERIM_PAD_S, INTERIM_LEAST_S = 2.0, 5.0
 SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # the library's no_speech_threshold and log_prob_threshold
-NOISE_SCORE: Final = -1.6  # what whisper-base invents over noise and hum scores below it
-SLOWEST_SPEECH: Final = 1.0  # tokens a second; what it invents over music is unlikely and less than that
+NOISE_SCORE: Final = -1.6  # words that whisper-base invents over noise and hum score below this
+SLOWEST_SPEECH: Final = 1.0  # tokens a second; words that it invents over music are unlikely, and fewer than that
 LOOP_COMPRESSION: Final = 2.4  # the library's compression_ratio_threshold
-LOOP_TOKENS: Final = 6  # a phrase of so many tokens is not written twice where a loop was found, nor in an interim
+LOOP_TOKENS: Final = 6  # tokens of a phrase that may not repeat, in an interim caption and after a loop was found
 FASTEST_SPEECH: Final = 30.0  # characters a second; nobody speaks faster
-LONG_S: Final = 20.0  # of input; from here on the encoder's attention takes the most memory of all that is done
+LONG_S: Final = 20.0  # input from which the encoder's attention takes more memory than anything else
 PROMPT_TOKENS: Final = 4
 
 
@@ -44,7 +44,7 @@ class Decoded:
 
     @classmethod
     def of(cls, result: Any, tokenizer: Any) -> Decoded:
-        """Take the likeliest of what CTranslate2 generated for one input."""
+        """Return the likeliest words that CTranslate2 generated for one input."""
         ids = result.sequences_ids[0]
         return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids))
 
@@ -72,7 +72,7 @@ class Decoded:
 
 
 class WhisperCaptioner:
-    """Implements `af3stream.engine.contract.Captioner`; each utterance is heard by itself.
+    """Implements `af3stream.engine.contract.Captioner`; each utterance is captioned by itself.
 
     A final caption is one beam search, an interim caption is greedy. Nothing is sampled, so the same samples have the
     same words. The input is padded to little more than the utterance, so that its cost follows its length. If the words
@@ -117,7 +117,7 @@ class WhisperCaptioner:
             )
 
     def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """Transcribe (n,) at 16 kHz, n at most 30 s. The draft is not used: hearing again costs less than verifying."""
+        """Transcribe float32 (n,) at 16 kHz, at most 30 s. The draft is not used: decoding again costs less."""
         seconds = len(samples) / SAMPLING_RATE
         pad_s, least_s = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
         encoded = self._encoded(samples, min(FULL_S, max(least_s, seconds + pad_s)))
@@ -133,7 +133,7 @@ class WhisperCaptioner:
         return heard.hypothesis(seconds)
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
-        """The encoder's states of samples that are padded to ``padded_s``."""
+        """Return the encoder's states of samples that are padded to ``padded_s``, as a CTranslate2 `StorageView`."""
         from ctranslate2 import StorageView
 
         self._counters.caption_encodes += 1
@@ -141,7 +141,7 @@ class WhisperCaptioner:
         padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         mel = self._features(padded, padding=0)  # (mels, frames) float32
         if padded_s > LONG_S:
-            trim_heap()  # what the features took, before the encoder takes more
+            trim_heap()  # the memory of the features, before the encoder takes more
         return self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
 
     def _write(self, encoded: Any, prompt: list[int], max_tokens: int, **options: Any) -> Decoded:

@@ -1,4 +1,4 @@
-"""Final captions with their updates, and the names of their speakers."""
+"""Collect final captions, with their updates applied, and the names of their speakers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FinalCaptions:
         self._captions: dict[int, Caption] = {}
 
     def add(self, message: Message) -> None:
-        """Take a final caption, an update of one, or a speaker's name; other messages change nothing."""
+        """Add a final caption, or apply an update or a speaker's name. Ignore other messages."""
         if isinstance(message, Caption) and message.final:
             self._captions[message.utterance] = message
         elif isinstance(message, CaptionUpdate) and (caption := self._captions.get(message.utterance)):

@@ -1,4 +1,4 @@
-"""The service: one engine, one address, many connections."""
+"""Run the service: one engine and one address for many connections."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames:
 
 SWEEP_EVERY_S: Final = 600.0
 LOOK_EVERY_S: Final = 1.0
-SHORT_FOR_S: Final = 2.0  # a job that waits for memory for so long is not alone
+SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
 
 
 class Service:
-    """Everything that lives as long as the server.
+    """The server, with everything that its sessions share.
 
     Attributes:
-        loaded: the engine, and what is known of its checkpoint.
-        metrics: what it measures of itself.
-        port: where it listens, once it does.
+        loaded: the engine, and the facts of its checkpoint.
+        metrics: the metrics of this server.
+        port: the port, once the service listens.
     """
 
     def __init__(self, config: Config, loaded: Loaded) -> None:
@@ -64,7 +64,7 @@ class Service:
         self._load = Load(config.server)
         self._http = HttpServer(
             config.server,
-            http.application(self._would_admit, self._health, self._measured, config.server.max_body_bytes),
+            http.application(self._check_plain_request, self._health, self._metrics_text, config.server.max_body_bytes),
             self._tls.context if self._tls else None,
             self.metrics,
         )
@@ -75,25 +75,25 @@ class Service:
 
     @property
     def sessions(self) -> int:
-        """Connections that are admitted, and not closed yet."""
+        """Number of connections that are admitted and not closed."""
         return len(self._guests)
 
     @property
     def _lag_s(self) -> float:
-        """The worst session's."""
+        """The lag of the session that is furthest behind, in seconds."""
         return max(self._hosts.lags_s, default=0.0)
 
     @property
     def address(self) -> str:
-        """The page's address."""
+        """The address of the page."""
         return f"http{'s' if self._tls else ''}://{self._config.server.host}:{self.port}"
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Service]:
-        """Serve while the context lasts; drain at its end.
+        """Serve within the context, and drain when it ends.
 
         Raises:
-            SourceError: where the address cannot be listened on.
+            SourceError: if the service cannot listen on the address.
         """
         server_config = self._config.server
         if self._journal:
@@ -121,8 +121,8 @@ class Service:
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._worker.start()
         chores = [
-            asyncio.create_task(_again_and_again(self._sweep, SWEEP_EVERY_S)),
-            asyncio.create_task(_again_and_again(self._look, LOOK_EVERY_S)),
+            asyncio.create_task(_repeat(self._sweep, SWEEP_EVERY_S)),
+            asyncio.create_task(_repeat(self._measure_load, LOOK_EVERY_S)),
         ]
         if self._tls:
             chores.append(asyncio.create_task(self._tls.watch()))
@@ -138,12 +138,12 @@ class Service:
                 await asyncio.to_thread(self._journal.stop)
 
     async def _sweep(self) -> None:
-        """Delete what is kept for too long."""
+        """Delete expired sessions."""
         if self._journal:
             await asyncio.to_thread(self._journal.sweep, time.time())
 
-    async def _look(self) -> None:
-        """Measure what there is to do, and let every session know when it is too much."""
+    async def _measure_load(self) -> None:
+        """Measure the load, and tell every session when no new sessions are admitted."""
         audio = "af3stream_audio_seconds_total"
         heard = [self.metrics.registry.get_sample_value(audio, {"fate": fate}) for fate in ("decoded", "skipped")]
         self._load.note(Done(time.monotonic(), self._worker.due_s, sum(seconds or 0.0 for seconds in heard)))
@@ -160,7 +160,10 @@ class Service:
         )
 
     def _no_room(self, user: str) -> str | None:
-        """Why a session would be one too many; not for who has one, and comes back to it."""
+        """Return why another session does not fit, or ``None``.
+
+        A user who may resume a session in memory always fits.
+        """
         return None if self._hosts.awaits(user) else self._load.refusal(self._now())
 
     async def _handle(self, peer: ServerConnection) -> None:
@@ -181,7 +184,7 @@ class Service:
                 self._empty.set()
 
     async def _drain(self, server: Server) -> None:
-        """Take nothing new, let every session and every request finish what is pending, and close."""
+        """Refuse new work, let sessions and requests finish what is pending, and close."""
         server.close(close_connections=False)
         for connection in list(self._connections):
             if connection.idle:
@@ -196,9 +199,9 @@ class Service:
         await server.wait_closed()
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Let a handshake pass, or refuse it."""
+        """Admit or refuse a handshake."""
         try:
-            self._welcome(connection, self._admit(request, connection.remote_address))
+            self._count_connection(connection, self._admit(request, connection.remote_address))
         except Refused as refused:
             response = connection.respond(refused.status, f"{refused}\n")
             if refused.retry_after_s:
@@ -206,13 +209,13 @@ class Service:
             return response
         return None
 
-    def _would_admit(self, request: HttpRequest) -> None:
-        """Refuse a plain request of the stream as its handshake would be refused."""
+    def _check_plain_request(self, request: HttpRequest) -> None:
+        """Refuse a plain request of the stream if its handshake would be refused."""
         path = f"{http.STREAM_PATH}?{request.scope['query_string'].decode('ascii')}"
         self._admit(Request(path, Headers(request.headers.items())), request.client)
 
     def _admit(self, request: Request, address: tuple[str, int] | None) -> Principal:
-        """Let somebody in, or refuse; the address of a peer that is gone already is unknown."""
+        """Admit or refuse a connection. The address of a peer that has already left is unknown."""
         host = (address or ("",))[0]
         try:
             return admit(request, host, self._config.server, self._guests.values(), self._no_room)
@@ -222,7 +225,7 @@ class Service:
             raise
 
     def _health(self) -> dict[str, Any]:
-        """What `/healthz` tells."""
+        """Return the content of `/healthz`."""
         return {
             "status": "ok",
             "model": self.loaded.engine.name,
@@ -231,8 +234,8 @@ class Service:
             "lag_s": self._lag_s,
         }
 
-    def _measured(self) -> bytes:
-        """What `/metrics` tells."""
+    def _metrics_text(self) -> bytes:
+        """Return the content of `/metrics`."""
         self.metrics.lag.set(self._lag_s)
         self.metrics.device.set(self._worker.busy_s)
         self.metrics.cost.set(self._load.cost)
@@ -240,28 +243,28 @@ class Service:
         self.metrics.sessions.set(self.sessions)
         return self.metrics.render()
 
-    def _welcome(self, connection: ServerConnection, guest: Principal) -> None:
-        """Count a connection from its handshake until it is closed, however that goes."""
+    def _count_connection(self, connection: ServerConnection, guest: Principal) -> None:
+        """Count a connection from its handshake until it is closed."""
         self._guests[connection] = guest
         gone = asyncio.ensure_future(connection.wait_closed())
         gone.add_done_callback(lambda _: self._guests.pop(connection))
 
 
-async def _again_and_again(chore: Callable[[], Awaitable[None]], every_s: float) -> None:
-    """Do something now and then; that it failed once changes nothing."""
+async def _repeat(chore: Callable[[], Awaitable[None]], every_s: float) -> None:
+    """Run a task periodically. A failure is logged, and the task runs again."""
     while True:
         try:
             await chore()
         except Exception:
-            log.exception("a chore failed")
+            log.exception("a periodic task failed")
         await asyncio.sleep(every_s)
 
 
 def open_journal(config: Config) -> Journal | None:
-    """Where the configuration keeps sessions: a folder of its own a port, unless it names another, or none.
+    """Open the journal that the configuration names, if any; by default, each port has its own folder.
 
     Raises:
-        ConfigError: where the folder cannot be used.
+        ConfigError: if the folder cannot be used.
     """
     folder = config.journal.folder
     if folder == "auto":

@@ -85,7 +85,7 @@ class AudioPipeline:
         self._divided: list[Divided] = []
         self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
-        self._frames = engine.frames
+        self._frames = engine.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
         self._ended = False
@@ -241,9 +241,10 @@ class AudioPipeline:
         tokens = self._frames(span.end - span.start) if span else 0
         if span is None or not tokens:
             return None
-        sound = AudioSegment(self._segmenter.read(span.start, span.end), tokens)
+        sound = AudioSegment(span.start, span.end, tokens)
+        samples = self._segmenter.read(span.start, span.end)
         spoken = tuple((utterance.start, utterance.end) for utterance in self._unfinished())
-        return UnreadWindow(span.start, span.end, sound, (), spoken)
+        return UnreadWindow(span.start, span.end, sound, (), spoken, samples=samples)
 
     def prompt(self, last_s: float | None, question_tokens: int) -> tuple[PromptBody | None, PromptBody | None]:
         """Compose the prompt of a question about the last seconds, or about everything; see `ContextWindow.prompt`."""
@@ -313,6 +314,15 @@ class AudioPipeline:
     def start_reading(self) -> None:
         """Read windows into the KV prefix from now on; after a restore that waits for the first question."""
         self._windows.context.start_reading()
+
+    @property
+    def context_start(self) -> int:
+        """Where the oldest window begins that questions can hear, in samples."""
+        return self._windows.context.start
+
+    def note_resident(self, windows: frozenset[AudioSegment]) -> None:
+        """Take the news that the engine has the embeddings of these windows, and of no others."""
+        self._windows.context.resident = windows
 
     def extend_prefix(self) -> None:
         """Have the KV prefix brought up to date if that is due."""

@@ -34,16 +34,17 @@ RECORDINGS = Path(__file__).parents[1] / "recordings"
 CUES = Path(__file__).parents[1] / "golden" / "cues.json"
 REACHES = CUES.with_name("reach.json")
 RATE = 16_000
-SENTENCES = {
-    "0870": "and mister john dashwood had then leisure to consider how much there might be prudently in his power "
-    "to do for them",
+SENTENCES = {  # the shortest one first: tests that need one final caption wait for it
     "0880": "he was not an ill disposed young man",
+    "0930": "he might even have been made amiable himself",
     "0890": "unless to be rather cold hearted and rather selfish is to be ill disposed",
     "0920": "had he married a more amiable woman he might have been made still more respectable than he was",
-    "0930": "he might even have been made amiable himself",
+    "0870": "and mister john dashwood had then leisure to consider how much there might be prudently in his power "
+    "to do for them",
 }
 MAX_WER = 0.15
 PATIENCE_MS = 120_000  # a loaded machine with two cores
+expect.set_options(timeout=30_000)  # what the page does by itself
 
 RECORD_CAPTIONS = """() => {
     window.seen = [];
@@ -158,10 +159,10 @@ async def opened(browser: Browser, address: str) -> AsyncIterator[Page]:
 
 
 async def test_the_microphone_is_captioned_questioned_and_accounted_for(page: Page) -> None:
-    """At the pace of speech: Chromium's microphone plays a file in real time."""
+    """Streams at the pace of speech, because Chromium's microphone plays a file in real time."""
     await page.get_by_role("button", name="Start microphone").click()
     await expect(page.locator("#connection dd")).to_have_text("Listening", timeout=PATIENCE_MS)
-    finals = await captions_until(page, seconds=32)  # a whole turn of the recordings: at most one sentence is cut
+    finals = await captions_until(page, seconds=22)  # a whole turn of the recordings: at most one sentence is cut
 
     seen: list[tuple[str, str, str]] = await page.evaluate("window.seen")
     first_final = next(at for at, (_, state, _) in enumerate(seen) if state == "final")
@@ -170,7 +171,7 @@ async def test_the_microphone_is_captioned_questioned_and_accounted_for(page: Pa
 
     await ask(page, "Who is this about?")
     received_s, parts_s = await stop(page)
-    assert received_s > 30
+    assert received_s > 22
     assert sum(parts_s) == pytest.approx(received_s, abs=0.3)
     assert parts_s[2] == 0  # nothing was lost on the way
 
@@ -181,7 +182,7 @@ async def test_the_microphone_is_captioned_questioned_and_accounted_for(page: Pa
 
 
 async def test_a_reload_in_the_middle_goes_on_with_the_session(scripted_page: Page) -> None:
-    """At the pace of speech: only a microphone goes on while the page is away."""
+    """Streams at the pace of speech, because only a microphone goes on while the page is away."""
     page = scripted_page
     await page.get_by_role("button", name="Start microphone").click()
     await captions_until(page, seconds=7)
@@ -219,6 +220,7 @@ async def test_a_reload_in_the_middle_goes_on_with_the_session(scripted_page: Pa
 
 
 async def test_a_lost_connection_is_replaced_and_nothing_is_lost(scripted_page: Page) -> None:
+    """Streams at the pace of speech, because a microphone goes on while the connection is lost."""
     page = scripted_page
     routes: list[WebSocketRoute] = []
 
@@ -238,7 +240,7 @@ async def test_a_lost_connection_is_replaced_and_nothing_is_lost(scripted_page: 
     await expect(page.locator("#answers .range")).to_have_count(1, timeout=PATIENCE_MS)
     await expect(page.locator("#answers .answer")).not_to_be_empty()
     received_s, parts_s = await stop(page)
-    assert received_s > 5
+    assert received_s > 3
     assert parts_s[2] == 0
     numbers = [await row.get_attribute("data-utterance") for row in await page.locator("#captions li").all()]
     assert numbers == [str(number) for number in range(len(numbers))]  # each is told, once
@@ -280,6 +282,7 @@ async def test_a_dropped_file_is_heard_fast(page: Page, speech: Path) -> None:
 async def test_a_stopped_session_answers_until_it_is_left_and_starting_anew_asks_first(
     scripted_page: Page, speech: Path
 ) -> None:
+    """Streams a sentence at the pace of speech, because only a microphone can be stopped by hand."""
     page = scripted_page
     await page.get_by_role("button", name="Start microphone").click()
     await captions_until(page, seconds=0)
@@ -356,6 +359,7 @@ async def test_a_stopped_session_answers_after_the_service_closed_its_idle_conne
 
 
 async def test_a_reload_keeps_a_stopped_session(scripted_page: Page) -> None:
+    """Streams a sentence at the pace of speech, because only a microphone can be stopped by hand."""
     page = scripted_page
     await page.get_by_role("button", name="Start microphone").click()
     await captions_until(page, seconds=0)
@@ -438,7 +442,7 @@ async def test_a_reply_follows_up_its_answer_and_stands_under_it(scripted_page: 
 
 
 async def test_a_phone_shows_captions_and_the_ask_box_first(scripted_page: Page) -> None:
-    """At the pace of speech: Chromium's microphone plays a file in real time."""
+    """Streams at the pace of speech, because the page looks so only while it listens to a microphone."""
     page = scripted_page
     await page.set_viewport_size({"width": 390, "height": 844})
     await page.get_by_role("button", name="Start microphone").click()
@@ -448,7 +452,7 @@ async def test_a_phone_shows_captions_and_the_ask_box_first(scripted_page: Page)
     await expect(page.locator("main + .timeline")).to_be_attached()  # and so Tab goes
     assert await page.evaluate("document.documentElement.scrollWidth") <= 390
     await page.set_viewport_size({"width": 844, "height": 390})
-    await captions_until(page, seconds=18)
+    await captions_until(page, seconds=14)  # four captions: more than the window shows
     await page.set_viewport_size({"width": 390, "height": 700})  # turned: the newest caption stays in sight
     await expect(page.locator("#captions li").last).to_be_in_viewport()
     await page.set_viewport_size({"width": 1280, "height": 860})

@@ -15,6 +15,7 @@ import pytest
 from af3stream.config import ServerConfig
 from af3stream.engine.contract import Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.worker import Worker
 from af3stream.journal import disk
 from af3stream.protocol import messages as m
 from af3stream.server import service as service_module
@@ -173,10 +174,11 @@ def peer_sent(peer: Peer) -> int:
     return flushed[-1].received if flushed else 0
 
 
-async def test_no_room_for_embeddings_no_session() -> None:
+async def test_no_room_for_embeddings_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as service, connected(service):
-        service._worker.short_since = time.monotonic() - 3
+        short_since = time.monotonic() - 3
+        monkeypatch.setattr(Worker, "short_since", property(lambda _: short_since))
         await assert_refused_for(service, "engine's memory")
-        service._worker.short_since = time.monotonic()  # that may happen
+        short_since = time.monotonic()  # that may happen
         async with talking(service):
             pass

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from af3stream.engine.contract import AudioSegment, Hypothesis, Samples
+from af3stream.engine.contract import Embeddings, Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 
 
-def named(samples: Samples | None) -> str:
-    assert samples is not None, "a sound that is encoded has samples"
+def named(samples: Samples) -> str:
     return sha256(samples.tobytes()).hexdigest()[:12]
 
 
@@ -21,11 +20,9 @@ class Hashing(ScriptedEngine):
         super().__init__()
         self.captioner = HashingCaptioner(self.counters)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        names = {id(sound): named(sound.samples) for sound in sounds if sound.embeddings is None}
-        super().encode(sounds)
-        for sound in sounds:
-            sound.embeddings = names.get(id(sound), sound.embeddings)
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        super().encode(windows)
+        return [named(samples) for samples in windows]
 
 
 class HashingCaptioner(ScriptedCaptioner):

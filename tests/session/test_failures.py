@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from af3stream.engine.contract import AudioSegment, Hypothesis, Samples
+from af3stream.engine.contract import Embeddings, Hypothesis, Samples
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.errors import EngineFailed
@@ -22,9 +22,9 @@ class Failing(ScriptedEngine):
         self.left = {"captions": captions, "encodes": encodes}
         self.captioner = FailingCaptioner(self)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
         self.fail("encodes")
-        super().encode(sounds)
+        return super().encode(windows)
 
     def fail(self, what: str) -> None:
         if self.left[what]:

@@ -43,6 +43,7 @@ class DeafToTheFirst(ScriptedEngine):
 
 def run(session: Session, worker: Worker, records: list[Record]) -> list[m.ServerMessage]:
     """Carry on what the session wants, with a disk that takes everything at once."""
+    worker.open("s", session.audio_source, session.note_resident)
     while jobs := session.take_jobs():
         for job in jobs:
             worker.submit("s", job, lambda job, result, done: session.complete(job, result, done, 0.0))
