@@ -77,14 +77,22 @@ class CaptionRevision:
         return None
 
     def revised(self, job: ReviseJob, hypothesis: Hypothesis) -> list[CaptionLine]:
-        """Take the hypothesis of a second pass; returns the captions that it changes, with their new texts."""
+        """Take the hypothesis of a second pass; returns the captions that it changes, with their new texts.
+
+        If speakers are told apart, a caption without words in the second pass keeps those that it has: the pass hears
+        several people at once, and may skip a short turn.
+        """
         running = self._running
         if running is None or running.job is not job:
             return []
         self._running = None
         self._windows.popleft()
         texts = distribute([line.text for line in running.lines], without_loops(hypothesis.text))
-        return [replace(line, text=text) for line, text in zip(running.lines, texts, strict=True) if text != line.text]
+        return [
+            replace(line, text=text)
+            for line, text in zip(running.lines, texts, strict=True)
+            if text != line.text and (text or line.speaker is None)
+        ]
 
 
 def distribute(texts: Sequence[str], revised: str) -> list[str]:
