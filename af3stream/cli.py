@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from af3stream import __version__, stored_sessions
-from af3stream.config import Config, load
+from af3stream.config import Config, load, read_vocabulary
 from af3stream.errors import EngineError, Refusal, SetupError, quoted
 from af3stream.extras import require
 
@@ -27,6 +27,10 @@ OPTIONS: Final = {
     "host": "server.host",
     "port": "server.port",
     "max_tokens": "questions.max_tokens",
+    "language": "captions.language",
+    "languages": "captions.languages",
+    "task": "captions.task",
+    "vocabulary": "captions.vocabulary",
 }
 SERVER: Final = "server"  # the extra that runs a model
 CAPTION_FORMATS: Final = ("vtt", "srt", "json")
@@ -104,6 +108,10 @@ def _listen(arguments: argparse.Namespace) -> int:
         channels=arguments.channels,
         device=arguments.device,
         token=arguments.token,
+        language=arguments.language,
+        languages=tuple(arguments.languages or ()),
+        translate=arguments.task == "translate",
+        vocabulary=read_vocabulary(Path(arguments.vocabulary)) if arguments.vocabulary else (),
     )
     return asyncio.run(listen(options))
 
@@ -198,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--rate", type=int, default=16_000, help="sample rate of `-`, in Hz")
     listen.add_argument("--channels", type=int, default=1, help="channels of `-`")
     listen.add_argument("--device", metavar="NAME", help="microphone for `mic`: its number, or a part of its name")
+    _add_captioning(listen)
 
     transcribe = _add(commands, "transcribe", _transcribe, "caption files, without a server", model=True)
     transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
@@ -218,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="any|N",
         help="say who speaks: any number of people, or so many at most",
     )
+    _add_captioning(transcribe)
 
     ask = _add(commands, "ask", _ask, "caption a file and answer questions about it, without a server", model=True)
     ask.add_argument("file", type=Path, metavar="FILE")
@@ -234,6 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask.add_argument("--normalise", action="store_true", help="scale the file first, as the model's quickstart does")
     ask.add_argument("--json", action="store_true", help="print one JSON line per question")
+    _add_captioning(ask)
 
     pull = commands.add_parser("pull", help="download a model, or check a folder")
     pull.set_defaults(command=_pull)
@@ -268,6 +279,22 @@ def _add(commands: Any, name: str, command: Command, help_text: str, *, model: b
     if model:
         parser.add_argument("--model", metavar="NAME", help="mini (default), a folder, or a hub id")
     return parser
+
+
+def _add_captioning(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is spoken."""
+    parser.add_argument("--language", metavar="CODE", help="of the speech, such as es; default: found by listening")
+    parser.add_argument(
+        "--languages", type=_codes, metavar="CODE,CODE", help="those that may occur; default: all that are known"
+    )
+    parser.add_argument(
+        "--translate", dest="task", action="store_const", const="translate", help="English beside the original"
+    )
+    parser.add_argument("--vocabulary", metavar="FILE", help="names and terms that are likely to be said, one a line")
+
+
+def _codes(text: str) -> list[str]:
+    return [code.strip() for code in text.split(",") if code.strip()]
 
 
 def _speakers(text: str) -> bool | int:

@@ -19,6 +19,7 @@ from af3stream.errors import ConfigError, quoted
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+Vocabulary = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=200)]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,12 +92,16 @@ class CaptionsConfig(Section, frozen=True):
     """Settings of captions."""
 
     captioner: str = "auto"  # auto: the checkpoint's default; af3; or a folder or hub id of a faster-whisper checkpoint
-    language: str = "en"
+    language: str = "auto"  # a code; auto: the first seconds of speech decide, and a lasting change is followed
+    languages: tuple[str, ...] = ()  # that may occur; empty: all that the captioner knows
+    task: Literal["transcribe", "translate"] = "transcribe"  # translate: English beside the original
+    vocabulary: Vocabulary = ()  # names and terms that are likely to be said; or the name of a file, a term a line
     interims: bool = True
     interim_every_s: Positive = 1.0
     max_tokens: Count = 224  # of the final caption of one utterance
     beam: Count = 5  # beams of Whisper's search for a final caption; 1: greedy
     speakers: bool = True  # whether a session may ask who speaks; the voice encoder is fetched once, 81 MB
+    early_final_ms: Annotated[int, Meta(ge=0)] = 250  # of a pause, after which the final decode begins; 0: when it ends
     second_pass: bool = True  # caption the utterances of a closed window again, together, if that improves them
 
 
@@ -168,6 +173,9 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
     for override in overrides:
         _set(tree, override)
     _refuse_unknown(tree)
+    captions = tree.get("captions", {})
+    if isinstance(name := captions.get("vocabulary"), str):
+        captions["vocabulary"] = read_vocabulary(Path(name))
     try:
         return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
@@ -195,6 +203,20 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """Read names and terms from a file, one a line; empty lines are left out.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the vocabulary {quoted(path)}: {reason}") from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

@@ -108,7 +108,7 @@ class WrongFrame(BadMessage):
 
 
 class BadFormat(Refusal):
-    """The service does not accept the audio format, rate or channel count."""
+    """The service does not accept the audio format, rate or channel count, or the captioner the language or task."""
 
     code, close_code = "bad_format", 4422
 

@@ -90,6 +90,8 @@ def _captioned(
             if shown:
                 name = f"{speaker}: " if (speaker := speaker_number(caption)) else ""
                 line.print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {name}{caption.text}")
+                if caption.translation:
+                    line.print(f"{'':21}  {caption.translation}")
 
         return offline.transcribe(path, config, loaded, tell, line.at, speakers=speakers)
 
@@ -224,9 +226,10 @@ def _record(path: Path, heard: offline.Transcript, took_s: float) -> dict[str, A
 
 
 def _caption_record(caption: Caption) -> dict[str, Any]:
-    """A caption as JSON has it."""
-    speaker = {} if caption.speaker is None else {"speaker": caption.speaker}
-    return {"start": caption.start, "end": caption.end, "text": caption.text, **speaker}
+    """A caption as JSON has it; without what nobody knows or asked for."""
+    record = {"start": caption.start, "end": caption.end, "text": caption.text}
+    more = {"language": caption.language, "translation": caption.translation, "speaker": caption.speaker}
+    return record | {name: value for name, value in more.items() if value}
 
 
 def _answer_record(path: Path, asked: Question, answer: Answer, rtf: float | None) -> dict[str, Any]:

@@ -192,6 +192,8 @@ def _json_line(final: Caption) -> str:
     fields = {"utterance": final.utterance, "start": final.start, "end": final.end, "text": final.text}
     if final.speaker is not None:
         fields["speaker"] = final.speaker
+    more = {"language": final.language, "translation": final.translation}
+    fields |= {name: value for name, value in more.items() if value}
     return msgspec.json.encode(fields).decode() + "\n"
 
 

@@ -27,13 +27,14 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, PromptPart, VoiceEncoder, caption_line, note
+from af3stream.engine.contract import Completion, PromptPart, VoiceEncoder
 from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.engine.factory import Loaded, load_engine
+from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.engine.voices import CampplusVoices
 from af3stream.models import voices
 from af3stream.models.registry import resolve
-from training import corpus, exams, score, speakers
+from training import corpus, exams, languages, score, speakers, vocabulary
 from training.exams import Conversation, Recording
 from training.free import Free, Given
 from training.voices import Samples, read
@@ -58,6 +59,8 @@ SPEAKERS = "speakers"
 CONVERSATIONS, CONVERSATION_S = 3, 240.0  # of each number of voices, and their length
 VOICES = (2, 4, 6)
 NEURAL_SENTENCES = 20  # that every neural voice says
+LANGUAGES, ACCENTED = "languages", "accented-languages"  # of people, held out; in a neural voice, for development
+VOCABULARY = "vocabulary"
 SEED = 2_026
 CLIPS, CLIPS_SEED = 400, 4_321  # seed of the conversations
 ANSWER_TOKENS = 48
@@ -132,6 +135,8 @@ class Evaluation:
             "other-sounds": lambda: self._by_ear("other-sounds", exams.other_sounds()),
             SPEAKERS: self._speakers,
             **{row: partial(self._free, row) for row in FREE},
+            **{row: partial(self._languages, row) for row in (LANGUAGES, ACCENTED)},
+            VOCABULARY: self._vocabulary,
         }
         yield from rows[name]()
 
@@ -193,7 +198,8 @@ class Evaluation:
         config, loaded = self._engine()
         alone = msgspec.structs.replace(config, captions=msgspec.structs.replace(config.captions, second_pass=False))
         whisper = WhisperModel(str(resolve(config.model.name).captioner), device="cpu", compute_type="int8")
-        language, beam = config.captions.language, config.captions.beam
+        told, beam = config.captions.language, config.captions.beam
+        language = None if told == "auto" else told
         ways: dict[str, Callable[[Path], str]] = {
             "second pass": lambda path: offline.transcribe(path, config, loaded).text,
             "one pass": lambda path: offline.transcribe(path, alone, loaded).text,
@@ -212,6 +218,50 @@ class Evaluation:
                 wrong = score.edits(said, score.bare(heard))
                 yield Result(SPOKEN, (way,), conversation.name, conversation.text, heard, wrong, len(said))
             self.figures[f"{way}: seconds a second"] = (time.monotonic() - began) / audio_s
+
+    def _languages(self, row: str) -> Iterator[Result]:
+        """Measure word errors in several languages: nobody tells the language, or the captioner is told it.
+
+        Each recording is a session of its own, and with others of its language, and with others of another one.
+        """
+        config, loaded = self._engine()
+        if row == LANGUAGES:
+            spoken = {code: languages.people(code, self._size) for code in languages.SPEAKERS}
+        else:
+            spoken = {code: languages.accented(code, self._clips / "accented") for code in languages.ACCENTED}
+        with tempfile.TemporaryDirectory() as folder:
+            kinds = {
+                "alone": [*chain(*spoken.values())],
+                "session": [joined for each in spoken.values() for joined in languages.sessions(each, Path(folder))],
+                "changing": languages.changing([*spoken.values()], Path(folder)),
+            }
+            for kind, recordings in kinds.items():
+                for recording in recordings:
+                    for way, language in (("auto", "auto"), ("told", recording.source)):
+                        if way == "told" and kind == "changing":
+                            continue  # there is no one language to tell
+                        captions = msgspec.structs.replace(config.captions, language=language)
+                        heard = offline.transcribe(
+                            recording.path, msgspec.structs.replace(config, captions=captions), loaded
+                        ).text
+                        said = languages.bare(recording.text)
+                        wrong = score.edits(said, languages.bare(heard))
+                        groups = (f"{kind} {recording.source} {way}", f"{kind} {way}")
+                        yield Result(row, groups, recording.path.stem, recording.text, heard, wrong, len(said))
+
+    def _vocabulary(self) -> Iterator[Result]:
+        """Measure names and product words that are wrong, and the words beside them, with and without a vocabulary."""
+        config, loaded = self._engine()
+        clips = vocabulary.spoken(self._clips / "vocabulary")
+        terms = tuple(term for clip in clips for term in clip.terms)
+        for way, told in (("without", ()), ("with", tuple(dict.fromkeys(terms)))):
+            captions = msgspec.structs.replace(config.captions, vocabulary=told)
+            for clip in clips:
+                heard = offline.transcribe(clip.path, msgspec.structs.replace(config, captions=captions), loaded).text
+                wrong, others, words = vocabulary.compare(clip, heard)
+                name = clip.path.stem
+                yield Result(VOCABULARY, (f"terms {way}",), name, clip.text, heard, wrong, len(clip.terms))
+                yield Result(VOCABULARY, (f"other words {way}",), name, clip.text, heard, others, words)
 
     def _invented(self) -> Iterator[Result]:
         """Count caption words over ten minutes without speech."""
@@ -350,7 +400,7 @@ def _figures(results: Sequence[Result]) -> dict[str, Any]:
     match results[0].row:
         case "invented":
             return {"words": wrong}
-        case "captions" | "noisy-captions" | "af3-captions":
+        case "captions" | "noisy-captions" | "af3-captions" | "languages" | "accented-languages" | "vocabulary":
             return {"wrong": wrong / count, "interval": _resampled(results), "clips": len(results)}
     return {
         "right": 1 - wrong / count,
@@ -393,9 +443,8 @@ def _spoken_by(spliced: speakers.Spliced, encoder: VoiceEncoder, groups: tuple[s
 def main() -> None:
     """Measure the chosen rows."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument(
-        "rows", nargs="*", help=f"some of {', '.join((*ROWS, SPEAKERS, *FREE))}; the first {len(ROWS)} if none is named"
-    )
+    known = ", ".join((*ROWS, SPEAKERS, *FREE, LANGUAGES, ACCENTED, VOCABULARY))
+    parser.add_argument("rows", nargs="*", help=f"some of {known}; the first {len(ROWS)} if none is named")
     parser.add_argument("--model", default="mini", help="a name or a folder")
     parser.add_argument("--clips", type=Path, required=True, help="folder of held-out clips, synthesised if missing")
     parser.add_argument("--out", type=Path, required=True, help="a folder for the answers and the worst of them")

@@ -9,8 +9,10 @@ wanted=(wordnet-base fortunes dict-jargon flite espeak-ng festival festvox-kallp
 who=training
 case "${1:-}" in
   held-out)
-    wanted+=(asterisk-core-sounds-en asterisk-core-sounds-en-wav asterisk-core-sounds-fr-wav asterisk-core-sounds-it-wav)
-    wanted+=(asterisk-core-sounds-ru-wav asterisk-prompt-it-menardi-wav)
+    for language in en es fr it ru; do
+      wanted+=("asterisk-core-sounds-$language" "asterisk-core-sounds-$language-wav")
+    done
+    wanted+=(asterisk-prompt-it-menardi-wav)
     wanted+=(sound-theme-freedesktop gnome-audio frozen-bubble-data pingus-data)
     ;;
   --installed) who=--installed ;;

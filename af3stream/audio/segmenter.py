@@ -62,6 +62,7 @@ class Segmenter:
         self._utterances = UtteranceCutter(config, utterance_max, self._frames)
         self._windows = WindowCutter(config, mode == "everything", window_max, self._utterances.look_back, self._frames)
         self._utterance_count = self._window_count = 0
+        self._pad = config.speech_pad_ms * SAMPLE_RATE // 1_000
         self._decided = 0  # the end of the last frame
         self._settled = 0
 
@@ -79,6 +80,16 @@ class Segmenter:
     def open_utterance(self) -> Span | None:
         """The open utterance, as if it ended now; ``None`` if there is none."""
         return self._utterances.open
+
+    def pausing(self, pause: int) -> Utterance | None:
+        """The open utterance as it will be if its pause holds, once the pause has lasted ``pause`` samples.
+
+        Until all that belongs to the utterance is there, ``speech_pad_ms`` after its last voiced frame, it is ``None``.
+        """
+        span = self._utterances.open
+        if span is None or self._utterances.pause < max(pause, self._pad):
+            return None
+        return Utterance(self._utterance_count, span.start, span.end, self.read(span.start, span.end))
 
     @property
     def open_window(self) -> Span | None:

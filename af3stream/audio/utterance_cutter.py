@@ -51,6 +51,11 @@ class UtteranceCutter:
             return None
         return Span(self._start, min(self._voiced_end + self._pad, self._position, self._start + self._limit))
 
+    @property
+    def pause(self) -> int:
+        """How many samples of the open utterance's end are unvoiced so far; 0 if none is open."""
+        return 0 if self._start is None else self._position - self._voiced_end
+
     def step(self, frame: Frame) -> list[SpeechStarted | SpeechStopped | Span]:
         """Process the next frame, and return its events; a closed utterance is a span."""
         self._position = frame.end

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,7 @@ from af3stream.client.transport import Connection, ReconnectingTransport, State
 from af3stream.errors import BadMessage, SourceError, quoted
 from af3stream.protocol.codec import MSGPACK, ClientCodec, client_codec
 from af3stream.protocol.features import FEATURES
-from af3stream.protocol.messages import Error, Format, Mode, Ready, Start
+from af3stream.protocol.messages import Error, Format, Mode, Ready, Start, Task
 
 PATH: Final = "/v1/stream"
 SCHEMES: Final = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}
@@ -94,6 +94,10 @@ async def connect(
     mode: Mode | None = None,
     interims: bool = True,
     speakers: bool | int = False,
+    language: str | None = None,
+    languages: Sequence[str] = (),
+    task: Task | None = None,
+    vocabulary: Sequence[str] = (),
     subprotocol: str = MSGPACK,
     reconnect_for: float = 300.0,
     spool: Path | None = None,
@@ -116,6 +120,11 @@ async def connect(
         interims: whether to receive partial captions of open utterances.
         speakers: whether final captions say who speaks; a number: so many people at most. ``Session.ready`` says
             whether the server does.
+        language: of the speech, a code or ``auto``; ``None`` for the server's own choice. Services of older versions
+            refuse this and the next three arguments.
+        languages: codes that may occur, at most 32; empty for all that the captioner knows.
+        task: ``translate`` for English beside the original; ``None`` for the server's own choice.
+        vocabulary: names and terms that are likely to be said, at most 200 of at most 64 characters.
         subprotocol: one of ``af3stream.protocol.codec.SUBPROTOCOLS``.
         reconnect_for: seconds without a connection after which the client gives up; 0 for no second attempt. If the
             server keeps no sessions, the client gives up at once.
@@ -135,10 +144,22 @@ async def connect(
         AdmissionError: if the service has no room now; ``retry_after_s`` says when to try again.
         NetworkError: if the service cannot be reached.
         ProtocolError: if the peer does not follow the protocol.
-        ServerError: if the server refuses the session, for example its sample rate.
+        ServerError: if the server refuses the session, for example its sample rate or its language.
     """
     codec = client_codec(subprotocol)
-    start = Start(format, rate, channels, mode, interims, features=FEATURES, speakers=speakers)
+    start = Start(
+        format,
+        rate,
+        channels,
+        mode,
+        interims,
+        features=FEATURES,
+        speakers=speakers,
+        language=language,
+        languages=tuple(languages),
+        task=task,
+        vocabulary=tuple(vocabulary),
+    )
     if resume:
         start = msgspec.structs.replace(start, resume=resume.token, last_event=resume.last_event)
     address = stream_url(url)

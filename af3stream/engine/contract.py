@@ -7,13 +7,14 @@ reads only the parts that are not in the prefix. So a cache changes the cost of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from af3stream.engine.counters import Counters
 
 Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
 
@@ -66,22 +67,6 @@ class Text:
 PromptPart = AudioSegment | Text
 
 
-def caption_line(text: str, start_s: float, speaker: str | None = None) -> str:
-    """Return a caption as it stands in a prompt: the time since the session's start, the speaker if known, the words.
-
-    ``[1:02] Good morning.``, ``[1:02:03] Anna: Good morning.``
-    """
-    minutes, seconds = divmod(int(start_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    time = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-    return f"[{time}] {speaker}: {text}" if speaker else f"[{time}] {text}"
-
-
-def note(lines: Iterable[str]) -> Text:
-    """Return captions as part of a prompt, one a line."""
-    return Text("".join(f"{line}\n" for line in lines))
-
-
 @dataclass(frozen=True, slots=True)
 class Turn:
     """An earlier question and its answer, which stand in the prompt before a question that follows them up."""
@@ -97,6 +82,9 @@ class CaptionOptions:
     Attributes:
         language: a code; ``None``: the captioner detects it.
         languages: those that may be detected; empty: all that the captioner knows.
+        detect: whether the hypothesis says how probable each language is, although it is heard in ``language``.
+        compare: languages to try, if the detector alone is in doubt; the hypothesis is in the one whose words are the
+            likeliest.
         translate: whether English stands beside the original.
         words: whether each word has its time.
         vocabulary: names and terms that are likely to be said.
@@ -104,6 +92,8 @@ class CaptionOptions:
 
     language: str | None = None
     languages: tuple[str, ...] = ()
+    detect: bool = False
+    compare: tuple[str, ...] = ()
     translate: bool = False
     words: bool = False
     vocabulary: tuple[str, ...] = ()
@@ -138,6 +128,7 @@ class Hypothesis:
         silence: the captioner's probability that nobody speaks; 0 if the captioner gives none.
         language: the code of the language in which it was heard; ``None`` if the captioner does not say.
         translation: the words in English, if they were asked for.
+        languages: how probable each language is, the likeliest first, if it was to be detected and somebody speaks.
         words: the words with their times, if they were asked for.
     """
 
@@ -145,6 +136,7 @@ class Hypothesis:
     tokens: tuple[int, ...] = ()
     silence: float = 0.0
     language: str | None = None
+    languages: tuple[tuple[str, float], ...] = ()
     translation: str = ""
     words: tuple[TimedWord, ...] = ()
 
@@ -162,29 +154,6 @@ class Completion:
     tokens: int
     finish: Literal["stop", "length"]
     prefilled: int
-
-
-@dataclass(slots=True)
-class Counters:
-    """How much an engine has done. Tests compare counts, because times vary.
-
-    Attributes:
-        encoder_passes: passes of the audio encoder over windows.
-        sounds_encoded: windows that were encoded.
-        caption_encodes: utterances, or parts of them, that the captioner encoded.
-        forward_passes: passes of the language model.
-        prefill_tokens: positions that were read.
-        decoded_tokens: tokens that were written.
-        rebuilds: KV prefixes that were built beside another one.
-    """
-
-    encoder_passes: int = 0
-    sounds_encoded: int = 0
-    caption_encodes: int = 0
-    forward_passes: int = 0
-    prefill_tokens: int = 0
-    decoded_tokens: int = 0
-    rebuilds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,12 +260,24 @@ class Captioner(Protocol):
 
     Attributes:
         revises: whether it makes fewer mistakes over all utterances of a window at once than over each alone.
+        languages: codes of the languages that it can be told; empty: it cannot be told any.
+        translates: whether it can write English beside another language.
     """
 
     name: str
     revises: bool
+    languages: tuple[str, ...]
+    translates: bool
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """Caption an utterance.
 
         Args:
@@ -304,6 +285,7 @@ class Captioner(Protocol):
             draft: the last hypothesis about a shorter part of it; it may save time, and never changes the words.
             final: whether the utterance is complete.
             max_tokens: tokens of the caption at most.
+            options: language, word times and the like.
         """
 
 
@@ -358,8 +340,3 @@ class Engine(Protocol):
 
         If it raises, every answer is as it was.
         """
-
-
-def shared(parts: Sequence[PromptPart], kept: Sequence[PromptPart]) -> int:
-    """Return how many leading parts two bodies share."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts, kept, strict=False)))

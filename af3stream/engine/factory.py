@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from af3stream.config import Config, cache_dir
+from af3stream.config import CaptionsConfig, Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
 from af3stream.engine.loading import run_in_thread
 from af3stream.engine.memory import trim_heap
 from af3stream.engine.voices import CampplusVoices
+from af3stream.errors import ModelError, quoted
 from af3stream.models.card import Frames, Notes
 from af3stream.models.manifest import Progress
 from af3stream.models.registry import Checkpoint, resolve
@@ -74,6 +75,7 @@ def _load(checkpoint: Checkpoint, voices: Path | None, config: Config) -> Loaded
         engine.captioner = captioner
     if voices is not None:
         engine.voices = CampplusVoices(voices, config.model.device)
+    _check(config.captions, engine.captioner)
     trim_heap()
     notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes
     frames = checkpoint.frames if config.questions.frames == "auto" else config.questions.frames
@@ -91,9 +93,21 @@ def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Cap
         return None
     return WhisperCaptioner(
         chosen,
-        config.captions.language,
         config.model.device,
         config.model.threads,
         engine.counters,
         beam=config.captions.beam,
     )
+
+
+def _check(settings: CaptionsConfig, captioner: Captioner) -> None:
+    """Refuse a language or a task that the captioner cannot do.
+
+    Raises:
+        ModelError: naming it.
+    """
+    for code in (settings.language, *settings.languages):
+        if code != "auto" and code not in captioner.languages:
+            raise ModelError(f"the captioner {captioner.name} does not know the language {quoted(code)}")
+    if settings.task == "translate" and not captioner.translates:
+        raise ModelError(f"the captioner {captioner.name} does not translate")

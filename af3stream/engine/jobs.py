@@ -29,6 +29,7 @@ class CaptionJob:
         urgent: whether a question waits for it.
         late: whether its session is so far behind that questions go first.
         options: language, word times and the like.
+        again: the utterance was heard before, in another language.
     """
 
     utterance: int
@@ -39,6 +40,7 @@ class CaptionJob:
     urgent: bool = False
     late: bool = False
     options: CaptionOptions = DEFAULT_OPTIONS
+    again: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)

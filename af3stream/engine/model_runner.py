@@ -87,10 +87,12 @@ class ModelRunner:
             case EncodeJob():
                 return [*self._encode(requests)]
             case CaptionJob():
-                heard = captioner.caption(job.samples, job.draft, final=job.final, max_tokens=job.max_tokens)
+                heard = captioner.caption(
+                    job.samples, job.draft, final=job.final, max_tokens=job.max_tokens, options=job.options
+                )
                 return [Output(heard, done=True)]
             case ReviseJob():
-                heard = captioner.caption(job.samples, None, final=True, max_tokens=job.max_tokens)
+                heard = captioner.caption(job.samples, None, final=True, max_tokens=job.max_tokens, options=job.options)
                 return [Output(heard, done=True)]
             case VoiceJob():
                 return [Output(self._hear_voices(job), done=True)]

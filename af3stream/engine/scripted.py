@@ -7,11 +7,12 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
     Answering,
     Capacity,
     Captioner,
+    CaptionOptions,
     Completion,
-    Counters,
     Embeddings,
     Hypothesis,
     Lookup,
@@ -22,8 +23,9 @@ from af3stream.engine.contract import (
     Turn,
     VoiceEncoder,
     Voices,
-    shared,
 )
+from af3stream.engine.counters import Counters
+from af3stream.engine.prompt_parts import shared
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
 BYTES_A_PART = 1 << 20  # what a context says that a part takes
@@ -85,11 +87,21 @@ class ScriptedCaptioner:
 
     name = "scripted"
     revises = False
+    languages: tuple[str, ...] = ()
+    translates = False
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """One word a half second of audio."""
         self._counters.caption_encodes += 1
         words = [f"word{i + 1}" for i in range(min(max_tokens, len(samples) // 8_000))]

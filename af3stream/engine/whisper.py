@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import exp
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from af3stream.engine.contract import Counters, Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.counters import Counters
 from af3stream.engine.memory import trim_heap
-from af3stream.errors import ModelError, quoted
+from af3stream.engine.whisper_prompt import LONGEST, WhisperPrompt
+from af3stream.errors import ModelError
 
 SAMPLING_RATE: Final = 16_000
 FULL_S: Final = 30.0  # the longest input; Whisper was trained on 30 s
@@ -24,7 +27,10 @@ LOOP_COMPRESSION: Final = 2.4  # the library's compression_ratio_threshold
 LOOP_TOKENS: Final = 6  # tokens of a phrase that may not repeat, in an interim caption and after a loop was found
 FASTEST_SPEECH: Final = 30.0  # characters a second; nobody speaks faster
 LONG_S: Final = 20.0  # input from which the encoder's attention takes more memory than anything else
-PROMPT_TOKENS: Final = 4
+LEAST_LIKELY: Final = 1e-3  # a language less probable than that is not named
+# Of languages that are compared: the powers of the detector's probability and of the words' mean probability a token.
+# Chosen on clips in a foreign accent (training/languages.json).
+DETECTOR_POWER, WORDS_POWER = 0.25, 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +86,22 @@ class WhisperCaptioner:
 
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
-        language: a code such as ``en``, or ``auto``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads, 0 for the library's choice.
         counters: where encodes are counted.
         beam: beams of a final caption's search; 1: greedy.
 
     Raises:
-        ModelError: if the checkpoint cannot be loaded, or does not know the language.
+        ModelError: if the checkpoint cannot be loaded.
+
+    Attributes:
+        languages: codes that it knows; English alone for an English-only checkpoint.
+        translates: whether it writes English beside another language.
     """
 
     revises = True
 
-    def __init__(
-        self, folder: Path | str, language: str, device: str, threads: int, counters: Counters, *, beam: int = 5
-    ) -> None:
+    def __init__(self, folder: Path | str, device: str, threads: int, counters: Counters, *, beam: int = 5) -> None:
         from faster_whisper import WhisperModel
 
         kind = device.partition(":")[0]
@@ -108,29 +115,47 @@ class WhisperCaptioner:
         self._model: Any = whisper.model
         self._features: Any = whisper.feature_extractor
         self._tokenizer: Any = whisper.hf_tokenizer
-        self._language = language
         self._counters = counters
         self._beam = beam
-        if self._prompt_ids("en")[1] is None and language != "en":
-            raise ModelError(
-                f"the captioner {self.name} hears English only, and captions.language is {quoted(language)}"
-            )
+        self.translates: bool = whisper.model.is_multilingual
+        self._prompt = WhisperPrompt(self._tokenizer, whisper.supported_languages, multilingual=self.translates)
+        self.languages = self._prompt.languages
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """Transcribe float32 (n,) at 16 kHz, at most 30 s. The draft is not used: decoding again costs less."""
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
+        """Transcribe float32 (n,) at 16 kHz, at most 30 s. The draft is not used: decoding again costs less.
+
+        The translation of a final caption is a second search over the same encoding.
+        """
         seconds = len(samples) / SAMPLING_RATE
         pad_s, least_s = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
         encoded = self._encoded(samples, min(FULL_S, max(least_s, seconds + pad_s)))
-        prompt = self._prompt(encoded)
+        language, probable = self._language(encoded, options)
+        if options.compare:
+            probable = self._compared(encoded, dict(probable), options.compare, seconds, max_tokens)
+            language = probable[0][0]
+        prompt = self._prompt.ids(language, "transcribe", options.vocabulary)
         if final:
             heard = self._write(encoded, prompt, max_tokens, beam_size=self._beam)
             if heard.made_up(seconds):
                 heard = self._write(encoded, prompt, max_tokens, beam_size=self._beam, no_repeat_ngram_size=LOOP_TOKENS)
         else:
             heard = self._write(encoded, prompt, max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
-        if heard.made_up(seconds):
-            return Hypothesis("")
-        return heard.hypothesis(seconds)
+        said = Hypothesis("") if heard.made_up(seconds) else heard.hypothesis(seconds)
+        if not said.text and language == next(iter(probable), (language,))[0]:
+            probable = ()  # nobody speaks: no other language would give words
+        said = replace(said, language=language, languages=probable)
+        if not (final and said.text and options.translate and self.translates) or language == "en":
+            return said
+        english = self._write(encoded, self._prompt.ids(language, "translate"), max_tokens, beam_size=self._beam)
+        return said if english.made_up(seconds) else replace(said, translation=english.hypothesis(seconds).text)
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
         """Return the encoder's states of samples that are padded to ``padded_s``, as a CTranslate2 `StorageView`."""
@@ -149,19 +174,33 @@ class WhisperCaptioner:
         result = self._model.generate(
             encoded,
             [prompt],
-            max_length=PROMPT_TOKENS + max_tokens,
+            max_length=min(LONGEST, len(prompt) + max_tokens),
             return_scores=True,
             return_no_speech_prob=True,
             **options,
         )[0]
         return Decoded.of(result, self._tokenizer)
 
-    def _prompt(self, encoded: Any) -> list[int]:
-        language = self._language
-        if language == "auto":
-            language = self._model.detect_language(encoded)[0][0][0].strip("<|>")
-        return [token for token in self._prompt_ids(language) if token is not None]
+    def _language(self, encoded: Any, options: CaptionOptions) -> tuple[str, tuple[tuple[str, float], ...]]:
+        """The language to write in, and how probable each one is, if that was asked for."""
+        if not self.translates:
+            return "en", ()
+        told = options.language if options.language in self.languages else None
+        if told and not options.detect:
+            return told, ()
+        found = [(token.strip("<|>"), chance) for token, chance in self._model.detect_language(encoded)[0]]
+        allowed = [(code, chance) for code, chance in found if code in (options.languages or self.languages)] or found
+        return told or allowed[0][0], tuple((code, chance) for code, chance in allowed if chance >= LEAST_LIKELY)
 
-    def _prompt_ids(self, language: str) -> list[int | None]:
-        names = ("<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>")
-        return [self._tokenizer.token_to_id(name) for name in names]
+    def _compared(
+        self, encoded: Any, probable: dict[str, float], languages: tuple[str, ...], seconds: float, max_tokens: int
+    ) -> tuple[tuple[str, float], ...]:
+        """How probable each of these languages is, the likeliest first, by the detector and by the words in it."""
+        scores: dict[str, float] = {}
+        for code in languages:
+            heard = self._write(encoded, self._prompt.ids(code, "transcribe"), max_tokens, beam_size=1)
+            words = 0.0 if heard.made_up(seconds) else exp(WORDS_POWER * heard.score)
+            scores[code] = max(LEAST_LIKELY, probable.get(code, 0.0)) ** DETECTOR_POWER * max(words, LEAST_LIKELY**2)
+        whole = sum(scores.values())
+        ranked = sorted(scores, key=lambda code: -scores[code])
+        return tuple((code, scores[code] / whole) for code in ranked)

@@ -30,6 +30,10 @@ class ListenOptions:
         format, rate, channels: the format of standard input and of the microphone; a file has its own.
         device: the microphone, by its number or a part of its name; by default the system's choice.
         token: for the service; by default ``$AF3STREAM_TOKEN``.
+        language: of the speech, a code or ``auto``; by default as the service is configured.
+        languages: codes that may occur; empty: all that the captioner knows.
+        translate: English beside the original.
+        vocabulary: names and terms that are likely to be said.
     """
 
     source: str
@@ -44,6 +48,10 @@ class ListenOptions:
     channels: int = 1
     device: str | None = None
     token: str | None = None
+    language: str | None = None
+    languages: tuple[str, ...] = ()
+    translate: bool = False
+    vocabulary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

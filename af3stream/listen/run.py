@@ -137,6 +137,10 @@ async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Sour
         format=audio.format,
         rate=audio.rate,
         channels=audio.channels,
+        language=options.language,
+        languages=options.languages,
+        task="translate" if options.translate else None,
+        vocabulary=options.vocabulary,
         on_state=screen.state,
     )
     try:

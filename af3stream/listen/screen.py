@@ -91,7 +91,7 @@ class _Lines:
     def line(self, message: Message) -> str | None:
         match message:
             case Caption(final=True, text=text) if text:
-                return f"{clock(message.start)}  {clean(text)}"
+                return f"{clock(message.start)}  {clean(text)}{_translation(message)}"
             case Answer():
                 return f"{self._question(message.id)} {clean(message.text)} {self._heard(message)}"
             case WatchHit():
@@ -190,7 +190,7 @@ class LiveScreen:
             case Ended():
                 return Text(f"{message.received_s:.1f} s received, {message.heard_s:.1f} s heard", style="dim")
             case Caption(final=True, text=text) if text:
-                return Text.assemble((f"{clock(message.start)}  ", "dim"), clean(text))
+                return Text.assemble((f"{clock(message.start)}  ", "dim"), clean(text), (_translation(message), "dim"))
         styles: dict[type[Message], str] = {Answer: "cyan", WatchHit: "yellow", Error: "red"}
         line = self._lines.line(message)
         return Text(line, style=styles.get(type(message), "")) if line else None
@@ -205,6 +205,12 @@ def clock(seconds: float) -> str:
     """Format seconds as ``1:02:03.4``: hours, minutes, seconds and tenths."""
     tenths = round(seconds * 10)
     return f"{tenths // 36_000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"
+
+
+def _translation(caption: Caption) -> str:
+    """The caption in English, on a line of its own below its words; empty if there is none."""
+    indent = " " * (len(clock(caption.start)) + 2)
+    return f"\n{indent}{clean(caption.translation)}" if caption.translation else ""
 
 
 def _interim(caption: Caption) -> Text:

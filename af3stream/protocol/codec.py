@@ -23,8 +23,11 @@ Refusals = Mapping[str, type[Refusal]]  # the error for a wrong value, by field
 
 _CLIENT_FIELDS: Final[Refusals] = {
     "format": BadFormat, "rate": BadFormat, "channels": BadFormat, "offset": BadOffset,
+    "language": BadFormat, "languages": BadFormat, "task": BadFormat, "vocabulary": BadFormat,
 }  # fmt: skip
-_VALUE: Final = re.compile(r"(?:Expected |Invalid enum value |Number out of range).* - at `\$\.(\w+)`", re.DOTALL)
+_VALUE: Final = re.compile(
+    r"(?:Expected |Invalid enum value |Number out of range).* - at `\$\.(\w+)(?:\[\d+\])?`", re.DOTALL
+)
 _WRONG: Final = re.compile(r"(?P<what>Expected .+?|Object missing .+?)(?: - at `\$\.?(?P<place>.*)`)?", re.DOTALL)
 _PAIR: Final = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..")  # and an escaped backslash
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")

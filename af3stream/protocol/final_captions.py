@@ -25,7 +25,13 @@ class FinalCaptions:
         if isinstance(message, Caption) and message.final:
             self._captions[message.utterance] = message
         elif isinstance(message, CaptionUpdate) and (caption := self._captions.get(message.utterance)):
-            updated = msgspec.structs.replace(caption, text=message.text, stable=message.text)
+            updated = msgspec.structs.replace(
+                caption,
+                text=message.text,
+                stable=message.text,
+                language=message.language,
+                translation=message.translation,
+            )
             self._captions[message.utterance] = updated
 
         elif isinstance(message, SpeakerUpdate) and (caption := self._captions.get(message.utterance)):

@@ -10,7 +10,7 @@ from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechSt
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
-from af3stream.engine.contract import AudioSegment, Engine, Hypothesis, Text, Voices, note
+from af3stream.engine.contract import AudioSegment, Engine, Hypothesis, Text, Voices
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,
@@ -22,6 +22,7 @@ from af3stream.engine.jobs import (
     ReviseJob,
     VoiceJob,
 )
+from af3stream.engine.prompt_parts import note
 from af3stream.errors import UnknownSpeaker
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
@@ -29,8 +30,10 @@ from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
+from af3stream.session.caption_languages import CaptionLanguages
 from af3stream.session.caption_revision import CaptionRevision
-from af3stream.session.caption_track import CaptionTrack
+from af3stream.session.caption_settings import settle
+from af3stream.session.caption_track import CaptionTrack, update
 from af3stream.session.closed_window import ClosedWindow
 from af3stream.session.event_log import Divided
 from af3stream.session.job_tracker import JobTracker
@@ -48,6 +51,7 @@ class AudioPipeline:
 
     Attributes:
         receiver: what arrived.
+        settings: how captions are made.
         track: the captions of its utterances.
         mode: which audio windows hold.
         speakers: who speaks; ``None`` if the session does not ask, or the engine cannot tell.
@@ -73,9 +77,13 @@ class AudioPipeline:
         self.receiver = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
         self.captions_in_prompt = notes == "all"
-        self.track = CaptionTrack(config, interims=start.interims, jobs=jobs, metrics=metrics)
+        self.settings = settle(start, config.captions, engine.captioner)
+        languages = CaptionLanguages(self.settings.tracker(), self.settings.options)
+        self.track = CaptionTrack(config, interims=start.interims, languages=languages, jobs=jobs, metrics=metrics)
         self._revision = CaptionRevision(
-            enabled=config.captions.second_pass and engine.captioner.revises, max_tokens=config.captions.max_tokens
+            enabled=config.captions.second_pass and engine.captioner.revises,
+            max_tokens=config.captions.max_tokens,
+            options=self.settings.options,
         )
         self._windows = WindowPipeline(
             config.questions, engine=engine, notes=notes, frames=frames, replay=replay, jobs=jobs, metrics=metrics
@@ -90,6 +98,7 @@ class AudioPipeline:
         self._ledger = Ledger()
         self._ended = False
         self._closed = 0  # utterances, before they are divided
+        self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
 
     # ---- audio -------------------------------------------------------------------------------------------------------
 
@@ -131,7 +140,7 @@ class AudioPipeline:
                     self._ledger.captioned += end - start
                     self._ledger.utterances += 1
                     self._closed += 1
-                    self._close(event)
+                    messages += self._close(event)
                 case Window(start=start, end=end):
                     self._ledger.heard += end - start
                     self._ledger.windows += 1
@@ -142,13 +151,13 @@ class AudioPipeline:
                     self._metrics.seconds.labels("skipped").inc(seconds(end - start))
         return messages
 
-    def _close(self, utterance: Utterance) -> None:
+    def _close(self, utterance: Utterance) -> Sequence[m.Caption | m.CaptionUpdate]:
         """Have a closed utterance captioned, after its voices are heard if speakers are told apart."""
         if self.speakers is None:
-            self.track.close(utterance, self.position)
-        else:
-            self.track.hold(utterance)
-            self.speakers.close(utterance, self.position, late=self.track.are_late(self.position))
+            return self.track.close(utterance, self.position)
+        self.track.hold(utterance)
+        self.speakers.close(utterance, self.position, late=self.track.are_late(self.position))
+        return []
 
     # ---- from the journal --------------------------------------------------------------------------------------------
 
@@ -170,20 +179,20 @@ class AudioPipeline:
             else:
                 self._jobs.submit(job)
 
-    def restore_results(self, finals: Mapping[int, str], finals_to: int, revised_to: float) -> None:
+    def restore_results(self, finals: Mapping[int, Hypothesis], finals_to: int, revised_to: float) -> None:
         """Take what the journal has in place of results of the engine. Jobs without a result there stay.
 
         Captions become final in order, so an utterance up to ``finals_to`` without a text has no words.
 
         Args:
-            finals: texts by utterance.
+            finals: by utterance.
             finals_to: the newest utterance with a final caption.
             revised_to: index of the newest window whose captions were revised.
         """
         self._jobs.take_cancelled()
         for job in self._jobs.take_new():
             if isinstance(job, CaptionJob) and job.utterance <= finals_to:
-                self.track.take_final(job, Hypothesis(finals.get(job.utterance, "")))
+                self.track.restore_final(job, finals.get(job.utterance, Hypothesis("")))
             else:
                 self._jobs.submit(job)
         self._revision.skip(revised_to)
@@ -299,7 +308,13 @@ class AudioPipeline:
         return messages
 
     def draft_if_due(self, now: float) -> None:
-        """Have the open utterance captioned so far if a partial caption is due."""
+        """Have the open utterance captioned so far if that is due: for good in a pause that may end it."""
+        early = self._early_pause and self.speakers is None  # else the utterance may have to be divided first
+        pausing = self._segmenter.pausing(self._early_pause) if early else None
+        if pausing is not None:
+            self.track.begin_final(pausing)
+            return
+        self.track.abandon_final()
         span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption
         if span is not None and self.track.interim_is_due(span):
             self.track.draft(span, self._segmenter.read(span.start, span.end), now)
@@ -374,12 +389,7 @@ class AudioPipeline:
                 self._jobs.finish(job)
                 lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))
                 self.track.revise(lines)
-                return [
-                    m.CaptionUpdate(
-                        each.utterance, each.text, seconds(each.start), seconds(each.end), speaker=each.speaker
-                    )
-                    for each in lines
-                ]
+                return [update(line) for line in lines]
             case EncodeJob():
                 return self._windows.encoded(job, result)
             case ExtendJob() if done:

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
 from af3stream.engine.jobs import ReviseJob
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.hallucinations import bare, without_loops
@@ -30,16 +30,18 @@ class CaptionRevision:
     """The closed windows whose captions are still to be revised, oldest first.
 
     One second pass is on its way at a time. It begins when all captions of its window are final. Captions that begin or
-    end outside the window are left alone, and so is a window with less than two captions.
+    end outside the window are left alone, and so is a window with less than two captions, or in several languages.
 
     Args:
         enabled: whether there is a second pass.
         max_tokens: of a second pass.
+        options: of every second pass, but for the language, which is that of the captions.
     """
 
-    def __init__(self, *, enabled: bool, max_tokens: int) -> None:
+    def __init__(self, *, enabled: bool, max_tokens: int, options: CaptionOptions = DEFAULT_OPTIONS) -> None:
         self._enabled = enabled
         self._max_tokens = max_tokens
+        self._options = replace(options, translate=False)
         self._windows: deque[Window] = deque()
         self._running: _Running | None = None
 
@@ -69,9 +71,10 @@ class CaptionRevision:
         while self._running is None and self._windows and self._windows[0].end < final_before:
             window = self._windows[0]
             inside = tuple(line for line in lines if window.start <= line.start and line.end <= window.end)
-            if len(inside) > 1:
+            if len(inside) > 1 and len({line.language for line in inside}) == 1:
                 samples = window.samples[inside[0].start - window.start : inside[-1].end - window.start]
-                self._running = _Running(ReviseJob(window.index, samples, self._max_tokens, late), inside)
+                options = replace(self._options, language=inside[0].language)
+                self._running = _Running(ReviseJob(window.index, samples, self._max_tokens, late, options), inside)
                 return self._running.job
             self._windows.popleft()
         return None
@@ -89,7 +92,7 @@ class CaptionRevision:
         self._windows.popleft()
         texts = distribute([line.text for line in running.lines], without_loops(hypothesis.text))
         return [
-            replace(line, text=text)
+            replace(line, text=text, translation=line.translation if text else "")
             for line, text in zip(running.lines, texts, strict=True)
             if text != line.text and (text or line.speaker is None)
         ]

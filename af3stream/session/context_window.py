@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import AudioSegment, Capacity, PromptPart, shared
+from af3stream.engine.contract import AudioSegment, Capacity, PromptPart
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
+from af3stream.engine.prompt_parts import shared
 from af3stream.models.card import Frames, Notes
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.closed_window import ClosedWindow, Extension, PrefixLayout, PrefixStatus

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import inf
 
+from af3stream.engine.contract import Hypothesis
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
 from af3stream.protocol.messages import Caption, CaptionUpdate, SpeakerNamed, SpeakerUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
@@ -29,7 +30,11 @@ def replay(
     Raises:
         DataLoss: if something that was acknowledged is damaged or missing.
     """
-    finals = {event.utterance: event.text for event in kept if isinstance(event, Caption | CaptionUpdate)}
+    finals = {
+        event.utterance: Hypothesis(event.text, language=event.language, translation=event.translation)
+        for event in kept
+        if isinstance(event, Caption | CaptionUpdate)
+    }
     said = [event for event in kept if isinstance(event, Caption | SpeakerUpdate)]
     speakers = {event.utterance: event.speaker for event in said if event.speaker is not None}
     divided = deque(event for event in kept if isinstance(event, Divided))

@@ -46,7 +46,9 @@ class Session:
         recorded: reads the session's audio from the journal; ``None`` if nothing is kept.
 
     Raises:
-        BadFormat: for an audio format that the service does not take.
+        BadFormat: for an audio format that the service does not take, or a language or task that the captioner does
+            not.
+        BadText: for a term of the vocabulary without words.
     """
 
     def __init__(
@@ -191,6 +193,7 @@ class Session:
             self._config,
             self._format,
             self._pipeline.mode,
+            self._pipeline.settings,
             session=self.id,
             resume=token,
             ack=self._acknowledgements.newest(self.state),

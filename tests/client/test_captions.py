@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
 from itertools import pairwise
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from af3stream.errors import SourceError
+from af3stream.listen.screen import PlainLines
 from af3stream.protocol.messages import Caption
 from af3stream.subtitles import CaptionWriter, Cue, cues, to_srt, to_vtt
 
@@ -143,10 +145,12 @@ def test_jsonl_holds_one_object_for_each_caption(tmp_path: Path):
     with CaptionWriter(path) as writer:
         writer.add(Caption(0, "Grüße", 0.5, 1.5, final=True))
         writer.add(Caption(1, "two\nlines", 2.0, 3.0, final=True))
+        writer.add(Caption(2, "Hola.", 4.0, 5.0, final=True, language="es", translation="Hello."))
         written = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert written == [
         {"utterance": 0, "start": 0.5, "end": 1.5, "text": "Grüße"},
         {"utterance": 1, "start": 2.0, "end": 3.0, "text": "two\nlines"},
+        {"utterance": 2, "start": 4.0, "end": 5.0, "text": "Hola.", "language": "es", "translation": "Hello."},
     ]
 
 
@@ -190,3 +194,9 @@ def parse_cue(block: str, point: str) -> Cue:
     start_ms = ((hours * 60 + minutes) * 60 + seconds) * 1_000 + ms
     end_ms = ((end[0] * 60 + end[1]) * 60 + end[2]) * 1_000 + end[3]
     return Cue(start_ms / 1_000, end_ms / 1_000, text)
+
+
+def test_a_translation_stands_below_its_caption():
+    out = io.StringIO()
+    PlainLines(out, io.StringIO()).show(Caption(2, "Hola.", 4.0, 5.0, final=True, translation="Hello."))
+    assert out.getvalue() == "0:00:04.0  Hola.\n           Hello.\n"

@@ -8,7 +8,18 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import ModelConfig
-from af3stream.engine.contract import Completion, Embeddings, Hypothesis, Lookup, PromptPart, Samples, Text, Turn
+from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
+    CaptionOptions,
+    Completion,
+    Embeddings,
+    Hypothesis,
+    Lookup,
+    PromptPart,
+    Samples,
+    Text,
+    Turn,
+)
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, Restarted
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -55,9 +66,17 @@ class StuckCaptioner(ScriptedCaptioner):
         super().__init__(engine.counters)
         self._engine = engine
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         self._engine.hang_if(samples)
-        return super().caption(samples, draft, final=final, max_tokens=max_tokens)
+        return super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
 
 # ---- hangs -----------------------------------------------------------------------------------------------------------
@@ -150,9 +169,17 @@ class FullCaptioner(ScriptedCaptioner):
         super().__init__(engine.counters)
         self._engine = engine
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         self._engine.fill()
-        return super().caption(samples, draft, final=final, max_tokens=max_tokens)
+        return super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
 
 @pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError])

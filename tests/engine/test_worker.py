@@ -11,7 +11,9 @@ import pytest
 
 from af3stream.config import ModelConfig
 from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
     AudioSegment,
+    CaptionOptions,
     Completion,
     Embeddings,
     Engine,
@@ -226,7 +228,15 @@ class Choosy(ScriptedEngine):
 
 
 class Deaf(ScriptedCaptioner):
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         raise ValueError("a secret of the device")
 
 

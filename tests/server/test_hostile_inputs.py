@@ -126,8 +126,11 @@ async def test_a_hostile_message_costs_no_other_session_anything(case: Case, und
     "fields",
     [{"rate": rate} for rate in (0, -1, 10**9, 2**63, "16000", 16_000.5, None)]
     + [{"channels": channels} for channels in (0, 3, "two")]
-    + [{"format": name} for name in ("mp3", 16)],
-    ids=str,
+    + [{"format": name} for name in ("mp3", 16)]
+    + [{"language": code} for code in ("xx", "<|es|>", "../..", 5, "e" * 1_000)]
+    + [{"languages": ["en", "xx"]}, {"task": "translate"}, {"task": "sing"}]
+    + [{"vocabulary": ["term"] * 10_000}, {"vocabulary": ["t" * 65]}, {"vocabulary": {}}],
+    ids=lambda fields: str(fields)[:60],
 )
 async def test_a_format_that_there_is_not(fields: dict[str, object], undisturbed: Callable[..., Any]) -> None:
     async with undisturbed() as service, connected(service) as peer:

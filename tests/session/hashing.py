@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from af3stream.engine.contract import Embeddings, Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Embeddings, Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 
 
@@ -26,6 +26,14 @@ class Hashing(ScriptedEngine):
 
 
 class HashingCaptioner(ScriptedCaptioner):
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        super().caption(samples, draft, final=final, max_tokens=max_tokens)
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
+        super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
         return Hypothesis(named(samples))

@@ -36,7 +36,7 @@ class DeafToTheFirst(ScriptedEngine):
         self.captioner.caption = self._caption  # type: ignore[method-assign]
         self.calls = 0
 
-    def _caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def _caption(self, samples: Samples, draft: Hypothesis | None, **_: object) -> Hypothesis:
         self.calls += 1
         return Hypothesis("" if self.calls == 1 else f"{len(samples)} samples")
 

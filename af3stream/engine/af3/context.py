@@ -11,7 +11,9 @@ from af3stream.engine.af3.decode import Decoder, Reply
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.af3.prompt import Unframer, detokenize
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
-from af3stream.engine.contract import Completion, Counters, Lookup, PromptPart, Turn, shared
+from af3stream.engine.contract import Completion, Lookup, PromptPart, Turn
+from af3stream.engine.counters import Counters
+from af3stream.engine.prompt_parts import shared
 
 
 @dataclass(eq=False, slots=True)

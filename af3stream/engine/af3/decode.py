@@ -17,7 +17,8 @@ from af3stream.engine.af3.fused import FusedReading, is_faster
 from af3stream.engine.af3.kv import CACHE_ARGUMENT, Rows, Slot
 from af3stream.engine.af3.linear import FEW, read_with_all_cores
 from af3stream.engine.af3.repetition import repeats
-from af3stream.engine.contract import Counters
+from af3stream.engine.af3.vocabulary import TermTree
+from af3stream.engine.counters import Counters
 from af3stream.errors import ModelError
 
 AHEAD: Final = 4  # tokens guessed in a pass; while all are right, each pass guesses so many times as many
@@ -133,7 +134,14 @@ class Decoder:
         for reply, token in zip(replies, self.likeliest(states[:, -1]), strict=True):
             reply.next, reply.last = token, None
 
-    def drafted(self, slot: Slot, prompt: torch.Tensor, draft: Sequence[int], max_tokens: int) -> list[int]:
+    def drafted(
+        self,
+        slot: Slot,
+        prompt: torch.Tensor,
+        draft: Sequence[int],
+        max_tokens: int,
+        terms: TermTree | None = None,
+    ) -> list[int]:
         """Reply to a prompt as `greedy` does, in fewer passes if a draft of the reply is nearly right.
 
         The first pass reads the prompt and the whole draft. Where the reply departs from the draft, each pass reads its
@@ -143,6 +151,7 @@ class Decoder:
         Args:
             prompt: (n, hidden).
             draft: token ids, without an end token.
+            terms: what is made likelier than it is.
 
         Returns:
             The reply's token ids, without an end token.
@@ -150,7 +159,7 @@ class Decoder:
         self._counters.prefill_tokens += len(prompt)
         written, guessed, known, ahead = list[int](), draft[:max_tokens], prompt, AHEAD
         while True:
-            accepted, token = self._agreed(slot, known, guessed)
+            accepted, token = self._agreed(slot, known, guessed, written, terms)
             for following in [*accepted, token]:
                 written.append(following)
                 if len(written) == max_tokens or self.ends(written):
@@ -159,14 +168,22 @@ class Decoder:
             guessed = guess(written, [draft, written[:-1]], min(ahead, max_tokens - len(written)))
             known = self.embed([token])
 
-    def _agreed(self, slot: Slot, known: torch.Tensor, guessed: Sequence[int]) -> tuple[list[int], int]:
+    def _agreed(
+        self,
+        slot: Slot,
+        known: torch.Tensor,
+        guessed: Sequence[int],
+        written: Sequence[int],
+        terms: TermTree | None,
+    ) -> tuple[list[int], int]:
         """Read (n, hidden) and guesses of what follows in one pass; return the right guesses and the token after them.
 
         The right guesses stay in the slot.
         """
         start = slot.length + len(known)
         read = torch.cat([known, self.embed(guessed)]) if guessed else known
-        chosen = self.likeliest(self._forward([slot], read[None])[0, len(known) - 1 :])
+        states = self._forward([slot], read[None])[0, len(known) - 1 :]
+        chosen = terms.likeliest(self.logits(states), written, guessed) if terms else self.likeliest(states)
         agreed = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(guessed, chosen, strict=False))]
         self._counters.decoded_tokens += len(agreed) + 1
         slot.roll_back(start + len(agreed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -11,14 +12,16 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.context import Answer, PrefixContext
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
-from af3stream.engine.af3.prompt import TRANSCRIBE, read_template, strip_framing
+from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
 from af3stream.engine.af3.token_counter import LockedTokenCounter
+from af3stream.engine.af3.vocabulary import TermTree
 from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
     Answering,
     Capacity,
     Captioner,
-    Counters,
+    CaptionOptions,
     Embeddings,
     Hypothesis,
     Lookup,
@@ -27,6 +30,7 @@ from af3stream.engine.contract import (
     Turn,
     VoiceEncoder,
 )
+from af3stream.engine.counters import Counters
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
@@ -70,6 +74,7 @@ class Af3Engine:
         self._asking = PromptEmbedder(asking, tokenizer, self._decoder, wording.instruction or "")
         turn = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
         self.tokens: TokenCounter = LockedTokenCounter(tokenizer, loaded.alignment, turn)
+        self._terms = lru_cache(maxsize=8)(self._term_tree)
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.voices: VoiceEncoder | None = None
         self.capacity = self._capacity()
@@ -115,12 +120,17 @@ class Af3Engine:
         if len(waiting) > 1:
             self._decoder.advance(waiting)
 
-    def hear(self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int) -> list[int]:
+    def hear(
+        self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int, vocabulary: tuple[str, ...] = ()
+    ) -> list[int]:
         """Reply to a prompt over one piece of audio, in a slot of its own; a draft of the reply is verified.
 
         Args:
             samples: float32 (n,) at 16 kHz, at most the longest window.
             draft: token ids, without an end token.
+
+        Args:
+            vocabulary: terms that are made likelier; without any, the reply is the one of greedy decoding.
 
         Returns:
             The reply's token ids, without an end token: those of greedy decoding, whatever the draft.
@@ -128,7 +138,12 @@ class Af3Engine:
         (frames,) = self._encode([samples])
         body = torch.cat([self._fusion.head(), frames, self._fusion.question(prompt)])
         slot = self._decoder.new_slot(len(body) + max_tokens)
-        return self._decoder.drafted(slot, body, draft, max_tokens)
+        return self._decoder.drafted(slot, body, draft, max_tokens, self._terms(vocabulary))
+
+    def _term_tree(self, vocabulary: tuple[str, ...]) -> TermTree | None:
+        """Terms as they are spelled at the beginning of a reply and within one; ``None`` if there are none."""
+        spelled = [encode_text(self._fusion.tokenizer, before + term) for term in vocabulary for before in ("", " ")]
+        return TermTree(spelled) if spelled else None
 
     def text(self, tokens: Sequence[int]) -> str:
         """Return the assistant's words behind reply tokens, without framing."""
@@ -171,12 +186,25 @@ class Af3Captioner:
 
     name = "af3"
     revises = False
+    languages: tuple[str, ...] = ()
+    translates = False
 
     def __init__(self, engine: Af3Engine) -> None:
         self._engine = engine
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """Transcribe float32 (n,) at 16 kHz; the draft saves time and does not change the words."""
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
+        """Transcribe float32 (n,) at 16 kHz; the draft saves time and does not change the words.
+
+        Of the options, only the vocabulary is used.
+        """
         self._engine.counters.caption_encodes += 1
-        tokens = self._engine.hear(samples, TRANSCRIBE, draft.tokens if draft else (), max_tokens)
+        tokens = self._engine.hear(samples, TRANSCRIBE, draft.tokens if draft else (), max_tokens, options.vocabulary)
         return Hypothesis(self._engine.text(tokens), tuple(tokens))

@@ -6,8 +6,8 @@ const NEAR_END_PX = 48;
 
 /** The list of utterances. An utterance keeps its element from the first interim to its final text. */
 export class CaptionList {
-  constructor({ list, scroll, spoken, latest, onPick }) {
-    Object.assign(this, { list, scroll, spoken, latest, onPick });
+  constructor({ list, scroll, spoken, latest, onPick, speakers }) {
+    Object.assign(this, { list, scroll, spoken, latest, onPick, speakers });
     this.rows = new Map();
     this.following = true;
     scroll.addEventListener("scroll", () => this.follow(this.nearEnd()));
@@ -41,22 +41,30 @@ export class CaptionList {
     }
     row ??= this.add(caption);
     row.caption = caption;
-    draw(row, caption);
+    this.draw(row);
     if (caption.final) this.speak(caption.text);
     if (this.following) this.toEnd();
   }
 
-  /** Puts other words in the place of a final caption; one without words goes. */
-  correct({ utterance, text }) {
+  /** Puts other words, or another speaker, in the place of a final caption's; one without words goes. */
+  correct({ type, utterance, ...changes }) {
     const row = this.rows.get(utterance);
     if (!row) return;
-    if (!text.trim()) {
-      this.remove(row);
-      return;
-    }
-    row.caption = { ...row.caption, text, stable: text };
-    draw(row, row.caption);
+    row.caption = { ...row.caption, ...changes };
+    if (row.caption.text.trim()) this.draw(row);
+    else this.remove(row);
   }
+
+  /** Draws a row, and who speaks in it and in the next one: a turn is labelled once. */
+  draw(row) {
+    draw(row, row.caption);
+    for (const element of [row.element, row.element.nextElementSibling]) {
+      const drawn = this.row(element);
+      if (drawn) this.speakers.show(drawn.speaker, drawn.caption.speaker, this.row(element.previousElementSibling)?.caption.speaker);
+    }
+  }
+
+  row(element) { return element && this.rows.get(Number(element.dataset.utterance)); }
 
   /** Marks the utterances that reach into a range; with `reveal`, scrolls to the first of them. */
   mark(range, reveal = false) {
@@ -83,8 +91,11 @@ export class CaptionList {
     const time = make("button", { type: "button", className: "time", tabIndex: -1, textContent: clock(caption.start) });
     time.setAttribute("aria-label", `Show ${clock(caption.start)} on the timeline`);
     const text = make("p", {}, stable, rest);
-    const element = make("li", {}, time, text);
-    const row = { element, time, stable, rest, text, caption };
+    const speaker = this.speakers.label();
+    const translation = make("div", { className: "translation", lang: "en", hidden: true });
+    const element = make("li", {}, time, make("div", {}, speaker, text, translation));
+    element.dataset.utterance = caption.utterance;
+    const row = { element, time, stable, rest, text, speaker, translation, caption };
     time.addEventListener("click", () => this.onPick(row.caption));
     this.rows.set(caption.utterance, row);
     const later = [...this.rows.values()].find((other) => other.caption.utterance > caption.utterance);
@@ -93,7 +104,8 @@ export class CaptionList {
     return row;
   }
 
-  remove({ element, time, caption }) {
+  remove({ element, time, speaker, caption }) {
+    this.speakers.forget(speaker);
     const focused = element.contains(document.activeElement);
     element.remove();
     this.rows.delete(caption.utterance);
@@ -140,13 +152,15 @@ export class CaptionList {
 }
 
 /** Touches only the text that changed; an interim never shrinks its row, so nothing jumps. */
-function draw({ element, stable, rest, text }, caption) {
+function draw({ element, stable, rest, text, translation }, caption) {
   const solid = caption.final ? caption.text : agreed(caption);
   if (stable.textContent !== solid) stable.textContent = solid;
   const loose = caption.text.slice(solid.length);
   if (rest.textContent !== loose) rest.textContent = loose;
   element.dataset.state = caption.final ? "final" : "open";
-  element.dataset.utterance = caption.utterance;
+  text.lang = caption.language ?? "";
+  translation.textContent = caption.translation ?? "";
+  translation.hidden = !caption.translation;
   text.style.minHeight = caption.final ? "" : `${text.offsetHeight}px`;
 }
 

@@ -14,7 +14,7 @@ const PAUSES_MS = [250, 500, 1_000, 2_000, 4_000, 8_000]; // between attempts to
 const GIVE_UP_MS = 300_000;
 const DATA_LOSS = 4500;
 const IDLE = 4408;
-const FEATURES = ["answer_reach", "follow_ups", "caption_updates"]; // of the protocol, that this page knows
+const FEATURES = ["answer_reach", "follow_ups", "caption_updates", "languages", "words", "speakers"]; // of the protocol, that this page knows
 const ASKED = ["ask", "watch", "flush"]; // said again over another connection, until they are settled
 
 /**
