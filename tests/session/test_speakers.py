@@ -32,7 +32,7 @@ def voice(person: int, blend: int | None = None, share: float = 0.0) -> Vector:
     vector[person] = 1
     if blend is not None:
         vector = (1 - share) * vector + share * voice(blend)
-    return vector / np.linalg.norm(vector)  # type: ignore[no-any-return]
+    return vector / np.linalg.norm(vector)
 
 
 def part(vector: Vector | None, seconds: float = 3.0) -> Part:
