@@ -112,6 +112,7 @@ def _listen(arguments: argparse.Namespace) -> int:
         languages=tuple(arguments.languages or ()),
         translate=arguments.task == "translate",
         vocabulary=read_vocabulary(Path(arguments.vocabulary)) if arguments.vocabulary else (),
+        words=arguments.words,
     )
     return asyncio.run(listen(options))
 
@@ -199,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     listen.add_argument("--watch", action="append", default=[], metavar="TEXT", help="a standing question")
     listen.add_argument("--captions", type=Path, metavar="OUT", help="write captions to a .vtt, .srt or .jsonl file")
+    listen.add_argument("--words", action="store_true", help="when each word was said; the captions file is cut by it")
     listen.add_argument("--json", action="store_true", help="print every message of the server as one JSON line")
     listen.add_argument(
         "--format", choices=("pcm_s16le", "pcm_f32le", "mulaw"), default="pcm_s16le", help="format of `-`"

@@ -53,10 +53,12 @@ def transcribe(
     progress: Progress = lambda _: None,
     *,
     speakers: bool | int = False,
+    words: bool = False,
 ) -> Transcript:
     """Caption a file. The final captions equal those of a session that streams it.
 
     Args:
+        words: whether captions say when each word was said, if the captioner can.
         tell: called with each final caption when its words can no longer change.
         speakers: whether captions say who speaks; a number: so many people at most.
 
@@ -84,7 +86,10 @@ def transcribe(
 
     audio_format, blocks = stream_blocks(path, BLOCK_MS)
     captioned = Loaded(loaded.engine, "off", loaded.licence)
-    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob), speakers=speakers)
+    words = words and loaded.engine.captioner.times_words
+    session = _Synchronous(
+        audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob), speakers=speakers, words=words
+    )
     session.send(blocks, sent)
     session.receive(m.End(session.sent))
     tell_settled(inf)
@@ -201,6 +206,7 @@ class _Synchronous:
     Args:
         tell: called with each message of the session.
         skipped: kinds of jobs that are not run, because their results are not needed.
+        words: whether captions say when each word was said.
     """
 
     def __init__(
@@ -212,6 +218,7 @@ class _Synchronous:
         *,
         skipped: tuple[type[Job], ...] = (),
         speakers: bool | int = False,
+        words: bool = False,
     ) -> None:
         self.sent = 0
         self._format = audio_format
@@ -220,7 +227,14 @@ class _Synchronous:
         self._worker = Worker(loaded.engine)
         self._session = Session(
             "offline",
-            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False, speakers=speakers),
+            m.Start(
+                audio_format.format,
+                audio_format.rate,
+                audio_format.channels,
+                interims=False,
+                speakers=speakers,
+                words=words,
+            ),
             config=config,
             engine=loaded.engine,
             notes=loaded.notes,

@@ -77,7 +77,10 @@ def _captioned(
     named: bool,
     speakers: bool | int,
 ) -> offline.Transcript:
-    """Caption a file. Captions go to caption files at once, or to standard output."""
+    """Caption a file. Captions go to caption files at once, or to standard output.
+
+    Words have their times unless captions are only shown.
+    """
     with ExitStack() as stack:
         writers = [stack.enter_context(CaptionWriter(out)) for out in outputs if out.suffix != JSON]
         line = stack.enter_context(ProgressLine(f"captioning {path}", seconds))
@@ -93,7 +96,7 @@ def _captioned(
                 if caption.translation:
                     line.print(f"{'':21}  {caption.translation}")
 
-        return offline.transcribe(path, config, loaded, tell, line.at, speakers=speakers)
+        return offline.transcribe(path, config, loaded, tell, line.at, speakers=speakers, words=not shown)
 
 
 def _telling_speakers(config: Config, wanted: bool | int) -> Config:
@@ -228,7 +231,13 @@ def _record(path: Path, heard: offline.Transcript, took_s: float) -> dict[str, A
 def _caption_record(caption: Caption) -> dict[str, Any]:
     """A caption as JSON has it; without what nobody knows or asked for."""
     record = {"start": caption.start, "end": caption.end, "text": caption.text}
-    more = {"language": caption.language, "translation": caption.translation, "speaker": caption.speaker}
+    words = [msgspec.to_builtins(word) for word in caption.words]
+    more = {
+        "language": caption.language,
+        "translation": caption.translation,
+        "words": words,
+        "speaker": caption.speaker,
+    }
     return record | {name: value for name, value in more.items() if value}
 
 

@@ -138,6 +138,7 @@ class Encoded:
         self.name = captioner.name
         self.revises = captioner.revises
         self.languages, self.translates = captioner.languages, captioner.translates
+        self.times_words = captioner.times_words
         self.busy_s = 0.0
         self.heard = self.encoded = 0
 

@@ -34,7 +34,7 @@ from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.engine.voices import CampplusVoices
 from af3stream.models import voices
 from af3stream.models.registry import resolve
-from training import corpus, exams, languages, score, speakers, vocabulary
+from training import corpus, exams, languages, score, speakers, vocabulary, word_times
 from training.exams import Conversation, Recording
 from training.free import Free, Given
 from training.voices import Samples, read
@@ -59,11 +59,13 @@ SPEAKERS = "speakers"
 CONVERSATIONS, CONVERSATION_S = 3, 240.0  # of each number of voices, and their length
 VOICES = (2, 4, 6)
 NEURAL_SENTENCES = 20  # that every neural voice says
+WORD_TIMES = "word-times"
 LANGUAGES, ACCENTED = "languages", "accented-languages"  # of people, held out; in a neural voice, for development
 VOCABULARY = "vocabulary"
 SEED = 2_026
 CLIPS, CLIPS_SEED = 400, 4_321  # seed of the conversations
 ANSWER_TOKENS = 48
+SPLICES = 20  # of each kind, for word times
 LENGTHS_S = (3, 5, 8)  # bounds of the length groups
 RIGHT = 0.6  # an answer is right from this F1 of its words on
 
@@ -127,6 +129,7 @@ class Evaluation:
             "af3-captions": lambda: self._captions("af3-captions", "af3", self._people()),
             SPOKEN: self._spoken,
             "invented": self._invented,
+            WORD_TIMES: self._word_times,
             "notes": lambda: self._answers("notes", notes="auto", frames=True),
             "ear": lambda: self._answers("ear", notes="", frames=True),
             "own": lambda: self._answers("own", notes="af3", frames=True),
@@ -262,6 +265,38 @@ class Evaluation:
                 name = clip.path.stem
                 yield Result(VOCABULARY, (f"terms {way}",), name, clip.text, heard, wrong, len(clip.terms))
                 yield Result(VOCABULARY, (f"other words {way}",), name, clip.text, heard, others, words)
+
+    def _word_times(self) -> Iterator[Result]:
+        """Measure how far the beginnings of words are off in recordings that are spliced at known times."""
+        config, loaded = self._engine()
+        captioner: Any = loaded.engine.captioner
+        aligned, known, audio_s, aligning_s = captioner._aligner.align, 0, 0.0, 0.0
+
+        def timed(*arguments: Any) -> Any:
+            nonlocal aligning_s
+            began = time.process_time()
+            try:
+                return aligned(*arguments)
+            finally:
+                aligning_s += time.process_time() - began
+
+        captioner._aligner.align = timed
+        try:
+            for kind in word_times.KINDS:
+                for splice in word_times.splices(kind, max(1, round(SPLICES * self._size)), SEED):
+                    with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
+                        word_times.write(splice, Path(wav.name))
+                        heard = offline.transcribe(Path(wav.name), config, loaded, words=True)
+                    audio_s += heard.seconds
+                    known += len(splice.starts)
+                    words = [word for caption in heard.captions for word in caption.words]
+                    for found in word_times.found(splice, words):
+                        late = f"{found.late_s:+.3f} s"
+                        yield Result(WORD_TIMES, (kind,), found.text, "", late, abs(found.late_s))
+        finally:
+            captioner._aligner.align = aligned
+        self.figures["word-times: known words"] = known
+        self.figures["word-times: CPU seconds of alignment a second"] = aligning_s / audio_s
 
     def _invented(self) -> Iterator[Result]:
         """Count caption words over ten minutes without speech."""
@@ -402,6 +437,9 @@ def _figures(results: Sequence[Result]) -> dict[str, Any]:
             return {"words": wrong}
         case "captions" | "noisy-captions" | "af3-captions" | "languages" | "accented-languages" | "vocabulary":
             return {"wrong": wrong / count, "interval": _resampled(results), "clips": len(results)}
+        case "word-times":
+            median, p95 = np.quantile([result.wrong for result in results], [0.5, 0.95])
+            return {"median_s": float(median), "p95_s": float(p95), "words": len(results)}
     return {
         "right": 1 - wrong / count,
         "interval": score.wilson(int(count - wrong), count),
@@ -443,7 +481,7 @@ def _spoken_by(spliced: speakers.Spliced, encoder: VoiceEncoder, groups: tuple[s
 def main() -> None:
     """Measure the chosen rows."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    known = ", ".join((*ROWS, SPEAKERS, *FREE, LANGUAGES, ACCENTED, VOCABULARY))
+    known = ", ".join((*ROWS, SPEAKERS, *FREE, LANGUAGES, ACCENTED, VOCABULARY, WORD_TIMES))
     parser.add_argument("rows", nargs="*", help=f"some of {known}; the first {len(ROWS)} if none is named")
     parser.add_argument("--model", default="mini", help="a name or a folder")
     parser.add_argument("--clips", type=Path, required=True, help="folder of held-out clips, synthesised if missing")

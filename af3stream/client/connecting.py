@@ -98,6 +98,7 @@ async def connect(
     languages: Sequence[str] = (),
     task: Task | None = None,
     vocabulary: Sequence[str] = (),
+    words: bool = False,
     subprotocol: str = MSGPACK,
     reconnect_for: float = 300.0,
     spool: Path | None = None,
@@ -125,6 +126,7 @@ async def connect(
         languages: codes that may occur, at most 32; empty for all that the captioner knows.
         task: ``translate`` for English beside the original; ``None`` for the server's own choice.
         vocabulary: names and terms that are likely to be said, at most 200 of at most 64 characters.
+        words: whether final captions say when each word was said; a server that cannot do that refuses the session.
         subprotocol: one of ``af3stream.protocol.codec.SUBPROTOCOLS``.
         reconnect_for: seconds without a connection after which the client gives up; 0 for no second attempt. If the
             server keeps no sessions, the client gives up at once.
@@ -159,6 +161,7 @@ async def connect(
         languages=tuple(languages),
         task=task,
         vocabulary=tuple(vocabulary),
+        words=words,
     )
     if resume:
         start = msgspec.structs.replace(start, resume=resume.token, last_event=resume.last_event)

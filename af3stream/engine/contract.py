@@ -262,12 +262,14 @@ class Captioner(Protocol):
         revises: whether it makes fewer mistakes over all utterances of a window at once than over each alone.
         languages: codes of the languages that it can be told; empty: it cannot be told any.
         translates: whether it can write English beside another language.
+        times_words: whether it can say when each word of a final caption was said.
     """
 
     name: str
     revises: bool
     languages: tuple[str, ...]
     translates: bool
+    times_words: bool
 
     def caption(
         self,

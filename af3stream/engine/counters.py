@@ -22,6 +22,7 @@ class Counters:
     encoder_passes: int = 0
     sounds_encoded: int = 0
     caption_encodes: int = 0
+    alignments: int = 0
     forward_passes: int = 0
     prefill_tokens: int = 0
     decoded_tokens: int = 0

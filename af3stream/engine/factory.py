@@ -85,19 +85,24 @@ def _load(checkpoint: Checkpoint, voices: Path | None, config: Config) -> Loaded
 def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Captioner | None:
     """Return another captioner than the checkpoint itself, if the checkpoint or the configuration names one."""
     from af3stream.engine.whisper import WhisperCaptioner
+    from af3stream.engine.word_alignment import AlignedCaptioner
+
+    def whisper(folder: Path | str) -> WhisperCaptioner:
+        return WhisperCaptioner(
+            folder,
+            config.model.device,
+            config.model.threads,
+            engine.counters,
+            beam=config.captions.beam,
+        )
 
     chosen: Path | str | None = config.captions.captioner
+    beside = checkpoint.captioner
     if chosen == "auto":
-        chosen = checkpoint.captioner
-    if chosen is None or chosen == "af3":
-        return None
-    return WhisperCaptioner(
-        chosen,
-        config.model.device,
-        config.model.threads,
-        engine.counters,
-        beam=config.captions.beam,
-    )
+        chosen = beside
+    if chosen == "af3" and beside is not None:
+        return AlignedCaptioner(engine.captioner, lambda: whisper(beside))
+    return None if chosen is None or chosen == "af3" else whisper(chosen)
 
 
 def _check(settings: CaptionsConfig, captioner: Captioner) -> None:

@@ -19,6 +19,7 @@ from af3stream.engine.contract import (
     PromptPart,
     Samples,
     Text,
+    TimedWord,
     TokenCounter,
     Turn,
     VoiceEncoder,
@@ -89,6 +90,7 @@ class ScriptedCaptioner:
     revises = False
     languages: tuple[str, ...] = ()
     translates = False
+    times_words = True
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -105,7 +107,12 @@ class ScriptedCaptioner:
         """One word a half second of audio."""
         self._counters.caption_encodes += 1
         words = [f"word{i + 1}" for i in range(min(max_tokens, len(samples) // 8_000))]
-        return Hypothesis(" ".join(words) + ("." if final else ""), tuple(range(len(words))))
+        text = " ".join(words) + ("." if final else "")
+        timed: tuple[TimedWord, ...] = ()
+        if final and options.words:
+            self._counters.alignments += 1
+            timed = tuple(TimedWord(word, i * 8_000, (i + 1) * 8_000, 1.0) for i, word in enumerate(text.split()))
+        return Hypothesis(text, tuple(range(len(words))), words=timed)
 
 
 class ScriptedVoices:

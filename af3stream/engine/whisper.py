@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples, TimedWord
 from af3stream.engine.counters import Counters
 from af3stream.engine.memory import trim_heap
 from af3stream.engine.whisper_prompt import LONGEST, WhisperPrompt
+from af3stream.engine.word_alignment import WordAligner
 from af3stream.errors import ModelError
 
 SAMPLING_RATE: Final = 16_000
@@ -41,18 +42,20 @@ class Decoded:
         score: their mean log-probability per token.
         silence: the probability that nobody speaks.
         tokens: how many tokens they are.
+        ids: the tokens.
     """
 
     text: str
     score: float
     silence: float
     tokens: int
+    ids: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, result: Any, tokenizer: Any) -> Decoded:
         """Return the likeliest words that CTranslate2 generated for one input."""
         ids = result.sequences_ids[0]
-        return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids))
+        return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids), tuple(ids))
 
     def hypothesis(self, seconds: float) -> Hypothesis:
         """Return the caption of an utterance of this length.
@@ -100,6 +103,7 @@ class WhisperCaptioner:
     """
 
     revises = True
+    times_words = True
 
     def __init__(self, folder: Path | str, device: str, threads: int, counters: Counters, *, beam: int = 5) -> None:
         from faster_whisper import WhisperModel
@@ -115,6 +119,7 @@ class WhisperCaptioner:
         self._model: Any = whisper.model
         self._features: Any = whisper.feature_extractor
         self._tokenizer: Any = whisper.hf_tokenizer
+        self._aligner = WordAligner(whisper, counters)
         self._counters = counters
         self._beam = beam
         self.translates: bool = whisper.model.is_multilingual
@@ -152,10 +157,18 @@ class WhisperCaptioner:
         if not said.text and language == next(iter(probable), (language,))[0]:
             probable = ()  # nobody speaks: no other language would give words
         said = replace(said, language=language, languages=probable)
+        if final and options.words and said.text:
+            said = replace(said, words=self._aligner.align(encoded, heard.ids, language, samples))
         if not (final and said.text and options.translate and self.translates) or language == "en":
             return said
         english = self._write(encoded, self._prompt.ids(language, "translate"), max_tokens, beam_size=self._beam)
         return said if english.made_up(seconds) else replace(said, translation=english.hypothesis(seconds).text)
+
+    def align(self, samples: Samples, text: str) -> tuple[TimedWord, ...]:
+        """Return the words of a text that somebody else heard in (n,) at 16 kHz, n at most 30 s, with their times."""
+        encoded = self._encoded(samples, min(FULL_S, max(FINAL_LEAST_S, len(samples) / SAMPLING_RATE + FINAL_PAD_S)))
+        tokens = self._tokenizer.encode(f" {text}", add_special_tokens=False).ids
+        return self._aligner.align(encoded, tokens, self._language(encoded, DEFAULT_OPTIONS)[0], samples)
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
         """Return the encoder's states of samples that are padded to ``padded_s``, as a CTranslate2 `StorageView`."""

@@ -34,6 +34,7 @@ class ListenOptions:
         languages: codes that may occur; empty: all that the captioner knows.
         translate: English beside the original.
         vocabulary: names and terms that are likely to be said.
+        words: whether captions say when each word was said; caption files are cut by it.
     """
 
     source: str
@@ -52,6 +53,7 @@ class ListenOptions:
     languages: tuple[str, ...] = ()
     translate: bool = False
     vocabulary: tuple[str, ...] = ()
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)

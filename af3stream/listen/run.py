@@ -141,6 +141,7 @@ async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Sour
         languages=options.languages,
         task="translate" if options.translate else None,
         vocabulary=options.vocabulary,
+        words=options.words,
         on_state=screen.state,
     )
     try:

@@ -31,6 +31,7 @@ class FinalCaptions:
                 stable=message.text,
                 language=message.language,
                 translation=message.translation,
+                words=message.words,
             )
             self._captions[message.utterance] = updated
 

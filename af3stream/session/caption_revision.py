@@ -13,6 +13,7 @@ from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesi
 from af3stream.engine.jobs import ReviseJob
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.hallucinations import bare, without_loops
+from af3stream.session.word_times import fitted, shared_out
 
 MOST_AFTER_RESTART: Final = 4  # windows to revise; the credit lets no more wait, but an old journal does not tell
 LEAST_ALIKE: Final = 0.5  # of the words; if fewer agree, the second pass left something out or invented it
@@ -90,10 +91,13 @@ class CaptionRevision:
             return []
         self._running = None
         self._windows.popleft()
-        texts = distribute([line.text for line in running.lines], without_loops(hypothesis.text))
+        revised = without_loops(hypothesis.text)
+        texts = distribute([line.text for line in running.lines], revised)
+        ranges = [(line.start, line.end) for line in running.lines]
+        words = shared_out(fitted(hypothesis.words, revised, len(job.samples)), texts, ranges)
         return [
-            replace(line, text=text, translation=line.translation if text else "")
-            for line, text in zip(running.lines, texts, strict=True)
+            replace(line, text=text, translation=line.translation if text else "", words=share)
+            for line, text, share in zip(running.lines, texts, words, strict=True)
             if text != line.text and (text or line.speaker is None)
         ]
 

@@ -22,6 +22,7 @@ from af3stream.session.ledger import Arrivals, seconds
 from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
 from af3stream.session.server_messages import failure
 from af3stream.session.speakers import REMEMBERED
+from af3stream.session.word_times import fitted, told
 
 STRETCH = 2.0  # the pause between two partial captions is at least this many times what the last one took
 FULL_STOPS = ".…。"  # a captioner ends every text with one; while the utterance is open, nobody said it
@@ -59,6 +60,7 @@ def update(line: CaptionLine) -> CaptionUpdate:
         language=line.language,
         translation=line.translation,
         speaker=line.speaker,
+        words=told(line.words, line.start),
     )
 
 
@@ -416,6 +418,7 @@ class CaptionTrack:
             text,
             language=hypothesis.language if text else None,
             translation=without_loops(hypothesis.translation),
+            words=fitted(hypothesis.words, text, utterance.end - utterance.start),
         )
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
@@ -439,6 +442,7 @@ class CaptionTrack:
             language=line.language,
             translation=line.translation,
             speaker=line.speaker,
+            words=told(line.words, line.start),
         )
 
     def _correct(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionUpdate | None:

@@ -12,6 +12,7 @@ from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
 from af3stream.protocol.messages import Caption, CaptionUpdate, SpeakerNamed, SpeakerUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
 from af3stream.session.event_log import Cut, Divided, KeptMessage, Revised
+from af3stream.session.word_times import kept as kept_words
 
 
 def replay(
@@ -30,11 +31,7 @@ def replay(
     Raises:
         DataLoss: if something that was acknowledged is damaged or missing.
     """
-    finals = {
-        event.utterance: Hypothesis(event.text, language=event.language, translation=event.translation)
-        for event in kept
-        if isinstance(event, Caption | CaptionUpdate)
-    }
+    finals = {event.utterance: _hypothesis(event) for event in kept if isinstance(event, Caption | CaptionUpdate)}
     said = [event for event in kept if isinstance(event, Caption | SpeakerUpdate)]
     speakers = {event.utterance: event.speaker for event in said if event.speaker is not None}
     divided = deque(event for event in kept if isinstance(event, Divided))
@@ -58,6 +55,11 @@ def replay(
     for event in kept:
         if isinstance(event, SpeakerNamed) and pipeline.speakers:
             pipeline.speakers.restore_name(event.speaker, event.name)
+
+
+def _hypothesis(event: Caption | CaptionUpdate) -> Hypothesis:
+    """Return what was heard, as far as the journal has it."""
+    return Hypothesis(event.text, language=event.language, translation=event.translation, words=kept_words(event))
 
 
 def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator[AudioInput]:

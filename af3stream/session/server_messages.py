@@ -62,6 +62,7 @@ def ready(
         languages=captions.languages,
         task=captions.task,
         speakers=speakers,
+        words=captions.words,
     )
 
 

@@ -46,8 +46,8 @@ class Session:
         recorded: reads the session's audio from the journal; ``None`` if nothing is kept.
 
     Raises:
-        BadFormat: for an audio format that the service does not take, or a language or task that the captioner does
-            not.
+        BadFormat: for an audio format that the service does not take, or a language, a task or word times that the
+            captioner does not have.
         BadText: for a term of the vocabulary without words.
     """
 

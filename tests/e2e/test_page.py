@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Protocol
 
 import jiwer
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 from playwright.async_api import Browser, Page, WebSocket, WebSocketRoute, async_playwright, expect
 
+from af3stream.engine.scripted import ScriptedEngine
 from af3stream.protocol.messages import Caption
 from af3stream.subtitles import cues, to_srt, to_vtt
 from tests.server.peers import serving
@@ -382,9 +384,46 @@ async def test_subtitles_are_cut_as_the_command_line_cuts_them(scripted_page: Pa
     told += [random_captions(generator) for _ in range(500)]
     expected = []
     for captions in told:
-        made = cues(Caption(**caption, final=True) for caption in captions)
+        made = cues(msgspec.convert({"type": "caption", "final": True, **caption}, Caption) for caption in captions)
         expected.append([to_vtt(made), to_srt(made)])
     assert await scripted_page.evaluate(CUT, told) == expected
+
+
+async def test_a_file_that_was_heard_is_played_from_a_word_which_is_marked(scripted_page: Page, speech: Path) -> None:
+    page, recording = scripted_page, scripted_page.locator("#recording")
+    await expect(recording).to_be_hidden()
+    await heard_fast(page, speech)
+    await expect(recording).to_be_visible()
+    word = page.locator("#captions .word").nth(4)
+    start = float(await word.get_attribute("data-start") or "")
+    await word.click()
+    await expect(page.locator(".word.now")).to_have_count(1, timeout=PATIENCE_MS)
+    await recording.evaluate("audio => audio.pause()")
+    assert await recording.evaluate("audio => audio.currentTime") >= start
+    for at in (start + 0.1, start + 0.6):
+        await recording.evaluate("(audio, at) => { audio.currentTime = at; }", at)
+        marked = page.locator(".word.now")
+        await expect(marked).to_have_attribute(
+            "data-start", re.compile(f"^{start if at < start + 0.5 else start + 0.5:g}$")
+        )
+    time = page.locator("#captions .time").nth(1)
+    await time.click()
+    shown = await page.locator("#captions li").nth(1).locator(".word").first.get_attribute("data-start")
+    assert await recording.evaluate("audio => audio.currentTime") == pytest.approx(float(shown or ""), abs=0.01)
+
+    saved = json.loads(await download(page, "JSON"))
+    for caption in saved["captions"]:
+        assert " ".join(word["text"] for word in caption["words"]) == caption["text"]
+
+
+async def test_captions_have_no_words_to_play_where_the_captioner_has_no_times(browser: Browser, speech: Path) -> None:
+    engine = ScriptedEngine()
+    engine.captioner.times_words = False
+    async with serving(engine) as service, opened(browser, service.address) as page:
+        await heard_fast(page, speech)
+        assert await final_texts(page)
+        await expect(page.locator("#captions .word")).to_have_count(0)
+        await expect(page.locator("#notice")).to_be_hidden()
 
 
 async def test_an_answer_says_how_far_it_reaches_as_the_other_clients_say_it(scripted_page: Page) -> None:
@@ -563,6 +602,12 @@ def random_captions(generator: random.Random) -> list[dict[str, object]]:
         clock = start + generator.choice([0, generator.uniform(0, 40), generator.randint(0, 40_000) / 2_000])
         text = " ".join(generator.choices(words, k=generator.randint(0, 60)))
         captions.append({"utterance": number, "text": text, "start": start, "end": clock})
+        if generator.random() < 0.5:
+            bounds = sorted(generator.uniform(start, clock) for _ in range(2 * len(text.split())))
+            captions[-1]["words"] = [
+                {"text": word, "start": bounds[2 * i], "end": bounds[2 * i + 1], "probability": 1.0}
+                for i, word in enumerate(text.split())
+            ]
     return captions
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from af3stream.config import ServerConfig
-from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.journal import disk
@@ -146,9 +146,16 @@ class Laborious(ScriptedEngine):
         super().__init__()
         caption = self.captioner.caption
 
-        def slowly(samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        def slowly(
+            samples: Samples,
+            draft: Hypothesis | None,
+            *,
+            final: bool,
+            max_tokens: int,
+            options: CaptionOptions = DEFAULT_OPTIONS,
+        ) -> Hypothesis:
             time.sleep(len(samples) / 16_000 / 20)
-            return caption(samples, draft, final=final, max_tokens=max_tokens)
+            return caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
         self.captioner.caption = slowly  # type: ignore[method-assign]
 

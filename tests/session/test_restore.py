@@ -57,11 +57,13 @@ def run(session: Session, worker: Worker, records: list[Record]) -> list[m.Serve
     return session.take_messages()
 
 
-def new_session(engine: ScriptedEngine, frames: Frames = "all", audio: AudioConfig | None = None) -> Session:
+def new_session(
+    engine: ScriptedEngine, frames: Frames = "all", audio: AudioConfig | None = None, start: m.Start | None = None
+) -> Session:
     with scene_vad():
         return Session(
             "s",
-            m.Start(interims=False),
+            start or m.Start(interims=False),
             config=Config(audio=audio or AudioConfig()),
             engine=engine,
             notes="all",

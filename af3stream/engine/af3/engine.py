@@ -186,6 +186,7 @@ class Af3Captioner:
 
     name = "af3"
     revises = False
+    times_words = False
     languages: tuple[str, ...] = ()
     translates = False
 

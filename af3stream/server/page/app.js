@@ -11,6 +11,7 @@ import { arrange } from "./layout.js";
 import { showLedger } from "./ledger.js";
 import { Options } from "./options.js";
 import { Questions, Watches } from "./questions.js";
+import { Recording } from "./recording.js";
 import { forget, load, save } from "./reload.js";
 import { Session } from "./session.js";
 import { Speakers } from "./speakers.js";
@@ -32,7 +33,9 @@ const options = new Options({ language: $("language"), translate: $("translate")
 const speakers = new Speakers({ onName: (speaker, name) => send({ type: "name_speaker", speaker, name }) });
 const captions = new CaptionList({
   list: $("captions"), scroll: $("scroll"), spoken: $("finals"), latest: $("latest"), onPick: pick, speakers,
+  onWord: (seconds) => recording.playFrom(seconds),
 });
+const recording = new Recording($("recording"), (seconds) => captions.markWord(seconds));
 const questions = new Questions({
   list: $("answers"), spoken: $("answered"), send, onPick: pick, onCount: enable, onReply: (card) => askBox.reply(card),
 });
@@ -162,7 +165,7 @@ function connect({ chosen, start, resume }) {
   const mine = new Session({
     token,
     resume,
-    start: start ?? { format: "pcm_s16le", rate: source.rate, channels: 1, ...chosen },
+    start: start ?? { format: "pcm_s16le", rate: source.rate, channels: 1, words: true, ...chosen },
     onMessage: (message) => mine === session && handle(message),
     onLost: (offset, frames) => timeline.addLost(offset / mine.rate, (offset + frames) / mine.rate, mine.rate),
     onReconnecting: () => mine === session && reconnecting(),
@@ -252,6 +255,7 @@ async function settle(next) {
   const mine = session;
   const focused = document.activeElement === $("stop");
   rest = next;
+  if (source?.file) recording.offer(source.file);
   enable();
   await release();
   while (mine.live && mine.unsent) await sleep(50);
@@ -302,7 +306,7 @@ async function closed({ opened, ended, ...close }) {
 }
 
 function reset() {
-  for (const part of [timeline, captions, speakers, questions, askBox, watches, behind, voice]) part.clear();
+  for (const part of [timeline, recording, captions, speakers, questions, askBox, watches, behind, voice]) part.clear();
   ledger = null;
   rest = null;
   $("ledger").hidden = true;
@@ -343,6 +347,7 @@ function name(id, value) {
 function pick(range) {
   timeline.pick(range);
   captions.mark(range, range.utterance !== undefined);
+  if (range.utterance !== undefined) recording.seek(range.start);
   if (timeline.shows(range)) return;
   $("view").value = "all";
   timeline.setView("all");

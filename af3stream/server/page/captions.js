@@ -6,7 +6,7 @@ const NEAR_END_PX = 48;
 
 /** The list of utterances. An utterance keeps its element from the first interim to its final text. */
 export class CaptionList {
-  constructor({ list, scroll, spoken, latest, onPick, speakers }) {
+  constructor({ list, scroll, spoken, latest, onPick, onWord, speakers }) {
     Object.assign(this, { list, scroll, spoken, latest, onPick, speakers });
     this.rows = new Map();
     this.following = true;
@@ -15,12 +15,14 @@ export class CaptionList {
     new ResizeObserver(() => { if (this.following) this.toEnd(); }).observe(scroll); // a phone that is turned
     list.addEventListener("keydown", (event) => this.step(event));
     list.addEventListener("focusin", ({ target }) => this.stopAt(target));
+    list.addEventListener("click", ({ target }) => target.matches(".word") && onWord(Number(target.dataset.start)));
     this.clear();
   }
 
   clear() {
     this.rows.clear();
     this.stop = null;
+    this.now = null;
     this.list.replaceChildren();
     this.spoken.replaceChildren();
     this.follow(true);
@@ -50,7 +52,7 @@ export class CaptionList {
   correct({ type, utterance, ...changes }) {
     const row = this.rows.get(utterance);
     if (!row) return;
-    row.caption = { ...row.caption, ...changes };
+    row.caption = { ...row.caption, ...(type === "caption_update" && { words: [] }), ...changes };
     if (row.caption.text.trim()) this.draw(row);
     else this.remove(row);
   }
@@ -78,6 +80,19 @@ export class CaptionList {
     this.stopAt(first.time);
     first.element.scrollIntoView({ block: "nearest" });
     this.follow(this.nearEnd());
+  }
+
+  /** Marks the word that is said at so many seconds, and scrolls to it; null: none. */
+  markWord(seconds) {
+    const said = ({ start, end }) => seconds !== null && start <= seconds && seconds < end;
+    const row = [...this.rows.values()].find(({ caption }) => said(caption));
+    const words = [...(row?.element.querySelectorAll(".word") ?? [])];
+    const now = words.find(({ dataset }) => said({ start: Number(dataset.start), end: Number(dataset.end) })) ?? null;
+    if (now === this.now) return;
+    this.now?.classList.remove("now");
+    now?.classList.add("now");
+    now?.scrollIntoView({ block: "nearest" });
+    this.now = now;
   }
 
   /** Gives up on utterances that will never be final, when the connection is lost. */
@@ -154,7 +169,8 @@ export class CaptionList {
 /** Touches only the text that changed; an interim never shrinks its row, so nothing jumps. */
 function draw({ element, stable, rest, text, translation }, caption) {
   const solid = caption.final ? caption.text : agreed(caption);
-  if (stable.textContent !== solid) stable.textContent = solid;
+  if (caption.words?.length) stable.replaceChildren(...inWords(caption));
+  else if (stable.textContent !== solid) stable.textContent = solid;
   const loose = caption.text.slice(solid.length);
   if (rest.textContent !== loose) rest.textContent = loose;
   element.dataset.state = caption.final ? "final" : "open";
@@ -165,3 +181,18 @@ function draw({ element, stable, rest, text, translation }, caption) {
 }
 
 const agreed = ({ text, stable = "" }) => (text.startsWith(stable) ? stable : "");
+
+/** The text of a caption, each word an element of its own; whole if its words are not found in it. */
+function inWords({ text, words }) {
+  const parts = [];
+  let at = 0;
+  for (const { text: word, start, end } of words) {
+    const begin = text.indexOf(word, at);
+    if (begin < 0) return [text];
+    const element = make("span", { className: "word", textContent: word });
+    Object.assign(element.dataset, { start, end });
+    parts.push(text.slice(at, begin), element);
+    at = begin + word.length;
+  }
+  return [...parts, text.slice(at)];
+}
