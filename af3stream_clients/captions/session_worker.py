@@ -178,6 +178,7 @@ class SessionWorker(QObject):
                 channels=source.format.channels,
                 language=self._speech.language,
                 task=self._speech.task,
+                speakers=self._speech.speakers,
                 on_state=self._on_state,
             )
             try:
@@ -260,7 +261,7 @@ class SessionWorker(QObject):
 
     def _name_speaker(self, speaker: int, name: str) -> None:
         if self._session:
-            pass
+            self._tasks.create_task(_ignore_if_over(self._session.name_speaker(speaker, name)))
 
     async def _answer(self, session: Session, number: int, text: str, last_s: float | None, after: int | None) -> None:
         followed = None if after is None else self._answers[after]

@@ -135,7 +135,7 @@ class SettingsWindow(QDialog):
         self.server_changed.emit(self.server.text().strip(), self.token.text().strip())
 
     def _lay_out(self) -> None:
-        tabs = QTabWidget()
+        self.tabs = tabs = QTabWidget()
         tabs.setDocumentMode(True)
         tabs.addTab(
             form(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Final
 
 from af3stream.protocol.messages import Caption, CaptionUpdate, ServerMessage, SpeakerNamed, SpeakerUpdate
-from af3stream.subtitles import cues, to_srt, to_vtt
+from af3stream.subtitles import LINE_CHARS, Cue, cues, to_srt, to_vtt
 from af3stream_clients.captions.formatting import clock
 from af3stream_clients.speaker_names import SpeakerNames
 
@@ -163,12 +165,30 @@ def _corrected(line: Line, update: CaptionUpdate) -> Line:
     return Line(update.utterance, update.start, update.end, text, len(text), True, translation, speaker)
 
 
-def _captions(lines: list[Line]) -> list[Caption]:
-    return [Caption(line.utterance, line.named_text, line.start, line.end, line.final) for line in lines]
+def _cues(lines: list[Line]) -> list[Cue]:
+    """Return the cues of lines, with the speakers' names. Below the words is their part of the translation."""
+    captions = [Caption(line.utterance, line.text, line.start, line.end, line.final) for line in lines]
+    names = {line.utterance: line.name for line in lines}
+    by_caption: list[list[Cue]] = []
+    for cue in cues(captions, lambda caption: names[caption.utterance]):
+        if cue.begins:
+            by_caption.append([])
+        by_caption[-1].append(cue)
+    return [
+        cue for line, own in zip(lines, by_caption, strict=True) for cue in _translated(own, line.translation.split())
+    ]
+
+
+def _translated(own: list[Cue], words: list[str]) -> list[Cue]:
+    """Divide the words of a translation among the cues of its caption, by the length of their texts."""
+    ends = [*accumulate(len(cue.text) for cue in own)]
+    cuts = [0, *(round(len(words) * end / ends[-1]) for end in ends)]
+    parts = [textwrap.fill(" ".join(words[begin:end]), LINE_CHARS) for begin, end in pairwise(cuts)]
+    return [replace(cue, text=f"{cue.text}\n{part}") if part else cue for cue, part in zip(own, parts, strict=True)]
 
 
 WRITERS: Final[dict[str, Callable[[list[Line]], str]]] = {
-    ".vtt": lambda lines: to_vtt(cues(_captions(lines))),
-    ".srt": lambda lines: to_srt(cues(_captions(lines))),
+    ".vtt": lambda lines: to_vtt(_cues(lines)),
+    ".srt": lambda lines: to_srt(_cues(lines)),
     ".txt": plain,
 }

@@ -196,6 +196,7 @@ class Bot:
             language=captions.language,
             languages=captions.languages,
             vocabulary=captions.vocabulary,
+            speakers=captions.speakers,
             reconnect_for=self._options.give_up_after_s,
             resume=earlier,
             on_state=lambda state: self._note_token(session) if state == "open" else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,34 @@ def test_plain_text_has_speakers_and_translations(tmp_path: Path) -> None:
     transcript.receive(SpeakerNamed(1, "Ana"))
     transcript.save(tmp_path / "talk.txt")
     assert (tmp_path / "talk.txt").read_text() == "0:00  Ana: Buenos días.\n      Good morning.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("talk.vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\n<v Ana>Buenos días.\nGood morning.\n\n"),
+        ("talk.srt", "1\n00:00:00,000 --> 00:00:02,000\nAna: Buenos días.\nGood morning.\n\n"),
+    ],
+)
+def test_subtitles_have_speakers_and_translations(name: str, text: str, tmp_path: Path) -> None:
+    transcript = Transcript()
+    transcript.receive(replace(said_by(1, 0, "Buenos días."), translation="Good morning."))
+    transcript.receive(SpeakerNamed(1, "Ana"))
+    transcript.save(tmp_path / name)
+    assert (tmp_path / name).read_text() == text
+
+
+def test_translation_is_divided_among_the_cues_of_a_caption(tmp_path: Path) -> None:
+    transcript = Transcript()
+    words = " ".join(f"palabra{n}" for n in range(20))
+    transcript.receive(replace(final(0, words), end=12.0, translation=" ".join(f"word{n}" for n in range(20))))
+    transcript.receive(final(1, "Fin.", start=14.0))
+    transcript.save(tmp_path / "talk.srt")
+    blocks = (tmp_path / "talk.srt").read_text().strip().split("\n\n")
+    numbers = [re.findall(r"\bword(\d+)", block) for block in blocks]
+    assert [number for part in numbers for number in part] == [str(n) for n in range(20)]
+    assert all(numbers[:-1]) and not numbers[-1]
+    assert max(len(line) for block in blocks for line in block.splitlines()) <= 42
 
 
 @pytest.mark.parametrize(
