@@ -25,6 +25,7 @@ from af3stream.protocol.messages import (
     Speech,
     WatchHit,
 )
+from af3stream.subtitles import speaker_number
 
 BIDI_CONTROLS: Final = (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0))
@@ -209,8 +210,9 @@ def clock(seconds: float) -> str:
 
 
 def _speaker(caption: Caption) -> str:
-    """Who speaks, before the words; empty if that is not known."""
-    return f"Speaker {caption.speaker}: " if caption.speaker is not None else ""
+    """Return who speaks, to stand before the words; empty if that is not known."""
+    number = speaker_number(caption)
+    return f"{number}: " if number else ""
 
 
 def _translation(caption: Caption) -> str:
