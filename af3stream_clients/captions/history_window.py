@@ -77,6 +77,7 @@ class HistoryWindow(QWidget):
     def clear(self) -> None:
         """Remove all rows."""
         self.model.clear()
+        self._refresh_name()
         self._recount()
 
     def show_status(self, status: Status) -> None:

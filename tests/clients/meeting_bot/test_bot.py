@@ -84,7 +84,8 @@ def written(tmp_path: Path) -> dict:
 
 async def test_minutes_of_an_attendee_meeting_name_speakers_and_times(tmp_path: Path) -> None:
     async with serving(tmp_path / "journal") as server, receiving() as receiver:
-        bot = Bot(options_for(tmp_path, server, "attendee://127.0.0.1:0/s3cret"), rules_for(tmp_path, receiver.url))
+        rules = msgspec.structs.replace(rules_for(tmp_path, receiver.url), captions=CaptionOptions(speakers=True))
+        bot = Bot(options_for(tmp_path, server, "attendee://127.0.0.1:0/s3cret"), rules)
         running = asyncio.create_task(bot.run())
         parts = [("p-ada", 0.0, voice(4, 120)), ("p-ben", 6.0, voice(4, 210)), ("p-ada", 12.0, voice(3, 120))]
         await attend(await listening(bot), parts)
@@ -320,13 +321,20 @@ async def test_new_session_gets_the_rest_if_the_service_lost_the_first(tmp_path:
     port = free_port()
     async with receiving() as receiver:
         source = str(meeting(tmp_path, 8))
+        rules = msgspec.structs.replace(rules_for(tmp_path, receiver.url), captions=CaptionOptions(speakers=True))
         async with serving(tmp_path / "journal", port) as server:
-            bot = Bot(options_for(tmp_path, server, source), rules_for(tmp_path, receiver.url))
+            bot = Bot(options_for(tmp_path, server, source), rules)
             running = asyncio.create_task(bot.run())
             await receiver.has(lambda received: len(received) >= 3)
         async with serving(tmp_path / "another journal", port):
             assert await running
     assert_whole(tmp_path, receiver, 8)
+    speakers = [line["speakers"] for line in written(tmp_path)["transcript"]]
+    assert speakers == sorted(speakers)
+    assert (speakers[0], speakers[-1]) == (
+        ["Speaker 1"],
+        ["Speaker 2"],
+    )  # voices of a new session are not taken for known
 
 
 async def test_bot_killed_repeatedly_loses_and_repeats_nothing(tmp_path: Path) -> None:
