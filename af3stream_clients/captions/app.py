@@ -95,6 +95,7 @@ class Captions(QObject):
         conversation.question.connect(self._on_question)
         conversation.paused.connect(self._on_paused)
         conversation.opened.connect(self._on_opened)
+        conversation.name_refused.connect(lambda reason: self._show_notice(Status("error", reason)))
         self.settings_window.speech.show_session(speech)
         self._on_paused(False)
         self._refresh_status()
@@ -120,8 +121,7 @@ class Captions(QObject):
             return
         self._saved_as = path
         self._choose(replace(self.settings, folder=str(path.parent)))
-        self._on_status(Status("ok", f"Saved as {path.name}"))
-        self._notice_timer.start()
+        self._show_notice(Status("ok", f"Saved as {path.name}"))
 
     def quit(self) -> None:
         """Quit, unless the user wants to keep unsaved captions."""
@@ -213,6 +213,11 @@ class Captions(QObject):
         self.overlay.set_settings(self.settings)
         self.settings_window.show_settings(self.settings)
         self._refresh_status()
+
+    def _show_notice(self, status: Status) -> None:
+        """Show a status in place of the session's for a while."""
+        self._on_status(status)
+        self._notice_timer.start()
 
     def _refresh_status(self) -> None:
         """Show the current status again."""

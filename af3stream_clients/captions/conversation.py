@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from PySide6.QtCore import QObject, Signal
 
-from af3stream.protocol.messages import Answer, Ready, ServerMessage
+from af3stream.protocol.messages import Answer, Error, Ready, ServerMessage
+from af3stream_clients.captions.formatting import as_sentence
 from af3stream_clients.captions.questions import Questions
 from af3stream_clients.captions.session_status import Phase, Progress, StatusTracker
 from af3stream_clients.captions.session_worker import AddressProvider, EventLoopThread, SessionWorker
 from af3stream_clients.captions.settings import SpeechOptions
 from af3stream_clients.captions.sources import Choice
 from af3stream_clients.captions.transcript import Transcript
+
+NAME_REFUSALS: Final = ("bad_text", "unknown_speaker")
 
 
 class Conversation(QObject):
@@ -24,6 +28,7 @@ class Conversation(QObject):
         status: the new ``Status``.
         paused: whether capturing is paused.
         opened: the ``Ready`` of the session.
+        name_refused: why the server refused a speaker's name.
     """
 
     line = Signal(object)
@@ -31,6 +36,7 @@ class Conversation(QObject):
     status = Signal(object)
     paused = Signal(bool)
     opened = Signal(object)
+    name_refused = Signal(str)
 
     def __init__(
         self,
@@ -91,6 +97,8 @@ class Conversation(QObject):
             self.line.emit(line)
         if isinstance(message, Ready):
             self.opened.emit(message)
+        if isinstance(message, Error) and message.code in NAME_REFUSALS and message.ref is None:
+            self.name_refused.emit(as_sentence(message.message))
         self._emit_status()
 
     def _on_progress(self, progress: Progress) -> None:

@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QInputDialog
 
-from af3stream.protocol.messages import Caption, CaptionUpdate, NameSpeaker, SpeakerNamed, SpeakerUpdate, Start
+from af3stream.protocol.messages import Caption, CaptionUpdate, Error, NameSpeaker, SpeakerNamed, SpeakerUpdate, Start
 from af3stream_clients.captions.app import Captions
 from af3stream_clients.captions.speech_page import language_name
 from tests.desktop.gui_driver import live, until
@@ -125,3 +125,5 @@ def test_speaker_is_named_from_the_history(
     until(lambda: listed(captions)[1] == "0:10. Anna: Good morning.")
     captions.history.name.trigger()
     assert asked == ["", "Anna"]
+    stage.say(Error("bad_text", "the name has control characters", fatal=False, retryable=False))
+    until(lambda: captions.overlay.status.text() == "The name has control characters.")
