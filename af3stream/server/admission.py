@@ -45,22 +45,11 @@ class Principal:
     address: str
 
 
-def admit(
-    request: Request,
-    address: str,
-    config: ServerConfig,
-    guests: Collection[Principal],
-    no_room: Callable[[str], str | None] = lambda _: None,
-) -> Principal:
-    """Let a WebSocket handshake pass, or refuse it; returns whose it is.
-
-    Args:
-        guests: who is admitted already and not gone, those whose handshake is not done yet included.
-        no_room: why a session of this user would be one too many.
+def authenticate(request: Request, config: ServerConfig) -> str:
+    """Return whose request it is: a name for its token, empty if no tokens are configured.
 
     Raises:
-        Refused: with 403 for a foreign origin, 401 without a valid token, 429 where the address or the user has enough
-            connections, 503 where the house is full, or has too much to do.
+        Refused: with 403 for a foreign origin, 401 without a valid token.
     """
     origin = request.headers.get("Origin")
     if (
@@ -69,10 +58,32 @@ def admit(
         and origin not in config.origins
     ):
         raise Refused(HTTPStatus.FORBIDDEN, "this origin is not admitted")
+    if not config.tokens:
+        return ""
     token = _token(request)
-    if config.tokens and not _valid(token, config.tokens):
+    if not _valid(token, config.tokens):
         raise Refused(HTTPStatus.UNAUTHORIZED, "a valid token is needed: as a bearer token, or as ?token=")
-    guest = Principal(hashlib.sha256(token.encode()).hexdigest()[:16] if config.tokens else "", address)
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
+
+
+def admit(
+    request: Request,
+    address: str,
+    config: ServerConfig,
+    guests: Collection[Principal],
+    no_room: Callable[[str], str | None] = lambda _: None,
+) -> Principal:
+    """Let a WebSocket handshake, or a request with audio, pass, or refuse it; returns whose it is.
+
+    Args:
+        guests: who is admitted already and not gone, those whose handshake is not done yet included.
+        no_room: why a session of this user would be one too many.
+
+    Raises:
+        Refused: as `authenticate` does, and with 429 where the address or the user has enough connections, 503 where
+            the house is full, or has too much to do.
+    """
+    guest = Principal(authenticate(request, config), address)
     if _enough([other for other in guests if other.address == address], config.max_connections_per_address):
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "this address has too many connections", RETRY_AFTER_S)
     if _enough([other for other in guests if other.user == guest.user], config.max_sessions_per_user):

@@ -25,12 +25,14 @@ from af3stream.config import ServerConfig
 from af3stream.metrics import Metrics
 from af3stream.server.admission import RETRY_AFTER_S
 from af3stream.server.handshakes import EarlyBytes, HandshakeLimiter, secure
-from af3stream.server.http import STREAM_PATH, refuse
+from af3stream.server.http import STREAM_PATH
+from af3stream.server.http_answers import refuse
 
 # Below this, uvicorn logs what a hostile peer does, and errors that the application logs itself.
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
 NO_BODY: Final = ((b"content-length", b"0"),)
+ALLOW: Final = "af3stream.allow"  # in a request's scope: a function that gives the answer so many seconds from now
 BODY_HEADERS: Final = (b"content-length", b"transfer-encoding")
 
 
@@ -252,6 +254,7 @@ class HttpConnection(H11Protocol):
 
         try:
             async with asyncio.timeout(patience_s) as limit:
+                scope[ALLOW] = lambda seconds: limit.reschedule(self.loop.time() + seconds)
                 answer = self._server.admit(self, scope) or self._server.app
                 await answer(scope, receive, send_in_time)
         except Exception:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -24,11 +24,13 @@ from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
-from af3stream.server.admission import Principal, Refused, admit
+from af3stream.server.admission import Principal, Refused, admit, authenticate
 from af3stream.server.connection import Connection
 from af3stream.server.http_server import HttpServer
 from af3stream.server.load import Done, Load, Now, resident_bytes
 from af3stream.server.ports import cannot_listen
+from af3stream.server.rest.file_session import Engines
+from af3stream.server.rest.routes import rest_routes
 from af3stream.server.session_manager import SessionManager
 from af3stream.server.tls import Tls
 
@@ -64,18 +66,24 @@ class Service:
         self._load = Load(config.server)
         self._http = HttpServer(
             config.server,
-            http.application(self._would_admit, self._health, self._measured, config.server.max_body_bytes),
+            http.application(
+                self._would_admit,
+                self._health,
+                self._measured,
+                config.server.max_body_bytes,
+                rest_routes(Engines(config, loaded, self._worker, self.metrics), self._entered, self._authenticate),
+            ),
             self._tls.context if self._tls else None,
             self.metrics,
         )
-        self._guests: dict[ServerConnection, Principal] = {}
+        self._guests: dict[object, Principal] = {}  # by connection or request
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
     @property
     def sessions(self) -> int:
-        """Connections that are admitted, and not closed yet."""
+        """Connections and requests with audio that are admitted, and not done yet."""
         return len(self._guests)
 
     @property
@@ -208,8 +216,20 @@ class Service:
 
     def _would_admit(self, request: HttpRequest) -> None:
         """Refuse a plain request of the stream as its handshake would be refused."""
-        path = f"{http.STREAM_PATH}?{request.scope['query_string'].decode('ascii')}"
-        self._admit(Request(path, Headers(request.headers.items())), request.client)
+        self._admit(_handshake(request), request.client)
+
+    @contextmanager
+    def _entered(self, request: HttpRequest) -> Iterator[None]:
+        """Count a request with audio as a session while it is answered, or refuse it."""
+        self._guests[request] = self._admit(_handshake(request), request.client)
+        try:
+            yield
+        finally:
+            del self._guests[request]
+
+    def _authenticate(self, request: HttpRequest) -> None:
+        """Refuse a request without a valid token."""
+        authenticate(_handshake(request), self._config.server)
 
     def _admit(self, request: Request, address: tuple[str, int] | None) -> Principal:
         """Let somebody in, or refuse; the address of a peer that is gone already is unknown."""
@@ -267,6 +287,12 @@ def open_journal(config: Config) -> Journal | None:
     if folder == "auto":
         folder = str(state_dir() / str(config.server.port)) if config.server.port else ""
     return Journal(msgspec.structs.replace(config.journal, folder=folder)) if folder else None
+
+
+def _handshake(request: HttpRequest) -> Request:
+    """Return a plain request as a handshake with the same headers and query."""
+    path = f"{http.STREAM_PATH}?{request.scope['query_string'].decode('ascii')}"
+    return Request(path, Headers(request.headers.items()))
 
 
 def _select_subprotocol(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from af3stream.engine.jobs import Job, Result
-from af3stream.engine.worker import Worker
+from af3stream.engine.request import Report
 from af3stream.errors import Refusal, StorageError, StorageFull, Superseded
 from af3stream.journal.facts import Commit
 from af3stream.journal.journal import Journal
@@ -42,6 +42,25 @@ class Peer(Protocol):
         """The server made a mistake: nothing can follow."""
 
 
+class Jobs(Protocol):
+    """Who does a session's jobs: the worker."""
+
+    def submit(self, session: str, job: Job, report: Report) -> None:
+        """Queue a job; ``report`` is called from another thread, in order, the last time with ``done``."""
+
+    def cancel(self, job: Job) -> None:
+        """Drop a job."""
+
+    def attach(self, session: str) -> None:
+        """Somebody listens to the session."""
+
+    def detach(self, session: str) -> None:
+        """Nobody listens to the session."""
+
+    def close(self, session: str) -> None:
+        """Drop the session's jobs and its context."""
+
+
 class SessionRunner:
     """Carries what a session wants to the engine, to the disk and to its peer, and sets the clock for it.
 
@@ -52,7 +71,7 @@ class SessionRunner:
         user: whom it belongs to.
     """
 
-    def __init__(self, session: Session, worker: Worker, journal: Journal | None, user: str) -> None:
+    def __init__(self, session: Session, worker: Jobs, journal: Journal | None, user: str) -> None:
         self.session = session
         self.user = user
         self.peer: Peer | None = None
