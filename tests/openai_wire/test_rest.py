@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import tempfile
 import time
 import wave
@@ -311,7 +310,7 @@ async def test_a_client_that_leaves_costs_nothing_more(stream: str, tmp_path: Pa
         request.cancel()
         await asyncio.gather(request, return_exceptions=True)
         await settled(service)
-        assert os.listdir(tmp_path) == []
+        assert not await asyncio.to_thread(lambda: [*tmp_path.iterdir()])
 
 
 async def test_a_translation_is_refused_where_the_captioner_has_none() -> None:
