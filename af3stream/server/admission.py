@@ -16,6 +16,7 @@ from websockets.http11 import Request
 from af3stream.config import ServerConfig
 
 TOKEN_SUBPROTOCOL: Final = "af3stream.token."  # browsers cannot set headers, and may offer their token so
+OPENAI_SUBPROTOCOL: Final = "openai-insecure-api-key."  # or so, as with the OpenAI API
 RETRY_AFTER_S: Final = 5
 
 
@@ -122,8 +123,9 @@ def _token(request: Request) -> str:
         return credentials.strip()
     offered = [name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")]
     for name in offered:
-        if name.startswith(TOKEN_SUBPROTOCOL):
-            return name.removeprefix(TOKEN_SUBPROTOCOL)
+        for prefix in (TOKEN_SUBPROTOCOL, OPENAI_SUBPROTOCOL):
+            if name.startswith(prefix):
+                return name.removeprefix(prefix)
     return parse_qs(urlsplit(request.path).query).get("token", [""])[0]
 
 

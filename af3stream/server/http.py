@@ -22,6 +22,8 @@ from af3stream.server.openai_errors import ApiError
 log = logging.getLogger(__name__)
 
 STREAM_PATH: Final = "/v1/stream"
+REALTIME_PATH: Final = "/v1/realtime"
+SOCKET_PATHS: Final = (STREAM_PATH, REALTIME_PATH)
 API_PREFIX: Final = "/v1/"
 PAGE_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PAGE_POLICY: Final = (
@@ -66,7 +68,7 @@ def application(
             Route("/page/{name}", _page),
             Route("/healthz", tell_health),
             Route("/metrics", tell_metrics),
-            Route(STREAM_PATH, stream),
+            *(Route(path, stream) for path in SOCKET_PATHS),
             *routes,
         ],
         exception_handlers={HTTPException: _refused, ClientDisconnect: _gone, Exception: _failed},
@@ -90,7 +92,7 @@ async def _page(request: Request) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    if request.url.path.startswith(API_PREFIX) and request.url.path != STREAM_PATH:
+    if request.url.path.startswith(API_PREFIX) and request.url.path not in SOCKET_PATHS:
         answer = ApiError(f"{status.phrase}: {request.method} {request.url.path}", status=status).response()
         answer.headers.update(error.headers or {})
         return answer

@@ -25,7 +25,7 @@ from af3stream.config import ServerConfig
 from af3stream.metrics import Metrics
 from af3stream.server.admission import RETRY_AFTER_S
 from af3stream.server.handshakes import EarlyBytes, HandshakeLimiter, secure
-from af3stream.server.http import STREAM_PATH
+from af3stream.server.http import SOCKET_PATHS
 from af3stream.server.http_answers import refuse
 
 # Below this, uvicorn logs what a hostile peer does, and errors that the application logs itself.
@@ -204,9 +204,9 @@ class HttpConnection(H11Protocol):
         super().data_received(data)
 
     def _should_upgrade(self) -> bool:
-        """Tell whether a request is a handshake: a GET of the stream, without a body, that asks for a WebSocket."""
+        """Tell whether a request is a handshake: a GET of a stream, without a body, that asks for a WebSocket."""
         has_body = any(name in BODY_HEADERS and (name, value) not in NO_BODY for name, value in self.headers)
-        is_stream = self.scope["method"] == "GET" and self.scope["path"] == STREAM_PATH
+        is_stream = self.scope["method"] == "GET" and self.scope["path"] in SOCKET_PATHS
         return is_stream and not has_body and super()._should_upgrade()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
-from starlette.requests import Request as HttpRequest
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import NegotiationError
-from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from af3stream.config import Config, state_dir
@@ -24,11 +22,12 @@ from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
-from af3stream.server.admission import Principal, Refused, admit, authenticate
 from af3stream.server.connection import Connection
+from af3stream.server.guests import Guests
 from af3stream.server.http_server import HttpServer
 from af3stream.server.load import Done, Load, Now, resident_bytes
 from af3stream.server.ports import cannot_listen
+from af3stream.server.realtime.connection import RealtimeConnection
 from af3stream.server.rest.file_session import Engines
 from af3stream.server.rest.routes import rest_routes
 from af3stream.server.session_manager import SessionManager
@@ -38,6 +37,7 @@ log = logging.getLogger(__name__)
 wire_log = log.getChild("wire")
 wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames: tokens, questions and audio
 
+REALTIME_SUBPROTOCOL: Final = "realtime"
 SWEEP_EVERY_S: Final = 600.0
 LOOK_EVERY_S: Final = 1.0
 SHORT_FOR_S: Final = 2.0  # a job that waits for memory for so long is not alone
@@ -64,20 +64,22 @@ class Service:
             config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
         self._load = Load(config.server)
+        self._guests = Guests(config.server, self.metrics, self._no_room)
         self._http = HttpServer(
             config.server,
             http.application(
-                self._would_admit,
+                self._guests.would_admit,
                 self._health,
                 self._measured,
                 config.server.max_body_bytes,
-                rest_routes(Engines(config, loaded, self._worker, self.metrics), self._entered, self._authenticate),
+                rest_routes(
+                    Engines(config, loaded, self._worker, self.metrics), self._guests.entered, self._guests.authenticate
+                ),
             ),
             self._tls.context if self._tls else None,
             self.metrics,
         )
-        self._guests: dict[object, Principal] = {}  # by connection or request
-        self._connections: set[Connection] = set()
+        self._connections: set[Connection | RealtimeConnection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -111,7 +113,7 @@ class Service:
                 self._handle,
                 server_config.host,
                 server_config.port,
-                process_request=self._process_request,
+                process_request=self._guests.process_request,
                 select_subprotocol=_select_subprotocol,
                 create_connection=self._http.connections(),
                 compression=None,
@@ -172,13 +174,12 @@ class Service:
         return None if self._hosts.awaits(user) else self._load.refusal(self._now())
 
     async def _handle(self, peer: ServerConnection) -> None:
-        connection = Connection(
-            peer,
-            config=self._config.server,
-            hosts=self._hosts,
-            user=self._guests[peer].user,
-            metrics=self.metrics,
-        )
+        user, hosts = self._guests.user(peer), self._hosts
+        connection: Connection | RealtimeConnection
+        if _is_realtime(peer):
+            connection = RealtimeConnection(peer, config=self._config, hosts=hosts, user=user, metrics=self.metrics)
+        else:
+            connection = Connection(peer, config=self._config.server, hosts=hosts, user=user, metrics=self.metrics)
         self._connections.add(connection)
         self._empty.clear()
         try:
@@ -203,44 +204,6 @@ class Service:
         await http_closed
         await server.wait_closed()
 
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Let a handshake pass, or refuse it."""
-        try:
-            self._welcome(connection, self._admit(request, connection.remote_address))
-        except Refused as refused:
-            response = connection.respond(refused.status, f"{refused}\n")
-            if refused.retry_after_s:
-                response.headers["Retry-After"] = str(refused.retry_after_s)
-            return response
-        return None
-
-    def _would_admit(self, request: HttpRequest) -> None:
-        """Refuse a plain request of the stream as its handshake would be refused."""
-        self._admit(_handshake(request), request.client)
-
-    @contextmanager
-    def _entered(self, request: HttpRequest) -> Iterator[None]:
-        """Count a request with audio as a session while it is answered, or refuse it."""
-        self._guests[request] = self._admit(_handshake(request), request.client)
-        try:
-            yield
-        finally:
-            del self._guests[request]
-
-    def _authenticate(self, request: HttpRequest) -> None:
-        """Refuse a request without a valid token."""
-        authenticate(_handshake(request), self._config.server)
-
-    def _admit(self, request: Request, address: tuple[str, int] | None) -> Principal:
-        """Let somebody in, or refuse; the address of a peer that is gone already is unknown."""
-        host = (address or ("",))[0]
-        try:
-            return admit(request, host, self._config.server, self._guests.values(), self._no_room)
-        except Refused as refused:
-            self.metrics.refusals.labels(str(refused.status.value)).inc()
-            log.info("not admitted: status=%d reason=%r", refused.status.value, str(refused))
-            raise
-
     def _health(self) -> dict[str, Any]:
         """What `/healthz` tells."""
         return {
@@ -259,12 +222,6 @@ class Service:
         self.metrics.resident.set(resident_bytes())
         self.metrics.sessions.set(self.sessions)
         return self.metrics.render()
-
-    def _welcome(self, connection: ServerConnection, guest: Principal) -> None:
-        """Count a connection from its handshake until it is closed, however that goes."""
-        self._guests[connection] = guest
-        gone = asyncio.ensure_future(connection.wait_closed())
-        gone.add_done_callback(lambda _: self._guests.pop(connection))
 
 
 async def _again_and_again(chore: Callable[[], Awaitable[None]], every_s: float) -> None:
@@ -289,14 +246,14 @@ def open_journal(config: Config) -> Journal | None:
     return Journal(msgspec.structs.replace(config.journal, folder=folder)) if folder else None
 
 
-def _handshake(request: HttpRequest) -> Request:
-    """Return a plain request as a handshake with the same headers and query."""
-    path = f"{http.STREAM_PATH}?{request.scope['query_string'].decode('ascii')}"
-    return Request(path, Headers(request.headers.items()))
-
-
-def _select_subprotocol(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol:
+def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    if _is_realtime(connection):
+        return next((name for name in offered if name == REALTIME_SUBPROTOCOL), None)
     for name in offered:
         if name in SUBPROTOCOLS:
             return name
     raise NegotiationError(f"offer one of the subprotocols {', '.join(SUBPROTOCOLS)}")
+
+
+def _is_realtime(connection: ServerConnection) -> bool:
+    return connection.request is not None and urlsplit(connection.request.path).path == http.REALTIME_PATH

@@ -1,0 +1,299 @@
+"""One client of the Realtime API: frames in, events out, and one session of the service behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from af3stream.audio.pcm import AudioFormat
+from af3stream.config import Config
+from af3stream.errors import BadMessage, IdleTimeout, Refusal, WrongFrame
+from af3stream.metrics import Metrics
+from af3stream.protocol import messages as m
+from af3stream.server.openai_errors import ApiError, api_error
+from af3stream.server.realtime import client_events as events
+from af3stream.server.realtime.audio_formats import Appended
+from af3stream.server.realtime.dialect import Dialect
+from af3stream.server.realtime.event_writer import EventWriter
+from af3stream.server.realtime.settings import Kind, Settings
+from af3stream.server.session_manager import SessionManager, going_away
+from af3stream.server.session_runner import SessionRunner, superseded
+from af3stream.session.session import State
+
+log = logging.getLogger(__name__)
+
+FAILURE_CLOSE: Final = 1011
+RENEW_S: Final = 30.0  # how long the words of a session may take that another follows
+SESSION_EVENTS: Final = (events.Commit, events.Clear, events.CreateResponse, events.CreateWatch, events.DeleteWatch)
+"""Events that need a session: with the first of them, or with the first audio, it is opened."""
+
+
+class RealtimeConnection:
+    """Lives as long as one WebSocket; its session may live longer, if the client asked for a token.
+
+    Args:
+        user: whom the handshake let in.
+    """
+
+    def __init__(
+        self, socket: ServerConnection, *, config: Config, hosts: SessionManager, user: str, metrics: Metrics
+    ) -> None:
+        asked = _asked(socket)
+        self._socket = socket
+        self._config = config
+        self._hosts = hosts
+        self._user = user
+        self._metrics = metrics
+        self._resume = asked.get("resume")
+        self._last_event = int(asked["last_event"]) if asked.get("last_event", "").isdecimal() else 0
+        kind: Kind = "transcription" if asked.get("intent") == "transcription" else "realtime"
+        settings = Settings(kind=kind, model=asked.get("model", ""))
+        self._out = EventWriter(socket, config.server.outgoing_messages)
+        self._dialect = Dialect(settings, config, self._out.emit, self._send)
+        self._strikes: Counter[str] = Counter()
+        self._host: SessionRunner | None = None
+        self._start: m.Start | None = None
+        self._audio: Appended | None = None
+        self._sent = self._processed = 0  # sample frames
+        self._changed = asyncio.Event()
+        self._ended = False
+
+    async def run(self) -> None:
+        """Serve the client until it leaves, or has to go."""
+        writer = asyncio.create_task(self._out.run())
+        self._dialect.welcome()
+        try:
+            if self._resume:
+                await self._open(m.Start(resume=self._resume, last_event=self._last_event))
+            await self._read()
+        except ConnectionClosed:
+            pass
+        except (Refusal, ApiError) as refusal:
+            self._end_with(refusal)
+        finally:
+            self._out.close(FAILURE_CLOSE)
+            self._changed.set()
+            await self._read_past()
+            await writer
+            self._leave()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no session."""
+        return self._host is None
+
+    # ---- what a session says to its peer -----------------------------------------------------------------------------
+
+    def tell(self, messages: Sequence[m.ServerMessage]) -> None:
+        """Messages for the client, in order."""
+        for message in messages:
+            match message:
+                case m.Ack():
+                    self._processed = message.processed
+                    self._dialect.processed(message.processed / self._rate)
+                case m.Ended():
+                    self._ended = True
+                case m.Error(fatal=True):
+                    self._out.refuse(ApiError(message.message, code=message.code))
+            self._dialect.hear(message)
+        self._changed.set()
+
+    def greet(self, messages: Sequence[m.ServerMessage]) -> None:
+        """What a client is told first: where its session stands, and what it missed."""
+        for message in messages:
+            if isinstance(message, m.Ready):
+                self._greeted(message)
+            else:
+                self._dialect.replayed(message)
+
+    def session_over(self, state: State) -> None:
+        """Nothing follows."""
+        self._ended = True
+        self._changed.set()
+        if state is State.DRAINED:
+            self.go_away()
+
+    def supersede(self) -> None:
+        """Another connection took the session over."""
+        self._host = None
+        self._end_with(superseded())
+
+    def fail(self) -> None:
+        """The server made a mistake: nothing can follow."""
+        self._out.close(FAILURE_CLOSE)
+        self._changed.set()
+
+    def go_away(self) -> None:
+        """The server is going away: say goodbye now."""
+        self._end_with(going_away())
+
+    # ---- the session -------------------------------------------------------------------------------------------------
+
+    @property
+    def _rate(self) -> int:
+        return self._audio.format.rate if self._audio else 1
+
+    async def _open(self, start: m.Start) -> None:
+        """Open a session, or the one that is resumed."""
+        self._start = start
+        self._host = await self._hosts.open(start, self._user, self)
+
+    def _greeted(self, ready: m.Ready) -> None:
+        alaw = self._dialect.settings.format.type == "audio/pcma"
+        self._audio = Appended(AudioFormat(ready.format, ready.rate, ready.channels), alaw=alaw)
+        self._sent, self._processed = ready.received, ready.processed
+        self._dialect.received_s = ready.received / ready.rate
+        if self._resume is not None:
+            self._out.emit(
+                "af3stream.session.opened",
+                session_id=ready.session,
+                resume=ready.resume,
+                last_event=ready.last_event,
+                received_ms=round(1_000 * ready.received / ready.rate),
+            )
+
+    async def _ready(self) -> None:
+        """Have a session that is set up as the client wants it."""
+        start = self._dialect.settings.start()
+        if self._host is None:
+            await self._open(start)
+        elif (
+            self._start != start
+            and self._start
+            and not self._start.resume
+            and self._dialect.settings.kind != "realtime"
+        ):
+            await self._renew()
+            await self._open(start)
+
+    async def _renew(self) -> None:
+        """End the session: another goes on with the audio, as it cannot be set up anew."""
+        host = self._host
+        assert host
+        self._send(m.End(self._sent))
+        async with asyncio.timeout(RENEW_S):
+            while not self._ended:
+                await self._wait()
+        self._host = None
+        self._hosts.leave(host, self, for_good=True)
+        self._dialect.renewed()
+        self._ended = False
+
+    async def _append(self, spelled: str) -> None:
+        """Give audio to the session, as fast as its credit goes."""
+        await self._ready()
+        assert self._audio
+        credit = round(self._config.server.credit_s * self._rate)
+        for pcm in self._audio.pieces(spelled):
+            frames = self._audio.format.frames(pcm)
+            while self._sent + frames > self._processed + credit and not self._out.closed:
+                await self._wait()
+            self._send(m.Audio(self._sent, pcm))
+            self._sent += frames
+            self._dialect.heard(frames / self._rate)
+
+    async def _wait(self) -> None:
+        """Wait until the session says something."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _send(self, message: m.ClientMessage) -> None:
+        if self._host is None:
+            raise superseded()
+        self._host.receive(message, self, self._user)
+
+    # ---- the socket --------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Frames to events, until the client must go."""
+        timeout_s = self._config.server.idle_timeout_s
+        while not self._out.closed:
+            try:
+                frame = await asyncio.wait_for(self._socket.recv(), timeout_s)
+            except TimeoutError:
+                if self._host and self._host.session.owing:
+                    continue  # the client waits for the service
+                raise IdleTimeout(f"nothing arrived for {timeout_s:g} s") from None
+            event_id = None
+            try:
+                if not isinstance(frame, str):
+                    raise WrongFrame("the Realtime API takes text frames")
+                event = events.decode(frame)
+                event_id = event.event_id
+                await self._take(event)
+            except events.NoEvent as error:
+                self._out.refuse(error, None)
+                self._strike(BadMessage(str(error)))
+            except events.WrongEvent as error:
+                self._out.refuse(error, error.event_id)
+            except ApiError as error:
+                self._out.refuse(error, event_id)
+            except Refusal as refusal:
+                self._strike(refusal)
+                self._out.refuse(api_error(refusal), event_id)
+
+    async def _take(self, event: events.Event) -> None:
+        match event:
+            case events.Append(audio=spelled):
+                await self._append(spelled)
+                return
+            case events.CreateItem(item=item):
+                await self._append_parts(item)
+            case _ if isinstance(event, SESSION_EVENTS):
+                await self._ready()
+        self._dialect.take(event)
+
+    async def _append_parts(self, item: events.Item) -> None:
+        """Give the audio of an item that a client creates to the session."""
+        spoken = [part.audio for part in item.content if part.audio and item.role == "user"]
+        if spoken:
+            await self._ready()
+            self._dialect.begin_item()
+            for audio in spoken:
+                await self._append(audio)
+
+    def _strike(self, refusal: Refusal) -> None:
+        """Count what a client does that it must not; raises the refusal when it is enough."""
+        self._strikes[refusal.code] += 1
+        self._metrics.refusals.labels(refusal.code).inc()
+        if refusal.close_code is not None and self._strikes[refusal.code] >= refusal.strikes:
+            raise refusal
+
+    async def _read_past(self) -> None:
+        """Throw away what still arrives, up to the client's own goodbye."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self._socket.recv()
+
+    def _end_with(self, error: Refusal | ApiError) -> None:
+        """Tell the client why, and close."""
+        log.info("realtime connection ends: code=%s", error.code)
+        self._out.end_with(error)
+        self._changed.set()
+
+    def _leave(self) -> None:
+        self._out.gone()
+        host, self._host = self._host, None
+        if host:
+            self._hosts.leave(host, self, for_good=self._resume is None)
+
+
+def _asked(socket: ServerConnection) -> dict[str, str]:
+    """What the handshake asks for, in its query or in headers."""
+    assert socket.request
+    asked = {
+        name: values[-1]
+        for name, values in parse_qs(urlsplit(socket.request.path).query, keep_blank_values=True).items()
+    }
+    for name, header in (("resume", "X-Af3stream-Resume"), ("last_event", "X-Af3stream-Last-Event")):
+        if (value := socket.request.headers.get(header)) is not None:
+            asked[name] = value
+    return asked

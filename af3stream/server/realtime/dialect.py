@@ -1,0 +1,267 @@
+"""The translation between a Realtime client and a session: events in, messages out, and the other way round.
+
+It knows no socket and no clock: times are seconds of audio.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from af3stream.config import Config
+from af3stream.errors import EngineRestart
+from af3stream.protocol import messages as m
+from af3stream.server.openai_errors import SERVER, ApiError
+from af3stream.server.realtime import client_events as events
+from af3stream.server.realtime.client_events import ResponseSettings
+from af3stream.server.realtime.conversation import Conversation, Wire, audio_item, created_item, message, new_id
+from af3stream.server.realtime.responses import Responses
+from af3stream.server.realtime.settings import Settings
+from af3stream.server.realtime.transcripts import AudioItem, Transcripts
+
+EXPIRES_S: Final = 24 * 3600  # told only: a session does not expire while it is used
+MOST_ITEM_S: Final = 600.0  # an item of which the client commits nothing for so long is committed
+INSTRUCTIONS_SHARE: Final = 2  # of a question's characters, the instructions take at most one in so many
+
+
+class Dialect:
+    """One client's side of a session.
+
+    Args:
+        emit: sends an event.
+        send: gives a message to the session, which is open then; raises `Refusal`.
+
+    Attributes:
+        settings: in force.
+    """
+
+    def __init__(
+        self, settings: Settings, config: Config, emit: Callable[..., None], send: Callable[[m.ClientMessage], None]
+    ) -> None:
+        self.settings = settings
+        self.received_s = 0.0  # of audio, on the session's axis
+        self._base_s = 0.0  # what this session's axis begins at on the client's
+        self._id = new_id("sess")
+        self._config = config
+        self._emit = emit
+        self._send = send
+        self._expires_at = int(time.time()) + EXPIRES_S
+        self._conversation = Conversation()
+        self._responses = Responses(self._conversation, emit, send, config.questions.max_chars)
+        self._transcripts = Transcripts(emit, self._transcribed)
+        self._quiet_since = 0.0  # where speech, or the last time-out, ended
+        self._update(settings)
+
+    def welcome(self) -> None:
+        """Say what a client is told first."""
+        self._emit("session.created", session=self._session())
+
+    @property
+    def manual(self) -> bool:
+        """Whether the client commits."""
+        return self.settings.turn_detection is None
+
+    # ---- what the client says ----------------------------------------------------------------------------------------
+
+    def take(self, event: events.Event) -> None:
+        """Take an event, apart from audio.
+
+        Raises:
+            ApiError: if it is refused.
+            Refusal: if the session refuses what follows from it.
+        """
+        match event:
+            case events.SessionUpdate(session=update):
+                self._update(self.settings.updated(update))
+                self._emit("session.updated", session=self._session())
+            case events.Commit():
+                self._commit()
+            case events.Clear():
+                self._clear()
+            case events.ClearOutput():
+                self._emit("output_audio_buffer.cleared", response_id=None)
+            case events.CreateItem():
+                self._create(event)
+            case events.DeleteItem(item_id=name):
+                self._conversation.delete(name)
+                self._emit("conversation.item.deleted", item_id=name)
+            case events.RetrieveItem(item_id=name):
+                self._emit("conversation.item.retrieved", item=self._conversation.find(name, "retrieve"))
+            case events.TruncateItem(item_id=name, content_index=index, audio_end_ms=end):
+                self._conversation.find(name, "truncate")
+                self._emit("conversation.item.truncated", item_id=name, content_index=index, audio_end_ms=end)
+            case events.CreateResponse(response=response):
+                self._conversation_only()
+                self._responses.create(response)
+            case events.CancelResponse(response_id=name):
+                if not self._responses.cancel(name):
+                    raise ApiError("Cancellation failed: no active response found", code="response_cancel_not_active")
+            case events.CreateWatch():
+                self._send(m.Watch(event.id, event.text, event.every_s))
+            case events.DeleteWatch():
+                self._send(m.Unwatch(event.id))
+
+    def heard(self, seconds: float) -> None:
+        """Audio went to the session."""
+        if self.manual and self._transcripts.open is None:
+            self._transcripts.begin(new_id("item"), self.received_s)
+        self.received_s += seconds
+        item = self._transcripts.open
+        if self.manual and item and self.received_s - item.start > MOST_ITEM_S:
+            self._commit()
+        self._time_out()
+
+    def begin_item(self) -> None:
+        """Audio of an item that the client creates follows."""
+        if self._transcripts.open is None:
+            self._transcripts.begin(new_id("item"), self.received_s)
+
+    def renewed(self) -> None:
+        """Another session goes on with the audio; everything of the one before is told."""
+        self._transcripts.reached(self.received_s)
+        self._base_s += self.received_s
+        self.received_s = self._quiet_since = 0.0
+
+    def _update(self, settings: Settings) -> None:
+        self.settings = settings
+        self._transcripts.silent = not settings.tells_transcripts
+        self._responses.instructions = settings.instructions[: self._most_instructions]
+        self._responses.max_output_tokens = settings.max_output_tokens
+
+    @property
+    def _most_instructions(self) -> int:
+        return self._config.questions.max_chars // INSTRUCTIONS_SHARE
+
+    def _session(self) -> Wire:
+        told = self.settings.wire(self._id, self._expires_at, self._config.audio)
+        if "instructions" in told:
+            told["instructions"] = self._responses.instructions
+        return told
+
+    def _commit(self) -> None:
+        """End the open item here, and have its words told."""
+        item = self._transcripts.open
+        if item is None or self.received_s <= item.start:
+            raise ApiError("the audio buffer is empty", code="input_audio_buffer_commit_empty")
+        item.end, item.flushed = self.received_s, True
+        self._send(m.Flush(item.id))
+        self._committed(item)
+
+    def _clear(self) -> None:
+        if item := self._transcripts.open:
+            item.end, item.flushed, item.discarded = self.received_s, True, True
+            self._send(m.Flush(item.id))
+        self._emit("input_audio_buffer.cleared")
+
+    def _create(self, event: events.CreateItem) -> None:
+        self._conversation_only()
+        item = created_item(event.item)
+        spoken = [part.audio for part in event.item.content if part.audio and item["role"] == "user"]
+        previous = self._conversation.add(item, event.previous_item_id)
+        self._emit("conversation.item.added", previous_item_id=previous, item=item)
+        self._emit("conversation.item.done", previous_item_id=previous, item=item)
+        if spoken and (audio := self._transcripts.open):
+            audio.id, audio.end, audio.flushed = item["id"], self.received_s, True
+            self._send(m.Flush(item["id"]))
+
+    def _conversation_only(self) -> None:
+        if self.settings.kind == "transcription":
+            raise ApiError("a transcription session has no conversation", code="invalid_session_type", param="type")
+
+    # ---- what the session says ---------------------------------------------------------------------------------------
+
+    def hear(self, said: m.ServerMessage) -> None:
+        """Tell the client of a message; corrections and what has no counterpart are not told."""
+        match said:
+            case m.Speech(state=state, at=at) if not self.manual:
+                (self._started if state == "started" else self._stopped)(at)
+            case m.Caption():
+                self._transcripts.caption(said)
+            case m.Flushed(id=name):
+                self._transcripts.answered(name)
+            case m.Window() | m.AnswerDelta() | m.Answer():
+                self._responses.hear(said)
+            case m.WatchHit():
+                self._emit(
+                    "af3stream.watch.hit", id=said.id, text=said.text, start=said.start, end=said.end, event=said.event
+                )
+            case m.Error(ref=None, code=code, message=text) if code != EngineRestart.code:
+                self._transcripts.failed({"type": SERVER, "code": code, "message": text, "param": None})
+            case m.Error():
+                self._responses.hear(said)
+
+    def processed(self, seconds: float) -> None:
+        """Everything up to here is captioned."""
+        self._transcripts.reached(seconds)
+
+    def _started(self, at: float) -> None:
+        self._quiet_since = self.received_s
+        item = self._transcripts.begin(new_id("item"), at)
+        self._emit("input_audio_buffer.speech_started", audio_start_ms=self._ms(at), item_id=item.id)
+        if self.settings.interrupts:
+            self._responses.cancel(None, "turn_detected")
+
+    def _stopped(self, at: float) -> None:
+        item = self._transcripts.open
+        if item is None:
+            return
+        item.end = at
+        self._quiet_since = self.received_s
+        self._emit("input_audio_buffer.speech_stopped", audio_end_ms=self._ms(at), item_id=item.id)
+        self._committed(item)
+        if self.settings.creates_responses and self._responses.active is None:
+            self._responses.create(ResponseSettings())
+
+    def _committed(self, item: AudioItem) -> None:
+        told = audio_item(item.id)
+        previous = self._conversation.add(told)
+        self._emit("input_audio_buffer.committed", previous_item_id=previous, item_id=item.id)
+        self._emit("conversation.item.added", previous_item_id=previous, item=told)
+        self._emit("conversation.item.done", previous_item_id=previous, item=told)
+
+    def _transcribed(self, item: AudioItem) -> None:
+        """An item's words are complete: they stand in the conversation, and may be a question."""
+        if item.id in self._conversation:
+            for part in self._conversation.find(item.id, "retrieve")["content"]:
+                if part["type"] == "input_audio":
+                    part["transcript"] = item.transcript
+        self._responses.transcribed(item.id)
+
+    def _time_out(self) -> None:
+        """Nobody spoke for long: an empty item, and a response."""
+        detection = self.settings.turn_detection
+        if detection is None or not detection.idle_timeout_ms or self._transcripts.open or self._responses.active:
+            return
+        if self.received_s - self._quiet_since < detection.idle_timeout_ms / 1_000:
+            return
+        item = AudioItem(new_id("item"), self._quiet_since, self.received_s)
+        self._emit(
+            "input_audio_buffer.timeout_triggered",
+            audio_start_ms=self._ms(item.start),
+            audio_end_ms=self._ms(self.received_s),
+            item_id=item.id,
+        )
+        self._quiet_since = self.received_s
+        self._committed(item)
+        self._conversation.find(item.id, "retrieve")["content"][0]["transcript"] = ""
+        if self.settings.kind == "realtime":
+            self._responses.create(ResponseSettings())
+
+    def replayed(self, missed: m.ServerMessage) -> None:
+        """Tell a client that resumes of something it missed: a final caption, or an answer, as an item."""
+        match missed:
+            case m.Caption(final=True) if missed.text:
+                item = AudioItem(new_id("item"), missed.start, missed.end)
+                self._committed(item)
+                self._transcripts.replay(item, missed)
+            case m.Answer():
+                told = message(new_id("item"), "assistant", [{"type": "output_text", "text": missed.text}])
+                previous = self._conversation.add(told)
+                self._emit("conversation.item.added", previous_item_id=previous, item=told)
+                self._emit("conversation.item.done", previous_item_id=previous, item=told)
+            case m.WatchHit():
+                self.hear(missed)
+
+    def _ms(self, seconds: float) -> int:
+        return round((self._base_s + seconds) * 1_000)
