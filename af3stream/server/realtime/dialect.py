@@ -126,7 +126,7 @@ class Dialect:
     def _update(self, settings: Settings) -> None:
         self.settings = settings
         self._transcripts.silent = not settings.tells_transcripts
-        self._responses.instructions = settings.instructions[: self._most_instructions]
+        self._responses.turns.instructions = settings.instructions[: self._most_instructions]
         self._responses.max_output_tokens = settings.max_output_tokens
 
     @property
@@ -136,7 +136,7 @@ class Dialect:
     def _session(self) -> Wire:
         told = self.settings.wire(self._id, self._expires_at, self._config.audio)
         if "instructions" in told:
-            told["instructions"] = self._responses.instructions
+            told["instructions"] = self._responses.turns.instructions
         return told
 
     def _commit(self) -> None:
@@ -211,7 +211,7 @@ class Dialect:
         self._emit("input_audio_buffer.speech_stopped", audio_end_ms=self._ms(at), item_id=item.id)
         self._committed(item)
         if self.settings.creates_responses and self._responses.active is None:
-            self._responses.create(ResponseSettings())
+            self._responses.create(ResponseSettings(), item.id)
 
     def _committed(self, item: AudioItem) -> None:
         told = audio_item(item.id)

@@ -10,7 +10,6 @@ from typing import Final
 from af3stream.errors import Refusal
 from af3stream.protocol import messages as m
 from af3stream.server.openai_errors import SERVER, ApiError, api_error
-from af3stream.server.prompts import with_chat
 from af3stream.server.realtime.client_events import ResponseSettings, Tokens
 from af3stream.server.realtime.conversation import (
     Conversation,
@@ -19,14 +18,12 @@ from af3stream.server.realtime.conversation import (
     is_spoken,
     message,
     new_id,
-    text_of,
 )
 from af3stream.server.realtime.transcripts import Emit
+from af3stream.server.realtime.turns import Turns
 
 MOST_RESPONSES: Final = 4  # at once
-MOST_EXCHANGES: Final = 1_000  # that are remembered
 MOST_WINDOWS: Final = 1_000
-UNASKED: Final = "Reply to what was said last."  # where nothing is asked
 
 
 @dataclass(eq=False, slots=True)
@@ -34,15 +31,17 @@ class Response:
     """One response.
 
     Attributes:
-        spoken: the id of the item whose transcript is the question, until it is there.
-        items: ids of the items that its question is made of.
+        question: the id of the item that it answers.
+        waits: whether the words of that item are still to come.
+        items: ids of what it answers.
         told: what the deltas made up; ``None`` before the first.
     """
 
     id: str
     item_id: str
     settings: ResponseSettings
-    spoken: str | None = None
+    question: str | None = None
+    waits: bool = False
     items: tuple[str, ...] = ()
     told: str | None = None
     reason: str = "client_cancelled"
@@ -51,15 +50,6 @@ class Response:
     def in_conversation(self) -> bool:
         """Whether the conversation goes on with it."""
         return self.settings.conversation == "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a response asks the session."""
-
-    text: str
-    after: str | None = None
-    items: tuple[str, ...] = ()
 
 
 class Responses:
@@ -71,21 +61,20 @@ class Responses:
         max_chars: of a question.
 
     Attributes:
-        instructions, max_output_tokens: of the session.
+        turns: what is asked and answered.
+        max_output_tokens: of the session.
     """
 
     def __init__(
         self, conversation: Conversation, emit: Emit, send: Callable[[m.ClientMessage], None], max_chars: int
     ) -> None:
-        self.instructions = ""
+        self.turns = Turns(conversation, max_chars)
         self.max_output_tokens: Tokens = "inf"
         self.conversation_id = new_id("conv")
         self._conversation = conversation
         self._emit = emit
         self._send = send
-        self._max_chars = max_chars
         self._open: dict[str, Response] = {}
-        self._exchanges: deque[tuple[str, frozenset[str]]] = deque(maxlen=MOST_EXCHANGES)  # response, items
         self._windows: deque[m.Window] = deque(maxlen=MOST_WINDOWS)
 
     @property
@@ -93,8 +82,11 @@ class Responses:
         """The response that the conversation waits for."""
         return next((response for response in self._open.values() if response.in_conversation), None)
 
-    def create(self, settings: ResponseSettings) -> None:
+    def create(self, settings: ResponseSettings, spoken: str | None = None) -> None:
         """Begin a response.
+
+        Args:
+            spoken: the item that it answers; ``None``: the one that is next.
 
         Raises:
             ApiError: if one is under way, or too many are.
@@ -109,11 +101,13 @@ class Responses:
         response = Response(new_id("resp"), new_id("item"), settings)
         self._open[response.id] = response
         self._emit("response.created", response=self._wire(response, "in_progress", None, None))
-        last = [item for item in self._conversation if item["role"] == "user"][-1:]
-        if settings.input is None and last and self._awaited(last[0]):
-            response.spoken = last[0]["id"]
-            return
-        self._ask(response)
+        if settings.input is None:
+            question = self._conversation.find(spoken, "retrieve") if spoken else self.turns.question()
+            if question:
+                response.question = question["id"]
+                response.waits = is_spoken(question) and question["content"][0]["transcript"] is None
+        if not response.waits:
+            self._ask(response)
 
     def cancel(self, response_id: str | None, reason: str = "client_cancelled") -> bool:
         """Stop a response, by default the conversation's; false if there is none."""
@@ -121,7 +115,7 @@ class Responses:
         if response is None:
             return False
         response.reason = reason
-        if response.spoken:
+        if response.waits:
             self._done(response, "cancelled", None)
         else:
             self._send(m.Cancel(response.id))
@@ -130,8 +124,8 @@ class Responses:
     def transcribed(self, item_id: str) -> None:
         """The words of a spoken item are there."""
         for response in [*self._open.values()]:
-            if response.spoken == item_id:
-                response.spoken = None
+            if response.waits and response.question == item_id:
+                response.waits = False
                 self._ask(response)
 
     def hear(self, said: m.ServerMessage) -> None:
@@ -146,54 +140,14 @@ class Responses:
             case m.Error(ref=name) if name and (response := self._open.get(name)):
                 self._failed(response, {"type": SERVER, "code": said.code, "message": said.message})
 
-    # ---- the question ------------------------------------------------------------------------------------------------
-
     def _ask(self, response: Response) -> None:
         most = response.settings.max_output_tokens or self.max_output_tokens
         try:
-            asked = self._asked(response.settings)
+            asked = self.turns.asked(response.settings, response.question)
             response.items = asked.items
             self._send(m.Ask(response.id, asked.text, max_tokens=None if most == "inf" else most, after=asked.after))
         except (Refusal, ApiError) as error:
             self._failed(response, api_error(error).fields)
-
-    def _asked(self, settings: ResponseSettings) -> Asked:
-        """What a response asks: the newest user's words, after what was answered and said before."""
-        instructions = self.instructions if settings.instructions is None else settings.instructions
-        after, items = None, self._inputs(settings)
-        if settings.input is None:
-            after, items = self._loose()
-        instructions = "\n".join([instructions, *(text_of(item) for item in items if item["role"] == "system")])
-        turns = [item for item in items if item["role"] != "system" and text_of(item)]
-        asking = [item for item in turns if item["role"] == "user"][-1:]
-        if not asking:
-            asked = instructions.strip() or UNASKED
-            return Asked(with_chat(asked, "", _texts(turns), self._max_chars), after, _ids(items))
-        before = [item for item in turns[: turns.index(asking[0])] if not is_spoken(item)]
-        text = with_chat(text_of(asking[0]), instructions, _texts(before), self._max_chars)
-        return Asked(text, after, _ids(items))
-
-    def _inputs(self, settings: ResponseSettings) -> list[Wire]:
-        return [
-            self._conversation.find(item.id or "", "retrieve") if item.type == "item_reference" else created_item(item)
-            for item in settings.input or ()
-        ]
-
-    def _loose(self) -> tuple[str | None, list[Wire]]:
-        """What was answered last, of what nothing is deleted since; and the items that no such answer is about."""
-        after: str | None = None
-        bound: set[str] = set()
-        for name, items in self._exchanges:
-            if not all(item in self._conversation for item in items):
-                break
-            after = name
-            bound |= items
-        return after, [item for item in self._conversation if item["id"] not in bound]
-
-    def _awaited(self, item: Wire) -> bool:
-        """Whether an item is a spoken question whose words are still to come."""
-        answered = any(item["id"] in items for _, items in self._exchanges)
-        return not answered and is_spoken(item) and item["content"][0]["transcript"] is None
 
     # ---- the answer --------------------------------------------------------------------------------------------------
 
@@ -216,7 +170,7 @@ class Responses:
 
     def _answer(self, response: Response, answer: m.Answer) -> None:
         if response.in_conversation and answer.finish != "cancelled":
-            self._exchanges.append((response.id, frozenset((*response.items, response.item_id))))
+            self.turns.answered(response.id, (*response.items, response.item_id))
         status = {"stop": "completed", "length": "incomplete", "cancelled": "cancelled"}[answer.finish]
         if response.told is None and answer.finish != "cancelled":
             self._begin(response)
@@ -295,11 +249,3 @@ class Responses:
 
 def _place(response: Response) -> Wire:
     return {"response_id": response.id, "item_id": response.item_id, "output_index": 0, "content_index": 0}
-
-
-def _texts(items: list[Wire]) -> list[tuple[str, str]]:
-    return [(item["role"], text_of(item)) for item in items]
-
-
-def _ids(items: list[Wire]) -> tuple[str, ...]:
-    return tuple(item["id"] for item in items)

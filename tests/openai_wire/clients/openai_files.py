@@ -6,12 +6,10 @@ import asyncio
 import base64
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import openai
-
-RECORDING = next((Path(__file__).parents[2] / "recordings").glob("*0880.wav"))
+from audio import RECORDING
 
 
 def transcribe(client: openai.OpenAI) -> Any:

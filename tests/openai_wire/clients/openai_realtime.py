@@ -6,29 +6,19 @@ import asyncio
 import base64
 import json
 import sys
-import wave
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openai
+from audio import blocks
 
-RECORDING = next((Path(__file__).parents[2] / "recordings").glob("*0880.wav"))
 RATE = 24_000
 CHUNK_S = 0.05
 
 
 def chunks(pause_s: float = 1.0) -> Iterator[str]:
     """A recorded sentence and a pause, as the client appends them."""
-    with wave.open(str(RECORDING)) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(float)
-        at = np.arange(int(len(samples) * RATE / file.getframerate())) * file.getframerate() / RATE
-    spoken = np.interp(at, np.arange(len(samples)), samples).astype("<i2").tobytes()
-    pcm = spoken + bytes(2 * int(RATE * pause_s))
-    size = 2 * int(RATE * CHUNK_S)
-    for start in range(0, len(pcm), size):
-        yield base64.b64encode(pcm[start : start + size]).decode()
+    return (base64.b64encode(block).decode() for block in blocks(RATE, CHUNK_S, pause_s))
 
 
 def message(text: str) -> Any:
