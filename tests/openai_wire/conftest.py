@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 LOCK = HERE / "requirements.lock"
 FOLDER = HERE.parents[1] / ".venv-clients"
 RUN_S = 60
+ENVIRONMENT = {"HOME": "/nonexistent", "LOGURU_LEVEL": "ERROR", "DO_NOT_TRACK": "1"}
 
 RunClient = Callable[..., Awaitable[Any]]
 
@@ -44,7 +45,7 @@ def run_client(clients_python: Path) -> RunClient:
     async def run(service: Service, program: str, function: str, *arguments: str) -> Any:
         command = [HERE / "clients" / f"{program}.py", function, f"http://127.0.0.1:{service.port}/v1", *arguments]
         process = await asyncio.create_subprocess_exec(
-            clients_python, *map(str, command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}
+            clients_python, *map(str, command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
         )
         try:
             out, failed = await asyncio.wait_for(process.communicate(), RUN_S)
