@@ -24,8 +24,8 @@ from af3stream.errors import EngineError, EngineRestart
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.protocol.final_captions import FinalCaptions
+from af3stream.session.question_text import clean
 from af3stream.session.session import Session
-from af3stream.session.watches import clean
 
 BLOCK_MS: Final = 1_000
 

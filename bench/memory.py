@@ -162,7 +162,7 @@ class Listening:
         parts: dict[str, float] = {
             "kv": sum(resident(tensor) for slot in self._slots for tensor in tensors(slot)),
             "embeddings": sum(tensor.nbytes for tensor in embeddings),
-            "audio": sum(samples.nbytes for samples in [*waiting, self._session._hearing._segmenter._samples._data]),
+            "audio": sum(samples.nbytes for samples in [*waiting, self._session._pipeline._segmenter._samples._data]),
             "all": resident_bytes(),
         }
         parts["rest"] = parts["all"] - self.weights - parts["kv"] - parts["embeddings"] - parts["audio"]

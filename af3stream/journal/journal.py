@@ -18,7 +18,7 @@ from af3stream.journal.errors import storage_failed
 from af3stream.journal.facts import Done, Recovered, Row, SessionFacts, SessionSummary
 from af3stream.journal.migrate import migrate
 from af3stream.journal.reading import Timeline, hear, read_timeline
-from af3stream.journal.records import AudioInput, Record
+from af3stream.journal.records import AudioInput, EventRecord, Record
 from af3stream.journal.segments import session_folder
 from af3stream.journal.store import Store
 from af3stream.journal.writer import Writer
@@ -127,6 +127,14 @@ class Journal:
         row = self._row(session)
         durable, timeline = self._timeline(row)
         return self._hear(row, timeline, start, durable)
+
+    def events(self, session: str) -> list[EventRecord]:
+        """Return all durable events of a session, by number.
+
+        Raises:
+            DataLoss: if one is missing or damaged.
+        """
+        return self._catalog.events(session)
 
     def facts(self, session: str) -> SessionFacts | None:
         """What a session is, if it is there."""

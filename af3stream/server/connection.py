@@ -20,7 +20,7 @@ from af3stream.protocol.features import known_to, restrict
 from af3stream.server.outbox import DropInterimsOutbox
 from af3stream.server.session_manager import SessionManager, going_away
 from af3stream.server.session_runner import SessionRunner, superseded
-from af3stream.session.session import State
+from af3stream.session.lifecycle import State
 
 log = logging.getLogger(__name__)
 

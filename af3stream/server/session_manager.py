@@ -23,12 +23,14 @@ from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.server.session_runner import Peer, SessionRunner
 from af3stream.server.tuned_start import TunedStart, tuned
+from af3stream.session.event_log import HistoryEntry, decode_event, read_history
 from af3stream.session.session import Session
 
 log = logging.getLogger(__name__)
 
 NO_SUCH = "there is no such session"  # the same words, whoever asks and whatever is the reason
 RETRY_AFTER_MS = 1_000  # for a client of a server that is being restarted
+HISTORY_READS = 3  # of the journal for one resume; while it is read, more events may leave the memory
 
 
 class SessionManager:
@@ -89,6 +91,7 @@ class SessionManager:
         session_id = host.session.id
         try:
             token = await self._new_token(host, start.resume)
+            older = await self._older_events(host.session, start.last_event)
             _refuse_less(host, start)
         except Refusal:
             if host.peer is None and session_id not in self._leaving:
@@ -100,7 +103,7 @@ class SessionManager:
             host.peer.supersede()
         host.pump()  # what was said to nobody is not said to the newcomer
         host.attach(peer)
-        peer.greet(host.session.greet(token, start.last_event))
+        peer.greet(host.session.greet(token, start.last_event, older))
         host.pump()
         return host
 
@@ -230,6 +233,20 @@ class SessionManager:
         host.token = newest
         return token
 
+    async def _older_events(self, session: Session, last_event: int) -> list[HistoryEntry]:
+        """Return the journal's history if a client missed events that are no longer in memory, else nothing.
+
+        Raises:
+            DataLoss: if they are not in the journal either.
+        """
+        older: list[HistoryEntry] = []
+        for _ in range(HISTORY_READS):
+            if session.remembers(last_event, older):
+                return older
+            if self._journal is not None:
+                older = await asyncio.to_thread(_history, self._journal, session.id)
+        raise DataLoss("events", last_event + 1, session.last_event + 1)
+
 
 def going_away() -> ShuttingDown:
     """What a client of a server that is being restarted is told."""
@@ -245,6 +262,11 @@ def _refuse_less(host: SessionRunner, start: m.Start) -> None:
         raise DataLoss("sample frames", durable, start.durable)
     if start.last_event > last_event:
         raise DataLoss("events", last_event + 1, start.last_event + 1)
+
+
+def _history(journal: Journal, session_id: str) -> list[HistoryEntry]:
+    """Read and decode a session's kept messages."""
+    return read_history((record.number, decode_event(record)) for record in journal.events(session_id))
 
 
 def _hash(token: str) -> bytes:

@@ -16,7 +16,8 @@ from af3stream.journal.facts import Commit
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import EventRecord, Record
 from af3stream.protocol import messages as m
-from af3stream.session.session import Session, State
+from af3stream.session.lifecycle import State
+from af3stream.session.session import Session
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""One conversation: what was heard, captioned, asked and answered. No clock, no socket, no model."""
+"""One conversation: its audio, captions, questions and answers. No clock, no socket, no model."""

@@ -1,8 +1,8 @@
-"""From sample frames to what the engine is to hear, and from what it heard to captions and windows."""
+"""From sample frames to jobs for the engine, and from the engine's results to captions, windows and prompts."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechStopped, Utterance, Window
@@ -10,35 +10,37 @@ from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
 from af3stream.engine.contract import AudioSegment, Engine, Hypothesis
-from af3stream.engine.jobs import CaptionJob, EncodeJob, Failed, Job, Result, ReviseJob
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Result, ReviseJob
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
-from af3stream.session.body import Piece, Stretch
 from af3stream.session.caption_revision import CaptionRevision
-from af3stream.session.caption_track import CaptionLine, CaptionTrack, Wanted
-from af3stream.session.context_window import ContextWindow, Entry
-from af3stream.session.faults import failure
-from af3stream.session.ledger import Arrivals, Ledger, seconds
-from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
-
-ATTEMPTS = 2  # at a caption or a window, before it is given up
-
-Told = list[m.ServerMessage]
+from af3stream.session.caption_track import CaptionTrack
+from af3stream.session.closed_window import ClosedWindow
+from af3stream.session.job_tracker import JobTracker
+from af3stream.session.ledger import Ledger, seconds
+from af3stream.session.prompt_body import PromptBody, UnreadWindow
+from af3stream.session.window_pipeline import Messages, WindowPipeline
 
 
 class AudioPipeline:
-    """One session's audio: taken in, cut, captioned and encoded. What there is to tell is returned.
+    """One session's audio: received, cut, captioned, encoded, and read into prompts.
+
+    This is the one place where captions and windows meet, so it has more methods than other classes. Commands return
+    messages for the client. Queries have no effect.
 
     Attributes:
-        intake: what arrived.
-        captions: of utterances.
-        revision: the second pass over their words.
-        horizon: of windows.
-        jobs, cancelled: what the engine is to do, and need not do any more; whoever takes them empties the lists.
+        receiver: what arrived.
+        track: the captions of its utterances.
+        mode: which audio windows hold.
+        captions_in_prompt: whether prompts hold all captions, so that questions wait for them.
+
+    Args:
+        replay: gives back the samples of closed windows.
+        jobs: where jobs for the engine go.
     """
 
     def __init__(
@@ -50,119 +52,113 @@ class AudioPipeline:
         notes: Notes,
         frames: Frames,
         metrics: Metrics,
-        recall: AudioReplay,
+        replay: AudioReplay,
+        jobs: JobTracker,
     ) -> None:
-        self.intake = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
+        self.receiver = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
-        interims = start.interims and config.captions.interims
-        self.captions = CaptionTrack(config.captions.interim_every_s, config.captions.max_tokens, interims)
-        self.revision = CaptionRevision(
+        self.captions_in_prompt = notes == "all"
+        self.track = CaptionTrack(config, interims=start.interims, jobs=jobs, metrics=metrics)
+        self._revision = CaptionRevision(
             enabled=config.captions.second_pass and engine.captioner.revises, max_tokens=config.captions.max_tokens
         )
-        self.horizon = ContextWindow(
-            engine.capacity,
-            notes,
-            frames,
-            notes_max_tokens=config.questions.notes_max_tokens,
-            reply_tokens=config.questions.max_tokens,
-            read_tokens=config.questions.read_tokens,
-            tokens=engine.frames,
-            count=engine.count,
+        self._windows = WindowPipeline(
+            config.questions, engine=engine, notes=notes, frames=frames, replay=replay, jobs=jobs, metrics=metrics
         )
-        self.jobs: list[Job] = []
-        self.cancelled: list[Job] = []
-        self._noted = notes == "all"
+        self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
-        self._recall = recall
         self._frames = engine.frames
-        self._pad = config.audio.speech_pad_ms * SAMPLE_RATE // 1_000
         self._metrics = metrics
         self._ledger = Ledger()
-        self._arrivals = Arrivals()
-        self._failures: Counter[Job] = Counter()
-        self._due: dict[Job, int] = {}  # samples taken in when it became due; until it is done
         self._ended = False
 
     # ---- audio -------------------------------------------------------------------------------------------------------
 
-    def audio(self, offset: int, pcm: bytes, limit: int, now: float) -> Told | None:
-        """Take in sample frames; ``None`` for a range that is there already. Raises as `AudioReceiver.audio` does."""
-        samples = self.intake.audio(offset, pcm, limit)
-        return None if samples is None else self._hear(samples, now)
+    def audio(self, offset: int, pcm: bytes, limit: int, now: float) -> Messages | None:
+        """Take sample frames; ``None`` for a range that is there already. Raises as `AudioReceiver.audio` does."""
+        samples = self.receiver.audio(offset, pcm, limit)
+        return None if samples is None else self._push(samples, now)
 
-    def gap(self, offset: int, frames: int, limit: int, now: float) -> Told:
-        """Take in a stretch that the client lost. Raises as `AudioReceiver.gap` does."""
-        silence = self.intake.gap(offset, frames, limit)
-        self._metrics.seconds.labels("dropped").inc(self.intake.seconds(frames))
-        return [message for block in silence for message in self._hear(block, now)]
+    def gap(self, offset: int, frames: int, limit: int, now: float) -> Messages:
+        """Take a range that the client lost. Raises as `AudioReceiver.gap` does."""
+        silence = self.receiver.gap(offset, frames, limit)
+        self._metrics.seconds.labels("dropped").inc(self.receiver.seconds(frames))
+        return [message for block in silence for message in self._push(block, now)]
 
-    def replay(self, record: AudioInput) -> None:
-        """Take in what the journal kept; everything of it was told."""
-        for samples in self.intake.replay(record):
-            self._events(self._segmenter.push(samples))
+    def cut(self) -> Messages:
+        """Close the open utterance and window here."""
+        return self._handle(self._segmenter.flush())
 
-    def cut(self) -> Told:
-        """Close what is open, here."""
-        return self._events(self._segmenter.flush())
-
-    def end(self, total: int, now: float) -> Told:
-        """Nothing follows. Raises as `AudioReceiver.end` does."""
-        held_back = self.intake.end(total)
+    def end(self, total: int, now: float) -> Messages:
+        """Take the end of the audio. Raises as `AudioReceiver.end` does."""
+        held_back = self.receiver.end(total)
         self._ended = True
-        return [*self._hear(held_back, now), *self.cut()]
+        return [*self._push(held_back, now), *self.cut()]
 
-    def _hear(self, samples: Samples, now: float) -> Told:
+    def _push(self, samples: Samples, now: float) -> Messages:
         self._metrics.seconds.labels("received").inc(seconds(len(samples)))
-        self._arrivals.note(self.position + len(samples), now)
-        return self._events(self._segmenter.push(samples))
+        self.track.arrived(self.position + len(samples), now)
+        return self._handle(self._segmenter.push(samples))
 
-    def _events(self, events: list[Event]) -> Told:
-        told: Told = []
+    def _handle(self, events: list[Event]) -> Messages:
+        messages: Messages = []
         for event in events:
             match event:
                 case SpeechStarted(at=at):
-                    told.append(m.Speech("started", seconds(at)))
+                    messages.append(m.Speech("started", seconds(at)))
                 case SpeechStopped(at=at):
-                    told.append(m.Speech("stopped", seconds(at)))
-                case Utterance():
-                    self._close_utterance(event)
-                case Window():
-                    self._close_window(event)
+                    messages.append(m.Speech("stopped", seconds(at)))
+                case Utterance(start=start, end=end):
+                    self._ledger.captioned += end - start
+                    self._ledger.utterances += 1
+                    self.track.close(event, self.position)
+                case Window(start=start, end=end):
+                    self._ledger.heard += end - start
+                    self._ledger.windows += 1
+                    self._revision.closed(event)
+                    self._windows.close(event, self.position, self.receiver.received, ended=self._ended)
                 case Skipped(start=start, end=end):
                     self._ledger.skipped += end - start
                     self._metrics.seconds.labels("skipped").inc(seconds(end - start))
-        return told
+        return messages
 
-    def _close_utterance(self, utterance: Utterance) -> None:
-        self._ledger.captioned += utterance.end - utterance.start
-        self._ledger.utterances += 1
-        self._abandon_interim()
-        self._do(self.captions.close(utterance, late=self.captions_lag_s > DROP_INTERIMS_LAG_S))
+    # ---- from the journal --------------------------------------------------------------------------------------------
 
-    def _abandon_interim(self) -> None:
-        interim = self.captions.abandon_interim()
-        if interim is not None:
-            self.cancelled.append(interim)
+    def replay(self, record: AudioInput) -> None:
+        """Take audio from the journal. The client was told of it before."""
+        for samples in self.receiver.replay(record):
+            self._handle(self._segmenter.push(samples))
 
-    def _close_window(self, window: Window) -> None:
-        self._ledger.heard += window.end - window.start
-        self._ledger.windows += 1
-        self.revision.closed(window)
-        entry = self.horizon.close(window)
-        assert entry.sound
-        self._recall.closed(entry.sound, window, self.intake.received, ended=self._ended)
-        if not self.horizon.carried_by_captions:  # else its captions say whether it is to be heard
-            self._do(EncodeJob(entry.index, entry.sound))
+    def restore_results(self, finals: Mapping[int, str], finals_to: int, revised_to: float) -> None:
+        """Take what the journal has in place of results of the engine. Jobs without a result there stay.
 
-    def _do(self, job: Job) -> None:
-        self._due[job] = self.position
-        self.jobs.append(job)
+        Captions become final in order, so an utterance up to ``finals_to`` without a text has no words.
 
-    # ---- where it stands ---------------------------------------------------------------------------------------------
+        Args:
+            finals: texts by utterance.
+            finals_to: the newest utterance with a final caption.
+            revised_to: index of the newest window whose captions were revised.
+        """
+        self._jobs.take_cancelled()
+        for job in self._jobs.take_new():
+            if isinstance(job, CaptionJob) and job.utterance <= finals_to:
+                self.track.take_final(job, Hypothesis(finals.get(job.utterance, "")))
+            else:
+                self._jobs.submit(job)
+        self._revision.skip(revised_to)
+        self.settle()
+        for job in self._jobs.take_new():
+            if isinstance(job, EncodeJob):
+                self._windows.restore(job)
+            else:
+                self._jobs.submit(job)
+        self._windows.context.trim()
+
+    # ---- queries -----------------------------------------------------------------------------------------------------
 
     @property
     def position(self) -> int:
-        """Samples taken in."""
+        """Samples received, at 16 kHz."""
         return self._segmenter.position
 
     @property
@@ -172,175 +168,128 @@ class AudioPipeline:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every closed utterance has its words, and every closed window its embeddings."""
-        components = (self.captions.oldest_waiting, self.horizon.oldest_pending, self.revision.oldest_pending)
-        return all(oldest is None for oldest in components)
+        """Whether every closed utterance has its final caption, and every closed window its embeddings."""
+        return self._oldest_pending == (None, None, None)
 
     @property
     def lag_s(self) -> float:
-        """Seconds of audio that came since the oldest piece of work that is not done became due."""
-        return seconds(self.position - min(self._due.values(), default=self.position))
+        """Seconds of audio received since the oldest unfinished job became due."""
+        return seconds(self._jobs.lag(self.position))
 
     @property
-    def captions_lag_s(self) -> float:
-        """The same of final captions alone."""
-        due = (position for job, position in self._due.items() if isinstance(job, CaptionJob))
-        return seconds(self.position - min(due, default=self.position))
+    def draft_is_stale(self) -> bool:
+        """Whether the partial caption of the open utterance lacks much of it."""
+        span = self._segmenter.open_utterance
+        return span is not None and self.track.is_stale(span)
 
-    def done(self, job: Job) -> None:
-        """A caption or a window is no longer waited for."""
-        self._due.pop(job, None)
+    def processed(self, *, receiving: bool) -> int:
+        """Return the client frames before everything that is open or pending.
 
-    def processed(self, *, listening: bool) -> int:
-        """Client frames before everything that is open or waiting; ``listening``: and that is yet to be decided."""
-        pieces = (
-            self._segmenter.open_utterance,
-            self._segmenter.open_window,
-            self.captions.oldest_waiting,
-            self.horizon.oldest_pending,
-            self.revision.oldest_pending,
-        )
+        Args:
+            receiving: more audio may come, so audio that the segmenter has not decided about counts as pending.
+        """
+        pieces = (self._segmenter.open_utterance, self._segmenter.open_window, *self._oldest_pending)
         starts = [piece.start for piece in pieces if piece is not None]
-        if listening:
+        if receiving:
             starts.append(self._segmenter.settled)
-        return self.intake.frames_before(min(starts)) if starts else self.intake.received
+        return self.receiver.frames_before(min(starts)) if starts else self.receiver.received
 
-    def open_window(self) -> Piece | None:
-        """The open window as heard so far."""
+    def open_window(self) -> UnreadWindow | None:
+        """Return the open window so far, without its captions."""
         span = self._segmenter.open_window
         tokens = self._frames(span.end - span.start) if span else 0
         if span is None or not tokens:
             return None
         sound = AudioSegment(self._segmenter.read(span.start, span.end), tokens)
         spoken = tuple((utterance.start, utterance.end) for utterance in self._unfinished())
-        return Piece(span.start, span.end, sound, (), spoken)
+        return UnreadWindow(span.start, span.end, sound, (), spoken)
 
-    def words(self) -> list[CaptionLine]:
-        """Captions that are notes of no window yet: the final ones, then what is heard so far of other utterances."""
-        return [*(line for line in self.captions.lines if line.end > self.horizon.settled_to), *self.captions.drafts]
-
-    def wordless(self) -> list[Stretch]:
-        """Where captions are still to come, and there are no interim words either."""
-        return [(utterance.start, utterance.end) for utterance in self.captions.wordless]
-
-    def _unfinished(self) -> list[Span | Utterance]:
-        """The utterances whose final words are still to come, the open one too."""
-        open_utterance = self._segmenter.open_utterance
-        return [*self.captions.waiting, *([open_utterance] if open_utterance else [])]
+    def prompt(self, last_s: float | None, question_tokens: int) -> tuple[PromptBody | None, PromptBody | None]:
+        """Compose the prompt of a question about the last seconds, or about everything; see `ContextWindow.prompt`."""
+        since = 0 if last_s is None else max(0, self.position - round(last_s * SAMPLE_RATE))
+        context, track = self._windows.context, self.track
+        lines = [*(line for line in track.lines if line.end > context.settled_to), *track.drafts]
+        uncaptioned = [(utterance.start, utterance.end) for utterance in track.uncaptioned]
+        return context.prompt(since, self.open_window(), lines, question_tokens, uncaptioned)
 
     def ended(self) -> m.Ended:
-        """What became of everything."""
-        return self._ledger.ended(self.intake)
+        """Return the session's last message: what became of all audio."""
+        return self._ledger.ended(self.receiver)
 
-    # ---- what the engine heard ---------------------------------------------------------------------------------------
+    @property
+    def _oldest_pending(self) -> tuple[Utterance | None, Window | None, ClosedWindow | None]:
+        """The oldest utterance to caption, window to revise, and window to encode."""
+        return self.track.oldest_waiting, self._revision.oldest_pending, self._windows.context.oldest_pending
 
-    def interim(self, now: float) -> None:
-        """Have the open utterance heard so far, where that is due."""
-        span = self._segmenter.open_utterance  # up to its last voice: a pause is not heard again
-        if span is not None and self.captions.interim_due(span.start, span.end):
-            self._draft(span, now)
-
-    def wanted(self, now: float) -> Wanted:
-        """The words that a question which is next waits for; the open utterance is heard where its draft is stale."""
-        if not self._noted:
-            return Wanted(0, None)
-        draft, span = None, self._segmenter.open_utterance
-        if span is not None and self.captions.stale(span.start, span.end):
-            self._abandon_interim()
-            draft = self._draft(span, now, urgent=True)
-        return Wanted(self.utterances, draft)
-
-    def _draft(self, span: Span, now: float, *, urgent: bool = False) -> CaptionJob:
-        """Have the open utterance heard so far."""
-        samples = self._segmenter.read(span.start, span.end)
-        job = self.captions.interim(span.start, span.end, samples, now, urgent=urgent)
-        self.jobs.append(job)
-        return job
-
-    def settle(self) -> Told:
-        """Windows whose captions are final and revised take them as notes; those that they carry need no encoding."""
-        told: Told = []
-        before = self._final_before()
-        late = self.captions_lag_s > DROP_INTERIMS_LAG_S
-        if revise := self.revision.next_job(self.captions.lines, before, late=late):
-            self._do(revise)
-        if oldest := self.revision.oldest_pending:
-            before = min(before, oldest.end)
-        for entry in self.horizon.settle(self.captions.lines, before):
-            if not self.horizon.carried_by_captions:
-                continue
-            if entry.sound:
-                self._do(EncodeJob(entry.index, entry.sound))
-            else:
-                told.append(self._window(entry))
-        return told
+    def _unfinished(self) -> list[Span | Utterance]:
+        """Return the utterances without a final caption, the open one included."""
+        open_utterance = self._segmenter.open_utterance
+        return [*self.track.waiting, *([open_utterance] if open_utterance else [])]
 
     def _final_before(self) -> int:
-        """All captions of windows that end before it are final, and of all that begins in them where these decide."""
-        if self.horizon.carried_by_captions:
+        """Return the position before which windows must end so that all their captions are final.
+
+        If captions replace audio, an utterance that only begins in a window counts, too.
+        """
+        if self._windows.context.captions_replace_audio:
             return min((utterance.start for utterance in self._unfinished()), default=self.position) + 1
-        waiting = self.captions.oldest_waiting
+        waiting = self.track.oldest_waiting
         return waiting.end if waiting else self.position + 1
 
-    def captioned(self, job: CaptionJob, result: Result, now: float) -> Told:
-        """The words of an utterance came in, or could not be had."""
-        told: Told = []
-        if isinstance(result, Failed):
-            if job.final and self._again(job, result):
-                return []
-            if job.final:
-                told.append(failure(f"utterance {job.utterance} could not be captioned", result))
-            result = Hypothesis("")
-        assert isinstance(result, Hypothesis)
-        self.done(job)
-        captions = []
-        if job.final:
-            captions = self.captions.heard_final(job, result)
-            self._metrics.utterances.inc()
-        elif interim := self.captions.heard_interim(job, result, now):
-            captions = [interim]
-        for caption in captions:
-            self._measure(caption, now)
-        return [*told, *captions]
+    # ---- commands ----------------------------------------------------------------------------------------------------
 
-    def revised(self, job: ReviseJob, result: Result) -> Told:
-        """The words of a second pass came in, or could not be had: then the captions stay as they are."""
-        self.done(job)
-        hypothesis = result if isinstance(result, Hypothesis) else Hypothesis("")
-        lines = self.revision.revised(job, hypothesis)
-        self.captions.revise(lines)
-        return [m.CaptionUpdate(line.utterance, line.text, seconds(line.start), seconds(line.end)) for line in lines]
+    def settle(self) -> Messages:
+        """Revise captions, and let windows take theirs as notes, where that is due."""
+        before, lines = self._final_before(), self.track.lines
+        late = self.track.are_late(self.position)
+        if (job := self._revision.next_job(lines, before, late=late)) is not None:
+            self._jobs.submit(job, self.position)
+        revising = self._revision.oldest_pending
+        if revising:
+            before = min(before, revising.end)
+        messages = self._windows.settle(lines, before, self.position)
+        settled_to = self._windows.context.settled_to
+        self.track.forget(min(settled_to, revising.start) if revising else settled_to)
+        return messages
 
-    def encoded(self, job: EncodeJob, result: Result) -> Told:
-        """The embeddings of a window are there, or could not be had."""
-        if isinstance(result, Failed):
-            if self._again(job, result):
-                return []
-            self.done(job)
-            self.horizon.drop(job)
-            return [failure(f"window {job.window} could not be encoded", result)]
-        self.done(job)
-        return [self._window(self.horizon.encoded(job))]
+    def draft_if_due(self, now: float) -> None:
+        """Have the open utterance captioned so far if a partial caption is due."""
+        span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption
+        if span is not None and self.track.interim_is_due(span):
+            self.track.draft(span, self._segmenter.read(span.start, span.end), now)
 
-    def _window(self, entry: Entry) -> m.Window:
-        """A window can be read from now on."""
-        self._metrics.windows.inc()
-        self._metrics.seconds.labels("decoded").inc(seconds(entry.end - entry.start))
-        return m.Window(entry.index, seconds(entry.start), seconds(entry.end), self.horizon.positions(entry))
+    def draft_for_question(self, now: float) -> CaptionJob | None:
+        """Have the open utterance captioned so far, urgently; returns the job, or ``None`` if no utterance is open."""
+        span = self._segmenter.open_utterance
+        if span is None:
+            return None
+        return self.track.draft(span, self._segmenter.read(span.start, span.end), now, urgent=True)
 
-    def _again(self, job: CaptionJob | EncodeJob, failed: Failed) -> bool:
-        """Do a job that failed once more, if it has attempts left."""
-        self._failures[job] += 1
-        if failed.timed_out or self._failures[job] >= ATTEMPTS:
-            return False
-        self.jobs.append(job)
-        return True
+    def start_reading(self) -> None:
+        """Read windows into the KV prefix from now on; after a restore that waits for the first question."""
+        self._windows.context.start_reading()
 
-    def _measure(self, caption: m.Caption, now: float) -> None:
-        end = round(caption.end * SAMPLE_RATE)
-        arrived = self._arrivals.at(end)
-        if arrived is None:
-            return
-        self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
-        if caption.final:
-            self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))
+    def extend_prefix(self) -> None:
+        """Have the KV prefix brought up to date if that is due."""
+        if (job := self._windows.context.next_extend()) is not None:
+            self._jobs.submit(job)
+
+    def complete(self, job: Job, result: Result, done: bool, now: float) -> Messages:
+        """Take a result of a job; of an answer, only the news that its KV prefix was evicted."""
+        match job:
+            case CaptionJob():
+                return self.track.complete(job, result, now)
+            case ReviseJob():
+                self._jobs.finish(job)
+                lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))
+                self.track.revise(lines)
+                return [
+                    m.CaptionUpdate(each.utterance, each.text, seconds(each.start), seconds(each.end)) for each in lines
+                ]
+            case EncodeJob():
+                return self._windows.encoded(job, result)
+            case ExtendJob() if done:
+                self._windows.context.extended(job)
+            case AnswerJob() if isinstance(result, PrefixLost):
+                self._windows.context.lost(job)
+        return []

@@ -1,4 +1,4 @@
-"""What arrived: offsets, formats, and the samples they become."""
+"""Receives a client's audio: checks offsets, credit and format, and converts to samples."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from af3stream.audio.pcm import AudioFormat, PcmDecoder, Samples
 from af3stream.errors import AudioConflict, BadAudio, BadEnd, BadOffset, OffsetGap, RateLimited
 from af3stream.journal.records import AudioInput, GapRecord
 
-LARGEST_OFFSET = 1 << 53  # sample frames; what every peer's number type holds exactly
-REMEMBERED_S: Final = 10  # the newest audio, as it came: what is sent again is compared with it
+LARGEST_OFFSET = 1 << 53  # sample frames; a double holds every smaller integer exactly
+REMEMBERED_S: Final = 10  # of the newest audio, as bytes: audio that is sent again is compared with it
 
 
 class Recent:
-    """The newest 10 s of bytes as they came; a gap makes it forget what was before."""
+    """The newest 10 s of audio as bytes, since the last gap."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._size = audio_format.bytes_per_frame
@@ -24,7 +24,7 @@ class Recent:
         self._bytes = bytearray()
 
     def add(self, offset: int, pcm: bytes) -> None:
-        """Remember what goes on at a frame, and forget what is too old."""
+        """Add bytes that begin at a frame, and drop those that are too old."""
         if offset != self._end:
             self._bytes.clear()
             self._begin = offset
@@ -35,7 +35,7 @@ class Recent:
         self._begin = begin
 
     def differs(self, offset: int, pcm: bytes) -> bool:
-        """Whether bytes from a frame on are others than those remembered, where they meet."""
+        """Return whether bytes that begin at a frame differ from those in memory where both overlap."""
         start = max(offset, self._begin)
         theirs, at = pcm[(start - offset) * self._size :], (start - self._begin) * self._size
         ours = self._bytes[at : at + len(theirs)]
@@ -43,7 +43,7 @@ class Recent:
 
 
 class AudioReceiver:
-    """One session's audio as the client sends it, in order and without a hole.
+    """One session's audio as the client sends it. It is received in order and without a hole.
 
     Attributes:
         received: sample frames at the client's rate, declared gaps included.
@@ -58,14 +58,14 @@ class AudioReceiver:
         self._recent = Recent(audio_format)
 
     def audio(self, offset: int, pcm: bytes, limit: int) -> Samples | None:
-        """Take in sample frames; returns what they become, float32 (n,) at 16 kHz, or ``None`` for a repeated range.
+        """Take sample frames; returns them as float32 (n,) at 16 kHz, or ``None`` for a range received before.
 
         Args:
             limit: the first frame that the credit does not cover.
 
         Raises:
             BadAudio: for bytes that are not whole, finite frames.
-            AudioConflict: for a repeated range with other bytes than the newest 10 s had there; the first stay.
+            AudioConflict: if a range is sent again within 10 s, with other bytes; the first bytes stay.
             BadOffset, OffsetGap: for frames that are not the next ones, with the offset that is expected.
             RateLimited: for frames beyond the credit.
         """
@@ -85,7 +85,7 @@ class AudioReceiver:
         return self._decoder.decode(pcm)
 
     def gap(self, offset: int, frames: int, limit: int) -> Iterator[Samples]:
-        """Take in a stretch that the client lost: silence, float32 (n,) at 16 kHz, block by block.
+        """Take a range that the client lost; yields it as silence, float32 (n,) at 16 kHz, block by block.
 
         Raises:
             BadAudio: for a length that is not positive.
@@ -104,28 +104,28 @@ class AudioReceiver:
         return self._decoder.silence(frames)
 
     def replay(self, record: AudioInput) -> Iterator[Samples]:
-        """Take in what the journal kept."""
+        """Take a record from the journal; yields its samples, float32 (n,) at 16 kHz."""
         if isinstance(record, GapRecord):
             yield from self.gap(record.offset, record.frames, record.end)
         elif (samples := self.audio(record.offset, record.pcm, record.end)) is not None:
             yield samples
 
     def end(self, total: int) -> Samples:
-        """No more audio follows; returns what the resampler holds back.
+        """Take the end of the audio; returns the samples that the resampler holds back, float32 (n,).
 
         Raises:
-            BadEnd: where ``total`` is not what was received.
+            BadEnd: if ``total`` is not the number of frames received.
         """
         if total != self.received:
             raise BadEnd(f"end names {total} sample frames in all, and {self.received} were received")
         return self._decoder.finish()
 
     def seconds(self, frames: int) -> float:
-        """Client frames to seconds."""
+        """Return the length of client frames in seconds."""
         return frames / self.format.rate
 
     def frames_before(self, position: int) -> int:
-        """Client frames that lie before a 16 kHz sample, of those received."""
+        """Return the number of received client frames before a 16 kHz sample."""
         return min(self.received, position * self.format.rate // SAMPLE_RATE)
 
     def _in_range(self, offset: int) -> None:

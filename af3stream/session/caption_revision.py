@@ -1,4 +1,4 @@
-"""Revise final captions by a second pass over their whole window, which hears each utterance among its neighbours."""
+"""Revises final captions by a second pass over a whole window, where each utterance has its context."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from af3stream.engine.jobs import ReviseJob
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.hallucinations import bare, without_loops
 
-MOST_AFTER_RESTART: Final = 4  # windows; as many as the credit lets wait, and no more in a journal that does not tell
-LEAST_ALIKE: Final = 0.5  # of the words; a second pass that agrees on fewer skipped something, or invented it
+MOST_AFTER_RESTART: Final = 4  # windows to revise; the credit lets no more wait, but an old journal does not tell
+LEAST_ALIKE: Final = 0.5  # of the words; if fewer agree, the second pass left something out or invented it
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """The second pass on its way, and the captions that it may revise."""
+    """A second pass on its way, and the captions that it may revise."""
 
     job: ReviseJob
     lines: tuple[CaptionLine, ...]
@@ -33,7 +33,7 @@ class CaptionRevision:
     end outside the window are left alone, and so is a window with less than two captions.
 
     Args:
-        enabled: whether there is a second pass at all.
+        enabled: whether there is a second pass.
         max_tokens: of a second pass.
     """
 
@@ -54,17 +54,17 @@ class CaptionRevision:
             self._windows.append(window)
 
     def skip(self, revised_to: float) -> None:
-        """Leave windows that come from a journal as they are: those up to this index, and all but the newest others."""
+        """Leave restored windows as they are: those up to this index, and all but the newest of the others."""
         while self._windows and (self._windows[0].index <= revised_to or len(self._windows) > MOST_AFTER_RESTART):
             self._windows.popleft()
 
     def next_job(self, lines: Sequence[CaptionLine], final_before: int, *, late: bool = False) -> ReviseJob | None:
-        """Return the second pass that is due, if none is on its way.
+        """Begin the second pass that is due; ``None`` if none is due, or one is on its way.
 
         Args:
             lines: final captions, in order.
             final_before: all captions of windows that end before this sample are final.
-            late: the session is far behind.
+            late: the session lags far behind.
         """
         while self._running is None and self._windows and self._windows[0].end < final_before:
             window = self._windows[0]
@@ -77,7 +77,7 @@ class CaptionRevision:
         return None
 
     def revised(self, job: ReviseJob, hypothesis: Hypothesis) -> list[CaptionLine]:
-        """Take the words of a second pass; returns the captions that it changes, with their new words."""
+        """Take the hypothesis of a second pass; returns the captions that it changes, with their new texts."""
         running = self._running
         if running is None or running.job is not job:
             return []
@@ -92,10 +92,11 @@ class CaptionRevision:
 
 
 def distribute(texts: Sequence[str], revised: str) -> list[str]:
-    """Share the words of a second pass out to the utterances that it covers.
+    """Return the words of a second pass, divided among the utterances that it covers.
 
-    A word goes to the utterance of the word that it equals or replaces; a word that is new, to that of the word before
-    it, or of the word after it if a sentence ended between them. If fewer than half of the words agree, the texts stay.
+    A word goes to the utterance of the word that it equals or replaces. An inserted word goes to the utterance of the
+    word before it, or of the word after it if a sentence ends between them. If fewer than half of the words agree, the
+    texts stay as they are.
     """
     old = [(bare(word), place) for place, text in enumerate(texts) for word in text.split()]
     words = revised.split()

@@ -1,4 +1,4 @@
-"""Captions of one session: interim while an utterance is open, final when it is closed, in order."""
+"""Has utterances captioned: partial captions while one is open, final ones once it is closed, in order."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.audio.events import Utterance
+from af3stream.audio.events import Span, Utterance
 from af3stream.audio.pcm import Samples
+from af3stream.config import Config
 from af3stream.engine.contract import Hypothesis, TimedWord
-from af3stream.engine.jobs import CaptionJob
-from af3stream.protocol.messages import Caption
+from af3stream.engine.jobs import CaptionJob, Failed, Result
+from af3stream.metrics import Metrics
+from af3stream.protocol.messages import Caption, ServerMessage
 from af3stream.session.hallucinations import agreed, without_loops
-from af3stream.session.ledger import seconds
+from af3stream.session.job_tracker import JobTracker
+from af3stream.session.ledger import Arrivals, seconds
+from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
+from af3stream.session.server_messages import failure
 
-STRETCH = 2.0  # an interim takes its turn again after this many times what the last one took
-STALE = 2.0  # of the time between two interims: what is said since the last words came is too much for a question
+STRETCH = 2.0  # the pause between two partial captions is at least this many times what the last one took
+STALE = 2.0  # intervals between partial captions; if more audio came since the last one, a question waits for another
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,127 +45,153 @@ class CaptionLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The words that a question is answered with, and that are on their way.
+class _PartialCaption:
+    """A partial caption on its way: its job, the range it hears, and when it was submitted, in clock seconds."""
 
-    Attributes:
-        utterances: those before this one are closed, and their final words come.
-        draft: what hears the open utterance; ``None`` where its words are there.
-    """
-
-    utterances: int
-    draft: CaptionJob | None
+    job: CaptionJob
+    start: int
+    end: int
+    submitted: float
 
 
 class CaptionTrack:
-    """The utterances that are open or waiting for their final words.
+    """The captions of the open utterance, and of closed ones until their windows took them as notes.
 
-    At most one interim is on its way. Its turn comes every ``every_s`` seconds of new audio, or less often where the
-    last one took long.
+    At most one partial caption is on its way. The next is due after `captions.interim_every_s` seconds of new audio, or
+    later if the last one took long.
 
     Attributes:
-        lines: final captions that said something, in order.
+        lines: final captions with words, in order; those that are needed no more are gone (see `forget`).
+        interims: whether the client gets partial captions.
+
+    Args:
+        interims: whether the client wants partial captions.
+        jobs: where jobs for the captioner go.
     """
 
-    def __init__(self, every_s: float, max_tokens: int, interims: bool) -> None:
+    def __init__(self, config: Config, *, interims: bool, jobs: JobTracker, metrics: Metrics) -> None:
         self.lines: list[CaptionLine] = []
-        self.interims = interims
-        self._every = int(every_s * SAMPLE_RATE)
-        self._max_tokens = max_tokens
+        self.interims = interims and config.captions.interims
+        self._every = int(config.captions.interim_every_s * SAMPLE_RATE)
+        self._max_tokens = config.captions.max_tokens
+        self._pad = config.audio.speech_pad_ms * SAMPLE_RATE // 1_000
+        self._jobs = jobs
+        self._metrics = metrics
+        self._arrivals = Arrivals()
         self._waiting: dict[int, Utterance] = {}
         self._open: int = 0  # index of the open utterance, or of the next one
         self._hypothesis: Hypothesis | None = None
-        self._final: dict[int, Hypothesis] = {}  # final words that wait for those of an earlier utterance
-        self._drafts: dict[int, CaptionLine] = {}  # interim words of utterances without final ones
-        self._interim: tuple[CaptionJob, int, int, float] | None = None  # job, start, end, submitted at
-        self._heard_to = self._drafted_to = 0  # by the last interim, and by the last whose words came
+        self._final: dict[int, Hypothesis] = {}  # final hypotheses that wait for that of an earlier utterance
+        self._drafts: dict[int, CaptionLine] = {}  # partial captions of utterances without a final one
+        self._running: _PartialCaption | None = None
+        self._heard_to = self._drafted_to = 0  # by the newest partial caption submitted, and by the newest that came
         self._took_s = 0.0
+
+    # ---- queries -----------------------------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> list[Utterance]:
-        """The closed utterances without their final words."""
+        """The closed utterances without a final caption."""
         return [*self._waiting.values()]
 
     @property
-    def wordless(self) -> list[Utterance]:
-        """The closed utterances of which there are no words at all yet."""
+    def uncaptioned(self) -> list[Utterance]:
+        """The closed utterances without any caption yet."""
         return [utterance for utterance in self.waiting if utterance.index not in self._drafts]
 
     @property
     def oldest_waiting(self) -> Utterance | None:
-        """The first closed utterance without its final words."""
+        """The first closed utterance without a final caption."""
         return next(iter(self._waiting.values()), None)
-
-    def worded(self, utterances: int) -> bool:
-        """Whether the final words of every utterance before this one are there."""
-        return self.oldest_waiting is None or self.oldest_waiting.index >= utterances
-
-    def has(self, wanted: Wanted) -> bool:
-        """Whether these words are there, or do not come; an utterance that closed under its draft has final ones."""
-        drafting = self._interim is not None and self._interim[0] is wanted.draft
-        closed = wanted.draft is not None and wanted.draft.utterance < self._open
-        return self.worded(wanted.utterances + closed) and not drafting
 
     @property
     def stretched(self) -> bool:
-        """Whether interims come less often than they were asked for."""
+        """Whether partial captions come less often than configured."""
         return self.interims and STRETCH * self._took_s * SAMPLE_RATE > self._every
 
     @property
     def drafts(self) -> list[CaptionLine]:
-        """The interim words of all that has no final ones yet."""
+        """The partial captions of all utterances without a final one."""
         return [*self._drafts.values()]
 
-    def interim_due(self, start: int, end: int) -> bool:
-        """Whether the open utterance, heard up to ``end``, should be heard again."""
-        if not self.interims or self._interim is not None:
+    def has_finals(self, utterances: int) -> bool:
+        """Return whether the final caption of every utterance before this one is there."""
+        return self.oldest_waiting is None or self.oldest_waiting.index >= utterances
+
+    def has(self, utterances: int, draft: CaptionJob | None) -> bool:
+        """Return whether the final captions of the utterances before this one, and a partial one, are there.
+
+        Args:
+            draft: the job of the partial caption, if one is needed. It counts as there if it failed. If its utterance
+                closed meanwhile, the final caption is needed instead.
+        """
+        drafting = self._running is not None and self._running.job is draft
+        closed = draft is not None and draft.utterance < self._open
+        return self.has_finals(utterances + closed) and not drafting
+
+    def interim_is_due(self, span: Span) -> bool:
+        """Return whether a partial caption of the open utterance so far is due."""
+        if not self.interims or self._running is not None:
             return False
         step = max(self._every, int(STRETCH * self._took_s * SAMPLE_RATE))
-        return end - max(start, self._heard_to) >= step
+        return span.end - max(span.start, self._heard_to) >= step
 
-    def stale(self, start: int, end: int) -> bool:
-        """Whether the draft of the open utterance, spoken up to ``end``, lacks more than there is between two."""
-        return end - max(start, self._drafted_to) >= STALE * self._every
+    def is_stale(self, span: Span) -> bool:
+        """Return whether the partial caption lacks much of the open utterance so far."""
+        return span.end - max(span.start, self._drafted_to) >= STALE * self._every
 
-    def interim(self, start: int, end: int, samples: Samples, now: float, *, urgent: bool = False) -> CaptionJob:
-        """The job that hears the open utterance so far; ``urgent``: for a question."""
-        job = CaptionJob(self._open, samples, self._hypothesis, final=False, max_tokens=self._max_tokens, urgent=urgent)
-        self._interim = (job, start, end, now)
-        self._heard_to = end
+    def are_late(self, position: int) -> bool:
+        """Return whether final captions lag so far behind that other work goes first."""
+        return seconds(self._jobs.lag(position, CaptionJob)) > DROP_INTERIMS_LAG_S
+
+    # ---- commands ----------------------------------------------------------------------------------------------------
+
+    def arrived(self, position: int, now: float) -> None:
+        """Note that all audio before a position arrived by ``now``."""
+        self._arrivals.note(position, now)
+
+    def draft(self, span: Span, samples: Samples, now: float, *, urgent: bool = False) -> CaptionJob:
+        """Have the open utterance captioned so far; returns the job. It replaces the one on its way.
+
+        Args:
+            urgent: a question waits for it.
+        """
+        self._abandon_draft()
+        job = self._job(self._open, samples, self._hypothesis, final=False, urgent=urgent)
+        self._running = _PartialCaption(job, span.start, span.end, now)
+        self._heard_to = span.end
+        self._jobs.submit(job)
         return job
 
-    def close(self, utterance: Utterance, *, late: bool = False) -> CaptionJob:
-        """The job that hears a closed utterance for good; ``late``: far behind, so that questions go first."""
+    def close(self, utterance: Utterance, position: int) -> None:
+        """Have a closed utterance captioned for good, instead of the partial caption on its way."""
+        self._abandon_draft()
         self._waiting[utterance.index] = utterance
         draft, self._hypothesis = self._hypothesis, None
         self._open = utterance.index + 1
-        return CaptionJob(utterance.index, utterance.samples, draft, final=True, max_tokens=self._max_tokens, late=late)
+        late = self.are_late(position)
+        self._jobs.submit(self._job(utterance.index, utterance.samples, draft, final=True, late=late), position)
 
-    def abandon_interim(self) -> CaptionJob | None:
-        """Give up the interim on its way: its utterance is closed, or it is heard more urgently."""
-        interim, self._interim = self._interim, None
-        return interim[0] if interim else None
+    def complete(self, job: CaptionJob, result: Result, now: float) -> list[ServerMessage]:
+        """Take a result of a caption job; returns the captions that it makes, and a message about a failure."""
+        messages: list[ServerMessage] = []
+        if isinstance(result, Failed):
+            if job.final and self._jobs.retry(job, result):
+                return []
+            if job.final:
+                messages.append(failure(f"utterance {job.utterance} could not be captioned", result))
+            result = Hypothesis("")
+        assert isinstance(result, Hypothesis)
+        captions = self.take_final(job, result) if job.final else self._take_draft(job, result, now)
+        for caption in captions:
+            self._measure(caption, now)
+        if job.final:
+            self._metrics.utterances.inc()
+        return [*messages, *captions]
 
-    def heard_interim(self, job: CaptionJob, hypothesis: Hypothesis, now: float) -> Caption | None:
-        """A hypothesis about the open utterance came in; it is shown to whom interims are."""
-        if self._interim is None or self._interim[0] is not job:
-            return None
-        _, start, end, submitted = self._interim
-        self._interim, self._drafted_to = None, end
-        self._took_s = now - submitted
-        text = without_loops(hypothesis.text)
-        before = self._drafts.get(self._open)
-        stable = agreed(before.text if before else "", text)
-        self._hypothesis = hypothesis
-        if not text:
-            return None
-        self._drafts[self._open] = CaptionLine(self._open, start, end, text)
-        if not self.interims:
-            return None
-        return Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable)
-
-    def heard_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
-        """The final words of an utterance came in: its caption, and those that waited for it."""
+    def take_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
+        """Take the final hypothesis about an utterance; returns its caption and those that waited for it, in order."""
+        self._jobs.finish(job)
         self._final[job.utterance] = hypothesis
         captions: list[Caption | None] = []
         while (oldest := self.oldest_waiting) and oldest.index in self._final:
@@ -168,13 +199,53 @@ class CaptionTrack:
         return [caption for caption in captions if caption is not None]
 
     def revise(self, revised: Sequence[CaptionLine]) -> None:
-        """Put other words in the place of final captions; one without words is gone."""
-        words = {line.utterance: line for line in revised}
-        lines = [words.get(line.utterance, line) for line in self.lines]
+        """Replace the text of final captions; one without words is removed."""
+        by_utterance = {line.utterance: line for line in revised}
+        lines = [by_utterance.get(line.utterance, line) for line in self.lines]
         self.lines = [line for line in lines if line.text]
 
+    def forget(self, position: int) -> None:
+        """Drop the final captions that end at or before a position: windows have taken them as notes."""
+        if self.lines and self.lines[0].end <= position:
+            self.lines = [line for line in self.lines if line.end > position]
+
+    def _take_draft(self, job: CaptionJob, hypothesis: Hypothesis, now: float) -> list[Caption]:
+        """Take a hypothesis about the open utterance; returns the caption if the client gets it."""
+        self._jobs.finish(job)
+        running = self._running
+        if running is None or running.job is not job:
+            return []
+        self._running, self._drafted_to = None, running.end
+        self._took_s = now - running.submitted
+        text = without_loops(hypothesis.text)
+        before = self._drafts.get(self._open)
+        stable = agreed(before.text if before else "", text)
+        self._hypothesis = hypothesis
+        if text:
+            self._drafts[self._open] = CaptionLine(self._open, running.start, running.end, text)
+        if not (text and self.interims):
+            return []
+        return [Caption(self._open, text, seconds(running.start), seconds(running.end), final=False, stable=stable)]
+
+    def _abandon_draft(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            self._jobs.cancel(running.job)
+
+    def _job(
+        self,
+        utterance: int,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        urgent: bool = False,
+        late: bool = False,
+    ) -> CaptionJob:
+        return CaptionJob(utterance, samples, draft, final=final, max_tokens=self._max_tokens, urgent=urgent, late=late)
+
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
-        """The final caption; nothing where nobody spoke and nothing was shown."""
+        """Return the final caption; ``None`` if it has no words and the client saw no partial one."""
         text = without_loops(hypothesis.text)
         drafted = self._drafts.pop(utterance.index, None)
         if text:
@@ -182,3 +253,13 @@ class CaptionTrack:
         if not (text or (drafted and self.interims)):
             return None
         return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)
+
+    def _measure(self, caption: Caption, now: float) -> None:
+        """Observe the time from the audio's arrival to its caption."""
+        end = round(caption.end * SAMPLE_RATE)
+        arrived = self._arrivals.at(end)
+        if arrived is None:
+            return
+        self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
+        if caption.final:
+            self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))

@@ -1,76 +1,55 @@
-"""What questions can hear: the closed windows within the horizon, their notes, and the open window."""
+"""The windows that questions can hear: the KV prefix, closed windows that are not in it yet, and the open window."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import takewhile
 from typing import Final
 
 from af3stream.audio.events import Window
 from af3stream.engine.contract import AudioSegment, Capacity, PromptPart, shared
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
 from af3stream.models.card import Frames, Notes
-from af3stream.session.body import (
-    Body,
-    Piece,
-    Reach,
+from af3stream.session.caption_track import CaptionLine
+from af3stream.session.closed_window import ClosedWindow, Extension, PrefixLayout, PrefixStatus
+from af3stream.session.prompt_body import (
+    PromptBody,
+    SampleRange,
+    SelectedWindow,
     Selection,
-    Shown,
-    Stretch,
+    UnreadWindow,
+    coverage,
     has_uncaptioned_sound,
     parts_of,
-    transcript,
 )
-from af3stream.session.caption_track import CaptionLine
 
-QUESTION_TOKENS: Final = 256  # positions kept for a question
-KEEP: Final = 0.75  # of the horizon after it rolled; the rest is room until it rolls again
-COUNTED: Final = 2_048  # texts whose positions are remembered: more than the captions of a horizon
-
-
-@dataclass(eq=False, slots=True)
-class Entry:
-    """A closed window. Positions are samples at 16 kHz.
-
-    Attributes:
-        sound: what the model hears of it; ``None`` where it stands as its captions alone.
-        encoded: whether its embeddings are there.
-        notes: its captions, once they are all final; ``None`` until then.
-    """
-
-    index: int
-    start: int
-    end: int
-    sound: AudioSegment | None
-    encoded: bool = False
-    notes: tuple[CaptionLine, ...] | None = None
-
-    @property
-    def pending(self) -> bool:
-        """Whether it is still to be encoded, or to be decided whether it is."""
-        return self.sound is not None and not self.encoded
+QUESTION_TOKENS: Final = 256  # positions reserved for a question
+KEEP: Final = 0.75  # of the context window stays when it rolls; the rest is room until it rolls again
+COUNTED: Final = 2_048  # texts whose positions are cached: more than the captions of a context window
 
 
 class ContextWindow:
-    """The windows that questions can hear, oldest first, within the positions of the language model.
+    """The newest windows that fit into the positions of the language model, oldest first.
 
-    The kept prefix is the words of the windows that fell off, then each closed window whose captions are final, one
-    after the other. Where notes are `all`, each window's captions follow its sound, or stand in its place where the
-    model's frames are for uncaptioned sound alone; so the prefix only grows at its end and is read once. A question
-    reads the prefix, and of what is not in it yet what `Selection` chooses.
+    The KV prefix holds the captions of evicted windows, then closed windows whose captions are final. With notes `all`,
+    each window's captions follow its audio, or stand in its place if the model hears uncaptioned sound alone. So the
+    prefix only grows at its end, and each window is read once. A prompt is the prefix, then what `Selection` chooses of
+    the windows that are not in it.
 
-    Before the horizon is full, the oldest windows are left out of a prefix that is rebuilt beside the one in use; until
-    that is done, answers hear the windows they heard before.
+    Before the context window is full, it rolls: a prefix without the oldest windows is built beside the one in use.
+    Until that is done, prompts begin with the prefix in use.
+
+    Attributes:
+        captions_replace_audio: whether a window that its captions describe stands without its audio.
+        settled_to: the position up to which every caption is a note of a window, or of no use.
 
     Args:
         capacity: of one prompt.
         notes: which captions stand in the prompt beside the audio.
         frames: which windows stand in the prompt as audio.
-        notes_max_tokens: positions for those of windows that fell off.
+        notes_max_tokens: positions for the captions of evicted windows.
         reply_tokens: positions for an answer.
-        read_tokens: positions that a question reads of what is not in the kept prefix.
+        read_tokens: positions that a question may read beside the KV prefix.
         tokens: projected frames of a number of samples.
         count: positions of a text.
     """
@@ -87,267 +66,227 @@ class ContextWindow:
         tokens: Callable[[int], int],
         count: Callable[[str], int],
     ) -> None:
-        self.carried_by_captions = notes == "all" and frames == "uncaptioned"
-        self._mode = notes
-        self._notes_max_tokens = notes_max_tokens
-        self._read_tokens = read_tokens
+        self.captions_replace_audio = notes == "all" and frames == "uncaptioned"
+        self._notes = notes
+        self._notes_max_tokens, self._read_tokens = notes_max_tokens, read_tokens
         self._tokens = tokens
-        self._count = lru_cache(maxsize=COUNTED)(count)
-        self._selection = Selection(notes, not self.carried_by_captions, self._count)
+        count = lru_cache(maxsize=COUNTED)(count)
+        self._layout = PrefixLayout(notes, count)
+        self._selection = Selection(notes, not self.captions_replace_audio, count)
         self._window_tokens = tokens(capacity.window_samples)
         by_windows = (capacity.windows + 1) * self._window_tokens + notes_max_tokens  # one more is open
         self._limit = min(capacity.positions - reply_tokens - QUESTION_TOKENS, by_windows)
-        self._entries: list[Entry] = []
+        self._windows: list[ClosedWindow] = []
         self._closed_to = 0
-        self._settled_to = 0  # captions up to here are notes of some window
-        self._forgotten: tuple[CaptionLine, ...] = ()
-        self._leaving = 0  # oldest entries left out by the rebuild on its way
-        self._extending: ExtendJob | None = None
-        self._kept: tuple[PromptPart, ...] = ()
-        self._read = self._reading = 0  # oldest entries in the kept prefix, and in the one on its way
-        self._cold = False  # restored, and not asked about since: nothing is read ahead of a question
+        self.settled_to = 0
+        self._evicted_notes: tuple[CaptionLine, ...] = ()
+        self._prefix: tuple[PromptPart, ...] = ()
+        self._read = 0  # how many of the oldest windows are in the prefix
+        self._status = PrefixStatus.IDLE
+        self._extension: Extension | None = None  # while extending or rebuilding
 
     # ---- windows -----------------------------------------------------------------------------------------------------
 
     @property
-    def oldest_pending(self) -> Entry | None:
-        """The first closed window that is still to be encoded, or to be decided about."""
-        return next((entry for entry in self._entries if entry.pending), None)
+    def oldest_pending(self) -> ClosedWindow | None:
+        """The first closed window whose audio is still to be encoded, or to be decided about."""
+        return next((window for window in self._windows if window.pending), None)
 
-    @property
-    def settled_to(self) -> int:
-        """Captions up to here belong to a closed window for good."""
-        return self._settled_to
-
-    def close(self, window: Window) -> Entry:
-        """A window closed."""
+    def close(self, window: Window) -> ClosedWindow:
+        """Add a window that closed."""
         sound = AudioSegment(window.samples, self._tokens(len(window.samples)))
         self._closed_to = window.end
-        entry = Entry(window.index, window.start, window.end, sound)
-        self._entries.append(entry)
-        return entry
+        self._windows.append(ClosedWindow(window.index, window.start, window.end, sound))
+        return self._windows[-1]
 
-    def encoded(self, job: EncodeJob) -> Entry:
-        """A window's embeddings are there."""
-        entry = next(entry for entry in self._entries if entry.sound is job.sound)
-        entry.encoded = True
-        return entry
+    def encoded(self, job: EncodeJob) -> ClosedWindow:
+        """Take the news that a window is encoded; returns the window."""
+        window = next(window for window in self._windows if window.sound is job.sound)
+        window.encoded()
+        return window
 
     def drop(self, job: EncodeJob) -> None:
-        """A window could not be encoded: it stands as its captions, or is out of every question's reach."""
-        entry = next((entry for entry in self._entries if entry.sound is job.sound), None)
-        if entry is None:
-            return
-        entry.sound = None
-        if self._mode == "off":
-            self._entries.remove(entry)
+        """Take the news that a window could not be encoded. It stands as its captions, or without notes not at all."""
+        window = next((window for window in self._windows if window.sound is job.sound), None)
+        if window is not None:
+            window.drop_audio()
+        if window is not None and self._notes == "off":
+            before = self._windows[: self._windows.index(window)]
+            if all(other.captioned for other in before):
+                self.settled_to = max(self.settled_to, window.end)
+            self._windows.remove(window)
 
-    def settle(self, lines: Sequence[CaptionLine], final_before: int) -> list[Entry]:
-        """Take the final captions as notes of the windows that end before ``final_before``, which are returned.
+    def settle(self, lines: Sequence[CaptionLine], final_before: int) -> list[ClosedWindow]:
+        """Take final captions as the notes of the windows that end before a position; returns those windows.
 
-        Those that captions carry have no sound from now on, where the model hears others only.
-        """
-        settled = []
-        for entry in self._entries:
-            if entry.notes is None and entry.end < final_before:
-                entry.notes = tuple(line for line in lines if self._settled_to < line.end <= entry.end)
-                self._settled_to = entry.end
-                captioned = ((line.start, line.end) for line in lines)
-                if self.carried_by_captions and not has_uncaptioned_sound(entry.start, entry.end, captioned):
-                    entry.sound = None
-                settled.append(entry)
-        return settled
-
-    def positions(self, entry: Entry) -> int:
-        """Positions that a window takes in the kept prefix."""
-        return entry.sound.tokens if entry.sound else self._cost(self._parts(entry))
-
-    def restore(self, job: EncodeJob) -> None:
-        """A closed window came back from the journal: it is encoded when it is read."""
-        self._cold = True
-        self.encoded(job)
-
-    # ---- the kept prefix ---------------------------------------------------------------------------------------------
-
-    def next_extend(self) -> ExtendJob | None:
-        """The job that brings the kept prefix up to date, where one is due and none is on its way.
-
-        A window a job, so that questions have the use of each; a rebuild brings back what was read.
-        """
-        if self._extending is not None or self._cold:
-            return None
-        if self._entries and self._full():
-            self._leaving = self._surplus()
-        staying, forgotten = self._entries[self._leaving :], self._forgotten_after(self._leaving)
-        ready = self._ready(staying, forgotten)
-        already = reading = min(max(0, self._read - self._leaving), ready)
-        parts = self._compose(staying[:reading], forgotten)
-        while parts == self._kept and reading < ready:
-            reading += 1
-            parts = self._compose(staying[:reading], forgotten)
-        if parts == self._kept:
-            return None
-        self._reading = reading
-        beside = bool(self._leaving) and not shared(parts, self._kept)
-        added = staying[already:reading]
-        captions_only = bool(added) and not beside and all(entry.sound is None for entry in added)
-        self._extending = ExtendJob(parts, rebuild=beside, captions_only=captions_only)
-        return self._extending
-
-    def extended(self, job: ExtendJob) -> None:
-        """The kept prefix is up to date, or could not be brought there, which the next question finds out."""
-        if job is not self._extending:
-            return
-        self._forgotten = self._forgotten_after(self._leaving)
-        del self._entries[: self._leaving]
-        self._leaving = 0
-        self._kept, self._read = job.parts, self._reading
-        self._extending = None
-
-    def lost(self, job: AnswerJob) -> None:
-        """The engine has not got the prefix of an answer: it is read again, unless another one took its place."""
-        if job.parts[: job.prefix] == self._kept:
-            self._kept, self._read = (), 0
-
-    def trim(self) -> None:
-        """Leave the oldest windows out at once, where the horizon is full and nothing is read yet."""
-        if self._entries and self._full():
-            leaving = self._surplus()
-            self._forgotten = self._forgotten_after(leaving)
-            del self._entries[:leaving]
-
-    # ---- questions ---------------------------------------------------------------------------------------------------
-
-    def bodies(
-        self,
-        since: int,
-        opened: Piece | None,
-        words: Sequence[CaptionLine],
-        asked: int,
-        wordless: Sequence[Stretch] = (),
-    ) -> tuple[Body | None, Body | None]:
-        """What a question reads now, and what it reads if the kept prefix is gone.
+        If captions replace audio, a window's captions decide now whether it is encoded.
 
         Args:
-            since: position before which nothing is asked about; 0 for everything.
-            opened: the open window as heard so far; its captions are added here.
-            words: captions that are notes of no window yet, and interim ones.
-            asked: positions of the question and the turns before it; more than usual leave less room.
-            wordless: stretches of speech whose captions are still to come: holes between those that are there.
+            lines: final captions after `settled_to`, in order.
+        """
+        settled = []
+        for window in self._windows:
+            if not window.captioned and window.end < final_before:
+                window.take_notes(line for line in lines if self.settled_to < line.end <= window.end)
+                self.settled_to = max(self.settled_to, window.end)
+                if self.captions_replace_audio:
+                    captioned = ((line.start, line.end) for line in lines)
+                    if not has_uncaptioned_sound(window.start, window.end, captioned):
+                        window.drop_audio()
+                settled.append(window)
+        return settled
+
+    def positions(self, window: ClosedWindow) -> int:
+        """Return the positions that a window takes in the KV prefix."""
+        return window.sound.tokens if window.sound else self._layout.cost(self._layout.parts(window))
+
+    def restore(self, job: EncodeJob) -> None:
+        """Take a closed window back from the journal: it is encoded when it is read."""
+        self._status = PrefixStatus.COLD
+        self.encoded(job)
+
+    # ---- the KV prefix -----------------------------------------------------------------------------------------------
+
+    def start_reading(self) -> None:
+        """Read windows into the KV prefix from now on. After a restore that waits for the first question."""
+        if self._status is PrefixStatus.COLD:
+            self._status = PrefixStatus.IDLE
+
+    def next_extend(self) -> ExtendJob | None:
+        """Begin the job that brings the KV prefix up to date; ``None`` if none is due, or one is on its way.
+
+        Each job adds one window, so that questions have it early. A rebuild adds all that were read.
+        """
+        if self._status is PrefixStatus.COLD:
+            self.trim()
+        if self._status is not PrefixStatus.IDLE:
+            return None
+        evicted = self._surplus()
+        staying, notes = self._windows[evicted:], self._evicted_notes_after(evicted)
+        ready = self._layout.readable(staying, notes, self._limit)
+        already = reading = min(max(0, self._read - evicted), ready)
+        parts = self._layout.compose(staying[:reading], notes)
+        while parts == self._prefix and reading < ready:
+            reading += 1
+            parts = self._layout.compose(staying[:reading], notes)
+        if parts == self._prefix:
+            return None
+        rebuild = bool(evicted) and not shared(parts, self._prefix)
+        added = staying[already:reading]
+        captions_only = bool(added) and not rebuild and all(window.sound is None for window in added)
+        job = ExtendJob(parts, rebuild=rebuild, captions_only=captions_only)
+        self._extension = Extension(job, evicted, reading)
+        self._status = PrefixStatus.REBUILDING if rebuild else PrefixStatus.EXTENDING
+        return job
+
+    def extended(self, job: ExtendJob) -> None:
+        """Take the news that the KV prefix is extended. If that failed, the next question finds out."""
+        if (extension := self._extension) is None or extension.job is not job:
+            return
+        self._evict(extension.evicted)
+        self._prefix, self._read = job.parts, extension.windows
+        self._extension, self._status = None, PrefixStatus.IDLE
+
+    def lost(self, job: AnswerJob) -> None:
+        """Take the news that an answer's KV prefix was evicted: it is read again, unless it was replaced."""
+        if job.parts[: job.prefix] == self._prefix:
+            self._prefix, self._read = (), 0
+
+    def trim(self) -> None:
+        """Evict the oldest windows at once if the context window is full and nothing is read yet."""
+        self._evict(self._surplus())
+
+    # ---- prompts -----------------------------------------------------------------------------------------------------
+
+    def prompt(
+        self,
+        since: int,
+        opened: UnreadWindow | None,
+        lines: Sequence[CaptionLine],
+        question_tokens: int,
+        uncaptioned: Sequence[SampleRange] = (),
+    ) -> tuple[PromptBody | None, PromptBody | None]:
+        """Compose what a question reads now, and what it reads if the KV prefix turns out to be evicted.
+
+        Args:
+            since: position from which on the question asks; 0 for everything.
+            opened: the open window so far, without its captions.
+            lines: captions after `settled_to`, partial ones included.
+            question_tokens: positions of the question and of the turns before it.
+            uncaptioned: ranges of speech that have no captions yet.
 
         Returns:
-            ``None`` where nothing was heard there, and where no prefix is used.
+            ``None`` if nothing was heard in the range, and for the second if no prefix is used.
         """
-        self._cold = False
-        room = self._limit - max(0, asked - QUESTION_TOKENS)
-        entries = [entry for entry in self._entries if entry.end > since]
-        pieces = [self._piece(entry, words) for entry in entries]
+        room = self._limit - max(0, question_tokens - QUESTION_TOKENS)
+        windows = [window for window in self._windows if window.end > since]
+        unread = [self._unread(window, lines) for window in windows]
         if opened and opened.end > since:
-            lines = tuple(line for line in words if line.end > self._closed_to)
-            pieces.append(Piece(opened.start, opened.end, opened.sound, lines, opened.spoken))
-        everything = len(entries) == len(self._entries)
-        if self._mode == "off":
-            return self._whole(pieces, room), None
-        alone = self._body(self._selection.choose(pieces, min(room, self._read_tokens))[0], wordless)
-        left = min(room - self._cost(self._kept), self._read_tokens)
-        if not (everything and self._kept) or left < 0:
+            of_open = tuple(line for line in lines if line.end > self._closed_to)
+            unread.append(UnreadWindow(opened.start, opened.end, opened.sound, of_open, opened.spoken))
+        if self._notes == "off":
+            selected, _ = self._selection.choose(unread, room)
+            while selected and self._layout.cost(parts_of(selected)) > room:
+                selected = selected[1:]
+            return self._body(selected, ()), None
+        alone = self._body(self._selection.choose(unread, min(room, self._read_tokens))[0], uncaptioned)
+        left = min(room - self._layout.cost(self._prefix), self._read_tokens)
+        if not self._prefix or len(windows) < len(self._windows) or left < 0:
             return alone, None
-        return self._after_prefix(*self._selection.choose(pieces[self._read :], left), wordless), alone
+        selected, complete = self._selection.choose(unread[self._read :], left)
+        return self._after_prefix(selected, complete, uncaptioned), alone
 
-    def _piece(self, entry: Entry, words: Sequence[CaptionLine]) -> Piece:
-        index = self._entries.index(entry)
-        begin = self._entries[index - 1].end if index else 0
-        lines = entry.notes
-        if lines is None:
-            lines = tuple(line for line in words if begin < line.end <= entry.end)
-        ready = entry.sound is not None and entry.sound.embeddings is not None  # they may have been dropped
-        return Piece(entry.start, entry.end, entry.sound, lines, ready=ready)
+    def _unread(self, window: ClosedWindow, lines: Sequence[CaptionLine]) -> UnreadWindow:
+        notes = window.notes
+        if not window.captioned:
+            begin = max((other.end for other in self._windows if other.end <= window.start), default=0)
+            notes = tuple(line for line in lines if begin < line.end <= window.end)
+        ready = window.sound is not None and window.sound.embeddings is not None  # they may be evicted
+        return UnreadWindow(window.start, window.end, window.sound, notes, ready=ready)
 
-    def _whole(self, pieces: Sequence[Piece], room: int) -> Body | None:
-        """Every window in full, the oldest left out where they do not fit."""
-        shown, _ = self._selection.choose(pieces, room)
-        while shown and self._cost(parts_of(shown)) > room:
-            shown = shown[1:]
-        return self._body(shown)
+    def _body(self, selected: Sequence[SelectedWindow], uncaptioned: Sequence[SampleRange]) -> PromptBody | None:
+        if not selected:
+            return None
+        return PromptBody(parts_of(selected), coverage(selected, (), uncaptioned, self._closed_to))
 
-    def _body(self, shown: Sequence[Shown], wordless: Sequence[Stretch] = ()) -> Body | None:
-        return Body(parts_of(shown), self._reach(shown, (), wordless)) if shown else None
+    def _after_prefix(
+        self, selected: Sequence[SelectedWindow], complete: bool, uncaptioned: Sequence[SampleRange]
+    ) -> PromptBody:
+        """Compose a prompt of the KV prefix and selected windows; ``complete``: no caption between them is missing."""
+        read = self._windows[: self._read]
+        captions: list[CaptionLine] = []
+        if complete or not any(each.lines for each in selected):
+            of_windows = read if self._notes == "all" else []
+            captions = [*self._evicted_notes, *(line for window in of_windows for line in window.notes)]
+        everything = [*(window.in_prefix() for window in read), *selected]
+        covered = coverage(everything, captions, uncaptioned, self._closed_to)
+        return PromptBody(self._prefix + parts_of(selected), covered, len(self._prefix))
 
-    def _after_prefix(self, shown: Sequence[Shown], complete: bool, wordless: Sequence[Stretch]) -> Body:
-        before = [line for entry in self._entries[: self._read] for line in entry.notes or ()]
-        captions = [*self._forgotten, *before] if self._mode == "all" else self._forgotten
-        read = [
-            Shown(Piece(entry.start, entry.end, entry.sound, ()), entry.sound is not None, (), True)
-            for entry in self._entries[: self._read]
-        ]
-        has_lines = any(each.lines for each in shown)
-        reach = self._reach([*read, *shown], captions if complete or not has_lines else (), wordless)
-        return Body(self._kept + parts_of(shown), reach, len(self._kept))
-
-    def _reach(self, shown: Sequence[Shown], before: Sequence[CaptionLine], wordless: Sequence[Stretch]) -> Reach:
-        """What an answer is made of; ``before``: captions in the prompt before those that are shown."""
-        heard = [each.piece.end for each in shown if each.heard]
-        lines = [*before, *(line for each in shown for line in each.lines)]
-        holes = [end for start, end in wordless if lines and start < lines[-1].start]
-        run = [line for line in lines if line.start >= max(holes, default=0)]
-        start, end = (shown[0].piece.start, shown[-1].piece.end) if shown else (lines[0].start, lines[-1].end)
-        closed = sum(each.piece.end <= self._closed_to for each in shown)
-        return Reach(
-            start,
-            end,
-            closed,
-            max(heard, default=None),
-            run[0].start if run else None,
-            max((line.end for line in run), default=None),
-        )
-
-    # ---- parts -------------------------------------------------------------------------------------------------------
-
-    def _ready(self, staying: Sequence[Entry], forgotten: tuple[CaptionLine, ...]) -> int:
-        """How many of these windows the kept prefix should hold: up to the first that something is still to come of."""
-        ready = list(takewhile(lambda entry: not entry.pending, self._settled(staying)))
-        while ready and self._cost(self._compose(ready, forgotten)) > self._limit:
-            ready.pop()
-        return len(ready)
-
-    def _settled(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """The oldest windows of which nothing is still to come."""
-        return takewhile(lambda entry: self._mode != "all" or entry.notes is not None, entries)
-
-    def _compose(self, entries: Iterable[Entry], forgotten: Sequence[CaptionLine]) -> tuple[PromptPart, ...]:
-        """A prefix of these windows: the parts in the order in which the model reads them."""
-        parts: list[PromptPart] = [transcript(forgotten)] if forgotten else []
-        for entry in entries:
-            parts += self._parts(entry)
-        return tuple(parts)
-
-    def _parts(self, entry: Entry) -> list[PromptPart]:
-        """A window, and its captions where they stand beside it, or in its place."""
-        parts: list[PromptPart] = [entry.sound] if entry.sound else []
-        if entry.notes and (self._mode == "all" or not (entry.sound or self._mode == "off")):
-            parts.append(transcript(entry.notes))
-        return parts
-
-    def _full(self) -> bool:
-        return self._cost(self._compose(self._entries, self._forgotten)) + self._window_tokens > self._limit
+    # ---- eviction ----------------------------------------------------------------------------------------------------
 
     def _surplus(self) -> int:
-        """How many of the oldest windows to leave out, of those that are ready; the newest always stays."""
-        leaving = 0
-        while leaving < len(self._entries) - 1:
-            oldest, rest = self._entries[leaving], self._entries[leaving:]
-            kept = self._cost(self._compose(rest, self._forgotten_after(leaving)))
-            if oldest.pending or oldest.notes is None or kept <= KEEP * self._limit:
+        """Return how many of the oldest windows to evict now; the newest always stays."""
+        full = (
+            self._layout.cost(self._layout.compose(self._windows, self._evicted_notes)) + self._window_tokens
+            > self._limit
+        )
+        evicted = 0
+        while full and evicted < len(self._windows) - 1:
+            oldest, rest = self._windows[evicted], self._windows[evicted:]
+            kept = self._layout.cost(self._layout.compose(rest, self._evicted_notes_after(evicted)))
+            if oldest.pending or not oldest.captioned or kept <= KEEP * self._limit:
                 break
-            leaving += 1
-        return leaving
+            evicted += 1
+        return evicted
 
-    def _forgotten_after(self, leaving: int) -> tuple[CaptionLine, ...]:
-        """The captions of all windows that fell off, once the ``leaving`` oldest have: the newest that fit."""
-        if self._mode == "off" or not leaving:
-            return self._forgotten
-        left = [line for entry in self._entries[:leaving] for line in entry.notes or ()]
-        return self._selection.fitting([*self._forgotten, *left], self._notes_max_tokens)
+    def _evict(self, count: int) -> None:
+        """Drop the oldest windows; their captions stay as far as the budget allows."""
+        self._evicted_notes = self._evicted_notes_after(count)
+        del self._windows[:count]
 
-    def _cost(self, parts: Sequence[PromptPart]) -> int:
-        return sum(part.tokens if isinstance(part, AudioSegment) else self._count(part.text) for part in parts)
+    def _evicted_notes_after(self, count: int) -> tuple[CaptionLine, ...]:
+        """Return the captions of evicted windows once so many more are: the newest that fit."""
+        if self._notes == "off" or not count:
+            return self._evicted_notes
+        lines = [line for window in self._windows[:count] for line in window.notes]
+        return self._selection.fitting([*self._evicted_notes, *lines], self._notes_max_tokens)

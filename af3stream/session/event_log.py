@@ -1,70 +1,103 @@
-"""What a session tells and what it keeps: nothing that is kept is told before it is durable."""
+"""A session's outbox and its history: a message that is kept is sent only when it is durable."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeGuard
 
 import msgspec
 
+from af3stream.errors import DataLoss
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
 from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Flushed, ServerMessage, WatchHit
-from af3stream.session.exchanges import Exchanges
 
 
 class Cut(msgspec.Struct, frozen=True, tag="cut", tag_field="type"):
-    """Everything that was open was closed at this sample frame: a flush, or a server that went away."""
+    """A record that the open utterance and window were closed at this sample frame, by a flush or a shut-down."""
 
     offset: int
 
 
 class Revised(msgspec.Struct, frozen=True, tag="revised", tag_field="type"):
-    """The captions of this window were heard a second time."""
+    """A record that the captions of this window were revised."""
 
     window: int
 
 
 Numbered = Caption | Answer | WatchHit
-Told = Numbered | CaptionUpdate
-KeptMessage = Told | Cut | Revised
+Kept = Numbered | CaptionUpdate
+KeptMessage = Kept | Cut | Revised
+
+NEWEST_KEPT: Final = 1_000  # messages of the history that stay in memory, so that an ordinary resume reads no disk
 
 _DECODER: Final = msgspec.json.Decoder(KeptMessage)
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """A kept message.
+
+    Attributes:
+        record: the number of its record in the journal.
+        event: the number of the newest event up to there.
+    """
+
+    record: int
+    event: int
+    message: Kept
+
+    def follows(self, event: int) -> bool:
+        """Return whether a client whose newest event is this one missed the message."""
+        return event < self.event or (event == self.event and isinstance(self.message, CaptionUpdate))
+
+
 def decode_event(record: EventRecord) -> KeptMessage:
-    """An event as it was kept."""
+    """Return the message of a record."""
     kept: KeptMessage = _DECODER.decode(record.message)
     return kept
 
 
-class EventLog:
-    """One session's messages on their way out, and its records on their way to the disk.
+def read_history(records: Iterable[tuple[int, KeptMessage]]) -> list[HistoryEntry]:
+    """Return the history of a journal's records, each with its number; all records from the first on."""
+    history, newest = list[HistoryEntry](), 0
+    for number, message in records:
+        if not isinstance(message, Cut | Revised):
+            newest = _event_of(message) or newest
+            history.append(HistoryEntry(number, newest, message))
+    return history
 
-    Events are what clients are told: they are numbered 1, 2, 3 and so on. Caption updates are kept without a number:
-    a client that resumes is sent again all that came after the newest event that it saw. The journal numbers its
-    records by itself, for it keeps cuts and revised windows among them, which no client is told of.
+
+class EventLog:
+    """One session's messages on their way to the client, its records on their way to the disk, and its history.
+
+    Events are numbered 1, 2, 3 and so on. Caption updates are kept without a number: a client that resumes is sent
+    again all that came after the newest event that it saw. The journal numbers its records by itself, because it also
+    keeps cuts and revised windows, which no client is told of.
+
+    The newest `NEWEST_KEPT` messages of the history stay in memory, and those that are not durable yet. Older ones are
+    in the journal.
 
     Attributes:
         durable: sample frames of audio that are on disk.
-        answered: ids of the questions whose answers are kept.
-        exchanges: the answers that can be followed up.
 
     Args:
-        journaled: whether anything is kept; otherwise everything may be told at once.
+        journaled: whether the session is kept. If not, messages have no numbers, need not wait, and have no history.
     """
 
     def __init__(self, *, journaled: bool) -> None:
         self.journaled = journaled
         self.durable = 0
-        self.answered: set[str] = set()
         self._event = 0  # number of the newest event
-        self._kept = self._committed = 0  # number of the newest record, and of the newest that is durable
-        self._cut_at = 0  # where everything was closed last; there is nothing to close before any audio
-        self._history: list[tuple[int, int, Told]] = []  # record, newest event up to there, message
-        self._messages: deque[tuple[int, ServerMessage]] = deque()  # each with the record that is to be durable before
-        self.exchanges = Exchanges()
+        self._record = self._committed = 0  # number of the newest record, and of the newest that is durable
+        self._cut_at = 0  # the newest cut; before any audio there is nothing to cut
+        self._history: deque[HistoryEntry] = deque()
+        self._dropped: HistoryEntry | None = None  # the newest that is in the journal alone
+        self._messages: deque[tuple[int, ServerMessage]] = deque()  # each with the record that must be durable before
         self._records: list[Record] = []
+
+    # ---- in ----------------------------------------------------------------------------------------------------------
 
     def audio(self, offset: int, pcm: bytes, frames: int) -> None:
         """Keep sample frames as they came."""
@@ -77,7 +110,7 @@ class EventLog:
             self._records.append(GapRecord(offset, frames))
 
     def cut(self, offset: int) -> None:
-        """Keep that everything open was closed here; once is enough, however often it is asked for at one offset."""
+        """Keep that the open utterance and window were closed here; once for each offset."""
         if self.journaled and offset > self._cut_at:
             self._keep(Cut(offset))
             self._cut_at = offset
@@ -87,83 +120,97 @@ class EventLog:
         if self.journaled:
             self._keep(Revised(window))
 
-    def say(self, messages: Iterable[ServerMessage]) -> None:
-        """Tell something, after all that was said before.
+    def tell(self, message: ServerMessage) -> ServerMessage:
+        """Add a message for the client after all others; returns it with its event number.
 
-        Final captions and their updates, answers and watch hits are kept first. `flushed` waits until the cut
-        it answers for is durable.
+        Final captions and their updates, answers and watch hits are kept. `flushed` waits until its cut is durable.
         """
-        for message in messages:
-            if self.journaled and _lasts(message):
-                told = message
-                if not isinstance(told, CaptionUpdate):
-                    told = msgspec.structs.replace(told, event=self._event + 1)
-                self._keep(told)
-                self._remember(self._kept, told)
-                self._messages.append((self._kept, told))
-            else:
-                if isinstance(message, Answer):
-                    self.exchanges.add(message)
-                self._messages.append((self._kept if isinstance(message, Flushed) else 0, message))
+        after = self._record if isinstance(message, Flushed) else 0
+        if self.journaled and _is_kept(message):
+            if not isinstance(message, CaptionUpdate):
+                message = msgspec.structs.replace(message, event=self._event + 1)
+            self._keep(message)
+            self._remember(HistoryEntry(self._record, _event_of(message) or self._event, message))
+            after = self._record
+        self._messages.append((after, message))
+        return message
+
+    def committed(self, durable: int, record: int) -> None:
+        """Take the news that the journal has so many sample frames, and records up to this one."""
+        self.durable = max(self.durable, durable)
+        self._committed = max(self._committed, record)
+        self._trim()
+
+    def restore(self, durable: int, records: Sequence[tuple[int, KeptMessage]]) -> None:
+        """Begin where the journal ends; ``records``: all of them, each with its number."""
+        self._record = self._committed = records[-1][0] if records else 0
+        self._cut_at = max((kept.offset for _, kept in records if isinstance(kept, Cut)), default=0)
+        for entry in read_history(records):
+            self._remember(entry)
+        self.durable = durable
+        self._messages.clear()
+
+    # ---- out ---------------------------------------------------------------------------------------------------------
 
     def take_messages(self) -> list[ServerMessage]:
-        """What may be sent now, in order; what waits for the disk holds back what follows it."""
+        """Return the messages to send now, in order. One that waits for the disk holds back what follows it."""
         ready: list[ServerMessage] = []
         while self._messages and self._messages[0][0] <= self._committed:
             ready.append(self._messages.popleft()[1])
         return ready
+
+    def take_records(self) -> list[Record]:
+        """Return the records to write, in order."""
+        records, self._records = self._records, []
+        return records
 
     @property
     def waiting(self) -> bool:
         """Whether messages are held back."""
         return bool(self._messages)
 
-    def take_records(self) -> list[Record]:
-        """What is to be written."""
-        records, self._records = self._records, []
-        return records
-
-    def committed(self, durable: int, record: int) -> None:
-        """The journal has come this far: in sample frames, and in records of events and cuts."""
-        self.durable = max(self.durable, durable)
-        self._committed = max(self._committed, record)
-
-    def restore(self, durable: int, events: Iterable[tuple[int, KeptMessage]]) -> None:
-        """Begin where the journal ends."""
-        for record, kept in events:
-            self._kept = self._committed = record
-            if isinstance(kept, Cut):
-                self._cut_at = kept.offset
-            elif not isinstance(kept, Revised):
-                self._remember(record, kept)
-        self.durable = durable
-        self._messages.clear()
-
     @property
     def last_event(self) -> int:
-        """The number of the newest event that may be told."""
-        return next((event for record, event, _ in reversed(self._history) if record <= self._committed), 0)
+        """The number of the newest event that is durable."""
+        newest = next((entry for entry in reversed(self._history) if entry.record <= self._committed), self._dropped)
+        return newest.event if newest else 0
 
-    def since(self, event: int) -> list[ServerMessage]:
-        """The kept messages after an event, for a client that resumes; those still held back follow by themselves."""
-        return [
-            told
-            for record, newest, told in self._history
-            if record <= self._committed and (event < newest or (event == newest and isinstance(told, CaptionUpdate)))
-        ]
+    # ---- history -----------------------------------------------------------------------------------------------------
 
-    def _remember(self, record: int, told: Told) -> None:
-        if not isinstance(told, CaptionUpdate):
-            self._event = told.event or self._event
-        self._history.append((record, self._event, told))
-        if isinstance(told, Answer):
-            self.answered.add(told.id)
-            self.exchanges.add(told)
+    def remembers(self, event: int, older: Sequence[HistoryEntry] = ()) -> bool:
+        """Return whether all messages after an event are in memory, or in ``older``, which `read_history` gave."""
+        dropped = self._dropped
+        return dropped is None or not dropped.follows(event) or bool(older and older[-1].record >= dropped.record)
+
+    def since(self, event: int, older: Sequence[HistoryEntry] = ()) -> list[ServerMessage]:
+        """Return the durable messages after an event, for a client that resumes. Those held back follow by themselves.
+
+        Raises:
+            DataLoss: if some are neither in memory nor in ``older``.
+        """
+        dropped_to = self._dropped.record if self._dropped else 0
+        if self._dropped and not self.remembers(event, older):
+            raise DataLoss("events", event + 1, max(event + 1, self._dropped.event) + 1)
+        history = [*(entry for entry in older if entry.record <= dropped_to), *self._history]
+        return [entry.message for entry in history if entry.record <= self._committed and entry.follows(event)]
 
     def _keep(self, kept: KeptMessage) -> None:
-        self._kept += 1
-        self._records.append(EventRecord(self._kept, msgspec.json.encode(kept)))
+        self._record += 1
+        self._records.append(EventRecord(self._record, msgspec.json.encode(kept)))
+
+    def _remember(self, entry: HistoryEntry) -> None:
+        self._event = entry.event
+        self._history.append(entry)
+        self._trim()
+
+    def _trim(self) -> None:
+        while len(self._history) > NEWEST_KEPT and self._history[0].record <= self._committed:
+            self._dropped = self._history.popleft()
 
 
-def _lasts(message: ServerMessage) -> TypeGuard[Told]:
+def _is_kept(message: ServerMessage) -> TypeGuard[Kept]:
     return isinstance(message, Answer | WatchHit | CaptionUpdate) or (isinstance(message, Caption) and message.final)
+
+
+def _event_of(message: Kept) -> int | None:
+    return None if isinstance(message, CaptionUpdate) else message.event

@@ -1,4 +1,4 @@
-"""Words that nobody said: what a recogniser invents when it loops. Pure text."""
+"""Finds words that a speech recogniser invents when it repeats itself. Pure text."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 from typing import Final
 
 LONGEST_LOOP: Final = 12  # words
-PIECES: Final = re.compile(r"[^ -]*[ -]+|[^ -]+")  # words, each with what parts it from the next
-REPEATS: Final = 4  # of a phrase in a row; people do say a thing twice or three times
+PIECES: Final = re.compile(r"[^ -]*[ -]+|[^ -]+")  # words, each with the separator after it
+REPEATS: Final = 4  # of a phrase in a row; people say a thing twice or three times
 
 
 def without_loops(text: str) -> str:
-    """The text with every phrase that comes four times in a row, or more, said once; hyphens part words, too."""
+    """Return a text with each phrase that is repeated four times or more said once. Hyphens separate words, too."""
     words = PIECES.findall(" ".join(text.split()))
     for length in range(1, LONGEST_LOOP + 1):
         i = 0
         while i + length * REPEATS <= len(words):
-            phrase = _bare(words[i : i + length])
+            phrase = [bare(word) for word in words[i : i + length]]
             repeats = 1
-            while _bare(words[i + repeats * length : i + (repeats + 1) * length]) == phrase:
+            while [bare(word) for word in words[i + repeats * length : i + (repeats + 1) * length]] == phrase:
                 repeats += 1
             if repeats >= REPEATS:
                 del words[i + length : i + repeats * length]
@@ -28,7 +28,7 @@ def without_loops(text: str) -> str:
 
 
 def agreed(previous: str, current: str) -> str:
-    """The leading words of ``current`` on which ``previous`` agrees, as ``current`` spells them."""
+    """Return the leading words of ``current`` that ``previous`` has too, as ``current`` spells them."""
     count = 0
     for before, after in zip(map(bare, previous.split()), map(bare, current.split()), strict=False):
         if before != after:
@@ -41,7 +41,3 @@ def agreed(previous: str, current: str) -> str:
 def bare(word: str) -> str:
     """Return a word without the punctuation around it, and without case."""
     return word.strip(".,;:!?\"' -").casefold()
-
-
-def _bare(words: list[str]) -> list[str]:
-    return [bare(word) for word in words]

@@ -1,4 +1,4 @@
-"""What a session gives up when it falls behind, one step after the other; its audio never."""
+"""Decides what a session gives up when it falls behind, step by step. It never gives up audio."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Final
 
 from af3stream.protocol.messages import Degraded, Level
 
-DROP_INTERIMS_LAG_S: Final = 8.0  # finals this far behind get the device for themselves and for questions
+DROP_INTERIMS_LAG_S: Final = 8.0  # beyond it, the device is left to final captions and questions
 LATE_FINALS_LAG_S: Final = 30.0  # more than an utterance: captions are no longer live
 
 
 class LoadShedder:
-    """Where a session stands, and what follows from it.
+    """A session's lag, and what it gives up because of it.
 
     Attributes:
-        refusing: whether the server takes no new sessions; it is said so for all to know.
-        level: the last step that was told.
+        refusing: whether the server takes no new sessions, which all clients are told.
+        level: the step that the client was told last.
     """
 
     def __init__(self) -> None:
@@ -25,11 +25,15 @@ class LoadShedder:
 
     @property
     def drops_interims(self) -> bool:
-        """Whether open utterances are not heard until finals have caught up."""
+        """Whether there are no partial captions until final captions have caught up."""
         return self._lag_s > DROP_INTERIMS_LAG_S
 
     def step(self, lag_s: float, *, stretched: bool) -> list[Degraded]:
-        """Take the step that a lag asks for; tells it where it is another one."""
+        """Take the step for a lag in seconds; returns the message about it if it is another one.
+
+        Args:
+            stretched: partial captions come less often than configured.
+        """
         self._lag_s = lag_s
         level = self._due(stretched)
         if level == self.level:

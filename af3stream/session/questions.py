@@ -1,335 +1,240 @@
-"""A session's questions: queued, answered one at a time, and told; follow-ups, and watches beside them."""
+"""A session's questions: queued, answered one at a time, and told; follow-ups and watches included."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Iterator
 from typing import Final
 
 from af3stream.config import QuestionsConfig
-from af3stream.engine.contract import Completion, Turn
+from af3stream.engine.contract import Completion, Engine, Turn
 from af3stream.engine.jobs import AnswerJob, Failed, PrefixLost, Result
 from af3stream.errors import QueryLimit, UnknownQuestion
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
-from af3stream.session.body import Body
-from af3stream.session.caption_track import Wanted
+from af3stream.session.audio_pipeline import AudioPipeline
 from af3stream.session.exchanges import Exchange, Exchanges
-from af3stream.session.faults import failure
+from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import seconds
-from af3stream.session.watches import StandingQuestion, Watches, clean
+from af3stream.session.question import Question, Running, Status, Waiting
+from af3stream.session.question_text import clean
+from af3stream.session.server_messages import failure
+from af3stream.session.watches import Watches
 
 NOTHING_HEARD: Final = "Nothing was heard in this range."
 
 
-class Status(Enum):
-    """Where a question stands."""
-
-    QUEUED = "queued"
-    WAITING = "waiting for captions"
-    RUNNING = "running"
-    DONE = "done"
-    CANCELLED = "cancelled"
-
-
-NEXT: Final = {
-    Status.QUEUED: (Status.WAITING, Status.CANCELLED),
-    Status.WAITING: (Status.RUNNING, Status.DONE, Status.CANCELLED),
-    Status.RUNNING: (Status.DONE, Status.CANCELLED),
-    Status.DONE: (),
-    Status.CANCELLED: (),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """What a question whose turn it is waits for, and until when in clock seconds."""
-
-    wanted: Wanted
-    until: float
-
-
-@dataclass(eq=False, slots=True)
-class Run:
-    """A question's way through the engine.
-
-    Attributes:
-        body: what it reads.
-        instead: what it reads if the engine has given up the kept prefix.
-    """
-
-    job: AnswerJob
-    body: Body
-    instead: Body | None
-    pieces: list[str] = field(default_factory=list)
-    first_token_at: float | None = None
-    completion: Completion | None = None
-
-    @property
-    def text(self) -> str:
-        """The answer as far as it came."""
-        return "".join(self.pieces)
-
-
-@dataclass(eq=False, slots=True)
-class Question:
-    """One question on its way.
-
-    Attributes:
-        last_s: seconds it asks about, ``None`` for everything.
-        asked_at: clock time of its arrival.
-        after: what it follows up: what was answered, or the id of a question that is to be answered before it.
-        watch: the standing question it is asked for.
-        status: changed by `move` alone.
-        wait: while it waits.
-        run: from when it is run on.
-    """
-
-    id: str
-    text: str
-    last_s: float | None
-    max_tokens: int
-    asked_at: float
-    after: Exchange | str | None = None
-    watch: StandingQuestion | None = None
-    status: Status = Status.QUEUED
-    wait: Wait | None = None
-    run: Run | None = None
-
-    def move(self, status: Status) -> None:
-        """Change the status, as the table allows."""
-        if status not in NEXT[self.status]:
-            raise ValueError(f"a question that is {self.status.value} cannot become {status.value}")
-        self.status = status
-
-
 class Questions:
-    """One session's questions, answered one after the other in the order they came; watches come after them.
+    """One session's questions and their answers.
+
+    Questions are answered one after the other, in the order in which they came; watches come after them.
 
     Args:
-        exchanges: what was answered.
-        count_turn: positions of an earlier turn of the chat.
+        pipeline: composes prompts, and has captioned what a question needs.
+        jobs: where jobs for the engine go.
     """
 
     def __init__(
-        self, config: QuestionsConfig, metrics: Metrics, exchanges: Exchanges, count_turn: Callable[[Turn], int]
+        self, config: QuestionsConfig, engine: Engine, pipeline: AudioPipeline, jobs: JobTracker, metrics: Metrics
     ) -> None:
         self._config = config
+        self._engine = engine
+        self._pipeline = pipeline
+        self._jobs = jobs
         self._metrics = metrics
-        self._exchanges = exchanges
-        self._count_turn = count_turn
+        self._exchanges = Exchanges()
         self._watches = Watches(config)
-        self._open: list[Question] = []  # neither done nor cancelled; only the first may be past `QUEUED`
-        self.watch = self._watches.add
+        self._turn: Waiting | Running | None = None  # the question whose turn it is
+        self._queue: list[Question] = []  # those after it
 
-    # ---- what a client says ------------------------------------------------------------------------------------------
+    # ---- requests ----------------------------------------------------------------------------------------------------
 
     def ask(self, message: m.Ask, now: float) -> None:
-        """Queue a question.
+        """Queue a question. The same id with the same text is the same question, and is not queued again.
+
+        Of a session that is kept, that holds for the ids of the newest `MOST_EXCHANGES` answers; an older id is free.
 
         Raises:
-            QueryLimit: where too many wait, the id is in use, or the text is too long.
+            QueryLimit: if too many wait, the id is in use, or the text is too long.
             BadText: for a text without words.
-            UnknownQuestion: where it follows up what is not there.
+            UnknownQuestion: if it follows up what is not there.
         """
         text = clean(message.text, message.id, self._config)
-        own = [question for question in self._open if question.watch is None]
-        if any(question.id == message.id and question.text == text for question in own):
-            return  # sent again by a client that resumed
-        if len(own) >= self._config.max_waiting:
+        known = self._exchanges.find(message.id)
+        if known is not None and known.kept:
+            if known.question not in ("", text):
+                raise QueryLimit("this question's id is in use", ref=message.id)
+            return
+        asked = [question for question in self._open if question.watch is None]
+        if any(question.id == message.id and question.text == text for question in asked):
+            return
+        if len(asked) >= self._config.max_waiting:
             raise QueryLimit(f"at most {self._config.max_waiting} questions may wait at once", ref=message.id)
-        if any(question.id == message.id for question in own):
+        if any(question.id == message.id for question in asked):
             raise QueryLimit("this question's id is in use", ref=message.id)
-        after = self._followed(message.after, own, message.id)
+        after: Exchange | str | None = None
+        if isinstance(message.after, str) and any(question.id == message.after for question in asked):
+            after = message.after
+        elif message.after is not None and (after := self._exchanges.find(message.after)) is None:
+            raise UnknownQuestion("there is no such answer to follow up", ref=message.id)
         tokens = min(message.max_tokens or self._config.max_tokens, self._config.max_tokens)
         last_s = message.scope.last_s if message.scope else None
-        watched = (i for i, other in enumerate(self._open) if other.watch and other.status is Status.QUEUED)
-        place = next(watched, len(self._open))
-        self._open.insert(place, Question(message.id, text, last_s, tokens, now, after))
+        place = next((i for i, other in enumerate(self._queue) if other.watch), len(self._queue))
+        self._queue.insert(place, Question(message.id, text, last_s, tokens, now, after))
 
-    def asked_again(self, message: m.Ask) -> None:
-        """Take a question whose id was answered before: nothing follows if a client that resumed sent it again.
+    def cancel(self, question_id: str) -> list[m.ServerMessage]:
+        """Cancel a question; returns the answer as far as it came. An unknown id is ignored."""
+        question = next((each for each in self._open if each.id == question_id and each.watch is None), None)
+        if question is None:
+            return []
+        turn = self._turn
+        self._close(question, Status.CANCELLED)
+        if isinstance(turn, Running) and turn.question is question:
+            self._jobs.cancel(turn.job)
+            return [turn.answer(0, "cancelled", None)]
+        after = question.after.ref if isinstance(question.after, Exchange) else question.after
+        return [question.empty_answer("", seconds(self._pipeline.position), "cancelled", after)]
 
-        Raises:
-            QueryLimit: where it is another question.
-            BadText: as for a question.
-        """
-        known = self._exchanges.find(message.id)
-        if known and known.question not in ("", clean(message.text, message.id, self._config)):
-            raise QueryLimit("this question's id is in use", ref=message.id)
+    def watch(self, message: m.Watch) -> None:
+        """Add a standing question; raises as `Watches.add` does."""
+        self._watches.add(message)
 
     def unwatch(self, watch_id: str) -> None:
-        """End a standing question; an answer under way for it is not told."""
+        """Remove a standing question; an answer on its way is not told."""
         self._watches.remove(watch_id)
-        for question in [q for q in self._open if q.watch and q.watch.id == watch_id and q.status is Status.QUEUED]:
+        for question in [each for each in self._queue if each.watch and each.watch.id == watch_id]:
             self._close(question, Status.CANCELLED)
 
-    def cancel(self, question_id: str, at: float) -> tuple[AnswerJob | None, m.Answer | None]:
-        """Take a question back: the job to drop, where one is running, and the answer as far as it came."""
-        found = (question for question in self._open if question.id == question_id and question.watch is None)
-        question = next(found, None)
-        if question is None:
-            return None, None
-        self._close(question, Status.CANCELLED)
-        if question.run is None:
-            return None, self._empty(question, "", at, "cancelled")
-        return question.run.job, self._answer(question, question.run, 0, "cancelled", None)
-
-    # ---- its turn ----------------------------------------------------------------------------------------------------
-
-    @property
-    def turn(self) -> Question | None:
-        """The question that is next to run; ``None`` where none waits, and while one is running."""
-        first = self._open[0] if self._open else None
-        return first if first and first.status is not Status.RUNNING else None
+    # ---- queries -----------------------------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits to be answered."""
+        """Whether no question is queued, waiting or running."""
         return not self._open
 
     @property
     def waits_until(self) -> float | None:
-        """Until when a question waits for captions at most, in clock seconds."""
-        turn = self.turn
-        return turn.wait.until if turn and turn.wait else None
+        """Until when a question waits for captions at most, in clock seconds; ``None`` if none waits."""
+        return self._turn.until if isinstance(self._turn, Waiting) else None
 
-    def wait(self, question: Question, wanted: Wanted, until: float) -> Wait:
-        """It is a question's turn: it waits for these words, until then."""
-        question.move(Status.WAITING)
-        question.wait = Wait(wanted, until)
-        return question.wait
+    @property
+    def _open(self) -> list[Question]:
+        """The questions that are neither done nor cancelled, in the order of their turns."""
+        return [*([self._turn.question] if self._turn else []), *self._queue]
 
-    def earlier(self, question: Question) -> tuple[Turn, ...]:
-        """The newest turns that a question follows, as many as fit.
+    # ---- turns -------------------------------------------------------------------------------------------------------
 
-        Raises:
-            UnknownQuestion: where the question that it was to follow got no answer.
+    def window_closed(self) -> None:
+        """Take the news that another window can be read: watches without an interval are due."""
+        self._watches.windows_closed = self._pipeline.position
+
+    def record(self, answer: m.Answer) -> None:
+        """Note an answer as it was told, or as the journal has it, so that it can be followed up."""
+        self._exchanges.add(answer)
+
+    def advance(self, now: float) -> Iterator[m.ServerMessage]:
+        """Queue the watches that are due, and give questions their turn.
+
+        A question runs once it has the captions that it waits for, or has waited long enough. Each message must be told
+        and recorded before the next is taken, because the next question may follow it up.
         """
-        exchange = question.after
-        if isinstance(exchange, str):
-            exchange = self._exchanges.find(exchange)
-            if exchange is None:
-                raise UnknownQuestion("the question that this one follows up was not answered", ref=question.id)
-            question.after = exchange
+        pending = [question.watch for question in self._open]
+        for watch in self._watches.take_due(self._pipeline.position, pending):
+            self._queue.append(Question(watch.id, watch.text, None, self._config.max_tokens, now, watch=watch))
+        while not isinstance(self._turn, Running):
+            if self._turn is None:
+                if not self._queue:
+                    return
+                self._turn = self._wait(self._queue.pop(0), now)
+            turn = self._turn
+            if now < turn.until and not self._pipeline.track.has(turn.utterances, turn.draft):
+                return
+            yield from self._run(turn.question)
+
+    def _wait(self, question: Question, now: float) -> Waiting:
+        """Have captioned what a question needs, unless that comes too late anyway."""
+        question.move(Status.WAITING)
+        pipeline, wait_s = self._pipeline, self._config.captions_wait_s
+        if not (wait_s and pipeline.captions_in_prompt) or pipeline.track.are_late(pipeline.position):
+            return Waiting(question, 0, None, now)
+        draft = pipeline.draft_for_question(now) if pipeline.draft_is_stale else None
+        return Waiting(question, pipeline.utterances, draft, now + wait_s)
+
+    def _run(self, question: Question) -> Iterator[m.ServerMessage]:
+        """Have a question answered over what is there now."""
+        exchange = self._exchanges.find(question.after) if isinstance(question.after, str) else question.after
+        if question.after is not None and exchange is None:
+            self._close(question, Status.DONE)
+            message = "the question that this one follows up was not answered"
+            yield m.error(UnknownQuestion(message, ref=question.id))
+            return
+        earlier, after = self._earlier(exchange), exchange.ref if exchange else None
+        tokens = self._engine.count(question.text) + sum(self._engine.count_turn(turn) for turn in earlier)
+        self._pipeline.start_reading()
+        body, instead = self._pipeline.prompt(question.last_s, tokens)
+        if body is None:
+            self._close(question, Status.DONE)
+            if question.watch is None:
+                yield m.AnswerDelta(question.id, NOTHING_HEARD)
+                yield question.empty_answer(NOTHING_HEARD, seconds(self._pipeline.position), "stop", after)
+            return
+        other = instead.parts if instead else ()
+        job = AnswerJob(body.parts, question.text, question.max_tokens, earlier, body.prefix, other)
+        question.move(Status.RUNNING)
+        self._turn = Running(question, job, body, instead, after)
+        self._jobs.submit(job)
+
+    def _earlier(self, exchange: Exchange | None) -> tuple[Turn, ...]:
+        """Return the newest turns of an exchange that fit."""
         turns: list[Turn] = []
         room = self._config.earlier_max_tokens
         for turn in reversed(exchange.turns if exchange else ()):
-            room -= self._count_turn(turn)
+            room -= self._engine.count_turn(turn)
             if room < 0:
                 break
             turns.insert(0, turn)
         return tuple(turns)
 
-    def begin(self, question: Question, body: Body, instead: Body | None, earlier: tuple[Turn, ...]) -> AnswerJob:
-        """The job that answers a question over a body."""
-        other = instead.parts if instead else ()
-        job = AnswerJob(body.parts, question.text, question.max_tokens, earlier, body.prefix, other)
-        question.move(Status.RUNNING)
-        question.run = Run(job, body, instead)
-        return job
+    # ---- answers -----------------------------------------------------------------------------------------------------
 
-    def refuse(self, question: Question) -> None:
-        """A question cannot be answered, as was told."""
-        self._close(question, Status.DONE)
-
-    def nothing_heard(self, question: Question, at: float) -> list[m.ServerMessage]:
-        """Answer a question about a range without any audio, without the model."""
-        self._close(question, Status.DONE)
-        if question.watch:
+    def complete(self, job: AnswerJob, result: Result, done: bool, now: float) -> list[m.ServerMessage]:
+        """Take a result of an answer job: a piece of the answer, its completion, or a failure."""
+        run = self._turn
+        if not isinstance(run, Running) or run.job is not job:
             return []
-        return [m.AnswerDelta(question.id, NOTHING_HEARD), self._empty(question, NOTHING_HEARD, at, "stop")]
-
-    # ---- its answer --------------------------------------------------------------------------------------------------
-
-    def heard(self, job: AnswerJob, result: Result, done: bool, now: float) -> list[m.ServerMessage]:
-        """The engine wrote a piece of an answer, or finished it."""
-        question = self._open[0] if self._open else None
-        run = question.run if question else None
-        if question is None or run is None or run.job is not job:
-            return []
-        messages: list[m.ServerMessage] = []
-        if isinstance(result, str):
-            messages += self._piece(question, run, result, now)
-        elif isinstance(result, Completion):
-            run.completion = result
-        elif isinstance(result, PrefixLost):
-            run.body = run.instead or run.body
-        elif isinstance(result, Failed):
-            messages.append(failure("the question could not be answered", result, ref=question.id))
+        question, messages = run.question, list[m.ServerMessage]()
+        match result:
+            case str():
+                if run.first_token_at is None:
+                    run.first_token_at = now
+                run.pieces.append(result)
+                messages += [] if question.watch else [m.AnswerDelta(question.id, result)]
+            case Completion():
+                run.completion = result
+            case PrefixLost():
+                run.body = run.instead or run.body
+            case Failed():
+                messages.append(failure("the question could not be answered", result, ref=question.id))
         if done:
             self._close(question, Status.DONE)
             if run.completion is not None:
-                messages += self._finished(question, run, run.completion, now)
+                messages += self._answer(run, run.completion, now)
         return messages
 
-    def window_closed(self, position: int) -> None:
-        """A window closed and is encoded: watches without an interval of their own are due."""
-        self._watches.windows_closed = position
-
-    def audio_passed(self, position: int, now: float) -> None:
-        """Queue the watches that are due at this position, each unless it waits already."""
-        waiting = [question.watch for question in self._open]
-        for watch in self._watches.take_due(position, waiting):
-            self._open.append(Question(watch.id, watch.text, None, self._config.max_tokens, now, watch=watch))
-
-    def _piece(self, question: Question, run: Run, piece: str, now: float) -> list[m.ServerMessage]:
-        if run.first_token_at is None:
-            run.first_token_at = now
-        run.pieces.append(piece)
-        return [] if question.watch else [m.AnswerDelta(question.id, piece)]
-
-    def _finished(self, question: Question, run: Run, completion: Completion, now: float) -> list[m.ServerMessage]:
+    def _answer(self, run: Running, completion: Completion, now: float) -> list[m.ServerMessage]:
+        """Return the message of a whole answer: an answer, or a watch hit if it differs from the last one."""
+        question, covered = run.question, run.body.coverage
         if question.watch:
-            changed = self._watches.answered(question.watch, run.text)
-            reach = run.body.reach
-            hit = m.WatchHit(question.watch.id, run.text, seconds(reach.start), seconds(reach.end))
-            return [hit] if changed else []
+            if not self._watches.answered(question.watch, run.text):
+                return []
+            return [m.WatchHit(question.watch.id, run.text, seconds(covered.start), seconds(covered.end))]
         ttft_s = (run.first_token_at or now) - question.asked_at
         self._metrics.first_token.observe(ttft_s)
         self._metrics.answer.observe(now - question.asked_at)
-        return [self._answer(question, run, completion.tokens, completion.finish, round(ttft_s * 1_000, 1))]
-
-    def _answer(self, question: Question, run: Run, tokens: int, finish: m.Finish, ttft_ms: float | None) -> m.Answer:
-        reach = run.body.reach
-        return m.Answer(
-            question.id,
-            run.text,
-            seconds(reach.start),
-            seconds(reach.end),
-            reach.windows,
-            tokens,
-            finish,
-            ttft_ms,
-            heard_until=_seconds(reach.heard_until),
-            captions_from=_seconds(reach.captions_from),
-            captioned_until=_seconds(reach.captioned_until),
-            question=question.text,
-            after=_ref(question),
-        )
-
-    def _empty(self, question: Question, text: str, at: float, finish: m.Finish) -> m.Answer:
-        return m.Answer(question.id, text, at, at, 0, 0, finish, question=question.text, after=_ref(question))
-
-    def _followed(self, after: int | str | None, open_questions: list[Question], ref: str) -> Exchange | str | None:
-        """What a question follows up. One that is still to be answered has its newest answer to come."""
-        if after is None:
-            return None
-        if isinstance(after, str) and any(question.id == after for question in open_questions):
-            return after
-        if (found := self._exchanges.find(after)) is None:
-            raise UnknownQuestion("there is no such answer to follow up", ref=ref)
-        return found
+        return [run.answer(completion.tokens, completion.finish, round(ttft_s * 1_000, 1))]
 
     def _close(self, question: Question, status: Status) -> None:
         question.move(status)
-        self._open.remove(question)
-
-
-def _ref(question: Question) -> int | str | None:
-    return question.after.ref if isinstance(question.after, Exchange) else question.after
-
-
-def _seconds(position: int | None) -> float | None:
-    return None if position is None else seconds(position)
+        if self._turn and self._turn.question is question:
+            self._turn = None
+        else:
+            self._queue.remove(question)

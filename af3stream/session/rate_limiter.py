@@ -1,4 +1,4 @@
-"""How often something may be asked for. Pure: the time is an argument."""
+"""Limits the rate of requests: a token bucket. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Final
 
 from af3stream.errors import QueryLimit
 
-AT_ONCE_S: Final = 10.0  # so many seconds' worth may come at once
+BURST_S: Final = 10.0  # requests of so many seconds may come at once
 
 
 class RateLimiter:
-    """At most ``per_s`` requests a clock second, on average."""
+    """Allows ``per_s`` requests a clock second on average, and bursts."""
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s
-        self._most = max(1.0, AT_ONCE_S * per_s)
+        self._most = max(1.0, BURST_S * per_s)
         self._left = self._most
         self._at: float | None = None
 
@@ -22,7 +22,7 @@ class RateLimiter:
         """Count one request.
 
         Raises:
-            QueryLimit: where there were too many, with the time after which there is room for one.
+            QueryLimit: if there were too many, with the time after which another is allowed.
         """
         if self._at is not None:
             self._left = min(self._most, self._left + self._per_s * (now - self._at))

@@ -1,4 +1,4 @@
-"""A session comes back from the journal: the same utterances, windows and words, and nothing is told or asked twice."""
+"""Restore a session from the journal: the same utterances, windows and captions; nothing is told or asked twice."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import inf
 
-from af3stream.engine.contract import Hypothesis
-from af3stream.engine.jobs import CaptionJob, EncodeJob, Job
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
 from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
@@ -16,43 +14,43 @@ from af3stream.session.event_log import Cut, KeptMessage, Revised
 
 
 def replay(
-    hearing: AudioPipeline, audio: Iterable[AudioInput], kept: Sequence[KeptMessage], *, ended: bool = False
+    pipeline: AudioPipeline, audio: Iterable[AudioInput], kept: Sequence[KeptMessage], *, ended: bool = False
 ) -> None:
-    """Take in what the journal has, cutting where it was cut.
+    """Feed the journal's audio to a new pipeline, cut where it was cut before.
 
-    Final captions that are not kept are asked of the captioner; windows are encoded when a question wants them.
+    Final captions that the journal does not have are jobs for the captioner. Windows are encoded when a question reads
+    them.
 
     Args:
-        hearing: of a session just made.
         audio: from frame 0 on.
-        kept: the events, by number.
-        ended: whether the session ended where its audio does, which closed what was open.
+        kept: the journal's messages, in order.
+        ended: whether the session ended where its audio does, so that nothing is open.
 
     Raises:
-        DataLoss: where something that was acknowledged is damaged or missing.
+        DataLoss: if something that was acknowledged is damaged or missing.
     """
     finals = {event.utterance: event.text for event in kept if isinstance(event, Caption | CaptionUpdate)}
+    finals_to = max(finals, default=-1)
     revised = (event.window for event in kept if isinstance(event, Revised))
     revised_to = inf if ended else max(revised, default=-1)
     cuts = deque(event.offset for event in kept if isinstance(event, Cut))
+    receiver = pipeline.receiver
     for record in audio:
-        for piece in split(record, list(cuts), hearing.intake.format.bytes_per_frame):
-            while cuts and cuts[0] <= hearing.intake.received:
+        for piece in split(record, list(cuts), receiver.format.bytes_per_frame):
+            while cuts and cuts[0] <= receiver.received:
                 cuts.popleft()
-                hearing.cut()
-            hearing.replay(piece)
-            _remember(hearing, finals, revised_to)
-    for _ in cuts:
-        hearing.cut()
-    if ended:
-        hearing.cut()
-    _remember(hearing, finals, revised_to)
+                pipeline.cut()
+            pipeline.replay(piece)
+            pipeline.restore_results(finals, finals_to, revised_to)
+    if cuts or ended:
+        pipeline.cut()
+    pipeline.restore_results(finals, finals_to, revised_to)
 
 
 def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator[AudioInput]:
-    """A record in pieces that end where cuts fell inside it; a journal may have joined what came apart.
+    """Split a record where cuts fall inside it; the journal may have joined what was received apart.
 
-    No piece is empty, however many cuts fell at one offset.
+    No piece is empty, even if several cuts fall at one offset.
     """
     bounds = {record.offset, record.end, *(cut for cut in cuts if record.offset < cut < record.end)}
     for start, end in pairwise(sorted(bounds)):
@@ -61,33 +59,3 @@ def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator
             yield AudioRecord(start, pcm, end - start)
         else:
             yield GapRecord(start, end - start)
-
-
-def _remember(hearing: AudioPipeline, finals: dict[int, str], revised_to: float) -> None:
-    """Take from the journal what the engine would be asked for; jobs for the rest stay.
-
-    Finals are told in order: an utterance before the newest kept one that has none said nothing.
-    """
-    told_to = max(finals, default=-1)
-    hearing.cancelled.clear()
-    for job in _take(hearing):
-        if isinstance(job, CaptionJob) and job.utterance <= told_to:
-            hearing.done(job)
-            hearing.captions.heard_final(job, Hypothesis(finals.get(job.utterance, "")))
-        else:
-            hearing.jobs.append(job)
-    hearing.revision.skip(revised_to)
-    hearing.settle()
-    for job in _take(hearing):
-        if isinstance(job, EncodeJob):
-            hearing.done(job)
-            hearing.horizon.restore(job)
-            job.sound.samples = None  # read again then
-        else:
-            hearing.jobs.append(job)
-    hearing.horizon.trim()
-
-
-def _take(hearing: AudioPipeline) -> list[Job]:
-    jobs, hearing.jobs = hearing.jobs, list[Job]()
-    return jobs

@@ -14,7 +14,7 @@ from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.protocol.features import FEATURES
 from af3stream.server.admission import TOKEN_SUBPROTOCOL
 from af3stream.server.http import STREAM_PATH
-from af3stream.session.session import ACK_EVERY_S
+from af3stream.session.acknowledgements import ACK_EVERY_S
 from tests.protocol import examples
 from tests.protocol.test_trace import TRACE
 

@@ -23,11 +23,12 @@ from af3stream.errors import StorageError, StorageFull
 from af3stream.journal.catalog import Catalog
 from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
-from af3stream.journal.records import AudioRecord
+from af3stream.journal.records import AudioRecord, EventRecord
 from af3stream.protocol import messages as m
 from af3stream.server.service import Service
 from af3stream.server.session_manager import SessionManager
 from af3stream.server.session_runner import SessionRunner
+from af3stream.session import event_log
 from af3stream.session.session import Session
 from tests.conftest import RECORDINGS
 from tests.server.peers import PATIENCE_S, Peer, connected, serving, settled
@@ -490,6 +491,56 @@ async def test_a_client_that_knows_of_an_event_that_is_not_there_is_told_so(tmp_
             assert [error.code for error in peer.of(m.Error)] == ["data_loss"]
         async with resuming(service, m.Start(resume=ready.resume, last_event=1)) as (_, resumed):
             assert (resumed.session, resumed.last_event) == (ready.session, 1)
+
+
+async def answered(service: Service, questions: int) -> tuple[list[m.Answer], str]:
+    """Ask so many questions; returns the answers, and the token to resume with."""
+    async with resuming(service) as (peer, ready):
+        for number in range(questions):
+            await peer.tell(m.Ask(f"q{number}", "What?"))
+            await peer.until(m.Answer)
+    await settled(service)
+    return peer.of(m.Answer), ready.resume
+
+
+async def test_events_that_left_the_memory_come_from_the_journal_read_in_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers, events = list[threading.Thread](), Journal.events
+
+    def noting(journal: Journal, session: str) -> list[EventRecord]:
+        readers.append(threading.current_thread())
+        return events(journal, session)
+
+    monkeypatch.setattr(event_log, "NEWEST_KEPT", 5)
+    monkeypatch.setattr(Journal, "events", noting)
+    async with serving(journal=tmp_path) as service:
+        answers, token = await answered(service, 12)
+        async with resuming(service, m.Start(resume=token, last_event=7)) as (recent, ready):
+            await recent.tell(m.Flush("f"))
+            await recent.until(m.Flushed)
+        assert recent.of(m.Answer) == answers[7:] and readers == []  # an ordinary resume reads no disk
+        await settled(service)
+        async with resuming(service, m.Start(resume=ready.resume, last_event=1)) as (late, _):
+            await late.tell(m.Flush("g"))
+            await late.until(m.Flushed)
+        assert late.of(m.Answer) == answers[1:]
+        assert len(readers) == 1 and readers[0] is not threading.current_thread()
+
+
+async def test_a_client_that_missed_events_which_are_nowhere_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "NEWEST_KEPT", 5)
+    monkeypatch.setattr(Journal, "events", lambda *_: [])
+    async with serving(journal=tmp_path) as service:
+        _, token = await answered(service, 8)
+        async with connected(service) as peer:
+            await peer.tell(m.Start(resume=token, last_event=1))
+            assert await peer.until_closed() == 4500
+            assert [error.code for error in peer.of(m.Error)] == ["data_loss"]
+        async with resuming(service, m.Start(resume=token, last_event=3)) as (_, ready):
+            assert ready.last_event == 8
 
 
 class Gated(ScriptedEngine):

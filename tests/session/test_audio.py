@@ -25,7 +25,7 @@ from af3stream.errors import (
 )
 from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
-from af3stream.session.session import State
+from af3stream.session.lifecycle import State
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation, kinds, pcm
 
 SECOND = 16_000
@@ -321,7 +321,7 @@ def test_nothing_at_all_after_ended(message: m.ClientMessage) -> None:
 
 
 def test_a_second_start_is_refused() -> None:
-    with pytest.raises(NoSession, match="already open"):
+    with pytest.raises(NoSession, match="the session is open and does not take start"):
         Conversation().tell(m.Start())
     with pytest.raises(BadFormat, match="found pcm_s16le, 8000 Hz, 1 channel"):
         Conversation().tell(m.Start(rate=8_000))

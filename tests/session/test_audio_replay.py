@@ -184,7 +184,7 @@ def test_the_last_window_is_heard_again_with_what_the_resampler_held_back(rate: 
 def test_samples_wait_in_memory_for_the_disk_and_no_longer() -> None:
     talk = Talk(disk=False)
     talk.hear(speech(16_000), 1_600)
-    (entry, *_) = talk.session._hearing.horizon._entries
+    (entry, *_) = talk.session._pipeline._windows.context._windows
     assert entry.sound.again is not None
     samples = ref(entry.sound.again())
     before = talk.ask(1)

@@ -10,8 +10,8 @@ import pytest
 
 from af3stream.audio.events import Window
 from af3stream.config import CaptionsConfig
-from af3stream.engine.contract import Hypothesis, Samples
-from af3stream.engine.jobs import EncodeJob, Job, ReviseJob
+from af3stream.engine.contract import Hypothesis, Samples, Text
+from af3stream.engine.jobs import AnswerJob, EncodeJob, Job, ReviseJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.journal.records import EventRecord, Record
@@ -158,7 +158,8 @@ def told(log: EventLog) -> Iterator[m.ServerMessage]:
 def test_an_update_is_kept_without_a_number_and_told_again_after_the_newest_event_that_was_seen() -> None:
     log = EventLog(journaled=True)
     update = m.CaptionUpdate(0, "said", 0.0, 1.0)
-    log.say([final(0), final(1), update, final(2)])
+    for message in (final(0), final(1), update, final(2)):
+        log.tell(message)
     assert [getattr(message, "event", None) for message in told(log)] == [1, 2, None, 3]
     assert log.last_event == 3
     for seen, again in ((0, 4), (1, 3), (2, 2), (3, 0)):
@@ -168,7 +169,8 @@ def test_an_update_is_kept_without_a_number_and_told_again_after_the_newest_even
 
 def test_an_update_is_told_when_it_is_durable_and_comes_back_from_the_journal() -> None:
     log = EventLog(journaled=True)
-    log.say([final(0), m.CaptionUpdate(0, "said", 0.0, 1.0)])
+    for message in (final(0), m.CaptionUpdate(0, "said", 0.0, 1.0)):
+        log.tell(message)
     assert not log.take_messages()
     records = log.take_records()
     restored = EventLog(journaled=True)
@@ -231,7 +233,10 @@ def test_a_window_that_was_revised_before_a_restart_is_not_heard_again_and_has_i
     assert not any(isinstance(job, ReviseJob) for job in jobs)
     updates = [message for message in told if isinstance(message, m.CaptionUpdate)]
     assert len(updates) == 3
-    assert [line.text for line in session._hearing.captions.lines] == [update.text for update in updates]
+    session.receive(m.Ask("q", "What?"), 0.0)
+    (answer,) = (job for job in session.take_jobs() if isinstance(job, AnswerJob))
+    (notes,) = (part.text for part in answer.parts if isinstance(part, Text))
+    assert [line.partition("] ")[2] for line in notes.splitlines()] == [update.text for update in updates]
 
 
 def test_a_window_whose_second_pass_a_kill_cut_short_is_heard_again() -> None:

@@ -262,9 +262,9 @@ def test_a_window_that_could_not_be_encoded_stands_as_its_captions() -> None:
     assert failed.sound
     subject.drop(EncodeJob(1, failed.sound))
     subject.settle([line(0), line(1)], final_before=200_000)
-    body, _ = subject.bodies(0, None, (), asked=8)
+    body, _ = subject.prompt(0, None, (), question_tokens=8)
     assert body and [type(part) for part in body.parts] == [AudioSegment, Text, Text]
-    assert (body.reach.windows, body.reach.start, body.reach.end) == (2, 0, 128_000)
+    assert (body.coverage.windows, body.coverage.start, body.coverage.end) == (2, 0, 128_000)
     assert subject.oldest_pending is None
 
 
@@ -274,8 +274,8 @@ def test_without_notes_it_is_out_of_reach() -> None:
     failed = subject.close(window(1))
     assert failed.sound
     subject.drop(EncodeJob(1, failed.sound))
-    body, _ = subject.bodies(0, None, (), asked=8)
-    assert body and (body.reach.windows, body.reach.start, body.reach.end) == (1, 0, 64_000)
+    body, _ = subject.prompt(0, None, (), question_tokens=8)
+    assert body and (body.coverage.windows, body.coverage.start, body.coverage.end) == (1, 0, 64_000)
     assert subject.oldest_pending is None
 
 

@@ -132,4 +132,4 @@ def test_so_many_answers_can_be_followed_and_no_more() -> None:
     for number in range(1, 3 * MOST_EXCHANGES):
         exchanges.add(m.Answer(f"q{number}", "So.", 0, 1, 0, 1, "stop", event=number, question="A?"))
     assert exchanges.find(1) is None and exchanges.find(3 * MOST_EXCHANGES - 1)
-    assert len(exchanges._found) == 2 * MOST_EXCHANGES
+    assert len(exchanges) == 2 * MOST_EXCHANGES

@@ -8,8 +8,8 @@ from af3stream.config import QuestionsConfig
 from af3stream.engine.jobs import AnswerJob
 from af3stream.errors import BadText, QueryLimit
 from af3stream.protocol import messages as m
-from af3stream.session.questions import Question, Status
-from af3stream.session.watches import clean_text
+from af3stream.session.question import Question, Status
+from af3stream.session.question_text import clean_text
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from af3stream.audio.pcm import AudioFormat
-from af3stream.config import Config
+from af3stream.config import AudioConfig, Config
 from af3stream.engine.contract import Hypothesis, Samples, Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
@@ -56,12 +56,12 @@ def run(session: Session, worker: Worker, records: list[Record]) -> list[m.Serve
     return session.take_messages()
 
 
-def new_session(engine: ScriptedEngine, frames: Frames = "all") -> Session:
+def new_session(engine: ScriptedEngine, frames: Frames = "all", audio: AudioConfig | None = None) -> Session:
     with scene_vad():
         return Session(
             "s",
             m.Start(interims=False),
-            config=Config(),
+            config=Config(audio=audio or AudioConfig()),
             engine=engine,
             notes="all",
             frames=frames,
@@ -160,7 +160,7 @@ def test_windows_that_captions_carry_come_back_without_their_samples() -> None:
     run(first, Worker(engine), records)
     second = new_session(engine, "uncaptioned")
     second.restore(recovered(records, joined=False))
-    entries = second._hearing.horizon._entries
+    entries = second._pipeline._windows.context._windows
     assert entries and all(entry.sound is None for entry in entries)
     assert second.take_jobs() == [] and engine.counters.sounds_encoded == 0
 

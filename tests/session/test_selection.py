@@ -6,15 +6,17 @@ import numpy as np
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.contract import AudioSegment
-from af3stream.session.body import Piece, Selection
 from af3stream.session.caption_track import CaptionLine
+from af3stream.session.prompt_body import Selection, UnreadWindow
 
 
-def window(number: int) -> Piece:
+def window(number: int) -> UnreadWindow:
     """20 s with one caption at its beginning; the rest is sound that no caption carries, 50 frames."""
     start = number * 20 * SAMPLE_RATE
     sound = AudioSegment(np.zeros(16, np.float32), 50)
-    return Piece(start, start + 20 * SAMPLE_RATE, sound, (CaptionLine(number, start, start + SAMPLE_RATE, "words"),))
+    return UnreadWindow(
+        start, start + 20 * SAMPLE_RATE, sound, (CaptionLine(number, start, start + SAMPLE_RATE, "words"),)
+    )
 
 
 def test_audio_takes_no_room_that_captions_of_older_windows_need() -> None:
@@ -22,6 +24,6 @@ def test_audio_takes_no_room_that_captions_of_older_windows_need() -> None:
     pieces = [window(number) for number in range(4)]
     shown, complete = selection.choose(pieces, 60)
     assert complete and [len(each.lines) for each in shown] == [1, 1, 1, 1]
-    assert not any(each.heard for each in shown)
+    assert not any(each.as_audio for each in shown)
     shown, complete = selection.choose(pieces, 90)
-    assert complete and [each.heard for each in shown] == [False, False, False, True]
+    assert complete and [each.as_audio for each in shown] == [False, False, False, True]

@@ -9,7 +9,7 @@ from af3stream.engine.contract import AudioSegment, Hypothesis, Samples, Text
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.protocol import messages as m
-from af3stream.session.body import has_uncaptioned_sound
+from af3stream.session.prompt_body import has_uncaptioned_sound
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
 
 EAGER = AudioConfig(window_min_s=1.0)  # every pause closes a window

@@ -35,7 +35,7 @@ def test_and_not_for_what_is_said_after_it() -> None:
     first, second = (job for job in talk.asked_of_engine(CaptionJob) if job.final)
     talk.session.complete(first, talk.engine.captioner.caption(first.samples, None, final=True, max_tokens=9), True, 4)
     assert [type(job) for job in talk.session.take_jobs()][:1] == [AnswerJob]
-    assert talk.session._hearing.captions.oldest_waiting is not None and not second.urgent
+    assert talk.session._pipeline.track.oldest_waiting is not None and not second.urgent
 
 
 def test_an_open_utterance_whose_words_are_behind_is_heard_first_and_as_urgently() -> None:

@@ -26,7 +26,7 @@ from af3stream.server.realtime.event_writer import EventWriter
 from af3stream.server.realtime.settings import Kind, Settings
 from af3stream.server.session_manager import SessionManager, going_away
 from af3stream.server.session_runner import SessionRunner, superseded
-from af3stream.session.session import State
+from af3stream.session.lifecycle import State
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from af3stream.protocol import messages as m
 from af3stream.protocol.features import CAPTION_UPDATES, LANGUAGES, SPEAKERS
 from af3stream.server.openai_errors import ApiError
 from af3stream.server.session_runner import SessionRunner
-from af3stream.session.session import Session, State
+from af3stream.session.lifecycle import State
+from af3stream.session.session import Session
 
 USER: Final = ""  # the file's session is nobody else's: it cannot be resumed
 FEATURES: Final = (CAPTION_UPDATES, LANGUAGES, SPEAKERS)

@@ -1,0 +1,228 @@
+"""What a question's prompt holds beside the KV prefix: captions first, then audio, the newest windows first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from af3stream.audio import SAMPLE_RATE
+from af3stream.engine.contract import AudioSegment, PromptPart, Text, caption_line, note
+from af3stream.models.card import Notes
+from af3stream.session.caption_track import CaptionLine
+from af3stream.session.ledger import seconds
+
+UNCAPTIONED: Final = 3 * SAMPLE_RATE  # a longer hole between captions is a sound; a pause between sentences is shorter
+
+SampleRange = tuple[int, int]  # start and end, samples at 16 kHz
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadWindow:
+    """A window that is not in the KV prefix, closed or open. Positions are samples at 16 kHz.
+
+    Attributes:
+        sound: its audio; ``None`` if it stands as its captions alone.
+        lines: its captions; partial ones where there are no final ones yet.
+        spoken: ranges of speech whose captions are still to come.
+        ready: whether its embeddings exist; otherwise it must be encoded before it can be read.
+    """
+
+    start: int
+    end: int
+    sound: AudioSegment | None
+    lines: tuple[CaptionLine, ...]
+    spoken: tuple[SampleRange, ...] = ()
+    ready: bool = True
+
+    @property
+    def tokens(self) -> int:
+        """Positions of its audio."""
+        return self.sound.tokens if self.sound else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedWindow:
+    """What of a window stands in a prompt.
+
+    Attributes:
+        as_audio: whether its audio does.
+        lines: which of its captions do.
+        complete: whether no caption is missing that the prompt needs.
+    """
+
+    window: UnreadWindow
+    as_audio: bool
+    lines: tuple[CaptionLine, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which part of the session a prompt covers. Positions are samples at 16 kHz.
+
+    Attributes:
+        start, end: of the windows in the prompt.
+        windows: how many of them are closed.
+        heard_until: where the last audio ends.
+        captions_from, captioned_until: the newest captions without a hole.
+    """
+
+    start: int
+    end: int
+    windows: int
+    heard_until: int | None
+    captions_from: int | None
+    captioned_until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBody:
+    """The parts of a prompt before the question.
+
+    Attributes:
+        prefix: how many leading parts are in the KV prefix.
+    """
+
+    parts: tuple[PromptPart, ...]
+    coverage: Coverage
+    prefix: int = 0
+
+
+def transcript(lines: Iterable[CaptionLine]) -> Text:
+    """Return captions as they stand in a prompt."""
+    return note(caption_line(line.text, seconds(line.start)) for line in lines)
+
+
+def has_uncaptioned_sound(start: int, end: int, captioned: Iterable[SampleRange]) -> bool:
+    """Return whether a range has no caption at all, or a hole of more than 3 s between captions."""
+    within = sorted((max(start, a), min(end, b)) for a, b in captioned if a < end and b > start)
+    reached = start
+    for a, b in [*within, (end, end)]:
+        if a - reached > UNCAPTIONED:
+            return True
+        reached = max(reached, b)
+    return not within
+
+
+def parts_of(selected: Iterable[SelectedWindow]) -> tuple[PromptPart, ...]:
+    """Return the parts of selected windows, in the order in which the model reads them."""
+    parts: list[PromptPart] = []
+    for each in selected:
+        if each.as_audio and each.window.sound:
+            parts.append(each.window.sound)
+        if each.lines:
+            parts.append(transcript(each.lines))
+    return tuple(parts)
+
+
+def coverage(
+    selected: Sequence[SelectedWindow],
+    before: Sequence[CaptionLine],
+    uncaptioned: Sequence[SampleRange],
+    closed_to: int,
+) -> Coverage:
+    """Return what a prompt covers.
+
+    Args:
+        selected: the windows in the prompt, those of the KV prefix included.
+        before: captions in the prompt before those of ``selected``.
+        uncaptioned: ranges of speech whose captions are still to come; captions before one are not counted.
+        closed_to: where the newest closed window ends.
+    """
+    heard = [each.window.end for each in selected if each.as_audio]
+    lines = [*before, *(line for each in selected for line in each.lines)]
+    holes = [end for start, end in uncaptioned if lines and start < lines[-1].start]
+    run = [line for line in lines if line.start >= max(holes, default=0)]
+    spans = [each.window for each in selected] or lines
+    return Coverage(
+        start=spans[0].start,
+        end=spans[-1].end,
+        windows=sum(each.window.end <= closed_to for each in selected),
+        heard_until=max(heard, default=None),
+        captions_from=run[0].start if run else None,
+        captioned_until=max((line.end for line in run), default=None),
+    )
+
+
+class Selection:
+    """Selects what a prompt holds of the windows that are not in the KV prefix.
+
+    Captions come first. Audio is added where captions do not describe a window, and where positions are left. Without
+    notes every window stands as audio.
+
+    Args:
+        notes: which captions stand in the prompt beside the audio.
+        audio_if_captioned: whether windows that captions describe are added as audio, too, if positions are left.
+        count: positions of a text.
+    """
+
+    def __init__(self, notes: Notes, audio_if_captioned: bool, count: Callable[[str], int]) -> None:
+        self._notes = notes
+        self._audio_if_captioned = audio_if_captioned
+        self._count = count
+
+    def choose(self, windows: Sequence[UnreadWindow], positions: int) -> tuple[list[SelectedWindow], bool]:
+        """Select the newest of these windows that fit so many positions; something of the newest always stands.
+
+        Args:
+            windows: oldest first.
+
+        Returns:
+            What stands in the prompt, and whether no caption is left out.
+        """
+        if self._notes == "off":
+            return [SelectedWindow(window, True, (), True) for window in windows if window.sound], True
+        selected: list[SelectedWindow] = []
+        for window in reversed(windows):
+            captions_first = bool(window.lines) and self._notes == "all"
+            as_audio = self._needs_audio(window) and (
+                (window.ready and window.tokens <= positions and not captions_first) or not (selected or window.lines)
+            )
+            positions -= window.tokens if as_audio else 0
+            lines = () if as_audio and self._notes == "forgotten" else self.fitting(window.lines, positions)
+            if not (selected or as_audio or lines):
+                lines = window.lines[-1:]
+            positions -= self.cost(lines)
+            complete = lines == window.lines or (as_audio and self._notes == "forgotten")
+            selected.insert(0, SelectedWindow(window, as_audio, lines, complete))
+            if not complete:
+                break
+        all_complete = len(selected) == len(windows) and all(each.complete for each in selected)
+        selected = self._with_audio(selected, positions)
+        return [each for each in selected if each.as_audio or each.lines], all_complete
+
+    def fitting(self, lines: Sequence[CaptionLine], positions: int) -> tuple[CaptionLine, ...]:
+        """Return the newest captions that fit so many positions."""
+        first = len(lines)
+        while first and (positions := positions - self.cost(lines[first - 1 : first])) >= 0:
+            first -= 1
+        return tuple(lines[first:])
+
+    def cost(self, lines: Sequence[CaptionLine]) -> int:
+        """Return the positions of captions."""
+        return sum(self._count(transcript([line]).text) for line in lines)
+
+    def _with_audio(self, selected: Sequence[SelectedWindow], positions: int) -> list[SelectedWindow]:
+        """Add the audio of the newest windows, up to the first that does not fit."""
+        more: list[SelectedWindow] = []
+        for each in reversed(selected):
+            window = each.window
+            useful = self._audio_if_captioned or self._needs_audio(window)
+            wanted = useful and each.complete and not each.as_audio and window.sound is not None
+            added = wanted and window.ready and window.tokens <= positions
+            if added:
+                positions -= window.tokens
+            elif wanted:
+                positions = 0
+            more.insert(0, replace(each, as_audio=each.as_audio or added))
+        return more
+
+    def _needs_audio(self, window: UnreadWindow) -> bool:
+        """Return whether captions alone do not describe a window."""
+        if window.sound is None:
+            return False
+        if self._notes == "forgotten" or not window.lines:
+            return True
+        captioned = [*((line.start, line.end) for line in window.lines), *window.spoken]
+        return has_uncaptioned_sound(window.start, window.end, captioned)

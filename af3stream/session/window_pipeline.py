@@ -1,0 +1,109 @@
+"""Has closed windows encoded and read into the KV prefix, and turns the results into messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from af3stream.audio.events import Window
+from af3stream.config import QuestionsConfig
+from af3stream.engine.contract import Engine
+from af3stream.engine.jobs import EncodeJob, Failed, Result
+from af3stream.metrics import Metrics
+from af3stream.models.card import Frames, Notes
+from af3stream.protocol import messages as m
+from af3stream.session.audio_replay import AudioReplay
+from af3stream.session.caption_track import CaptionLine
+from af3stream.session.closed_window import ClosedWindow
+from af3stream.session.context_window import ContextWindow
+from af3stream.session.job_tracker import JobTracker
+from af3stream.session.ledger import seconds
+from af3stream.session.server_messages import failure
+
+Messages = list[m.ServerMessage]
+
+
+class WindowPipeline:
+    """One session's closed windows on their way through the engine.
+
+    Attributes:
+        context: the windows that questions can hear.
+
+    Args:
+        notes: which captions stand in the prompt beside the audio.
+        frames: which windows stand in the prompt as audio.
+        replay: gives back the samples of closed windows.
+        jobs: where jobs for the engine go.
+    """
+
+    def __init__(
+        self,
+        config: QuestionsConfig,
+        *,
+        engine: Engine,
+        notes: Notes,
+        frames: Frames,
+        replay: AudioReplay,
+        jobs: JobTracker,
+        metrics: Metrics,
+    ) -> None:
+        self.context = ContextWindow(
+            engine.capacity,
+            notes,
+            frames,
+            notes_max_tokens=config.notes_max_tokens,
+            reply_tokens=config.max_tokens,
+            read_tokens=config.read_tokens,
+            tokens=engine.frames,
+            count=engine.count,
+        )
+        self._replay = replay
+        self._jobs = jobs
+        self._metrics = metrics
+
+    def close(self, window: Window, position: int, received: int, *, ended: bool) -> None:
+        """Add a window that closed.
+
+        Args:
+            position: samples received, at 16 kHz.
+            received: client frames received.
+            ended: whether no more follow.
+        """
+        closed = self.context.close(window)
+        assert closed.sound
+        self._replay.closed(closed.sound, window, received, ended=ended)
+        if not self.context.captions_replace_audio:  # else its captions decide whether it is encoded
+            self._jobs.submit(EncodeJob(closed.index, closed.sound), position)
+
+    def settle(self, lines: Sequence[CaptionLine], final_before: int, position: int) -> Messages:
+        """Let windows take final captions as notes; if captions replace audio, encode those that need it."""
+        messages: Messages = []
+        for window in self.context.settle(lines, final_before):
+            if not self.context.captions_replace_audio:
+                continue
+            if window.sound:
+                self._jobs.submit(EncodeJob(window.index, window.sound), position)
+            else:
+                messages.append(self._readable(window))
+        return messages
+
+    def encoded(self, job: EncodeJob, result: Result) -> Messages:
+        """Take the result of an encode job: embeddings, which stay with the engine, or a failure."""
+        if isinstance(result, Failed) and self._jobs.retry(job, result):
+            return []
+        self._jobs.finish(job)
+        if isinstance(result, Failed):
+            self.context.drop(job)
+            return [failure(f"window {job.window} could not be encoded", result)]
+        return [self._readable(self.context.encoded(job))]
+
+    def restore(self, job: EncodeJob) -> None:
+        """Take a window back from the journal: it is encoded when it is read, not now."""
+        self._jobs.finish(job)
+        self.context.restore(job)
+        job.sound.samples = None  # read again then
+
+    def _readable(self, window: ClosedWindow) -> m.Window:
+        """Return the message that a window can be read from now on."""
+        self._metrics.windows.inc()
+        self._metrics.seconds.labels("decoded").inc(seconds(window.end - window.start))
+        return m.Window(window.index, seconds(window.start), seconds(window.end), self.context.positions(window))
