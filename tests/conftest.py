@@ -27,6 +27,7 @@ MARKERS = {
     "application": "desktop",
     "pulseaudio": "microphone",
     "room": "microphone",
+    "clients_python": "slow",
 }
 
 
