@@ -28,6 +28,7 @@ MARKERS = {
     "pulseaudio": "microphone",
     "room": "microphone",
     "clients_python": "slow",
+    "bundle": "browser",
 }
 
 

@@ -1,9 +1,10 @@
-"""The clients' own environment, and how a program of it is run against a service."""
+"""The clients' own environments, and how a program of it is run against a service."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from af3stream.server.service import Service
 HERE = Path(__file__).parent
 LOCK = HERE / "requirements.lock"
 FOLDER = HERE.parents[1] / ".venv-clients"
+NODE = FOLDER / "node"
 RUN_S = 60
 ENVIRONMENT = {"HOME": "/nonexistent", "LOGURU_LEVEL": "ERROR", "DO_NOT_TRACK": "1"}
 
@@ -36,6 +38,20 @@ def clients_python() -> Path:
             subprocess.run([python, "-m", "pip", "install", *quiet, "-r", LOCK], check=True)
             stamp.write_text(LOCK.read_text())
     return python
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The folder of the npm packages that the lock names, with the sources of `browser/` beside it."""
+    with FileLock(FOLDER.with_suffix(".lock")):
+        NODE.mkdir(parents=True, exist_ok=True)
+        stamp, lock = NODE / "installed", (HERE / "browser" / "package-lock.json").read_text()
+        for source in (HERE / "browser").iterdir():
+            shutil.copy(source, NODE)
+        if not stamp.exists() or stamp.read_text() != lock:
+            subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=NODE, check=True)
+            stamp.write_text(lock)
+    return NODE / "node_modules"
 
 
 @pytest.fixture
