@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 from af3stream.config import Config
-from af3stream.errors import EngineRestart
+from af3stream.errors import EngineFailed, EngineTimeout, Refusal
 from af3stream.protocol import messages as m
-from af3stream.server.openai_errors import SERVER, ApiError
+from af3stream.server.openai_errors import SERVER, ApiError, api_error
 from af3stream.server.realtime import client_events as events
 from af3stream.server.realtime.client_events import ResponseSettings
 from af3stream.server.realtime.conversation import Conversation, Wire, audio_item, created_item, message, new_id
@@ -22,6 +22,7 @@ from af3stream.server.realtime.transcripts import AudioItem, Transcripts
 
 EXPIRES_S: Final = 24 * 3600  # told only: a session does not expire while it is used
 MOST_ITEM_S: Final = 600.0  # an item of which the client commits nothing for so long is committed
+CAPTION_ERRORS: Final = (EngineFailed.code, EngineTimeout.code)
 INSTRUCTIONS_SHARE: Final = 2  # of a question's characters, the instructions take at most one in so many
 
 
@@ -144,15 +145,23 @@ class Dialect:
         item = self._transcripts.open
         if item is None or self.received_s <= item.start:
             raise ApiError("the audio buffer is empty", code="input_audio_buffer_commit_empty")
-        item.end, item.flushed = self.received_s, True
-        self._send(m.Flush(item.id))
+        item.end = self.received_s
         self._committed(item)
+        self._flush(item)
 
     def _clear(self) -> None:
         if item := self._transcripts.open:
-            item.end, item.flushed, item.discarded = self.received_s, True, True
-            self._send(m.Flush(item.id))
+            item.end, item.discarded = self.received_s, True
+            self._flush(item)
         self._emit("input_audio_buffer.cleared")
+
+    def _flush(self, item: AudioItem) -> None:
+        """Have the words of an item that ends here told now."""
+        item.flushed = True
+        try:
+            self._send(m.Flush(item.id))
+        except Refusal as refusal:
+            self._transcripts.fail(item, api_error(refusal).fields)
 
     def _create(self, event: events.CreateItem) -> None:
         self._conversation_only()
@@ -162,8 +171,8 @@ class Dialect:
         self._emit("conversation.item.added", previous_item_id=previous, item=item)
         self._emit("conversation.item.done", previous_item_id=previous, item=item)
         if spoken and (audio := self._transcripts.open):
-            audio.id, audio.end, audio.flushed = item["id"], self.received_s, True
-            self._send(m.Flush(item["id"]))
+            audio.id, audio.end = item["id"], self.received_s
+            self._flush(audio)
 
     def _conversation_only(self) -> None:
         if self.settings.kind == "transcription":
@@ -186,7 +195,7 @@ class Dialect:
                 self._emit(
                     "af3stream.watch.hit", id=said.id, text=said.text, start=said.start, end=said.end, event=said.event
                 )
-            case m.Error(ref=None, code=code, message=text) if code != EngineRestart.code:
+            case m.Error(ref=None, code=code, message=text) if code in CAPTION_ERRORS:
                 self._transcripts.failed({"type": SERVER, "code": code, "message": text, "param": None})
             case m.Error():
                 self._responses.hear(said)

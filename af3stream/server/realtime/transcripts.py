@@ -106,6 +106,10 @@ class Transcripts:
         if self._items and self._items[0].end is not None:
             self._complete(self._items[0], error)
 
+    def fail(self, item: AudioItem, error: dict[str, Any]) -> None:
+        """The words of an item do not come."""
+        self._complete(item, error)
+
     def replay(self, item: AudioItem, caption: m.Caption) -> None:
         """Tell an item whose words are there already."""
         self._items.append(item)
