@@ -258,3 +258,15 @@ async def test_a_conversation_is_bounded() -> None:
             await peer.until("item.done")
         await peer.say("conversation.item.retrieve", item_id="i0")
         assert (await peer.until("error"))["error"]["code"] == "item_retrieve_invalid_item_id"
+
+
+async def test_settings_of_the_audio_stay_once_it_has_come() -> None:
+    async with serving() as service, realtime(service) as peer:
+        await peer.listen(turn_detection={"type": "server_vad", "silence_duration_ms": 400, "create_response": False})
+        await peer.append(spoken())
+        await peer.until("committed")
+        detection = {"type": "server_vad", "silence_duration_ms": 900, "create_response": True}
+        told = (await peer.listen(turn_detection=detection))["audio"]["input"]["turn_detection"]
+        assert (told["silence_duration_ms"], told["create_response"]) == (400, True)
+        await peer.say("session.update", session={"audio": {"input": {"format": {"type": "audio/pcmu"}}}})
+        assert (await peer.until("error"))["error"]["code"] == "cannot_update_format"

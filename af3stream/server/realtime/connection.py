@@ -11,11 +11,11 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.errors import BadMessage, IdleTimeout, Refusal, WrongFrame
+from af3stream.errors import BadMessage, Refusal, WrongFrame
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.server.openai_errors import ApiError, api_error
@@ -23,6 +23,7 @@ from af3stream.server.realtime import client_events as events
 from af3stream.server.realtime.audio_formats import Appended
 from af3stream.server.realtime.dialect import Dialect
 from af3stream.server.realtime.event_writer import EventWriter
+from af3stream.server.realtime.frames import Frames
 from af3stream.server.realtime.settings import Kind, Settings
 from af3stream.server.session_manager import SessionManager, going_away
 from af3stream.server.session_runner import SessionRunner, superseded
@@ -31,7 +32,6 @@ from af3stream.session.lifecycle import State
 log = logging.getLogger(__name__)
 
 FAILURE_CLOSE: Final = 1011
-RENEW_S: Final = 30.0  # how long the words of a session may take that another follows
 SESSION_EVENTS: Final = (events.Commit, events.Clear, events.CreateResponse, events.CreateWatch, events.DeleteWatch)
 """Events that need a session: with the first of them, or with the first audio, it is opened."""
 
@@ -64,11 +64,13 @@ class RealtimeConnection:
         self._audio: Appended | None = None
         self._sent = self._processed = 0  # sample frames
         self._changed = asyncio.Event()
+        self._gone = asyncio.ensure_future(socket.wait_closed())
         self._ended = False
 
     async def run(self) -> None:
         """Serve the client until it leaves, or has to go."""
         writer = asyncio.create_task(self._out.run())
+        self._gone.add_done_callback(lambda _: self._changed.set())
         self._dialect.welcome()
         try:
             if self._resume:
@@ -143,7 +145,7 @@ class RealtimeConnection:
 
     async def _open(self, start: m.Start) -> None:
         """Open a session, or the one that is resumed."""
-        self._start = start
+        self._start = self._dialect.settings.start()
         self._host = await self._hosts.open(start, self._user, self)
 
     def _greeted(self, ready: m.Ready) -> None:
@@ -165,12 +167,7 @@ class RealtimeConnection:
         start = self._dialect.settings.start()
         if self._host is None:
             await self._open(start)
-        elif (
-            self._start != start
-            and self._start
-            and not self._start.resume
-            and self._dialect.settings.kind != "realtime"
-        ):
+        elif start != self._start and self._dialect.settings.kind == "transcription":
             await self._renew()
             await self._open(start)
 
@@ -179,9 +176,8 @@ class RealtimeConnection:
         host = self._host
         assert host
         self._send(m.End(self._sent))
-        async with asyncio.timeout(RENEW_S):
-            while not self._ended:
-                await self._wait()
+        while not self._ended:
+            await self._wait()
         self._host = None
         self._hosts.leave(host, self, for_good=True)
         self._dialect.renewed()
@@ -204,6 +200,12 @@ class RealtimeConnection:
         """Wait until the session says something."""
         self._changed.clear()
         await self._changed.wait()
+        if self._gone.done():
+            raise ConnectionClosedError(None, None)
+
+    def _owing(self) -> bool:
+        """Whether the client waits for the service."""
+        return self._host is not None and self._host.session.owing
 
     def _send(self, message: m.ClientMessage) -> None:
         if self._host is None:
@@ -214,14 +216,9 @@ class RealtimeConnection:
 
     async def _read(self) -> None:
         """Frames to events, until the client must go."""
-        timeout_s = self._config.server.idle_timeout_s
+        frames = Frames(self._socket, self._config.server)
         while not self._out.closed:
-            try:
-                frame = await asyncio.wait_for(self._socket.recv(), timeout_s)
-            except TimeoutError:
-                if self._host and self._host.session.owing:
-                    continue  # the client waits for the service
-                raise IdleTimeout(f"nothing arrived for {timeout_s:g} s") from None
+            frame = await frames.next(self._owing)
             event_id = None
             try:
                 if not isinstance(frame, str):

@@ -74,7 +74,8 @@ class Dialect:
         """
         match event:
             case events.SessionUpdate(session=update):
-                self._update(self.settings.updated(update))
+                conversing = self.settings.kind == "realtime" and self.received_s > 0
+                self._update(self.settings.amid_audio(update) if conversing else self.settings.updated(update))
                 self._emit("session.updated", session=self._session())
             case events.Commit():
                 self._commit()
@@ -185,6 +186,8 @@ class Dialect:
         match said:
             case m.Speech(state=state, at=at) if not self.manual:
                 (self._started if state == "started" else self._stopped)(at)
+            case m.Caption(final=True) if not (self.manual or self._transcripts.expects(said)):
+                self.replayed(said)  # its speech began before this connection
             case m.Caption():
                 self._transcripts.caption(said)
             case m.Flushed(id=name):

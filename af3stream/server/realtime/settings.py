@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct
 
 from af3stream.config import AudioConfig
 from af3stream.protocol.messages import Mode
+from af3stream.server.openai_errors import ApiError
 from af3stream.server.realtime.client_events import Format, Input, Tokens, Transcription, TurnDetection, Update
 from af3stream.server.tuned_start import TunedStart
 from af3stream.server.vocabulary import vocabulary
@@ -61,6 +62,35 @@ class Settings(Struct, frozen=True):
             "speakers": UNSET if beyond is UNSET else beyond.speakers,
         }
         return msgspec.structs.replace(self, **{name: value for name, value in changed.items() if value is not UNSET})
+
+    def amid_audio(self, update: Update) -> Settings:
+        """Return the settings after an update of a conversation that has heard audio.
+
+        How speech is cut and written down stays, because a session cannot be set up anew without losing what it heard.
+
+        Raises:
+            ApiError: for another format: the audio that follows would be taken for noise.
+        """
+        new = self.updated(update)
+        if new.format != self.format:
+            param = "session.audio.input.format"
+            raise ApiError("the format stays once audio has come", code="cannot_update_format", param=param)
+        before = self.turn_detection or TurnDetection()
+        if (detection := new.turn_detection) is not None:
+            detection = msgspec.structs.replace(
+                before,
+                create_response=detection.create_response,
+                interrupt_response=detection.interrupt_response,
+                idle_timeout_ms=detection.idle_timeout_ms,
+            )
+        heard = self.transcription or Transcription()
+        return msgspec.structs.replace(
+            new,
+            turn_detection=detection,
+            transcription=None if new.transcription is None else heard,
+            words=self.words,
+            speakers=self.speakers,
+        )
 
     @property
     def rate(self) -> int:

@@ -78,13 +78,21 @@ class Transcripts:
                 if self._items[0].flushed:
                     break
                 self._complete(self._items[0], None)
-        item = next((item for item in self._items if not _ends_before(item, caption)), None)
+        item = self._item_of(caption)
         if item is None or (item is not self._items[0] and not caption.final):
             return
         self._tell(item, caption)
         reached = item.end is not None and caption.end >= item.end - TOLERANCE_S
         if caption.final and reached and not item.flushed:
             self._complete(item, None)
+
+    def expects(self, caption: m.Caption) -> bool:
+        """Whether a caption is of an item that is told of."""
+        return self._item_of(caption) is not None
+
+    def _item_of(self, caption: m.Caption) -> AudioItem | None:
+        item = next((item for item in self._items if not _ends_before(item, caption)), None)
+        return item if item and item.start < caption.end else None
 
     def answered(self, flush: str) -> None:
         """A flush is answered: its item, and all before, are complete."""
