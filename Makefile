@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+DOCS   := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 FAST   := not (mini or browser or desktop or microphone or slow or long)
 
-.PHONY: help demo test test-fast test-long check audit setup system mini-train mini-train-smoke clean
+.PHONY: help demo test test-fast test-long coverage check docs audit setup system mini-train mini-train-smoke clean
 
 help:
 	@echo "make demo       captions and answers on a real recording, in the terminal, and a page to open"
@@ -13,13 +14,21 @@ help:
 	@echo "make test-fast  the tests without the embedded checkpoint, a browser, Qt or a microphone"
 	@echo "make test       everything that must pass"
 	@echo "make test-long  before a release: training, chaos and soak at length, and fuzzing"
+	@echo "make coverage   the lines that no test runs"
+	@echo "make docs       the documentation as a site, in build/site"
 	@echo "make setup      only the environment, in $(VENV)"
 
 demo: setup
 	@$(BIN)/python -m af3stream_clients.demo
 
+# Two workers; tests/conftest.py says which tests run one after the other. OpenMP's threads sleep while they wait, so
+# that they leave the core to the other worker.
 test: setup system check
-	$(BIN)/pytest --cov=af3stream --cov-report=term:skip-covered --durations=30
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=30
+
+# The same tests in one process, with the lines that none of them runs.
+coverage: setup system
+	$(BIN)/pytest --cov=af3stream --cov-report=term-missing:skip-covered
 
 # What a developer runs while working. It installs no Debian package.
 test-fast: setup
@@ -34,9 +43,13 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	test ! -f mkdocs.yml || $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	$(DOCS) --quiet
 
-# The environment against its lock, and the lock against the known vulnerabilities.
+# The site, in build/site. It needs no network.
+docs: setup
+	$(DOCS)
+
+# Checks the environment against its lock, and the lock against known vulnerabilities.
 audit: setup
 	@$(BIN)/python scripts/audit.py
 
@@ -49,15 +62,14 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# What the tests need beyond Python: a browser, and PortAudio for the microphone.
+# Debian packages that the tests need, such as a browser and PortAudio.
 system:
 	@scripts/system-packages.sh
 
-# Trains the embedded checkpoint, from packages alone; stopped and started again, it goes on. FROM begins with earlier
-# trained parts.
+# Trains the embedded checkpoint from packages. An interrupted run continues. FROM names trained parts to start from.
 TRAINING ?= $(HOME)/.cache/af3stream-training
 FROM     ?=
-# Memory that is given back to the system has to be cleared again at every step: a third of the time.
+# Keep freed memory in the process: the kernel would clear it again at every step, which takes a third of the time.
 TRAIN    := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_ARENA_MAX=1 OMP_WAIT_POLICY=passive \
             $(BIN)/python -u -m training
 
@@ -65,7 +77,7 @@ mini-train: setup
 	@training/packages.sh
 	$(TRAIN) --folder $(TRAINING) --start "$(FROM)"
 
-# The same in minutes: fails unless the losses fall.
+# The same in minutes. It fails if the losses do not fall.
 mini-train-smoke: setup
 	@training/packages.sh
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && $(TRAIN) --folder "$$work" --smoke

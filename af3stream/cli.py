@@ -1,4 +1,4 @@
-"""The command line. Every sentence a person can get wrong input for ends with exit code 2."""
+"""The command line. Wrong input ends with one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from af3stream import __version__, stored_sessions
-from af3stream.config import Config, load
+from af3stream.config import Config, load, read_vocabulary
 from af3stream.errors import EngineError, Refusal, SetupError, quoted
 from af3stream.extras import require
 
@@ -27,13 +27,17 @@ OPTIONS: Final = {
     "host": "server.host",
     "port": "server.port",
     "max_tokens": "questions.max_tokens",
+    "language": "captions.language",
+    "languages": "captions.languages",
+    "task": "captions.task",
+    "vocabulary": "captions.vocabulary",
 }
-SERVER: Final = "server"  # the extra without which nothing is heard on this machine
+SERVER: Final = "server"  # the extra that runs a model
 CAPTION_FORMATS: Final = ("vtt", "srt", "json")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command, and return the exit code."""
     arguments = _parser().parse_args(argv)
     command: Command = arguments.command
     try:
@@ -49,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _say(sentence: str) -> None:
-    """Tell on standard error what is being done; a command does so before it imports what takes long to import."""
+    """Print progress on standard error. Commands call this before slow imports."""
     print(f"af3stream: {sentence}", file=sys.stderr, flush=True)
 
 
@@ -64,7 +68,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    check_address(config.server)  # before minutes are spent on loading a model
+    check_address(config.server)  # before a model is loaded, which takes long
     loaded = load_engine(config, _say)
     freeze_gc()
     asyncio.run(_serve_until_told(config, loaded))
@@ -104,6 +108,11 @@ def _listen(arguments: argparse.Namespace) -> int:
         channels=arguments.channels,
         device=arguments.device,
         token=arguments.token,
+        language=arguments.language,
+        languages=tuple(arguments.languages or ()),
+        translate=arguments.task == "translate",
+        vocabulary=read_vocabulary(Path(arguments.vocabulary)) if arguments.vocabulary else (),
+        words=arguments.words,
     )
     return asyncio.run(listen(options))
 
@@ -141,7 +150,7 @@ def _pull(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
-    _say("looking at this machine")
+    _say("checking this machine")
     from rich.console import Console
 
     from af3stream.models.doctor import diagnose, render
@@ -150,12 +159,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _kept(action: stored_sessions.Action) -> Command:
-    """A command on the journal that the configuration names."""
+    """Return a command on the journal that the configuration names."""
     return lambda arguments: stored_sessions.run(action, arguments, _config(arguments))
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    """The configuration that a command's options name; an option of its own is one more `--set`."""
+    """Return the configuration for the options of a command; options such as `--port` act like `--set`."""
     overrides = list(arguments.set)
     for option, key in OPTIONS.items():
         value = getattr(arguments, option, None)
@@ -166,45 +175,54 @@ def _config(arguments: argparse.Namespace) -> Config:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="af3stream", description="Live captions, and answers about what was heard, from Audio Flamingo 3."
+        prog="af3stream",
+        description="Live captions of audio, and answers to questions about it, from Audio Flamingo 3.",
     )
     parser.add_argument("--version", action="version", version=f"af3stream {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    serve = _add(commands, "serve", _serve, "listen for audio on a WebSocket", model=True)
+    serve = _add(commands, "serve", _serve, "start a server, which accepts audio over a WebSocket", model=True)
     serve.add_argument("--host", help="address to listen on")
-    serve.add_argument("--port", type=int, help="port to listen on; 0 takes any free one")
+    serve.add_argument("--port", type=int, help="port to listen on; 0: any free one")
 
     listen = commands.add_parser("listen", help="stream a file, the microphone, or standard input to a server")
     listen.set_defaults(command=_listen)
     listen.add_argument("source", metavar="SOURCE", help="an audio file, `mic`, or `-` for raw PCM on standard input")
     listen.add_argument("--server", default="http://127.0.0.1:8765", metavar="URL")
-    listen.add_argument("--token", help="for the service; by default $AF3STREAM_TOKEN")
+    listen.add_argument("--token", help="token for the service; by default $AF3STREAM_TOKEN")
     listen.add_argument("--pace", choices=("realtime", "fast"), default="realtime")
     listen.add_argument(
         "--ask",
         action="append",
         default=[],
         metavar="TEXT",
-        help="a question; `@SECONDS TEXT` asks it then, and `> TEXT` follows up the one before",
+        help="a question; `@SECONDS TEXT` asks it at that time, `> TEXT` follows up the previous one",
     )
     listen.add_argument("--watch", action="append", default=[], metavar="TEXT", help="a standing question")
     listen.add_argument("--captions", type=Path, metavar="OUT", help="write captions to a .vtt, .srt or .jsonl file")
+    listen.add_argument("--words", action="store_true", help="when each word was said; the captions file is cut by it")
     listen.add_argument("--json", action="store_true", help="print every message of the server as one JSON line")
-    listen.add_argument("--format", choices=("pcm_s16le", "pcm_f32le", "mulaw"), default="pcm_s16le", help="of `-`")
-    listen.add_argument("--rate", type=int, default=16_000, help="of `-`, in Hz")
-    listen.add_argument("--channels", type=int, default=1, help="of `-`")
-    listen.add_argument("--device", metavar="NAME", help="of `mic`: its number, or a part of its name")
+    listen.add_argument(
+        "--format", choices=("pcm_s16le", "pcm_f32le", "mulaw"), default="pcm_s16le", help="format of `-`"
+    )
+    listen.add_argument("--rate", type=int, default=16_000, help="sample rate of `-`, in Hz")
+    listen.add_argument("--channels", type=int, default=1, help="channels of `-`")
+    listen.add_argument("--device", metavar="NAME", help="microphone for `mic`: its number, or a part of its name")
+    _add_captioning(listen)
 
     transcribe = _add(commands, "transcribe", _transcribe, "caption files, without a server", model=True)
     transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
     transcribe.add_argument(
-        "--format", action="append", choices=CAPTION_FORMATS, help="write a file of this kind; again for more"
+        "--format", action="append", choices=CAPTION_FORMATS, help="write a file of this format; may be repeated"
     )
     transcribe.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="write files there, named as the audio is; default: all formats"
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="write files to this folder, named after the audio; by default in all formats",
     )
-    transcribe.add_argument("--json", action="store_true", help="one JSON line a file, with its captions")
+    transcribe.add_argument("--json", action="store_true", help="print one JSON line per file, with its captions")
+    _add_captioning(transcribe)
 
     ask = _add(commands, "ask", _ask, "caption a file and answer questions about it, without a server", model=True)
     ask.add_argument("file", type=Path, metavar="FILE")
@@ -213,35 +231,42 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="TEXT",
-        help="again for more, the file is heard once; `> TEXT` follows up the one before",
+        help="a question; may be repeated; `> TEXT` follows up the previous one",
     )
     ask.add_argument("--by-ear", action="store_true", help="answer from the audio alone, without captions")
-    ask.add_argument("--max-tokens", type=_positive, metavar="N", help="of an answer; default: as configured, 192")
+    ask.add_argument(
+        "--max-tokens", type=_positive, metavar="N", help="most tokens of an answer; by default 192, as configured"
+    )
     ask.add_argument("--normalise", action="store_true", help="scale the file first, as the model's quickstart does")
-    ask.add_argument("--json", action="store_true", help="one JSON line a question")
+    ask.add_argument("--json", action="store_true", help="print one JSON line per question")
+    _add_captioning(ask)
 
-    pull = commands.add_parser("pull", help="fetch a model, or check a folder")
+    pull = commands.add_parser("pull", help="download a model, or check a folder")
     pull.set_defaults(command=_pull)
     pull.add_argument("name", metavar="NAME", help="mini, a hub id, or a folder")
 
-    sessions = commands.add_parser("sessions", help="what the journal keeps: list, show, export, delete")
+    sessions = commands.add_parser("sessions", help="list, show, export or delete the sessions in the journal")
     kept = sessions.add_subparsers(required=True, metavar="ACTION")
-    _add(kept, "list", _kept(stored_sessions.list_sessions), "all sessions, the oldest first")
-    _add(kept, "show", _kept(stored_sessions.show), "a session's captions and answers").add_argument("session")
-    export = _add(kept, "export", _kept(stored_sessions.export_session), "a session's audio and words, as files")
+    _add(kept, "list", _kept(stored_sessions.list_sessions), "list all sessions, the oldest first")
+    _add(kept, "show", _kept(stored_sessions.show), "show the captions and answers of a session").add_argument(
+        "session"
+    )
+    export = _add(
+        kept, "export", _kept(stored_sessions.export_session), "write the audio and captions of a session to files"
+    )
     export.add_argument("session")
     export.add_argument("--to", type=Path, default=Path(), metavar="FOLDER")
     export.add_argument(
-        "--format", action="append", choices=stored_sessions.FORMATS, help="again for more; default: all but wav"
+        "--format", action="append", choices=stored_sessions.FORMATS, help="may be repeated; by default all except wav"
     )
-    _add(kept, "delete", _kept(stored_sessions.delete), "a session, for good").add_argument("session")
+    _add(kept, "delete", _kept(stored_sessions.delete), "delete a session permanently").add_argument("session")
 
-    _add(commands, "doctor", _doctor, "say what this machine can run, and what is missing")
+    _add(commands, "doctor", _doctor, "report what this machine can run, and what is missing")
     return parser
 
 
 def _add(commands: Any, name: str, command: Command, help_text: str, *, model: bool = False) -> argparse.ArgumentParser:
-    """A command that reads the configuration."""
+    """Add a command that reads the configuration."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text)
     parser.set_defaults(command=command)
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; see configs/")
@@ -249,6 +274,22 @@ def _add(commands: Any, name: str, command: Command, help_text: str, *, model: b
     if model:
         parser.add_argument("--model", metavar="NAME", help="mini (default), a folder, or a hub id")
     return parser
+
+
+def _add_captioning(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is spoken."""
+    parser.add_argument("--language", metavar="CODE", help="of the speech, such as es; default: found by listening")
+    parser.add_argument(
+        "--languages", type=_codes, metavar="CODE,CODE", help="those that may occur; default: all that are known"
+    )
+    parser.add_argument(
+        "--translate", dest="task", action="store_const", const="translate", help="English beside the original"
+    )
+    parser.add_argument("--vocabulary", metavar="FILE", help="names and terms that are likely to be said, one a line")
+
+
+def _codes(text: str) -> list[str]:
+    return [code.strip() for code in text.split(",") if code.strip()]
 
 
 def _positive(text: str) -> int:

@@ -1,7 +1,7 @@
-"""Every setting, frozen, in sections; read from defaults, then a TOML file, then ``--set section.key=value``.
+"""Read the settings: the defaults, then a TOML file, then ``--set section.key=value``.
 
-An unknown key fails and names the nearest known one; a value of the wrong type or outside its range fails and names
-its place.
+An unknown key raises an error that names the nearest known key. A value of the wrong type or outside its range raises
+an error that names the key.
 """
 
 from __future__ import annotations
@@ -19,54 +19,59 @@ from af3stream.errors import ConfigError, quoted
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+Vocabulary = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=200)]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of the sections."""
+    """Base of the sections, which are frozen."""
 
 
 class ServerConfig(Section, frozen=True):
-    """Where the service listens, whom it admits, and what bounds a connection."""
+    """Settings of addresses, admission, and limits of a connection."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8765  # 0: any free port
-    tokens: tuple[str, ...] = ()  # empty: no token asked for, so listen on loopback only
-    origins: tuple[str, ...] = ()  # browser origins admitted besides the service's own page
+    tokens: tuple[str, ...] = ()  # empty: everybody may connect, so listen on loopback only
+    origins: tuple[str, ...] = ()  # browser origins that may connect, besides the service's own page
     max_sessions: Count = 4
-    max_sessions_per_user: Annotated[int, Meta(ge=0)] = 0  # a token's connections; 0: as many as there are
-    max_connections_per_address: Annotated[int, Meta(ge=0)] = 0  # 0: as many as there are, as behind a proxy
-    max_handshakes: Count = 128  # connections without a complete request; one more, and the oldest is cut off
-    max_http_connections: Count = 64  # of plain requests, after their first one
-    memory_mb: Annotated[int, Meta(ge=0)] = 0  # of the process: above it no session is admitted; 0: without a bound
-    admit_busy: Annotated[float, Meta(ge=0)] = 0.9  # of the device, in real time, with one session more; 0: not asked
-    admit_lag_s: Positive = 30.0  # where every session is behind by more, none is admitted
-    tls_certificate: str = ""  # a PEM file, the chain included; empty: no TLS
+    max_sessions_per_user: Annotated[int, Meta(ge=0)] = 0  # connections of one token; 0: no limit of its own
+    max_connections_per_address: Annotated[int, Meta(ge=0)] = 0  # 0: no limit of its own; use 0 behind a proxy
+    max_handshakes: Count = 128  # connections without a complete request; beyond it, the oldest is closed
+    max_http_connections: Count = 64  # connections of plain HTTP requests, after their first request
+    memory_mb: Annotated[int, Meta(ge=0)] = 0  # MiB of the process; above it, no session is admitted; 0: no limit
+    admit_busy: Annotated[float, Meta(ge=0)] = (
+        0.9  # share of the device's time in use with one more session; 0: not checked
+    )
+    admit_lag_s: Positive = 30.0  # if all sessions are behind by more, none is admitted
+    tls_certificate: str = ""  # a PEM file with the chain; empty: no TLS
     tls_key: str = ""  # a PEM file; empty: the key is in the certificate's file
     max_frame_bytes: Annotated[int, Meta(ge=1_024)] = 1 << 20
     max_head_bytes: Annotated[int, Meta(ge=1_024)] = 16_384  # request line and headers
-    max_body_bytes: Annotated[int, Meta(ge=0)] = 1 << 20  # of a plain request
+    max_body_bytes: Annotated[int, Meta(ge=0)] = 1 << 20  # of a plain HTTP request
     open_timeout_s: Positive = 10.0
-    request_timeout_s: Positive = 30.0  # from a plain request to the beginning of its answer, and for each piece of it
+    request_timeout_s: Positive = 30.0  # from a plain request to the start of its response, and for each piece of it
     keep_alive_s: Count = 5  # between plain requests on one connection
     ping_interval_s: Positive = 15.0
     ping_timeout_s: Positive = 20.0
     idle_timeout_s: Positive = 300.0
-    credit_s: Annotated[float, Meta(ge=70)] = 120.0  # more than a window and an utterance, which stay open that long
-    outgoing_messages: Count = 1_024  # waiting for a slow reader, before interims are dropped and then the peer
-    resume_s: Positive = 120.0  # a session without a connection stays in memory so long
-    drain_s: Positive = 20.0  # how long a shutdown waits for pending finals
+    credit_s: Annotated[float, Meta(ge=70)] = 120.0  # seconds; more than an open window and an open utterance
+    outgoing_messages: Count = (
+        1_024  # messages queued for a slow reader; beyond it, interims are dropped, then the peer
+    )
+    resume_s: Positive = 120.0  # how long a session without a connection stays in memory
+    drain_s: Positive = 20.0  # how long a shutdown waits for pending final captions
 
 
 class JournalConfig(Section, frozen=True):
-    """Where sessions are kept, for how long, and how much of the disk they may take."""
+    """Settings of the journal: where sessions are kept, for how long, and how much disk space they may take."""
 
-    folder: str = "auto"  # auto: in the user's state folder; empty: nothing is kept
-    segment_s: Positive = 60.0  # a raw file is closed after so much audio, and becomes FLAC
-    commit_every_ms: Annotated[int, Meta(ge=0)] = 20  # at least this long from one commit's begin to the next
-    retention_h: Positive = 24.0 * 7  # a session nobody came for in this time is deleted
-    quota_mb: Count = 2_048  # everything in the folder
-    reserve_mb: Annotated[int, Meta(ge=0)] = 256  # left free on the disk for others
-    waiting_mb: Count = 64  # audio in memory that is not durable yet
+    folder: str = "auto"  # auto: in the user's state folder, one for each port; empty: nothing is kept
+    segment_s: Positive = 60.0  # seconds of audio in a raw file; a full file is closed and becomes FLAC
+    commit_every_ms: Annotated[int, Meta(ge=0)] = 20  # the least time between the starts of two commits
+    retention_h: Positive = 24.0 * 7  # a session that nobody resumes for this time is deleted
+    quota_mb: Count = 2_048  # the most disk space of the folder
+    reserve_mb: Annotated[int, Meta(ge=0)] = 256  # disk space left free for others
+    waiting_mb: Count = 64  # the most audio in memory that is not durable yet
 
 
 class UploadsConfig(Section, frozen=True):
@@ -80,7 +85,7 @@ class UploadsConfig(Section, frozen=True):
 
 
 class AudioConfig(Section, frozen=True):
-    """How audio is cut."""
+    """Settings of the segmenter."""
 
     mode: Literal["speech", "everything"] = "speech"
     vad_level: Annotated[int, Meta(ge=0, le=3)] = 2  # webrtcvad's aggressiveness
@@ -89,61 +94,69 @@ class AudioConfig(Section, frozen=True):
     pause_ms: Count = 600  # unvoiced time that ends an utterance
     utterance_max_s: Positive = 30.0
     window_min_s: Positive = 15.0  # a window this long closes at the next pause
-    gap_max_s: Positive = 3.0  # a longer stretch without activity closes the window, and is left out
-    silence_dbfs: float = -55.0  # quieter frames are silence, whatever the voice detector says
+    gap_max_s: Positive = 3.0  # a longer gap without activity closes the window, and is left out
+    silence_dbfs: float = -55.0  # quieter frames are silence, whatever the voice detector finds
 
 
 class CaptionsConfig(Section, frozen=True):
-    """How captions are made."""
+    """Settings of captions."""
 
-    captioner: str = "auto"  # auto: the model's own choice; af3; or a folder or hub id of a faster-whisper checkpoint
-    language: str = "en"
+    captioner: str = "auto"  # auto: the checkpoint's default; af3; or a folder or hub id of a faster-whisper checkpoint
+    language: str = "auto"  # a code; auto: the first seconds of speech decide, and a lasting change is followed
+    languages: tuple[str, ...] = ()  # that may occur; empty: all that the captioner knows
+    task: Literal["transcribe", "translate"] = "transcribe"  # translate: English beside the original
+    vocabulary: Vocabulary = ()  # names and terms that are likely to be said; or the name of a file, a term a line
     interims: bool = True
     interim_every_s: Positive = 1.0
-    max_tokens: Count = 224  # a final caption of one utterance
-    beam: Count = 5  # beams of the search for Whisper's final caption; 1: greedy
-    second_pass: bool = True  # hear a closed window once more, all its utterances at once, if the captioner gains by it
+    max_tokens: Count = 224  # of the final caption of one utterance
+    beam: Count = 5  # beams of Whisper's search for a final caption; 1: greedy
+    early_final_ms: Annotated[int, Meta(ge=0)] = 250  # of a pause, after which the final decode begins; 0: when it ends
+    second_pass: bool = True  # caption the utterances of a closed window again, together, if that improves them
 
 
 class QuestionsConfig(Section, frozen=True):
-    """How questions are answered."""
+    """Settings of questions."""
 
-    notes: Literal["auto", "off", "forgotten", "all"] = "auto"  # auto: the model's own choice
+    notes: Literal["auto", "off", "forgotten", "all"] = "auto"  # captions in the prompt; auto: the checkpoint's default
     notes_max_tokens: Annotated[int, Meta(ge=0)] = 1_536
-    frames: Literal["auto", "all", "uncaptioned"] = "auto"  # windows that stand as audio; auto: the model's own choice
-    read_tokens: Count = 400  # that a question reads of what is not in the kept prefix; two seconds on two cores
-    captions_wait_s: Annotated[float, Meta(ge=0)] = 2.0  # for the final captions of what was said before
-    earlier_max_tokens: Annotated[int, Meta(ge=0)] = 256  # of the questions and answers that a question follows up
+    frames: Literal["auto", "all", "uncaptioned"] = (
+        "auto"  # windows in the prompt as audio; auto: the checkpoint's default
+    )
+    read_tokens: Count = 400  # tokens that a question may read beyond the KV prefix; two seconds on two cores
+    captions_wait_s: Annotated[float, Meta(ge=0)] = 2.0  # for the final captions of earlier utterances
+    earlier_max_tokens: Annotated[int, Meta(ge=0)] = (
+        256  # tokens of the questions and answers that a question follows up
+    )
     max_tokens: Count = 192
     max_chars: Count = 2_000
-    max_waiting: Count = 4  # a session's questions, asked and not yet answered
+    max_waiting: Count = 4  # questions of a session without an answer
     max_watches: Annotated[int, Meta(ge=0)] = 8
-    per_s: Positive = 10.0  # a session's questions, watches, flushes and cancels; ten seconds' worth may come at once
+    per_s: Positive = 10.0  # questions, watches, flushes and cancels of a session; bursts of 10 s' worth are allowed
 
 
 class ModelConfig(Section, frozen=True):
-    """Which checkpoint, and how it runs."""
+    """Settings of the checkpoint: its name, and how it runs."""
 
     name: str = "mini"  # mini, a folder in the transformers layout, or a hub id
     device: str = "cpu"  # any torch device
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    weights: Literal["full", "int8"] = "full"  # of the language model's layers; int8: eight bits each, on a CPU
-    compile: bool = False  # decode by compiled code, exact; on a CPU it needs a C++ compiler, and halves the weights
+    weights: Literal["full", "int8"] = "full"  # of the language model's layers; int8: eight bits, on a CPU; not exact
+    compile: bool = False  # decode with compiled code, exact; on a CPU it needs a C++ compiler, and halves the weights
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
-    embeddings: Literal["device", "host"] = "device"  # where a session keeps its projected windows
-    encode_together: Count = 1  # waiting windows in one encoder pass; a CPU is full with one
-    prefill_chunk: Count = 128  # positions read in one pass; a final caption waits for one pass at most
+    embeddings: Literal["device", "host"] = "device"  # where the embeddings of windows are kept
+    encode_together: Count = 1  # windows in one encoder pass; on a CPU, one is fastest
+    prefill_chunk: Count = 128  # positions per prefill pass; a final caption waits for at most one pass
     threads: Annotated[int, Meta(ge=0)] = 0  # CPU threads; 0: torch's own choice
-    max_windows: Annotated[int, Meta(ge=0)] = 20  # the horizon, where the model's positions hold as many
-    step_timeout_s: Positive = 120.0  # what takes longer is given up, one job at a time
-    kv_budget_mb: Annotated[float, Meta(ge=0)] = 0.0  # keys and values of all sessions, in MiB; 0: without a bound
-    cool_after_s: Positive = 120.0  # a session without work for so long gives up its keys and values
-    embeddings_budget_mb: Annotated[float, Meta(ge=0)] = 0.0  # projected windows of all sessions, in MiB; 0: no bound
-    drop_after_s: Positive = 900.0  # a session in the journal without work for so long gives up its embeddings too
+    max_windows: Annotated[int, Meta(ge=0)] = 20  # of the context window, if the model has positions for as many
+    step_timeout_s: Positive = 120.0  # a step that takes longer fails its job
+    kv_budget_mb: Annotated[float, Meta(ge=0)] = 0.0  # MiB of KV cache of all sessions; 0: no limit
+    cool_after_s: Positive = 120.0  # after this time without work, the KV cache of a session is evicted
+    embeddings_budget_mb: Annotated[float, Meta(ge=0)] = 0.0  # MiB of embeddings of all sessions; 0: no limit
+    drop_after_s: Positive = 900.0  # after this time without work, embeddings are dropped too, if there is a journal
 
 
 class Config(Section, frozen=True):
-    """All sections."""
+    """The settings of the service, by section."""
 
     server: ServerConfig = ServerConfig()
     audio: AudioConfig = AudioConfig()
@@ -155,14 +168,14 @@ class Config(Section, frozen=True):
 
 
 def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
-    """Read the configuration.
+    """Read the settings.
 
     Args:
-        path: a TOML file with the sections above, or ``None``.
-        overrides: ``section.key=value`` each, the value in TOML, or a bare word for a string.
+        path: a TOML file, or ``None``.
+        overrides: items ``section.key=value``; the value is TOML, or a bare word for a string.
 
     Raises:
-        ConfigError: for an unreadable file, an unknown key, or a value that does not fit.
+        ConfigError: if the file cannot be read, a key is unknown, or a value is invalid.
     """
     tree: dict[str, Any] = _read(path) if path else {}
     if tokens := os.environ.get("AF3STREAM_TOKEN"):
@@ -170,6 +183,9 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
     for override in overrides:
         _set(tree, override)
     _refuse_unknown(tree)
+    captions = tree.get("captions", {})
+    if isinstance(name := captions.get("vocabulary"), str):
+        captions["vocabulary"] = read_vocabulary(Path(name))
     try:
         return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
@@ -177,14 +193,14 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
 
 
 def cache_dir() -> Path:
-    """Where assembled models live: ``$AF3STREAM_CACHE``, else the user's cache folder."""
+    """Return the folder of assembled models: ``$AF3STREAM_CACHE``, else one in the user's cache folder."""
     if explicit := os.environ.get("AF3STREAM_CACHE"):
         return Path(explicit)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "af3stream"
 
 
 def state_dir() -> Path:
-    """Where sessions are kept by default: ``$AF3STREAM_STATE``, else the user's state folder."""
+    """Return the default folder of sessions: ``$AF3STREAM_STATE``, else one in the user's state folder."""
     if explicit := os.environ.get("AF3STREAM_STATE"):
         return Path(explicit)
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "af3stream"
@@ -197,6 +213,20 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """Read names and terms from a file, one a line; empty lines are left out.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the vocabulary {quoted(path)}: {reason}") from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
@@ -213,7 +243,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
 
 def _put(tree: dict[str, Any], section: str, key: str, value: object) -> None:
     values = tree.setdefault(section, {})
-    if isinstance(values, dict):  # else it is refused with what does not fit
+    if isinstance(values, dict):  # else a later check reports it
         values[key] = value
 
 
@@ -232,7 +262,7 @@ def _refuse_unknown(tree: dict[str, Any]) -> None:
 
 
 def _explained(error: msgspec.ValidationError) -> str:
-    """A refusal of msgspec's as people read it: the setting, what is wrong with it, and the values that it takes."""
+    """Return msgspec's error as a sentence: the setting, what is wrong, and the valid values."""
     said, _, place = str(error).replace("`", "").partition(" - at $.")
     section, _, key = place.partition(".")
     values: tuple[object, ...] = ()

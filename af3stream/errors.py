@@ -1,43 +1,41 @@
-"""Every error that can reach a person or a peer, in one tree.
+"""The errors that reach users and peers, in one tree.
 
-::
-
-    Af3StreamError                 code            close   open after?
-    ├── SetupError                 -               -       the command line prints one sentence and exits with 2
-    │   ├── ConfigError            unknown key, wrong type, value out of range
-    │   ├── ModelError             unknown model, damaged folder, missing licence or download
-    │   └── SourceError            unreadable file, no such device, missing PortAudio, busy port
-    ├── Refusal                    a peer's request is refused; told to the peer as ``error{code, ...}``
-    │   ├── BadMessage             bad_message     4400    yes, until the third
-    │   │   └── WrongFrame         wrong_frame     1003    no
-    │   ├── BadFormat              bad_format      4422    no
-    │   ├── BadAudio               bad_audio       -       yes
-    │   ├── BadOffset              bad_offset      -       yes
-    │   ├── OffsetGap              offset_gap      -       yes
-    │   ├── AudioConflict          audio_conflict  4409    no
-    │   ├── RateLimited            rate_limited    4429    yes, until the third
-    │   ├── SlowConsumer           slow_consumer   4408    no
-    │   ├── IdleTimeout            idle_timeout    4408    no
-    │   ├── QueryLimit             query_limit     -       yes
-    │   ├── BadText                bad_text        -       yes
-    │   ├── UnknownQuestion        unknown_question -      yes
-    │   ├── BadEnd                 bad_end         -       yes
-    │   ├── Superseded             superseded      4409    no
-    │   ├── DataLoss               data_loss       4500    no
-    │   ├── StorageError           storage_error   -       yes
-    │   │   └── StorageFull        storage_full    1013    yes
-    │   ├── NoSession              no_session      4404    no
-    │   ├── ShuttingDown           shutting_down   1012    no
-    │   └── EngineFailed           engine_failed   -       yes
-    │       ├── EngineTimeout      engine_timeout  -       yes
-    │       └── EngineRestart      engine_restart  -       yes
-    ├── ClientError                of a client's connection or session: `af3stream.client.errors`
-    └── EngineError                the model could not do what it was asked
-        ├── AlignmentMismatch      "Audio tokens and features mismatch ..."
-        ├── PlaceholderMismatch    "Sample X: found N placeholders but audio was split into M window(s)."
-        ├── TooManyWindows         more audio than the horizon holds
-        ├── ContextFull            a prompt that does not fit the language model's positions
-        └── BudgetExceeded         a prompt whose keys and values, or embeddings, do not fit the configured bytes
+Af3StreamError                 code            close   open after?
+├── SetupError                 -               -       the command line prints one sentence and exits with 2
+│   ├── ConfigError            unknown key, wrong type, value out of range
+│   ├── ModelError             unknown model, damaged folder, missing licence or download
+│   └── SourceError            unreadable file, no such device, missing PortAudio, busy port
+├── Refusal                    a peer's request is refused; sent to the peer as ``error{code, ...}``
+│   ├── BadMessage             bad_message     4400    yes, until the third
+│   │   └── WrongFrame         wrong_frame     1003    no
+│   ├── BadFormat              bad_format      4422    no
+│   ├── BadAudio               bad_audio       -       yes
+│   ├── BadOffset              bad_offset      -       yes
+│   ├── OffsetGap              offset_gap      -       yes
+│   ├── AudioConflict          audio_conflict  4409    no
+│   ├── RateLimited            rate_limited    4429    yes, until the third
+│   ├── SlowConsumer           slow_consumer   4408    no
+│   ├── IdleTimeout            idle_timeout    4408    no
+│   ├── QueryLimit             query_limit     -       yes
+│   ├── BadText                bad_text        -       yes
+│   ├── UnknownQuestion        unknown_question -      yes
+│   ├── BadEnd                 bad_end         -       yes
+│   ├── Superseded             superseded      4409    no
+│   ├── DataLoss               data_loss       4500    no
+│   ├── StorageError           storage_error   -       yes
+│   │   └── StorageFull        storage_full    1013    yes
+│   ├── NoSession              no_session      4404    no
+│   ├── ShuttingDown           shutting_down   1012    no
+│   └── EngineFailed           engine_failed   -       yes
+│       ├── EngineTimeout      engine_timeout  -       yes
+│       └── EngineRestart      engine_restart  -       yes
+├── ClientError                of a client's connection or session: `af3stream.client.errors`
+└── EngineError                the model could not complete a job
+    ├── AlignmentMismatch      "Audio tokens and features mismatch ..."
+    ├── PlaceholderMismatch    "Sample X: found N placeholders but audio was split into M window(s)."
+    ├── TooManyWindows         more audio than the context window holds
+    ├── ContextFull            a prompt that needs more positions than the language model has
+    └── BudgetExceeded         a prompt whose keys and values, or embeddings, exceed the configured bytes
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ from typing import ClassVar
 
 
 def quoted(text: object) -> str:
-    """Quote a text for a sentence that people read: single quotes, one line, nothing escaped as Python would."""
+    """Quote a text for an error message: in single quotes, on one line, without escapes."""
     shown = "".join(letter if letter.isprintable() else " " for letter in str(text))
     return f"'{' '.join(shown.split())}'"
 
@@ -56,7 +54,7 @@ class Af3StreamError(Exception):
 
 
 class SetupError(Af3StreamError):
-    """Something is wrong before any audio flows; the command line prints the sentence and exits with 2."""
+    """A command cannot start. The command line prints the sentence and exits with code 2."""
 
 
 class ConfigError(SetupError):
@@ -72,16 +70,16 @@ class SourceError(SetupError):
 
 
 class Refusal(Af3StreamError):
-    """A peer's request is refused.
+    """A request of a peer is refused.
 
     Attributes:
         code: the stable name sent to the peer.
-        close_code: the WebSocket close code that ends the connection, or ``None`` where it lives on.
-        strikes: how many such refusals a connection survives before ``close_code`` applies.
+        close_code: the WebSocket close code that ends the connection, or ``None`` if it stays open.
+        strikes: the number of such refusals after which ``close_code`` applies.
         retryable: whether the same request may succeed later.
-        retry_after_ms: how long to wait before trying again, where that is known.
-        ref: the peer's own id of the request refused, where it has one.
-        expected_offset: where audio must go on, where audio was refused.
+        retry_after_ms: how long to wait before another attempt, if that is known.
+        ref: the peer's id of the refused request, if it has one.
+        expected_offset: the sample frame at which the next audio must begin, if audio was refused.
     """
 
     code: ClassVar[str]
@@ -97,85 +95,85 @@ class Refusal(Af3StreamError):
 
 
 class BadMessage(Refusal):
-    """Bytes that are not a message of the protocol. The content is never repeated to the peer or to a log."""
+    """A frame is not a message of the protocol. Its content is never sent back or logged."""
 
     code, close_code, strikes = "bad_message", 4400, 3
 
 
 class WrongFrame(BadMessage):
-    """A text frame where the subprotocol has binary ones, or the other way round."""
+    """A frame is text instead of binary, or binary instead of text."""
 
     code, close_code, strikes = "wrong_frame", 1003, 1
 
 
 class BadFormat(Refusal):
-    """An audio format, rate or channel count the service does not take."""
+    """The service does not accept the audio format, rate or channel count, or the captioner the language or task."""
 
     code, close_code = "bad_format", 4422
 
 
 class BadAudio(Refusal):
-    """Audio bytes that are empty, misaligned, too long, or not finite. Nothing of them is stored."""
+    """Audio is empty, ends within a sample frame, is too long, or is not finite. None of it is stored."""
 
     code = "bad_audio"
 
 
 class BadOffset(Refusal):
-    """An offset outside the range that a session can have."""
+    """An offset is outside the valid range, or audio overlaps what was received."""
 
     code = "bad_offset"
 
 
 class OffsetGap(Refusal):
-    """Audio that begins after the next expected sample. Nothing is stored; the message names the expected offset."""
+    """Audio begins after the next expected sample. It is not stored; the message names the expected offset."""
 
     code, retryable = "offset_gap", True
 
 
 class AudioConflict(Refusal):
-    """Audio sent again for a range already received, with other bytes. The first stays."""
+    """Audio was sent again with other bytes. The first version is kept."""
 
     code, close_code = "audio_conflict", 4409
 
 
 class RateLimited(Refusal):
-    """Audio beyond the credit. Nothing is stored."""
+    """Audio exceeds the credit. It is not stored."""
 
     code, close_code, strikes, retryable = "rate_limited", 4429, 3, True
 
 
 class SlowConsumer(Refusal):
-    """The peer does not read what is sent to it."""
+    """The peer does not read its messages."""
 
     code, close_code, retryable = "slow_consumer", 4408, True
 
 
 class IdleTimeout(Refusal):
-    """Nothing arrived for longer than the configured time."""
+    """No message arrived for the configured time."""
 
     code, close_code, retryable = "idle_timeout", 4408, True
 
 
 class QueryLimit(Refusal):
-    """Too many questions at once, a question that is too long, or an id in use."""
+    """Too many questions are pending, a question is too long, or its id is in use."""
 
     code, retryable = "query_limit", True
 
 
 class BadText(Refusal):
-    """Text that is empty, or holds characters no question may hold."""
+    """A text is empty, or has invalid characters."""
 
     code = "bad_text"
 
 
 class UnknownQuestion(Refusal):
-    """A follow-up to an answer, or a question, that the session does not have."""
+    """A follow-up names an answer or a question that the session does not have."""
 
     code = "unknown_question"
 
 
 class BadEnd(Refusal):
-    """The total that ``end`` claims is not what was received."""
+    """The total of ``end`` differs from the sample frames received."""
 
     code = "bad_end"
 
@@ -187,10 +185,10 @@ class Superseded(Refusal):
 
 
 class DataLoss(Refusal):
-    """Something that was acknowledged is not there, or not as it was.
+    """Acknowledged data is missing or damaged.
 
     Attributes:
-        start, end: the first sample frame, or event number, of what is lost, and the first after it.
+        start, end: the first lost sample frame or event number, and the first one after the loss.
     """
 
     code, close_code = "data_loss", 4500
@@ -201,7 +199,7 @@ class DataLoss(Refusal):
 
 
 class StorageError(Refusal):
-    """The disk did not take something. What was acknowledged is safe; what waits is kept."""
+    """A write to the disk failed. Acknowledged data is safe, and pending data is kept in memory."""
 
     code, retryable = "storage_error", True
 
@@ -210,7 +208,7 @@ class StorageError(Refusal):
 
 
 class StorageFull(StorageError):
-    """No room on the disk, or within the quota and the reserve."""
+    """The disk is full, or the quota or the reserve is reached."""
 
     code, close_code = "storage_full", 1013
 
@@ -225,35 +223,35 @@ class NoSession(Refusal):
 
 
 class ShuttingDown(Refusal):
-    """The server is going away and will be back."""
+    """The server is shutting down."""
 
     code, close_code, retryable = "shutting_down", 1012, True
 
 
 class EngineFailed(Refusal):
-    """One job failed in the engine; the session and its audio are unharmed."""
+    """One job failed in the engine. The session continues, and its audio is kept."""
 
     code, retryable = "engine_failed", True
 
 
 class EngineTimeout(EngineFailed):
-    """One job took longer than a step of the engine may; it is given up, and the engine begins again without it."""
+    """One step of a job exceeded its time limit. The job is dropped, and the engine restarts without it."""
 
     code = "engine_timeout"
 
 
 class EngineRestart(EngineFailed):
-    """The engine ran out of memory: it gave up all keys and values, and does the job once more. Nothing is lost."""
+    """The engine ran out of memory. It evicted all keys and values, and runs the job again. Nothing is lost."""
 
     code = "engine_restart"
 
 
 class EngineError(Af3StreamError):
-    """The model could not do what it was asked."""
+    """The model could not complete a job."""
 
 
 class AlignmentMismatch(EngineError):
-    """Placeholders in a prompt and projected audio frames differ in number."""
+    """The number of placeholders in a prompt differs from the number of projected audio frames."""
 
     def __init__(self, placeholders: int, frames: int) -> None:
         super().__init__(f"Audio tokens and features mismatch: tokens: {placeholders}, features: {frames}")
@@ -261,7 +259,7 @@ class AlignmentMismatch(EngineError):
 
 
 class PlaceholderMismatch(EngineError):
-    """A text names another number of sounds than its audio has windows."""
+    """The number of sounds in a text differs from the number of windows of its audio."""
 
     def __init__(self, sample: int, placeholders: int, windows: int) -> None:
         super().__init__(
@@ -271,7 +269,7 @@ class PlaceholderMismatch(EngineError):
 
 
 class TooManyWindows(EngineError):
-    """More audio than one prompt may hold; nothing is truncated."""
+    """The audio has more windows than one prompt may hold. It is not truncated."""
 
     def __init__(self, windows: int, limit: int) -> None:
         super().__init__(f"audio was split into {windows} windows, and at most {limit} fit one prompt")
@@ -279,7 +277,7 @@ class TooManyWindows(EngineError):
 
 
 class ContextFull(EngineError):
-    """A prompt that does not fit the language model's positions."""
+    """A prompt needs more positions than the language model has."""
 
     def __init__(self, tokens: int, limit: int) -> None:
         super().__init__(f"the prompt needs {tokens} positions, and the language model has {limit}")
@@ -287,7 +285,7 @@ class ContextFull(EngineError):
 
 
 class BudgetExceeded(EngineError):
-    """A prompt that alone takes more memory than all sessions may."""
+    """One prompt needs more memory than the budget of all sessions."""
 
     def __init__(self, what: str, needed: int, budget: int) -> None:
         super().__init__(f"the prompt's {what} take {needed} bytes, and all sessions have {budget}")

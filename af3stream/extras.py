@@ -1,4 +1,4 @@
-"""The optional parts of the package: which packages each extra of pyproject.toml brings, and whether they are there."""
+"""Check whether the packages of an extra of pyproject.toml are installed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PACKAGE = "af3stream"
 def require(extra: str) -> None:
     """Check that the packages of an extra are installed.
 
-    A checkout that is only on the path, and not installed, declares no packages, and passes.
+    A checkout on the path that is not installed declares no packages, and passes.
 
     Raises:
-        SetupError: with the packages that are missing, and the command that installs them.
+        SetupError: with the missing packages, and the command that installs them.
     """
     missing = [name for name in _packages(extra) if not _installed(name)]
     if missing:

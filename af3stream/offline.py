@@ -1,4 +1,4 @@
-"""The same session without a server: files in, captions and answers out, in the caller's thread."""
+"""Run a session without a server: caption files and answer questions in the caller's thread."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from af3stream.session.session import Session
 
 BLOCK_MS: Final = 1_000
 
-Progress = Callable[[float], None]  # told how many seconds of a file are done
+Progress = Callable[[float], None]  # called with the seconds of a file that are done
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A whole file's final captions, and its length in seconds."""
+    """The final captions of a file, and its length in seconds."""
 
     captions: tuple[m.Caption, ...]
     seconds: float
 
     @property
     def text(self) -> str:
-        """All the words."""
+        """All words."""
         return " ".join(caption.text for caption in self.captions)
 
 
@@ -51,11 +51,14 @@ def transcribe(
     loaded: Loaded,
     tell: Callable[[m.Caption], None] = lambda _: None,
     progress: Progress = lambda _: None,
+    *,
+    words: bool = False,
 ) -> Transcript:
-    """Caption a file: its final captions are those that streaming it gives.
+    """Caption a file. The final captions equal those of a session that streams it.
 
     Args:
-        tell: called with each final caption when its words do not change any more.
+        words: whether captions say when each word was said, if the captioner can.
+        tell: called with each final caption when it can no longer change.
 
     Raises:
         SourceError: if the file cannot be read.
@@ -81,7 +84,8 @@ def transcribe(
 
     audio_format, blocks = stream_blocks(path, BLOCK_MS)
     captioned = Loaded(loaded.engine, "off", loaded.licence)
-    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob))
+    words = words and loaded.engine.captioner.times_words
+    session = _Synchronous(audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob), words=words)
     session.send(blocks, sent)
     session.receive(m.End(session.sent))
     tell_settled(inf)
@@ -89,19 +93,20 @@ def transcribe(
 
 
 class HeardFile:
-    """A file that was heard once, and is asked about as a session of the service is that has caught up.
+    """A file that was processed once. Questions about it get the answers of a session that has caught up.
+
+    Args:
+        by_ear: put every window into the prompt as audio, without captions.
+        normalised: scale the file first, as the model's quickstart does.
+        progress: called with the seconds processed so far.
 
     Attributes:
-        seconds: its length.
-        windows: what a question can hear, or could before it left the context window.
-    Args:
-        by_ear: hear every window as audio, without captions.
-        normalised: scale the file first, as the model's quickstart does.
-        progress: called as the file is heard.
+        seconds: length of the file.
+        windows: the windows that a question can use, or could use before they were evicted.
 
     Raises:
         SourceError: if the file cannot be read.
-        EngineError: if an utterance cannot be captioned, or a window not be encoded.
+        EngineError: if an utterance cannot be captioned, or a window cannot be encoded.
     """
 
     def __init__(
@@ -140,10 +145,10 @@ class HeardFile:
 
         Args:
             follows_up: whether the question follows up the one before it, if there is one.
-            piece: called with each piece of the answer as it comes.
+            piece: called with each piece of the answer.
 
         Raises:
-            Refusal: for a question without words, or one that is too long.
+            Refusal: if the question has no words, or is too long.
             EngineError: if it cannot be answered.
         """
         self._piece = piece
@@ -152,12 +157,12 @@ class HeardFile:
         return self._answers[-1]
 
     def captions_alone_until(self, answer: m.Answer) -> float | None:
-        """Return where the windows of an answer begin, if captions stand in its prompt for windows before them."""
+        """Return where the windows of an answer begin, if the prompt has captions of earlier windows."""
         left = any(window.end <= answer.start for window in self.windows)
         return answer.start if left and _begin(answer) < answer.start else None
 
     def left_out_until(self, answer: m.Answer) -> float | None:
-        """Return up to where an answer reads nothing of what was heard, neither audio nor captions."""
+        """Return the second before which an answer used neither audio nor captions."""
         begin = _begin(answer)
         ends = [window.end for window in self.windows] + [caption.end for caption in self.captions if caption.text]
         return begin if any(end <= begin for end in ends) else None
@@ -175,28 +180,29 @@ class HeardFile:
 
 
 def check_question(text: str, config: Config) -> None:
-    """Refuse what cannot be asked, before a file is heard.
+    """Check a question before the file is processed.
 
     Raises:
-        Refusal: for a question without words, or one that is too long.
+        Refusal: if the question has no words, or is too long.
     """
     clean(text, "question", config.questions)
 
 
 def _begin(answer: m.Answer) -> float:
-    """Where what an answer reads begins, in seconds."""
+    """Return where the audio and captions of an answer begin, in seconds."""
     return answer.start if answer.captions_from is None else min(answer.start, answer.captions_from)
 
 
 class _Synchronous:
-    """A session in the caller's thread: all that a message brings about is done before the next one.
+    """A session in the caller's thread. All effects of a message are complete before the next message.
 
     Attributes:
         sent: sample frames.
 
     Args:
         tell: called with each message of the session.
-        skipped: kinds of jobs that are not done, because nobody needs what comes of them.
+        skipped: kinds of jobs that are not run, because their results are not needed.
+        words: whether captions say when each word was said.
     """
 
     def __init__(
@@ -207,6 +213,7 @@ class _Synchronous:
         tell: Callable[[m.ServerMessage], None],
         *,
         skipped: tuple[type[Job], ...] = (),
+        words: bool = False,
     ) -> None:
         self.sent = 0
         self._format = audio_format
@@ -215,32 +222,33 @@ class _Synchronous:
         self._worker = Worker(loaded.engine)
         self._session = Session(
             "offline",
-            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False),
+            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False, words=words),
             config=config,
             engine=loaded.engine,
             notes=loaded.notes,
             frames=loaded.frames,
             metrics=Metrics(),
         )
+        self._worker.open(self._session.id, self._session.audio_source, self._session.note_resident)
 
     @property
     def seconds(self) -> float:
-        """Length of what was sent."""
+        """Seconds of audio sent."""
         return self.sent / self._format.rate
 
     def send(self, blocks: Iterable[bytes], progress: Progress) -> None:
-        """Have the session hear audio, in order."""
+        """Send the next audio to the session."""
         for pcm in blocks:
             self.receive(m.Audio(self.sent, pcm))
             self.sent += self._format.frames(pcm)
             progress(self.seconds)
 
     def receive(self, message: m.ClientMessage) -> None:
-        """Give a message to the session, and do all that follows from it.
+        """Pass a message to the session, and run its jobs.
 
         Raises:
-            Refusal: if the session refuses it.
-            EngineError: if the engine fails at any of it.
+            Refusal: if the session refuses the message.
+            EngineError: if a job fails.
         """
         self._session.receive(message, time.monotonic())
         self._hand_on()
@@ -264,7 +272,7 @@ class _Synchronous:
 
 
 def _scaled(path: Path) -> tuple[AudioFormat, Iterator[bytes]]:
-    """The samples that the service hears, scaled to full range, in blocks."""
+    """Yield the samples that the service would decode, scaled to full range, in blocks."""
     samples = normalise(read_mono_16k(path))
     size = SAMPLE_RATE * BLOCK_MS // 1_000
     blocks = (samples[at : at + size].astype("<f4").tobytes() for at in range(0, len(samples), size))

@@ -1,4 +1,4 @@
-"""The `transcribe` and `ask` commands: audio files, without a server."""
+"""The commands `transcribe` and `ask`: caption files and ask about them, without a server."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
+import msgspec
+
 from af3stream import offline
 from af3stream.audio.files import length
 from af3stream.config import Config
@@ -23,15 +25,15 @@ from af3stream.listen.screen import clock
 from af3stream.protocol.messages import Answer, Caption
 from af3stream.subtitles import CaptionWriter
 
-REWRITE_S: Final = 0.1  # between two states of a progress line on a terminal
-REPEAT_S: Final = 10.0  # between two lines of progress elsewhere
+REWRITE_S: Final = 0.1  # between updates of the progress line on a terminal
+REPEAT_S: Final = 10.0  # between lines of progress elsewhere
 JSON: Final = ".json"
 
 Say = Callable[[str], None]
 
 
 def transcribe(arguments: argparse.Namespace, config: Config, formats: Sequence[str], say: Say) -> None:
-    """Caption files: to standard output, or to a file for each format.
+    """Caption files, to standard output or to a file for each format.
 
     Raises:
         SourceError: if a file cannot be read or written, or two would be written to the same name.
@@ -66,7 +68,10 @@ def _captioned(
     shown: bool,
     named: bool,
 ) -> offline.Transcript:
-    """Caption a file; captions go to caption files as they come, and to standard output where they are shown."""
+    """Caption a file. Captions go to caption files at once, or to standard output.
+
+    Words have their times unless captions are only shown.
+    """
     with ExitStack() as stack:
         writers = [stack.enter_context(CaptionWriter(out)) for out in outputs if out.suffix != JSON]
         line = stack.enter_context(ProgressLine(f"captioning {path}", seconds))
@@ -78,16 +83,18 @@ def _captioned(
                 writer.add(caption)
             if shown:
                 line.print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {caption.text}")
+                if caption.translation:
+                    line.print(f"{'':21}  {caption.translation}")
 
-        return offline.transcribe(path, config, loaded, tell, line.at)
+        return offline.transcribe(path, config, loaded, tell, line.at, words=not shown)
 
 
 def ask(arguments: argparse.Namespace, config: Config, say: Say) -> None:
-    """Answer questions about a file, which is heard once.
+    """Answer questions about a file, which is processed once.
 
     Raises:
-        SourceError: if the file cannot be read, or a question is not understood.
-        Refusal: for a question that is too long.
+        SourceError: if the file cannot be read, or a question cannot be parsed.
+        Refusal: if a question is too long.
     """
     path: Path = arguments.file
     questions = [_about_a_file(spelled, config) for spelled in arguments.question]
@@ -116,10 +123,10 @@ def ask(arguments: argparse.Namespace, config: Config, say: Say) -> None:
 
 
 class ProgressLine:
-    """How far a file is, on standard error: one line that a terminal rewrites; elsewhere a new one now and then.
+    """Show the progress on standard error: a line that a terminal rewrites, or else a new line now and then.
 
     Args:
-        what: is being done.
+        what: the action to show.
         total_s: length of the file, if it is known.
     """
 
@@ -140,7 +147,7 @@ class ProgressLine:
         self._clear()
 
     def at(self, seconds: float) -> None:
-        """Show that so many seconds of audio are done, if it is time to."""
+        """Show how many seconds of audio are done, if an update is due."""
         now = time.monotonic()
         if now < self._due:
             return
@@ -166,7 +173,7 @@ class ProgressLine:
 
 
 def _outputs(paths: Sequence[Path], folder: Path, formats: Sequence[str]) -> dict[Path, list[Path]]:
-    """The files that each file's captions are written to."""
+    """Return the caption files of each audio file."""
     outputs = {path: [folder / f"{path.stem}.{kind}" for kind in dict.fromkeys(formats)] for path in paths}
     owners: dict[Path, Path] = {}
     for path, names in outputs.items():
@@ -195,18 +202,26 @@ def _unwritable(path: Path, error: OSError) -> SourceError:
 
 
 def _record(path: Path, heard: offline.Transcript, took_s: float) -> dict[str, Any]:
-    """A file's captions as JSON has them."""
+    """Return the JSON record of the captions of a file."""
     return {
         "file": str(path),
         "text": heard.text,
         "seconds": round(heard.seconds, 3),
         "rtf": _rtf(took_s, heard.seconds),
-        "captions": [{"start": each.start, "end": each.end, "text": each.text} for each in heard.captions],
+        "captions": [_caption_record(caption) for caption in heard.captions],
     }
 
 
+def _caption_record(caption: Caption) -> dict[str, Any]:
+    """A caption as JSON has it; without what nobody knows or asked for."""
+    record = {"start": caption.start, "end": caption.end, "text": caption.text}
+    words = [msgspec.to_builtins(word) for word in caption.words]
+    more = {"language": caption.language, "translation": caption.translation, "words": words}
+    return record | {name: value for name, value in more.items() if value}
+
+
 def _answer_record(path: Path, asked: Question, answer: Answer, rtf: float | None) -> dict[str, Any]:
-    """An answer as JSON has it."""
+    """Return the JSON record of an answer."""
     return {
         "file": str(path),
         "question": asked.text,
@@ -221,7 +236,7 @@ def _answer_record(path: Path, asked: Question, answer: Answer, rtf: float | Non
 
 
 def _print_answer(heard: offline.HeardFile, asked: Question, *, several: bool) -> Answer:
-    """Print an answer as it comes; after its question, where several were asked."""
+    """Print an answer as it arrives, after its question if there are several."""
     if several:
         print(f"? {asked.text}\n -> ", end="", flush=True)
     answer = heard.ask(asked.text, follows_up=asked.follows_up, piece=lambda text: print(text, end="", flush=True))
@@ -230,11 +245,11 @@ def _print_answer(heard: offline.HeardFile, asked: Question, *, several: bool) -
 
 
 def _about_a_file(spelled: str, config: Config) -> Question:
-    """Read one `--question`: ``text``, or ``> text``, which follows up the one before it.
+    """Parse one `--question`: ``text``, or ``> text``, which follows up the one before it.
 
     Raises:
-        SourceError: for no text, and for a time: the whole file is heard first.
-        Refusal: for one that is too long.
+        SourceError: if there is no text, or a time, which has no meaning here.
+        Refusal: if the question is too long.
     """
     asked = question(spelled)
     if asked.at is not None:
@@ -244,7 +259,7 @@ def _about_a_file(spelled: str, config: Config) -> Question:
 
 
 def _reach(heard: offline.HeardFile, answer: Answer) -> str:
-    """What an answer does without; empty if it reads all that was heard."""
+    """Return a sentence about what an answer did not use; empty if it used everything."""
     left_out, captions_until = heard.left_out_until(answer), heard.captions_alone_until(answer)
     told = []
     if captions_until is not None:
@@ -255,7 +270,7 @@ def _reach(heard: offline.HeardFile, answer: Answer) -> str:
 
 
 def _rtf(took_s: float, seconds: float) -> float | None:
-    """Seconds of computing for a second of audio."""
+    """Return seconds of computing per second of audio."""
     return round(took_s / seconds, 4) if seconds else None
 
 

@@ -1,4 +1,4 @@
-"""The `sessions` commands: what the journal keeps, for people."""
+"""The `sessions` commands: list, show, export and delete the sessions of the journal."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Action = Callable[["StoredSession", argparse.Namespace], None]
 
 
 class StoredSession:
-    """The journals, opened beside servers that may be writing them.
+    """The journals, opened for reading while servers may write them.
 
     Attributes:
-        journals: that of the folder which the configuration names; with `auto` those of all this user's servers.
+        journals: the journal of the configured folder; with `auto`, those of all servers of this user.
     """
 
     def __init__(self, config: Config) -> None:
@@ -43,7 +43,7 @@ class StoredSession:
         self.console = Console(highlight=False)
 
     def journal(self, session: str) -> Journal:
-        """Return the journal that keeps a session.
+        """Return the journal that holds a session.
 
         Raises:
             NoSession: if none does.
@@ -64,7 +64,7 @@ def _folders(config: Config) -> list[Path]:
 
 
 def run(action: Action, arguments: argparse.Namespace, config: Config) -> int:
-    """Do one of the actions below; returns the exit code."""
+    """Run one of the actions below, and return the exit code."""
     kept = StoredSession(config)
     try:
         action(kept, arguments)
@@ -75,7 +75,7 @@ def run(action: Action, arguments: argparse.Namespace, config: Config) -> int:
 
 
 def list_sessions(kept: StoredSession, _: argparse.Namespace) -> None:
-    """One line a session, the oldest first."""
+    """Print one line per session, the oldest first."""
     table = Table("session", "begun", "audio", "events", "size", "state", box=None)
     summaries = [summary for journal in kept.journals for summary in journal.sessions()]
     for summary in sorted(summaries, key=lambda summary: summary.facts.created_at):
@@ -90,11 +90,11 @@ def list_sessions(kept: StoredSession, _: argparse.Namespace) -> None:
 
 
 def show(kept: StoredSession, arguments: argparse.Namespace) -> None:
-    """A session's captions as corrected, questions' answers and watch hits, and what was lost between them.
+    """Print the corrected captions, answers and watch hits of a session, and its lost ranges.
 
     Raises:
-        NoSession: where there is none of that id.
-        DataLoss: where something of it is damaged.
+        NoSession: if the session does not exist.
+        DataLoss: if part of it is damaged.
     """
     from af3stream.journal.export import lost
     from af3stream.session.event_log import decode_event
@@ -123,11 +123,11 @@ def show(kept: StoredSession, arguments: argparse.Namespace) -> None:
 
 
 def export_session(kept: StoredSession, arguments: argparse.Namespace) -> None:
-    """A session's audio and words as files; prints their names.
+    """Write the audio and the captions of a session to files, and print their names.
 
     Raises:
-        NoSession: where there is none of that id.
-        DataLoss: where something of it is damaged.
+        NoSession: if the session does not exist.
+        DataLoss: if part of it is damaged.
     """
     from af3stream.journal.export import export
 
@@ -140,8 +140,8 @@ def delete(kept: StoredSession, arguments: argparse.Namespace) -> None:
     """Delete a session and its folder.
 
     Raises:
-        NoSession: where there is none of that id.
-        SetupError: where a server is writing it.
+        NoSession: if the session does not exist.
+        SetupError: if a server is writing it.
     """
     kept.journal(arguments.session).delete(arguments.session)
     kept.console.print(f"{arguments.session} is deleted")

@@ -1,10 +1,10 @@
-"""Final captions to readable cues, and cues to caption files. Times are seconds of audio, exact to the millisecond."""
+"""Split final captions into readable cues, and write caption files. Times are seconds of audio, exact to 1 ms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,11 +17,13 @@ from af3stream.protocol.messages import Caption
 VTT_HEADER: Final = "WEBVTT\n\n"
 LINE_CHARS: Final = 42
 LONGEST_MS: Final = 7_000
-SHORTEST_MS: Final = 1_000  # where the next cue leaves so much room
+SHORTEST_MS: Final = 1_000  # if the next cue leaves room
+READING_CHARS_S: Final = 20  # the same; how fast adults read subtitles (Netflix, Timed Text Style Guide)
+PAUSE_MS: Final = 300  # of a speaker; as good a place to break as the end of a clause
 SENTENCE_END: Final = tuple(".?!…。？！")
 CLAUSE_END: Final = tuple(",;:—–，、；：")
-CLOSING: Final = "\"')]}”’»"  # may follow the punctuation that ends a sentence
-CLAUSE_COST, WORD_COST = 0.25, 0.5  # in halves of a cue: how far from its middle a better place to break may lie
+CLOSING: Final = "\"')]}”’»"  # may follow the punctuation at the end of a sentence
+CLAUSE_COST, WORD_COST = 0.25, 0.5  # relative to half a cue: how far from the middle a better place may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,60 +36,84 @@ class Cue:
 
 
 @dataclass(frozen=True, slots=True)
+class _Word:
+    """A word, or as much of one as fits into a line, and the time it was spoken in."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Piece:
-    """The words of one cue, and the time they were spoken in."""
+    """The words of one cue, and the time in which they were spoken."""
 
     start_ms: int
     end_ms: int
     lines: tuple[str, ...]
 
+    @property
+    def least_ms(self) -> int:
+        """How long it is to be shown if there is room."""
+        return max(SHORTEST_MS, sum(map(len, self.lines)) * 1_000 // READING_CHARS_S)
+
 
 @dataclass(frozen=True, slots=True)
 class _Half:
-    """A place to break words in two: before the word ``cut``, with so many characters before and after it."""
+    """A place to split words in two: before the word ``cut``, with the characters before and after it.
+
+    Attributes:
+        last: the word before the place.
+        pause_ms: between the two words.
+        shorter_ms: from the beginning of the first part to that of the second, or from there to the end, if less.
+    """
 
     cut: int
     before: int
     after: int
-    last: str  # the word before the break
+    last: str
+    pause_ms: int
+    shorter_ms: int
 
     @property
     def cost(self) -> float:
-        """How far the break is from the middle, and what it tears apart."""
+        """The cost of the split: its distance from the middle, and what it separates."""
         distance = abs(self.before - self.after) / (self.before + self.after)
         if self.last.endswith(SENTENCE_END):
             return distance
-        return distance + (CLAUSE_COST if self.last.endswith(CLAUSE_END) else WORD_COST)
+        is_clause = self.last.endswith(CLAUSE_END) or self.pause_ms >= PAUSE_MS
+        return distance + (CLAUSE_COST if is_clause else WORD_COST)
 
 
 def cues(finals: Iterable[Caption]) -> list[Cue]:
-    """Readable cues from final captions in the order of their arrival.
+    """Split final captions, in the order of their arrival, into readable cues.
 
-    A caption is broken where a sentence ends, else a clause, else a word, near the middle of what does not fit into two
-    lines of 42 characters and 7 s; its time is shared out by characters. A cue is held for at least 1 s if the next
-    leaves so much room. Cues do not overlap, and every character that is not white space is kept.
+    A caption that exceeds two lines of 42 characters or 7 s is split near its middle: at the end of a sentence, else of
+    a clause or at a pause, else of a word. A cue is shown while its words are said; the time of a caption without word
+    times is divided by characters. A cue lasts at least 1 s, and as long as it takes to read it at 20 characters a
+    second, if the next one leaves room. Cues do not overlap, and every character except white space is kept.
     """
     return _timed([piece for caption in finals for piece in _pieces(caption)], floor_ms=0, until_ms=None)
 
 
 def to_vtt(cues: Iterable[Cue]) -> str:
-    """A WebVTT file."""
+    """Return the text of a WebVTT file."""
     return VTT_HEADER + "".join(map(_vtt_block, cues))
 
 
 def to_srt(cues: Iterable[Cue]) -> str:
-    """A SubRip file."""
+    """Return the text of a SubRip file."""
     return "".join(_srt_block(cue, number) for number, cue in enumerate(cues, start=1))
 
 
 class CaptionWriter:
-    """Writes final captions to a ``.vtt``, ``.srt`` or ``.jsonl`` file as they arrive; the file is valid at any moment.
+    """Write final captions to a ``.vtt``, ``.srt`` or ``.jsonl`` file as they arrive. The file is always valid.
 
-    How long the newest caption's last cue is shown depends on when the next caption begins, so the newest caption's
-    cues are spelled once more with the next; their text, and so their length in bytes, stays.
+    The end of the newest caption's last cue depends on the start of the next caption. So the cues of the newest caption
+    are written again with the next caption. Their text, and so their length in bytes, does not change.
 
     Raises:
-        SourceError: for another suffix, or a path that cannot be written; any method, when the disk refuses.
+        SourceError: if the suffix is unknown, or the file cannot be written; from any method, if the disk fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -98,7 +124,7 @@ class CaptionWriter:
         self._newest: list[_Piece] = []
         self._newest_at = 0  # byte position of the newest caption's first cue
         self._cues_before = 0
-        self._floor_ms = 0  # where the cues before the newest caption end
+        self._floor_ms = 0  # end of the cues before the newest caption
         try:
             self._file = path.open("wb")
         except OSError as error:
@@ -142,7 +168,7 @@ class CaptionWriter:
         return "".join(_srt_block(cue, number) for number, cue in enumerate(cues, start=self._cues_before + 1))
 
     def _write(self, position: int, text: str) -> int:
-        """Write ``text`` at a byte position; returns the position after it."""
+        """Write ``text`` at a byte position, and return the position after it."""
         try:
             self._file.seek(position)
             self._file.write(text.encode())
@@ -156,7 +182,7 @@ class CaptionWriter:
 
 
 def _vtt_block(cue: Cue) -> str:
-    text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")  # so no "-->" is left either
+    text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")  # this also removes "-->"
     return f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{text}\n\n"
 
 
@@ -166,6 +192,8 @@ def _srt_block(cue: Cue, number: int) -> str:
 
 def _json_line(final: Caption) -> str:
     fields = {"utterance": final.utterance, "start": final.start, "end": final.end, "text": final.text}
+    more = {"language": final.language, "translation": final.translation, "words": final.words}
+    fields |= {name: value for name, value in more.items() if value}
     return msgspec.json.encode(fields).decode() + "\n"
 
 
@@ -179,68 +207,76 @@ def _ms(seconds: float) -> int:
 
 
 def _timed(pieces: Sequence[_Piece], *, floor_ms: int, until_ms: int | None) -> list[Cue]:
-    """Cues from ``floor_ms`` on, each ending before the next begins, and the last before ``until_ms``."""
+    """Yield cues from ``floor_ms`` on; each ends before the next begins, and the last before ``until_ms``."""
     timed: list[Cue] = []
     for index, piece in enumerate(pieces):
         start = max(piece.start_ms, floor_ms)
         following = pieces[index + 1].start_ms if index + 1 < len(pieces) else until_ms
-        end = min(max(piece.end_ms, start + SHORTEST_MS), start + LONGEST_MS)
+        end = min(max(piece.end_ms, start + piece.least_ms), start + LONGEST_MS)
         if following is not None:
-            end = min(end, max(following, start + 1))  # a cue of no duration would not be valid
+            end = min(end, max(following, start + 1))  # a cue without duration would be invalid
         timed.append(Cue(start / 1_000, end / 1_000, "\n".join(piece.lines)))
         floor_ms = end
     return timed
 
 
 def _pieces(caption: Caption) -> list[_Piece]:
+    return _broken(_words(caption))
+
+
+def _words(caption: Caption) -> list[_Word]:
+    """Return the words; a word that is longer than a line is split into pieces of a line."""
+    texts = [run[at : at + LINE_CHARS] for run in caption.text.split() for at in range(0, len(run), LINE_CHARS)]
+    letters = [(letter, word) for word in caption.words for letter in "".join(word.text.split())]
+    if "".join(texts) == "".join(letter for letter, _ in letters):
+        ends = [*accumulate(map(len, texts), initial=0)]
+        return [
+            _Word(text, max(0, _ms(letters[first][1].start)), max(0, _ms(letters[end - 1][1].end)))
+            for text, (first, end) in zip(texts, pairwise(ends), strict=True)
+        ]
     start_ms = max(0, _ms(caption.start))
-    return _broken(_words(caption.text), start_ms, max(start_ms, _ms(caption.end)))
+    duration_ms, chars = max(start_ms, _ms(caption.end)) - start_ms, sum(map(len, texts)) + len(texts)
+    bounds = [*accumulate((len(text) + 1 for text in texts), initial=0)]
+    times_ms = [start_ms + round(duration_ms * bound / chars) for bound in bounds] if texts else []
+    return [_Word(text, *times) for text, times in zip(texts, pairwise(times_ms), strict=True)]
 
 
-def _words(text: str) -> list[str]:
-    """What is between white space; a run that is longer than a line, in pieces of a line."""
-    return [run[at : at + LINE_CHARS] for run in text.split() for at in range(0, len(run), LINE_CHARS)]
-
-
-def _broken(words: list[str], start_ms: int, end_ms: int) -> list[_Piece]:
-    """The words in as many pieces as they need, halved until each fits."""
+def _broken(words: list[_Word]) -> list[_Piece]:
+    """Split the words into as many pieces as needed, by halves."""
     if not words:
         return []
-    lines = _lines(words)
+    lines, start_ms, end_ms = _lines(words), words[0].start_ms, words[-1].end_ms
     if lines and (end_ms - start_ms <= LONGEST_MS or len(words) == 1):
         return [_Piece(start_ms, end_ms, lines)]
-    half = _best_half(words, end_ms - start_ms)
-    middle_ms = start_ms + round((end_ms - start_ms) * half.before / (half.before + half.after))
-    return _broken(words[: half.cut], start_ms, middle_ms) + _broken(words[half.cut :], middle_ms, end_ms)
+    halves = _halves(words)
+    roomy = [half for half in halves if half.shorter_ms >= SHORTEST_MS]
+    cut = min(roomy or halves, key=lambda half: half.cost).cut
+    return _broken(words[:cut]) + _broken(words[cut:])
 
 
-def _lines(words: list[str]) -> tuple[str, ...]:
-    """The words in one line or two, or nothing where they do not fit."""
-    if _chars(words) <= LINE_CHARS:
-        return (" ".join(words),)
+def _lines(words: list[_Word]) -> tuple[str, ...]:
+    """Return the words in one or two lines; nothing if they do not fit."""
+    texts = [word.text for word in words]
+    if len(line := " ".join(texts)) <= LINE_CHARS:
+        return (line,)
     fitting = [half for half in _halves(words) if max(half.before, half.after) <= LINE_CHARS]
     if not fitting:
         return ()
     cut = min(fitting, key=lambda half: half.cost).cut
-    return " ".join(words[:cut]), " ".join(words[cut:])
+    return " ".join(texts[:cut]), " ".join(texts[cut:])
 
 
-def _best_half(words: list[str], duration_ms: int) -> _Half:
-    """Where to break at least two words; no part is shorter than :data:`SHORTEST_MS` if that can be."""
-    halves = _halves(words)
-    margin = _chars(words) * SHORTEST_MS / duration_ms if duration_ms else 0.0
-    roomy = [half for half in halves if min(half.before, half.after) >= margin]
-    return min(roomy or halves, key=lambda half: half.cost)
-
-
-def _halves(words: list[str]) -> list[_Half]:
-    """Every place between two words."""
-    ends = list(accumulate(len(word) + 1 for word in words))
+def _halves(words: list[_Word]) -> list[_Half]:
+    """Return every place between two words."""
+    ends = list(accumulate(len(word.text) + 1 for word in words))
     return [
-        _Half(cut, end - 1, ends[-1] - end - 1, words[cut - 1].rstrip(CLOSING))
-        for cut, end in enumerate(ends[:-1], start=1)
+        _Half(
+            cut,
+            end - 1,
+            ends[-1] - end - 1,
+            before.text.rstrip(CLOSING),
+            after.start_ms - before.end_ms,
+            min(after.start_ms - words[0].start_ms, words[-1].end_ms - after.start_ms),
+        )
+        for cut, (end, (before, after)) in enumerate(zip(ends, pairwise(words), strict=False), start=1)
     ]
-
-
-def _chars(words: list[str]) -> int:
-    return sum(map(len, words)) + len(words) - 1

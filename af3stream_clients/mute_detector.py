@@ -19,7 +19,7 @@ class MuteDetector:
 
     @property
     def muted(self) -> bool:
-        """Whether only zeros came for :data:`MUTED_S` seconds or longer."""
+        """Whether only zeros came for ``MUTED_S`` seconds or longer."""
         return self.zeros_s >= MUTED_S
 
     def add(self, pcm: bytes, seconds: float) -> None:

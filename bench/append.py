@@ -7,6 +7,7 @@ measured growth, and the bytes that each copies. ``python -m bench.append [--qui
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -16,9 +17,10 @@ from transformers.cache_utils import DynamicLayer
 
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import CACHE_ARGUMENT
-from af3stream.engine.contract import AudioSegment, PromptPart
+from af3stream.engine.contract import AudioSegment, Embeddings, PromptPart
+from af3stream.engine.encoded_audio import EncodedAudio
 from bench.arithmetic import operations, positions
-from bench.common import RATE, mini, once, quick, report, speech
+from bench.common import mini, once, quick, report, speech
 
 WINDOW_S = 30
 
@@ -28,12 +30,12 @@ def main(argv: list[str] | None = None) -> None:
     small = quick(__doc__, argv)
     engine = mini()
     windows = 3 if small else engine.capacity.windows
-    sound = AudioSegment(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
-    engine.encode([sound])
-    rounds = [ours(engine, sound, windows) for _ in range(1 if small else 2)]
+    audio = EncodedAudio()
+    (sound,) = audio.encode(engine, [speech(WINDOW_S)])
+    rounds = [ours(engine, audio, sound, windows) for _ in range(1 if small else 2)]
     costs = [statistics.median(costs) for costs in zip(*(round_costs for round_costs, _, _ in rounds), strict=True)]
     _, copied, moved = rounds[0]
-    stock_costs, stock_copied = stock(engine, sound, windows)
+    stock_costs, stock_copied = stock(engine, audio.embeddings(sound), windows)
     needed = [operations(engine, sound.tokens, positions(engine, i)) for i in range(windows)]
     measured, arithmetic = costs[-1] / costs[1], needed[-1] / needed[1]
     print(f"window {windows} over window 2: measured {measured:.2f}, by arithmetic {arithmetic:.2f}")
@@ -53,28 +55,30 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def ours(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[float], list[float], bool]:
+def ours(
+    engine: Af3Engine, audio: EncodedAudio, sound: AudioSegment, windows: int
+) -> tuple[list[float], list[float], bool]:
     """Return the seconds and the copied bytes per token of each window, and whether the KV cache was ever moved."""
-    context, parts = engine.context(), list[PromptPart]()
+    context, parts = engine.context(audio.embeddings), list[PromptPart]()
     list(context.extend([]))
     assert context._kept is not None
     slot = context._kept.slot
     costs, copied, places = [], [], set()
     for _ in range(windows):
-        parts.append(AudioSegment(None, sound.tokens, sound.embeddings))
+        parts += audio.repeat(sound, 1)
         before = slot.copied
-        costs.append(once(lambda: list(context.extend(parts))))
+        costs.append(once(partial(list, context.extend(parts))))
         copied.append((slot.copied - before) / sound.tokens)
         places.add(tuple(layer.keys.data_ptr() for layer in slot.layers))
     return costs, copied, len(places) > 1
 
 
 @torch.inference_mode()
-def stock(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[float], list[float]]:
+def stock(engine: Af3Engine, encoded: Embeddings, windows: int) -> tuple[list[float], list[float]]:
     """Measure transformers with `DynamicCache`, one window a pass: seconds, and copied bytes per token."""
     model, kept = engine._loaded.model.model.language_model, {CACHE_ARGUMENT: DynamicCache()}
-    assert isinstance(sound.embeddings, torch.Tensor)
-    embeddings, copied = sound.embeddings.to(model.device), [0]
+    assert isinstance(encoded, torch.Tensor)
+    embeddings, copied = encoded.to(model.device), [0]
     update = DynamicLayer.update
 
     def counted(layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -88,7 +92,7 @@ def stock(engine: Af3Engine, sound: AudioSegment, windows: int) -> tuple[list[fl
         for _ in range(windows):
             before = copied[0]
             costs.append(once(lambda: model(inputs_embeds=embeddings[None], use_cache=True, **kept)))
-            each.append((copied[0] - before) / sound.tokens)
+            each.append((copied[0] - before) / len(embeddings))
     return costs, each
 
 

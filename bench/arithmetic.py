@@ -18,4 +18,4 @@ def operations(engine: Af3Engine, new: int, held: int) -> float:
 
 def positions(engine: Af3Engine, windows: int) -> int:
     """Return the positions of ``windows`` full windows and the template before them."""
-    return windows * engine.frames(engine.capacity.window_samples) + len(engine._fusion.head())
+    return windows * engine.tokens.frames(engine.capacity.window_samples) + len(engine._fusion.head())

@@ -26,7 +26,7 @@ import soundfile
 from af3stream.engine import whisper
 from af3stream.engine.af3 import decode
 from af3stream.engine.af3.engine import Af3Captioner, Af3Engine
-from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.worker import Worker
 from af3stream.metrics import Metrics
@@ -112,6 +112,7 @@ def listen(
     session = Session(
         "bench", m.Start(interims=interims), config=config(), engine=loaded.engine, notes="off", metrics=Metrics()
     )
+    worker.open("bench", session.audio_source, session.note_resident)
     pcm = np.concatenate([(spliced(recordings) * 32_767).astype("<i2"), np.zeros(RATE, "<i2")])
     now = 0.0
     for at in range(0, len(pcm), BLOCK):
@@ -136,10 +137,20 @@ class Encoded:
         self.captioner = captioner
         self.name = captioner.name
         self.revises = captioner.revises
+        self.languages, self.translates = captioner.languages, captioner.translates
+        self.times_words = captioner.times_words
         self.busy_s = 0.0
         self.heard = self.encoded = 0
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """Caption an utterance with the wrapped captioner."""
         features: Callable[..., Any] | None = getattr(self.captioner, "_features", None)
         frames = 0
@@ -155,7 +166,7 @@ class Encoded:
         if features is not None:
             self.captioner._features = noted
         try:
-            return self.captioner.caption(samples, draft, final=final, max_tokens=max_tokens)  # type: ignore[no-any-return]
+            return self.captioner.caption(samples, draft, final=final, max_tokens=max_tokens, options=options)  # type: ignore[no-any-return]
         finally:
             self.busy_s += time.perf_counter() - began
             if features is not None:

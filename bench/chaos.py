@@ -1,6 +1,6 @@
 """Run sessions under faults: random histories of cuts, stalls, kills and restarts, each checked to the last sample.
 
-``python -m bench.chaos --histories 300 --seed 1`` runs them one after another (:mod:`tests.chaos.histories`). If one
+``python -m bench.chaos --histories 300 --seed 1`` runs them one after another (``tests.chaos.histories``). If one
 fails, it is shrunk, and the exit code is 1.
 """
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 import torch
 
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import AudioSegment, Context, PromptPart
-from bench.common import RATE, endless, loaded, mini, once, quick, report, speech
+from af3stream.engine.contract import Context, PromptPart
+from af3stream.engine.encoded_audio import EncodedAudio
+from bench.common import endless, loaded, mini, once, quick, report, speech
 
 QUESTION: Final = "What was said about the young man?"
 GIB: Final = 1 << 30
@@ -50,9 +51,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure(engine: Af3Engine, windows: int, size: Size) -> dict[str, float]:
     """Measure tokens per second after ``windows`` windows, and the share of the bandwidth that they use."""
-    sounds = [AudioSegment(speech(30.0), engine.frames(30 * RATE)) for _ in range(windows)]
-    engine.encode(sounds)
-    context, parts = engine.context(), list[PromptPart](sounds)
+    audio = EncodedAudio()
+    parts = list[PromptPart](audio.encode(engine, [speech(30.0)] * windows))
+    context = engine.context(audio.embeddings)
     list(context.extend(parts))
     assert context._kept is not None
     position = context._kept.slot.nbytes // context._kept.slot.capacity

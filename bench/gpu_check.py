@@ -30,8 +30,9 @@ from af3stream.config import ModelConfig, load
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, describe
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import AudioSegment, Completion, PromptPart
-from af3stream.engine.request import ANSWERS_TOGETHER
+from af3stream.engine.contract import Completion, PromptPart
+from af3stream.engine.encoded_audio import EncodedAudio
+from af3stream.engine.request import MAX_DECODE_BATCH
 from bench import append, floor, question
 from bench.common import RATE, endless, once, report, speech, timed
 from bench.together import tokens_a_second
@@ -243,7 +244,7 @@ class Check:
     def _memory(self) -> Figures:
         """Measure MB by part; working memory is included if the device counts its memory."""
         engine = self._engine()
-        model, frames = engine._loaded.model, engine.frames(WINDOW_S * RATE)
+        model, frames = engine._loaded.model, engine.tokens.frames(WINDOW_S * RATE)
         slot, together = engine._decoder.new_slot(engine._loaded.positions), engine.encode_together
         figures = {
             "encoder_mb": mb(model.model.audio_tower, model.model.multi_modal_projector),
@@ -272,11 +273,11 @@ class Check:
         """Measure appending each window after the previous ones."""
         engine = self._engine()
         most = self._size.windows[-1]
-        sound = AudioSegment(speech(WINDOW_S), engine.frames(WINDOW_S * RATE))
-        engine.encode([sound])
-        append.ours(engine, sound, 1)  # warm up
-        seconds, copied, _ = append.ours(engine, sound, most)
-        stock_seconds, stock_copied = append.stock(engine, sound, most)
+        audio = EncodedAudio()
+        (sound,) = audio.encode(engine, [speech(WINDOW_S)])
+        append.ours(engine, audio, sound, 1)  # warm up
+        seconds, copied, _ = append.ours(engine, audio, sound, most)
+        stock_seconds, stock_copied = append.stock(engine, audio.embeddings(sound), most)
         return {
             "windows": most,
             "seconds": seconds,
@@ -328,7 +329,7 @@ class Check:
         rate = tokens_a_second(engine, [speech(WINDOW_S / 2)] * sessions, QUESTION, self._size.tokens)
         return {
             "sessions": sessions,
-            "written_together": min(sessions, ANSWERS_TOGETHER),
+            "written_together": min(sessions, MAX_DECODE_BATCH),
             "tokens_a_second": rate,
             "kv_slots_mb": slots / 1e6,
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,6 @@ import torch
 
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
-from af3stream.engine.contract import AudioSegment
 from af3stream.engine.factory import load_engine
 from af3stream.engine.jobs import AnswerJob, Job, Result
 from af3stream.engine.worker import Worker
@@ -97,7 +96,7 @@ class Listening:
         loaded = load_engine(config())
         assert isinstance(loaded.engine, Af3Engine)
         self._engine = loaded.engine
-        self._slots, self._sounds = watch(self._engine)
+        self._slots = watch(self._engine)
         self._worker = Worker(self._engine)
         self._session = Session(
             "bench",
@@ -107,6 +106,7 @@ class Listening:
             notes=loaded.notes,
             metrics=Metrics(),
         )
+        self._worker.open("bench", self._session.audio_source, self._session.note_resident)
         self.weights = weight_bytes(self._engine)
         self.measured: dict[float, dict[str, float]] = {}
         self.first_token_s: dict[str, float] = {}
@@ -150,42 +150,35 @@ class Listening:
 
     def _run(self) -> None:
         """Run all jobs, and measure the slots after each step, because a rebuild holds two at a time."""
-        while self._worker._step():
+        while self._worker.step():
             kv = sum(resident(tensor) for slot in self._slots for tensor in tensors(slot))
             if kv > self._most:
                 self._most = kv
                 self._arithmetic = sum(slot.written * slot.nbytes // slot.capacity for slot in self._slots)
 
     def _measure(self, now: float) -> None:
-        embeddings = [sound.embeddings for sound in self._sounds if isinstance(sound.embeddings, torch.Tensor)]
-        waiting = [sound.samples for sound in self._sounds if sound.samples is not None]
         parts: dict[str, float] = {
             "kv": sum(resident(tensor) for slot in self._slots for tensor in tensors(slot)),
-            "embeddings": sum(tensor.nbytes for tensor in embeddings),
-            "audio": sum(samples.nbytes for samples in [*waiting, self._session._pipeline._segmenter._samples._data]),
+            "embeddings": self._worker.embedding_bytes,
+            "audio": self._session._pipeline._segmenter._samples._data.nbytes,
             "all": resident_bytes(),
         }
         parts["rest"] = parts["all"] - self.weights - parts["kv"] - parts["embeddings"] - parts["audio"]
         self.measured[now] = parts
 
 
-def watch(engine: Af3Engine) -> tuple[WeakSet[Slot], WeakSet[AudioSegment]]:
-    """Record all slots and audio segments that the engine creates from now on."""
-    slots, segments = WeakSet[Slot](), WeakSet[AudioSegment]()
-    new_slot, encode = engine._decoder.new_slot, engine.encode
+def watch(engine: Af3Engine) -> WeakSet[Slot]:
+    """Record all slots that the engine creates from now on."""
+    slots = WeakSet[Slot]()
+    new_slot = engine._decoder.new_slot
 
     def noted_slot(capacity: int) -> Slot:
         slot = new_slot(capacity)
         slots.add(slot)
         return slot
 
-    def noted_encode(sounds: Sequence[AudioSegment]) -> None:
-        segments.update(sounds)
-        encode(sounds)
-
     engine._decoder.new_slot = noted_slot  # type: ignore[method-assign]  # records new slots
-    engine.encode = noted_encode  # type: ignore[method-assign]  # records encoded segments
-    return slots, segments
+    return slots
 
 
 def weight_bytes(engine: Af3Engine) -> int:

@@ -20,6 +20,7 @@ from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import CACHE_ARGUMENT
 from af3stream.engine.contract import AudioSegment, PromptPart, Samples
+from af3stream.engine.encoded_audio import EncodedAudio
 from bench.arithmetic import operations, positions
 from bench.common import first_token, loaded, mini, once, quick, report, speech, timed
 from tests.checkpoints import make_tiny
@@ -29,6 +30,7 @@ QUESTION: Final = "What was said about the young man?"
 OPEN_S: Final = 10
 WINDOW_S: Final = 30
 WINDOWS: Final = 10
+AUDIO: Final = EncodedAudio()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +94,16 @@ def measure(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], run
 
 def context_of(engine: Af3Engine, windows: int) -> tuple[PrefixContext, list[PromptPart]]:
     """Return a context with ``windows`` windows in its prefix, and the windows."""
-    sound = opened(engine, speech(WINDOW_S))
-    parts: list[PromptPart] = [AudioSegment(None, sound.tokens, sound.embeddings) for _ in range(windows)]
-    context = engine.context()
+    (sound,) = AUDIO.encode(engine, [speech(WINDOW_S)])
+    parts = list[PromptPart](AUDIO.repeat(sound, windows))
+    context = engine.context(AUDIO.embeddings)
     list(context.extend(parts))
     return context, parts
 
 
 def opened(engine: Af3Engine, samples: Samples) -> AudioSegment:
     """Encode a piece of audio."""
-    sound = AudioSegment(samples, engine.frames(len(samples)))
-    engine.encode([sound])
+    (sound,) = AUDIO.encode(engine, [samples])
     return sound
 
 
@@ -130,7 +131,7 @@ def shares(engine: Af3Engine, kept: tuple[PrefixContext, list[PromptPart]], runs
 def inputs(engine: Af3Engine, audio: list[Samples]) -> dict[str, torch.Tensor]:
     """Return the input of transformers: token ids with a placeholder for each frame, and padded features."""
     loaded = engine._loaded
-    sounds = loaded.processor.audio_token * sum(engine.frames(len(window)) for window in audio)
+    sounds = loaded.processor.audio_token * sum(engine.tokens.frames(len(window)) for window in audio)
     ids = engine._fusion.prompt(sounds + QUESTION, loaded.processor.audio_token, loaded.model.config.audio_token_id)
     input_ids = torch.tensor([ids], device=loaded.model.device)
     features = reference.features(loaded, audio)
@@ -148,7 +149,7 @@ def prefill(engine: Af3Engine, audio: list[Samples]) -> None:
     model = engine._loaded.model
     asked = len(engine._fusion.head()) + len(engine._fusion.question(QUESTION))
     ids = torch.ones(
-        1, sum(engine.frames(len(window)) for window in audio) + asked, dtype=torch.long, device=model.device
+        1, sum(engine.tokens.frames(len(window)) for window in audio) + asked, dtype=torch.long, device=model.device
     )
     embeddings = model.model.get_input_embeddings()(ids)
     output = model.model.language_model(inputs_embeds=embeddings, use_cache=True, **{CACHE_ARGUMENT: DynamicCache()})

@@ -12,10 +12,11 @@ from typing import Final
 
 import soundfile
 
-from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Samples
-from af3stream.engine.jobs import AnswerJob, CaptionJob, ExtendJob, Job, Result
+from af3stream.engine.contract import AudioSegment, Completion, Samples
+from af3stream.engine.encoded_audio import EncodedAudio
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Result
 from af3stream.engine.worker import Worker
-from bench.common import RATE, RECORDINGS, endless, mini, p95, quick, report, speech
+from bench.common import RECORDINGS, endless, mini, p95, quick, report, speech
 
 QUESTION: Final = "What was said about the young man?"
 CAPTION_TOKENS: Final = 48
@@ -68,13 +69,15 @@ class Setup:
         endless(engine)
         self._size = size
         self._worker = Worker(engine)
-        sound = AudioSegment(speech(30.0), engine.frames(30 * RATE))
-        engine.encode([sound])
+        audio, self._results = EncodedAudio(), dict[Job, list[Told]]()
+        (window,) = audio.encode(engine, [speech(30.0)])
         self._kept, self._anew = (
-            tuple[PromptPart, ...](AudioSegment(None, sound.tokens, sound.embeddings) for _ in range(count))
-            for count in (size.windows, size.rebuilt)
+            tuple[AudioSegment, ...](audio.repeat(window, count)) for count in (size.windows, size.rebuilt)
         )
-        self._results: dict[Job, list[Told]] = {}
+        self._worker.open("bench", audio, lambda _: None)
+        for index, segment in enumerate([*self._kept, *self._anew]):
+            self._submit(EncodeJob(index, segment, audio.read(segment)))
+        self._worker.run_all()
         for count in range(1, size.windows + 1):
             began = time.perf_counter()
             self._submit(ExtendJob(self._kept[:count], rebuild=False))
@@ -97,7 +100,7 @@ class Setup:
         anew, took = self._begin(rebuild), []
         for _ in range(self._size.finals):
             came = time.perf_counter()
-            self._worker._step()  # the final arrives when this step begins
+            self._worker.step()  # the final arrives when this step begins
             job = self._submit(CaptionJob(0, self._recording, None, final=True, max_tokens=CAPTION_TOKENS))
             took.append(self._work(job)[-1][0] - came)
         self._end(anew)
@@ -108,7 +111,7 @@ class Setup:
             return None
         anew = self._submit(ExtendJob(self._anew, rebuild=True))
         for _ in range(3):
-            self._worker._step()
+            self._worker.step()
         return anew
 
     def _end(self, anew: Job | None) -> None:
@@ -127,7 +130,7 @@ class Setup:
 
     def _work(self, job: Job) -> list[Told]:
         while not any(done for _, _, done in self._results[job]):
-            self._worker._step()
+            self._worker.step()
         return self._results[job]
 
 

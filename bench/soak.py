@@ -107,7 +107,7 @@ class Listening:
     """A session, its engine and its journal in one thread; ``now`` follows the audio.
 
     Attributes:
-        said: finals, windows and answers since the last :meth:`take`.
+        said: finals, windows and answers since the last ``take``.
         most: the most messages and jobs that were queued at once.
     """
 
@@ -124,6 +124,7 @@ class Listening:
             metrics=Metrics(),
             recorded=partial(journal.audio, facts),
         )
+        self.worker.open(facts, self.session.audio_source, self.session.note_resident)
         self.said: list[m.ServerMessage] = []
         self.most: Counter[str] = Counter()
         self.position = 0

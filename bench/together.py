@@ -36,9 +36,9 @@ def tokens_a_second(engine: Af3Engine, windows: Sequence[Samples], question: str
 
         return noted
 
-    sounds = [AudioSegment(samples, engine.frames(len(samples))) for samples in windows]
-    for index, sound in enumerate(sounds):
-        worker.submit(str(index), EncodeJob(0, sound), note(str(index)))
+    sounds = [AudioSegment(0, len(samples), engine.tokens.frames(len(samples))) for samples in windows]
+    for index, (sound, samples) in enumerate(zip(sounds, windows, strict=True)):
+        worker.submit(str(index), EncodeJob(0, sound, samples), note(str(index)))
         worker.submit(str(index), ExtendJob((sound,), rebuild=False), note(str(index)))
     worker.run_all()
     for index, sound in enumerate(sounds):

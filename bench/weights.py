@@ -13,8 +13,8 @@ import jiwer
 import soundfile
 
 from af3stream.engine.af3.engine import Af3Captioner, Af3Engine
-from af3stream.engine.contract import AudioSegment, PromptPart
-from bench.common import RATE, RECORDINGS, endless, loaded, quick, report, speech, timed
+from af3stream.engine.encoded_audio import EncodedAudio
+from bench.common import RECORDINGS, endless, loaded, quick, report, speech, timed
 from bench.floor import tensors, written_in
 from bench.words import bare, said
 
@@ -58,12 +58,10 @@ def measure(engine: Af3Engine, size: Size) -> tuple[str, dict[str, float]]:
     recordings = [soundfile.read(path, dtype="float32")[0] for path in paths]
     heard = [captioner.caption(each, None, final=True, max_tokens=size.tokens).text for each in recordings]
     endless(engine)
-    sound = AudioSegment(speech(30.0), engine.frames(30 * RATE))
-    engine.encode([sound])
-    context, first, second = (
-        engine.context(),
-        *(list[PromptPart](AudioSegment(None, sound.tokens, sound.embeddings) for _ in "12")),
-    )
+    audio = EncodedAudio()
+    (first,) = audio.encode(engine, [speech(30.0)])
+    (second,) = audio.repeat(first, 1)
+    context = engine.context(audio.embeddings)
     list(context.extend([first]))
     one = timed(lambda: written_in(context, [first], 1), size.runs)
     many = timed(lambda: written_in(context, [first], size.tokens + 1), size.runs)

@@ -1,6 +1,6 @@
-"""Audit the dependencies: the environment is what requirements.lock says, and none of it has a known vulnerability.
+"""Audit the dependencies: the environment must match requirements.lock, which must have no known vulnerability.
 
-Fails where they differ, and for a vulnerability. Without a way to the advisory service it says so, and does not fail.
+The exit code is 1 otherwise. If the advisory service cannot be reached, the script says so and does not fail.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TIMEOUT_S = 300
 
 
 def main() -> None:
-    """Say what is found, line by line; exit with 1 where something is wrong."""
+    """Print the findings, and exit with 1 if there is a problem."""
     locked = read_lock(LOCK.read_text())
     installed = {normal(found.name): found.version for found in distributions() if normal(found.name) not in OURS}
     wrong = differences(locked, installed)
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def read_lock(text: str) -> dict[str, str]:
-    """Versions by name; every line pins one."""
+    """Return the versions by name. Each line must pin one package."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     pins = [line.partition("==") for line in lines]
     assert all(equals for _, equals, _ in pins), "a line of the lock pins nothing"
@@ -39,12 +39,12 @@ def read_lock(text: str) -> dict[str, str]:
 
 
 def normal(name: str) -> str:
-    """A package's name as indexes spell it."""
+    """Normalise the name of a package as indexes do."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def differences(locked: dict[str, str], installed: dict[str, str]) -> list[str]:
-    """Where the lock and the environment do not agree; builds of one version (``2.13.0+cpu``) are alike."""
+    """Return the differences between lock and environment. Build tags such as ``+cpu`` are ignored."""
     found = []
     for name in sorted(locked.keys() | installed.keys()):
         pinned, here = locked.get(name, "nothing"), installed.get(name, "nothing")
@@ -54,7 +54,7 @@ def differences(locked: dict[str, str], installed: dict[str, str]) -> list[str]:
 
 
 def vulnerabilities() -> list[str]:
-    """What the advisory service knows of the locked packages, or that it cannot be asked."""
+    """Return the known vulnerabilities of the locked packages, or why they could not be checked."""
     command = [sys.executable, "-m", "pip_audit", "-r", str(LOCK), "--disable-pip", "--no-deps", "-f", "json"]
     ran = subprocess.run(
         [*command, "--progress-spinner", "off"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
@@ -68,7 +68,7 @@ def vulnerabilities() -> list[str]:
 
 
 def verdict(packages: list[dict[str, Any]]) -> list[str]:
-    """What an audit says, in lines."""
+    """Format the result of an audit as lines."""
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     if len(skipped) == len(packages):
         return ["not audited: the advisory service knows none of the packages, or cannot be reached"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the named Debian packages that are missing: debian-packages.sh WHO PACKAGE...
-# With --installed in place of WHO it installs nothing and prints those that are there, or "none".
+# With --installed instead of WHO it installs nothing, and prints the installed ones, or "none".
 set -euo pipefail
 
 who=$1

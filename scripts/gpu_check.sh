@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures a GPU in at most eight minutes: the engine's tests on it, then a checkpoint of random weights in the published
-# 8B sizes, made on it in bfloat16. One JSON line a row; nothing is fetched. docs/operations.md says what the rows are.
+# Measures a GPU in at most eight minutes, without downloads: runs the engine's tests, then measures a checkpoint of random
+# weights in the published 8B sizes, in bfloat16. Prints one JSON line per row. docs/operations.md describes the rows.
 #
 # Arguments go to bench/gpu_check.py; `--quick --device cpu --dtype float32` tries the script without a GPU.
 # GPU_CHECK_S: seconds for everything, 480. PYTHON: the interpreter, python3.

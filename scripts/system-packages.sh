@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beyond Python: a browser; PortAudio and a PulseAudio to be its microphone; an X server,
-# a window manager and what Qt links to; FFmpeg. Debian packages, and only what is missing. `--installed` installs
-# nothing and prints those that are there.
+# Installs the missing Debian packages that the tests need: a browser; PortAudio, with PulseAudio as its microphone; an X
+# server, a window manager and the libraries of Qt; FFmpeg. `--installed` installs nothing, and prints the installed ones.
 set -euo pipefail
 
 wanted=(chromium ffmpeg libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins openssl

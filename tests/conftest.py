@@ -1,21 +1,30 @@
-"""What the tests of every room share."""
+"""What the tests of every package share: markers, the groups that run in parallel, and fixtures.
+
+`make test` runs two workers. Tests that depend on a device or on the embedded checkpoint are one group, which one
+worker runs in order. Tests that depend on time-outs are another group. Both run at normal priority. Every other file is
+a group of its own; it runs last, at low priority and on one thread, so that it does not disturb the first two groups.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from af3stream.engine.contract import Samples
 
 if TYPE_CHECKING:
     from af3stream.engine.factory import Loaded
 
-RECORDINGS = Path(__file__).parent / "recordings"
+TESTS = Path(__file__).parent
+RECORDINGS = TESTS / "recordings"
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how fast the machine is says nothing about the code
 hypothesis.settings.load_profile("untimed")
@@ -31,13 +40,69 @@ MARKERS = {
     "bundle": "browser",
 }
 
+# Groups that run as a whole at normal priority, by the folders and files that belong to them.
+GROUPS = {
+    "devices": {"desktop", "e2e", "test_mini.py"},
+    "timeouts": {
+        "chaos",
+        "client",
+        "clients",
+        "conformance",
+        "openai_wire",
+        "server",
+        "test_benches.py",
+        "test_embedding_cache.py",
+        "test_hangs_and_memory.py",
+        "test_worker.py",
+    },
+}
+NICENESS = 10  # of the tests that only compute: a tenth of a core while the others need both
+
+
+def group(nodeid: str) -> str:
+    """Return a test's group: a key of `GROUPS`, or the path of its file."""
+    path = nodeid.partition("::")[0]
+    return next((name for name, places in GROUPS.items() if not places.isdisjoint(path.split("/"))), path)
+
+
+def rank(item: pytest.Item) -> int:
+    """Return the place of a test's group in the order in which workers take them."""
+    return [*GROUPS, group(item.nodeid)].index(group(item.nodeid))
+
+
+class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Hand out each group to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """Group the tests of parallel workers."""
+    return Groups(config, log)
+
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by what its fixtures start, so that `make test-fast` never starts it."""
+    """Mark each test by its folder and its fixtures, and sort the groups: workers take them in this order."""
     for item in items:
         for fixture in MARKERS.keys() & {*getattr(item, "fixturenames", ())}:
             item.add_marker(MARKERS[fixture])
+        if item.path.is_relative_to(TESTS / "desktop"):
+            item.add_marker("desktop")
+        if item.get_closest_marker("mini"):
+            assert group(item.nodeid) == "devices", f"{item.nodeid}: a second worker would load the checkpoint"
+    items.sort(key=rank)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Lower a worker's priority when it comes to tests that only compute. It cannot be raised again."""
+    if "PYTEST_XDIST_WORKER" in os.environ and group(item.nodeid) not in GROUPS and os.nice(0) < NICENESS:
+        os.nice(NICENESS)
+        os.environ["OMP_NUM_THREADS"] = "1"  # for processes that these tests start
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import GROUPS
+
 ROOT = Path(__file__).parent.parent
 
 MAKE = """#!/bin/sh
@@ -45,6 +47,11 @@ def test_ci_says_which_debian_packages_were_there_before(tmp_path: Path) -> None
         assert f"installed before, of {script}: " in before
 
 
+def test_ci_reads_the_summary_of_parallel_workers(tmp_path: Path) -> None:
+    summary = "=========== 2960 passed, 10 skipped, 2 deselected in 480.12s (0:08:00) ==========="
+    assert run_ci(tmp_path, says=summary)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("says", "fails"),
     [("no tests ran in 0.01 s", ""), ("7 skipped in 1 s", ""), ("3 passed", "test"), ("3 passed", "audit")],
@@ -78,6 +85,15 @@ def test_make_test_needs_nothing_of_training_and_prints_durations() -> None:
         assert part in dry_run("test-long")
 
 
+def test_make_test_runs_two_workers_by_groups_in_the_order_that_conftest_gives() -> None:
+    assert "pytest -n 2 --dist loadscope --no-loadscope-reorder" in dry_run("test")
+
+
+def test_folders_and_files_of_the_groups_exist() -> None:
+    tests, places = ROOT / "tests", {place for group in GROUPS.values() for place in group}
+    assert {name for name in places if not [*tests.glob(name), *tests.glob(f"*/{name}")]} == set()
+
+
 def test_make_check_formats_lints_and_types() -> None:
     for part in ("ruff format --check", "ruff check", "mypy"):
         assert part in dry_run("check") and part in dry_run("test")
@@ -92,7 +108,7 @@ def test_make_test_fast_leaves_out_what_is_slow_or_needs_a_device_and_installs_n
 
 def test_make_help_names_every_tier() -> None:
     told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("check", "test-fast", "test", "test-long"):
+    for target in ("check", "test-fast", "test", "test-long", "coverage"):
         assert f"make {target} " in told
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from af3stream import recordings
 from af3stream.cli import main
+from af3stream.config import Config
 from af3stream.errors import quoted
 
 HEAVY = ("torch", "transformers", "faster_whisper", "ctranslate2", "numpy", "websockets")
@@ -31,7 +34,7 @@ main(sys.argv[1:])
     ("command", "said"),
     [
         (["serve"], "starting a server with mini"),
-        (["doctor"], "looking at this machine"),
+        (["doctor"], "checking this machine"),
         (["transcribe", "a.wav", "b.wav"], "loading mini to caption a.wav, b.wav"),
         (["ask", "a.wav", "--question", "Who?"], "loading mini to answer questions about a.wav"),
         (["pull", "mini"], "looking for mini"),
@@ -62,6 +65,11 @@ def test_what_a_person_wrote_is_quoted_as_it_was_written(text: object, shown: st
         (["serve", "--set", "don't"], "--set takes section.key=value, not 'don't'"),
         (["transcribe", "a.wav", "--set", "captions.beam=[1]"], "captions.beam: expected int, got array"),
         (["listen", "-", "--ask", "@x don't"], "a timed question reads '@12.5 text', not '@x don't'"),
+        (
+            ["transcribe", "a.wav", "--vocabulary", "no-such"],
+            "cannot read the vocabulary 'no-such': No such file or directory",
+        ),
+        (["listen", "-", "--vocabulary", "no-such"], "cannot read the vocabulary 'no-such': No such file or directory"),
         (["listen", "-", "--server", "don't"], "'don't' is not an address of the form ws://host:port"),
     ],
 )
@@ -78,3 +86,15 @@ def test_a_count_that_is_none_is_told_in_plain_words(capsys: pytest.CaptureFixtu
         with pytest.raises(SystemExit):
             main(["ask", "a.wav", "--question", "Who?", f"--max-tokens={wrong}"])
         assert f"--max-tokens: '{wrong}' is no whole number from 1 on" in capsys.readouterr().err
+
+
+def test_options_of_captions_are_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Config] = []
+    (tmp_path / "names").write_text("Zoë Ugarte\n\n  Kubernetes  \n", encoding="utf-8")
+    monkeypatch.setattr(recordings, "transcribe", lambda arguments, config, *_: asked.append(config))
+    options = ["--language", "es", "--languages", "es, en", "--translate", "--vocabulary", str(tmp_path / "names")]
+    assert main(["transcribe", "a.wav"]) == main(["transcribe", "a.wav", *options]) == 0
+    plain, told = (config.captions for config in asked)
+    assert (plain.language, plain.languages, plain.task, plain.vocabulary) == ("auto", (), "transcribe", ())
+    assert (told.language, told.languages, told.task) == ("es", ("es", "en"), "translate")
+    assert told.vocabulary == ("Zoë Ugarte", "Kubernetes")

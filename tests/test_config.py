@@ -112,3 +112,16 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> No
     assert cache_dir() == Path("/x/af3stream")
     monkeypatch.setenv("AF3STREAM_CACHE", "/y")
     assert cache_dir() == Path("/y")
+
+
+def test_a_vocabulary_is_a_list_or_a_file_of_at_most_200_terms(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("Ugarte\nOkonkwo\n", encoding="utf-8")
+    assert load(overrides=(f"captions.vocabulary={names}",)).captions.vocabulary == ("Ugarte", "Okonkwo")
+    assert load(overrides=('captions.vocabulary=["Ugarte"]',)).captions.vocabulary == ("Ugarte",)
+    names.write_text("\n".join(f"term {number}" for number in range(10_000)), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"captions\.vocabulary: expected array of length <= 200"):
+        load(overrides=(f"captions.vocabulary={names}",))
+    names.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="it is not UTF-8 text"):
+        load(overrides=(f"captions.vocabulary={names}",))

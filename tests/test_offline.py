@@ -15,7 +15,7 @@ import soundfile
 from af3stream import offline
 from af3stream.audio.files import stream_blocks
 from af3stream.config import Config, JournalConfig, ServerConfig, load
-from af3stream.engine.contract import AudioSegment, Text
+from af3stream.engine.contract import AudioSegment
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.jobs import AnswerJob
 from af3stream.engine.scripted import ScriptedEngine
@@ -169,7 +169,7 @@ def test_all_is_read_whatever_a_question_of_the_service_may_read(tmp_path: Path)
     heard = offline.HeardFile(file(tmp_path, TALK), config(read_tokens=1), scripted())
     answer = heard.ask("Who?")
     assert answer.windows == len(heard.windows) == 3
-    heard._session._worker._warmth.cool_all()  # as when the device runs out of memory
+    heard._session._worker.evict_all()  # as when the device runs out of memory
     assert heard.ask("Who?").text == answer.text
 
 
@@ -191,12 +191,8 @@ def prompts(monkeypatch: pytest.MonkeyPatch) -> list[AnswerJob]:
 
 def shown(job: AnswerJob) -> list[object]:
     """What a question reads, comparable between two runs."""
-    parts = [part.text if isinstance(part, Text) else _embedded(part.embeddings) for part in job.parts]
-    return [*parts, *job.earlier, job.question, job.max_tokens]
-
-
-def _embedded(embeddings: Any) -> object:
-    return embeddings if isinstance(embeddings, str) else embeddings.tolist()
+    samples = {segment: samples.tolist() for segment, samples in job.samples.items()}
+    return [*job.parts, samples, *job.earlier, job.question, job.max_tokens]
 
 
 async def over_the_socket(path: Path, settings: Config, loaded: Loaded) -> list[m.Answer]:

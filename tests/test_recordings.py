@@ -12,8 +12,9 @@ import soundfile
 
 from af3stream import recordings
 from af3stream.cli import main
+from af3stream.engine.counters import Counters
 from af3stream.engine.factory import Loaded
-from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.recordings import ProgressLine
 from tests.audio.audio_scenes import scene_vad, sound
 from tests.session.conversation import SENTENCE, SILENCE
@@ -67,6 +68,23 @@ def test_captions_are_printed_with_their_times(run: Run, talk: Path) -> None:
     ]
 
 
+def test_a_captioner_without_word_times_has_captions_all_the_same(
+    run: Run, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScriptedCaptioner, "times_words", False)
+    out, _ = run("transcribe", talk, "--json")
+    assert json.loads(out[0])["captions"][0] == {"start": 0.0, "end": 1.24, "text": "word1 word2."}
+
+
+def test_nothing_is_aligned_for_captions_that_are_only_printed(
+    run: Run, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counters = Counters()
+    monkeypatch.setattr("af3stream.engine.scripted.Counters", lambda: counters)
+    run("transcribe", talk)
+    assert counters.caption_encodes and not counters.alignments
+
+
 def test_captions_of_several_files_are_headed_by_their_names(run: Run, talk: Path, other: Path) -> None:
     out, err = run("transcribe", talk, other)
     assert [line for line in out if line.startswith("==>")] == [f"==> {talk} <==", f"==> {other} <=="]
@@ -79,6 +97,11 @@ def test_captions_of_several_files_are_headed_by_their_names(run: Run, talk: Pat
 def test_a_json_line_has_the_captions_too(run: Run, talk: Path) -> None:
     out, _ = run("transcribe", talk, "--json")
     (record,) = map(json.loads, out)
+    timed = [caption.pop("words") for caption in record["captions"]]
+    assert [[(word["text"], word["start"], word["end"]) for word in words] for words in timed] == [
+        [("word1", 0.0, 0.5), ("word2.", 0.5, 1.0)],
+        [("word1", 1.76, 2.26), ("word2.", 2.26, 2.76)],
+    ]
     assert record | {"rtf": 0} == {
         "file": str(talk),
         "text": "word1 word2. word1 word2.",
@@ -96,8 +119,8 @@ def test_a_folder_takes_all_formats_of_every_file(run: Run, talk: Path, other: P
     out, _ = run("transcribe", talk, other, "--to", folder)
     names = [f"{stem}.{kind}" for stem in ("talk", "other") for kind in ("vtt", "srt", "json")]
     assert out == [str(folder / name) for name in names]
-    assert (folder / "talk.vtt").read_text().startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.240\nword1 word2.\n")
-    assert (folder / "talk.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:01,240\nword1 word2.\n")
+    assert (folder / "talk.vtt").read_text().startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nword1 word2.\n")
+    assert (folder / "talk.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:01,000\nword1 word2.\n")
     assert json.loads((folder / "other.json").read_text())["text"] == "word1 word2."
 
 

@@ -26,10 +26,12 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import AudioSegment, Completion, Engine, PromptPart, caption_line, note
+from af3stream.engine.contract import Completion, PromptPart
+from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.engine.factory import Loaded, load_engine
+from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.models.registry import resolve
-from training import corpus, exams, score
+from training import corpus, exams, languages, score, vocabulary, word_times
 from training.exams import Conversation, Recording
 from training.free import Free, Given
 from training.voices import Samples, read
@@ -50,9 +52,13 @@ ROWS = (
     "other-sounds",
 )
 FREE = ("free", "free-file", "follow-ups")
+WORD_TIMES = "word-times"
+LANGUAGES, ACCENTED = "languages", "accented-languages"  # of people, held out; in a neural voice, for development
+VOCABULARY = "vocabulary"
 SEED = 2_026
 CLIPS, CLIPS_SEED = 400, 4_321  # seed of the conversations
 ANSWER_TOKENS = 48
+SPLICES = 20  # of each kind, for word times
 LENGTHS_S = (3, 5, 8)  # bounds of the length groups
 RIGHT = 0.6  # an answer is right from this F1 of its words on
 
@@ -108,6 +114,7 @@ class Evaluation:
             "af3-captions": lambda: self._captions("af3-captions", "af3", self._people()),
             SPOKEN: self._spoken,
             "invented": self._invented,
+            WORD_TIMES: self._word_times,
             "notes": lambda: self._answers("notes", notes="auto", frames=True),
             "ear": lambda: self._answers("ear", notes="", frames=True),
             "own": lambda: self._answers("own", notes="af3", frames=True),
@@ -115,6 +122,8 @@ class Evaluation:
             "sounds": self._sounds,
             "other-sounds": lambda: self._by_ear("other-sounds", exams.other_sounds()),
             **{row: partial(self._free, row) for row in FREE},
+            **{row: partial(self._languages, row) for row in (LANGUAGES, ACCENTED)},
+            VOCABULARY: self._vocabulary,
         }
         yield from rows[name]()
 
@@ -151,7 +160,8 @@ class Evaluation:
         config, loaded = self._engine()
         alone = msgspec.structs.replace(config, captions=msgspec.structs.replace(config.captions, second_pass=False))
         whisper = WhisperModel(str(resolve(config.model.name).captioner), device="cpu", compute_type="int8")
-        language, beam = config.captions.language, config.captions.beam
+        told, beam = config.captions.language, config.captions.beam
+        language = None if told == "auto" else told
         ways: dict[str, Callable[[Path], str]] = {
             "second pass": lambda path: offline.transcribe(path, config, loaded).text,
             "one pass": lambda path: offline.transcribe(path, alone, loaded).text,
@@ -170,6 +180,82 @@ class Evaluation:
                 wrong = score.edits(said, score.bare(heard))
                 yield Result(SPOKEN, (way,), conversation.name, conversation.text, heard, wrong, len(said))
             self.figures[f"{way}: seconds a second"] = (time.monotonic() - began) / audio_s
+
+    def _languages(self, row: str) -> Iterator[Result]:
+        """Measure word errors in several languages: nobody tells the language, or the captioner is told it.
+
+        Each recording is a session of its own, and with others of its language, and with others of another one.
+        """
+        config, loaded = self._engine()
+        if row == LANGUAGES:
+            spoken = {code: languages.people(code, self._size) for code in languages.SPEAKERS}
+        else:
+            spoken = {code: languages.accented(code, self._clips / "accented") for code in languages.ACCENTED}
+        with tempfile.TemporaryDirectory() as folder:
+            kinds = {
+                "alone": [*chain(*spoken.values())],
+                "session": [joined for each in spoken.values() for joined in languages.sessions(each, Path(folder))],
+                "changing": languages.changing([*spoken.values()], Path(folder)),
+            }
+            for kind, recordings in kinds.items():
+                for recording in recordings:
+                    for way, language in (("auto", "auto"), ("told", recording.source)):
+                        if way == "told" and kind == "changing":
+                            continue  # there is no one language to tell
+                        captions = msgspec.structs.replace(config.captions, language=language)
+                        heard = offline.transcribe(
+                            recording.path, msgspec.structs.replace(config, captions=captions), loaded
+                        ).text
+                        said = languages.bare(recording.text)
+                        wrong = score.edits(said, languages.bare(heard))
+                        groups = (f"{kind} {recording.source} {way}", f"{kind} {way}")
+                        yield Result(row, groups, recording.path.stem, recording.text, heard, wrong, len(said))
+
+    def _vocabulary(self) -> Iterator[Result]:
+        """Measure names and product words that are wrong, and the words beside them, with and without a vocabulary."""
+        config, loaded = self._engine()
+        clips = vocabulary.spoken(self._clips / "vocabulary")
+        terms = tuple(term for clip in clips for term in clip.terms)
+        for way, told in (("without", ()), ("with", tuple(dict.fromkeys(terms)))):
+            captions = msgspec.structs.replace(config.captions, vocabulary=told)
+            for clip in clips:
+                heard = offline.transcribe(clip.path, msgspec.structs.replace(config, captions=captions), loaded).text
+                wrong, others, words = vocabulary.compare(clip, heard)
+                name = clip.path.stem
+                yield Result(VOCABULARY, (f"terms {way}",), name, clip.text, heard, wrong, len(clip.terms))
+                yield Result(VOCABULARY, (f"other words {way}",), name, clip.text, heard, others, words)
+
+    def _word_times(self) -> Iterator[Result]:
+        """Measure how far the beginnings of words are off in recordings that are spliced at known times."""
+        config, loaded = self._engine()
+        captioner: Any = loaded.engine.captioner
+        aligned, known, audio_s, aligning_s = captioner._aligner.align, 0, 0.0, 0.0
+
+        def timed(*arguments: Any) -> Any:
+            nonlocal aligning_s
+            began = time.process_time()
+            try:
+                return aligned(*arguments)
+            finally:
+                aligning_s += time.process_time() - began
+
+        captioner._aligner.align = timed
+        try:
+            for kind in word_times.KINDS:
+                for splice in word_times.splices(kind, max(1, round(SPLICES * self._size)), SEED):
+                    with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
+                        word_times.write(splice, Path(wav.name))
+                        heard = offline.transcribe(Path(wav.name), config, loaded, words=True)
+                    audio_s += heard.seconds
+                    known += len(splice.starts)
+                    words = [word for caption in heard.captions for word in caption.words]
+                    for found in word_times.found(splice, words):
+                        late = f"{found.late_s:+.3f} s"
+                        yield Result(WORD_TIMES, (kind,), found.text, "", late, abs(found.late_s))
+        finally:
+            captioner._aligner.align = aligned
+        self.figures["word-times: known words"] = known
+        self.figures["word-times: CPU seconds of alignment a second"] = aligning_s / audio_s
 
     def _invented(self) -> Iterator[Result]:
         """Count caption words over ten minutes without speech."""
@@ -193,11 +279,13 @@ class Evaluation:
         """
         engine = self._engine()[1].engine
         for conversation in self._conversations():
-            nothing = [()] * len(conversation.windows)
-            heard = [(part,) for part in _encoded(engine, conversation.windows)] if frames else nothing
+            nothing: list[tuple[PromptPart, ...]] = [()] * len(conversation.windows)
+            audio = EncodedAudio()
+            encoded = audio.encode(engine, conversation.windows) if frames else []
+            heard: list[tuple[PromptPart, ...]] = [(segment,) for segment in encoded] or nothing
             read = [(note(captions),) for captions in self._transcripts_of(conversation, notes)] if notes else nothing
             parts: list[PromptPart] = [part for pair in zip(heard, read, strict=True) for part in chain(*pair)]
-            context = engine.context()
+            context = engine.context(audio.embeddings)
             for _ in context.extend(parts):
                 pass
             for asked in conversation.asked:
@@ -230,9 +318,10 @@ class Evaluation:
     def _by_ear(self, row: str, takes: Iterable[tuple[str, Samples, Sequence[exams.Listened]]]) -> Iterator[Result]:
         engine = self._engine()[1].engine
         for name, samples, asked in takes:
-            parts = _encoded(engine, [samples])
+            audio = EncodedAudio()
+            parts = audio.encode(engine, [samples])
             for question in asked:
-                got = _said(engine.context().answer(parts, question.question, 16))
+                got = _said(engine.context(audio.embeddings).answer(parts, question.question, 16))
                 about = f"{name}: {question.question}"
                 yield Result(row, (question.kind, name), about, "|".join(question.any_of), got, not question.right(got))
 
@@ -289,12 +378,6 @@ def _words(row: str, recording: Recording, seconds: float, text: str) -> Result:
     return Result(row, groups, recording.path.stem, recording.text, text, score.edits(said, heard), len(said))
 
 
-def _encoded(engine: Engine, windows: Sequence[Samples]) -> list[PromptPart]:
-    encoded = [AudioSegment(window, engine.frames(len(window))) for window in windows]
-    engine.encode(encoded)
-    return [*encoded]
-
-
 def _said(pieces: Iterator[str | Completion]) -> str:
     return "".join(piece for piece in pieces if not isinstance(piece, Completion)).strip()
 
@@ -311,8 +394,11 @@ def _figures(results: Sequence[Result]) -> dict[str, Any]:
     match results[0].row:
         case "invented":
             return {"words": wrong}
-        case "captions" | "noisy-captions" | "af3-captions":
+        case "captions" | "noisy-captions" | "af3-captions" | "languages" | "accented-languages" | "vocabulary":
             return {"wrong": wrong / count, "interval": _resampled(results), "clips": len(results)}
+        case "word-times":
+            median, p95 = np.quantile([result.wrong for result in results], [0.5, 0.95])
+            return {"median_s": float(median), "p95_s": float(p95), "words": len(results)}
     return {
         "right": 1 - wrong / count,
         "interval": score.wilson(int(count - wrong), count),
@@ -343,9 +429,8 @@ def worst(results: Sequence[Result]) -> str:
 def main() -> None:
     """Measure the chosen rows."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument(
-        "rows", nargs="*", help=f"some of {', '.join((*ROWS, *FREE))}; the first {len(ROWS)} if none is named"
-    )
+    known = ", ".join((*ROWS, *FREE, LANGUAGES, ACCENTED, VOCABULARY, WORD_TIMES))
+    parser.add_argument("rows", nargs="*", help=f"some of {known}; the first {len(ROWS)} if none is named")
     parser.add_argument("--model", default="mini", help="a name or a folder")
     parser.add_argument("--clips", type=Path, required=True, help="folder of held-out clips, synthesised if missing")
     parser.add_argument("--out", type=Path, required=True, help="a folder for the answers and the worst of them")

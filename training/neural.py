@@ -31,8 +31,9 @@ KOKORO: Final = (
 KOKORO_RATE: Final = 24_000
 KOKORO_STYLES: Final = ("jf_alpha", "jf_nezumi", "jf_tebukuro", "jm_kumo")  # jf_gongitsune is for validation only
 # Kokoro writes diphthongs and affricates as one symbol each, and no lengths.
-KOKORO_SYMBOLS: Final = (
-    *(("ʲ", ""), ("aɪ", "I"), ("aʊ", "W"), ("dʒ", "ʤ"), ("eɪ", "A"), ("tʃ", "ʧ"), ("ɔɪ", "Y"), ("oʊ", "O")),
+KOKORO_SYMBOLS: Final = (("dʒ", "ʤ"), ("tʃ", "ʧ"))
+KOKORO_ENGLISH: Final = (
+    *(("ʲ", ""), ("aɪ", "I"), ("aʊ", "W"), ("eɪ", "A"), ("ɔɪ", "Y"), ("oʊ", "O")),
     *(("əʊ", "Q"), ("ɜːɹ", "ɜɹ"), ("ɚ", "əɹ"), ("ɐ", "ə"), ("ɾ", "T"), ("ː", "")),
 )
 
@@ -52,14 +53,14 @@ def joe(text: str, random: Random, wav: Path) -> None:
         _joe().synthesize_wav(text, file, style)
 
 
-def kokoro(styles: Sequence[str], text: str, random: Random, wav: Path) -> None:
-    """Synthesise English text with Kokoro, in a random mixture of these styles."""
+def kokoro(styles: Sequence[str], text: str, random: Random, wav: Path, language: str = "en-us") -> None:
+    """Synthesise text with Kokoro, in a random mixture of these styles; ``language`` is espeak's name of it."""
     import soundfile
 
     with _ONE_AT_A_TIME:
         session, vocabulary, known = _kokoro()
-        spoken = " ".join("".join(sentence) for sentence in _phonemizer().phonemize("en-us", text))
-    for ipa, symbol in KOKORO_SYMBOLS:
+        spoken = " ".join("".join(sentence) for sentence in _phonemizer().phonemize(language, text))
+    for ipa, symbol in (*KOKORO_SYMBOLS, *(KOKORO_ENGLISH if language == "en-us" else ())):
         spoken = spoken.replace(ipa, symbol)
     ids = [vocabulary[symbol] for symbol in spoken if symbol in vocabulary]
     weights = np.array([random.gammavariate(0.5, 1) for _ in styles])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what training speaks, plays and reads: Debian packages alone, and only what is missing. `held-out` adds the
-# recordings that evaluation measures on. `--installed` installs nothing and prints those that are there.
+# Installs the missing Debian packages with the voices, sounds and texts of training. `held-out` adds the recordings of
+# evaluation. `--installed` installs nothing, and prints the installed ones.
 set -euo pipefail
 
 wanted=(wordnet-base fortunes dict-jargon flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k
@@ -9,7 +9,9 @@ wanted=(wordnet-base fortunes dict-jargon flite espeak-ng festival festvox-kallp
 who=training
 case "${1:-}" in
   held-out)
-    wanted+=(asterisk-core-sounds-en asterisk-core-sounds-en-wav)
+    for language in en es fr it ru; do
+      wanted+=("asterisk-core-sounds-$language" "asterisk-core-sounds-$language-wav")
+    done
     wanted+=(sound-theme-freedesktop gnome-audio frozen-bubble-data pingus-data)
     ;;
   --installed) who=--installed ;;

@@ -73,6 +73,13 @@ SOURCES = (
     Source("sonic-pi-samples", "3.2.2", "eight sounds", "CC0-1.0", "sounds"),
     Source("asterisk-core-sounds-en-wav", "1.6.1-1", "prompts of one speaker", "CC-BY-SA-3.0", "held out"),
     Source(
+        "asterisk-core-sounds-es-wav, -fr-wav, -it-wav, -ru-wav",
+        "1.6.1-1",
+        "prompts of one speaker in each language",
+        "CC-BY-SA-3.0",
+        "held out",
+    ),
+    Source(
         "pocketsphinx-testdata", "", "five LibriVox recordings", "public domain (package: BSD-2-Clause)", "held out"
     ),
 )

@@ -1,4 +1,4 @@
-"""What cutting the timeline gives. Positions are sample indices at 16 kHz from the session's start, ends exclusive."""
+"""The events of the segmenter. Positions are sample indices at 16 kHz from the session's start; ends are exclusive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from af3stream.audio.pcm import Samples
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of the timeline."""
+    """A range of the timeline."""
 
     start: int
     end: int
@@ -17,21 +17,21 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """An utterance began at ``at`` after a pause (or at the very beginning)."""
+    """An utterance began at ``at``, after a pause or at the start of the session."""
 
     at: int
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """The utterance that ends at ``at`` is followed by a pause, or was ended by a flush."""
+    """An utterance ended at ``at``, because of a pause or a flush."""
 
     at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A closed utterance, the unit of captions: the ``index``-th from 0."""
+    """A closed utterance, the unit of captions. ``index`` counts from 0."""
 
     index: int
     start: int
@@ -41,7 +41,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A closed window, the unit of questions: the ``index``-th from 0."""
+    """A closed window, the unit of questions. ``index`` counts from 0."""
 
     index: int
     start: int
@@ -51,7 +51,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A stretch that no window holds."""
+    """A range that is in no window."""
 
     start: int
     end: int

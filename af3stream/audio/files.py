@@ -1,7 +1,7 @@
-"""Audio files: read whole, read as the service would hear them, or streamed block by block.
+"""Read audio files: as a whole, as the service would decode them, or block by block.
 
-libsndfile reads WAV, FLAC, Ogg and MP3; what it does not know (M4A, MP4, WebM, ...) FFmpeg's libraries read, through
-PyAV, with no ``ffmpeg`` program installed.
+libsndfile reads WAV, FLAC, Ogg and MP3. FFmpeg's libraries read other formats (M4A, MP4, WebM, ...) through PyAV; the
+``ffmpeg`` program is not needed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,"
     "rm,tta,voc,w64,wav,wv"
 )
-UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's length of what it cannot measure
+UNKNOWN_FRAMES = (1 << 63) - 1  # the length that libsndfile gives if it is unknown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """A file's audio: ``samples`` (n, channels) float32 at ``rate`` Hz."""
+    """The audio of a file: ``samples`` (n, channels) float32 at ``rate`` Hz."""
 
     samples: Samples
     rate: int
@@ -38,10 +38,10 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """An open file: its rate in Hz, its channels, and its ``blocks`` (n, channels) float32, of which there is one.
+    """An open file: its rate in Hz, its channels, and at least one block (n, channels) float32.
 
     Attributes:
-        seconds: the length that the file states; ``None`` if it states none.
+        seconds: the length that the file header states, or ``None``.
     """
 
     rate: int
@@ -51,20 +51,20 @@ class _Opened:
 
 
 def read(path: Path) -> Recording:
-    """The whole file.
+    """Read a whole file.
 
     Raises:
-        SourceError: when there is no such file, or no audio in it.
+        SourceError: if the file cannot be read, or has no audio.
     """
     source = _open(path)
     return Recording(np.concatenate(list(source.blocks)), source.rate)
 
 
 def read_mono_16k(path: Path) -> Samples:
-    """The samples the service hears when the file is streamed to it.  # (n,) float32
+    """Read a file as the service decodes it when it is streamed: mono at 16 kHz, (n,) float32.
 
     Raises:
-        SourceError: as ``read`` does.
+        SourceError: as in ``read``.
     """
     audio_format, blocks = stream_blocks(path, block_ms=1_000)
     decoder = PcmDecoder(audio_format)
@@ -72,22 +72,22 @@ def read_mono_16k(path: Path) -> Samples:
 
 
 def length(path: Path) -> float | None:
-    """Return the seconds of audio that a file states; ``None`` if it states none.
+    """Return the length in seconds that the file header states, or ``None``.
 
     Raises:
-        SourceError: as ``read`` does.
+        SourceError: as in ``read``.
     """
     return _open(path).seconds
 
 
 def stream_blocks(path: Path, block_ms: int) -> tuple[AudioFormat, Iterator[bytes]]:
-    """The file as 16-bit PCM, in blocks of ``block_ms`` and a last one that may be shorter.
+    """Read a file as 16-bit PCM, in blocks of ``block_ms``; the last block may be shorter.
 
-    It keeps its own rate within 8 to 48 kHz (a higher one becomes 48 kHz, a lower one 16 kHz), and its channels, one or
-    two (more are averaged into one).
+    A rate of 8 to 48 kHz is kept; a higher one becomes 48 kHz, a lower one 16 kHz. One or two channels are kept; more
+    are averaged into one.
 
     Raises:
-        SourceError: as ``read`` does; also while the blocks are consumed, where the file is damaged further on.
+        SourceError: as in ``read``; also from the iterator, if the file is damaged.
     """
     source = _open(path)
     rate = source.rate if source.rate in RATES else 48_000 if source.rate > RATES[-1] else 16_000
@@ -103,10 +103,10 @@ def stream_blocks(path: Path, block_ms: int) -> tuple[AudioFormat, Iterator[byte
 
 
 def normalise(samples: Samples) -> Samples:
-    """Audio Flamingo 3's own offline loading rule.  # (n,) float32
+    """Scale samples (n,) float32 as Audio Flamingo 3 does when it loads a file.
 
-    A signal that is never negative is mapped from [0, max] to [-1, 1]; any other is divided by its peak. Silence and no
-    samples at all stay as they are.
+    A signal without negative values is mapped from [0, max] to [-1, 1]. Any other signal is divided by its peak.
+    Silence and an empty array are returned unchanged.
     """
     peak = np.abs(samples).max(initial=np.float32(0))
     if peak == 0:
@@ -193,7 +193,7 @@ def _to_pcm(block: Samples) -> bytes:
 
 
 def _rechunked(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same bytes in pieces of ``size``, and a last one that may be shorter."""
+    """Yield the same bytes in pieces of ``size``; the last may be shorter."""
     waiting = bytearray()
     for part in parts:
         waiting += part

@@ -1,4 +1,4 @@
-"""PCM as it arrives: its format, its checks, and the one decoder to mono float32 at 16 kHz."""
+"""Check PCM in the client's format, and decode it to mono float32 at 16 kHz."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 
 
 def _mulaw_table() -> Samples:
-    """Every mu-law byte's sample.  # (256,) float32
+    """Return the sample of each mu-law byte, (256,) float32.
 
-    ITU-T G.711, table 2: the bits arrive inverted; sign s, segment e and step m make
+    Source: ITU-T G.711, table 2. The bits are inverted on the wire. Sign s, segment e and step m give
     (-1)^s * (((8 m + 132) << e) - 132) on a 16-bit scale, whose largest value is 32124.
     """
     bits = ~np.arange(256, dtype=np.uint8)
@@ -43,15 +43,15 @@ _MULAW = _mulaw_table()
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """What a stream's bytes mean: interleaved frames of ``channels`` samples.
+    """The format of a stream: interleaved frames of ``channels`` samples.
 
     Attributes:
-        format: how one sample is written.
-        rate: frames a second, in Hz.
-        channels: samples a frame.
+        format: the encoding of one sample.
+        rate: frames per second, in Hz.
+        channels: samples per frame, 1 or 2.
 
     Raises:
-        BadFormat: when one of them is not taken, naming what was found and what is expected.
+        BadFormat: if a value is not supported; the message names the value and the expected ones.
     """
 
     format: Encoding = "pcm_s16le"
@@ -67,19 +67,19 @@ class AudioFormat:
             raise BadFormat(f"channels is {self.channels}, expected 1 or 2")
 
     def __str__(self) -> str:
-        """The format in words: ``pcm_s16le, 16000 Hz, 1 channel``."""
+        """Return the format in words: ``pcm_s16le, 16000 Hz, 1 channel``."""
         return f"{self.format}, {self.rate} Hz, {self.channels} channel{'s' if self.channels > 1 else ''}"
 
     @property
     def bytes_per_frame(self) -> int:
-        """Bytes of one sample of every channel."""
+        """Bytes of one frame: a sample of each channel."""
         return _DTYPES[self.format].itemsize * self.channels
 
     def frames(self, pcm: bytes) -> int:
-        """Check one message's bytes and count its frames.
+        """Check the bytes of one message, and return the number of frames.
 
         Raises:
-            BadAudio: when they are empty, end inside a frame, last more than 10 s, or hold a float that is not finite.
+            BadAudio: if they are empty, end inside a frame, last more than 10 s, or hold a float that is not finite.
         """
         if not pcm:
             raise BadAudio("the audio is empty, expected at least one frame")
@@ -99,23 +99,23 @@ class AudioFormat:
         return frames
 
     def samples(self, frames: int) -> int:
-        """How many 16 kHz samples ``frames`` frames become, from first to finish: the duration, rounded half up."""
+        """Return how many 16 kHz samples a stream of ``frames`` frames becomes: the duration, rounded half up."""
         return (2 * frames * SAMPLE_RATE + self.rate) // (2 * self.rate)
 
 
 class PcmDecoder:
-    """One stream's bytes to mono float32 at 16 kHz.
+    """Decode the bytes of one stream to mono float32 at 16 kHz.
 
-    The samples, and how many of them are ready, do not depend on how the frames are chunked. Channels are averaged,
-    floats clipped to [-1, 1]. At 16 kHz every sample comes out at once; otherwise `Resampler` says what is held back.
-    n frames become ``format.samples(n)`` samples in all.
+    The result does not depend on how the frames are chunked. Channels are averaged, and floats are clipped to [-1, 1].
+    At 16 kHz every sample is returned at once; at other rates `Resampler` holds some back. In total, n frames become
+    ``format.samples(n)`` samples.
 
     Attributes:
-        frame: the frame it is to be given first.
-        position: the sample it gives first.
+        frame: the first frame that must be passed in.
+        position: the first sample that is returned.
 
     Args:
-        position: a sample that is wanted; it gives that and all after it, and some before it.
+        position: the first sample that the caller needs; some before it are returned too.
     """
 
     def __init__(self, audio_format: AudioFormat, position: int = 0) -> None:
@@ -127,24 +127,24 @@ class PcmDecoder:
             self.frame, self.position = self._resampler.frame, self._resampler.position
 
     def decode(self, pcm: bytes) -> Samples:
-        """Take in whole frames; returns what is ready.  # (n,) float32
+        """Decode whole frames, and return the samples that are ready, (n,) float32.
 
         Raises:
-            BadAudio: as ``AudioFormat.frames`` does; nothing is taken in then.
+            BadAudio: as in ``AudioFormat.frames``; the frames are then ignored.
         """
         self.format.frames(pcm)
         raw = np.frombuffer(pcm, _DTYPES[self.format.format]).reshape(-1, self.format.channels)
         return self._resample(_to_float(raw, self.format.format).mean(axis=1, dtype=np.float32))
 
     def silence(self, frames: int) -> Iterator[Samples]:
-        """Take in ``frames`` zero frames, a second at a time, as the iterator is consumed.  # each (n,) float32"""
+        """Decode ``frames`` zero frames, a second for each item of the iterator; each item is (n,) float32."""
         while frames > 0:
             block = min(frames, self.format.rate)
             yield self._resample(np.zeros(block, np.float32))
             frames -= block
 
     def finish(self) -> Samples:
-        """What the resampler still holds back; the decoder takes nothing in after it.  # (n,) float32"""
+        """Return the samples that the resampler holds back, (n,) float32. The decoder must not be used after this."""
         return self._resampler.finish() if self._resampler else np.zeros(0, np.float32)
 
     def _resample(self, mono: Samples) -> Samples:

@@ -1,4 +1,4 @@
-"""Any rate to 16 kHz, so that reading may begin anew in the middle of a stream and comes to the same samples."""
+"""Resample any rate to 16 kHz. A reader that starts in the middle of a stream gets the same samples."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ Mono = NDArray[np.float32]  # (n,)
 
 STRETCH_S: Final = 30
 STRETCH: Final = STRETCH_S * SAMPLE_RATE  # samples
-REACH_S: Final = 0.05  # the filter of soxr's HQ reaches less than 12 ms to either side
+REACH_S: Final = 0.05  # the filter of soxr's HQ reaches less than 12 ms to each side
 
 
 class Resampler:
-    """Mono float32 at ``rate`` to mono float32 at 16 kHz, in stretches of 30 s.
+    """Resample mono float32 at ``rate`` to mono float32 at 16 kHz, in stretches of 30 s.
 
-    Each stretch has a stream of soxr (HQ) of its own, which hears more on both sides of it than the filter reaches. So
-    a sample depends on the frames around it alone, never on what came before or on how the frames were chunked. A
-    stream holds back up to 0.12 s; where a stretch ends, at a rate that shares no factor with 16 kHz, up to 1 s.
+    Each stretch has its own soxr stream (HQ), which also gets the frames beside the stretch that the filter reaches. So
+    a sample depends only on the frames around it, and not on the start of the stream or on chunking. A stream holds
+    back up to 0.12 s. At the end of a stretch, at a rate that shares no factor with 16 kHz, it holds back up to 1 s.
 
     Attributes:
-        frame: the next frame it takes in.
-        position: the next sample it gives.
+        frame: the next frame to pass in.
+        position: the next sample that is returned.
 
     Args:
-        stretch: the first stretch that is wanted; ``frame`` and ``position`` say where that is.
+        stretch: the index of the first stretch needed; ``frame`` and ``position`` then tell where it begins.
     """
 
     def __init__(self, rate: int, stretch: int = 0) -> None:
         period = rate // gcd(rate, SAMPLE_RATE)  # frames that become whole samples
         self._rate = rate
-        self._beside = period * ceil(REACH_S * rate / period)  # frames heard on either side of a stretch
+        self._beside = period * ceil(REACH_S * rate / period)  # frames passed in on each side of a stretch
         self._recent: list[Mono] = []  # from `_beside` before the stretch's end on
         self.position = stretch * STRETCH
         self.frame = max(0, stretch * STRETCH_S * rate - self._beside)
         self._begin(stretch)
 
     def push(self, mono: Mono) -> Mono:
-        """Take in frames (n,); returns the samples that are ready.  # (m,) float32"""
+        """Resample frames (n,) float32, and return the samples that are ready, (m,) float32."""
         ready = []
         while self.frame + len(mono) >= self._end + self._beside:
             fitting = self._end + self._beside - self.frame
@@ -52,7 +52,7 @@ class Resampler:
         return np.concatenate([*ready, self._feed(mono)])
 
     def finish(self) -> Mono:
-        """What is held back; nothing is taken in after it.  # (m,) float32"""
+        """Return the samples that are held back, (m,) float32. The resampler must not be used after this."""
         ready = self._turn() if self.frame > self._end else []
         return np.concatenate([*ready, self._feed(np.zeros(0, np.float32), last=True)])
 
@@ -70,7 +70,7 @@ class Resampler:
         return self._resample(mono, last)
 
     def _turn(self) -> list[Mono]:
-        """The rest of this stretch, and the beginning of the next."""
+        """Return the rest of this stretch, and the beginning of the next."""
         rest = self._resample(np.zeros(0, np.float32), last=True)
         heard, self._recent = np.concatenate(self._recent), []
         self._begin(self._stretch + 1)

@@ -1,14 +1,14 @@
-"""The segmenter: samples in, utterances and windows out, and no sample unaccounted for.
+"""Cut samples into utterances and windows. Every sample is in a window or in a skipped range.
 
-Decision delay, from the last sample concerned to the event:
+The delay from the last sample of an event to the event is:
 
-- ``SpeechStarted``: as long as ``min_speech_ms`` of voice takes, at most 300 ms;
-- ``SpeechStopped``, ``Utterance``: ``pause_ms`` after the last voiced frame; an utterance that is cut: at the limit;
-- ``Window``: with the pause that closes it; or ``gap_max_s`` + 300 ms + ``speech_pad_ms`` after its last activity; or,
-  where it is cut, when activity goes on past the limit;
-- ``Skipped``: at most 1 s + 300 ms + ``speech_pad_ms``, where no window is open;
+- ``SpeechStarted``: the time of ``min_speech_ms`` of voice, at most 300 ms
+- ``SpeechStopped``, ``Utterance``: ``pause_ms`` after the last voiced frame; an utterance that is cut: none
+- ``Window``: that of the pause which closes it; or ``gap_max_s`` + 300 ms + ``speech_pad_ms`` after its last activity;
+  or none, if it is cut at its limit
+- ``Skipped``: at most 1 s + 300 ms + ``speech_pad_ms``, if no window is open
 
-and to each a frame's 20 ms. A flush decides everything at once.
+The 20 ms of a frame are added to each. After a flush there is no delay.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from af3stream.errors import ConfigError
 
 Mode = Literal["speech", "everything"]
 
-BLOCK = SAMPLE_RATE  # samples taken in before the past is released
-MIN_LIMIT_S = 2  # more than the 1.3 s an utterance can reach back at most: none begins too long
+BLOCK = SAMPLE_RATE  # samples processed before old ones are released
+MIN_LIMIT_S = 2  # more than the 1.3 s that an utterance can reach back
 
 
 class Segmenter:
-    """One session's timeline, cut into utterances and windows as it arrives.
+    """Cut the timeline of one session into utterances and windows as it arrives.
 
-    The events depend on the samples and on where flushes fall, not on the chunking. Utterances are in order and do not
-    overlap; windows and ``Skipped`` together are in order and tile the timeline without a gap. The two grains are
-    independent: a window may be cut inside an utterance.
+    The events depend on the samples and on the positions of flushes, not on chunking. Utterances are in order and do
+    not overlap. Windows and ``Skipped`` are in order and cover the timeline without a gap. Utterances and windows are
+    independent: a window may end inside an utterance.
 
     Args:
-        config: how audio is cut.
-        mode: ``speech`` keeps what lies in and around utterances, ``everything`` also whatever is loud.
-        window_max_s: the longest window the model takes, in seconds; no utterance is longer either.
+        config: the rules.
+        mode: ``speech`` keeps the audio in and around utterances; ``everything`` also keeps other loud audio.
+        window_max_s: the longest window of the model, in seconds. It limits utterances too.
 
     Raises:
-        ConfigError: when the longest window or utterance is shorter than 2 s.
+        ConfigError: if the longest window or utterance is shorter than 2 s.
     """
 
     def __init__(self, config: AudioConfig, mode: Mode, window_max_s: float) -> None:
@@ -62,39 +62,54 @@ class Segmenter:
         self._utterances = UtteranceCutter(config, utterance_max, self._frames)
         self._windows = WindowCutter(config, mode == "everything", window_max, self._utterances.look_back, self._frames)
         self._utterance_count = self._window_count = 0
+        self._pad = config.speech_pad_ms * SAMPLE_RATE // 1_000
         self._decided = 0  # the end of the last frame
         self._settled = 0
 
     @property
     def position(self) -> int:
-        """Samples taken in."""
+        """Number of samples processed."""
         return self._samples.end
 
     @property
     def settled(self) -> int:
-        """Everything before it is decided: nothing can begin there any more."""
+        """The position before which everything is decided: no utterance or window can begin before it."""
         return self._settled
 
     @property
     def open_utterance(self) -> Span | None:
-        """The open utterance, as it would be if it ended now."""
+        """The open utterance, as if it ended now; ``None`` if there is none."""
         return self._utterances.open
+
+    def pausing(self, pause: int) -> Utterance | None:
+        """The open utterance as it will be if its pause holds, once the pause has lasted ``pause`` samples.
+
+        Until all that belongs to the utterance is there, ``speech_pad_ms`` after its last voiced frame, it is ``None``.
+        """
+        span = self._utterances.open
+        if span is None or self._utterances.pause < max(pause, self._pad):
+            return None
+        return Utterance(self._utterance_count, span.start, span.end, self.read(span.start, span.end))
 
     @property
     def open_window(self) -> Span | None:
-        """The open window, up to its last activity."""
+        """The open window, up to its last activity; ``None`` if there is none."""
         return self._windows.open
 
     def read(self, start: int, end: int) -> Samples:
-        """Samples of an open span.  # (end - start,) float32
+        """Return samples of an open span, (end - start,) float32.
 
         Raises:
-            IndexError: when some of them are not held.
+            IndexError: if some of them are not held.
         """
         return self._samples.read(start, end)
 
     def push(self, samples: Samples) -> list[Event]:
-        """Take in ``samples`` (n,) float32 in [-1, 1]; returns what they decide, in timeline order for each grain."""
+        """Process ``samples`` (n,) float32 in [-1, 1].
+
+        Returns:
+            New events: those of utterances in timeline order, and those of windows in timeline order.
+        """
         events: list[Event] = []
         for at in range(0, len(samples), BLOCK):
             block = samples[at : at + BLOCK]
@@ -104,10 +119,10 @@ class Segmenter:
         return events
 
     def flush(self) -> list[Event]:
-        """Close what is open; windows and ``Skipped`` then tile [0, position). Listening goes on.
+        """Close the open utterance and window. Windows and ``Skipped`` then cover [0, position).
 
-        Speech that goes on begins a new utterance exactly where the old one ended. An utterance may still reach back
-        over the flush for what comes before its first words; a window may not.
+        If speech continues, a new utterance begins exactly at the end of the old one. The padding before a new
+        utterance may reach back over the flush; a window may not.
         """
         events = self._step(self._detector.flush())
         events += self._utterance_events(self._utterances.finish())
@@ -145,7 +160,7 @@ class Segmenter:
                 yield event
 
     def _release(self) -> None:
-        """Forget what neither anything open nor an utterance yet to begin can need."""
+        """Drop samples and frames that neither an open span nor a new utterance can need."""
         starts = [span.start for span in (self._utterances.open, self._windows.open) if span]
         oldest = min([self._decided - self._utterances.look_back, *starts])
         self._samples.release(oldest)

@@ -1,4 +1,4 @@
-"""The utterance rules: frames in, the beginnings and ends of speech out."""
+"""Decide from frames where utterances begin and end."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from af3stream.audio.history import FrameHistory, last_third
 from af3stream.audio.vad import Frame
 from af3stream.config import AudioConfig
 
-ONSET = 300 * SAMPLE_RATE // 1_000  # samples looked back over to decide that speech began
+ONSET = 300 * SAMPLE_RATE // 1_000  # samples that are examined to decide that speech began
 
 
 class UtteranceCutter:
-    """At most one open utterance, carried over the frames.
+    """Track at most one open utterance over the frames.
 
-    An utterance begins at a voiced frame, once ``min_speech_ms`` of the last 300 ms are voiced, and starts
-    ``speech_pad_ms`` before the first of those frames that the previous utterance does not hold, never before its end.
-    It ends when ``pause_ms`` pass unvoiced, ``speech_pad_ms`` after its last voiced frame. One whose voice goes on past
-    ``limit`` samples is cut at the quietest place of its last third, and the next one begins exactly there, with that
-    voice.
+    An utterance begins at a voiced frame, once ``min_speech_ms`` of the last 300 ms are voiced. It starts
+    ``speech_pad_ms`` before the first of those frames that is not in the previous utterance, and never before the end
+    of that one. It ends after ``pause_ms`` without voice, ``speech_pad_ms`` after its last voiced frame. If voice
+    continues past ``limit`` samples, the utterance is cut at the quietest place of its last third, and the next one
+    begins there.
 
     Args:
         limit: the most samples of one utterance.
-        history: the frames, this one included, since the open utterance's start.
+        history: the frames since the start of the open utterance, the current one included.
     """
 
     def __init__(self, config: AudioConfig, limit: int, history: FrameHistory) -> None:
@@ -41,18 +41,23 @@ class UtteranceCutter:
 
     @property
     def look_back(self) -> int:
-        """How many samples before the frame that decides it an utterance can start."""
+        """The most samples between the start of an utterance and the frame that decides it."""
         return ONSET + self._pad
 
     @property
     def open(self) -> Span | None:
-        """The open utterance, as it would be if it ended now."""
+        """The open utterance, as if it ended now; ``None`` if there is none."""
         if self._start is None:
             return None
         return Span(self._start, min(self._voiced_end + self._pad, self._position, self._start + self._limit))
 
+    @property
+    def pause(self) -> int:
+        """How many samples of the open utterance's end are unvoiced so far; 0 if none is open."""
+        return 0 if self._start is None else self._position - self._voiced_end
+
     def step(self, frame: Frame) -> list[SpeechStarted | SpeechStopped | Span]:
-        """Take in the next frame; returns what it decides, each ended utterance as a span."""
+        """Process the next frame, and return its events; a closed utterance is a span."""
         self._position = frame.end
         self._recent.append(frame)
         while self._recent[0].start < frame.end - ONSET:
@@ -66,7 +71,7 @@ class UtteranceCutter:
         return []
 
     def finish(self) -> list[SpeechStarted | SpeechStopped | Span]:
-        """End what is open, here."""
+        """Close the open utterance, and return its events."""
         span = self.open
         if span is None:
             return []

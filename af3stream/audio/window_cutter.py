@@ -1,4 +1,4 @@
-"""The window rules: frames and the bounds of speech in, windows and what lies between them out."""
+"""Decide from frames and utterances where windows begin and end, and which ranges are skipped."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from af3stream.audio.history import MIN_PIECE, FrameHistory, last_third
 from af3stream.audio.vad import Frame
 from af3stream.config import AudioConfig
 
-SKIP_STEP = SAMPLE_RATE  # samples: silence is settled a second at a time
-STILL = sys.maxsize  # the end of a pause that has none yet
+SKIP_STEP = SAMPLE_RATE  # samples: silence is skipped a second at a time
+STILL = sys.maxsize  # the end of a pause that is still open
 
 
 class WindowCutter:
-    """At most one open window, carried over the frames. Windows and what is skipped tile [0, settled).
+    """Track at most one open window over the frames. Windows and skipped ranges cover [0, settled).
 
-    A window starts where activity starts and holds gaps of up to ``gap_max_s``. It closes
+    A window starts where activity starts, and may hold gaps of up to ``gap_max_s``. It closes
 
-    - at a pause, once ``window_min_s`` long;
-    - where its last activity ended, once a longer gap is certain: nothing can begin within it any more;
-    - when activity goes on past ``limit``: cut in the latest pause of its last third, else at the quietest place there,
-      and the next window begins at the cut.
+    - at a pause, if it is at least ``window_min_s`` long;
+    - at the end of its last activity, when a longer gap is certain;
+    - if activity continues past ``limit``: it is cut in the latest pause of its last third, or else at the quietest
+      place there, and the next window begins at the cut.
 
-    A window shorter than 0.1 s is stretched into the silence after it; where a flush leaves none, it is skipped.
+    A window shorter than 0.1 s is extended into the silence after it. If a flush leaves no silence, it is skipped.
 
     Args:
-        everything: every loud frame and the ``speech_pad_ms`` before it are activity, besides the utterances.
+        everything: besides utterances, each loud frame and the ``speech_pad_ms`` before it count as activity.
         limit: the most samples of one window.
-        look_back: how far before the present an utterance can still begin.
-        history: the frames, this one included, since the open window's start.
+        look_back: how many samples before the newest frame an utterance can begin.
+        history: the frames since the start of the open window, the current one included.
     """
 
     def __init__(
@@ -43,20 +43,20 @@ class WindowCutter:
         self._min = max(round(config.window_min_s * SAMPLE_RATE), MIN_PIECE)
         self._gap_max = round(config.gap_max_s * SAMPLE_RATE)
         self._history = history
-        self._pauses = [Span(0, STILL)]  # between utterances, those that reach into the open window; the present last
+        self._pauses = [Span(0, STILL)]  # between utterances, as far as they overlap the open window; the newest last
         self._start: int | None = None  # of the open window
         self._active_end = 0  # of the last activity
-        self._settled = 0  # everything before it is in a closed window or skipped
+        self._settled = 0  # everything before this position is in a closed window or skipped
 
     @property
     def open(self) -> Span | None:
-        """The open window, as it would be if its last activity closed it."""
+        """The open window, as if it ended with its last activity; ``None`` if there is none."""
         return None if self._start is None else Span(self._start, self._active_end)
 
     def step(
         self, frame: Frame, speech: list[SpeechStarted | SpeechStopped | Span], utterance: Span | None
     ) -> list[Span | Skipped]:
-        """Take in the next frame, what it decided about speech, and the open utterance; returns what that settles."""
+        """Process a frame, its utterance events and the open utterance; return windows and skipped ranges."""
         stopped = self._note(speech)
         events: list[Span | Skipped] = []
         for activity in self._activities(frame, speech, utterance):
@@ -69,12 +69,12 @@ class WindowCutter:
         return events
 
     def finish(self, position: int) -> list[Span | Skipped]:
-        """Close what is open and settle everything before ``position``, the end of the last frame."""
+        """Close the open window, and decide everything before ``position``, the end of the last frame."""
         self._pauses = [Span(position, STILL)]
         return [*self._close(position), *self._skip(position)]
 
     def _note(self, speech: list[SpeechStarted | SpeechStopped | Span]) -> int | None:
-        """Keep the pauses; returns where an utterance stopped, if one did."""
+        """Record the pauses, and return where an utterance stopped, if one did."""
         stopped = None
         for event in speech:
             match event:
@@ -88,7 +88,10 @@ class WindowCutter:
     def _activities(
         self, frame: Frame, speech: list[SpeechStarted | SpeechStopped | Span], utterance: Span | None
     ) -> Iterator[Span]:
-        """Utterances, ended and open, and loud frames; one within an open utterance reaches back to that."""
+        """Yield the ranges of activity: closed and open utterances, and loud frames.
+
+        The range of a loud frame within an open utterance begins with that utterance.
+        """
         yield from (event for event in speech if isinstance(event, Span))
         if utterance is not None:
             yield utterance
@@ -124,20 +127,20 @@ class WindowCutter:
             return []
         events: list[Span | Skipped] = [self._emit(self._start, at)]
         self._start = None
-        if self._active_end > at:  # sounds go on after the speech
+        if self._active_end > at:  # sound continues after the speech
             loud = next(frame for frame in self._history.since(at) if frame.loud)
             events += self._extend(Span(loud.start - self._pad, self._active_end))
         return events
 
     def _settle(self, position: int) -> list[Span | Skipped]:
-        """Decide what the present allows, where no utterance is open."""
-        certain = position - self._look_back  # no utterance can begin before it any more
+        """Close a window or skip silence, if no utterance is open."""
+        certain = position - self._look_back  # no utterance can begin before this position
         if self._start is not None:
             return self._close(position) if certain - self._active_end > self._gap_max else []
         return self._skip(certain) if certain - self._settled >= SKIP_STEP else []
 
     def _close(self, position: int) -> list[Span | Skipped]:
-        """Close the open window at its last activity."""
+        """Close the open window at the end of its last activity."""
         start, self._start = self._start, None
         if start is None:
             return []

@@ -1,6 +1,4 @@
-"""The Python SDK: audio in, captions and answers out.
-
-::
+"""Stream audio to the service, receive captions, and ask questions.
 
     async with connect("ws://127.0.0.1:8765") as session:
         await session.send(pcm)
@@ -9,10 +7,10 @@
         async for message in session:
             print(message)
 
-The messages are :class:`Caption`, :class:`Answer` and the others of :mod:`af3stream.client.messages`.
-The errors are the tree of :mod:`af3stream.client.errors`.
+The messages are ``Caption``, ``Answer`` and the others of ``af3stream.client.messages``.
+The errors are the tree of ``af3stream.client.errors``.
 
-:mod:`af3stream.client.sync` is the same without an event loop.
+``af3stream.client.sync`` has the same methods for programs without an event loop.
 """
 
 from af3stream.client.answers import AnswerStream

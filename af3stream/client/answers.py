@@ -1,4 +1,4 @@
-"""An answer that arrives in pieces."""
+"""Read an answer piece by piece, while it is generated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from af3stream.protocol.messages import Answer, Ask, Cancel
 
 
 class AnswerStream:
-    """Iterate over an answer while it is generated. :meth:`start`, or the first use, sends the question.
+    """Iterate over an answer while it is generated. ``start``, or the first use, sends the question.
 
     After a lost connection the rest comes as one piece. If the new answer differs from what has arrived, the whole
     answer follows on a new line.

@@ -1,4 +1,4 @@
-"""The client's side of the protocol: events received, replies pending, resuming. No clock, no socket."""
+"""Implement the client's side of the protocol: received events, pending replies, resuming. No clock, no socket."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from af3stream.protocol.messages import (
 )
 
 INBOX_MESSAGES: Final = 4_096
-ENGINE_TROUBLE: Final = ("engine_failed", "engine_timeout", "engine_restart")  # of one job; a watch stands
+ENGINE_TROUBLE: Final = ("engine_failed", "engine_timeout", "engine_restart")  # one job failed; a watch continues
 
 
 class ClientProtocol:
     """Track one session over several connections: push in received messages, pull outgoing ones.
 
     Attributes:
-        ready: how the server set the session up, as of the newest connection.
+        ready: the ``ready`` message of the newest connection.
         outgoing: the messages to send.
         inbox: the messages that the caller has not read.
         over: the error that ended the session; ``None`` while it goes on.
-        parting: why the server is about to close a connection after which another one may go on.
+        parting: why the server is about to close the connection, if the session can be resumed after it.
         missed: the count of numbered events that never arrived; normally 0.
     """
 
@@ -60,7 +60,7 @@ class ClientProtocol:
 
     @property
     def progress(self) -> tuple[int, ...]:
-        """The durable and processed offsets, and the newest event; they never go back."""
+        """The durable and processed offsets, and the newest event number; they never decrease."""
         return self.outgoing.durable, self.outgoing.processed, self._last_event
 
     def expect(self, ref: str) -> Reply:
@@ -78,11 +78,11 @@ class ClientProtocol:
                 if message.id not in self._replies or not self._replies[message.id].add(message.text):
                     return
             case Answer() if message.id not in self._replies:
-                return  # of a question that was asked again while its answer was on the way
+                return  # the question was sent again while its answer was on the way
             case Answer() | Flushed():
                 self._settle(message.id, message)
             case Ended():
-                for flush in self.outgoing.flushes:  # their replies went to a connection that was lost
+                for flush in self.outgoing.flushes:  # their replies were sent on a lost connection
                     self._settle(flush, Flushed(flush, message.total))
                 self._settle(END_REF, message)
                 self.over = SessionEnded("the session has ended")
@@ -104,10 +104,10 @@ class ClientProtocol:
         )
 
     def resumed(self, ready: Ready) -> None:
-        """Process the ``ready`` message that answers :meth:`resuming`.
+        """Process the ``ready`` message that answers ``resuming``.
 
         Raises:
-            ServerError: when that is another session, or one in which audio is missing.
+            ServerError: if it names another session, or if audio is missing.
         """
         if ready.session != self.ready.session:
             raise mismatch("no_session", f"session {self.ready.session} was resumed, and {ready.session} came")
@@ -125,7 +125,7 @@ class ClientProtocol:
 
     def _refused(self, error: Error) -> None:
         ref = END_REF if error.code == "bad_end" else error.ref
-        if ref in self._replies or error.code not in ENGINE_TROUBLE:  # a watch that failed once stands
+        if ref in self._replies or error.code not in ENGINE_TROUBLE:  # a watch continues after a failure
             self._settle(ref, error)
         if not error.fatal:
             self.outgoing.refused(error)

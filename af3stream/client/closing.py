@@ -1,4 +1,4 @@
-"""How connections end: as a clause for people, and whether another one may follow."""
+"""Explain why a connection was closed, and tell whether it makes sense to reconnect."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Final
 
 from websockets.exceptions import ConnectionClosed
 
-LOST: Final = 1006  # no close was said
-FINAL: Final = (1002, 1003, 1007, 1008, 1009, 1010)  # the same would happen again
-PASSING: Final = (4408, 4429)  # the service's own codes begin at 4000, and are final but for these
+LOST: Final = 1006  # closed without a close frame
+FINAL: Final = (1002, 1003, 1007, 1008, 1009, 1010)  # another attempt would fail in the same way
+PASSING: Final = (4408, 4429)  # the service's own codes begin at 4000; all others of them are final
 
 
 def why_closed(closed: ConnectionClosed) -> str:
-    """How a connection ended, as a clause."""
+    """Return the reason as a clause for people."""
     if closed.rcvd is None:
         return "the connection to the server was lost"
     reason = f": {closed.rcvd.reason}" if closed.rcvd.reason else ""
@@ -20,7 +20,7 @@ def why_closed(closed: ConnectionClosed) -> str:
 
 
 def is_final(closed: ConnectionClosed) -> bool:
-    """Whether no other connection can follow."""
+    """Return whether reconnecting would fail too."""
     frame = closed.rcvd or closed.sent
     code = frame.code if frame else LOST
     return code in FINAL or (code >= 4000 and code not in PASSING)

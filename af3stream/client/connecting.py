@@ -1,4 +1,4 @@
-"""Open a session at an address. Every failure is an error whose message is one sentence."""
+"""Open a session at an address. Each error message is one sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,7 @@ from af3stream.client.transport import Connection, ReconnectingTransport, State
 from af3stream.errors import BadMessage, SourceError, quoted
 from af3stream.protocol.codec import MSGPACK, ClientCodec, client_codec
 from af3stream.protocol.features import FEATURES
-from af3stream.protocol.messages import Error, Format, Mode, Ready, Start
+from af3stream.protocol.messages import Error, Format, Mode, Ready, Start, Task
 
 PATH: Final = "/v1/stream"
 SCHEMES: Final = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}
@@ -60,11 +60,11 @@ STATUSES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ResumeToken:
-    """A session that another process began, and this one goes on with.
+    """Identify a session to continue, for example one that another process opened.
 
     Attributes:
-        token: the newest ``session.ready.resume`` of it.
-        last_event: the newest event that was taken in; later ones come again.
+        token: the newest ``session.ready.resume`` of the session.
+        last_event: the number of the newest event that was processed; the server sends later ones again.
     """
 
     token: str
@@ -73,7 +73,7 @@ class ResumeToken:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """How each connection of a session is opened."""
+    """The settings for each connection of a session."""
 
     address: str
     codec: ClientCodec
@@ -93,6 +93,11 @@ async def connect(
     channels: int = 1,
     mode: Mode | None = None,
     interims: bool = True,
+    language: str | None = None,
+    languages: Sequence[str] = (),
+    task: Task | None = None,
+    vocabulary: Sequence[str] = (),
+    words: bool = False,
     subprotocol: str = MSGPACK,
     reconnect_for: float = 300.0,
     spool: Path | None = None,
@@ -106,35 +111,54 @@ async def connect(
     """Open a session: ``async with connect("ws://127.0.0.1:8765") as session``. Leaving the block closes it.
 
     Args:
-        url: ``ws``, ``wss``, ``http`` or ``https``; without a path it gets ``/v1/stream``.
+        url: an address with the scheme ``ws``, ``wss``, ``http`` or ``https``; the default path is ``/v1/stream``.
         token: sent as ``Authorization: Bearer``.
-        format: how samples are spelled in what :meth:`Session.send` is given.
-        rate: Hz.
-        channels: interleaved.
-        mode: whether non-speech is left out; ``None`` for the server's own choice.
-        interims: whether captions of open utterances are wanted.
-        subprotocol: one of :data:`af3stream.protocol.codec.SUBPROTOCOLS`.
-        reconnect_for: seconds without a connection after which the session is given up; 0 for no second attempt. A
-            server that keeps no sessions is given up at once.
-        spool: a folder for what may have to be sent again, at most the server's credit; by default it is in memory.
-        on_state: called with every new :attr:`Session.state`, from the event loop.
-        resume: a session to continue; :attr:`Session.sent` is the offset of its next audio.
+        format: encoding of the samples that are passed to ``Session.send``.
+        rate: sample frames per second, in Hz.
+        channels: number of interleaved channels.
+        mode: ``speech`` leaves out long stretches without speech; ``None`` for the server's default.
+        interims: whether to receive partial captions of open utterances.
+        language: of the speech, a code or ``auto``; ``None`` for the server's own choice. Services of older versions
+            refuse this and the next three arguments.
+        languages: codes that may occur, at most 32; empty for all that the captioner knows.
+        task: ``translate`` for English beside the original; ``None`` for the server's own choice.
+        vocabulary: names and terms that are likely to be said, at most 200 of at most 64 characters.
+        words: whether final captions say when each word was said; a server that cannot do that refuses the session.
+        subprotocol: one of ``af3stream.protocol.codec.SUBPROTOCOLS``.
+        reconnect_for: seconds without a connection after which the client gives up; 0 for no second attempt. If the
+            server keeps no sessions, the client gives up at once.
+        spool: a folder for audio that may have to be sent again, at most the server's credit; by default it is kept
+            in memory.
+        on_state: called with every new ``Session.state``, from the event loop.
+        resume: a session to continue. ``Session.sent`` is then the offset of the next audio.
         ssl: the TLS context of a ``wss`` address; by default the system's certificate authorities are trusted.
-        proxy: an address; ``True`` for the environment's proxy; ``None`` for no proxy. The environment's proxy is
-            never used for a loopback address.
+        proxy: the address of a proxy; ``True`` for the environment's proxy, which is not used for loopback
+            addresses; ``None`` for no proxy.
         additional_headers: HTTP headers of the handshake, besides ``Authorization``.
         open_timeout: seconds for the handshake, and again for the server's ``ready``.
 
     Raises:
-        SourceError: if the address is malformed, or the spool folder takes no file.
+        SourceError: if the address is malformed, or no file can be created in the spool folder.
         AuthenticationError: if the token is refused.
         AdmissionError: if the service has no room now; ``retry_after_s`` says when to try again.
         NetworkError: if the service cannot be reached.
-        ProtocolError: if the peer does not answer as this service does.
-        ServerError: if the server refuses the session, for example its sample rate.
+        ProtocolError: if the peer does not follow the protocol.
+        ServerError: if the server refuses the session, for example its sample rate or its language.
     """
     codec = client_codec(subprotocol)
-    start = Start(format, rate, channels, mode, interims, features=FEATURES)
+    start = Start(
+        format,
+        rate,
+        channels,
+        mode,
+        interims,
+        features=FEATURES,
+        language=language,
+        languages=tuple(languages),
+        task=task,
+        vocabulary=tuple(vocabulary),
+        words=words,
+    )
     if resume:
         start = msgspec.structs.replace(start, resume=resume.token, last_event=resume.last_event)
     address = stream_url(url)
@@ -158,10 +182,10 @@ async def connect(
 
 
 def stream_url(url: str) -> str:
-    """The WebSocket address that ``url`` stands for.
+    """Return the WebSocket address of the service at ``url``.
 
     Raises:
-        SourceError: for anything but ``http(s)://host`` or ``ws(s)://host``, with or without port and path.
+        SourceError: if ``url`` is not ``http(s)://host`` or ``ws(s)://host``, with or without port and path.
     """
     try:
         parts = urlsplit(url.strip())
@@ -180,18 +204,18 @@ def _proxy(address: str, proxy: str | Literal[True] | None) -> str | Literal[Tru
 
 
 def _store(ready: Ready, spool: Path | None) -> Store:
-    """Where audio is kept until it is durable."""
+    """Return the store for audio that is not durable yet."""
     if spool is None or not ready.resume:
         return Memory()
     return Spool(spool, max(1, credit_frames(ready)) * frame_bytes(ready))
 
 
 async def _dial(handshake: Handshake, start: Start) -> Connection:
-    """Connect, and begin a session or go on with one.
+    """Connect, and open or resume a session.
 
     Raises:
-        AdmissionError, NetworkError: for what may pass.
-        AuthenticationError, ProtocolError, ServerError: for what does not.
+        AdmissionError, NetworkError: if another attempt may succeed.
+        AuthenticationError, ProtocolError, ServerError: if it would fail too.
     """
     socket = await _open(handshake)
     try:
@@ -233,7 +257,7 @@ async def _start(socket: ClientConnection, handshake: Handshake, start: Start) -
     shown, codec = _without_secrets(handshake.address), handshake.codec
     try:
         async with asyncio.timeout(handshake.timeout_s):
-            with suppress(ConnectionClosed):  # what the server said before it closed comes first
+            with suppress(ConnectionClosed):  # first read what the server sent before it closed
                 await socket.send(codec.encode(start))
             message = codec.decode(await socket.recv())
     except TimeoutError:
@@ -251,7 +275,7 @@ async def _start(socket: ClientConnection, handshake: Handshake, start: Start) -
 
 
 def _without_secrets(address: str) -> str:
-    """The address without what may hold a password or a token."""
+    """Return the address without user, password and query, which may hold secrets."""
     parts = urlsplit(address)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -274,6 +298,6 @@ def _refused(shown: str, response: Response) -> ClientError:
 
 
 def _reason(error: OSError) -> str:
-    """The system's own words; asyncio folds the errors of a host's several addresses into one without a number."""
+    """Return the system's message. For a host with several addresses, asyncio joins their errors and drops errno."""
     numbers = re.findall(r"\[Errno (\d+)\]", str(error))
     return os.strerror(int(numbers[-1])) if numbers else error.strerror or str(error)

@@ -1,19 +1,17 @@
-"""Every error of the client, by cause.
-
-::
+"""The errors that the client raises, by cause.
 
     ClientError                    an Af3StreamError
     ├── AuthenticationError        the token is missing or wrong (HTTP 401, 403)
-    ├── TemporaryError             the same may succeed later; has ``retry_after_s``
+    ├── TemporaryError             another attempt may succeed; has ``retry_after_s``
     │   ├── AdmissionError         the service has no room now (HTTP 429, 503)
     │   └── NetworkError           the service cannot be reached now
     │       └── ConnectionLost     an open session lost its connection for good
-    ├── ProtocolError              the peer does not answer as this service does
+    ├── ProtocolError              the peer does not follow the protocol
     ├── ServerError                the server refused the session or a request; has the message ``error``
     ├── SessionEnded               the session is over
     └── ReaderTooSlow              the caller did not read its messages
 
-A malformed address, and a spool folder that takes no file, raise :class:`~af3stream.errors.SourceError`.
+A malformed address, and a spool folder without write access, raise ``SourceError``.
 """
 
 from __future__ import annotations
@@ -31,10 +29,10 @@ class AuthenticationError(ClientError):
 
 
 class TemporaryError(ClientError):
-    """The same may succeed later.
+    """Another attempt may succeed.
 
     Attributes:
-        retry_after_s: the seconds that the service asks to wait, 0 if it names none.
+        retry_after_s: seconds that the service asks the client to wait; 0 if it names none.
     """
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
@@ -43,7 +41,7 @@ class TemporaryError(ClientError):
 
 
 class AdmissionError(TemporaryError):
-    """The service takes no other session now."""
+    """The service has no room for another session now."""
 
 
 class NetworkError(TemporaryError):
@@ -51,14 +49,14 @@ class NetworkError(TemporaryError):
 
 
 class ProtocolError(ClientError):
-    """The peer does not answer as this service does."""
+    """The peer does not follow the protocol."""
 
 
 class ServerError(ClientError):
-    """The server refused something.
+    """The server refused the session or a request.
 
     Attributes:
-        error: the refusal as it arrived, with its code and whether trying again may help.
+        error: the ``error`` message, with its code and whether another attempt may succeed.
     """
 
     def __init__(self, error: Error) -> None:
@@ -67,17 +65,17 @@ class ServerError(ClientError):
 
 
 class ConnectionLost(NetworkError):
-    """The session lost its connection, and could not get another one."""
+    """The session lost its connection, and could not reconnect."""
 
 
 class SessionEnded(ClientError):
-    """The session is over, and takes no more requests."""
+    """The session is over and accepts no more requests."""
 
 
 class ReaderTooSlow(ClientError):
-    """The caller read too slowly: more messages waited than the session keeps, and later ones were dropped."""
+    """The caller read too slowly: the inbox was full, and later messages were dropped."""
 
 
 def mismatch(code: str, sentence: str) -> ServerError:
-    """The server goes on in a way that would lose something without a word: a refusal on its behalf."""
+    """Return a refusal on the server's behalf, for a resumed session that does not match the client's state."""
     return ServerError(Error(code, sentence, fatal=True, retryable=False))

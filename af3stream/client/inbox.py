@@ -1,4 +1,4 @@
-"""Messages on their way from the socket to the caller."""
+"""Queue received messages until the caller reads them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from af3stream.protocol.messages import Caption, ServerMessage
 
 
 class InterimsDroppedFirst:
-    """A bounded queue. When it is full, the oldest interim caption makes room; nothing else is ever dropped in silence.
+    """A bounded queue. If it is full, the oldest interim caption is dropped.
 
-    A full queue without an interim is overrun: it takes nothing more, and its reader is told once it has read the rest.
-    The socket is read all the same, so that answers, credit and pings never wait for a caller who reads no messages.
+    If a full queue has no interim caption, it overruns: it drops every further message, and ``take`` raises an error
+    after the queued messages. The socket is read all the time, so a slow caller delays no answer, credit or ping.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -22,11 +22,11 @@ class InterimsDroppedFirst:
 
     @property
     def readable(self) -> bool:
-        """Whether :meth:`take` has a message, or an error to raise."""
+        """Whether ``take`` has a message, or an error to raise."""
         return bool(self._waiting) or self._overrun
 
     def put(self, message: ServerMessage) -> None:
-        """Add a message, at the cost of the oldest interim when the queue is full."""
+        """Add a message. If the queue is full, drop the oldest interim caption."""
         if self._overrun:
             return
         self._waiting.append(message)
@@ -43,7 +43,7 @@ class InterimsDroppedFirst:
         """Remove and return the oldest message of a readable queue.
 
         Raises:
-            ReaderTooSlow: when the queue was overrun, and all that it kept has been taken.
+            ReaderTooSlow: if the queue has overrun and is empty.
         """
         if not self._waiting:
             raise ReaderTooSlow(f"{self.capacity} messages waited to be read, and more came")

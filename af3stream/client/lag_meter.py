@@ -1,4 +1,4 @@
-"""The lag of captions behind speech. No clock, no socket."""
+"""Measure how far captions are behind speech. No clock, no socket."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import Final
 
 from af3stream.protocol.messages import Ack, Caption, Ready, ServerMessage, Speech
 
-DUE_S: Final = 1.0  # an utterance's last caption may end so much before its speech does
+DUE_S: Final = 1.0  # the last caption of an utterance may end this much earlier than its speech
 
 
 class LagMeter:
-    """Push in what the server says, pull out :meth:`seconds`.
+    """Pass in the server's messages with ``hear``, and read the lag with ``seconds``.
 
-    It is what a person sees: speech that was captured and has no caption yet. Silence is never behind.
+    The lag is speech that was captured and has no caption yet, as a person sees it. Silence causes no lag.
     """
 
     def __init__(self) -> None:
         self._rate = 16_000  # Hz
-        self._waiting: list[list[float]] = []  # speech without all of its captions: from, to; the open one to infinity
-        self._shown_s = 0.0  # up to where speech has its captions
+        self._waiting: list[
+            list[float]
+        ] = []  # start and end of speech without all of its captions; infinity for open speech
+        self._shown_s = 0.0  # speech before this second has its captions
 
     def hear(self, message: ServerMessage) -> None:
         """Process one message of the server."""
@@ -38,5 +40,5 @@ class LagMeter:
             del self._waiting[0]
 
     def seconds(self, captured_s: float) -> float:
-        """Seconds since the oldest speech without a caption, where ``captured_s`` were captured so far."""
+        """Return the lag in seconds, when ``captured_s`` seconds have been captured."""
         return max(0.0, captured_s - max(self._waiting[0][0], self._shown_s)) if self._waiting else 0.0

@@ -1,4 +1,4 @@
-"""The messages that iterating over a session yields; ``docs/protocol.md`` describes their fields."""
+"""The messages that a session yields. ``docs/protocol.md`` describes their fields."""
 
 from af3stream.protocol.messages import (
     Ack,

@@ -1,7 +1,7 @@
-"""What a client says, in its order: audio at its offsets and within the credit, and requests. No clock, no socket.
+"""Order the messages that a client sends: audio, within the credit, and requests. No clock, no socket.
 
-Audio and requests are one sequence. What was said and may not last is kept, so that another connection can say it again
-from where the server stands.
+Audio and requests are one sequence. Messages that may be lost are kept. After a reconnect they are sent again, from the
+offset at which the server stands.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from af3stream.protocol.messages import (
 )
 
 PIECE_S: Final = 1  # the most audio in one message
-ENVELOPE_BYTES: Final = 256  # more than a message needs around its audio
+ENVELOPE_BYTES: Final = 256  # upper bound of a message without its audio
 SAMPLE_BYTES: Final[dict[Format, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1}
-END_REF: Final = "end"  # `end` has no id on the wire; its refusal is known by its code
+END_REF: Final = "end"  # `end` has no id on the wire; its refusal is recognised by the code
 
 Request = Ask | Cancel | Watch | Unwatch | Flush | End
 
 
 @dataclass(slots=True)
 class Placed:
-    """A request, and the sample frame before which it is said."""
+    """A request, and the sample frame before which it is sent."""
 
     request: Request
     position: int
-    said: bool = False  # on the present connection
+    said: bool = False  # on the current connection
 
 
 def frame_bytes(ready: Ready) -> int:
-    """The size of a sample frame."""
+    """Return the bytes of a sample frame."""
     return SAMPLE_BYTES[ready.format] * ready.channels
 
 
 def credit_frames(ready: Ready) -> int:
-    """How far a client may run ahead, in sample frames."""
+    """Return how many sample frames a client may be ahead of ``processed``."""
     return int(ready.credit_s * ready.rate)
 
 
 class Outgoing:
-    """The client's side of a session. All counts are sample frames at the session's rate.
+    """The messages of one session that are sent, or still to be sent. All counts are sample frames.
 
     Attributes:
-        said: said on the present connection, or known to the server from those before.
-        received: what the server says it has.
-        processed: what the server says is captioned and encoded.
-        durable: below it, nothing has to be said again; without a journal what is received, and at worst what is said.
+        said: sent on the current connection, or received by the server on earlier ones.
+        received: received by the server.
+        processed: captioned and encoded by the server.
+        durable: need not be sent again. Without a journal this is ``received``; without resuming, ``said``.
     """
 
     def __init__(self, ready: Ready, store: Store) -> None:
@@ -72,25 +72,25 @@ class Outgoing:
         self._kept = ReplayBuffer(self.frame_bytes, store, ready.received)
         self._requests: list[Placed] = []
         self._credit = credit_frames(ready)
-        self._mended_to = 0  # a refusal below is of audio that is already declared lost
+        self._mended_to = 0  # audio before this offset is already declared lost
         self._agree(ready)
 
     @property
     def sent(self) -> int:
-        """Sample frames that have an offset, as audio or as lost."""
+        """Sample frames appended so far, as audio or as lost."""
         return self._kept.end
 
     def pieces(self, frames: int) -> Iterator[int]:
-        """``frames`` in parts that fit a message each."""
+        """Split ``frames`` into parts that fit into one message each."""
         for start in range(0, frames, self._piece):
             yield min(self._piece, frames - start)
 
     def has_credit(self, frames: int) -> bool:
-        """Whether so many frames may follow now; more than the whole credit may when nothing is under way."""
+        """Return whether the credit allows ``frames`` more. If nothing is pending, any number is allowed."""
         return self.sent + min(frames, self._credit) <= self._limit
 
     def append(self, frames: int, pcm: bytes | None) -> int:
-        """The next ``frames``; without ``pcm``, as lost. Returns where they end."""
+        """Append ``frames`` as audio, or as lost if ``pcm`` is ``None``; return the offset after them."""
         if pcm is None:
             self._kept.append_lost(frames)
         else:
@@ -98,7 +98,7 @@ class Outgoing:
         return self.sent
 
     def request(self, request: Request) -> Placed:
-        """A request, after all that was appended and requested before."""
+        """Append a request, after all earlier audio and requests."""
         if isinstance(request, Unwatch):
             self.settled(request.id)
         placed = Placed(request, self.sent)
@@ -118,12 +118,12 @@ class Outgoing:
 
     @property
     def has_next(self) -> bool:
-        """Whether :meth:`next` has a message to send."""
+        """Whether ``next`` has a message to send."""
         placed = self._next_request()
         return bool(placed and placed.position <= self.said) or self._room(placed) > 0
 
     def next(self) -> ClientMessage:
-        """The next message of an :class:`Outgoing` that has one; it counts as said."""
+        """Return the next message to send, and count it as sent. ``has_next`` must be true."""
         placed = self._next_request()
         if placed and placed.position <= self.said:
             placed.said = True
@@ -143,9 +143,9 @@ class Outgoing:
             self._free(ack.received if ack.durable is None else ack.durable)
 
     def refused(self, error: Error) -> None:
-        """The server refused audio, if it names the offset that it expects: all that was said from there on is lost.
+        """Process a refusal. If it names an expected offset, all audio sent from there on is declared lost.
 
-        It is declared lost once: refusals of what was under way by then need no second gap.
+        The audio is declared lost once: later refusals of audio that was already on its way change nothing.
         """
         expected = error.expected_offset
         if expected is not None and self._mended_to <= expected < self.said:
@@ -153,10 +153,10 @@ class Outgoing:
             self._mended_to, self.said = self.said, expected
 
     def resumed(self, ready: Ready) -> None:
-        """Another connection goes on where the server stands.
+        """Continue on a new connection, at the offset where the server stands.
 
         Raises:
-            ServerError: when audio between there and what is kept is lost, or the server has audio that was not sent.
+            ServerError: if audio after that offset is no longer kept, or the server has audio that was not sent.
         """
         if not self._kept.begin <= ready.received <= self.sent:
             kept = f"audio is kept from sample frame {self._kept.begin} to {self.sent}"
@@ -169,8 +169,8 @@ class Outgoing:
 
     def _agree(self, ready: Ready) -> None:
         self._keeps = bool(ready.resume)
-        self._credit = min(self._credit, credit_frames(ready))  # never more: what is kept has to fit its store
-        pcm_bytes = (ready.max_frame_bytes - ENVELOPE_BYTES) * 3 // 4  # JSON spells 3 bytes as 4 characters
+        self._credit = min(self._credit, credit_frames(ready))  # never grows: the kept audio has to fit into the store
+        pcm_bytes = (ready.max_frame_bytes - ENVELOPE_BYTES) * 3 // 4  # JSON encodes 3 bytes as 4 characters
         self._piece = max(1, min(PIECE_S * ready.rate, self._credit, pcm_bytes // self.frame_bytes))
 
     @property

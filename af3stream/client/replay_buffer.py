@@ -1,4 +1,4 @@
-"""Audio that may have to be sent again, and where its bytes are kept meanwhile. No clock, no socket."""
+"""Keep audio that may have to be sent again, in memory or in a file. No clock, no socket."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from af3stream.protocol.messages import Audio, Gap
 
 
 class Store(Protocol):
-    """Bytes by address. Addresses only grow; what is skipped has no meaning."""
+    """Store bytes by address. Addresses only grow; skipped addresses have undefined content."""
 
     def write(self, address: int, data: bytes) -> None:
-        """Keep ``data``, which begins at or after the end of all that was written before."""
+        """Write ``data`` at an address at or after the end of all earlier writes."""
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes that were written and not freed."""
+        """Return bytes that were written and not freed."""
 
     def free(self, below: int) -> None:
-        """Free everything below an address."""
+        """Free all bytes below an address."""
 
     def close(self) -> None:
-        """Release the store; nothing is read or written after this."""
+        """Release the store; it must not be used after this."""
 
 
 class Memory:
-    """Bytes in memory; only what is not freed takes room."""
+    """Store bytes in memory. Freed bytes take no room."""
 
     def __init__(self) -> None:
         self._bytes, self._begin = bytearray(), 0
@@ -50,10 +50,10 @@ class Memory:
 
 
 class Spool:
-    """Bytes in a file without a name, a ring of ``capacity`` bytes; nothing stays behind, not after a kill either.
+    """Store bytes in an unnamed file, a ring of ``capacity`` bytes. No file is left behind, even after a kill.
 
     Raises:
-        SourceError: where the folder takes no file, and later when the disk is full or fails.
+        SourceError: if the file cannot be created; from other methods, if the disk is full or fails.
     """
 
     def __init__(self, folder: Path, capacity: int) -> None:
@@ -85,13 +85,13 @@ class Spool:
         return b"".join(parts)
 
     def free(self, below: int) -> None:
-        """Nothing to do: the ring is written over."""
+        """Do nothing: the ring is overwritten."""
 
     def close(self) -> None:
         self._file.close()
 
     def _spans(self, address: int, size: int) -> Iterator[tuple[int, int]]:
-        """Where in the file so many bytes are, in one part or two: place and size."""
+        """Yield position and size of the one or two parts of the file that hold the bytes."""
         while size:
             place = address % self._capacity
             span = min(size, self._capacity - place)
@@ -103,30 +103,30 @@ class Spool:
 
 
 class ReplayBuffer:
-    """The newest stretch of a timeline: sample frames that are known, and ranges of it that are lost.
+    """Keep the newest part of a timeline: sample frames, and ranges that are lost.
 
     Attributes:
-        begin: the oldest sample frame that is kept.
-        end: the next sample frame.
+        begin: the offset of the oldest sample frame kept.
+        end: the offset after the newest one.
     """
 
     def __init__(self, frame_bytes: int, store: Store, begin: int = 0) -> None:
         self.begin = self.end = begin
         store.free(begin * frame_bytes)
         self._frame_bytes, self._store = frame_bytes, store
-        self._lost: list[range] = []  # in order, neither touching nor overlapping
+        self._lost: list[range] = []  # in order, and not adjacent
 
     def append(self, pcm: bytes) -> None:
-        """Keep whole sample frames.
+        """Append whole sample frames.
 
         Raises:
-            SourceError: when the store fails; nothing is kept then.
+            SourceError: if the store fails; the frames are not kept then.
         """
         self._store.write(self.end * self._frame_bytes, pcm)
         self.end += len(pcm) // self._frame_bytes
 
     def append_lost(self, frames: int) -> None:
-        """Keep that the next ``frames`` are lost."""
+        """Append ``frames`` lost sample frames."""
         self.end += frames
         self.lose(self.end - frames, self.end)
 
@@ -138,13 +138,13 @@ class ReplayBuffer:
         self._lost = sorted([*apart, whole], key=lambda lost: lost.start)
 
     def free(self, below: int) -> None:
-        """Evict what is below a sample frame."""
+        """Drop all frames below an offset."""
         self.begin = max(self.begin, min(below, self.end))
         self._store.free(self.begin * self._frame_bytes)
         self._lost = [lost for lost in self._lost if lost.stop > self.begin]
 
     def piece(self, offset: int, most: int) -> Audio | Gap:
-        """What is kept from ``offset`` on, as one message of at most ``most`` sample frames."""
+        """Return one message with at most ``most`` sample frames from ``offset`` on."""
         end = min(self.end, offset + most)
         for lost in self._lost:
             if lost.start <= offset < lost.stop:

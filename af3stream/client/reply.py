@@ -1,4 +1,4 @@
-"""What the server has answered to one request of a session."""
+"""Collect the server's reply to one request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Reply:
     Attributes:
         unread: the text of an answer that the caller has not taken yet.
         received: all text of the answer that has arrived.
-        interrupted: whether the connection was lost meanwhile, so that pieces may be missing from now on.
+        interrupted: whether the connection was lost since the request, so that pieces may be missing.
         outcome: the message that completes the request, or ``None`` while it is pending.
     """
 
@@ -24,7 +24,7 @@ class Reply:
     outcome: Answer | Flushed | Ended | Error | None = None
 
     def add(self, piece: str) -> bool:
-        """Add the next piece, unless some may be missing before it; returns whether it was added."""
+        """Add the next piece, unless pieces before it may be missing; return whether it was added."""
         if not self.interrupted:
             self.unread += piece
             self.received += piece

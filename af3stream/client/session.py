@@ -1,4 +1,4 @@
-"""The session that callers use."""
+"""Send audio, ask questions and read messages: the session of the SDK."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ Question = TypeVar("Question", Ask, Watch)
 class Session:
     """Send audio, ask questions, and iterate over the server's messages.
 
-    ``async for message in session`` yields every message until the session ends. A session survives lost connections.
+    ``async for message in session`` yields every message until the session ends.
+    A session survives lost connections.
 
-    Every method may raise the error that ends the session: ``ConnectionLost`` if the connection is lost for good, the
-    fatal ``ServerError``, and ``SessionEnded`` after the end.
+    Every method may raise the error that ended the session: ``ConnectionLost`` if the client could not reconnect, a
+    fatal ``ServerError``, or ``SessionEnded`` after the end.
     """
 
     def __init__(self, transport: ReconnectingTransport, id_prefix: str = "") -> None:
@@ -52,53 +53,57 @@ class Session:
 
     @property
     def ready(self) -> Ready:
-        """How the server set the session up."""
+        """The ``ready`` message of the newest connection, with the settings of the session."""
         return self._protocol.ready
 
     @property
     def state(self) -> State:
-        """``open``; ``reconnecting`` after a lost connection, while audio and requests are kept; ``over``."""
+        """``open``, ``over``, or ``reconnecting``: the connection is lost, and audio and requests are kept."""
         return self._transport.state
 
     @property
     def sent(self) -> int:
-        """Sample frames sent or declared lost."""
+        """Number of sample frames sent or declared lost."""
         return self._outgoing.sent
 
     @property
     def received(self) -> int:
-        """Sample frames that the server says it has."""
+        """Number of sample frames that the server has received."""
         return self._outgoing.received
 
     @property
     def processed(self) -> int:
-        """Sample frames that the server says are captioned and encoded."""
+        """Number of sample frames that the server has captioned and encoded."""
         return self._outgoing.processed
 
     @property
     def durable(self) -> int:
-        """Sample frames that need not be kept here any more: the server has them, on disk if it has one."""
+        """Number of sample frames that the client need not keep: the server has them, on disk if it keeps sessions."""
         return self._outgoing.durable
 
     @property
     def missed_events(self) -> int:
-        """Final captions, answers and watch hits that the server numbered and never sent: normally 0."""
+        """Number of final captions, answers and watch hits that never arrived, by their event numbers; normally 0."""
         return self._protocol.missed
 
     @property
     def ahead_s(self) -> float:
-        """Seconds of audio sent and not yet processed: what the credit limits. The open window is part of it."""
+        """Seconds of audio sent and not yet processed, the open window included. The credit limits this value."""
         return (self.sent - self.processed) / self.ready.rate
 
     async def send(self, pcm: bytes) -> None:
-        """Send audio in the session's format, any whole number of sample frames.
+        """Send audio in the session's format.
 
-        Waits while the server is more than its credit behind, and no longer while the connection is lost. Audio that
-        the server refuses is declared lost, so that the timeline goes on; the refusal itself is among the messages.
+        Waits until the server's credit allows more audio. While the connection is lost, audio within the credit is
+        kept, and is sent after a reconnect. Audio that the server refuses is declared lost, so that later offsets stay
+        valid; the refusal is one of the session's messages.
+
+        Args:
+            pcm: any whole number of sample frames, channels interleaved.
 
         Raises:
-            ValueError: for a part of a sample frame.
-            SourceError: when the spool takes no more; nothing of the piece that did not fit is sent.
+            ValueError: if the bytes end within a sample frame.
+            SourceError: if the spool cannot be written; the piece that did not fit is not sent.
         """
         size = self._outgoing.frame_bytes
         if len(pcm) % size:
@@ -111,10 +116,10 @@ class Session:
                 begin = end
 
     async def gap(self, frames: int) -> None:
-        """Declare ``frames`` sample frames lost; they count as silence, and against the credit.
+        """Declare ``frames`` sample frames lost. They count as silence, and against the credit.
 
         Raises:
-            ValueError: for less than one frame.
+            ValueError: if ``frames`` is less than 1.
         """
         if frames < 1:
             raise ValueError(f"a gap has at least one sample frame, not {frames}")
@@ -125,12 +130,12 @@ class Session:
     def __aiter__(self) -> Self:
         """Iterate over every message after ``ready``, until the session ends.
 
-        A slow reader misses interim captions first (:class:`~af3stream.client.inbox.InterimsDroppedFirst`).
+        If the caller reads slowly, interim captions are dropped first.
 
         Raises:
-            ServerError: the fatal refusal that ended the session.
-            ConnectionLost: if the connection is lost for good.
-            ReaderTooSlow: if messages other than interims could not be kept.
+            ServerError: if a fatal refusal ended the session.
+            ConnectionLost: if the client could not reconnect.
+            ReaderTooSlow: if messages other than interim captions were dropped.
         """
         return self
 
@@ -149,18 +154,18 @@ class Session:
         max_tokens: int | None = None,
         after: Answered | None = None,
     ) -> Answer:
-        """Ask about what was heard, and wait for the whole answer. A cancelled call cancels the question.
+        """Ask about the audio sent so far, and wait for the whole answer. If the call is cancelled, so is the question.
 
         Args:
-            last_s: hear only the windows that reach into the last so many seconds; by default all within the horizon.
-            max_tokens: bounds the answer; by default as the server is configured.
-            after: what the question follows up: an answer, one that is on its way, a question's id, or the ``event``
-                of an answer.
+            text: the question.
+            last_s: use only the windows that overlap the last ``last_s`` seconds; by default the whole context window.
+            max_tokens: the most tokens of the answer; by default the server's setting.
+            after: the answer that the question follows up: an ``Answer``, an ``AnswerStream``, the id of a question,
+                or the ``event`` of an answer.
 
         Raises:
-            ValueError: for a ``last_s`` or ``max_tokens`` that is not positive, and for ``after`` where the server
-                takes no follow-ups.
-            ServerError: when the question is refused, as with ``unknown_question``.
+            ValueError: if ``last_s`` or ``max_tokens`` is not positive, or the server does not support ``after``.
+            ServerError: if the question is refused, for example with the code ``unknown_question``.
         """
         stream = self.ask_stream(text, last_s=last_s, max_tokens=max_tokens, after=after)
         try:
@@ -178,7 +183,10 @@ class Session:
         max_tokens: int | None = None,
         after: Answered | None = None,
     ) -> AnswerStream:
-        """As :meth:`ask`, but the answer piece by piece: ``async for piece in session.ask_stream(text)``."""
+        """Ask, and read the answer piece by piece: ``async for piece in session.ask_stream(text)``.
+
+        The arguments and errors are those of ``ask``.
+        """
         if after is not None and FOLLOW_UPS not in self.ready.features:
             raise ValueError("the server takes no questions that follow up others")
         scope = None if last_s is None else Scope(last_s)
@@ -187,26 +195,32 @@ class Session:
         )
 
     async def watch(self, text: str, *, every_s: float | None = None) -> str:
-        """Ask again as windows close, or every ``every_s`` seconds of audio; returns the id that its hits carry.
+        """Start a standing question. A ``WatchHit`` arrives whenever its answer changes.
 
-        A refusal is among the messages, with this id as its ``ref``.
+        Args:
+            text: the question.
+            every_s: seconds of audio between two evaluations; by default it is evaluated when a window closes.
+
+        Returns:
+            The id of the watch, which its hits carry. A refusal is one of the session's messages, with this id as
+            its ``ref``.
 
         Raises:
-            ValueError: for an ``every_s`` that is not positive.
+            ValueError: if ``every_s`` is not positive.
         """
         watch = _valid(Watch(self._new_id("w"), text, every_s))
         await self._requests.send(watch)
         return watch.id
 
     async def unwatch(self, watch_id: str) -> None:
-        """End a watch."""
+        """Stop a standing question."""
         await self._requests.send(Unwatch(watch_id))
 
     async def flush(self) -> Flushed:
-        """Have everything sent so far captioned now; returns when every final caption of it has arrived.
+        """End the open utterance and window now, and wait until every final caption of the audio so far has arrived.
 
         Raises:
-            ServerError: when the flush is refused.
+            ServerError: if the flush is refused.
         """
         name = self._new_id("f")
         reply = self._requests.expect(name)
@@ -215,10 +229,10 @@ class Session:
         return await self._requests.completed(reply, Flushed)
 
     async def end(self) -> Ended:
-        """Declare the audio complete; returns when every final caption, answer and watch has arrived.
+        """Declare the audio complete, and wait until every final caption, answer and watch hit has arrived.
 
         Raises:
-            ServerError: when the server counts other audio than was sent.
+            ServerError: if the server received another amount of audio than was sent.
         """
         reply = self._requests.expect(END_REF)
         async with self._sending:
@@ -226,7 +240,7 @@ class Session:
         return await self._requests.completed(reply, Ended)
 
     async def _advance(self, frames: int, pcm: bytes | None) -> None:
-        """Send the next ``frames`` once there is credit for them; without ``pcm``, declare them lost."""
+        """Send the next ``frames`` when the credit allows it; if ``pcm`` is ``None``, declare them lost."""
         await self._requests.until(lambda: self._outgoing.has_credit(frames))
         self._requests.check_open()
         end = self._outgoing.append(frames, pcm)
@@ -237,7 +251,7 @@ class Session:
 
 
 def _valid(request: Question) -> Question:
-    """The request, unless it breaks a bound: the server cannot tie its refusal of such a message to an id."""
+    """Return the request if its values are valid. The server could not name its id in a refusal."""
     try:
         return msgspec.convert(msgspec.to_builtins(request), type(request))
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""The client for programs without an event loop: the same session, run on a thread of its own."""
+"""Use the client without an event loop: the same session, run on a background thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class _Loop:
-    """An event loop on a daemon thread."""
+    """Run an event loop on a daemon thread."""
 
     def __init__(self) -> None:
         self._running = threading.Event()
@@ -35,7 +35,7 @@ class _Loop:
         await self._stop.wait()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` to its end; an interrupted wait cancels it."""
+        """Run ``work`` and return its result. An interrupt cancels it."""
         if self._loop.is_closed():
             work.close()
             raise SessionEnded("the session was left")
@@ -46,7 +46,7 @@ class _Loop:
             future.cancel()
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """Yield every item of an asynchronous iterator without ``None`` among its items."""
+        """Yield every item of an asynchronous iterator whose items are not ``None``."""
         while (item := self.call(_next(items))) is not None:
             yield item
 
@@ -56,56 +56,56 @@ class _Loop:
 
 
 class SyncSession:
-    """:class:`~af3stream.client.Session` with methods that block; they may be called from several threads."""
+    """``Session`` with methods that block. Several threads may call them."""
 
     def __init__(self, loop: _Loop, session: Session) -> None:
         self._loop, self._session = loop, session
 
     @property
     def ready(self) -> Ready:
-        """How the server set the session up."""
+        """See ``Session.ready``."""
         return self._session.ready
 
     @property
     def state(self) -> State:
-        """See :attr:`Session.state`."""
+        """See ``Session.state``."""
         return self._session.state
 
     @property
     def sent(self) -> int:
-        """Sample frames sent or declared lost."""
+        """See ``Session.sent``."""
         return self._session.sent
 
     @property
     def received(self) -> int:
-        """Sample frames that the server says it has."""
+        """See ``Session.received``."""
         return self._session.received
 
     @property
     def processed(self) -> int:
-        """Sample frames that the server says are captioned and encoded."""
+        """See ``Session.processed``."""
         return self._session.processed
 
     @property
     def durable(self) -> int:
-        """See :attr:`Session.durable`."""
+        """See ``Session.durable``."""
         return self._session.durable
 
     @property
     def ahead_s(self) -> float:
-        """See :attr:`Session.ahead_s`."""
+        """See ``Session.ahead_s``."""
         return self._session.ahead_s
 
     def send(self, pcm: bytes) -> None:
-        """See :meth:`Session.send`."""
+        """See ``Session.send``."""
         self._loop.call(self._session.send(pcm))
 
     def gap(self, frames: int) -> None:
-        """See :meth:`Session.gap`."""
+        """See ``Session.gap``."""
         self._loop.call(self._session.gap(frames))
 
     def __iter__(self) -> Iterator[ServerMessage]:
-        """See :meth:`Session.__aiter__`."""
+        """See ``Session.__aiter__``."""
         return self._loop.iterate(self._session)
 
     def ask(
@@ -116,7 +116,7 @@ class SyncSession:
         max_tokens: int | None = None,
         after: Answered | None = None,
     ) -> Answer:
-        """See :meth:`Session.ask`."""
+        """See ``Session.ask``."""
         return self._loop.call(self._session.ask(text, last_s=last_s, max_tokens=max_tokens, after=after))
 
     def ask_stream(
@@ -127,7 +127,7 @@ class SyncSession:
         max_tokens: int | None = None,
         after: Answered | None = None,
     ) -> Iterator[str]:
-        """The answer piece by piece. An iterator that is closed early cancels the question."""
+        """Ask, and yield the answer piece by piece. Closing the iterator early cancels the question."""
         stream = self._session.ask_stream(text, last_s=last_s, max_tokens=max_tokens, after=after)
         try:
             yield from self._loop.iterate(stream)
@@ -135,29 +135,29 @@ class SyncSession:
             self._loop.call(stream.cancel())
 
     def watch(self, text: str, *, every_s: float | None = None) -> str:
-        """See :meth:`Session.watch`."""
+        """See ``Session.watch``."""
         return self._loop.call(self._session.watch(text, every_s=every_s))
 
     def unwatch(self, watch_id: str) -> None:
-        """See :meth:`Session.unwatch`."""
+        """See ``Session.unwatch``."""
         self._loop.call(self._session.unwatch(watch_id))
 
     def flush(self) -> Flushed:
-        """See :meth:`Session.flush`."""
+        """See ``Session.flush``."""
         return self._loop.call(self._session.flush())
 
     def end(self) -> Ended:
-        """See :meth:`Session.end`."""
+        """See ``Session.end``."""
         return self._loop.call(self._session.end())
 
 
 def _on_a_thread(
     opening: Callable[P, AbstractAsyncContextManager[Session]],
 ) -> Callable[P, AbstractContextManager[SyncSession]]:
-    @wraps(opening, assigned=("__name__", "__qualname__"))  # whose signature it shows
+    @wraps(opening, assigned=("__name__", "__qualname__"))  # keep its signature
     @contextmanager
     def on_a_thread(*args: P.args, **kwargs: P.kwargs) -> Iterator[SyncSession]:
-        """As :func:`af3stream.client.connect`, in a plain ``with``; ``on_state`` is called on the session's thread."""
+        """Open a session on a background thread, and close it when the block ends."""
         session = opening(*args, **kwargs)
         loop = _Loop()
         try:
@@ -173,6 +173,10 @@ def _on_a_thread(
 
 
 connect = _on_a_thread(connect_async)
+"""Open a session in a plain ``with`` block. The arguments and errors are those of ``af3stream.client.connect``.
+
+``on_state`` is called on the background thread.
+"""
 
 
 async def _enter(session: AbstractAsyncContextManager[Session]) -> Session:

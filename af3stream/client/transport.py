@@ -24,7 +24,7 @@ State = Literal["open", "reconnecting", "over"]
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A socket on which a session has begun, or goes on."""
+    """An open socket, and the ``ready`` message that it received."""
 
     socket: ClientConnection
     ready: Ready
@@ -32,7 +32,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """Why there is no connection, and how long the server asks to wait for another one."""
+    """Why the connection was lost, how long to wait, and whether reconnecting is pointless (``final``)."""
 
     reason: Af3StreamError
     retry_after_s: float = 0.0
@@ -66,7 +66,7 @@ class ReconnectingTransport:
 
     @property
     def state(self) -> State:
-        """Whether the session goes on, waits for another connection, or is over."""
+        """Whether the session is connected, is reconnecting, or is over."""
         if self.protocol.over:
             return "over"
         return "open" if self._socket else "reconnecting"
@@ -138,7 +138,7 @@ class ReconnectingTransport:
                 await self._change()
         except ConnectionClosed:
             pass  # the reading side reports the reason
-        except Af3StreamError as error:  # the session is over, or what was kept cannot be read
+        except Af3StreamError as error:  # the session is over, or the spool cannot be read
             await self.close(error)
 
     async def _reconnect(self, loss: _Loss) -> None:

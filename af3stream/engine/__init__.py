@@ -1,1 +1,1 @@
-"""What hears and speaks: the contract, the scheduler, and the engines behind them."""
+"""The engine: its interface, the scheduler and caches, and the models behind them."""

@@ -1,53 +1,65 @@
-"""What the rest of the house knows of an engine. Nothing here imports torch.
+"""The interface between an engine and the rest of the package. Nothing here imports torch.
 
-A prompt's body is a sequence of **parts**: sounds (windows of audio) and texts (notes). An engine keeps, for each
-session, the keys and values of the parts it read last; a question names the whole body again, and the engine reads
-only what it has not read yet. What is cached can therefore never change an answer, only its cost.
+A prompt's body is a sequence of **parts**: audio segments and texts (captions). For each session the engine keeps the
+keys and values of the parts that it read last, the KV prefix. A question names the whole body again, and the engine
+reads only the parts that are not in the prefix. So a cache changes the cost of an answer, and never the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from af3stream.engine.counters import Counters
+
 Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
 
 
-@dataclass(eq=False, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class AudioSegment:
-    """One piece of audio in a prompt: a window, or what is heard of the open one.
+    """A stretch of a session's audio in a prompt: a closed window, or the open one as far as it goes.
+
+    Its sample range identifies it within its session: the same range is the same audio.
 
     Attributes:
-        samples: float32 (n,), until it is encoded.
+        start, end: samples at 16 kHz.
         tokens: K, the number of projected frames it becomes.
-        embeddings: the engine's own (K, hidden), once it is encoded, for as long as they are kept.
-        again: reads the same samples again; without it, embeddings are never dropped.
     """
 
-    samples: Samples | None
+    start: int
+    end: int
     tokens: int
-    embeddings: object | None = None
-    again: Callable[[], Samples] | None = None
+
+
+Embeddings = object  # the engine's own form of a segment's projected frames, (K, hidden)
+Lookup = Callable[[AudioSegment], Embeddings]  # the embeddings of a segment that is resident
+
+
+class AudioSource(Protocol):
+    """Gives the engine a session's audio again. Called from the engine's thread.
+
+    Attributes:
+        rereads: whether a segment can be read after it was encoded. If not, its embeddings are never evicted.
+    """
 
     @property
-    def droppable(self) -> bool:
-        """Whether there are embeddings that can be made again."""
-        return self.embeddings is not None and self.again is not None
+    def rereads(self) -> bool: ...
 
-    def recall(self) -> None:
-        """Have samples to encode, where neither they nor the embeddings are there."""
-        if self.samples is None and self.embeddings is None and self.again is not None:
-            self.samples = self.again()
+    def read(self, segment: AudioSegment) -> Samples:
+        """Return the samples of a closed window, float32 (end - start,).
+
+        Raises:
+            DataLoss: if they are gone.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words in a prompt's body. No spelling of them is ever read as a control token."""
+    """Words in a prompt's body. A control token that they spell is read as plain characters."""
 
     text: str
 
@@ -55,25 +67,9 @@ class Text:
 PromptPart = AudioSegment | Text
 
 
-def caption_line(text: str, start_s: float, speaker: str | None = None) -> str:
-    """A caption as it stands in a prompt: the time since the session's start, who speaks if that is known, the words.
-
-    ``[1:02] Good morning.``, ``[1:02:03] Anna: Good morning.``
-    """
-    minutes, seconds = divmod(int(start_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    time = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-    return f"[{time}] {speaker}: {text}" if speaker else f"[{time}] {text}"
-
-
-def note(lines: Iterable[str]) -> Text:
-    """Captions in a prompt, a line each."""
-    return Text("".join(f"{line}\n" for line in lines))
-
-
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question that was answered, as it stands before one that follows it up."""
+    """An earlier question and its answer, which stand in the prompt before a question that follows them up."""
 
     question: str
     answer: str
@@ -86,6 +82,9 @@ class CaptionOptions:
     Attributes:
         language: a code; ``None``: the captioner detects it.
         languages: those that may be detected; empty: all that the captioner knows.
+        detect: whether the hypothesis says how probable each language is, although it is heard in ``language``.
+        compare: languages to try, if the detector alone is in doubt; the hypothesis is in the one whose words are the
+            likeliest.
         translate: whether English stands beside the original.
         words: whether each word has its time.
         vocabulary: names and terms that are likely to be said.
@@ -93,6 +92,8 @@ class CaptionOptions:
 
     language: str | None = None
     languages: tuple[str, ...] = ()
+    detect: bool = False
+    compare: tuple[str, ...] = ()
     translate: bool = False
     words: bool = False
     vocabulary: tuple[str, ...] = ()
@@ -119,21 +120,23 @@ class TimedWord:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What a captioner believes an utterance says.
+    """The words that a captioner finds in an utterance.
 
     Attributes:
         text: the words, without framing.
         tokens: the tokens behind them, which a later call may verify instead of repeating.
-        silence: the captioner's own probability that nobody speaks, 0 where it has none.
-        language: the code of the language that it was heard in; ``None`` where the captioner does not say.
-        translation: the words in English, where they were asked for.
-        words: the words with their times, where they were asked for.
+        silence: the captioner's probability that nobody speaks; 0 if the captioner gives none.
+        language: the code of the language in which it was heard; ``None`` if the captioner does not say.
+        translation: the words in English, if they were asked for.
+        languages: how probable each language is, the likeliest first, if it was to be detected and somebody speaks.
+        words: the words with their times, if they were asked for.
     """
 
     text: str
     tokens: tuple[int, ...] = ()
     silence: float = 0.0
     language: str | None = None
+    languages: tuple[tuple[str, float], ...] = ()
     translation: str = ""
     words: tuple[TimedWord, ...] = ()
 
@@ -144,26 +147,13 @@ class Completion:
 
     Attributes:
         tokens: generated tokens, the end token included.
-        finish: ``stop`` at the end token, or where the answer repeats itself; ``length`` at the cap.
-        prefilled: positions that had to be read for this question alone.
+        finish: ``stop`` at the end token, or if the answer repeats itself; ``length`` at the limit of tokens.
+        prefilled: positions that were read for this question alone.
     """
 
     tokens: int
     finish: Literal["stop", "length"]
     prefilled: int
-
-
-@dataclass(slots=True)
-class Counters:
-    """What an engine has done, in counts; tests compare them where a time would be noise."""
-
-    encoder_passes: int = 0
-    sounds_encoded: int = 0
-    caption_encodes: int = 0
-    forward_passes: int = 0
-    prefill_tokens: int = 0
-    decoded_tokens: int = 0
-    rebuilds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +162,8 @@ class Capacity:
 
     Attributes:
         window_samples: samples of the longest window.
-        windows: the horizon.
-        positions: positions for a body, its question and the answer; the template's own are taken off.
+        windows: longest windows that fit at once.
+        positions: positions for a body, its question and the answer, without those of the chat template.
     """
 
     window_samples: int
@@ -182,9 +172,9 @@ class Capacity:
 
 
 class Answering(Protocol):
-    """An answer on its way: an iterator of pieces of text as they come ("" between chunks), then one `Completion`.
+    """A running answer: an iterator of pieces of text, then one `Completion`. A pass without text gives "".
 
-    Whoever leaves it before its end closes it; dropping the last reference to it does that, too.
+    A caller that stops before the end closes it. Dropping the last reference closes it, too.
     """
 
     def __iter__(self) -> Iterator[str | Completion]: ...
@@ -192,96 +182,141 @@ class Answering(Protocol):
     def __next__(self) -> str | Completion: ...
 
     def close(self) -> None:
-        """Leave the kept prefix as it was before."""
+        """Restore the kept prefix to what it was before the answer."""
 
 
-class Context(Protocol):
-    """One session's persistent prefix."""
+class Prefix(Protocol):
+    """The size of a session's KV prefix. Its keys and values are read and written through `Context`."""
+
+    @property
+    def kept_tokens(self) -> int:
+        """Positions of the kept prefix, 0 when evicted."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of keys and values that the kept prefix takes, 0 when evicted."""
+
+    def held(self, parts: Sequence[PromptPart]) -> int:
+        """Return how many leading parts the kept prefix holds, so that their embeddings are not needed."""
+
+    def bytes_for(
+        self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
+    ) -> int:
+        """Return the most bytes that ``extend``, or ``answer``, takes, with what is kept beside it."""
+
+    def evict(self) -> None:
+        """Give up the keys and values; the next call makes them again from the embeddings."""
+
+
+class Context(Prefix, Protocol):
+    """One session's KV prefix, and the answers over it."""
 
     def extend(self, parts: Sequence[PromptPart]) -> Iterator[None]:
-        """Make ``parts`` the kept prefix, reading only what follows the parts that both share; yields between chunks.
+        """Make ``parts`` the kept prefix, and read only what follows the parts that both share. Yields after a pass.
 
-        Where they share no part, the new prefix is built beside the kept one and replaces it at the end.
+        If they share no part, the new prefix is built beside the kept one, and replaces it at the end.
+
+        Raises:
+            ContextFull: if the parts do not fit the language model.
         """
 
     def answer(
         self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
     ) -> Answering:
-        """Answer over ``parts``. The kept prefix is as before afterwards, also when the answer is closed early.
+        """Answer over ``parts``, and restore the kept prefix afterwards, also if the answer is closed early.
 
         Args:
+            max_tokens: tokens of the answer at most.
             earlier: the turns of the chat between the parts and the question, oldest first.
+
+        Raises:
+            ContextFull: while the answer runs, if the prompt does not fit the language model.
         """
-
-    def evict(self) -> None:
-        """Give up the keys and values; the next call builds them again from the embeddings."""
-
-    def held(self, parts: Sequence[PromptPart]) -> int:
-        """How many leading parts of a body need not be there to read it, or to answer over it."""
-
-    @property
-    def kept_tokens(self) -> int:
-        """Positions of the kept prefix, 0 when cool."""
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes of keys and values that the kept prefix takes, 0 when cool."""
-
-    def bytes_for(
-        self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
-    ) -> int:
-        """The most bytes that ``extend``, or ``answer``, takes meanwhile; what is kept beside it included."""
 
 
 class Captioner(Protocol):
-    """Words of one utterance.
+    """Turns an utterance into words.
 
     Attributes:
-        revises: whether it hears the utterances of a whole window better at once than one by one.
+        revises: whether it makes fewer mistakes over all utterances of a window at once than over each alone.
+        languages: codes of the languages that it can be told; empty: it cannot be told any.
+        translates: whether it can write English beside another language.
+        times_words: whether it can say when each word of a final caption was said.
     """
 
     name: str
     revises: bool
+    languages: tuple[str, ...]
+    translates: bool
+    times_words: bool
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """Hear an utterance of at most 30 s. ``draft`` is the last hypothesis about a shorter part of it."""
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
+        """Caption an utterance.
 
-
-class Engine(Protocol):
-    """A checkpoint that encodes, answers and captions. Called from one thread."""
-
-    name: str
-    capacity: Capacity
-    captioner: Captioner
-    counters: Counters
-    frame_bytes: int  # of one projected frame
-    encode_together: int  # windows in one encoder pass
-
-    def frames(self, samples: int) -> int:
-        """Projected frames K of a window of so many samples."""
-
-    def count(self, text: str) -> int:
-        """Positions that a text takes."""
-
-    def count_turn(self, turn: Turn) -> int:
-        """Positions that an earlier turn of the chat takes."""
-
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        """Encode the sounds that are not encoded yet, together where that is cheaper."""
-
-    def context(self) -> Context:
-        """A new, empty context."""
-
-    def is_decoding(self, answer: Answering) -> bool:
-        """Whether its question is read, so that its next step writes a token."""
-
-    def decode_batch(self, answers: Sequence[Answering]) -> None:
-        """Do at once what the next steps of these answers, each of a context of its own, would do one by one.
-
-        Where it fails, every answer is as it was.
+        Args:
+            samples: float32 (n,) at 16 kHz, at most 30 s.
+            draft: the last hypothesis about a shorter part of it; it may save time, and never changes the words.
+            final: whether the utterance is complete.
+            max_tokens: tokens of the caption at most.
+            options: language, word times and the like.
         """
 
 
-def shared(parts: Sequence[PromptPart], kept: Sequence[PromptPart]) -> int:
-    """How many leading parts two bodies share."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts, kept, strict=False)))
+class TokenCounter(Protocol):
+    """Counts the positions of a prompt. Thread-safe: sessions call it while the engine works."""
+
+    def frames(self, samples: int) -> int:
+        """Return K, the projected frames of a window of so many samples at 16 kHz."""
+
+    def count(self, text: str) -> int:
+        """Return the positions of a text."""
+
+    def count_turn(self, turn: Turn) -> int:
+        """Return the positions of an earlier turn of the chat."""
+
+
+class Engine(Protocol):
+    """A checkpoint that encodes, answers and captions. Its methods are called from one thread.
+
+    Its attributes may be read from any thread.
+
+    Attributes:
+        name: of the checkpoint, as users call it.
+        frame_bytes: bytes of one projected frame.
+        encode_together: windows in one encoder pass.
+    """
+
+    name: str
+    capacity: Capacity
+    tokens: TokenCounter
+    captioner: Captioner
+    counters: Counters
+    frame_bytes: int
+    encode_together: int
+
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        """Encode windows, float32 (n_i,) at 16 kHz each, ``encode_together`` in a pass; returns (K_i, hidden) each."""
+
+    def context(self, embeddings: Lookup) -> Context:
+        """Return a new, empty context.
+
+        Args:
+            embeddings: returns those of a segment that the context reads.
+        """
+
+    def is_decoding(self, answer: Answering) -> bool:
+        """Return whether the question is read, so that the next step writes a token."""
+
+    def decode_batch(self, answers: Sequence[Answering]) -> None:
+        """Do in one pass what the next steps of these answers, each of a context of its own, would do one by one.
+
+        If it raises, every answer is as it was.
+        """

@@ -1,39 +1,60 @@
-"""Which windows keep their embeddings: those of the sessions used least recently go first, within one budget.
+"""Keep the embeddings of every session's audio within one budget. Pure: no clock, no device, no disk.
 
-A window without embeddings is cold: its samples are read again, from the journal or from where a session keeps them,
-and encoded again when something has to read them. A pure object: the time is an argument, and nothing here touches a
-device or a disk.
+The sessions used least recently lose theirs first. What was evicted is read again from the session's `AudioSource` and
+encoded again when a job reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from weakref import ref
 
-from af3stream.engine.contract import AudioSegment
+from af3stream.engine.contract import AudioSegment, Embeddings
 from af3stream.engine.jobs import Job
 from af3stream.errors import BudgetExceeded
 
 
 @dataclass(eq=False, slots=True)
-class Known:
-    """One session's sounds, as long as anybody has them.
+class SessionEmbeddings:
+    """One session's embeddings.
 
     Attributes:
         used_at: clock seconds of the last job.
-        pinned: the sounds that jobs under way read.
+        evictable: whether its audio can be read again.
+        resident: segments that are encoded.
+        temporary: segments whose samples came with a question; they go when no job names them any more.
+        retained: segments that each unfinished job names.
+        pinned: segments that each running job reads.
+        keep_from: position in samples; segments that end up to there go when no job names them any more.
     """
 
     used_at: float
-    sounds: list[ref[AudioSegment]] = field(default_factory=list)
-    pinned: dict[Job, Sequence[AudioSegment]] = field(default_factory=dict)
+    evictable: bool = False
+    resident: dict[AudioSegment, Embeddings] = field(default_factory=dict)
+    temporary: set[AudioSegment] = field(default_factory=set)
+    retained: dict[Job, frozenset[AudioSegment]] = field(default_factory=dict)
+    pinned: dict[Job, frozenset[AudioSegment]] = field(default_factory=dict)
+    keep_from: int = 0
 
-    def living(self) -> list[AudioSegment]:
-        """The sounds that are still there, the oldest first."""
-        sounds = [(reference, reference()) for reference in self.sounds]
-        self.sounds = [reference for reference, sound in sounds if sound is not None]
-        return [sound for _, sound in sounds if sound is not None]
+    def pins(self) -> frozenset[AudioSegment]:
+        """Return what running jobs read."""
+        return frozenset[AudioSegment]().union(*self.pinned.values())
+
+    def evictables(self) -> list[AudioSegment]:
+        """Return what may be evicted, the oldest audio first."""
+        if not self.evictable:
+            return []
+        pins = self.pins()
+        return sorted(
+            (segment for segment in self.resident if segment not in pins and segment not in self.temporary),
+            key=lambda segment: segment.start,
+        )
+
+    def useless(self) -> list[AudioSegment]:
+        """Return what no job can read any more."""
+        needed = frozenset[AudioSegment]().union(*self.retained.values(), *self.pinned.values())
+        gone = (s for s in self.resident if s in self.temporary or s.end <= self.keep_from)
+        return [segment for segment in gone if segment not in needed]
 
 
 class EmbeddingCache:
@@ -42,91 +63,135 @@ class EmbeddingCache:
     Args:
         frame_bytes: of one projected frame.
         budget: bytes of all sessions; 0: without a bound.
-        drop_after_s: without a job for so long, a session's are dropped.
+        drop_after_s: a session without a job for so long loses its embeddings.
     """
 
     def __init__(self, frame_bytes: int, budget: int, drop_after_s: float) -> None:
         self._frame_bytes = frame_bytes
         self._budget = budget
         self._drop_after_s = drop_after_s
-        self._known: dict[str, Known] = {}  # the least recently used first
+        self._sessions: dict[str, SessionEmbeddings] = {}  # the least recently used first
+        self._changed: set[str] = set()
 
     @property
     def bytes(self) -> int:
-        """Bytes of embeddings that are there, or that a job under way may make."""
-        taking = {id(sound): sound.tokens for sound in self._living() if sound.embeddings is not None}
-        taking |= {id(sound): sound.tokens for sound in self._pinned()}
-        return sum(taking.values()) * self._frame_bytes
+        """Bytes of embeddings that are resident, or that a running job may make."""
+        return self._size(segment for own in self._sessions.values() for segment in own.pins() | own.resident.keys())
 
-    @property
-    def reserved(self) -> int:
-        """Bytes of what jobs under way read."""
-        return sum({id(sound): sound.tokens for sound in self._pinned()}.values()) * self._frame_bytes
+    def open(self, session: str, now: float, *, evictable: bool) -> None:
+        """Begin a session; ``evictable``: its audio can be read again."""
+        self.touch(session, now)
+        self._sessions[session].evictable = evictable
+
+    def close(self, session: str) -> None:
+        """Drop all of a session."""
+        self._sessions.pop(session, None)
+        self._changed.discard(session)
 
     def touch(self, session: str, now: float) -> None:
         """Note a job of a session."""
-        known = self._known.pop(session, None) or Known(now)
-        known.used_at = now
-        self._known[session] = known
+        own = self._sessions.pop(session, None) or SessionEmbeddings(now)
+        own.used_at = now
+        self._sessions[session] = own
 
-    def reserve(self, session: str, job: Job, sounds: Sequence[AudioSegment], now: float) -> bool:
-        """Make room for what a job reads, dropping what others have; false where it must wait for jobs under way.
+    def retain(self, session: str, job: Job, segments: Iterable[AudioSegment]) -> None:
+        """Keep what a queued job names, within the budget, until `finish`."""
+        self._sessions[session].retained[job] = frozenset(segments)
+
+    def get(self, session: str, segment: AudioSegment) -> Embeddings | None:
+        """Return a segment's embeddings, ``None`` if they are not resident."""
+        own = self._sessions.get(session)
+        return own and own.resident.get(segment)
+
+    def resident(self, session: str) -> frozenset[AudioSegment]:
+        """Return the windows of a session whose embeddings are resident."""
+        own = self._sessions.get(session)
+        return frozenset(own.resident.keys() - own.temporary) if own else frozenset()
+
+    def store(self, session: str, segment: AudioSegment, embeddings: Embeddings, *, temporary: bool = False) -> None:
+        """Keep a segment's embeddings; ``temporary``: only for the jobs that name it."""
+        if own := self._sessions.get(session):
+            own.resident[segment] = embeddings
+            (own.temporary.add if temporary else own.temporary.discard)(segment)
+            self._changed.add(session)
+
+    def reserve(self, session: str, job: Job, segments: Sequence[AudioSegment], now: float) -> bool:
+        """Make room for what a job reads, evicting what others have; false if it must wait for running jobs.
 
         Raises:
-            BudgetExceeded: where it does not fit the budget alone.
+            BudgetExceeded: if it does not fit the budget alone.
         """
         self.touch(session, now)
-        own = self._known[session]
-        seen = {id(sound) for sound in own.living()}
-        own.sounds += [ref(sound) for sound in sounds if id(sound) not in seen]
-        own.pinned[job] = sounds
-        for sound in self._droppable():
+        own = self._sessions[session]
+        own.pinned[job] = frozenset(segments)
+        for name, segment in self._evictables():
             if self._fits():
                 break
-            sound.embeddings = None
+            self._evict(name, segment)
         if self._fits():
             return True
         del own.pinned[job]
-        if any(known.pinned for known in self._known.values()):
+        if any(other.pinned for other in self._sessions.values()):
             return False
-        needed = sum(sound.tokens for sound in sounds) * self._frame_bytes
-        raise BudgetExceeded("embeddings", needed, self._budget)
+        raise BudgetExceeded("embeddings", self._size(segments), self._budget)
 
     def release(self, session: str, job: Job) -> None:
-        """A job is done, failed or cancelled."""
-        if known := self._known.get(session):
-            known.pinned.pop(job, None)
+        """A job does not run any more: it is done, failed or cancelled, or begins again."""
+        if own := self._sessions.get(session):
+            own.pinned.pop(job, None)
 
-    def drop_idle(self, now: float) -> None:
-        """Drop what sessions have that had no job for long, and forget the sessions that have nothing."""
-        for session, known in list(self._known.items()):
-            if now >= known.used_at + self._drop_after_s and not known.pinned:
-                for sound in [sound for sound in known.living() if sound.droppable]:
-                    sound.embeddings = None
-            if not known.living() and not known.pinned:
-                del self._known[session]
+    def finish(self, session: str, job: Job) -> None:
+        """A job is over: drop what it alone named."""
+        if own := self._sessions.get(session):
+            own.pinned.pop(job, None)
+            own.retained.pop(job, None)
+            self._drop_useless(session)
 
-    def drop_all(self) -> None:
-        """Give up all that no job under way reads."""
-        for sound in self._droppable():
-            sound.embeddings = None
+    def keep_from(self, session: str, position: int) -> None:
+        """Drop the segments that end up to ``position``, in samples, as soon as no job names them."""
+        if own := self._sessions.get(session):
+            own.keep_from = max(own.keep_from, position)
+            self._drop_useless(session)
+
+    def evict_idle(self, now: float) -> None:
+        """Evict what sessions have that had no job for long."""
+        for session, own in self._sessions.items():
+            if now >= own.used_at + self._drop_after_s and not own.pinned:
+                for segment in own.evictables():
+                    self._evict(session, segment)
+
+    def evict_all(self) -> None:
+        """Evict all that no running job reads."""
+        for session, segment in list(self._evictables()):
+            self._evict(session, segment)
 
     def next_deadline(self) -> float | None:
-        """When `drop_idle` is due next, in clock seconds."""
-        idle = (known for known in self._known.values() if not known.pinned)
-        first = min((known.used_at for known in idle if any(s.droppable for s in known.living())), default=None)
+        """When `evict_idle` is due next, in clock seconds."""
+        idle = (own for own in self._sessions.values() if not own.pinned)
+        first = min((own.used_at for own in idle if own.evictables()), default=None)
         return None if first is None else first + self._drop_after_s
+
+    def take_changed(self) -> set[str]:
+        """Return the sessions whose `resident` changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def _evict(self, session: str, segment: AudioSegment) -> None:
+        del self._sessions[session].resident[segment]
+        self._changed.add(session)
+
+    def _drop_useless(self, session: str) -> None:
+        own = self._sessions[session]
+        for segment in own.useless():
+            self._evict(session, segment)
+            own.temporary.discard(segment)
 
     def _fits(self) -> bool:
         return not self._budget or self.bytes <= self._budget
 
-    def _living(self) -> Iterator[AudioSegment]:
-        return (sound for known in self._known.values() for sound in known.living())
+    def _size(self, segments: Iterable[AudioSegment]) -> int:
+        return sum(segment.tokens for segment in segments) * self._frame_bytes
 
-    def _pinned(self) -> Iterator[AudioSegment]:
-        return (sound for known in self._known.values() for sounds in known.pinned.values() for sound in sounds)
-
-    def _droppable(self) -> list[AudioSegment]:
-        """What no job under way reads, and can be made again."""
-        pinned = {id(sound) for sound in self._pinned()}
-        return [sound for sound in self._living() if sound.droppable and id(sound) not in pinned]
+    def _evictables(self) -> Iterator[tuple[str, AudioSegment]]:
+        for session, own in list(self._sessions.items()):
+            yield from ((session, segment) for segment in own.evictables())

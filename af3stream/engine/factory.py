@@ -1,4 +1,4 @@
-"""From a configuration to an engine. The only place that decides what is loaded; torch is imported here or below."""
+"""Make an engine from a configuration. Only this module decides what is loaded; torch is imported here or below."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from af3stream.config import Config, cache_dir
+from af3stream.config import CaptionsConfig, Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
 from af3stream.engine.loading import run_in_thread
 from af3stream.engine.memory import trim_heap
+from af3stream.errors import ModelError, quoted
 from af3stream.models.card import Frames, Notes
 from af3stream.models.manifest import Progress
 from af3stream.models.registry import Checkpoint, resolve
@@ -18,16 +19,16 @@ from af3stream.models.registry import Checkpoint, resolve
 if TYPE_CHECKING:
     from af3stream.engine.af3.engine import Af3Engine
 
-PRIMITIVES: Final = 16  # codes that a CPU's library keeps; of its own accord a thousand, one for each length of sound
+PRIMITIVES: Final = 16  # compiled kernels that oneDNN caches; its default, 1,024, holds one for each length of audio
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine, and how its checkpoint likes to be asked.
+    """An engine, and how prompts for its checkpoint are composed.
 
     Attributes:
         notes: which captions stand in a prompt beside the audio.
-        licence: what its users must know, or ``None``.
+        licence: what users must know about the licence, or ``None``.
         frames: which windows stand in a prompt as audio.
     """
 
@@ -41,18 +42,20 @@ def load_engine(config: Config, progress: Progress | None = None) -> Loaded:
     """Find the model that the configuration names, and load it.
 
     Args:
-        progress: told in a sentence of each step that fetches or assembles the model.
+        progress: called with a sentence for each step that fetches or assembles the model.
 
     Raises:
-        ModelError: where that is not possible.
+        ModelError: if the model cannot be found or loaded.
     """
-    checkpoint = resolve(config.model.name, progress)  # before torch is imported, so that a wrong name is told at once
+    checkpoint = resolve(config.model.name, progress)  # before torch is imported, so that a wrong name fails at once
     return run_in_thread(lambda: _load(checkpoint, config))
 
 
 def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))  # torch looks when it is imported
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))  # the library looks at its first product
+    os.environ.setdefault(
+        "TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled")
+    )  # torch reads it when it is imported
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))  # oneDNN reads it at the first product
     from af3stream.engine.af3.checkpoint import load_checkpoint
     from af3stream.engine.af3.engine import Af3Engine
 
@@ -67,6 +70,7 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
         engine.captioner = captioner
+    _check(config.captions, engine.captioner)
     trim_heap()
     notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes
     frames = checkpoint.frames if config.questions.frames == "auto" else config.questions.frames
@@ -74,19 +78,36 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
 
 
 def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Captioner | None:
-    """Another captioner than the checkpoint itself, where the checkpoint or the configuration names one."""
+    """Return another captioner than the checkpoint itself, if the checkpoint or the configuration names one."""
     from af3stream.engine.whisper import WhisperCaptioner
+    from af3stream.engine.word_alignment import AlignedCaptioner
+
+    def whisper(folder: Path | str) -> WhisperCaptioner:
+        return WhisperCaptioner(
+            folder,
+            config.model.device,
+            config.model.threads,
+            engine.counters,
+            beam=config.captions.beam,
+        )
 
     chosen: Path | str | None = config.captions.captioner
+    beside = checkpoint.captioner
     if chosen == "auto":
-        chosen = checkpoint.captioner
-    if chosen is None or chosen == "af3":
-        return None
-    return WhisperCaptioner(
-        chosen,
-        config.captions.language,
-        config.model.device,
-        config.model.threads,
-        engine.counters,
-        beam=config.captions.beam,
-    )
+        chosen = beside
+    if chosen == "af3" and beside is not None:
+        return AlignedCaptioner(engine.captioner, lambda: whisper(beside))
+    return None if chosen is None or chosen == "af3" else whisper(chosen)
+
+
+def _check(settings: CaptionsConfig, captioner: Captioner) -> None:
+    """Refuse a language or a task that the captioner cannot do.
+
+    Raises:
+        ModelError: naming it.
+    """
+    for code in (settings.language, *settings.languages):
+        if code != "auto" and code not in captioner.languages:
+            raise ModelError(f"the captioner {captioner.name} does not know the language {quoted(code)}")
+    if settings.task == "translate" and not captioner.translates:
+        raise ModelError(f"the captioner {captioner.name} does not translate")

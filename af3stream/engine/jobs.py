@@ -1,8 +1,9 @@
-"""What a session asks of the engine, and what comes back."""
+"""What a session asks of the engine, and what comes back. All of it is immutable and serialisable."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from af3stream.engine.contract import (
     DEFAULT_OPTIONS,
@@ -18,12 +19,16 @@ from af3stream.engine.contract import (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CaptionJob:
-    """Hear one utterance, or the part of it heard so far. Returns a `Hypothesis`.
+    """Caption one utterance, or the part of it that has arrived. Returns a `Hypothesis`.
 
     Attributes:
-        urgent: a question waits for it.
-        late: its session is so far behind that questions go first.
+        samples: float32 (n,) at 16 kHz.
+        draft: the last hypothesis about a shorter part.
+        final: whether the utterance is complete.
+        urgent: whether a question waits for it.
+        late: whether its session is so far behind that questions go first.
         options: language, word times and the like.
+        again: the utterance was heard before, in another language.
     """
 
     utterance: int
@@ -34,15 +39,16 @@ class CaptionJob:
     urgent: bool = False
     late: bool = False
     options: CaptionOptions = DEFAULT_OPTIONS
+    again: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ReviseJob:
-    """Hear all utterances of a closed window at once, a second time. Returns a `Hypothesis`.
+    """Caption all utterances of a closed window at once, a second time. Returns a `Hypothesis`.
 
     Attributes:
-        samples: from the first utterance to the end of the last, at most 30 s.
-        late: its session is so far behind that questions and final captions go first.
+        samples: float32 (n,) at 16 kHz, from the first utterance to the end of the last, at most 30 s.
+        late: whether its session is so far behind that questions and final captions go first.
         options: as of the captions.
     """
 
@@ -55,24 +61,32 @@ class ReviseJob:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EncodeJob:
-    """Encode one closed window. Returns nothing; the sound then holds its embeddings."""
+    """Encode one closed window. Returns nothing; the engine keeps the embeddings.
+
+    Attributes:
+        samples: float32 (n,) at 16 kHz, of the segment.
+    """
 
     window: int
-    sound: AudioSegment
+    segment: AudioSegment
+    samples: Samples
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ExtendJob:
-    """Make these parts the session's kept prefix.
+    """Make these parts the session's kept KV prefix. Returns nothing.
 
     Attributes:
-        rebuild: beside the one in use, which answers go on using.
-        captions_only: the window that it adds stands as its captions alone.
+        rebuild: whether it is built beside the one in use, which answers go on using.
+        captions_only: whether the window that it adds stands as its captions alone.
+        keep_from: position in samples. The session asks about nothing before it once this job is done, so the
+            embeddings of segments that end up to there are dropped.
     """
 
     parts: tuple[PromptPart, ...]
     rebuild: bool
     captions_only: bool = False
+    keep_from: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,9 +95,11 @@ class AnswerJob:
 
     Attributes:
         earlier: turns of the chat before the question.
-        prefix: leading parts that are believed to be in the kept prefix.
-        instead: what is read in place of ``parts`` if they are not, so that no question waits until they are;
-            `PrefixLost` is returned first then.
+        prefix: leading parts that the session expects in the kept prefix.
+        instead: what is read in place of ``parts`` if they are not there, so that no question waits until they are.
+            Then `PrefixLost` is returned first.
+        samples: float32 (n,) of segments that the engine does not know: those of the open window. Their embeddings are
+            dropped when the job is done.
     """
 
     parts: tuple[PromptPart, ...]
@@ -92,6 +108,7 @@ class AnswerJob:
     earlier: tuple[Turn, ...] = ()
     prefix: int = 0
     instead: tuple[PromptPart, ...] = ()
+    samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
 
 
 Job = CaptionJob | ReviseJob | EncodeJob | ExtendJob | AnswerJob
@@ -99,10 +116,11 @@ Job = CaptionJob | ReviseJob | EncodeJob | ExtendJob | AnswerJob
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A job that could not be done, and what may be said of it to a peer.
+    """A job could not be done.
 
     Attributes:
-        timed_out: a step of it did not end in time; another attempt would not either.
+        reason: what a client may be told.
+        timed_out: whether a step of it did not end in time; another attempt would not either.
     """
 
     reason: str
@@ -111,7 +129,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The device ran out of memory under a job: all keys and values were given up, and the job is done once more."""
+    """The device ran out of memory under a job. All keys and values were evicted, and the job is done once more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,103 +1,119 @@
-"""A job on its way: its steps, its urgency, and where its results go."""
+"""A job on its way through the engine: where it stands, how urgent it is, and what it reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
-from af3stream.engine.contract import Answering, AudioSegment, Context, Engine, PromptPart
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Result, ReviseJob
-from af3stream.engine.kv_cache_manager import CachedSession
+from af3stream.engine.contract import AudioSegment, Engine, Prefix, PromptPart
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Result, ReviseJob
 from af3stream.engine.scheduler import Priority
 
 Report = Callable[[Job, Result, bool], None]  # job, result, whether the job is done
 
-ANSWERS_TOGETHER: Final = 8  # answers, each of another session, that are written in one pass a token
+MAX_DECODE_BATCH: Final = 8  # answers, each of another session, that are decoded in one pass a token
 
 
+class Status(Enum):
+    """Where a request stands."""
+
+    QUEUED = "queued"
+    WAITING = "waiting for memory"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+NEXT: Final = {
+    Status.QUEUED: (Status.WAITING, Status.RUNNING, Status.FAILED, Status.CANCELLED),
+    Status.WAITING: (Status.QUEUED, Status.RUNNING, Status.FAILED, Status.CANCELLED),
+    Status.RUNNING: (Status.QUEUED, Status.DONE, Status.FAILED, Status.CANCELLED),
+    Status.DONE: (),
+    Status.FAILED: (),
+    Status.CANCELLED: (),
+}
+
+
+@dataclass(eq=False, slots=True)
 class Request:
-    """A job on its way: its steps, and where its results go."""
+    """A job on its way.
 
-    def __init__(self, job: Job, report: Report) -> None:
-        self.job = job
-        self.report = report
-        self.steps: Generator[Result, None, None] | None = None
-        self.answer: Answering | None = None  # once it is asked
-        self.retry_solo = False  # it failed together with others
-        self.retried = False  # the device ran out of memory under it once
-        self.told = 0  # characters of an answer that were reported
-        self.read: tuple[PromptPart, ...] | None = None  # by a job over a context, once it has begun
+    Attributes:
+        report: called with each result, in order; the last time with ``done``.
+        parts: what a job over the KV prefix reads; decided when its memory is reserved.
+        decoding: whether its next step writes a token of an answer.
+        solo: whether it shares no step with others, because a step that it shared failed.
+        retried: whether the device ran out of memory under it once.
+        reported: characters of the answer that were reported.
+    """
 
+    session: str
+    job: Job
+    report: Report
+    status: Status = Status.QUEUED
+    parts: tuple[PromptPart, ...] = ()
+    decoding: bool = False
+    solo: bool = False
+    retried: bool = False
+    reported: int = 0
 
-def steps_of(
-    running: Request, job: ExtendJob | AnswerJob, kept: CachedSession, engine: Engine
-) -> Generator[Result, None, None]:
-    """The steps of a job over a session's context; each yields something that is not ``None``."""
-    parts = running.read = parts_of(running, kept.context)
-    if parts is not job.parts:
-        yield PrefixLost()
-    for _ in _warmed(kept.context, parts, engine):
-        yield ""
-    if isinstance(job, ExtendJob):
-        for _ in kept.context.extend(parts):
-            yield ""
-        return
-    running.answer = answer = kept.context.answer(parts, job.question, job.max_tokens, job.earlier)
-    try:
-        yield from _told_once(running, answer)
-    finally:
-        answer.close()
-        if running.answer is answer:  # where this one hung and was given up, there is another by now
-            running.answer = None
+    def move(self, status: Status) -> None:
+        """Take another status.
 
+        Raises:
+            ValueError: if it does not follow from this one.
+        """
+        if status is not self.status and status not in NEXT[self.status]:
+            raise ValueError(f"a request that is {self.status.value} cannot be {status.value}")
+        self.status = status
 
-def parts_of(running: Request, context: Context) -> tuple[PromptPart, ...]:
-    """The parts that a job over a context reads, as things stand; what a job told is never told of other parts."""
-    job = running.job
-    assert isinstance(job, ExtendJob | AnswerJob)
-    if running.told and running.read is not None:
-        return running.read
-    if isinstance(job, AnswerJob) and context.held(job.parts) < job.prefix:
-        return job.instead
-    return job.parts
+    def requeue(self) -> None:
+        """Begin again; what was reported stays reported."""
+        self.move(Status.QUEUED)
+        self.decoding = False
 
+    def parts_over(self, prefix: Prefix) -> tuple[PromptPart, ...]:
+        """Return what a job over the KV prefix reads, as things stand.
 
-def _told_once(running: Request, answer: Answering) -> Iterator[Result]:
-    """The pieces of an answer; a job done once more does not repeat what it has told."""
-    again = running.told
-    for piece in answer:
-        if not isinstance(piece, str):
-            yield piece
-            continue
-        fresh, again = piece[again:], max(0, again - len(piece))
-        running.told += len(fresh)
-        yield fresh
+        An answer whose first words were reported stays with the parts that they were about.
+        """
+        job = self.job
+        assert isinstance(job, ExtendJob | AnswerJob)
+        if self.reported:
+            return self.parts
+        if isinstance(job, AnswerJob) and prefix.held(job.parts) < job.prefix:
+            return job.instead
+        return job.parts
 
 
-def encode(sounds: Sequence[AudioSegment], engine: Engine) -> None:
-    """Encode the sounds that are not encoded; those whose samples were given up are read again first."""
-    for sound in sounds:
-        sound.recall()
-    engine.encode(sounds)
+def segments_in(parts: Iterable[PromptPart]) -> list[AudioSegment]:
+    """Return the audio segments among parts."""
+    return [part for part in parts if isinstance(part, AudioSegment)]
 
 
-def _warmed(context: Context, parts: Sequence[PromptPart], engine: Engine) -> Iterator[None]:
-    """Encode what has to be there of a body, a pass a step, until all of it is."""
-    yield
-    while cold := [
-        part for part in parts[context.held(parts) :] if isinstance(part, AudioSegment) and part.embeddings is None
-    ]:
-        encode(cold[: engine.encode_together], engine)
-        yield
+def segments_of(job: Job) -> list[AudioSegment]:
+    """Return the audio segments that a job may read."""
+    match job:
+        case EncodeJob(segment=segment):
+            return [segment]
+        case ExtendJob(parts=parts):
+            return segments_in(parts)
+        case AnswerJob(parts=parts, instead=instead):
+            return segments_in([*parts, *instead])
+        case _:
+            return []
 
 
-def most_together(running: Request, engine: Engine) -> int:
-    """How many jobs like this one may be done in one step."""
-    if running.retry_solo:
+def batch_limit(request: Request, engine: Engine) -> int:
+    """Return how many requests like this one may share a step."""
+    if request.solo:
         return 1
-    if isinstance(running.job, EncodeJob):
+    if isinstance(request.job, EncodeJob):
         return engine.encode_together
-    return ANSWERS_TOGETHER if running.answer and engine.is_decoding(running.answer) else 1
+    return MAX_DECODE_BATCH if request.decoding else 1
 
 
 def priority_of(job: Job) -> Priority:

@@ -1,12 +1,12 @@
 """Decide which task gets the next step on the device. Pure: no clock, no thread, no engine.
 
-Finals go before answers, answers before the finals of sessions that are far behind, these before catch-up, catch-up
-before interims. Within one kind, the session with the least device time for that kind goes first; within one session,
-the oldest task. So a session that asks many questions waits longer for answers, but not for captions. A task runs step
-by step, and the scheduler decides again after each step, so a final caption never waits for a whole answer.
+The order is: final captions, answers, final captions of sessions that are far behind, catch-up, interim captions. Of
+one kind, the session with the least device time for that kind goes first; of one session, the oldest task. So a session
+that asks many questions waits longer for answers, but not for captions. A task runs step by step, and the scheduler
+decides again after each step, so a final caption never waits for a whole answer.
 
-A session that had no task of a kind starts level with the one that was served last, so that sessions which keep up are
-served in the order they come, whatever each has had before (self-clocked fair queueing: S. J. Golestani, 1994).
+A session that had no task of a kind starts level with the one that was served last. So sessions that keep up are served
+in the order in which they come, whatever each was given before (self-clocked fair queueing: S. J. Golestani, 1994).
 
 While there is always more urgent work, less urgent tasks get a **background share**: at most `BACKGROUND_SHARE` of the
 time that the urgent work takes. A background step only follows a step of the urgent kind, so a new final waits for the
@@ -76,7 +76,7 @@ class Scheduler(Generic[T]):
         return task
 
     def next(self, only: Callable[[Task[T]], bool] = lambda _: True) -> Task[T] | None:
-        """The task whose next step is due, of ``only`` these; it stays until `finish`."""
+        """Return the task whose next step is due, of those that ``only`` accepts; it stays until `finish`."""
         able = [task for task in self._tasks if only(task)]
         tasks = [task for task in able if task.session not in self._detached] or able
         first = min(tasks, key=self._rank, default=None)
@@ -93,12 +93,12 @@ class Scheduler(Generic[T]):
         return min((task for task in waiting if task.priority == kind), key=self._rank)
 
     def like(self, task: Task[T], same: Callable[[T], bool], most: int) -> list[Task[T]]:
-        """``task`` and, in order of their turn, further tasks of its kind that can run in the same step."""
+        """Return ``task`` and, in the order of their turn, further tasks that can share its step, ``most`` in all."""
         others = [other for other in self._beside(task) if other is not task and same(other.work)]
         return [task, *sorted(others, key=self._rank)][:most]
 
     def charge(self, tasks: Sequence[Task[T]], seconds: float) -> None:
-        """Account for a step that these tasks, of one kind, took together."""
+        """Account for a step of so many seconds that these tasks, of one kind, shared."""
         kind = tasks[0].priority
         for task in tasks:
             self._used_s[task.session, kind] = self._used(task.session, kind) + seconds / len(tasks)
@@ -122,7 +122,7 @@ class Scheduler(Generic[T]):
             self._tasks.remove(task)
 
     def forget(self, session: str) -> list[Task[T]]:
-        """Remove a session and all its tasks, which are returned."""
+        """Remove a session and its tasks, and return the tasks."""
         gone = [task for task in self._tasks if task.session == session]
         self._tasks = [task for task in self._tasks if task.session != session]
         for kind in Priority:
@@ -135,13 +135,13 @@ class Scheduler(Generic[T]):
         self._detached.add(session)
 
     def attach(self, session: str) -> None:
-        """Do a session's tasks in their turn again; it starts level, whatever it had while it was detached."""
+        """Do a session's tasks in their turn again. It starts level, whatever it was given while it was detached."""
         if session in self._detached:
             self._detached.remove(session)
             self._used_s.update({(session, kind): level for kind, level in self._level_s.items()})
 
     def _beside(self, task: Task[T]) -> list[Task[T]]:
-        """The tasks that have their turns with this one: those of detached sessions, or those of all others."""
+        """Return the tasks that compete with this one: those of detached sessions, or those of all others."""
         detached = task.session in self._detached
         return [other for other in self._tasks if (other.session in self._detached) == detached]
 
@@ -149,7 +149,7 @@ class Scheduler(Generic[T]):
         return task.priority, self._used(task.session, task.priority), task.arrival
 
     def _level(self, session: str, kind: Priority) -> None:
-        """A session that has no task of a kind claims nothing for the time it had none."""
+        """Raise a session's device time to the level, if it has no task of this kind: idle time gives no credit."""
         if not any((task.session, task.priority) == (session, kind) for task in self._tasks):
             self._used_s[session, kind] = max(self._used(session, kind), self._level_s.get(kind, 0.0))
 

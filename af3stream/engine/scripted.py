@@ -1,40 +1,36 @@
-"""An engine without a model, for the tests of what is not the engine: its words are a function of what it is given."""
+"""An engine without a model, for tests of the rest of the package: its words are a function of its input."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 
 from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
     Answering,
-    AudioSegment,
     Capacity,
     Captioner,
+    CaptionOptions,
     Completion,
-    Counters,
+    Embeddings,
     Hypothesis,
+    Lookup,
     PromptPart,
     Samples,
     Text,
+    TimedWord,
+    TokenCounter,
     Turn,
-    shared,
 )
+from af3stream.engine.counters import Counters
+from af3stream.engine.prompt_parts import shared
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
-BYTES_A_PART = 1 << 20  # that a context counts
+BYTES_A_PART = 1 << 20  # what a context says that a part takes
 FRAME_BYTES = 1 << 10  # of one projected frame: 25 KiB a second
 
 
-class ScriptedEngine:
-    """Captions say how much they heard, a word a half second; answers name the parts they read, a word a step."""
-
-    name = "scripted"
-    frame_bytes = FRAME_BYTES
-    encode_together = 4
-
-    def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
-        self.capacity = Capacity(int(window_s * 16_000), windows, positions)
-        self.counters = Counters()
-        self.captioner: Captioner = ScriptedCaptioner(self.counters)
+class ScriptedTokenCounter:
+    """Counts one position for a word, and for 40 ms of audio."""
 
     def frames(self, samples: int) -> int:
         """One frame a 40 ms."""
@@ -48,18 +44,29 @@ class ScriptedEngine:
         """One position a word."""
         return self.count(turn.question) + self.count(turn.answer)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        """Marks the sounds as encoded."""
-        waiting = [sound for sound in sounds if sound.embeddings is None]
-        for sound in waiting:
-            sound.embeddings = f"{len(sound.samples) / 16_000:g}s" if sound.samples is not None else "?"
-            sound.samples = None
-        self.counters.encoder_passes += bool(waiting)
-        self.counters.sounds_encoded += len(waiting)
 
-    def context(self) -> ScriptedContext:
+class ScriptedEngine:
+    """Captions have a word for each half second; answers name the parts that they read, a word a step."""
+
+    name = "scripted"
+    frame_bytes = FRAME_BYTES
+    encode_together = 4
+
+    def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
+        self.capacity = Capacity(int(window_s * 16_000), windows, positions)
+        self.counters = Counters()
+        self.tokens: TokenCounter = ScriptedTokenCounter()
+        self.captioner: Captioner = ScriptedCaptioner(self.counters)
+
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        """A window's length, such as "1.5s"."""
+        self.counters.encoder_passes += 1
+        self.counters.sounds_encoded += len(windows)
+        return [f"{len(samples) / 16_000:g}s" for samples in windows]
+
+    def context(self, embeddings: Lookup) -> ScriptedContext:
         """An empty context."""
-        return ScriptedContext(self.counters)
+        return ScriptedContext(self.counters, embeddings)
 
     def is_decoding(self, answer: Answering) -> bool:
         """From the first step on."""
@@ -75,22 +82,39 @@ class ScriptedCaptioner:
 
     name = "scripted"
     revises = False
+    languages: tuple[str, ...] = ()
+    translates = False
+    times_words = True
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         """One word a half second of audio."""
         self._counters.caption_encodes += 1
         words = [f"word{i + 1}" for i in range(min(max_tokens, len(samples) // 8_000))]
-        return Hypothesis(" ".join(words) + ("." if final else ""), tuple(range(len(words))))
+        text = " ".join(words) + ("." if final else "")
+        timed: tuple[TimedWord, ...] = ()
+        if final and options.words:
+            self._counters.alignments += 1
+            timed = tuple(TimedWord(word, i * 8_000, (i + 1) * 8_000, 1.0) for i, word in enumerate(text.split()))
+        return Hypothesis(text, tuple(range(len(words))), words=timed)
 
 
 class ScriptedContext:
-    """Keeps the parts it was told to keep, and answers by naming what it reads."""
+    """Keeps parts, and answers by naming what it reads."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, embeddings: Lookup) -> None:
         self._counters = counters
+        self._embeddings = embeddings
         self._kept: list[PromptPart] = []
 
     @property
@@ -106,7 +130,7 @@ class ScriptedContext:
     def bytes_for(
         self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
     ) -> int:
-        """A MiB a part, a question counting as one; what shares no part with what is kept stands beside it."""
+        """A MiB a part, and one for a question; a prefix that shares no part with the kept one stands beside it."""
         beside = 0 if shared(parts, self._kept) else len(self._kept)
         return (beside + len(parts) + bool(question)) * BYTES_A_PART
 
@@ -130,9 +154,9 @@ class ScriptedContext:
     def answer(
         self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: Sequence[Turn] = ()
     ) -> Generator[str | Completion, None, None]:
-        """Says the question back and names the parts, the length of a sound and the words of a text, and the turns."""
+        """Repeats the question and names the parts: the length of audio, the words of a text; then the turns."""
         prefilled = len(parts) - shared(parts, self._kept) + 1
-        heard = [part.text.strip() if isinstance(part, Text) else str(part.embeddings) for part in parts]
+        heard = [part.text.strip() if isinstance(part, Text) else str(self._embeddings(part)) for part in parts]
         heard += [f"({turn.question} {turn.answer})" for turn in earlier]
         words = f"{question} <- {' | '.join(heard)}".split()
         for i, word in enumerate(words[:max_tokens]):

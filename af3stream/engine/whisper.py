@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import exp
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from af3stream.engine.contract import Counters, Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples, TimedWord
+from af3stream.engine.counters import Counters
 from af3stream.engine.memory import trim_heap
-from af3stream.errors import ModelError, quoted
+from af3stream.engine.whisper_prompt import LONGEST, WhisperPrompt
+from af3stream.engine.word_alignment import WordAligner
+from af3stream.errors import ModelError
 
 SAMPLING_RATE: Final = 16_000
-FULL_S: Final = 30.0  # the longest input; what Whisper was trained on
+FULL_S: Final = 30.0  # the longest input; Whisper was trained on 30 s
 FINAL_PAD_S, FINAL_LEAST_S = 5.0, 15.0  # silence after an utterance, and the shortest input, of a final caption
 INTERIM_PAD_S, INTERIM_LEAST_S = 2.0, 5.0
 SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # the library's no_speech_threshold and log_prob_threshold
-NOISE_SCORE: Final = -1.6  # what whisper-base invents over noise and hum scores below it
-SLOWEST_SPEECH: Final = 1.0  # tokens a second; what it invents over music is unlikely and less than that
+NOISE_SCORE: Final = -1.6  # words that whisper-base invents over noise and hum score below this
+SLOWEST_SPEECH: Final = 1.0  # tokens a second; words that it invents over music are unlikely, and fewer than that
 LOOP_COMPRESSION: Final = 2.4  # the library's compression_ratio_threshold
-LOOP_TOKENS: Final = 6  # a phrase of so many tokens is not written twice where a loop was found, nor in an interim
+LOOP_TOKENS: Final = 6  # tokens of a phrase that may not repeat, in an interim caption and after a loop was found
 FASTEST_SPEECH: Final = 30.0  # characters a second; nobody speaks faster
-LONG_S: Final = 20.0  # of input; from here on the encoder's attention takes the most memory of all that is done
-PROMPT_TOKENS: Final = 4
+LONG_S: Final = 20.0  # input from which the encoder's attention takes more memory than anything else
+LEAST_LIKELY: Final = 1e-3  # a language less probable than that is not named
+# Of languages that are compared: the powers of the detector's probability and of the words' mean probability a token.
+# Chosen on clips in a foreign accent (training/languages.json).
+DETECTOR_POWER, WORDS_POWER = 0.25, 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +42,20 @@ class Decoded:
         score: their mean log-probability per token.
         silence: the probability that nobody speaks.
         tokens: how many tokens they are.
+        ids: the tokens.
     """
 
     text: str
     score: float
     silence: float
     tokens: int
+    ids: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, result: Any, tokenizer: Any) -> Decoded:
-        """Take the likeliest of what CTranslate2 generated for one input."""
+        """Return the likeliest words that CTranslate2 generated for one input."""
         ids = result.sequences_ids[0]
-        return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids))
+        return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids), tuple(ids))
 
     def hypothesis(self, seconds: float) -> Hypothesis:
         """Return the caption of an utterance of this length.
@@ -72,7 +81,7 @@ class Decoded:
 
 
 class WhisperCaptioner:
-    """Implements `af3stream.engine.contract.Captioner`; each utterance is heard by itself.
+    """Implements `af3stream.engine.contract.Captioner`; each utterance is captioned by itself.
 
     A final caption is one beam search, an interim caption is greedy. Nothing is sampled, so the same samples have the
     same words. The input is padded to little more than the utterance, so that its cost follows its length. If the words
@@ -80,21 +89,23 @@ class WhisperCaptioner:
 
     Args:
         folder: a checkpoint in the CTranslate2 layout of faster-whisper, or a hub id.
-        language: a code such as ``en``, or ``auto``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads, 0 for the library's choice.
         counters: where encodes are counted.
         beam: beams of a final caption's search; 1: greedy.
 
     Raises:
-        ModelError: if the checkpoint cannot be loaded, or does not know the language.
+        ModelError: if the checkpoint cannot be loaded.
+
+    Attributes:
+        languages: codes that it knows; English alone for an English-only checkpoint.
+        translates: whether it writes English beside another language.
     """
 
     revises = True
+    times_words = True
 
-    def __init__(
-        self, folder: Path | str, language: str, device: str, threads: int, counters: Counters, *, beam: int = 5
-    ) -> None:
+    def __init__(self, folder: Path | str, device: str, threads: int, counters: Counters, *, beam: int = 5) -> None:
         from faster_whisper import WhisperModel
 
         kind = device.partition(":")[0]
@@ -108,32 +119,59 @@ class WhisperCaptioner:
         self._model: Any = whisper.model
         self._features: Any = whisper.feature_extractor
         self._tokenizer: Any = whisper.hf_tokenizer
-        self._language = language
+        self._aligner = WordAligner(whisper, counters)
         self._counters = counters
         self._beam = beam
-        if self._prompt_ids("en")[1] is None and language != "en":
-            raise ModelError(
-                f"the captioner {self.name} hears English only, and captions.language is {quoted(language)}"
-            )
+        self.translates: bool = whisper.model.is_multilingual
+        self._prompt = WhisperPrompt(self._tokenizer, whisper.supported_languages, multilingual=self.translates)
+        self.languages = self._prompt.languages
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """Transcribe (n,) at 16 kHz, n at most 30 s. The draft is not used: hearing again costs less than verifying."""
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
+        """Transcribe float32 (n,) at 16 kHz, at most 30 s. The draft is not used: decoding again costs less.
+
+        The translation of a final caption is a second search over the same encoding.
+        """
         seconds = len(samples) / SAMPLING_RATE
         pad_s, least_s = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
         encoded = self._encoded(samples, min(FULL_S, max(least_s, seconds + pad_s)))
-        prompt = self._prompt(encoded)
+        language, probable = self._language(encoded, options)
+        if options.compare:
+            probable = self._compared(encoded, dict(probable), options.compare, seconds, max_tokens)
+            language = probable[0][0]
+        prompt = self._prompt.ids(language, "transcribe", options.vocabulary)
         if final:
             heard = self._write(encoded, prompt, max_tokens, beam_size=self._beam)
             if heard.made_up(seconds):
                 heard = self._write(encoded, prompt, max_tokens, beam_size=self._beam, no_repeat_ngram_size=LOOP_TOKENS)
         else:
             heard = self._write(encoded, prompt, max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
-        if heard.made_up(seconds):
-            return Hypothesis("")
-        return heard.hypothesis(seconds)
+        said = Hypothesis("") if heard.made_up(seconds) else heard.hypothesis(seconds)
+        if not said.text and language == next(iter(probable), (language,))[0]:
+            probable = ()  # nobody speaks: no other language would give words
+        said = replace(said, language=language, languages=probable)
+        if final and options.words and said.text:
+            said = replace(said, words=self._aligner.align(encoded, heard.ids, language, samples))
+        if not (final and said.text and options.translate and self.translates) or language == "en":
+            return said
+        english = self._write(encoded, self._prompt.ids(language, "translate"), max_tokens, beam_size=self._beam)
+        return said if english.made_up(seconds) else replace(said, translation=english.hypothesis(seconds).text)
+
+    def align(self, samples: Samples, text: str) -> tuple[TimedWord, ...]:
+        """Return the words of a text that somebody else heard in (n,) at 16 kHz, n at most 30 s, with their times."""
+        encoded = self._encoded(samples, min(FULL_S, max(FINAL_LEAST_S, len(samples) / SAMPLING_RATE + FINAL_PAD_S)))
+        tokens = self._tokenizer.encode(f" {text}", add_special_tokens=False).ids
+        return self._aligner.align(encoded, tokens, self._language(encoded, DEFAULT_OPTIONS)[0], samples)
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
-        """The encoder's states of samples that are padded to ``padded_s``."""
+        """Return the encoder's states of samples that are padded to ``padded_s``, as a CTranslate2 `StorageView`."""
         from ctranslate2 import StorageView
 
         self._counters.caption_encodes += 1
@@ -141,7 +179,7 @@ class WhisperCaptioner:
         padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
         mel = self._features(padded, padding=0)  # (mels, frames) float32
         if padded_s > LONG_S:
-            trim_heap()  # what the features took, before the encoder takes more
+            trim_heap()  # the memory of the features, before the encoder takes more
         return self._model.encode(StorageView.from_array(np.ascontiguousarray(mel[None], np.float32)))
 
     def _write(self, encoded: Any, prompt: list[int], max_tokens: int, **options: Any) -> Decoded:
@@ -149,19 +187,33 @@ class WhisperCaptioner:
         result = self._model.generate(
             encoded,
             [prompt],
-            max_length=PROMPT_TOKENS + max_tokens,
+            max_length=min(LONGEST, len(prompt) + max_tokens),
             return_scores=True,
             return_no_speech_prob=True,
             **options,
         )[0]
         return Decoded.of(result, self._tokenizer)
 
-    def _prompt(self, encoded: Any) -> list[int]:
-        language = self._language
-        if language == "auto":
-            language = self._model.detect_language(encoded)[0][0][0].strip("<|>")
-        return [token for token in self._prompt_ids(language) if token is not None]
+    def _language(self, encoded: Any, options: CaptionOptions) -> tuple[str, tuple[tuple[str, float], ...]]:
+        """The language to write in, and how probable each one is, if that was asked for."""
+        if not self.translates:
+            return "en", ()
+        told = options.language if options.language in self.languages else None
+        if told and not options.detect:
+            return told, ()
+        found = [(token.strip("<|>"), chance) for token, chance in self._model.detect_language(encoded)[0]]
+        allowed = [(code, chance) for code, chance in found if code in (options.languages or self.languages)] or found
+        return told or allowed[0][0], tuple((code, chance) for code, chance in allowed if chance >= LEAST_LIKELY)
 
-    def _prompt_ids(self, language: str) -> list[int | None]:
-        names = ("<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>")
-        return [self._tokenizer.token_to_id(name) for name in names]
+    def _compared(
+        self, encoded: Any, probable: dict[str, float], languages: tuple[str, ...], seconds: float, max_tokens: int
+    ) -> tuple[tuple[str, float], ...]:
+        """How probable each of these languages is, the likeliest first, by the detector and by the words in it."""
+        scores: dict[str, float] = {}
+        for code in languages:
+            heard = self._write(encoded, self._prompt.ids(code, "transcribe"), max_tokens, beam_size=1)
+            words = 0.0 if heard.made_up(seconds) else exp(WORDS_POWER * heard.score)
+            scores[code] = max(LEAST_LIKELY, probable.get(code, 0.0)) ** DETECTOR_POWER * max(words, LEAST_LIKELY**2)
+        whole = sum(scores.values())
+        ranked = sorted(scores, key=lambda code: -scores[code])
+        return tuple((code, scores[code] / whole) for code in ranked)

@@ -1,27 +1,30 @@
-"""What must survive: audio as it was sent, final captions, answers, and the facts of a session.
-
-::
+"""Keep sessions on disk: audio as it was sent, final captions, answers, and the facts of each session.
 
     <folder>/lock                                  held by the server that writes
     <folder>/sessions/<id>/facts.json              what the session is, its token and its state; replaced as a whole
     <folder>/sessions/<id>/events.log              its events, in commits
     <folder>/sessions/<id>/segments.log            which segments are sealed, in commits
-    <folder>/sessions/<id>/000003-960000.raw       records from frame 960000 on, as they came
-    <folder>/sessions/<id>/000002.flac, .zlib      a minute that is closed
+    <folder>/sessions/<id>/000003-960000.raw       records from frame 960000 on, as they arrived
+    <folder>/sessions/<id>/000002.flac, .zlib      a sealed segment: a minute of audio
     <folder>/sessions/<id>/mark, events.mark, segments.mark     how much of the audio, or of a log, is acknowledged
 
-A record's way: ``Journal.append`` -> ``Writer`` (a thread, a bounded queue) -> ``Store.commit`` -> ``SegmentLog``
-(write, one fdatasync a file), then ``Catalog`` (one commit and one fdatasync a log) -> ``done(Commit)``; later
-``Sealer`` makes FLAC of it.
+The path of a record: ``Journal.append`` -> ``Writer`` (a thread with a bounded queue) -> ``Store.commit`` ->
+``SegmentLog`` (write, one fdatasync per file), then ``Catalog`` (one commit and one fdatasync per log) ->
+``done(Commit)``. Later, ``Sealer`` encodes the segment as FLAC.
 
-Audio is synced before the events of the same commit are written, and each commit of events names the frames that were
-durable then. So an event on disk implies its audio, and audio below that position that is missing is a loss.
+Audio is synced before the events of the same commit are written, and each commit of events names the number of frames
+that are durable at that time. So an event on disk implies its audio. Audio that is missing below that number is a loss.
 
-Three places know how far a session was acknowledged. A segment's name: everything before its first frame was. The
-marks: rewritten after each fdatasync and not synced themselves, so exact after the death of the process, and some
-seconds late after a power cut. The event log and the facts: with every event and end. So a commit of audio costs one
-fdatasync. Whole records above the mark count, and are written again before they do; what is not whole is a torn tail
-above the mark, and a loss below it. A log is treated in the same way: a process appends only to a log that it has
-written and synced itself, and first replaces the log that an earlier process left. What a power cut and a failing disk
-together hide in the seconds between is seen by the client, whose own offset is ahead.
+Three places record how far a session was acknowledged:
+
+- The name of a segment: everything before its first frame was acknowledged.
+- The marks. They are rewritten after each fdatasync and not synced themselves. So they are exact after a crash of the
+  process, and may be some seconds old after a power cut.
+- The event log and the facts, at each event and at the end of the session.
+
+So a commit of audio costs one fdatasync. Whole records above the mark count, and recovery writes them again before it
+relies on them. An incomplete record is a torn tail if it is above the mark, and a loss if it is below. Logs are treated
+in the same way: a process appends only to a log that it has written and synced itself, and first replaces a log of an
+earlier process. A power cut together with a failing disk may hide the last seconds; the client detects that, because
+its own offset is ahead.
 """

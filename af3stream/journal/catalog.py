@@ -1,12 +1,12 @@
-"""What each session's folder says beside its audio: facts, events, and which segments are sealed.
+"""Store facts, events and sealed segments of each session: everything in its folder except the audio.
 
-Every write is durable when the method returns. A folder holds::
+Every write is durable when the method returns. A folder holds:
 
     facts.json      what the session is, its token and its state; replaced as a whole
     events.log      its events, in commits
     segments.log    which segments are sealed, in commits
 
-Facts are cached, and read again when the file has changed: another process may delete a session.
+Facts are cached. They are read again when the file has changed, because another process may delete a session.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SEGMENTS: Final = "segments.log"
 
 @dataclass(slots=True)
 class _Cached:
-    """A session's facts, and how far its event log reaches, each as of the file with that signature."""
+    """A session's facts and the length of its event log, each with the signature of the file that was read."""
 
     signature: Signature
     facts: FactsFile
@@ -56,25 +56,27 @@ class _OpenLogs:
 
 
 class Catalog:
-    """All sessions of a journal. Threads may share it; events and segments are written by one thread only.
+    """Manage the facts and logs of all sessions of a journal.
+
+    Threads may share it; events and segments must be written by one thread only.
 
     Raises:
-        ConfigError: when a session is of another version of the program.
-        StorageError: any method, when the disk fails.
+        ConfigError: if a session was written by another version of the program.
+        StorageError: from any method, if the disk fails.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = RLock()
         self._cached: dict[str, _Cached] = {}
-        self._tokens: dict[bytes, str] | None = None  # built when a token is first asked for
+        self._tokens: dict[bytes, str] | None = None  # built when it is first needed
         self._logs: dict[str, _OpenLogs] = {}
 
     def create(self, facts: SessionFacts) -> None:
         """Add a session.
 
         Raises:
-            StorageError: when there is one of that id already, too.
+            StorageError: also if the session exists already.
         """
         folder = session_folder(self._folder, facts.session)
         with self._lock:
@@ -87,7 +89,7 @@ class Catalog:
                 raise storage_failed(error) from error
 
     def row(self, session: str) -> Row | None:
-        """Return a session, if it is there."""
+        """Return a session, or ``None`` if it does not exist."""
         with self._lock:
             file = self._facts(session)
             if file is None:
@@ -96,7 +98,7 @@ class Catalog:
             return Row(file.session_facts(session), file.touched_at, file.finished_at, durable, events)
 
     def rows(self) -> list[Row]:
-        """Return all sessions, the oldest first; one whose facts are damaged is left out, and logged."""
+        """Return all sessions, the oldest first. A session with damaged facts is logged and left out."""
         rows = []
         for session in self._names():
             try:
@@ -108,18 +110,18 @@ class Catalog:
         return sorted(rows, key=lambda row: (row.facts.created_at, row.facts.session))
 
     def set_token(self, session: str, token_hash: bytes, expires_at: float, before: bytes | None) -> None:
-        """Give a session another token; ``before``, which it was resumed with, is good until `confirm_token`."""
+        """Set the token of a session. ``before``, the token that resumed it, stays valid until `confirm_token`."""
         self._update(session, token_hash=token_hash, token_expires_at=expires_at, token_before=before)
 
     def confirm_token(self, session: str, token_hash: bytes) -> None:
-        """Forget the token before this one, if this is the newest."""
+        """Invalidate the previous token, if this token is the newest."""
         with self._lock:
             file = self._facts(session)
             if file is not None and file.token_hash == token_hash and file.token_before is not None:
                 self._update(session, token_before=None)
 
     def session_of_token(self, token_hash: bytes, now: float) -> str | None:
-        """Return the session that a token resumes, if the token has not expired."""
+        """Return the session that a token resumes; ``None`` if there is none, or the token has expired."""
         with self._lock:
             if self._tokens is None:
                 self._tokens = {}
@@ -131,19 +133,19 @@ class Catalog:
             return session if good else None
 
     def touch(self, session: str, now: float) -> None:
-        """Note that someone came for it."""
+        """Record the time at which a client last used the session."""
         self._update(session, touched_at=now)
 
     def finish(self, session: str, durable: int, now: float) -> None:
-        """Note that it has ended, with so many frames."""
+        """Record that the session has ended, and its number of frames."""
         self._close(session, durable, finished_at=now, touched_at=now)
 
     def set_durable(self, session: str, durable: int) -> None:
-        """Note that all frames before ``durable`` are, and write the session no more."""
+        """Record that all frames before ``durable`` are durable, and close the session."""
         self._close(session, durable)
 
     def delete(self, session: str) -> None:
-        """Forget a session: without its facts, its folder counts for nothing."""
+        """Delete the facts of a session. Without them, its folder is ignored."""
         with self._lock:
             self._logs.pop(session, None)
             path = session_folder(self._folder, session) / FACTS
@@ -155,7 +157,7 @@ class Catalog:
             self._forget(session)
 
     def open(self, session: str) -> None:
-        """Begin to write a session's logs: what they hold is durable after this."""
+        """Open a session's logs for writing, and make their content durable."""
         folder = session_folder(self._folder, session)
         try:
             logs = _OpenLogs(CommitLog(folder, EVENTS), CommitLog(folder, SEGMENTS))
@@ -165,7 +167,7 @@ class Catalog:
         self._logs[session] = logs
 
     def commit(self, session: str, events: Sequence[EventRecord], durable: int) -> None:
-        """Add events of an open session in one commit, and note how far its audio is durable."""
+        """Add events of an open session in one commit, with the number of its durable frames."""
         try:
             point("events-insert")
             self._logs[session].events.append([event.message for event in events], durable)
@@ -177,19 +179,19 @@ class Catalog:
         """Return all durable events of a session, by number.
 
         Raises:
-            DataLoss: when one is missing or damaged.
+            DataLoss: if an event is missing or damaged.
         """
         with self._lock:
             file, logs = self._facts(session), self._logs.get(session)
         if file is None:
             return []
-        count = logs.events.count if logs else None  # what is written and not synced yet does not count
+        count = logs.events.count if logs else None  # events that are not synced yet do not count
         least = {"least_bytes": file.log_bytes, "least_items": max(file.events, count or 0)}
         items = self._read(session, EVENTS, **least)[:count]
         return [EventRecord(number, message) for number, message in enumerate(items, start=1)]
 
     def add_segment(self, session: str, sealed: Sealed) -> None:
-        """Note that a segment is sealed."""
+        """Record that a segment is sealed."""
         logs = self._logs.get(session)
         try:
             segments = logs.segments if logs else CommitLog(session_folder(self._folder, session), SEGMENTS)
@@ -201,7 +203,7 @@ class Catalog:
         """Return the sealed segments of a session, in order.
 
         Raises:
-            DataLoss: when the log of them is damaged.
+            DataLoss: if their log is damaged.
         """
         decoded = (msgspec.msgpack.decode(item, type=Sealed) for item in self._read(session, SEGMENTS))
         newest = {sealed.number: sealed for sealed in decoded}
@@ -220,7 +222,7 @@ class Catalog:
             raise storage_failed(error) from error
 
     def _facts(self, session: str) -> FactsFile | None:
-        """Return what a session's file says now."""
+        """Return the content of a session's file."""
         try:
             path = session_folder(self._folder, session) / FACTS
             found = signature(path)
@@ -239,7 +241,7 @@ class Catalog:
         return self._cached[session].facts
 
     def _reached(self, session: str, file: FactsFile) -> tuple[int, int]:
-        """Return how far a session is known to be durable: frames, and events."""
+        """Return how many frames and events of a session are known to be durable."""
         if logs := self._logs.get(session):
             return max(file.durable, logs.events.durable), logs.events.count
         path, cached = session_folder(self._folder, session) / EVENTS, self._cached[session]
@@ -255,7 +257,7 @@ class Catalog:
         return max(file.durable, cached.durable), cached.events
 
     def _close(self, session: str, durable: int, **changes: Any) -> None:
-        """Record the length of a session's log in its facts. Listing sessions then reads no log."""
+        """Write the length of the event log into the facts, so that listing sessions reads no log."""
         with self._lock:
             file, logs = self._facts(session), self._logs.get(session)
             if file is None:
@@ -267,7 +269,7 @@ class Catalog:
             self._logs.pop(session, None)
 
     def _update(self, session: str, **changes: Any) -> None:
-        """Replace some of a session's facts, if it is there."""
+        """Replace some of a session's facts, if the session exists."""
         with self._lock:
             file = self._facts(session)
             if file is None:

@@ -1,4 +1,4 @@
-"""How a closed segment is kept: 16-bit audio as FLAC, anything else as zlib. Both give every byte back."""
+"""Encode a closed segment: 16-bit audio as FLAC, any other audio as zlib. Both are lossless."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import DataLoss
 from af3stream.journal.segments import Codec, Sealed
 
-ZLIB_LEVEL = 1  # PCM hardly gets smaller with a higher one
+ZLIB_LEVEL = 1  # higher levels make PCM hardly smaller
 
 
 def codec_of(audio_format: AudioFormat, pcm: bytes) -> Codec:
-    """What a segment becomes; FLAC has no notion of no audio at all."""
+    """Return the codec of a segment. FLAC cannot hold a segment without audio."""
     return "flac" if pcm and audio_format.format == "pcm_s16le" else "zlib"
 
 
 def encode(codec: Codec, pcm: bytes, audio_format: AudioFormat) -> Generator[None, None, bytes]:
-    """Encode a second at a time, with a pause after each; the generator returns the bytes of the file."""
+    """Encode one second per step; the generator returns the bytes of the file."""
     blocks = _blocks(pcm, audio_format)
     if codec == "zlib":
         compressor, parts = zlib.compressobj(ZLIB_LEVEL), []
@@ -40,10 +40,10 @@ def encode(codec: Codec, pcm: bytes, audio_format: AudioFormat) -> Generator[Non
 
 
 def decode(codec: Codec, data: bytes, audio_format: AudioFormat) -> Iterator[bytes]:
-    """The audio of a file, about a second at a time.
+    """Yield the audio of a file, about one second at a time.
 
     Raises:
-        ValueError: where the file is not whole.
+        ValueError: if the file is incomplete.
     """
     try:
         if codec == "zlib":
@@ -61,10 +61,10 @@ def decode(codec: Codec, data: bytes, audio_format: AudioFormat) -> Iterator[byt
 
 
 def unsealed(folder: Path, segment: Sealed, audio_format: AudioFormat) -> bytes:
-    """A sealed segment's audio, as the client sent it.
+    """Yield a sealed segment's audio, as the client sent it.
 
     Raises:
-        DataLoss: where the file is missing, or does not give it back.
+        DataLoss: if the file is missing or damaged.
     """
     try:
         pcm = b"".join(decode(segment.codec, (folder / segment.name).read_bytes(), audio_format))

@@ -1,7 +1,8 @@
-"""Append-only logs of a session: each commit is whole on disk, or does not count.
+"""Append commits to logs of a session. A commit is completely on disk, or it does not count.
 
 A commit is ``magic, durable, first, length, crc32`` and ``length`` bytes: a list of messages, in MessagePack. The
-checksum covers everything but itself, so a torn commit is recognised, and the items of one commit stay together.
+checksum covers everything except itself. So a torn commit is detected, and the items of a commit are kept or lost
+together.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class LogCommit:
     """Items that became durable together.
 
     Attributes:
-        durable: frames of audio that were durable before this commit was written.
-        first: the number of the first item; items count from 1.
-        end: the byte after the commit.
+        durable: number of audio frames that were durable before this commit was written.
+        first: number of the first item; items count from 1.
+        end: offset of the byte after the commit.
     """
 
     durable: int
@@ -47,12 +48,12 @@ class LogCommit:
 
 @dataclass(frozen=True, slots=True)
 class LogContent:
-    """The whole commits of a log, from its beginning up to the first that is torn.
+    """The complete commits of a log, up to the first torn one.
 
     Attributes:
-        items: all of them, in order.
-        durable: frames that the newest commit names.
-        size: bytes of the whole commits.
+        items: the items of all commits, in order.
+        durable: number of audio frames that the newest commit names.
+        size: bytes of the complete commits.
     """
 
     items: list[bytes]
@@ -61,7 +62,7 @@ class LogContent:
 
 
 def encode(durable: int, first: int, items: Sequence[bytes]) -> bytes:
-    """Return a commit as it stands on disk."""
+    """Return the bytes of a commit on disk."""
     body = msgspec.msgpack.encode(items)
     facts = _FACTS.pack(MAGIC, durable, first, len(body))
     return facts + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(facts))) + body
@@ -71,7 +72,7 @@ def decode(data: bytes, at: int) -> LogCommit:
     """Read the commit that begins at byte ``at``.
 
     Raises:
-        TornRecord: when the bytes there are not a whole commit.
+        TornRecord: if the bytes there are not a complete commit.
     """
     start = at + HEADER_BYTES
     if len(data) < start:
@@ -87,7 +88,7 @@ def decode(data: bytes, at: int) -> LogCommit:
 
 
 def scan(data: bytes) -> LogContent:
-    """Read the commits that follow one another, up to the first that is torn or leaves a number out."""
+    """Read consecutive commits, up to the first one that is torn or skips a number."""
     items: list[bytes] = []
     at = durable = 0
     while at < len(data):
@@ -103,14 +104,14 @@ def scan(data: bytes) -> LogContent:
 
 
 def checked(data: bytes, unit: str, *, least_bytes: int, least_items: int) -> LogContent:
-    """Read a log, and make sure that only a torn end is missing.
+    """Read a log, and check that nothing durable is missing.
 
     Args:
-        unit: what the items are called in the error.
-        least_bytes, least_items: how much is known to have been durable.
+        unit: name of the items in the error message.
+        least_bytes, least_items: how much is known to be durable.
 
     Raises:
-        DataLoss: when something durable is damaged or missing.
+        DataLoss: if durable data is damaged or missing.
     """
     content = scan(data)
     missing = len(content.items) + 1
@@ -121,7 +122,7 @@ def checked(data: bytes, unit: str, *, least_bytes: int, least_items: int) -> Lo
 
 
 def _next_first(data: bytes, at: int) -> int | None:
-    """Return the first number of the next whole commit after byte ``at``: only a log that was synced goes on."""
+    """Return the first item number of the next complete commit after byte ``at``. Only a synced log has one."""
     while (at := data.find(MAGIC, at)) >= 0:
         try:
             return decode(data, at).first
@@ -131,7 +132,7 @@ def _next_first(data: bytes, at: int) -> int | None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a log's bytes; none if it does not exist yet."""
+    """Return the bytes of a log; empty if the log does not exist yet."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -139,30 +140,30 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read(folder: Path, name: str, *, least_bytes: int = 0, least_items: int = 0) -> LogContent:
-    """Read the log ``name`` of a session's folder, which a server may write meanwhile.
+    """Read the log ``name`` of a session's folder. A server may write it at the same time.
 
     Raises:
-        DataLoss: when something acknowledged is damaged or missing.
+        DataLoss: if acknowledged data is damaged or missing.
     """
-    least_bytes = max(least_bytes, Mark.read(folder, mark_name(name)))  # the mark first: the log only grows
+    least_bytes = max(least_bytes, Mark.read(folder, mark_name(name)))  # read the mark first: the log only grows
     return checked(read_bytes(folder / name), Path(name).stem, least_bytes=least_bytes, least_items=least_items)
 
 
 def mark_name(name: str) -> str:
-    """Return the file that says how many bytes of a log are acknowledged; it is not synced."""
+    """Return the name of the file that records the acknowledged bytes of a log. That file is not synced."""
     return Path(name).with_suffix(".mark").name
 
 
 class CommitLog:
-    """Writes one log of a session.
+    """Write one log of a session.
 
-    A file that this process has not synced itself, or whose sync failed, is not appended to: its whole commits and the
-    new one are written to another file, which takes its name at once.
+    A file is appended to only if this process has synced it, and no sync of it failed. Otherwise its complete commits
+    and the new one are written to another file, which then takes its name.
 
     Attributes:
-        count: durable items.
-        durable: frames that the newest commit names.
-        size: bytes of what is durable.
+        count: number of durable items.
+        durable: number of audio frames that the newest commit names.
+        size: durable bytes.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -172,19 +173,19 @@ class CommitLog:
         self._synced = False
 
     def make_durable(self) -> None:
-        """Write again what another process may have left without a sync, if there is anything.
+        """Write the content again if another process may have left it without a sync.
 
         Raises:
-            OSError: when the disk refuses.
+            OSError: if the disk fails.
         """
         if not self._synced and self.size:
             self._rewrite(b"")
 
     def append(self, items: Sequence[bytes], durable: int) -> None:
-        """Add a commit; it is durable when this returns.
+        """Add a commit. It is durable when this returns.
 
         Raises:
-            OSError: when the disk refuses; nothing of it counts then.
+            OSError: if the disk fails; the commit then does not count.
         """
         data = encode(durable, self.count + 1, items)
         if self._synced:
@@ -217,7 +218,7 @@ class CommitLog:
         self._synced = True
 
     def _acknowledge(self) -> None:
-        """Say how long the log is. A disk that refuses leaves an older mark, which is true as well."""
+        """Write the mark. If the disk fails, the older mark stays, which is still valid."""
         with suppress(OSError):
             mark = Mark(self._folder, mark_name(self._path.name))
             mark.write(self.size)

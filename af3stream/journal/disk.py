@@ -1,4 +1,4 @@
-"""Files that are there after a power cut: written whole, synced, and their names too. Private to their owner."""
+"""Create, replace, lock and remove files so that they survive a power cut. Files are private to their owner."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, if it is not there, and its name durable."""
+    """Create a folder if it does not exist, and make its name durable."""
     if not path.is_dir():
         path.mkdir(mode=FOLDER_MODE)
         sync_folder(path.parent)
 
 
 def create(path: Path) -> int:
-    """A new file, open for appending, with a durable name; returns its descriptor."""
+    """Create a file for appending, with a durable name, and return its descriptor."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
     try:
         sync_folder(path.parent)
@@ -35,14 +35,14 @@ def create(path: Path) -> int:
 
 
 def write_all(file: int, data: bytes) -> None:
-    """Write every byte, in as many calls as it takes."""
+    """Write all bytes, in as many calls as needed."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file, rest) :]
 
 
 def stage(path: Path, data: bytes) -> Path:
-    """Write and sync a file beside ``path``; returns where."""
+    """Write and sync a temporary file beside ``path``, and return its path."""
     staged = path.with_name(path.name + STAGED)
     file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
@@ -57,7 +57,7 @@ def stage(path: Path, data: bytes) -> Path:
 
 
 def reveal(staged: Path, path: Path) -> None:
-    """Give a staged file its name, durably."""
+    """Rename a staged file to its final name, durably."""
     staged.replace(path)
     sync_folder(path.parent)
 
@@ -78,7 +78,7 @@ def sync_folder(path: Path) -> None:
 
 
 def lock(path: Path) -> FileLock | None:
-    """Take a lock that lasts until it is released or the process ends, or ``None`` if another process has it."""
+    """Take a lock that lasts until it is released or the process ends. Return ``None`` if another process holds it."""
     taken = FileLock(path, timeout=0, mode=FILE_MODE, thread_local=False)
     try:
         taken.acquire()
@@ -88,7 +88,7 @@ def lock(path: Path) -> FileLock | None:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder, however deep; what vanishes meanwhile counts nothing."""
+    """Return the bytes of all files in a folder and its subfolders. Files that vanish meanwhile count as 0."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -100,10 +100,10 @@ def size_of(folder: Path) -> int:
 
 
 class Space:
-    """How much may still be written.
+    """Track how much more may be written.
 
     Attributes:
-        used: bytes that the folder takes, as last measured plus what was written since.
+        used: bytes of the folder, as last measured, plus the bytes written since then.
     """
 
     def __init__(self, folder: Path, *, quota_mb: int, reserve_mb: int) -> None:
@@ -112,11 +112,11 @@ class Space:
         self.used = 0
 
     def measure(self) -> int:
-        """Count anew what the folder takes, in bytes."""
+        """Measure the bytes of the folder again, and return them."""
         self.used = size_of(self.folder)
         return self.used
 
     def holds(self, size: int) -> bool:
-        """Whether ``size`` bytes more fit the quota, and leave the reserve free on the disk."""
+        """Return whether ``size`` more bytes fit the quota and leave the reserve free."""
         disk = os.statvfs(self.folder)
         return self.used + size <= self.quota and disk.f_bavail * disk.f_frsize - size >= self.reserve

@@ -1,4 +1,4 @@
-"""What can go wrong inside the room, and what it is to a peer."""
+"""Errors inside the journal, and the errors that peers get for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from af3stream.errors import Af3StreamError, StorageError, StorageFull
 
 
 class TornRecord(Af3StreamError):
-    """Bytes that are not a whole record."""
+    """The bytes are not a complete record."""
 
 
 class DamagedFacts(OSError):
@@ -16,7 +16,7 @@ class DamagedFacts(OSError):
 
 
 def storage_failed(error: OSError | StorageError) -> StorageError:
-    """Return what a failure of the disk is to a peer, who is told no internals."""
+    """Return the error for the peer, without internal details."""
     if isinstance(error, StorageError):
         return error
     return StorageFull() if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError()

@@ -1,4 +1,4 @@
-"""A session as files that other programs read."""
+"""Write a session as audio, caption and event files."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _RAW_SUBTYPES: Final = {"pcm_s16le": "PCM_16", "pcm_f32le": "FLOAT", "mulaw": "U
 def export(
     journal: Journal, session: str, folder: Path, formats: Sequence[Kind] = ("wav", "vtt", "srt", "json")
 ) -> list[Path]:
-    """Write a session's audio, captions and events to ``folder/<session>.<format>``; returns the files.
+    """Write a session's audio, captions and events to ``folder/<session>.<format>``, and return the paths.
 
-    Gaps are zeros in the audio, and stand in the captions as ``[lost]``. WAV holds every sample as it was sent (mu-law
-    as the 16 bits it stands for). FLAC holds 16 bits, or 24 of float audio.
+    Lost ranges are zeros in the audio, and ``[lost]`` in the captions. WAV holds every sample as it was sent; mu-law
+    becomes the 16-bit value that it encodes. FLAC holds 16 bits, or 24 bits of float audio.
 
     Raises:
-        NoSession: where there is no such session.
-        DataLoss: where its audio is damaged; the audio file is removed then.
-        SourceError: for an unknown format, or a folder that cannot be written.
+        NoSession: if the session does not exist.
+        DataLoss: if its audio is damaged; the audio file is then removed.
+        SourceError: if the format is unknown, or the folder cannot be written.
     """
     for kind in formats:
         if kind not in get_args(Kind):
@@ -78,7 +78,10 @@ def _write_audio(path: Path, recovered: Recovered) -> None:
 
 
 def _samples(record: AudioInput, sound: AudioFormat) -> Iterator[NDArray[Any]]:
-    """A record's samples, or a gap's zeros a second at a time.  # (n, channels) int16, or float32 of float audio"""
+    """Yield the samples of a record, or zeros for a gap, one second at a time.
+
+    Each item is (n, channels) int16, or float32 for float audio.
+    """
     dtype = "float32" if sound.format == "pcm_f32le" else "int16"
     if isinstance(record, GapRecord):
         for at in range(0, record.frames, sound.rate):
@@ -98,7 +101,7 @@ def _samples(record: AudioInput, sound: AudioFormat) -> Iterator[NDArray[Any]]:
 
 
 def lost(recovered: Recovered) -> list[tuple[float, float]]:
-    """What the client declared lost: ranges in seconds, in order, those that touch as one. Consumes the audio."""
+    """Return the lost ranges in seconds, in order; adjacent ones are joined. Consumes the audio."""
     rate, ranges = recovered.facts.format.rate, list[tuple[int, int]]()
     for record in recovered.audio:
         if isinstance(record, GapRecord):
@@ -108,7 +111,7 @@ def lost(recovered: Recovered) -> list[tuple[float, float]]:
 
 
 def _captions(recovered: Recovered) -> list[Caption]:
-    """Final captions, and what was lost, in the order of the audio."""
+    """Return final captions and lost ranges, in the order of the audio."""
     finals = FinalCaptions()
     for event in recovered.events:
         if msgspec.json.decode(event.message)["type"] in ("caption", "caption_update"):

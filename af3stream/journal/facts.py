@@ -1,4 +1,4 @@
-"""What the journal says about a session."""
+"""The records that the journal returns about sessions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Failure = Literal["storage_full", "storage_error"]
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """What a session is.
+    """The facts of a session that do not change.
 
     Attributes:
-        session: its id, made by the server: 1 to 64 of ``A-Z a-z 0-9 _ -``.
-        user: whom it belongs to.
-        format: what its audio's bytes mean.
-        start: the client's opening message, in JSON.
-        created_at: in unix seconds.
-        model: which checkpoint listens.
+        session: the id, made by the server: 1 to 64 of ``A-Z a-z 0-9 _ -``.
+        user: the user that the session belongs to.
+        format: the format of its audio.
+        start: the client's ``start`` message, in JSON.
+        created_at: unix seconds.
+        model: name of the checkpoint.
     """
 
     session: str
@@ -35,7 +35,7 @@ class SessionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A session as its folder has it; times in unix seconds, ``durable`` in frames."""
+    """The facts and state of a session. Times are unix seconds; ``durable`` is a number of frames."""
 
     facts: SessionFacts
     touched_at: float
@@ -49,10 +49,10 @@ class SessionSummary:
     """A session in a list.
 
     Attributes:
-        frames: sample frames known to be durable, as of the last event, segment or end.
-        events: how many are kept.
-        bytes: what its folder takes.
-        touched_at: when someone last came for it, in unix seconds.
+        frames: number of sample frames known to be durable, at the last event, segment or end.
+        events: number of events kept.
+        bytes: bytes of its folder.
+        touched_at: when a client last used it, in unix seconds.
         finished_at: when it ended, in unix seconds, or ``None``.
     """
 
@@ -66,13 +66,14 @@ class SessionSummary:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """How far a session is durable; cumulative.
+    """The durable state of a session; cumulative.
 
     Attributes:
-        durable: the first sample frame that is not.
-        event: the last event number that is, 0 before the first.
-        error: why not more is. What was appended is kept and tried again each second, unless ``refused``.
-        refused: records were not kept: append again from ``durable`` and ``event + 1`` on; what is kept is skipped.
+        durable: the first sample frame that is not durable.
+        event: number of the last durable event; 0 before the first.
+        error: why not more is durable. Pending records are kept and tried again each second, unless ``refused``.
+        refused: some records were not kept. Append again from ``durable`` and ``event + 1`` on; records that are kept
+            are ignored.
     """
 
     session: str
@@ -87,14 +88,14 @@ Done = Callable[[Commit], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recovered:
-    """A session as it came back.
+    """A session read from disk.
 
     Attributes:
         durable: the first sample frame that is not durable.
-        events: all of them, by number.
-        audio: from frame 0 to ``durable``, in order and without a hole; an audio record holds at most a few seconds.
-            Consuming it raises ``DataLoss`` at a segment that is damaged, before anything of it is given out.
-        finished: whether it had ended, so that nothing is kept of it any more.
+        events: all events, by number.
+        audio: the audio from frame 0 to ``durable``, in order and complete; a record holds at most a few seconds. The
+            iterator raises ``DataLoss`` at a damaged segment, before it yields any of it.
+        finished: whether the session has ended, and cannot be appended to.
     """
 
     facts: SessionFacts

@@ -1,4 +1,4 @@
-"""The file ``facts.json`` of a session's folder: small, and replaced as a whole."""
+"""Read and write ``facts.json`` of a session. The file is small, and is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ VERSION: Final = 2
 
 
 class FactsFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file says; times in unix seconds, ``durable`` in frames, bytes in base64.
+    """The content of the file. Times are unix seconds, ``durable`` is a number of frames, bytes are in base64.
 
     Attributes:
-        events, log_bytes: events in the log, and its size, when the session was last closed.
+        events, log_bytes: number of events in the log, and its size, when the session was last closed.
     """
 
     version: int = VERSION
@@ -44,7 +44,7 @@ class FactsFile(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, facts: SessionFacts, **state: Any) -> FactsFile:
-        """Return the file of a session; ``state`` says what a new one does not have yet."""
+        """Return the file content for a session; ``state`` overrides the defaults of a new session."""
         sound = facts.format
         return cls(
             user=facts.user,
@@ -58,7 +58,7 @@ class FactsFile(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def session_facts(self, session: str) -> SessionFacts:
-        """Return what the session with this file is."""
+        """Return the facts of the session."""
         sound = AudioFormat(self.format, self.rate, self.channels)
         return SessionFacts(session, self.user, sound, self.start, self.created_at, self.model)
 
@@ -69,7 +69,7 @@ class FactsFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signature(NamedTuple):
-    """What tells one state of a file from another."""
+    """Identify one state of a file."""
 
     inode: int
     size: int
@@ -77,7 +77,7 @@ class Signature(NamedTuple):
 
 
 def signature(path: Path) -> Signature | None:
-    """Return a file's signature, or ``None`` if there is no such file."""
+    """Return the signature of a file, or ``None`` if it does not exist."""
     try:
         found = os.stat(path)  # noqa: PTH116 (thousands of files)
     except (FileNotFoundError, NotADirectoryError):
@@ -89,9 +89,9 @@ def read_facts(path: Path) -> FactsFile:
     """Read a session's facts.
 
     Raises:
-        ConfigError: when the file is of another version of the program.
-        DamagedFacts: when it is not such a file.
-        OSError: when the disk refuses.
+        ConfigError: if the file was written by another version of the program.
+        DamagedFacts: if the file is damaged.
+        OSError: if the disk fails.
     """
     data = path.read_bytes()
     try:
@@ -104,10 +104,10 @@ def read_facts(path: Path) -> FactsFile:
 
 
 def write_facts(path: Path, file: FactsFile) -> Signature:
-    """Replace a session's facts, durably; returns the new file's signature.
+    """Replace a session's facts, durably, and return the signature of the new file.
 
     Raises:
-        OSError: when the disk refuses; the old file stands then, or the new one.
+        OSError: if the disk fails; the file is then the old or the new one.
     """
     staged = disk.stage(path, msgspec.json.encode(file))
     found = signature(staged)

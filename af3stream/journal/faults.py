@@ -1,7 +1,7 @@
-"""Labelled points of the write path, where a test may look, fail, or die.
+"""Labelled points of the write path, at which a test can observe, raise an error, or kill the process.
 
 Without a hook, and without ``$AF3STREAM_KILL_AT``, a point does nothing. ``AF3STREAM_KILL_AT=label`` or ``label:n``
-ends the process by SIGKILL when it passes the label for the n-th time.
+kills the process with SIGKILL when it passes the label for the n-th time.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from contextlib import contextmanager
 from typing import Final
 
 POINTS: Final = (
-    "segment-create",  # a raw file is about to be made
-    "segment-created",  # it, and its name, are on disk
+    "segment-create",  # a raw file is about to be created
+    "segment-created",  # the file and its name are on disk
     "audio-write",  # records are about to be written
-    "audio-written",  # ... and are about to be synced
+    "audio-written",  # records are written, and about to be synced
     "audio-synced",
     "mark-written",
     "events-insert",  # a commit of events is about to be written
-    "log-commit",  # a commit stands in a log, not synced; or in the log's successor, under another name
+    "log-commit",  # a commit is written to a log, or to its replacement, and not synced
     "events-committed",
-    "tell",  # what is durable is about to be told
+    "tell",  # the durable state is about to be reported
     "segment-closed",
     "seal-encoded",
-    "seal-staged",  # the sealed file is on disk under another name
+    "seal-staged",  # the sealed file is on disk under a temporary name
     "seal-verified",
-    "seal-revealed",  # ... under its name
+    "seal-revealed",  # the sealed file has its name
     "seal-recorded",
     "raw-removed",
-    "tail-staged",  # recovery writes again what stood above the mark
+    "tail-staged",  # recovery has written the records above the mark again
     "tail-revealed",
-    "session-forgotten",  # a session's facts are gone, its other files are there
+    "session-forgotten",  # the facts of a session are deleted, and its other files are not
     "session-deleted",
 )
 Hook = Callable[[str], None]
@@ -46,7 +46,7 @@ def point(label: str) -> None:
 
 @contextmanager
 def hooked(hook: Hook) -> Iterator[None]:
-    """Call ``hook(label)`` at every point meanwhile; what it raises comes out of the point."""
+    """Call ``hook(label)`` at every point within the context; an error of the hook is raised from the point."""
     _hooks.append(hook)
     try:
         yield
@@ -55,10 +55,10 @@ def hooked(hook: Hook) -> Iterator[None]:
 
 
 def killer(order: str) -> Hook:
-    """The hook that ``$AF3STREAM_KILL_AT`` asks for.
+    """Return the hook that ``$AF3STREAM_KILL_AT`` describes.
 
     Raises:
-        ValueError: for a label that does not exist.
+        ValueError: if the label does not exist.
     """
     label, _, count = order.partition(":")
     if label not in POINTS:

@@ -1,4 +1,4 @@
-"""The journal, as the server sees it."""
+"""The journal of a server: create, append to, recover, list and delete sessions on disk."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from af3stream.journal.segments import session_folder
 from af3stream.journal.store import Store
 from af3stream.journal.writer import Writer
 
-FILLED: Final = 0.9  # of the quota: above it, a sweep deletes finished sessions
+FILLED: Final = 0.9  # share of the quota above which a sweep deletes finished sessions
 ROOM_BYTES: Final = 1 << 21  # a minute of 16-bit audio at 16 kHz
 
 
 class Journal:
-    """What a server keeps. ``append`` never waits; every other method may wait for the disk.
+    """Keep sessions on disk. ``append`` never blocks; every other method may wait for the disk.
 
-    Without ``start`` it only reads, beside a server that writes, and deletes what no server writes.
+    Without ``start`` it reads, also while a server writes, and deletes sessions that no server writes.
 
     Args:
-        clock: unix seconds.
+        clock: returns unix seconds.
 
     Raises:
-        ConfigError: where the folder cannot be used.
-        StorageError: any method but ``append``, when the disk fails.
+        ConfigError: if the folder cannot be used.
+        StorageError: from any method except ``append``, if the disk fails.
     """
 
     def __init__(self, config: JournalConfig, clock: Callable[[], float] = time.time) -> None:
@@ -58,10 +58,10 @@ class Journal:
         )
 
     def start(self) -> None:
-        """Begin to write, and remove what a sudden end left behind.
+        """Start to write, and clean up after a crash.
 
         Raises:
-            ConfigError: where another server writes here.
+            ConfigError: if another server writes to this folder.
         """
         self._lock = disk.lock(self._folder / "lock")
         if self._lock is None:
@@ -71,7 +71,7 @@ class Journal:
         self._writer.start()
 
     def stop(self) -> None:
-        """Commit what waits, if the disk lets it, and close everything."""
+        """Commit pending records, if the disk allows it, and close everything."""
         self._writer.stop()
         if self._lock is not None:
             self._lock.release()
@@ -79,40 +79,40 @@ class Journal:
 
     @property
     def has_room(self) -> bool:
-        """Whether the disk, the quota, and what waits for the disk leave room for another session to begin."""
+        """Whether the disk, the quota and the queue have room for another session."""
         return self._writer.has_room and self._store.space.holds(ROOM_BYTES)
 
     # ---- one session -------------------------------------------------------------------------------------------------
 
     def create(self, facts: SessionFacts) -> None:
-        """Begin a session.
+        """Create a session.
 
         Raises:
-            NoSession: for an id that no server made.
+            NoSession: if the id is not a valid one of a server.
         """
         session_folder(self._folder, facts.session)
         self._catalog.create(facts)
         self._writer.call(partial(self._store.open, facts, 0, 0))
 
     def append(self, session: str, records: Sequence[Record], done: Done) -> None:
-        """Make records durable: audio and gaps that go on where the last ended, events numbered on from the last.
+        """Make records durable: audio and gaps that continue the timeline, and events that continue the numbers.
 
-        Thread-safe, and never waits. Everything that waits, of all sessions, is written together; then ``done`` is
-        called on the writer's thread, once for all appends that brought the same one. After a failure it is called with
-        the error, and again when what was kept is durable. A session that is not created or recovered, or that is
-        finished, released or deleted meanwhile, hears nothing any more.
+        Thread-safe; never blocks. Pending records of all sessions are written together. Then ``done`` is called on the
+        writer's thread, once for all appends with the same ``done``. After a failure it is called with the error, and
+        again when the kept records are durable. It is not called for a session that is not created or recovered, or
+        that is finished, released or deleted meanwhile.
         """
         self._writer.append(session, records, done)
 
     def recover(self, session: str) -> Recovered:
-        """What is known of a session, and all of its audio; it may be appended to after that, unless it is finished.
+        """Read a session and all of its audio. It may then be appended to, unless it is finished.
 
-        What is torn above the acknowledged offset does not count. A session that is being written is read up to its
+        An incomplete record above the acknowledged offset is ignored. A session that is being written is read up to its
         durable offset.
 
         Raises:
-            NoSession: where there is none.
-            DataLoss: where something acknowledged is damaged or missing; for sealed segments, while they are heard.
+            NoSession: if the session does not exist.
+            DataLoss: if acknowledged data is damaged or missing; for sealed segments, while the audio is consumed.
         """
         row = self._row(session)
         events = self._catalog.events(session)
@@ -123,7 +123,10 @@ class Journal:
         return Recovered(row.facts, durable, events, self._hear(row, timeline, 0, durable), row.finished_at is not None)
 
     def audio(self, session: str, start: int = 0) -> Iterator[AudioInput]:
-        """The durable audio from the frame ``start`` on; the first record may begin before it. Raises as `recover`."""
+        """Yield the durable audio from the frame ``start`` on; the first record may begin earlier.
+
+        Raises as `recover`.
+        """
         row = self._row(session)
         durable, timeline = self._timeline(row)
         return self._hear(row, timeline, start, durable)
@@ -137,42 +140,42 @@ class Journal:
         return self._catalog.events(session)
 
     def facts(self, session: str) -> SessionFacts | None:
-        """What a session is, if it is there."""
+        """Return the facts of a session, or ``None`` if it does not exist."""
         row = self._catalog.row(session)
         return row.facts if row else None
 
     def set_token(self, session: str, token_hash: bytes, expires_at: float, before: bytes | None = None) -> None:
-        """Give a session the token it is resumed with; unix seconds.
+        """Set the token that resumes a session; ``expires_at`` is in unix seconds.
 
-        ``before``, the token it was resumed with just now, stays good until `confirm_token`: the client may never hear
-        of the newer one.
+        ``before``, the token that resumed it now, stays valid until `confirm_token`, because the client may not receive
+        the new one.
         """
         self._catalog.set_token(session, token_hash, expires_at, before)
 
     def confirm_token(self, session: str, token_hash: bytes) -> None:
-        """The client has this token: where it is the newest, the one before is worth nothing any more."""
+        """Record that the client has this token. If it is the newest, the previous one becomes invalid."""
         self._catalog.confirm_token(session, token_hash)
 
     def session_of_token(self, token_hash: bytes) -> str | None:
-        """Which session a token resumes, if it has not expired."""
+        """Return the session that a token resumes; ``None`` if there is none, or the token has expired."""
         return self._catalog.session_of_token(token_hash, self._clock())
 
     def touch(self, session: str) -> None:
-        """Note that someone came for a session."""
+        """Record that a client uses a session now."""
         self._catalog.touch(session, self._clock())
 
     def release(self, session: str) -> None:
-        """Close a session's files until it is recovered again; what waits of it is dropped, unacknowledged."""
+        """Close the files of a session until it is recovered again. Pending records are dropped, unacknowledged."""
         self._writer.call(partial(self._store.release, session))
 
     def finish(self, session: str) -> None:
-        """Close a session for good, as soon as nothing of it waits any more, and seal it."""
+        """Close a session for good when no record of it is pending, and seal it."""
         self._writer.call(partial(self._store.finish, session, self._clock()))
 
     # ---- all sessions ------------------------------------------------------------------------------------------------
 
     def sessions(self) -> list[SessionSummary]:
-        """All sessions, the oldest first."""
+        """Return all sessions, the oldest first."""
         return [
             SessionSummary(
                 row.facts,
@@ -189,8 +192,8 @@ class Journal:
         """Delete a session and its folder.
 
         Raises:
-            NoSession: where there is none.
-            SetupError: where another process writes it.
+            NoSession: if the session does not exist.
+            SetupError: if another process writes it.
         """
         row = self._row(session)
         if self._lock is None and row.finished_at is None:
@@ -201,10 +204,10 @@ class Journal:
         self._writer.call(partial(self._store.delete, session))
 
     def sweep(self, now: float) -> list[str]:
-        """Delete what is too old or too much; returns which sessions.
+        """Delete expired sessions, and sessions beyond the quota; return their ids.
 
-        First every session nobody came for within the retention; then, while more than 90 % of the quota is taken, the
-        session that finished longest ago. Never one that is open here.
+        First it deletes every session that no client has used for the retention time. Then, while more than 90 % of the
+        quota is in use, it deletes the session that finished longest ago. It never deletes an open session.
 
         Args:
             now: unix seconds.
@@ -220,10 +223,10 @@ class Journal:
             deleted += [row.facts.session] if self._delete_unused(row) else []
         return deleted
 
-    # ---- inside ------------------------------------------------------------------------------------------------------
+    # ---- internal ----------------------------------------------------------------------------------------------------
 
     def _delete_unused(self, row: Row) -> bool:
-        """Delete a session, unless someone came for it or deleted it since its row was read."""
+        """Delete a session, unless a client has used it, or it was deleted, since its row was read."""
         session = row.facts.session
 
         def delete() -> bool:
@@ -241,7 +244,7 @@ class Journal:
         return row
 
     def _timeline(self, row: Row) -> tuple[int, Timeline]:
-        """The first frame that is not durable, and what is on disk, read without a change."""
+        """Return the first frame that is not durable, and the audio on disk. Change nothing."""
         session = row.facts.session
         durable = self._store.durable(session)
         folder = session_folder(self._folder, session)
@@ -256,7 +259,7 @@ class Journal:
         return hear(folder, timeline.pieces, row.facts.format, start=start, end=end)
 
     def _last_used(self, row: Row) -> float:
-        """When someone came for a session, or last wrote it, in unix seconds."""
+        """Return when a client last used a session, or it was last written, in unix seconds."""
         try:
             written = (session_folder(self._folder, row.facts.session) / "mark").stat().st_mtime
         except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Turn a journal of layout 1, one SQLite database for all sessions, into a folder a session.
+"""Migrate a journal of layout 1, one SQLite database for all sessions, to one folder per session.
 
-Nothing but the new files is written before the database is removed, and nothing else reads them before that. So a
-migration that was interrupted is done again from the beginning, with the same result.
+Until the database is removed, the migration writes only the new files, and nothing else reads them. So an interrupted
+migration can start again from the beginning, with the same result.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 DATABASE: Final = "journal.db"
 LAYOUT: Final = 1
-COMMIT_EVENTS: Final = 1_000  # events in one commit of a migrated log, at most
+COMMIT_EVENTS: Final = 1_000  # the most events in one commit of a migrated log
 
 
 def migrate(folder: Path) -> None:
-    """Migrate a journal's folder, if there is a database in it; the audio stays where it is.
+    """Migrate the folder of a journal, if it has a database. The audio files stay unchanged.
 
     Raises:
-        ConfigError: when another process writes the journal, or the database cannot be used.
-        StorageError: when the disk refuses; the database stands as it was.
+        ConfigError: if another process writes the journal, or the database cannot be used.
+        StorageError: if the disk fails; the database is then unchanged.
     """
     if not (folder / DATABASE).exists():
         return
@@ -71,11 +71,11 @@ def _migrate(folder: Path) -> None:
     disk.remove(path)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    log.info("the journal is migrated to one folder a session: folder=%s sessions=%d", folder, len(sessions))
+    log.info("the journal was migrated to one folder per session: folder=%s sessions=%d", folder, len(sessions))
 
 
 def _write_session(database: sqlite3.Connection, folder: Path, row: sqlite3.Row) -> None:
-    """Write a session's logs, and its facts last."""
+    """Write the logs of a session, and then its facts."""
     session, durable = row["session"], row["durable"]
     events = database.execute(
         "SELECT number, message, checksum FROM events WHERE session = ? ORDER BY number", (session,)
@@ -97,7 +97,7 @@ def _write_session(database: sqlite3.Connection, folder: Path, row: sqlite3.Row)
 
 
 def _event_commits(session: str, rows: Sequence[sqlite3.Row], durable: int) -> list[bytes]:
-    """Return a session's events as commits. Damaged ones are left out: their numbers are missing, and so found lost."""
+    """Return the events of a session as commits. Damaged events are left out; their missing numbers show the loss."""
     whole = [row for row in rows if zlib.crc32(row["message"]) == row["checksum"]]
     if len(whole) < len(rows):
         log.error("damaged events are not migrated: session=%s events=%d", session, len(rows) - len(whole))
@@ -111,7 +111,7 @@ def _event_commits(session: str, rows: Sequence[sqlite3.Row], durable: int) -> l
 
 
 def _write_log(path: Path, commits: Sequence[bytes]) -> int:
-    """Write a log that has commits as a whole, durably; returns its size in bytes."""
+    """Write a whole log, durably, and return its size in bytes."""
     data = b"".join(commits)
     if data:
         disk.reveal(disk.stage(path, data), path)

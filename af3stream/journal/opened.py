@@ -1,4 +1,4 @@
-"""A session that is being written: what it brought, and what of it is durable."""
+"""Track a session that is being written: its pending records, and what is durable."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class OpenSession:
-    """A session that is written, and what of it waits to be.
+    """A session that is being written.
 
     Attributes:
-        event: the last durable event number.
-        audio, events: what is not durable yet.
-        next_offset, next_event: what may be appended next.
-        broken: audio was refused, so that no event counts until it is there.
-        finished_at: when it is to be closed, once nothing waits; unix seconds.
-        size: bytes that wait, about.
-        retry_at: when a commit may be tried, in monotonic seconds.
+        event: number of the last durable event.
+        audio, events: records that are not durable yet.
+        dones: callbacks to call after the next commit.
+        next_offset, next_event: the next frame and event number to append.
+        size: approximate bytes of the pending records.
+        broken: audio was refused; events are refused too until that audio arrives again.
+        finished_at: when the session ended, in unix seconds; it is closed when nothing is pending.
+        retry_at: the earliest time of the next commit, in monotonic seconds.
     """
 
     facts: SessionFacts
@@ -47,16 +48,16 @@ class OpenSession:
 
     @property
     def waits(self) -> bool:
-        """Whether something is not durable yet."""
+        """Whether records are pending."""
         return bool(self.audio or self.events)
 
     @property
     def due(self) -> float:
-        """When a commit has something to do, in monotonic seconds; infinity while nothing waits."""
+        """When the next commit is due, in monotonic seconds; infinity if there is nothing to do."""
         return self.retry_at if self.waits or self.dones or self.finished_at is not None else inf
 
     def take(self, record: Record) -> bool:
-        """Take a record that continues what is there, or is there already; returns whether it is kept."""
+        """Add a record that continues the session, or ignore one that is there already; return whether it is kept."""
         if isinstance(record, EventRecord):
             if record.number >= self.next_event:
                 if self.broken or record.number > self.next_event:
@@ -74,10 +75,10 @@ class OpenSession:
         return True
 
     def sync_audio(self) -> None:
-        """Make durable what was written.
+        """Sync the written audio.
 
         Raises:
-            OSError: when the disk refuses; nothing of it counts then.
+            OSError: if the disk fails; the written audio then does not count.
         """
         try:
             self.log.sync()
@@ -86,13 +87,13 @@ class OpenSession:
             self.audio = [record for record in self.audio if record.end > self.log.durable]
 
     def events_durable(self) -> None:
-        """Note that the events are."""
+        """Record that all pending events are durable."""
         self.event = self.events[-1].number
         self.size -= sum(event.size for event in self.events)
         self.events = []
 
     def tell(self, dones: Iterable[Done], *, refused: bool = False) -> None:
-        """Say how far it is durable."""
+        """Report the durable state to the callbacks."""
         error: Failure | None = cast(Failure, self.error.code) if self.error else None
         if refused:
             error = error or "storage_full"
@@ -102,4 +103,4 @@ class OpenSession:
             try:
                 done(commit)
             except Exception:
-                log.exception("nobody heard of a commit: session=%s", self.facts.session)
+                log.exception("a commit callback failed: session=%s", self.facts.session)

@@ -1,4 +1,4 @@
-"""A session's audio as it is on disk: what is whole, what is torn, and what is lost."""
+"""Read a session's audio from disk, and distinguish complete records, a torn tail, and lost data."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from af3stream.journal.errors import TornRecord
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord, decode
 from af3stream.journal.segments import Mark, Raw, Sealed, raw_files
 
-BLOCK_S = 1  # of a sealed segment in one record
+BLOCK_S = 1  # seconds of a sealed segment in one record
 
 Piece = Sealed | list[AudioInput]
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A session's audio in order, from frame 0 on.
+    """The audio of a session in order, from frame 0 on.
 
     Attributes:
         mark: the acknowledged offset, as far as it is known.
-        end: the first frame that is not there; never less than the mark.
-        pieces: sealed segments, and the records of raw ones.
-        raw: the raw files that hold something below the mark, each with its end in frames.
+        end: the first missing frame; at least the mark.
+        pieces: sealed segments, and the records of raw files.
+        raw: the raw files with audio below the mark, each with its end in frames.
         tail: the records above the mark.
-        next_number: of the next file.
+        next_number: number of the next file.
     """
 
     mark: int
@@ -42,7 +42,7 @@ class Timeline:
 
 
 def scan(data: bytes, first: int) -> list[AudioInput]:
-    """The records that follow one another from frame ``first`` on, up to the first that is not whole."""
+    """Return the consecutive records from frame ``first`` on, up to the first incomplete one."""
     records: list[AudioInput] = []
     at, end = 0, first
     while at < len(data):
@@ -58,41 +58,42 @@ def scan(data: bytes, first: int) -> list[AudioInput]:
 
 
 def read_timeline(folder: Path, acknowledged: int, sealed: Callable[[], Sequence[Sealed]]) -> Timeline:
-    """Read what a session's folder holds. Nothing is changed. Sealed segments are only looked at when they are heard.
+    """Read the audio in a session's folder, without changing anything. Sealed segments are opened only when consumed.
 
-    The session may be written meanwhile: the mark is read before the files, and the files are listed before the sealed
-    segments are, so that nothing is missed that was acknowledged before the call.
+    The session may be written at the same time. So the mark is read before the files, and the files are listed before
+    the
+    sealed segments: nothing that was acknowledged before the call is missed.
 
     Args:
-        acknowledged: how far the session is known to be durable, in frames.
-        sealed: returns its sealed segments at that moment.
+        acknowledged: the number of frames that are known to be durable.
+        sealed: returns the sealed segments at the time of the call.
 
     Raises:
-        DataLoss: where something acknowledged is damaged or missing in the raw files.
+        DataLoss: if acknowledged audio is damaged or missing in the raw files.
     """
     mark = max(acknowledged, Mark.read(folder))
     while True:
         files = _files(raw_files(folder), sealed())
         try:
             return _joined(files, mark)
-        except FileNotFoundError:  # sealed, or left for another, since it was listed
+        except FileNotFoundError:  # sealed or replaced since it was listed
             continue
 
 
 def _files(raw: Sequence[Raw], sealed: Sequence[Sealed]) -> list[Raw | Sealed]:
-    """What counts, in order: a raw file that is sealed does not."""
+    """Return the files that count, in order. A raw file whose sealed segment exists does not count."""
     numbers = {segment.number for segment in sealed}
     files: list[Raw | Sealed] = [*sealed, *(file for file in raw if file.number not in numbers)]
     return sorted(files, key=lambda file: file.number)
 
 
 def _joined(files: Sequence[Raw | Sealed], mark: int) -> Timeline:
-    """The files as one timeline: each ends where the next begins."""
+    """Join the files to one timeline: each one ends where the next begins."""
     pieces: list[Piece] = []
     raw: list[tuple[Raw, int]] = []
     end = 0
     for index, file in enumerate(files):
-        if file.first != end:  # the one before is missing
+        if file.first != end:  # the previous file is missing
             raise DataLoss("frames", *sorted((end, file.first)))
         if isinstance(file, Sealed):
             pieces.append(file)
@@ -119,10 +120,10 @@ def _joined(files: Sequence[Raw | Sealed], mark: int) -> Timeline:
 def hear(
     folder: Path, pieces: Iterable[Piece], audio_format: AudioFormat, *, start: int, end: int
 ) -> Iterator[AudioInput]:
-    """The records that lie between two frames, in order; those at the ends may reach beyond ``start``, not ``end``.
+    """Yield the records that overlap the range from ``start`` to ``end``, in order; the first may begin earlier.
 
     Raises:
-        DataLoss: at a sealed segment that is damaged or missing, before anything of it is given out.
+        DataLoss: at a sealed segment that is damaged or missing, before any of it is yielded.
     """
     for piece in pieces:
         if isinstance(piece, Sealed):
@@ -135,7 +136,7 @@ def hear(
 
 
 def _sealed_records(folder: Path, segment: Sealed, audio_format: AudioFormat) -> Iterator[AudioInput]:
-    """A sealed segment as records of at most a second, and its gaps."""
+    """Yield a sealed segment as records of at most one second, with its gaps."""
     pcm = unsealed(folder, segment, audio_format)
     size, at, offset = audio_format.bytes_per_frame, 0, segment.first
     for frames, is_gap in msgspec.json.decode(segment.parts, type=list[tuple[int, bool]]):

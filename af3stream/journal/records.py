@@ -1,7 +1,7 @@
-"""One record: audio, or a gap, as bytes that say whether they are whole; and an event.
+"""Encode audio, gaps and events as records with a checksum.
 
-A record on disk is ``magic, kind, offset, frames, length, crc32`` and ``length`` bytes of audio; the checksum covers
-everything but itself.
+A record on disk is ``magic, kind, offset, frames, length, crc32`` and ``length`` bytes of audio. The checksum covers
+everything except itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEADER_BYTES: Final = _FACTS.size + _CHECKSUM.size
 
 
 class Kind(IntEnum):
-    """What a record on disk is."""
+    """The kind of a record on disk."""
 
     AUDIO = 1
     GAP = 2
@@ -37,7 +37,7 @@ class AudioRecord:
 
     @property
     def end(self) -> int:
-        """The first frame after it."""
+        """The frame after the record."""
         return self.offset + self.frames
 
     @property
@@ -55,7 +55,7 @@ class GapRecord:
 
     @property
     def end(self) -> int:
-        """The first frame after it."""
+        """The frame after the record."""
         return self.offset + self.frames
 
     @property
@@ -66,14 +66,14 @@ class GapRecord:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """A server message that is kept, in JSON; ``number`` counts a session's events from 1."""
+    """A server message that is kept, in JSON; ``number`` counts the events of a session from 1."""
 
     number: int
     message: bytes
 
     @property
     def size(self) -> int:
-        """Bytes on disk, about."""
+        """Approximate bytes on disk."""
         return HEADER_BYTES + len(self.message)
 
 
@@ -82,17 +82,17 @@ Record = AudioInput | EventRecord
 
 
 def encode(record: AudioInput) -> bytes:
-    """A record as it stands on disk."""
+    """Return the bytes of a record on disk."""
     kind, pcm = (Kind.AUDIO, record.pcm) if isinstance(record, AudioRecord) else (Kind.GAP, b"")
     facts = _FACTS.pack(MAGIC, kind, record.offset, record.frames, len(pcm))
     return facts + _CHECKSUM.pack(zlib.crc32(pcm, zlib.crc32(facts))) + pcm
 
 
 def decode(data: bytes, at: int = 0) -> tuple[AudioInput, int]:
-    """The record that begins at byte ``at``, and where the next one begins.
+    """Return the record that begins at byte ``at``, and the offset of the next one.
 
     Raises:
-        TornRecord: when the bytes there are not a whole record.
+        TornRecord: if the bytes there are not a complete record.
     """
     start = at + HEADER_BYTES
     if len(data) < start:

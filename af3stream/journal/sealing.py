@@ -1,4 +1,4 @@
-"""Closed segments become FLAC: a step at a time, while nothing waits to be committed."""
+"""Encode closed segments as FLAC in small steps, while no commit is pending."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from af3stream.journal.segments import Raw, Sealed
 
 log = logging.getLogger(__name__)
 
-AGAIN_AFTER_S: Final = 60.0  # a disk that refused is left alone so long
+AGAIN_AFTER_S: Final = 60.0  # the delay after a disk error
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A raw file that is complete, up to the frame ``end``."""
+    """A complete raw file that ends at the frame ``end``."""
 
     session: str
     audio_format: AudioFormat
@@ -38,7 +38,10 @@ class Closed:
 
 
 class Sealer:
-    """Seals what is closed, in order. The raw file goes when its seal was decoded, compared, and is on disk."""
+    """Seal closed files, in order.
+
+    A raw file is removed after its sealed file was decoded, compared, and is on disk.
+    """
 
     def __init__(self, catalog: Catalog, space: disk.Space) -> None:
         self._catalog = catalog
@@ -48,23 +51,23 @@ class Sealer:
         self._not_before = float("-inf")
 
     def add(self, closed: Closed) -> None:
-        """Seal this when there is time."""
+        """Queue a file for sealing."""
         self._closed.append(closed)
 
     def drop(self, session: str) -> None:
-        """Forget a session's segments."""
+        """Remove the files of a session from the queue."""
         if self._running and self._closed[0].session == session:
             self.close()
         self._closed = deque(closed for closed in self._closed if closed.session != session)
 
     def close(self) -> None:
-        """Leave off what is being sealed, with no file open: it stays raw, until it is begun again."""
+        """Interrupt the current file. It stays raw, and is sealed later from its beginning."""
         if self._running:
             self._running.close()
             self._running = None
 
     def step(self, now: float) -> bool:
-        """Do a few milliseconds of work; returns whether there may be more.
+        """Do a few milliseconds of work, and return whether there may be more.
 
         Args:
             now: monotonic seconds.
@@ -92,7 +95,7 @@ class Sealer:
         return True
 
     def _seal(self, closed: Closed) -> Generator[None, None, None]:
-        """One segment, from raw to sealed; a segment that does not pass stays raw."""
+        """Seal one segment. If the check fails, it stays raw."""
         folder, raw, audio_format = closed.raw.path.parent, closed.raw, closed.audio_format
         if closed.end == raw.first:
             disk.remove(raw.path)
@@ -112,7 +115,9 @@ class Sealer:
         staged = disk.stage(folder / sealed.name, encoded)
         point("seal-staged")
         if not (whole and (yield from _gives_back(staged, sealed, audio_format, pcm))):
-            log.error("a segment does not pass and stays raw: session=%s segment=%d", closed.session, raw.number)
+            log.error(
+                "a sealed segment fails its check, and stays raw: session=%s segment=%d", closed.session, raw.number
+            )
             disk.remove(staged)
             return
         point("seal-verified")
@@ -126,7 +131,7 @@ class Sealer:
 
 
 def _gives_back(path: Path, sealed: Sealed, audio_format: AudioFormat, pcm: bytes) -> Generator[None, None, bool]:
-    """Whether a sealed file, read again, decodes to the same bytes; with a pause after each second of audio."""
+    """Check that a sealed file decodes to the same bytes; yield after each second of audio."""
     at = 0
     try:
         for block in decode(sealed.codec, path.read_bytes(), audio_format):
@@ -140,13 +145,13 @@ def _gives_back(path: Path, sealed: Sealed, audio_format: AudioFormat, pcm: byte
 
 
 def _aligned(records: list[AudioInput], audio_format: AudioFormat) -> bool:
-    """Whether every record holds as many bytes as its frames take."""
+    """Return whether every record has as many bytes as its frames need."""
     size = audio_format.bytes_per_frame
     return all(len(record.pcm) == record.frames * size for record in records if isinstance(record, AudioRecord))
 
 
 def _parts(records: list[AudioInput]) -> bytes:
-    """What follows what: ``[[frames, is_gap], ...]``, records of a kind joined."""
+    """Return ``[[frames, is_gap], ...]`` in order; adjacent records of one kind are joined."""
     parts: list[tuple[int, bool]] = []
     for record in records:
         is_gap = not isinstance(record, AudioRecord)

@@ -1,4 +1,4 @@
-"""A session's folder, and the raw files that its audio is written to."""
+"""Write a session's audio to raw files in its folder, and record how much is acknowledged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MARK: Final = struct.Struct("<QI")  # the acknowledged offset, crc32 of its byt
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A file of records: the ``number``-th of its session, from frame ``first`` on."""
+    """A file of records: the ``number``-th file of its session, from frame ``first`` on."""
 
     path: Path
     number: int
@@ -35,11 +35,11 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A closed segment, frames ``first`` to ``end``.
+    """A sealed segment, frames ``first`` to ``end``.
 
     Attributes:
         parts: JSON, ``[[frames, is_gap], ...]`` in order.
-        checksum: crc32 of its audio's bytes, as the client sent them.
+        checksum: crc32 of the audio bytes, as the client sent them.
     """
 
     number: int
@@ -51,15 +51,15 @@ class Sealed:
 
     @property
     def name(self) -> str:
-        """Its file's name."""
+        """The name of the file."""
         return f"{self.number:06d}.{self.codec}"
 
 
 def session_folder(folder: Path, session: str) -> Path:
-    """Where a session's files are.
+    """Return the folder of a session.
 
     Raises:
-        NoSession: for an id that no server made.
+        NoSession: if the id is not a valid one of a server.
     """
     if not _SESSION.fullmatch(session):
         raise NoSession("there is no such session")
@@ -67,7 +67,7 @@ def session_folder(folder: Path, session: str) -> Path:
 
 
 def raw_files(folder: Path) -> list[Raw]:
-    """The raw files of a session, in order."""
+    """Return the raw files of a session, in order."""
     if not folder.is_dir():
         return []
     found = [(path, _RAW.fullmatch(path.name)) for path in folder.iterdir()]
@@ -75,18 +75,21 @@ def raw_files(folder: Path) -> list[Raw]:
 
 
 def raw_path(folder: Path, number: int, first: int) -> Path:
-    """A raw file's place."""
+    """Return the path of a raw file."""
     return folder / f"{number:06d}-{first}.raw"
 
 
 class Mark:
-    """A file that says how far a session's audio, or a log, was acknowledged. It is not synced."""
+    """A file that records how much of a session's audio, or of a log, is acknowledged. It is not synced."""
 
     def __init__(self, folder: Path, name: str = "mark") -> None:
         self._file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
 
     def write(self, frames: int) -> None:
-        """Set it: frames of audio, or bytes of a log. If the disk refuses, an older mark stays, which is true too."""
+        """Write the mark: frames of audio, or bytes of a log.
+
+        If the disk fails, the older mark stays, which is still valid.
+        """
         offset = frames.to_bytes(8, "little")
         with suppress(OSError):
             os.pwrite(self._file, _MARK.pack(frames, zlib.crc32(offset)), 0)
@@ -97,7 +100,7 @@ class Mark:
 
     @staticmethod
     def read(folder: Path, name: str = "mark") -> int:
-        """Return the acknowledged offset, in frames or bytes; 0 if the file does not say."""
+        """Return the acknowledged offset, in frames or bytes; 0 if the file has none."""
         try:
             frames, checksum = _MARK.unpack((folder / name).read_bytes())
         except (FileNotFoundError, struct.error):
@@ -106,13 +109,13 @@ class Mark:
 
 
 class SegmentLog:
-    """Writes one session's audio, file after file.
+    """Write the audio of one session, file by file.
 
-    A file that failed once is left for good: it is cut to what is durable, and what was not is written to a new one.
+    After a failure, a file is not written again. It is cut to its durable part, and the rest goes to a new file.
 
     Attributes:
-        durable: the first frame that is not.
-        closed: files that are complete, each with its end in frames; whoever seals them empties the list.
+        durable: the first frame that is not durable.
+        closed: complete files, each with its end in frames; the sealer empties the list.
     """
 
     def __init__(self, folder: Path, durable: int, number: int, segment_frames: int) -> None:
@@ -130,10 +133,10 @@ class SegmentLog:
         self._mark.write(durable)
 
     def write(self, records: Sequence[AudioInput]) -> int:
-        """Write what follows, from ``durable`` on; returns how many bytes that were.
+        """Write the records that follow ``durable``, and return the number of bytes.
 
         Raises:
-            OSError: when the disk refuses; nothing of it counts then.
+            OSError: if the disk fails; the records then do not count.
         """
         if self._written > self.durable:  # a commit was broken off before its sync
             self._abandon()
@@ -151,10 +154,10 @@ class SegmentLog:
         return len(data)
 
     def sync(self) -> None:
-        """Make durable what was written.
+        """Sync the written records.
 
         Raises:
-            OSError: when the disk refuses; nothing of it counts then.
+            OSError: if the disk fails; the records then do not count.
         """
         try:
             point("audio-written")
@@ -173,7 +176,7 @@ class SegmentLog:
         return self._raw is not None and self.durable - self._raw.first >= self._segment_frames
 
     def close_segment(self) -> None:
-        """Go on in another file, if one is open."""
+        """Close the open file; the next record goes to a new one."""
         if self._raw is not None:
             os.close(self._file)
             self.closed.append((self._raw, self.durable))
@@ -181,7 +184,7 @@ class SegmentLog:
             point("segment-closed")
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the log."""
         self.close_segment()
         self._mark.close()
 
@@ -195,7 +198,7 @@ class SegmentLog:
         point("segment-created")
 
     def _abandon(self) -> None:
-        """Leave the file as it is durable; what is cut off or removed here was never acknowledged."""
+        """Cut the file to its durable part, and close it. The removed records were never acknowledged."""
         if self._raw is None:
             return
         with suppress(OSError):

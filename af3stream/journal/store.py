@@ -1,6 +1,6 @@
-"""Everything that is written, by one thread: the sessions that are open, and the commits that carry what they bring.
+"""Write all open sessions: group their records into commits, and seal their segments.
 
-No thread, clock or queue of its own: `Writer` brings them.
+It has no thread, clock or queue; `Writer` provides them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from af3stream.journal.segments import Sealed, SegmentLog, raw_files, raw_path, 
 
 log = logging.getLogger(__name__)
 
-AGAIN_AFTER_S: Final = 1.0  # what a disk refused is tried again
+AGAIN_AFTER_S: Final = 1.0  # the delay before another attempt after a disk error
 
 
 class Store:
-    """What is on disk, and the sessions that are being written.
+    """The open sessions and their files.
 
     Attributes:
-        space: how much may still be written.
+        space: how much more may be written.
     """
 
     def __init__(self, folder: Path, config: JournalConfig, catalog: Catalog) -> None:
@@ -52,25 +52,25 @@ class Store:
 
     @property
     def waiting_bytes(self) -> int:
-        """What is not durable yet, of all sessions."""
+        """Bytes of pending records of all sessions."""
         return sum(opened.size for opened in list(self._open.values()))
 
     @property
     def due(self) -> float:
-        """When a commit has something to do, in monotonic seconds; infinity while nothing waits."""
+        """When the next commit is due, in monotonic seconds; infinity if there is nothing to do."""
         return min((opened.due for opened in self._open.values()), default=inf)
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
     def open(self, facts: SessionFacts, acknowledged: int, event: int) -> Timeline | None:
-        """Begin to write a session, after what its folder holds; returns that, or ``None`` where it is open already.
+        """Open a session for writing, and return the content of its folder; ``None`` if it is open already.
 
-        Whole records above the mark are written again into a file of their own, which appears at once or not at all:
-        the file they stood in may be one whose sync had failed.
+        Complete records above the mark are written again, into a new file that appears at once: the sync of their old
+        file may have failed.
 
         Raises:
-            DataLoss: where something acknowledged is damaged or missing.
-            StorageError: where the disk refuses.
+            DataLoss: if acknowledged audio is damaged or missing.
+            StorageError: if the disk fails.
         """
         if facts.session in self._open:
             return None
@@ -98,19 +98,19 @@ class Store:
         return timeline
 
     def durable(self, session: str) -> int | None:
-        """The first frame of an open session that is not durable."""
+        """Return the first frame of an open session that is not durable; ``None`` if the session is not open."""
         opened = self._open.get(session)
         return opened.log.durable if opened else None
 
     def release(self, session: str) -> None:
-        """Write a session no more, until it is opened again; what still waits of it is dropped, unacknowledged."""
+        """Close a session until it is opened again. Pending records are dropped, unacknowledged."""
         if opened := self._open.pop(session, None):
             opened.log.close()
             self._seal(opened)
             self._catalog.set_durable(session, opened.log.durable)
 
     def finish(self, session: str, now: float) -> None:
-        """Close a session for good, at once or when nothing of it waits any more; ``now`` in unix seconds."""
+        """Close a session for good, now or when nothing of it is pending; ``now`` is in unix seconds."""
         if opened := self._open.get(session):
             opened.finished_at = now
             if not opened.waits:
@@ -119,10 +119,10 @@ class Store:
             self._catalog.finish(session, 0, now)
 
     def delete(self, session: str) -> None:
-        """Remove a session: its facts, then its folder.
+        """Delete the facts of a session, and then its folder.
 
         Raises:
-            StorageError: when the disk refuses; a folder without facts is removed by `tidy`.
+            StorageError: if the disk fails; `tidy` removes a folder without facts.
         """
         self._sealer.drop(session)
         if opened := self._open.pop(session, None):
@@ -133,11 +133,12 @@ class Store:
         point("session-deleted")
 
     def tidy(self) -> None:
-        """Remove what a sudden end left behind (folders without facts, files under another name, raw files that are
-        sealed), and seal what can be.
+        """Clean up after a crash: remove folders without facts, temporary files, and raw files that are sealed.
+
+        It also queues complete raw files for sealing.
 
         Raises:
-            StorageError: where the disk refuses.
+            StorageError: if the disk fails.
         """
         rows = {row.facts.session: row for row in self._catalog.rows()}
         for folder in list((self._folder / "sessions").iterdir()):
@@ -147,21 +148,21 @@ class Store:
                 self._tidy_session(folder, rows[folder.name])
 
     def close(self) -> None:
-        """Write no more. What a disk that refuses does not take here was never acknowledged, or is known otherwise."""
+        """Close everything. A disk error here loses nothing that was acknowledged."""
         try:
             for session in list(self._open):
                 self.release(session)
         except StorageError as error:
-            log.warning("the journal is closed on a disk that refuses: error=%s", error.__cause__)
+            log.warning("the journal is closed, and the disk fails: error=%s", error.__cause__)
         self._sealer.close()
 
     # ---- commits -----------------------------------------------------------------------------------------------------
 
     def append(self, session: str, records: Sequence[Record], done: Done, *, refused: bool = False) -> None:
-        """Keep records until the next commit; one that does not continue what is there is refused, and all after it.
+        """Queue records for the next commit. Records that do not continue the session are refused, and all after them.
 
         Args:
-            refused: there was no room to keep what followed these records, and audio was among it.
+            refused: whether audio after these records was dropped for lack of room.
         """
         opened = self._open.get(session)
         if opened is None:
@@ -176,9 +177,9 @@ class Store:
             opened.tell([done])
 
     def commit(self, now: float) -> None:
-        """Make everything that waits durable: all audio, then all events, and tell whoever brought it.
+        """Make all pending records durable: first audio, then events. Report to the callbacks.
 
-        A session whose audio fails keeps its events back: no event is durable before the audio it speaks of.
+        If the audio of a session fails, its events wait: no event is durable before its audio.
         """
         due = [opened for opened in self._open.values() if opened.due <= now]
         full = None if self.space.holds(sum(opened.size for opened in due)) else StorageFull()
@@ -194,10 +195,10 @@ class Store:
             self._conclude(opened, now)
 
     def step(self, now: float) -> bool:
-        """Do some milliseconds of what can wait; returns whether there may be more."""
+        """Do some milliseconds of background work, and return whether there may be more."""
         return self._sealer.step(now)
 
-    # ---- inside ------------------------------------------------------------------------------------------------------
+    # ---- internal ----------------------------------------------------------------------------------------------------
 
     def _each(self, several: Iterable[OpenSession], action: Callable[[OpenSession], None]) -> None:
         for opened in several:
@@ -223,7 +224,7 @@ class Store:
         opened.events_durable()
 
     def _conclude(self, opened: OpenSession, now: float) -> None:
-        """Tell how a commit went, and turn to the next file, or close, where that is due."""
+        """Report the result of a commit, and start a new file, or close the session, if that is due."""
         dones = list(opened.dones)
         if opened.error:
             opened.retry_at = now + AGAIN_AFTER_S
@@ -264,7 +265,7 @@ class Store:
         for raw in raw_files(folder):
             if raw.number in sealed:
                 disk.remove(raw.path)
-        keep = 0 if row.finished_at else 1  # the last one may end in a tail
+        keep = 0 if row.finished_at else 1  # the last file may have a torn tail
         if len(left) > keep:
             self._seal_left(folder, row, segments, keep)
 
@@ -278,7 +279,7 @@ class Store:
             self._sealer.add(Closed(folder.name, row.facts.format, raw, end))
 
     def _remove(self, folder: Path) -> None:
-        """Remove a session's files; a server that seals them meanwhile makes some vanish, and others appear."""
+        """Remove the files of a session, also while a server seals them."""
         try:
             while folder.exists():
                 try:

@@ -1,4 +1,4 @@
-"""The thread that writes, and the bounded queue before it."""
+"""Run the thread that writes, with a bounded queue."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class _Append:
 
 
 class Writer:
-    """Commits in groups: what arrives while a commit runs, or before the next may begin, is the next.
+    """Commit in groups: records that arrive during a commit, or before the next one may start, form the next commit.
 
     Args:
-        commit_every_s: at least this long from one commit's begin to the next.
-        waiting_bytes: what may wait to become durable. Audio beyond it is refused, never waited for, unless nothing
-            waits; events are few, and always kept.
+        commit_every_s: the least seconds between the starts of two commits.
+        waiting_bytes: the most bytes of pending records. Audio beyond it is refused at once, unless nothing is pending.
+            Events are few, and always accepted.
     """
 
     def __init__(self, store: Store, *, commit_every_s: float, waiting_bytes: int) -> None:
@@ -53,16 +53,16 @@ class Writer:
 
     @property
     def running(self) -> bool:
-        """Whether the thread is there."""
+        """Whether the thread runs."""
         return self._thread is not None
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Commit what waits, if the disk lets us, and end the thread."""
+        """Commit pending records, if the disk allows it, and stop the thread."""
         if self._thread is not None:
             with self._changed:
                 self._stopping = True
@@ -72,7 +72,7 @@ class Writer:
         self._store.close()
 
     def append(self, session: str, records: Sequence[Record], done: Done) -> None:
-        """Have records made durable; never waits. ``done`` is called on the thread, until it is stopped."""
+        """Queue records; never blocks. ``done`` is called on the thread, until it is stopped."""
         with self._changed:
             if self._stopping:
                 return
@@ -83,7 +83,7 @@ class Writer:
             self._changed.notify()
 
     def _fitting(self, records: Sequence[Record], waiting: int) -> tuple[Sequence[Record], int]:
-        """The leading records that there is room for beside so many bytes, and their size."""
+        """Return the leading records that fit beside the given number of bytes, and their size."""
         size = 0
         for index, record in enumerate(records):
             full = waiting + size and waiting + size + record.size > self._waiting_bytes
@@ -94,14 +94,14 @@ class Writer:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may wait."""
+        """Whether the queue has room."""
         return self._appended_bytes + self._store.waiting_bytes < self._waiting_bytes
 
     def call(self, job: Callable[[], Result]) -> Result:
-        """Run something on the thread, after what was appended before; or here, where there is no thread.
+        """Run a job on the thread, after all earlier appends, and return its result. Without a thread, run it here.
 
         Raises:
-            StorageError: when the thread is ending; and what ``job`` raises.
+            StorageError: if the thread is stopping. Errors of ``job`` are raised too.
         """
         if self._thread is None or threading.current_thread() is self._thread:
             return job()
@@ -134,7 +134,7 @@ class Writer:
         self._commit(time.monotonic())
 
     def _take(self) -> bool:
-        """Hand over what was appended, and run what was called for; returns whether to stop."""
+        """Pass the queued records to the store, and run the queued jobs; return whether to stop."""
         with self._changed:
             appended, self._appended = self._appended, []
             calls, self._calls = self._calls, []
@@ -150,7 +150,7 @@ class Writer:
         try:
             self._store.commit(now)
         except Exception:
-            log.exception("a commit failed in a way that is not foreseen")
+            log.exception("a commit failed with an unexpected error")
             return False
         return True
 

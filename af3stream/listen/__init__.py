@@ -1,4 +1,4 @@
-"""The ``listen`` command: a file, a microphone or standard input goes in, captions and answers are printed."""
+"""The ``listen`` command: stream a file, a microphone or standard input, and print captions and answers."""
 
 from af3stream.listen.microphone import Device, Lost, devices
 from af3stream.listen.options import FOLLOW_UP, ListenOptions, follow_up

@@ -1,4 +1,4 @@
-"""Microphones: which there are, and what one of them captures. Capturing waits for nothing."""
+"""List microphones, and capture audio without blocking."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An input device; ``default`` is heard where none is named."""
+    """An input device; ``default`` is used if none is named."""
 
     index: int
     name: str
-    system: str  # the sound system through which it is reached, as ALSA or Core Audio
+    system: str  # its sound system, such as ALSA or Core Audio
     channels: int
     default: bool
 
 
 class OverflowDeclaredLost:
-    """Captured blocks waiting to be sent, at most ``capacity``; one that finds no room is declared lost in its place.
+    """Queue at most ``capacity`` captured blocks. A block that does not fit is declared lost at its place.
 
-    One thread puts, and never waits, not for a lock either; one event loop takes.
+    One thread puts, and never blocks, not even on a lock. One event loop takes.
 
     Attributes:
-        lost: sample frames that found no room or were never captured, all together.
+        lost: number of sample frames that did not fit or were never captured.
     """
 
     def __init__(self, capacity: int, frame_bytes: int) -> None:
         self.capacity, self.frame_bytes = capacity, frame_bytes
         self.lost = 0
-        self._told = 0  # of `lost`
-        self._waiting: deque[tuple[int, bytes]] = deque()  # with what was lost before
+        self._told = 0  # the part of `lost` that was reported
+        self._waiting: deque[tuple[int, bytes]] = deque()  # each with the frames lost before it
         self._wake: Callable[[], object] = _nobody_waits
 
     @property
     def waiting(self) -> int:
-        """Blocks that nobody has taken yet."""
+        """Number of blocks in the queue."""
         return len(self._waiting)
 
     def put(self, block: bytes) -> None:
-        """Add a block, or what it was if there is no room."""
+        """Add a block, or count it as lost if the queue is full."""
         if len(self._waiting) < self.capacity:
             self._waiting.append((self.lost, block))
             self._wake()
@@ -65,12 +65,12 @@ class OverflowDeclaredLost:
             self.lose(len(block) // self.frame_bytes)
 
     def lose(self, frames: int) -> None:
-        """Add what was never captured."""
+        """Count sample frames that were never captured."""
         self.lost += frames
         self._wake()
 
     async def take(self) -> bytes | Lost:
-        """The oldest block or loss, when there is one."""
+        """Wait for and return the oldest block or loss."""
         arrived = asyncio.Event()
         self._wake = partial(_from_any_thread, asyncio.get_running_loop(), arrived)
         while not self._waiting and self.lost == self._told:
@@ -89,15 +89,15 @@ def _nobody_waits() -> None:
 
 
 def _from_any_thread(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # the loop is closed, and nobody listens
+    with suppress(RuntimeError):  # the event loop is closed
         loop.call_soon_threadsafe(event.set)
 
 
 def devices() -> list[Device]:
-    """Every input device, the default one marked.
+    """Return every input device, with the default one marked.
 
     Raises:
-        SourceError: where sound cannot be reached at all, with what to install.
+        SourceError: if audio is not available; the message says what to install.
     """
     sounddevice = _sounddevice()
     try:
@@ -114,13 +114,13 @@ def devices() -> list[Device]:
 
 @contextmanager
 def capturing(audio_format: AudioFormat, captured: OverflowDeclaredLost, device: str | None = None) -> Iterator[None]:
-    """A microphone into ``captured``, from now on, so that nothing is missed while a connection opens.
+    """Capture a microphone into ``captured`` from now on, so that no audio is missed while a connection opens.
 
     Args:
         device: its number, or a part of its name that no other has; by default the system's choice.
 
     Raises:
-        SourceError: for a format that microphones do not give, and a device that is absent or cannot be opened.
+        SourceError: if microphones do not support the format, or the device is absent or cannot be opened.
     """
     if audio_format.format not in MIC_TYPES:
         raise SourceError(f"a microphone gives {' or '.join(MIC_TYPES)}, not {audio_format.format}")
@@ -142,7 +142,7 @@ def capturing(audio_format: AudioFormat, captured: OverflowDeclaredLost, device:
 
 
 class _Callback:
-    """What PortAudio calls with every block, on a thread that must not wait."""
+    """PortAudio's callback for every block, on a thread that must not block."""
 
     def __init__(self, rate: int, captured: OverflowDeclaredLost) -> None:
         self._rate, self._captured = rate, captured
@@ -150,7 +150,7 @@ class _Callback:
 
     def __call__(self, block: Any, frames: int, time: Any, status: Any) -> None:
         began = time.inputBufferAdcTime
-        if status.input_overflow and self._due is not None:  # PortAudio dropped what came before this block
+        if status.input_overflow and self._due is not None:  # PortAudio dropped audio before this block
             self._captured.lose(max(0, round((began - self._due) * self._rate)))
         self._due = began + frames / self._rate
         self._captured.put(bytes(block))

@@ -1,4 +1,4 @@
-"""What the ``listen`` command is asked to do."""
+"""The arguments of the ``listen`` command."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ FOLLOW_UP: Final = ">"
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """The command's arguments.
+    """The arguments of the command.
 
     Attributes:
         source: an audio file, ``mic``, or ``-`` for raw PCM on standard input.
         server: the service's address.
-        pace: how fast a file or standard input is sent: as it would be heard, or as fast as the service takes it.
-        asks: questions, each asked when all audio was sent, or ``@12.5 text`` when so many seconds of it were; one that
+        pace: send a file or standard input in real time, or as fast as the service accepts it.
+        asks: questions, each asked after all audio, or ``@12.5 text`` after that many seconds of it. A question that
             begins with ``>`` follows up the one asked before it.
         watches: standing questions, from the start on.
         captions: a ``.vtt``, ``.srt`` or ``.jsonl`` file to write.
         json: print every message of the server as one JSON line.
-        format, rate, channels: what standard input holds, and what the microphone is asked for; a file has its own.
+        format, rate, channels: the format of standard input and of the microphone; a file has its own.
         device: the microphone, by its number or a part of its name; by default the system's choice.
         token: for the service; by default ``$AF3STREAM_TOKEN``.
+        language: of the speech, a code or ``auto``; by default as the service is configured.
+        languages: codes that may occur; empty: all that the captioner knows.
+        translate: English beside the original.
+        vocabulary: names and terms that are likely to be said.
+        words: whether captions say when each word was said; caption files are cut by it.
     """
 
     source: str
@@ -44,11 +49,16 @@ class ListenOptions:
     channels: int = 1
     device: str | None = None
     token: str | None = None
+    language: str | None = None
+    languages: tuple[str, ...] = ()
+    translate: bool = False
+    vocabulary: tuple[str, ...] = ()
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, and the second of audio at which it is asked; ``None``: when all audio was sent.
+    """A question, and the second of audio at which it is asked; ``None``: after all audio.
 
     Attributes:
         follows_up: whether it follows up the question asked before it.
@@ -60,10 +70,10 @@ class Question:
 
 
 def question(spelled: str) -> Question:
-    """Read one ``--ask``: ``text``, ``@12.5 text``, ``> text`` or ``@12.5 > text``.
+    """Parse one ``--ask``: ``text``, ``@12.5 text``, ``> text`` or ``@12.5 > text``.
 
     Raises:
-        SourceError: for no text, or an ``@`` without a number of seconds.
+        SourceError: if there is no text, or no number of seconds after ``@``.
     """
     match = re.fullmatch(r"@(\d+(?:\.\d+)?)\s+(.*)", spelled, re.DOTALL)
     if spelled.startswith("@") and not match:
@@ -76,5 +86,5 @@ def question(spelled: str) -> Question:
 
 
 def follow_up(spelled: str) -> tuple[bool, str]:
-    """Whether a question follows up the one before it, as ``> text`` does, and its text."""
+    """Return whether a text follows up the question before it (``> text``), and the text of the question."""
     return spelled.startswith(FOLLOW_UP), spelled.removeprefix(FOLLOW_UP).strip()

@@ -71,7 +71,7 @@ class Listening:
     def begin(self) -> asyncio.Task[None]:
         """Start the run as a task.
 
-        It raises what :func:`listen` raises, ``TimeoutError`` when it was stopped and the last captions did not come,
+        It raises what ``listen`` raises, ``TimeoutError`` when it was stopped and the last captions did not come,
         and the ``ClientError`` that ended the session early.
         """
         self._work = asyncio.create_task(self._run())
@@ -137,6 +137,11 @@ async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Sour
         format=audio.format,
         rate=audio.rate,
         channels=audio.channels,
+        language=options.language,
+        languages=options.languages,
+        task="translate" if options.translate else None,
+        vocabulary=options.vocabulary,
+        words=options.words,
         on_state=screen.state,
     )
     try:

@@ -1,4 +1,4 @@
-"""What the ``listen`` command prints: lines for people, lines for a pipe, or JSON lines for a program."""
+"""Print a session for the ``listen`` command: lines for people, lines for a pipe, or JSON lines for a program."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from af3stream.protocol.messages import (
 BIDI_CONTROLS: Final = (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0))
 NOTICES: Final[dict[State, str]] = {"reconnecting": "reconnecting ...", "open": "reconnected"}
-HARMLESS: Final = dict.fromkeys(BIDI_CONTROLS) | dict.fromkeys(CONTROLS, " ")  # what a terminal would obey
+HARMLESS: Final = dict.fromkeys(BIDI_CONTROLS) | dict.fromkeys(CONTROLS, " ")  # characters that control a terminal
 
 
 class Screen(Protocol):
-    """Where a session is shown."""
+    """Shows a session."""
 
     def asked(self, question_id: str, text: str, after: str | None = None) -> None:
-        """A question or a watch went out; ``after`` is the id of the question that it follows up."""
+        """A question or a watch was sent; ``after`` is the id of the question that it follows up."""
 
     def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
-        """Audio is about to be sent, or declared lost; from and to so many seconds of audio."""
+        """Audio is about to be sent, or declared lost; from and to are seconds of audio."""
 
     def show(self, message: ServerMessage) -> None:
         """A message arrived."""
 
     def state(self, state: State) -> None:
-        """The connection was lost, or another one took its place."""
+        """The connection was lost or restored."""
 
     def close(self) -> None:
-        """Nothing follows."""
+        """The session is over."""
 
 
 def open_screen(*, json: bool) -> Screen:
-    """The screen that suits standard output."""
+    """Return the screen that suits standard output."""
     if json:
         return JsonLines(sys.stdout, sys.stderr)
     console = Console(highlight=False)
@@ -60,16 +60,16 @@ def open_screen(*, json: bool) -> Screen:
 
 
 class JsonLines:
-    """Every message of the server as one line; what the connection does on the error stream."""
+    """Print every message of the server as one line, and connection changes on standard error."""
 
     def __init__(self, out: TextIO, errors: TextIO) -> None:
         self._out, self._errors = out, errors
 
     def asked(self, question_id: str, text: str, after: str | None = None) -> None:
-        """Nothing: what the client says is not the server's."""
+        """Print nothing: only messages of the server are printed."""
 
     def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
-        """Nothing, as above; ``ended`` counts what was lost."""
+        """Print nothing; ``ended`` counts lost audio."""
 
     def show(self, message: ServerMessage) -> None:
         print(msgspec.json.encode(message).decode(), file=self._out, flush=True)
@@ -79,25 +79,25 @@ class JsonLines:
             print(notice, file=self._errors, flush=True)
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Do nothing."""
 
 
 @dataclass
 class _Lines:
-    """Finished messages as lines; ``None`` for what has no line."""
+    """Convert finished messages to lines; ``None`` for messages without a line."""
 
     questions: dict[str, str] = field(default_factory=dict)
 
     def line(self, message: Message) -> str | None:
         match message:
             case Caption(final=True, text=text) if text:
-                return f"{clock(message.start)}  {clean(text)}"
+                return f"{clock(message.start)}  {clean(text)}{_translation(message)}"
             case Answer():
                 return f"{self._question(message.id)} {clean(message.text)} {self._heard(message)}"
             case WatchHit():
                 heard = f"({clock(message.start)} to {clock(message.end)})"
                 return f"{self._question(message.id, '!')} {clean(message.text)} {heard}"
-            case Error(fatal=False):  # a fatal one ends the run, with a sentence of its own
+            case Error(fatal=False):  # a fatal error ends the run with its own message
                 return f"refused: {clean(message.message)} ({message.code})"
         return None
 
@@ -110,7 +110,7 @@ class _Lines:
 
 
 class PlainLines:
-    """Final captions, answers and watch hits as lines; refusals, and what the connection does, on the error stream."""
+    """Print final captions, answers and watch hits; refusals and connection changes go to standard error."""
 
     def __init__(self, out: TextIO, errors: TextIO) -> None:
         self._out, self._errors = out, errors
@@ -132,11 +132,11 @@ class PlainLines:
             print(notice, file=self._errors, flush=True)
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Do nothing."""
 
 
 class LiveScreen:
-    """Finished lines scroll up; below them stand the open caption, its unstable part dim, and the open answers."""
+    """Scroll finished lines up; below them show the open caption, its unstable part dim, and the open answers."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -190,21 +190,27 @@ class LiveScreen:
             case Ended():
                 return Text(f"{message.received_s:.1f} s received, {message.heard_s:.1f} s heard", style="dim")
             case Caption(final=True, text=text) if text:
-                return Text.assemble((f"{clock(message.start)}  ", "dim"), clean(text))
+                return Text.assemble((f"{clock(message.start)}  ", "dim"), clean(text), (_translation(message), "dim"))
         styles: dict[type[Message], str] = {Answer: "cyan", WatchHit: "yellow", Error: "red"}
         line = self._lines.line(message)
         return Text(line, style=styles.get(type(message), "")) if line else None
 
 
 def clean(text: str) -> str:
-    """The text without what could steer a terminal or turn its direction; line breaks become blanks."""
+    """Remove characters that control a terminal or change the text direction; line breaks become spaces."""
     return text.translate(HARMLESS)
 
 
 def clock(seconds: float) -> str:
-    """``1:02:03.4``: hours, minutes, seconds and tenths."""
+    """Format seconds as ``1:02:03.4``: hours, minutes, seconds and tenths."""
     tenths = round(seconds * 10)
     return f"{tenths // 36_000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"
+
+
+def _translation(caption: Caption) -> str:
+    """The caption in English, on a line of its own below its words; empty if there is none."""
+    indent = " " * (len(clock(caption.start)) + 2)
+    return f"\n{indent}{clean(caption.translation)}" if caption.translation else ""
 
 
 def _interim(caption: Caption) -> Text:

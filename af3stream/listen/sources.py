@@ -1,4 +1,4 @@
-"""Where audio comes from: a file, standard input, a microphone."""
+"""Open audio sources: a file, standard input, a microphone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from af3stream.errors import BadFormat, SourceError
 from af3stream.listen.microphone import BLOCK_MS, Lost, OverflowDeclaredLost, capturing
 from af3stream.listen.options import ListenOptions
 
-CAPTURE_BLOCKS: Final = 100  # 10 s of the microphone wait for a slow connection
+CAPTURE_BLOCKS: Final = 100  # 10 s of the microphone, for a slow connection
 PIPE_BLOCKS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Audio blocks of one format; ``live`` ones come at their own pace."""
+    """Audio blocks of one format; ``live`` sources arrive at their own pace."""
 
     format: AudioFormat
     blocks: AsyncIterator[bytes | Lost]
@@ -33,10 +33,10 @@ class Source:
 
 @asynccontextmanager
 async def open_source(options: ListenOptions) -> AsyncIterator[Source]:
-    """Open what ``options.source`` names, for the length of the block.
+    """Open the source that ``options.source`` names, within the context.
 
     Raises:
-        SourceError: for what cannot be opened or is no audio, with what to do about it.
+        SourceError: if it cannot be opened or has no audio; the message says what to do.
     """
     if options.source not in ("-", "mic"):
         file_format, blocks = await asyncio.to_thread(stream_blocks, Path(options.source), BLOCK_MS)
@@ -60,9 +60,9 @@ async def _file(blocks: Iterator[bytes]) -> AsyncIterator[bytes | Lost]:
 
 
 async def _pipe(descriptor: int, audio_format: AudioFormat) -> AsyncIterator[bytes | Lost]:
-    """Whole sample frames from a file descriptor.
+    """Yield whole sample frames from a file descriptor.
 
-    A daemon thread reads: a thread of the pool would hold up the exit until its read returns, which may be never.
+    A daemon thread reads: a thread of the default pool would delay the exit until its read returns, which may be never.
     """
     if os.isatty(descriptor):
         raise SourceError("standard input is a terminal, expected raw PCM from a pipe or a file")
@@ -95,7 +95,7 @@ def _read_pipe(
     queue: asyncio.Queue[bytes | OSError],
 ) -> None:
     chunk: bytes | OSError = b"more"
-    with suppress(RuntimeError):  # the loop is closed, and nobody listens
+    with suppress(RuntimeError):  # the event loop is closed
         while chunk and not isinstance(chunk, OSError):
             places.acquire()
             try:

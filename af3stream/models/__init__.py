@@ -1,1 +1,1 @@
-"""Models: finding, pulling, assembling and checking checkpoints."""
+"""Find, download, assemble and check checkpoints."""

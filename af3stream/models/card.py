@@ -1,4 +1,4 @@
-"""``af3stream.json``: what the service must know of a checkpoint and its ``config.json`` does not say."""
+"""Read and write ``af3stream.json``: the facts of a checkpoint that ``config.json`` does not hold."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Frames = Literal["all", "uncaptioned"]
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What stands around a question in its prompt.
+    """The text around a question in its prompt.
 
     Attributes:
-        system: the system turn; ``None``: what the chat template says of its own accord.
-        instruction: text right before each question, as it is; ``None``: none.
+        system: the system turn; ``None``: that of the chat template.
+        instruction: text directly before each question; ``None``: none.
     """
 
     system: str | None = None
@@ -33,17 +33,17 @@ PLAIN: Final = Wording()
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The file's fields.
+    """The fields of the file.
 
     Attributes:
-        name: what people call the checkpoint.
-        model: the folder of the transformers layout, relative to the card's.
-        captioner: the folder of a faster-whisper checkpoint, relative to the card's; ``None``: AF3 captions itself.
-        notes: which of the transcript stands in the prompt beside the audio.
-        frames: which windows stand in the prompt as audio: all, or, where notes are `all`, only those with sound that
-            captions do not carry.
+        name: the name that the service shows.
+        model: the folder of the transformers layout, relative to the card.
+        captioner: the folder of a faster-whisper checkpoint, relative to the card; ``None``: AF3 makes the captions.
+        notes: which captions the prompt holds beside the audio.
+        frames: which windows the prompt holds as audio: all, or, with notes `all`, only those with sound that captions
+            do not cover.
         system, instruction: see `Wording`.
-        licence: what its use is bound to, in a few words.
+        licence: the licence, in a few words.
     """
 
     name: str
@@ -57,15 +57,15 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     @property
     def wording(self) -> Wording:
-        """What stands around a question."""
+        """The text around a question."""
         return Wording(self.system, self.instruction)
 
 
 def read(folder: Path) -> Card | None:
-    """The card of a folder, or ``None`` where it has none.
+    """Read the card of a folder; return ``None`` if it has none.
 
     Raises:
-        ModelError: if the file cannot be read, or holds an unknown field or an unfitting value.
+        ModelError: if the file cannot be read, or has an unknown field or an invalid value.
     """
     path = folder / CARD
     if not path.is_file():

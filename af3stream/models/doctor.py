@@ -1,4 +1,4 @@
-"""``af3stream doctor``: what this machine has, what it lacks, and how to get it, in plain words."""
+"""Report what this machine has and lacks, and how to get what is missing: ``af3stream doctor``."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        topic: in a word or two.
-        state: ``ok``; ``warn``: the service runs, and something does not; ``missing``: the service does not run.
-        sentence: what was found, and how to get what is not there.
+        topic: a word or two.
+        state: ``ok``; ``warn``: the service runs without something; ``missing``: the service cannot run.
+        sentence: what was found, and how to get what is missing.
     """
 
     topic: str
@@ -45,7 +45,7 @@ class Finding:
 
 
 def diagnose(config: Config) -> list[Finding]:
-    """Look at everything the service touches. Nothing is downloaded, loaded or changed."""
+    """Check everything that the service uses. Nothing is downloaded, loaded or changed."""
     return [
         Finding("python", "ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}."),
         *_torch(),
@@ -63,7 +63,7 @@ def diagnose(config: Config) -> list[Finding]:
 
 
 def render(findings: list[Finding], console: Console) -> int:
-    """Print one line each, and return the exit code: 1 where something is missing, else 0."""
+    """Print one line per finding, and return the exit code: 1 if something is missing, else 0."""
     width = max((len(finding.topic) for finding in findings), default=0)
     for finding in findings:
         colour = COLOURS[finding.state]
@@ -97,7 +97,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _memory_bytes() -> int | None:
-    """The machine's memory, where the system tells."""
+    """Return the machine's memory in bytes, if the system reports it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -171,7 +171,7 @@ def _mini() -> Finding:
 
 
 def _old_minis() -> Iterator[Finding]:
-    """Folders of ``mini`` as earlier versions assembled it."""
+    """Return the folders of ``mini`` that earlier versions assembled."""
     names = [path.name for path in sorted(cache_dir().glob("mini-*")) if (path / manifest.MANIFEST).is_file()]
     if others := [name for name in names if name != mini.folder().name]:
         yield Finding("mini", "ok", f"nothing uses {', '.join(others)} in {cache_dir()} any more; delete at will.")

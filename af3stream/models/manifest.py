@@ -1,4 +1,4 @@
-"""Folders that are complete or absent: built once, among any number of processes, and described by a manifest."""
+"""Build folders that are complete or absent, once among several processes, and describe them by a manifest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class File:
 
     Attributes:
         path: relative to the folder, with forward slashes.
-        size: in bytes.
+        size: bytes.
         sha256: lower-case hex digits.
     """
 
@@ -35,23 +35,23 @@ class File:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 in lower-case hex digits."""
+    """Return the SHA-256 of a file in lower-case hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require(path: Path, expected: str) -> None:
-    """Refuse a file that is not the expected one.
+    """Check the SHA-256 of a file.
 
     Raises:
-        ModelError: if its SHA-256 is another.
+        ModelError: if it differs from the expected one.
     """
     if (found := sha256(path)) != expected:
         raise ModelError(f"{path.name} has the wrong content: found sha256 {found}, expected {expected}")
 
 
 def describe(folder: Path) -> list[File]:
-    """Every file below ``folder``, sorted by path, except its manifest and what is hidden."""
+    """Return every file below ``folder``, sorted by path, except the manifest and hidden files."""
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
     return [
         File(path.as_posix(), (folder / path).stat().st_size, sha256(folder / path))
@@ -61,11 +61,11 @@ def describe(folder: Path) -> list[File]:
 
 
 def problem(folder: Path, *, hashes: bool = False) -> str | None:
-    """What is wrong with a folder that has a manifest, in a few words, or ``None``.
+    """Return what is wrong with a folder, in a few words; ``None`` if it matches its manifest.
 
     Args:
-        folder: where the manifest lies.
-        hashes: read every file and compare its SHA-256, instead of its size alone.
+        folder: the folder with the manifest.
+        hashes: compare the SHA-256 of every file, and not only the size.
     """
     try:
         files = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=list[File])
@@ -85,20 +85,20 @@ def problem(folder: Path, *, hashes: bool = False) -> str | None:
 
 
 def build_once(target: Path, build: Callable[[Path], None], progress: Progress, *, hashes: bool = False) -> Path:
-    """Return ``target``, building it first where it is missing or damaged.
+    """Return ``target``; build it first if it is missing or damaged.
 
-    ``build`` fills an empty folder beside the target; the manifest is written last, and the folder then takes the
-    target's name in one step. A build that dies leaves nothing that is mistaken for a result, and the next call starts
-    anew. Processes that want the same target wait for the one that builds it.
+    ``build`` fills an empty temporary folder. The manifest is written last, and then the folder is renamed to the
+    target. So an interrupted build never looks complete, and the next call starts again. Other processes wait for a
+    build in progress.
 
     Args:
         target: the folder.
-        build: fills the empty folder it is given.
-        progress: told when another process is waited for.
-        hashes: as for ``problem``.
+        build: fills the empty folder that it is given.
+        progress: called with a sentence if another process is building.
+        hashes: as in ``problem``.
 
     Raises:
-        ModelError: if the folder cannot be written, and whatever ``build`` raises.
+        ModelError: if the folder cannot be written. Errors of ``build`` are raised too.
     """
     if problem(target, hashes=hashes) is None:
         return target
@@ -121,7 +121,7 @@ def build_once(target: Path, build: Callable[[Path], None], progress: Progress, 
 
 @contextmanager
 def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock; the system releases it should the process die."""
+    """Hold the lock within the context. The system releases it if the process ends."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

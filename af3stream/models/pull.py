@@ -1,4 +1,4 @@
-"""``af3stream pull``: fetches or assembles a checkpoint, checks it, and shows what lies on the disk."""
+"""Download or assemble a checkpoint, check it, and print its files: ``af3stream pull``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from af3stream.models.registry import MINI, resolve
 
 
 def pull(name: str, console: Console) -> None:
-    """Bring a checkpoint to this disk and print its files with size and SHA-256, its licence and its folder.
+    """Bring a checkpoint to this disk, and print its files with size and SHA-256, its licence and its folder.
 
-    What is there already is checked, not fetched again; a ``mini`` whose files differ from its manifest is assembled
-    anew.
+    Files that are present are checked and not downloaded again. A ``mini`` that differs from its manifest is assembled
+    again.
 
     Raises:
-        ModelError: as ``registry.resolve``.
+        ModelError: as in ``registry.resolve``.
     """
 
     def tell(sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Finds a checkpoint by name: the built-in ``mini``, a folder in the transformers layout, or a hub id."""
+"""Find a checkpoint by name: the embedded ``mini``, a folder in the transformers layout, or a hub id."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LICENCES = {
     "nvidia/audio-flamingo-next-hf": NVIDIA,
     "nvidia/music-flamingo-2601-hf": NVIDIA,
 }
-KNOWN = {MINI: "the built-in model", AF3: "8B parameters, for a GPU"}  # names the service runs and offers
+KNOWN = {MINI: "the built-in model", AF3: "8B parameters, for a GPU"}  # the names that the service offers
 
 FILES = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
 NOT_FILES = ["think/*"]  # an adapter the service does not use
@@ -38,13 +38,13 @@ class Checkpoint:
     """A checkpoint on this disk, checked.
 
     Attributes:
-        name: what people call it.
+        name: the name that the service shows.
         folder: the transformers layout.
-        captioner: the folder of a faster-whisper checkpoint; ``None``: AF3 captions itself.
-        notes: which of the transcript stands in the prompt beside the audio.
-        frames: which windows stand in the prompt as audio.
-        wording: what stands around a question.
-        licence: what its use is bound to, where that is known.
+        captioner: the folder of a faster-whisper checkpoint; ``None``: AF3 makes the captions.
+        notes: which captions the prompt holds beside the audio.
+        frames: which windows the prompt holds as audio.
+        wording: the text around a question.
+        licence: the licence, if it is known.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Checkpoint:
 
 
 def resolve(name: str, progress: Progress | None = None) -> Checkpoint:
-    """Find a checkpoint, assembling or downloading what is not on this disk yet.
+    """Find a checkpoint; assemble or download what is not on this disk yet.
 
     Args:
-        name: ``mini``, a folder, or a hub id ``organisation/name``. A folder goes before a hub id of the same name.
-        progress: told each step in a sentence.
+        name: ``mini``, a folder, or a hub id ``organisation/name``. A folder takes precedence over a hub id.
+        progress: called with a sentence for each step.
 
     Raises:
-        ModelError: if the name is unknown, the folder is incomplete, or a part cannot be fetched.
+        ModelError: if the name is unknown, the folder is incomplete, or a part cannot be downloaded.
     """
     tell = progress or _silent
     if name == MINI:
@@ -78,14 +78,14 @@ def resolve(name: str, progress: Progress | None = None) -> Checkpoint:
 
 
 def check(folder: Path, name: str | None = None) -> Checkpoint:
-    """Check a folder: the card where it has one, and every file the service needs, without loading any weights.
+    """Check a folder: its card, if it has one, and every file that the service needs. No weights are loaded.
 
     Args:
         folder: the transformers layout, or the folder of an ``af3stream.json`` that names it.
-        name: what to call it where no card does; the folder's own name by default.
+        name: the name of a checkpoint without a card; by default that of the folder.
 
     Raises:
-        ModelError: naming the first thing that is missing or does not fit.
+        ModelError: if a file is missing or invalid; the message names the first one.
     """
     about = card.read(folder) or card.Card(name or folder.resolve().name, licence=LICENCES.get(name or ""))
     model = folder / about.model
@@ -139,7 +139,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _from_hub(name: str, tell: Progress) -> Checkpoint:
-    """Take a hub id from the local cache where it is complete there, else from the hub."""
+    """Use the local cache if it holds a complete snapshot; otherwise download it from the hub."""
     if cached := _cached(name):
         return cached
     tell(f"asking the hub for {name}; its licence: {LICENCES.get(name, 'see its page')}")
@@ -158,7 +158,7 @@ def _cached(name: str) -> Checkpoint | None:
 
 
 def _download(name: str, **patterns: list[str]) -> Path:
-    """One snapshot, with every way the hub can fail told in a sentence."""
+    """Download one snapshot. Every failure of the hub becomes a ModelError of one sentence."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -187,7 +187,7 @@ def _download(name: str, **patterns: list[str]) -> Path:
 
 
 def _nearest(name: str) -> str:
-    """The nearest name the service offers, or all of them, with their licences; empty for a name that is known."""
+    """Return a hint with the nearest known name, or with all of them and their licences; empty for a known name."""
     if name in LICENCES:
         return ""
     close = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.5)
@@ -196,4 +196,4 @@ def _nearest(name: str) -> str:
 
 
 def _silent(_: str) -> None:
-    """Tell nobody."""
+    """Ignore progress."""

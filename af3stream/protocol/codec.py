@@ -1,7 +1,7 @@
-"""Messages to bytes and back, in MessagePack or JSON. Decoding parses, or refuses, nothing else.
+"""Encode messages as MessagePack or JSON, and decode them.
 
-What is no message is a `BadMessage`. A server names a value that cannot be one by its field: `BadFormat`, `BadOffset`;
-and text that is not Unicode is `BadText`.
+A frame that is not a message raises `BadMessage`. In a server, a wrong value of a known field raises that field's error
+(`BadFormat`, `BadOffset`), and text that is not Unicode raises `BadText`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ MSGPACK: Final = "af3stream.v1.msgpack"
 JSON: Final = "af3stream.v1.json"
 SUBPROTOCOLS: Final = (MSGPACK, JSON)
 
-Refusals = Mapping[str, type[Refusal]]  # by the field whose value is none
+Refusals = Mapping[str, type[Refusal]]  # the error for a wrong value, by field
 
 _CLIENT_FIELDS: Final[Refusals] = {
     "format": BadFormat, "rate": BadFormat, "channels": BadFormat, "offset": BadOffset,
+    "language": BadFormat, "languages": BadFormat, "task": BadFormat, "vocabulary": BadFormat,
 }  # fmt: skip
-_VALUE: Final = re.compile(r"(?:Expected |Invalid enum value |Number out of range).* - at `\$\.(\w+)`", re.DOTALL)
+_VALUE: Final = re.compile(
+    r"(?:Expected |Invalid enum value |Number out of range).* - at `\$\.(\w+)(?:\[\d+\])?`", re.DOTALL
+)
 _WRONG: Final = re.compile(r"(?P<what>Expected .+?|Object missing .+?)(?: - at `\$\.?(?P<place>.*)`)?", re.DOTALL)
-_PAIR: Final = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..")  # and a backslash, which is no escape
+_PAIR: Final = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..")  # and an escaped backslash
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 _SERVER_TYPES: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(ServerMessage))
@@ -35,16 +38,16 @@ T = TypeVar("T")
 
 
 class _Typed(msgspec.Struct):
-    """Any message's type."""
+    """The type of any message."""
 
     type: str
 
 
 class Codec(Generic[T]):
-    """One subprotocol's spelling, decoding messages of the peer's union ``T``.
+    """Encode messages for one subprotocol, and decode the peer's messages, a union ``T``.
 
     Attributes:
-        binary: whether frames are binary (MessagePack) or text (JSON).
+        binary: whether frames are binary (MessagePack), not text (JSON).
     """
 
     def __init__(self, subprotocol: str, incoming: object, fields: Refusals | None = None) -> None:
@@ -60,10 +63,10 @@ class Codec(Generic[T]):
         """Parse one frame.
 
         Raises:
-            WrongFrame: for a text frame in MessagePack, or a binary one in JSON.
-            BadFormat, BadOffset: in a server, for a value of another type or range than these have.
-            BadText: in a server, for text that is not valid UTF-8, or has half a surrogate pair.
-            BadMessage: for anything else that is not a message; what was sent is never repeated.
+            WrongFrame: for a text frame in MessagePack, or a binary frame in JSON.
+            BadFormat, BadOffset: in a server, if a value of these fields has a wrong type or range.
+            BadText: in a server, if text is not valid UTF-8, or has half a surrogate pair.
+            BadMessage: for any other frame that is not a message. The error never quotes the frame.
         """
         if isinstance(frame, str) == self.binary:
             raise WrongFrame(f"{self.subprotocol} takes {'binary' if self.binary else 'text'} frames")
@@ -81,19 +84,19 @@ class Codec(Generic[T]):
         return BadMessage(_without_content(error))
 
     def encode(self, message: ClientMessage | ServerMessage) -> bytes | str:
-        """Spell one message as one frame: ``bytes`` for MessagePack, ``str`` for JSON."""
+        """Encode one message as one frame: ``bytes`` for MessagePack, ``str`` for JSON."""
         if self.binary:
             return msgspec.msgpack.encode(message)
         return msgspec.json.encode(message).decode()
 
 
 def server_codec(subprotocol: str) -> Codec[ClientMessage]:
-    """The codec of a server: decodes what clients send."""
+    """Return the codec of a server, which decodes clients' messages."""
     return Codec(subprotocol, ClientMessage, _CLIENT_FIELDS)
 
 
 class ClientCodec(Codec[ServerMessage]):
-    """The codec of a client, which ignores what a newer server may say."""
+    """The codec of a client. It ignores messages that a newer server may send."""
 
     def __init__(self, subprotocol: str) -> None:
         super().__init__(subprotocol, ServerMessage)
@@ -101,10 +104,10 @@ class ClientCodec(Codec[ServerMessage]):
         self._decode_type: Callable[[Any], _Typed] = decoder(_Typed).decode
 
     def decode_known(self, frame: bytes | str) -> ServerMessage | None:
-        """Parse one frame; ``None`` for a message of a type that this client does not know.
+        """Parse one frame; return ``None`` for a message of an unknown type.
 
         Raises:
-            WrongFrame, BadMessage: as `decode` does.
+            WrongFrame, BadMessage: as in `decode`.
         """
         try:
             return self.decode(frame)
@@ -123,22 +126,22 @@ class ClientCodec(Codec[ServerMessage]):
 
 
 def client_codec(subprotocol: str) -> ClientCodec:
-    """The codec of a client: decodes what servers send."""
+    """Return the codec of a client, which decodes servers' messages."""
     return ClientCodec(subprotocol)
 
 
 def _not_unicode(error: Exception, frame: bytes | str) -> bool:
-    """Whether a frame that does not parse has text that is none, MessagePack's bytes or JSON's escapes."""
+    """Return whether a frame failed to parse because it has text that is not Unicode."""
     escaped = isinstance(frame, str) and _HALF.search(_PAIR.sub("", frame)) is not None
     return escaped or isinstance(error, UnicodeError)
 
 
 def _without_content(error: Exception) -> str:
-    """What is wrong and where, for messages whose shape is wrong; nothing that quotes the peer's own bytes."""
+    """Return what is wrong with a message and where, without a quotation of the peer's bytes."""
     if not isinstance(error, msgspec.ValidationError):
         return "the frame is not a well-formed message"
     wrong = _WRONG.fullmatch(str(error))
-    if wrong is None:  # only these speak of our own types and names; others may quote
+    if wrong is None:  # other errors may quote the frame
         return "the message has an unknown type, field or value"
     what, place = wrong["what"].replace("`", ""), wrong["place"]
     for pattern, rule in RULES.items():

@@ -1,4 +1,4 @@
-"""What came after the first version of the protocol, by name: it is sent only to a client that lists the name."""
+"""The features added after the first version of the protocol. A client gets only the features that it lists."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from af3stream.protocol.messages import (
     Start,
 )
 
-ANSWER_REACH: Final = "answer_reach"  # `answer` says what it heard and read
-FOLLOW_UPS: Final = "follow_ups"  # `ask` takes `after`; `answer` has its question
+ANSWER_REACH: Final = "answer_reach"  # `answer` has `heard_until`, `captions_from`, `captioned_until`
+FOLLOW_UPS: Final = "follow_ups"  # `ask` takes `after`; `answer` has `question` and `after`
 CAPTION_UPDATES: Final = "caption_updates"  # `caption_update` corrects final captions
 LANGUAGES: Final = "languages"  # captions have `language` and `translation`
-WORDS: Final = "words"  # final captions have `words`, where `start.words` asked for them
-SPEAKERS: Final = "speakers"  # final captions have `speaker`, where `start.speakers` asked for it
+WORDS: Final = "words"  # final captions have `words`, if `start.words` asks for them
+SPEAKERS: Final = "speakers"  # final captions have `speaker`, if `start.speakers` asks for it
 FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS, CAPTION_UPDATES, LANGUAGES, WORDS, SPEAKERS)
 
 
@@ -38,10 +38,10 @@ def known_to(start: Start) -> frozenset[str]:
 
 
 def restrict(message: ServerMessage, features: Collection[str]) -> ServerMessage | None:
-    """Return the message without what belongs to features that the client does not know.
+    """Remove the fields of features that the client does not know.
 
     Returns:
-        ``None`` for a message that such a client is not sent at all.
+        The message, or ``None`` if its type belongs to such a feature.
     """
     replace = msgspec.structs.replace
     match message:

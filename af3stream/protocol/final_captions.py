@@ -1,4 +1,4 @@
-"""Final captions with their updates applied."""
+"""Collect final captions, with their updates applied."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ class FinalCaptions:
         self._captions: dict[int, Caption] = {}
 
     def add(self, message: Message) -> None:
-        """Take a final caption, or an update of one; other messages change nothing."""
+        """Add a final caption, or apply an update to one. Ignore other messages."""
         if isinstance(message, Caption) and message.final:
             self._captions[message.utterance] = message
         elif isinstance(message, CaptionUpdate) and (caption := self._captions.get(message.utterance)):
-            updated = msgspec.structs.replace(caption, text=message.text, stable=message.text)
+            updated = msgspec.structs.replace(
+                caption,
+                text=message.text,
+                stable=message.text,
+                language=message.language,
+                translation=message.translation,
+                words=message.words,
+            )
             self._captions[message.utterance] = updated
 
     def __iter__(self) -> Iterator[Caption]:

@@ -35,55 +35,55 @@ SpeakerName = Annotated[str, Meta(max_length=64)]
 
 
 class Message(Struct, frozen=True, omit_defaults=True, tag_field="type"):
-    """Base of all messages: a frozen map. Fields that it does not know are ignored: a newer server may send them."""
+    """Base of all messages. A decoder ignores unknown fields, which a newer server may send."""
 
 
 class Request(Message, frozen=True, forbid_unknown_fields=True):
-    """Base of what a client says: a map that refuses fields it does not know."""
+    """Base of the client's messages. A decoder refuses unknown fields."""
 
 
 class Start(Request, frozen=True, tag="start"):
-    """Opens the session: what the audio frames will look like, and what the client wants to hear back."""
+    """Open or resume a session: the audio format, and the messages that the client wants."""
 
     format: Format = "pcm_s16le"
     rate: int = 16_000  # Hz
     channels: int = 1
-    mode: Mode | None = None  # None: as the server is configured
+    mode: Mode | None = None  # None: the setting of the server
     interims: bool = True  # captions while an utterance is still open
-    resume: str | None = None  # the token of `ready`, to go on with its session; format, rate, ... stay as they were
+    resume: str | None = None  # the token of `ready`, to resume its session; format, rate, ... do not change
     last_event: Count = 0  # when resuming: the newest event that arrived; later ones are sent again
     durable: Count = 0  # when resuming: the `durable` that the client knows
     features: Features = ()  # what the client knows beyond the first version; see `af3stream.protocol.features`
-    language: Language | None = None  # a code, or "auto"; None: as the server is configured
-    languages: Languages = ()  # those that may occur; empty: all that the captioner knows
-    task: Task | None = None  # "translate": English beside the original; None: as the server is configured
+    language: Language | None = None  # a code, or "auto"; None: the setting of the server
+    languages: Languages = ()  # the languages that may occur; empty: all of the captioner
+    task: Task | None = None  # "translate": also in English; None: the setting of the server
     words: bool = False  # whether final captions say when each word was said
-    speakers: bool | Speaker = False  # whether final captions say who speaks; a number: so many people at most
+    speakers: bool | Speaker = False  # whether final captions have a speaker; a number: the most speakers
     vocabulary: Vocabulary = ()  # names and terms that are likely to be said
 
 
 class Audio(Request, frozen=True, tag="audio"):
-    """Sample frames from ``offset`` on, interleaved, in the declared format."""
+    """Send sample frames from ``offset`` on, interleaved, in the declared format."""
 
     offset: int
     pcm: bytes
 
 
 class Gap(Request, frozen=True, tag="gap"):
-    """The client lost ``frames`` sample frames at ``offset`` (a full capture buffer); they count as silence."""
+    """Declare ``frames`` sample frames at ``offset`` lost. They count as silence."""
 
     offset: int
     frames: int
 
 
 class Scope(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a question hears: the windows that reach into the last ``last_s`` seconds."""
+    """Limit a question to the windows that overlap the last ``last_s`` seconds."""
 
     last_s: Duration
 
 
 class Ask(Request, frozen=True, tag="ask"):
-    """A question about what was heard. Without a scope it hears everything within the horizon."""
+    """Ask about the audio. Without a scope, the question is about the whole context window."""
 
     id: Id
     text: str
@@ -95,13 +95,13 @@ class Ask(Request, frozen=True, tag="ask"):
 
 
 class Cancel(Request, frozen=True, tag="cancel"):
-    """Stops the question ``id``, waiting or being answered."""
+    """Cancel the question ``id``, whether it waits or is being answered."""
 
     id: Id
 
 
 class Watch(Request, frozen=True, tag="watch"):
-    """A standing question, asked again as windows close, or every ``every_s`` seconds of audio."""
+    """Start a standing question, evaluated as windows close, or every ``every_s`` seconds of audio."""
 
     id: Id
     text: str
@@ -109,32 +109,32 @@ class Watch(Request, frozen=True, tag="watch"):
 
 
 class Unwatch(Request, frozen=True, tag="unwatch"):
-    """Ends the watch ``id``."""
+    """Stop the watch ``id``."""
 
     id: Id
 
 
 class Flush(Request, frozen=True, tag="flush"):
-    """Finalise now what was heard so far; the session goes on."""
+    """End the open utterance and window now. The session continues."""
 
     id: Id
 
 
 class NameSpeaker(Request, frozen=True, tag="name_speaker"):
-    """Gives a speaker a name; an empty one takes it away."""
+    """Name a speaker; an empty name removes it."""
 
     speaker: Speaker
     name: SpeakerName
 
 
 class End(Request, frozen=True, tag="end"):
-    """No more audio: ``total`` sample frames were sent or declared lost."""
+    """Declare the audio complete: ``total`` sample frames were sent or declared lost."""
 
     total: int
 
 
 class Ready(Message, frozen=True, tag="ready"):
-    """The session exists; how it is set up, and what bounds it."""
+    """Answer `start`: the settings and limits of the session."""
 
     session: str
     server: str  # name and version
@@ -150,8 +150,8 @@ class Ready(Message, frozen=True, tag="ready"):
     max_frame_bytes: int
     max_question_chars: int
     max_questions: int
-    resume: str = ""  # names the session when it is resumed; another one each time; empty: it cannot be
-    received: int = 0  # when resumed: where audio goes on
+    resume: str = ""  # the token that resumes the session, new on each connection; empty: it cannot be resumed
+    received: int = 0  # when resumed: the offset of the next audio
     processed: int = 0
     durable: int | None = None  # None: nothing is kept on disk
     last_event: int = 0  # the newest event there is
@@ -164,22 +164,22 @@ class Ready(Message, frozen=True, tag="ready"):
 
 
 class Ack(Message, frozen=True, tag="ack"):
-    """Cumulative: all samples below ``received`` have arrived, all below ``processed`` are captioned and encoded."""
+    """Acknowledge all samples below ``received`` as arrived, and all below ``processed`` as captioned and encoded."""
 
     received: int
     processed: int
-    durable: int | None = None  # below it nothing is lost, whatever happens; None: nothing is kept on disk
+    durable: int | None = None  # everything below is on disk; None: nothing is kept on disk
 
 
 class Speech(Message, frozen=True, tag="speech"):
-    """The voice detector heard speech begin or end."""
+    """Report that speech began or ended at ``at`` seconds."""
 
     state: Literal["started", "stopped"]
     at: float
 
 
 class Window(Message, frozen=True, tag="window"):
-    """A window closed and was encoded: questions hear it from the cache from now on."""
+    """Report that a window closed and was encoded."""
 
     index: int
     start: float
@@ -188,7 +188,7 @@ class Window(Message, frozen=True, tag="window"):
 
 
 class Word(Struct, frozen=True, forbid_unknown_fields=False):
-    """One word of a caption, and when it was said."""
+    """One word of a caption, with its times in seconds."""
 
     text: str
     start: float
@@ -197,7 +197,7 @@ class Word(Struct, frozen=True, forbid_unknown_fields=False):
 
 
 class Caption(Message, frozen=True, tag="caption"):
-    """The words of one utterance: interim until ``final`` is true, and then authoritative."""
+    """The words of one utterance. Before ``final``, they may change."""
 
     utterance: int
     text: str
@@ -205,15 +205,15 @@ class Caption(Message, frozen=True, tag="caption"):
     end: float
     final: bool
     stable: str = ""  # the leading part of `text` that two hypotheses in a row agree on
-    event: int | None = None  # of a final caption that is kept: sent again to a client that resumes without it
-    language: str | None = None  # a code; None: the captioner does not say
-    translation: str = ""  # in English, where the session's task is "translate"
-    words: tuple[Word, ...] = ()  # of a final caption, where the session asked for them
-    speaker: int | None = None  # of a final caption, where the session asked for it
+    event: int | None = None  # of a final caption that is kept; it is sent again after a resume if the client missed it
+    language: str | None = None  # a language code; None: unknown
+    translation: str = ""  # in English, if the session's task is "translate"
+    words: tuple[Word, ...] = ()  # of a final caption, if the session asked for them
+    speaker: int | None = None  # of a final caption, if the session asked for it
 
 
 class CaptionUpdate(Message, frozen=True, tag="caption_update"):
-    """Other words for a final caption, by a second pass over its window. Sent only for feature `caption_updates`."""
+    """Correct a final caption, after a second pass over its window. Sent only with the feature `caption_updates`."""
 
     utterance: int
     text: str
@@ -226,14 +226,14 @@ class CaptionUpdate(Message, frozen=True, tag="caption_update"):
 
 
 class SpeakerUpdate(Message, frozen=True, tag="speaker_update"):
-    """Another speaker for a final caption. Sent only for feature `speakers`."""
+    """Assign a final caption to another speaker. Sent only with the feature `speakers`."""
 
     utterance: int
     speaker: int
 
 
 class SpeakerNamed(Message, frozen=True, tag="speaker_named"):
-    """A speaker has a name from now on; an empty one: none any more."""
+    """Report the new name of a speaker; empty: the name was removed."""
 
     speaker: int
     name: str
@@ -248,30 +248,26 @@ class AnswerDelta(Message, frozen=True, tag="answer_delta"):
 
 
 class Answer(Message, frozen=True, tag="answer"):
-    """The whole answer to ``id``, and what it was made of."""
+    """The whole answer to ``id``, and the audio and captions that the prompt held."""
 
     id: Id
     text: str
     start: float
     end: float
-    windows: int  # closed windows heard
+    windows: int  # closed windows in the prompt
     tokens: int  # tokens generated
     finish: Finish
     ttft_ms: float | None = None  # from the question's arrival to the answer's first token
     event: int | None = None
-    heard_until: float | None = None  # where the last audio that stood in the prompt ends; None: there was none
-    captions_from: float | None = (
-        None  # captions from here on stood in the prompt without a hole; None: there were none
-    )
-    captioned_until: float | None = None  # where the last of them ends
-    question: str = ""  # the text that it answers
-    after: Positive | Id | None = (
-        None  # what it follows up: an answer's `event`; the question's id where nothing is kept
-    )
+    heard_until: float | None = None  # end of the last audio in the prompt; None: there was none
+    captions_from: float | None = None  # the prompt has all captions from here to `captioned_until`; None: it has none
+    captioned_until: float | None = None  # end of the last caption in the prompt
+    question: str = ""  # the text of the question
+    after: Positive | Id | None = None  # what it follows up: an answer's `event`; the question's id if nothing is kept
 
 
 class WatchHit(Message, frozen=True, tag="watch_hit"):
-    """A watch's answer changed."""
+    """Report that the answer of a watch has changed."""
 
     id: Id
     text: str
@@ -281,42 +277,42 @@ class WatchHit(Message, frozen=True, tag="watch_hit"):
 
 
 class Flushed(Message, frozen=True, tag="flushed"):
-    """Every final caption up to ``received`` has been sent."""
+    """Answer `flush`: every final caption up to ``received`` has been sent."""
 
     id: Id
     received: int
 
 
 class Degraded(Message, frozen=True, tag="degraded"):
-    """How far behind the service is, and what it has given up by now; each level gives up what those before it do."""
+    """Report the lag, and the work that the service sheds. Each level also sheds the work of the levels before it."""
 
     level: Level
     lag_s: float
 
 
 class Error(Message, frozen=True, tag="error"):
-    """A refusal. ``fatal``: the connection closes after it."""
+    """Refuse a message. If ``fatal`` is true, the connection closes after it."""
 
     code: str
     message: str
     fatal: bool
     retryable: bool
     retry_after_ms: int | None = None
-    ref: str | None = None  # the client's id of what was refused
-    expected_offset: int | None = None  # where the next audio must begin
-    durable: int | None = None  # where nothing is lost below
+    ref: str | None = None  # the client's id of the refused request
+    expected_offset: int | None = None  # the offset at which the next audio must begin
+    durable: int | None = None  # everything below is on disk
 
 
 class Ended(Message, frozen=True, tag="ended"):
-    """Everything was delivered. The ledger accounts for every second: received = heard + skipped.
+    """Report that everything was delivered, and account for every second: received = heard + skipped.
 
-    What was declared lost counts as silence, and so among them.
+    Lost audio counts as silence, and so it is part of heard or skipped.
     """
 
     total: int
     received_s: float
-    heard_s: float  # given to the language model in windows
-    skipped_s: float  # no speech, left out in `speech` mode
+    heard_s: float  # in windows
+    skipped_s: float  # in no window
     lost_s: float  # declared lost by the client
     captioned_s: float  # in utterances
     windows: int
@@ -324,7 +320,7 @@ class Ended(Message, frozen=True, tag="ended"):
 
 
 def error(refusal: Refusal, *, fatal: bool = False, durable: int | None = None) -> Error:
-    """A refusal as the message that tells the peer."""
+    """Return the message for a refusal."""
     return Error(
         code=refusal.code,
         message=str(refusal),

@@ -1,1 +1,1 @@
-"""Listens, admits, and pumps bytes between a socket and a session."""
+"""Listen on a port, admit connections, and connect each socket to a session."""

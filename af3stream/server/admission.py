@@ -1,4 +1,4 @@
-"""Who may connect, decided at the handshake."""
+"""Decide at the handshake who may connect."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from websockets.http11 import Request
 
 from af3stream.config import ServerConfig
 
-TOKEN_SUBPROTOCOL: Final = "af3stream.token."  # browsers cannot set headers, and may offer their token so
-OPENAI_SUBPROTOCOL: Final = "openai-insecure-api-key."  # or so, as with the OpenAI API
+TOKEN_SUBPROTOCOL: Final = "af3stream.token."  # carries the token of a browser, which cannot set headers
+OPENAI_SUBPROTOCOL: Final = "openai-insecure-api-key."  # the same, as in the OpenAI API
 RETRY_AFTER_S: Final = 5
 
 
 class Refused(Exception):
-    """The handshake is refused with an HTTP status.
+    """A handshake is refused with an HTTP status.
 
     Attributes:
-        retry_after_s: where the same request may succeed later.
+        retry_after_s: seconds after which the same request may succeed, or ``None``.
     """
 
     def __init__(self, status: HTTPStatus, reason: str, retry_after_s: int | None = None) -> None:
@@ -35,11 +35,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who holds a connection.
+    """The user and address of a connection.
 
     Attributes:
-        user: a name for the token, empty where none is asked for.
-        address: where the connection comes from; a proxy's, behind one.
+        user: a name for the token; empty if the service has no tokens.
+        address: the peer's address; behind a proxy, the proxy's.
     """
 
     user: str
@@ -101,10 +101,10 @@ def _enough(guests: Collection[Principal], most: int) -> bool:
 
 
 def _own(origin: str, host: str, config: ServerConfig) -> bool:
-    """Whether a page is the service's own.
+    """Return whether a page is the service's own.
 
-    Whoever owns a name can have it lead here, and a page under that name then asks for its own host. So a name that
-    nobody configured says nothing, unless a token is asked for, which such a page does not have.
+    The owner of any domain can point it to this address, and a page of that domain then names it as the host. So an
+    unconfigured name is accepted only if a token is required, because such a page has no token.
     """
     return origin.partition("://")[2] == host and (bool(config.tokens) or _is_known(host, config))
 
@@ -130,6 +130,6 @@ def _token(request: Request) -> str:
 
 
 def _valid(token: str, tokens: tuple[str, ...]) -> bool:
-    """Compare with every token, each in constant time."""
+    """Compare a token with every configured one, each in constant time."""
     matches = [hmac.compare_digest(token.encode(), known.encode()) for known in tokens]
     return any(matches)

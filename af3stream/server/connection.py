@@ -1,4 +1,4 @@
-"""One peer: bytes in, messages to its session, and the session's messages to the peer."""
+"""Exchange messages between one peer and its session."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 NORMAL_CLOSE = 1000
 FAILURE_CLOSE = 1011
-GOODBYE_S = 10.0  # how long a peer that has to go may take to read why
+GOODBYE_S = 10.0  # time for a peer to read why it is disconnected
 
 
 class Connection:
-    """Lives as long as one WebSocket; its session may live longer.
+    """Serve one WebSocket. Its session may outlive it.
 
     Args:
-        user: whom the handshake let in.
+        user: the user that the handshake admitted.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Connection:
         self._close_code = NORMAL_CLOSE
         self._goodbye: asyncio.TimerHandle | None = None
         self._host: SessionRunner | None = None
-        self._features: frozenset[str] = frozenset()  # that the peer knows
-        self._confirmed = False  # whether the peer has shown that it was greeted
+        self._features: frozenset[str] = frozenset()  # the features that the peer knows
+        self._confirmed = False  # whether a message after `ready` has arrived
 
     async def run(self) -> None:
-        """Serve the peer until it leaves, ends its session, or has to go."""
+        """Serve the peer until it leaves, its session ends, or it is disconnected."""
         writer = asyncio.create_task(self._write())
-        self._close_code = FAILURE_CLOSE  # unless something says otherwise
+        self._close_code = FAILURE_CLOSE  # the default
         try:
             await self._read()
         except ConnectionClosed:
@@ -65,26 +65,26 @@ class Connection:
             self._end_with(refusal)
         finally:
             self._outbox.close()
-            self._hurry()
-            await self._read_past()
+            self._abort_later()
+            await self._discard_incoming()
             await writer
             self._leave()
 
-    # ---- what a session says to its peer -----------------------------------------------------------------------------
+    # ---- from the session to the peer --------------------------------------------------------------------------------
 
     def tell(self, messages: Sequence[m.ServerMessage]) -> None:
-        """Messages for the client, in order."""
+        """Queue messages for the client, in order."""
         try:
             self._outbox.put(self._restricted(messages))
         except Refusal as refusal:
             self._end_with(refusal)
 
     def greet(self, messages: Sequence[m.ServerMessage]) -> None:
-        """What a client is told first, however long it is."""
+        """Queue the first messages of a connection, however many there are."""
         self._outbox.greet(self._restricted(messages))
 
     def session_over(self, state: State) -> None:
-        """Nothing follows."""
+        """Close after the queued messages."""
         if state is State.DRAINED:
             self.go_away()
             return
@@ -92,18 +92,18 @@ class Connection:
         self._outbox.close()
 
     def supersede(self) -> None:
-        """Another connection took the session over."""
+        """Disconnect the peer: another connection took over the session."""
         self._end_with(superseded())
         self._host = None
 
     def fail(self) -> None:
-        """The server made a mistake: nothing can follow."""
+        """Disconnect the peer because of an internal error."""
         self._close_code = FAILURE_CLOSE
         self._outbox.close()
-        self._hurry()
+        self._abort_later()
 
     def go_away(self) -> None:
-        """The server is going away: say goodbye now."""
+        """Disconnect the peer: the server is shutting down."""
         self._end_with(going_away())
 
     def _restricted(self, messages: Sequence[m.ServerMessage]) -> list[m.ServerMessage]:
@@ -112,15 +112,15 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether it has no session."""
+        """Whether the connection has no session."""
         return self._host is None
 
     # ---- the socket --------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Frames to messages to the session, until the session ends or the peer must go."""
+        """Pass received messages to the session, until the session ends or the peer is disconnected."""
         clock = asyncio.get_running_loop().time
-        open_by: float | None = clock() + self._config.open_timeout_s  # a refused frame wins no time
+        open_by: float | None = clock() + self._config.open_timeout_s  # a refused frame does not extend it
         while True:
             timeout = self._config.idle_timeout_s if open_by is None else max(0.0, open_by - clock())
             try:
@@ -129,7 +129,7 @@ class Connection:
                 if open_by is not None:
                     raise IdleTimeout(f"no session was opened within {self._config.open_timeout_s:g} s") from None
                 if self._host and self._host.session.owing:
-                    continue  # the peer waits for the service
+                    continue  # the peer waits for a reply
                 raise IdleTimeout(f"nothing arrived for {timeout:g} s") from None
             try:
                 await self._take(self._codec.decode(frame))
@@ -143,11 +143,11 @@ class Connection:
 
     async def _take(self, message: m.ClientMessage) -> None:
         if self._outbox.closed:
-            return  # what follows is for nobody
+            return  # further frames are ignored
         if host := self._host:
             if not self._confirmed:
                 self._confirmed = True
-                await self._hosts.confirm(host)  # meanwhile another connection may take the session over
+                await self._hosts.confirm(host)  # another connection may take over the session meanwhile
             host.receive(message, self, self._user)
         elif isinstance(message, m.Start):
             self._features = known_to(message)
@@ -155,14 +155,14 @@ class Connection:
         else:
             raise NoSession("the first message must be start")
 
-    async def _read_past(self) -> None:
-        """Throw away what still arrives, up to the peer's own goodbye."""
+    async def _discard_incoming(self) -> None:
+        """Discard incoming frames until the peer closes the connection."""
         with suppress(ConnectionClosed):
             while True:
                 await self._socket.recv()
 
     async def _write(self) -> None:
-        """Messages to frames to the peer; closes the socket after the last."""
+        """Send queued messages to the peer, and close the socket after the last one."""
         try:
             while (message := await self._outbox.get()) is not None:
                 await self._socket.send(self._codec.encode(message))
@@ -176,17 +176,17 @@ class Connection:
         return ends and not (isinstance(refusal, NoSession | BadFormat) and self._host is not None)
 
     def _end_with(self, refusal: Refusal) -> None:
-        """Tell the peer why, and close."""
+        """Tell the peer the reason, and close."""
         self._metrics.refusals.labels(refusal.code).inc()
         self._close_code = refusal.close_code or NORMAL_CLOSE
         session = self._host.session if self._host else None
         log.info("connection ends: session=%s code=%s", session.id if session else "-", refusal.code)
         durable = session.durable if session else None
         self._outbox.end_with(m.error(refusal, fatal=True, durable=durable))
-        self._hurry()
+        self._abort_later()
 
-    def _hurry(self) -> None:
-        """Give up the socket where the peer does not read what is left soon."""
+    def _abort_later(self) -> None:
+        """Abort the socket if the peer does not read the remaining messages soon."""
         if self._goodbye is None:
             loop = asyncio.get_running_loop()
             self._goodbye = loop.call_later(GOODBYE_S, self._socket.transport.abort)

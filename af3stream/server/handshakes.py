@@ -1,4 +1,4 @@
-"""Connections that have not sent a complete request yet: how many there may be, and how TLS begins on them."""
+"""Limit the connections without a complete request, and run the TLS handshake on them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Protocol
 
 
 class Pending(Protocol):
-    """A connection that can be cut off."""
+    """A connection that can be aborted."""
 
     def abort(self) -> None:
         """Close the socket at once."""
 
 
 class HandshakeLimiter:
-    """Bound the connections that have not sent a complete request yet; with one more, the oldest is cut off.
+    """Limit the connections without a complete request. Beyond the limit, the oldest one is closed.
 
-    A flood of silent connections so never keeps out a client that sends its request at once.
+    So a flood of silent connections does not keep out a client that sends its request at once.
 
     Args:
-        most: how many.
+        most: the limit.
     """
 
     def __init__(self, most: int) -> None:
@@ -31,17 +31,17 @@ class HandshakeLimiter:
         return len(self._pending)
 
     def enter(self, connection: Pending) -> None:
-        """Count a connection that was just accepted."""
+        """Count a connection that was accepted."""
         self._pending[connection] = None
         if len(self._pending) > self._most:
             self._cut_off(next(iter(self._pending)))
 
     def leave(self, connection: Pending) -> None:
-        """Count a connection no longer: its request is complete, or it is closed."""
+        """Stop counting a connection: its request is complete, or it is closed."""
         self._pending.pop(connection, None)
 
     def close(self) -> None:
-        """Cut off every pending connection."""
+        """Close all counted connections."""
         for connection in list(self._pending):
             self._cut_off(connection)
 
@@ -51,7 +51,7 @@ class HandshakeLimiter:
 
 
 class EarlyBytes(asyncio.Protocol):
-    """Keep what a peer sends between the end of its TLS handshake and the first reader.
+    """Keep the bytes that a peer sends between its TLS handshake and the first reader.
 
     Attributes:
         received: the bytes, in order.
@@ -61,7 +61,7 @@ class EarlyBytes(asyncio.Protocol):
         self.received = bytearray()
 
     def data_received(self, data: bytes) -> None:
-        """Keep them."""
+        """Keep the bytes."""
         self.received += data
 
 
@@ -71,7 +71,7 @@ async def secure(
     """Run the TLS handshake of an accepted connection.
 
     Returns:
-        The secured transport and what has already arrived on it; ``None`` if the handshake failed, which closes the
+        The secured transport and the bytes already received on it; ``None`` if the handshake failed, which closes the
         connection.
     """
     if transport.is_closing():
@@ -81,6 +81,6 @@ async def secure(
         secured = await asyncio.get_running_loop().start_tls(
             transport, early, context, server_side=True, ssl_handshake_timeout=timeout_s
         )
-    except OSError:  # ssl.SSLError and time-outs are among them; start_tls has closed the transport
+    except OSError:  # also ssl.SSLError and time-outs; start_tls has closed the transport
         return None
     return None if secured is None or secured.is_closing() else (secured, bytes(early.received))

@@ -38,18 +38,18 @@ def application(
     max_body_bytes: int,
     routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """Make the application.
+    """Create the application.
 
     Args:
-        admit: raises `Refused` where a handshake with the headers of this request would be refused.
-        health: what `GET /healthz` tells.
-        metrics: what `GET /metrics` tells, in Prometheus's text format.
-        max_body_bytes: of a request; a longer one is answered with 413.
-        routes: further ones; these may allow longer bodies.
+        admit: raises `Refused` if a handshake with the headers of this request would be refused.
+        health: returns the content of `GET /healthz`.
+        metrics: returns the content of `GET /metrics`, in Prometheus's text format.
+        max_body_bytes: the longest body of a request; a longer one is answered with 413.
+        routes: further routes; they may allow longer bodies.
     """
 
     async def stream(request: Request) -> Response:
-        """Say why a handshake is refused, which browsers do not tell a page; else that a handshake is wanted."""
+        """Answer a plain request of the stream with the reason to refuse its handshake, or with 426."""
         try:
             admit(request)
         except Refused as refused:
@@ -71,7 +71,7 @@ def application(
             *(Route(path, stream) for path in SOCKET_PATHS),
             *routes,
         ],
-        exception_handlers={HTTPException: _refused, ClientDisconnect: _gone, Exception: _failed},
+        exception_handlers={HTTPException: _refused, ClientDisconnect: _ignore_disconnect, Exception: _failed},
         max_body_size=max_body_bytes,
     )
     app.router.redirect_slashes = False
@@ -79,7 +79,7 @@ def application(
 
 
 async def _page(request: Request) -> Response:
-    """`GET /` and `GET /page/NAME`: the page and its parts, and nothing else."""
+    """Serve `GET /` and `GET /page/NAME`: the files of the page, and no others."""
     name = request.path_params.get("name", "index.html")
     known = {entry.name: entry for entry in files("af3stream.server").joinpath("page").iterdir()}
     suffix = "." + name.rpartition(".")[2]
@@ -99,8 +99,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     return respond(status, f"{status.phrase.lower()}\n".encode(), extra=dict(error.headers or {}))
 
 
-async def _gone(_request: Request, _error: Exception) -> Response:
-    """Answer nobody: the client left, or sent what is no body, before the end of its body."""
+async def _ignore_disconnect(_request: Request, _error: Exception) -> Response:
+    """Do not respond: the client left, or sent an invalid body, before the end of its body."""
     return refuse(HTTPStatus.BAD_REQUEST, "the body is not complete")
 
 

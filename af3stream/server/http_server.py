@@ -1,7 +1,7 @@
-"""HTTP/1.1 on every accepted connection, up to a request that asks for a WebSocket.
+"""Serve HTTP/1.1 on every accepted connection, up to a request that asks for a WebSocket.
 
-uvicorn's protocol class parses and answers; websockets gets the connection at the first `Upgrade: websocket`, and from
-then on nothing of this module stands between the socket and it.
+uvicorn's protocol class parses and answers requests. At the first `Upgrade: websocket`, websockets takes over the
+connection, and this module no longer handles its bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from af3stream.server.handshakes import EarlyBytes, HandshakeLimiter, secure
 from af3stream.server.http import SOCKET_PATHS
 from af3stream.server.http_answers import refuse
 
-# Below this, uvicorn logs what a hostile peer does, and errors that the application logs itself.
+# At a lower level, uvicorn logs input of hostile peers, and errors that the application logs itself.
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
 NO_BODY: Final = ((b"content-length", b"0"),)
@@ -37,26 +37,26 @@ BODY_HEADERS: Final = (b"content-length", b"transfer-encoding")
 
 
 class UpgradedConnection(ServerConnection):
-    """The library's connection; it begins when a request asks for it, and not when the socket is accepted."""
+    """The connection class of websockets. It starts at the upgrade request, not when the socket is accepted."""
 
     def upgrade(self, transport: asyncio.Transport, received: bytes) -> None:
-        """Take a connection over, with the request and whatever followed it."""
+        """Take over a connection, with the request and the bytes that followed it."""
         transport.set_protocol(self)
         super().connection_made(transport)
         self.data_received(received)
 
 
 class HttpServer:
-    """Everything that HTTP connections share.
+    """The shared state of all HTTP connections.
 
     Args:
         app: answers the requests.
-        context: for TLS, which begins here so that a handshake that never ends is counted; ``None``: plain sockets.
+        context: of TLS, which starts here so that unfinished handshakes are counted; ``None``: no TLS.
 
     Attributes:
-        handshakes: the connections that have not sent a complete request yet.
+        handshakes: the connections without a complete request.
         uvicorn: the settings of its protocol class.
-        state: every connection, and every request that is being answered.
+        state: all connections, and all requests that are being answered.
     """
 
     def __init__(self, config: ServerConfig, app: ASGIApp, context: ssl.SSLContext | None, metrics: Metrics) -> None:
@@ -83,19 +83,19 @@ class HttpServer:
         self._empty = asyncio.Event()
 
     def connections(self) -> type[ServerConnection]:
-        """Return the class that `websockets.serve` is to make of an accepted connection."""
+        """Return the class that `websockets.serve` creates for an accepted connection."""
         server = self
 
         class AcceptedConnection(UpgradedConnection):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                """Speak HTTP first."""
+                """Start with HTTP."""
                 assert isinstance(transport, asyncio.Transport)
                 server._accept(self, transport)
 
         return AcceptedConnection
 
     def admit(self, connection: HttpConnection, scope: Scope) -> Response | None:
-        """Count a connection whose request is complete; returns the answer if the request is refused."""
+        """Count a connection whose request is complete; return the response if the request is refused."""
         self.handshakes.leave(connection)
         if connection not in self._admitted and len(self._admitted) >= self.config.max_http_connections:
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many HTTP connections", RETRY_AFTER_S)
@@ -106,11 +106,11 @@ class HttpServer:
         return None
 
     def timed_out(self) -> Response:
-        """Return the answer to a request that takes too long."""
+        """Return the response to a request that takes too long."""
         return self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"not complete within {self.config.request_timeout_s:g} s")
 
     def leave(self, connection: HttpConnection) -> None:
-        """Count a connection no longer: it is closed, or a WebSocket."""
+        """Stop counting a connection: it is closed, or a WebSocket."""
         self.handshakes.leave(connection)
         self._admitted.discard(connection)
         self.state.connections.discard(connection)
@@ -118,7 +118,7 @@ class HttpServer:
             self._empty.set()
 
     async def close(self, within_s: float) -> None:
-        """Close what is idle, let requests that are being answered end, and cut off what is left after a while."""
+        """Close idle connections, wait for requests that are being answered, and then abort the rest."""
         self._closing = True
         self.handshakes.close()
         self._empty.clear()
@@ -136,7 +136,7 @@ class HttpServer:
         return refuse(status, reason, retry_after_s)
 
     def _accept(self, websocket: UpgradedConnection, transport: asyncio.Transport) -> None:
-        """Begin with HTTP, or with the TLS below it."""
+        """Start HTTP, after a TLS handshake if there is TLS."""
         if self._closing:
             transport.set_protocol(EarlyBytes())
             transport.abort()
@@ -145,7 +145,7 @@ class HttpServer:
         if self._context is None:
             connection.begin(transport)
         else:
-            transport.pause_reading()  # nothing is for HTTP before TLS stands between
+            transport.pause_reading()  # no byte may reach HTTP before TLS has started
             transport.set_protocol(EarlyBytes())
             securing = asyncio.create_task(self._secure(connection, transport, self._context))
             self._securing.add(securing)
@@ -153,7 +153,7 @@ class HttpServer:
         self.handshakes.enter(connection)
 
     async def _secure(self, connection: HttpConnection, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
-        """Go on under TLS, or close."""
+        """Run the TLS handshake, or close the connection."""
         if secured := await secure(transport, context, self.config.open_timeout_s):
             connection.begin(*secured)
         else:
@@ -161,11 +161,11 @@ class HttpServer:
 
 
 class HttpConnection(H11Protocol):
-    """One connection: requests and answers, each in its time.
+    """One connection: its requests and responses, each with a deadline.
 
-    It always has a deadline: `open_timeout_s` for the first request's head, TLS included; `request_timeout_s` up to the
-    beginning of an answer, and for each piece of it; `keep_alive_s` and `open_timeout_s` for the rest of a body that
-    nobody reads and the next request's head.
+    The deadline is `open_timeout_s` for the head of the first request, TLS included; `request_timeout_s` up to the
+    start of a response, and for each piece of it; `keep_alive_s` plus `open_timeout_s` for the rest of an unread body
+    and the head of the next request.
     """
 
     def __init__(self, server: HttpServer, websocket: UpgradedConnection, accepted: asyncio.Transport) -> None:
@@ -178,7 +178,7 @@ class HttpConnection(H11Protocol):
         self._deadline = self.loop.call_later(server.config.open_timeout_s, self.abort)
 
     def begin(self, transport: asyncio.Transport, received: bytes = b"") -> None:
-        """Read requests from here on."""
+        """Start to read requests."""
         transport.set_protocol(self)
         self.connection_made(transport)
         if received:
@@ -189,13 +189,13 @@ class HttpConnection(H11Protocol):
         self._accepted.abort()
 
     def give_up(self) -> None:
-        """Forget a connection that never began."""
+        """Stop counting a connection that never started."""
         self._deadline.cancel()
         self._server.leave(self)
         self.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; of a body that nobody reads only so many."""
+        """Process received bytes, but only a limited number of an unread body."""
         if self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete:
             self._unread_bytes += len(data)
             if self._unread_bytes > self._server.config.max_body_bytes:
@@ -204,13 +204,13 @@ class HttpConnection(H11Protocol):
         super().data_received(data)
 
     def _should_upgrade(self) -> bool:
-        """Tell whether a request is a handshake: a GET of a stream, without a body, that asks for a WebSocket."""
+        """Return whether a request is a handshake: a GET of a stream, without a body, that asks for a WebSocket."""
         has_body = any(name in BODY_HEADERS and (name, value) not in NO_BODY for name, value in self.headers)
         is_stream = self.scope["method"] == "GET" and self.scope["path"] in SOCKET_PATHS
         return is_stream and not has_body and super()._should_upgrade()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand the connection over, with the request and what followed it."""
+        """Pass the connection to websockets, with the request and the bytes that followed it."""
         self._deadline.cancel()
         self._server.leave(self)
         following, _ = self.conn.trailing_data
@@ -219,28 +219,28 @@ class HttpConnection(H11Protocol):
         self._websocket.upgrade(self.transport, b"\r\n".join([first, *headers, b"", following]))
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request; cut off what is none in the middle of another answer."""
+        """Answer an invalid request; abort if another response has started."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
             return
         super().send_400_response(msg)
-        if self.cycle:  # whose body it was
+        if self.cycle:  # the body belongs to this request
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """Give the peer time to take the answer and send its next request."""
+        """Set the deadline for the rest of the response and the next request."""
         self._allow(self._server.config.keep_alive_s + self._server.config.open_timeout_s)
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Be counted no longer."""
+        """Stop counting the connection."""
         self._deadline.cancel()
         super().connection_lost(exc)
         self._server.leave(self)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, in time."""
+        """Answer one request within its deadline."""
         self._deadline.cancel()
         self._unread_bytes = 0
         patience_s = self._server.config.request_timeout_s
@@ -267,7 +267,7 @@ class HttpConnection(H11Protocol):
                 await self._server.timed_out()(scope, receive, send)
 
     def _allow(self, seconds: float) -> None:
-        """Cut the connection off after so long."""
+        """Set the deadline after which the connection is aborted."""
         self._deadline.cancel()
         self._deadline = self.loop.call_later(seconds, self.abort)
 

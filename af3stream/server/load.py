@@ -1,4 +1,4 @@
-"""How much the house has to do, and whether one more session fits."""
+"""Estimate the load of the service, and decide whether another session fits."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Final
 from af3stream.config import ServerConfig
 
 LOOKED_BACK_S: Final = 60.0
-ENOUGH_AUDIO_S: Final = 10.0  # before what a second of it costs is known
+ENOUGH_AUDIO_S: Final = 10.0  # audio needed before the cost is estimated
 _STATM: Final = Path("/proc/self/statm")  # Linux
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was done up to a time.
+    """The work done up to a time.
 
     Attributes:
         at: clock seconds.
-        device_s: seconds of the device, for what cannot be shed.
-        audio_s: seconds of audio that were heard, or skipped.
+        device_s: device seconds of work that cannot be shed.
+        audio_s: seconds of audio that were processed or skipped.
     """
 
     at: float
@@ -34,14 +34,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """How things stand.
+    """The current state of the service.
 
     Attributes:
-        sessions: admitted, and not gone.
-        lags_s: of each session that has a connection.
-        short_of_memory: a job has waited for keys, values or embeddings of others, and for long.
-        storing: the journal, where there is one, takes audio.
-        resident_bytes: of the process; 0 where that is not known.
+        sessions: number of admitted sessions.
+        lags_s: lag of each session that has a connection.
+        short_of_memory: a job has waited long for KV cache or embeddings of other sessions.
+        storing: the journal accepts audio, or there is none.
+        resident_bytes: resident memory of the process; 0 if it is unknown.
     """
 
     sessions: int
@@ -52,7 +52,7 @@ class Now:
 
 
 class Load:
-    """What the last minute says of the next session. A pure object: the time is in what it is told."""
+    """Estimate from the last minute whether another session fits. It has no clock: callers pass in the time."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
@@ -60,7 +60,7 @@ class Load:
         self._cost = 0.0
 
     def note(self, done: Done) -> None:
-        """Take a measurement, now and then."""
+        """Add a measurement; called periodically."""
         self._done.append(done)
         while self._done[0].at < done.at - LOOKED_BACK_S:
             self._done.popleft()
@@ -70,11 +70,11 @@ class Load:
 
     @property
     def cost(self) -> float:
-        """Seconds of the device that a second of audio takes, as last known; 0 before anything is."""
+        """Device seconds per second of audio, as last measured; 0 before the first measurement."""
         return self._cost
 
     def overload(self, now: Now) -> str | None:
-        """Why the sessions there are suffer already."""
+        """Return why the current sessions are overloaded, or ``None``."""
         config = self._config
         if config.memory_mb and now.resident_bytes > config.memory_mb << 20:
             return "the server's memory is taken"
@@ -87,9 +87,9 @@ class Load:
         return None
 
     def refusal(self, now: Now) -> str | None:
-        """Why another session would be one too many; ``None`` where it fits, and for the first whatever it costs.
+        """Return why another session does not fit, or ``None`` if it does. The first session always fits.
 
-        A slow machine is behind with one session and says so; refused, it would never be measured anew.
+        If a slow machine refused its first session, its speed could not be measured again.
         """
         busy = self._config.admit_busy
         if busy and now.sessions and (now.sessions + 1) * self._cost > busy:
@@ -98,7 +98,7 @@ class Load:
 
 
 def resident_bytes() -> int:
-    """What the process takes of the machine's memory; 0 where the system does not say."""
+    """Return the resident memory of the process in bytes; 0 if the system does not report it."""
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

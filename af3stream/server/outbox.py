@@ -1,4 +1,4 @@
-"""What waits to be sent to one peer: bounded; interim captions give way first."""
+"""Queue messages for one peer. The queue is bounded, and drops interim captions first."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from af3stream.protocol.messages import Ack, Caption, ServerMessage
 
 
 class DropInterimsOutbox:
-    """A queue of at most ``limit`` messages after a greeting; once it is closed, nothing is added.
+    """A queue of at most ``limit`` messages, besides the greeting.
 
-    Where it is full, interim captions and acknowledgements that a later one replaces are dropped; where that does not
-    help, the peer is too slow.
+    If it is full, it drops interim captions, and acknowledgements that a later one replaces. If that is not enough, the
+    peer is too slow.
 
     Attributes:
-        closed: whether nothing is added any more.
+        closed: whether messages are no longer accepted.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._messages: deque[ServerMessage] = deque()
-        self._greeting = 0  # messages at the front that do not count
+        self._greeting = 0  # number of messages at the front that do not count
         self._filled = asyncio.Event()
         self.closed = False
 
     def greet(self, messages: Iterable[ServerMessage]) -> None:
-        """Add what comes first; it is as long as what the peer missed, and does not count against the limit."""
+        """Add the first messages. There are as many as the peer missed, and they do not count against the limit."""
         if self.closed:
             return
         self._messages.extend(messages)
@@ -39,7 +39,7 @@ class DropInterimsOutbox:
         """Add messages.
 
         Raises:
-            SlowConsumer: where they do not fit; all that waits is given up then.
+            SlowConsumer: if they do not fit; the queue is then emptied.
         """
         if self.closed:
             return
@@ -56,18 +56,18 @@ class DropInterimsOutbox:
         return len(self._messages) - self._greeting > self._limit
 
     def end_with(self, message: ServerMessage) -> None:
-        """Add the last message, whatever waits, and close."""
+        """Add the last message, even to a full queue, and close."""
         if not self.closed:
             self._messages.append(message)
         self.close()
 
     def close(self) -> None:
-        """Nothing follows; `get` gives what is left and then ends."""
+        """Accept no more messages; `get` returns the remaining ones and then ``None``."""
         self.closed = True
         self._filled.set()
 
     async def get(self) -> ServerMessage | None:
-        """The next message, ``None`` after the last."""
+        """Wait for the next message; return ``None`` after the last."""
         while not self._messages:
             if self.closed:
                 return None

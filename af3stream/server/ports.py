@@ -1,4 +1,4 @@
-"""Addresses to listen on, checked before a server starts. Imports nothing that the `server` extra brings."""
+"""Check addresses before a server starts. Imports no package of the `server` extra."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from af3stream.errors import SourceError
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nothing listens on."""
+    """Return a port that is not in use."""
     with socket.create_server((host, 0)) as probe:
         port: int = probe.getsockname()[1]
     return port
 
 
 def check_address(config: ServerConfig) -> None:
-    """Check that an address can be listened on.
+    """Check that the service can listen on an address.
 
     Raises:
         SourceError: with the reason, if it cannot.
@@ -30,6 +30,6 @@ def check_address(config: ServerConfig) -> None:
 
 
 def cannot_listen(config: ServerConfig, error: OSError) -> SourceError:
-    """Say why an address cannot be listened on."""
+    """Return an error that says why the service cannot listen on an address."""
     reason = os.strerror(error.errno) if error.errno else error
     return SourceError(f"cannot listen on {config.host}:{config.port}: {reason}")

@@ -1,4 +1,4 @@
-"""The service: one engine, one address, many connections."""
+"""Run the service: one engine and one address for many connections."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames:
 REALTIME_SUBPROTOCOL: Final = "realtime"
 SWEEP_EVERY_S: Final = 600.0
 LOOK_EVERY_S: Final = 1.0
-SHORT_FOR_S: Final = 2.0  # a job that waits for memory for so long is not alone
+SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
 
 
 class Service:
-    """Everything that lives as long as the server.
+    """The server, with everything that its sessions share.
 
     Attributes:
-        loaded: the engine, and what is known of its checkpoint.
-        metrics: what it measures of itself.
-        port: where it listens, once it does.
+        loaded: the engine, and the facts of its checkpoint.
+        metrics: the metrics of this server.
+        port: the port, once the service listens.
     """
 
     def __init__(self, config: Config, loaded: Loaded) -> None:
@@ -70,7 +70,7 @@ class Service:
             http.application(
                 self._guests.would_admit,
                 self._health,
-                self._measured,
+                self._metrics_text,
                 config.server.max_body_bytes,
                 rest_routes(
                     Engines(config, loaded, self._worker, self.metrics), self._guests.entered, self._guests.authenticate
@@ -85,25 +85,25 @@ class Service:
 
     @property
     def sessions(self) -> int:
-        """Connections and requests with audio that are admitted, and not done yet."""
+        """Number of connections and requests with audio that are admitted and not done."""
         return len(self._guests)
 
     @property
     def _lag_s(self) -> float:
-        """The worst session's."""
+        """The lag of the session that is furthest behind, in seconds."""
         return max(self._hosts.lags_s, default=0.0)
 
     @property
     def address(self) -> str:
-        """The page's address."""
+        """The address of the page."""
         return f"http{'s' if self._tls else ''}://{self._config.server.host}:{self.port}"
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Service]:
-        """Serve while the context lasts; drain at its end.
+        """Serve within the context, and drain when it ends.
 
         Raises:
-            SourceError: where the address cannot be listened on.
+            SourceError: if the service cannot listen on the address.
         """
         server_config = self._config.server
         if self._journal:
@@ -131,8 +131,8 @@ class Service:
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._worker.start()
         chores = [
-            asyncio.create_task(_again_and_again(self._sweep, SWEEP_EVERY_S)),
-            asyncio.create_task(_again_and_again(self._look, LOOK_EVERY_S)),
+            asyncio.create_task(_repeat(self._sweep, SWEEP_EVERY_S)),
+            asyncio.create_task(_repeat(self._measure_load, LOOK_EVERY_S)),
         ]
         if self._tls:
             chores.append(asyncio.create_task(self._tls.watch()))
@@ -148,12 +148,12 @@ class Service:
                 await asyncio.to_thread(self._journal.stop)
 
     async def _sweep(self) -> None:
-        """Delete what is kept for too long."""
+        """Delete expired sessions."""
         if self._journal:
             await asyncio.to_thread(self._journal.sweep, time.time())
 
-    async def _look(self) -> None:
-        """Measure what there is to do, and let every session know when it is too much."""
+    async def _measure_load(self) -> None:
+        """Measure the load, and tell every session when no new sessions are admitted."""
         audio = "af3stream_audio_seconds_total"
         heard = [self.metrics.registry.get_sample_value(audio, {"fate": fate}) for fate in ("decoded", "skipped")]
         self._load.note(Done(time.monotonic(), self._worker.due_s, sum(seconds or 0.0 for seconds in heard)))
@@ -170,14 +170,20 @@ class Service:
         )
 
     def _no_room(self, user: str) -> str | None:
-        """Why a session would be one too many; not for who has one, and comes back to it."""
+        """Return why another session does not fit, or ``None``.
+
+        A user who may resume a session in memory always fits.
+        """
         return None if self._hosts.awaits(user) else self._load.refusal(self._now())
 
     async def _handle(self, peer: ServerConnection) -> None:
         user, hosts = self._guests.user(peer), self._hosts
         connection: Connection | RealtimeConnection
         if _is_realtime(peer):
-            connection = RealtimeConnection(peer, config=self._config, hosts=hosts, user=user, metrics=self.metrics)
+            captioner = self.loaded.engine.captioner
+            connection = RealtimeConnection(
+                peer, config=self._config, captioner=captioner, hosts=hosts, user=user, metrics=self.metrics
+            )
         else:
             connection = Connection(peer, config=self._config.server, hosts=hosts, user=user, metrics=self.metrics)
         self._connections.add(connection)
@@ -190,7 +196,7 @@ class Service:
                 self._empty.set()
 
     async def _drain(self, server: Server) -> None:
-        """Take nothing new, let every session and every request finish what is pending, and close."""
+        """Refuse new work, let sessions and requests finish what is pending, and close."""
         server.close(close_connections=False)
         for connection in list(self._connections):
             if connection.idle:
@@ -205,7 +211,7 @@ class Service:
         await server.wait_closed()
 
     def _health(self) -> dict[str, Any]:
-        """What `/healthz` tells."""
+        """Return the content of `/healthz`."""
         return {
             "status": "ok",
             "model": self.loaded.engine.name,
@@ -214,8 +220,8 @@ class Service:
             "lag_s": self._lag_s,
         }
 
-    def _measured(self) -> bytes:
-        """What `/metrics` tells."""
+    def _metrics_text(self) -> bytes:
+        """Return the content of `/metrics`."""
         self.metrics.lag.set(self._lag_s)
         self.metrics.device.set(self._worker.busy_s)
         self.metrics.cost.set(self._load.cost)
@@ -224,21 +230,21 @@ class Service:
         return self.metrics.render()
 
 
-async def _again_and_again(chore: Callable[[], Awaitable[None]], every_s: float) -> None:
-    """Do something now and then; that it failed once changes nothing."""
+async def _repeat(chore: Callable[[], Awaitable[None]], every_s: float) -> None:
+    """Run a task periodically. A failure is logged, and the task runs again."""
     while True:
         try:
             await chore()
         except Exception:
-            log.exception("a chore failed")
+            log.exception("a periodic task failed")
         await asyncio.sleep(every_s)
 
 
 def open_journal(config: Config) -> Journal | None:
-    """Where the configuration keeps sessions: a folder of its own a port, unless it names another, or none.
+    """Open the journal that the configuration names, if any; by default, each port has its own folder.
 
     Raises:
-        ConfigError: where the folder cannot be used.
+        ConfigError: if the folder cannot be used.
     """
     folder = config.journal.folder
     if folder == "auto":

@@ -1,4 +1,4 @@
-"""All sessions of a server: opened, resumed, left alone for a while, and brought back from the journal."""
+"""Open, resume, keep and recover the sessions of a server."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from af3stream.session.session import Session
 
 log = logging.getLogger(__name__)
 
-NO_SUCH = "there is no such session"  # the same words, whoever asks and whatever is the reason
-RETRY_AFTER_MS = 1_000  # for a client of a server that is being restarted
-HISTORY_READS = 3  # of the journal for one resume; while it is read, more events may leave the memory
+NO_SUCH = "there is no such session"  # the same text for every reason, so that it reveals nothing
+RETRY_AFTER_MS = 1_000  # for clients during a restart of the server
+HISTORY_READS = 3  # reads of the journal per resume; meanwhile, more events may leave the memory
 
 
 class SessionManager:
-    """The sessions in memory, by id, and the way to those that are only on disk.
+    """The sessions in memory, by id, with access to those that are only on disk.
 
     Args:
-        journal: where sessions are kept, or ``None``: then none outlives its connection.
+        journal: where sessions are kept; ``None``: a session ends with its connection.
     """
 
     def __init__(
@@ -52,47 +52,49 @@ class SessionManager:
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._resuming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by session
-        self._recovering = asyncio.Lock()  # one at a time: it takes a core
+        self._recovering = asyncio.Lock()  # one at a time: a recovery uses a whole core
         self._draining = False
         self._refusing = False
 
     @property
     def lags_s(self) -> list[float]:
-        """The lag of every session that somebody listens to; the others wait for idle time, and delay nobody."""
+        """The lag of every session with a connection. Sessions without one get idle time only, and delay no other."""
         return [host.session.lag_s for host in self._hosts.values() if host.peer]
 
     def awaits(self, user: str) -> bool:
-        """Whether a session of this user has lost its connection, and may be resumed any moment."""
+        """Return whether a session of this user has lost its connection and may be resumed."""
         return any(self._hosts[session_id].user == user for session_id in self._leaving)
 
     async def open(self, start: m.Start, user: str, peer: Peer) -> SessionRunner:
-        """A new session, or the one that ``start`` resumes, with ``peer`` listening; it is greeted.
+        """Open a new session, or resume the one that ``start`` names, and attach the peer to it.
 
         Raises:
-            BadFormat: for an audio format the service does not take.
-            NoSession: for a token that resumes nothing of this user's.
-            DataLoss: where the client knows of more than there is, or the journal is damaged.
-            ShuttingDown: where the server is going away.
+            BadFormat: if the audio format is not supported.
+            NoSession: if the token resumes no session of this user.
+            DataLoss: if the client knows of more data than there is, or the journal is damaged.
+            ShuttingDown: if the server is shutting down.
         """
         if start.resume is None:
             self._stay_open()
-            return await self._give(await self._create(start, user), start, peer)
+            return await self._attach(await self._create(start, user), start, peer)
         facts = await self._known(start.resume, user)
-        async with self._resuming.setdefault(facts.session, asyncio.Lock()):  # two that resume it find each other
+        async with self._resuming.setdefault(
+            facts.session, asyncio.Lock()
+        ):  # serialises two clients that resume one session
             self._stay_open()
-            return await self._give(await self._resume(start.resume, user), start, peer)
+            return await self._attach(await self._resume(start.resume, user), start, peer)
 
     def _stay_open(self) -> None:
         if self._draining:
             raise going_away()
 
-    async def _give(self, host: SessionRunner, start: m.Start, peer: Peer) -> SessionRunner:
-        """Give a session to a peer, and take it from another."""
+    async def _attach(self, host: SessionRunner, start: m.Start, peer: Peer) -> SessionRunner:
+        """Attach a session to a peer, and detach it from another."""
         session_id = host.session.id
         try:
             token = await self._new_token(host, start.resume)
             older = await self._older_events(host.session, start.last_event)
-            _refuse_less(host, start)
+            _check_resume(host, start)
         except Refusal:
             if host.peer is None and session_id not in self._leaving:
                 self._close(host)
@@ -101,22 +103,22 @@ class SessionManager:
             leaving.cancel()
         if host.peer:
             host.peer.supersede()
-        host.pump()  # what was said to nobody is not said to the newcomer
+        host.pump()  # discard messages from the time without a peer
         host.attach(peer)
         peer.greet(host.session.greet(token, start.last_event, older))
         host.pump()
         return host
 
     async def confirm(self, host: SessionRunner) -> None:
-        """The peer has its newest token: the one before is worth nothing any more."""
+        """Record that the peer has its newest token, which invalidates the previous one."""
         if self._journal:
             try:
                 await asyncio.to_thread(self._journal.confirm_token, host.session.id, host.token)
-            except StorageError as error:  # it stays good until the next one is confirmed
-                log.warning("a token is not confirmed: session=%s error=%s", host.session.id, error.code)
+            except StorageError as error:  # the previous token stays valid until the next one is confirmed
+                log.warning("a token cannot be confirmed: session=%s error=%s", host.session.id, error.code)
 
     def leave(self, host: SessionRunner, peer: Peer, *, for_good: bool) -> None:
-        """A peer is gone. Its session stays for a while, unless it is over or cannot be resumed."""
+        """Detach a peer. Its session stays in memory for a while, unless it is over or cannot be resumed."""
         if host.peer is not peer:
             return
         host.detach()
@@ -127,20 +129,20 @@ class SessionManager:
         self._leaving[host.session.id] = loop.call_later(self._config.server.resume_s, self._close, host)
 
     def refuse_others(self, refusing: bool) -> None:
-        """The server takes no new sessions, or does again: every session is told."""
+        """Tell every session whether the server admits new sessions."""
         if refusing != self._refusing:
             self._refusing = refusing
             for host in self._hosts.values():
                 host.refuse_others(refusing)
 
     def drain(self) -> None:
-        """The server is going away: every session finishes what is pending, and none is opened."""
+        """Let every session finish what is pending, and open no more."""
         self._draining = True
         for host in self._hosts.values():
             host.drain()
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Close all sessions."""
         for host in list(self._hosts.values()):
             self._close(host)
         await asyncio.gather(*self._closing.values())
@@ -156,10 +158,10 @@ class SessionManager:
         return self._admit(session, user)
 
     async def _known(self, token: str, user: str) -> SessionFacts:
-        """The session that a token resumes for a user.
+        """Return the session that a token resumes for a user.
 
         Raises:
-            NoSession: where there is none.
+            NoSession: if there is none.
         """
         journal = self._journal
         session_id = await asyncio.to_thread(journal.session_of_token, _hash(token)) if journal else None
@@ -180,7 +182,7 @@ class SessionManager:
         return host
 
     async def _recover(self, journal: Journal, facts: SessionFacts) -> SessionRunner:
-        """A session that is only on disk, in memory again, once it has left it."""
+        """Load a session from disk into memory, after it has been released there."""
         if closing := self._closing.get(facts.session):
             await closing
         session = self._session(facts.session, msgspec.json.decode(facts.start, type=TunedStart))
@@ -209,7 +211,7 @@ class SessionManager:
         return host
 
     def _make_room(self) -> None:
-        """Sessions that nobody listens to make room for one that somebody does."""
+        """Release sessions without a connection to make room for one with a connection."""
         alone = [session_id for session_id in self._leaving if session_id in self._hosts]
         while alone and len(self._hosts) >= self._config.server.max_sessions:
             self._close(self._hosts[alone.pop(0)])
@@ -223,7 +225,7 @@ class SessionManager:
         task.add_done_callback(lambda _: self._closing.pop(session_id))
 
     async def _new_token(self, host: SessionRunner, used: str | None) -> str:
-        """What the session is resumed with from now on; the one before is good until the peer shows that it has it."""
+        """Create the next token of a session. The previous one stays valid until the peer confirms this one."""
         if self._journal is None:
             return ""
         token = secrets.token_urlsafe(32)
@@ -249,12 +251,12 @@ class SessionManager:
 
 
 def going_away() -> ShuttingDown:
-    """What a client of a server that is being restarted is told."""
+    """Return the error for a client of a server that is shutting down."""
     return ShuttingDown("the server is going away", retry_after_ms=RETRY_AFTER_MS)
 
 
-def _refuse_less(host: SessionRunner, start: m.Start) -> None:
-    """Refuse to go on where the client knows of more than there is."""
+def _check_resume(host: SessionRunner, start: m.Start) -> None:
+    """Refuse to resume if the client knows of more data than the server has."""
     if start.resume is None:
         return
     durable, last_event = host.session.durable or 0, host.session.last_event

@@ -1,4 +1,4 @@
-"""One session between its connection, the engine and the journal. It outlives a connection."""
+"""Run one session: connect it to its peer, the engine and the journal. It outlives connections."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from af3stream.engine.contract import AudioSegment, AudioSource
+from af3stream.engine.engine_core import Resident
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.request import Report
 from af3stream.errors import Refusal, StorageError, StorageFull, Superseded
@@ -21,87 +23,91 @@ from af3stream.session.session import Session
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0  # until records that the journal had no room for are appended again
+RETRY_S = 1.0  # delay before records that the journal refused are appended again
 
 
 class Peer(Protocol):
-    """Who listens to a session: a connection."""
+    """The receiver of a session's messages: a connection."""
 
     def tell(self, messages: Sequence[m.ServerMessage]) -> None:
-        """Messages for the client, in order."""
+        """Queue messages for the client, in order."""
 
     def greet(self, messages: Sequence[m.ServerMessage]) -> None:
-        """What a client is told first, however long it is."""
+        """Queue the first messages of a connection, however many there are."""
 
     def session_over(self, state: State) -> None:
-        """Nothing follows."""
+        """Close after the queued messages."""
 
     def supersede(self) -> None:
-        """Another connection took the session over."""
+        """Disconnect: another connection took over the session."""
 
     def fail(self) -> None:
-        """The server made a mistake: nothing can follow."""
+        """Disconnect because of an internal error."""
 
 
 class Jobs(Protocol):
-    """Who does a session's jobs: the worker."""
+    """What runs the jobs of sessions: the worker."""
+
+    def open(self, session: str, source: AudioSource, resident: Resident) -> None:
+        """Prepare for a session."""
 
     def submit(self, session: str, job: Job, report: Report) -> None:
-        """Queue a job; ``report`` is called from another thread, in order, the last time with ``done``."""
+        """Queue a job. ``report`` is called from another thread, in order, the last time with ``done``."""
 
     def cancel(self, job: Job) -> None:
         """Drop a job."""
 
     def attach(self, session: str) -> None:
-        """Somebody listens to the session."""
+        """Run the jobs of a session in their turn."""
 
     def detach(self, session: str) -> None:
-        """Nobody listens to the session."""
+        """Run the jobs of a session only when no other session has work."""
 
     def close(self, session: str) -> None:
         """Drop the session's jobs and its context."""
 
 
 class SessionRunner:
-    """Carries what a session wants to the engine, to the disk and to its peer, and sets the clock for it.
+    """Carry out the effects of a session: engine jobs, journal records, messages and timers.
 
-    All of it runs on the event loop; the engine's and the journal's reports are handed over to it.
+    Everything runs on the event loop. Reports of the engine and the journal are handed over to it.
 
     Args:
         journal: where the session is kept, or ``None``.
-        user: whom it belongs to.
+        user: the user that the session belongs to.
     """
 
     def __init__(self, session: Session, worker: Jobs, journal: Journal | None, user: str) -> None:
         self.session = session
         self.user = user
         self.peer: Peer | None = None
-        self.token = b""  # hash of the newest, which the peer was greeted with
+        self.token = b""  # hash of the newest token, which `ready` carried
         self._worker = worker
         self._journal = journal
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._unwritten: deque[Record] = deque()  # appended and not durable; bounded by the credit
-        self._failing = False  # whether the client was told that the disk refuses
+        self._failing = False  # whether the client was told about the disk error
         self._closed = False
+        worker.open(session.id, session.audio_source, self._resident)
 
     def attach(self, peer: Peer) -> None:
-        """A peer listens from now on, instead of another where there is one."""
+        """Attach a peer, instead of the current one."""
         self.peer = peer
         self._worker.attach(self.session.id)
 
     def detach(self) -> None:
-        """Nobody listens: what the session wants of the engine waits until nobody else wants anything of it."""
+        """Detach the peer. The jobs of the session then run only when no other session has work."""
         self.peer = None
         self._worker.detach(self.session.id)
 
     def receive(self, message: m.ClientMessage, peer: Peer, user: str) -> None:
-        """What a client sent.
+        """Process a message of the client.
 
         Raises:
-            Superseded: where the session is not this peer's, or not this user's, any more.
-            Refusal: where the message is refused.
+            Superseded: if the session no longer belongs to this peer or user.
+            Refusal: if the message is refused.
         """
         if peer is not self.peer or user != self.user:
             raise superseded()
@@ -111,17 +117,17 @@ class SessionRunner:
             self.pump()
 
     def refuse_others(self, refusing: bool) -> None:
-        """The server takes no new sessions, or does again."""
+        """Tell the session whether the server admits new sessions."""
         self.session.refuse_others(refusing, time.monotonic())
         self.pump()
 
     def drain(self) -> None:
-        """The server is going away: take no more audio, finish what is pending."""
+        """Accept no more audio, and finish what is pending."""
         self.session.drain(time.monotonic())
         self.pump()
 
     def pump(self) -> None:
-        """Carry on whatever the session wants."""
+        """Carry out all pending effects of the session."""
         if self._closed:
             return
         session = self.session
@@ -138,7 +144,7 @@ class SessionRunner:
         self._set_timer()
 
     async def close(self) -> None:
-        """Let go of the session in memory; what the engine still reports of it comes to nothing."""
+        """Release the session from memory. Later reports of the engine are ignored."""
         if self._closed:
             return
         self._closed = True
@@ -150,8 +156,8 @@ class SessionRunner:
             leave = self._journal.finish if self.session.state is State.ENDED else self._journal.release
             try:
                 await asyncio.to_thread(leave, self.session.id)
-            except StorageError as error:  # what was acknowledged is known without this
-                log.warning("the journal does not let go: session=%s error=%s", self.session.id, error.code)
+            except StorageError as error:  # the acknowledged data is safe without this
+                log.warning("the journal cannot close a session: session=%s error=%s", self.session.id, error.code)
         log.info("session closed: session=%s state=%s", self.session.id, self.session.state.value)
 
     def _write(self, records: Sequence[Record]) -> None:
@@ -160,16 +166,20 @@ class SessionRunner:
             self._journal.append(self.session.id, records, self._written)
 
     def _report(self, job: Job, result: Result, done: bool) -> None:
-        """Called on the engine's thread."""
+        """Receive a result on the engine's thread."""
         self._hand_over(lambda: self.session.complete(job, result, done, time.monotonic()))
 
+    def _resident(self, windows: frozenset[AudioSegment]) -> None:
+        """Called on the engine's thread."""
+        self._hand_over(lambda: self.session.note_resident(windows))
+
     def _written(self, commit: Commit) -> None:
-        """Called on the journal's thread."""
+        """Receive a commit on the journal's thread."""
         self._hand_over(lambda: self._commit(commit))
 
     def _commit(self, commit: Commit) -> None:
         if commit.error and not self._failing:
-            log.error("the journal fails: session=%s error=%s", self.session.id, commit.error)
+            log.error("the journal cannot write: session=%s error=%s", self.session.id, commit.error)
             if self.peer:
                 self.peer.tell([_storage_refusal(commit.error, commit.durable)])
         self._failing = commit.error is not None
@@ -187,8 +197,8 @@ class SessionRunner:
     def _hand_over(self, act: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._do, act)
-        except RuntimeError:  # the loop is closed: the server is gone, and the report with it
-            log.debug("a report came after the server's end")
+        except RuntimeError:  # the event loop is closed: the server has stopped
+            log.debug("a report arrived after the server stopped")
 
     def _do(self, act: Callable[[], None]) -> None:
         if self._closed:
@@ -197,7 +207,7 @@ class SessionRunner:
             act()
             self.pump()
         except Exception:
-            log.exception("a mistake of ours: session=%s", self.session.id)
+            log.exception("internal error: session=%s", self.session.id)
             if self.peer:
                 self.peer.fail()
 
@@ -214,7 +224,7 @@ class SessionRunner:
 
 
 def superseded() -> Superseded:
-    """What a peer is told that lost its session to another."""
+    """Return the error for a peer that lost its session to another."""
     return Superseded("another connection resumed this session")
 
 

@@ -1,4 +1,4 @@
-"""TLS from certificate files, which may be replaced while the server runs."""
+"""Load TLS certificates from files that may be replaced while the server runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LOOK_EVERY_S: Final = 10.0
 
 
 class Tls:
-    """The certificate that new connections are shown; those that are open keep theirs.
+    """The certificate for new connections; open connections keep theirs.
 
     Attributes:
-        context: for a server's sockets.
+        context: for the sockets of the server.
 
     Raises:
-        ConfigError: where the files are no certificate and its key.
+        ConfigError: if the files are not a certificate and its key.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -38,29 +38,29 @@ class Tls:
             raise ConfigError(f"server.tls_certificate and tls_key: {_reason(error)}") from None
 
     async def watch(self) -> None:
-        """Read the files again whenever they change."""
+        """Reload the files whenever they change."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             self.reload()
 
     def reload(self) -> None:
-        """Read the files again if they changed; where they do not fit, the certificate stays as it is."""
+        """Reload the files if they changed. If they are invalid, the old certificate stays in use."""
         stamp = self._stamp()
         if stamp == self._seen:
             return
         self._seen = stamp
         try:
-            self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # what fails half-way must not touch the one in use
+            self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # a failure must not change the context in use
             self._load(self.context)
-            log.info("the TLS certificate was read again")
+            log.info("the TLS certificate was reloaded")
         except (OSError, ValueError) as error:
-            log.warning("the TLS certificate stays as it is: %s", _reason(error))
+            log.warning("the TLS certificate cannot be reloaded, the old one stays: %s", _reason(error))
 
     def _load(self, context: ssl.SSLContext) -> None:
         context.load_cert_chain(self._certificate, self._key, password="")  # a key with a pass phrase is refused
 
     def _stamp(self) -> list[tuple[int, int, int] | None]:
-        """What tells a file from the one that stood there before; ``None`` where there is none."""
+        """Return the identity of a file version, or ``None`` if there is no file."""
         return [_facts(Path(name)) for name in (self._certificate, self._key)]
 
 
@@ -73,7 +73,7 @@ def _facts(file: Path) -> tuple[int, int, int] | None:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, without a path or a key."""
+    """Return what is wrong, without a path or a key."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or "not a PEM file").lower().replace("_", " ")
     return (error.strerror if isinstance(error, OSError) else None) or "the files cannot be used"

@@ -17,8 +17,10 @@ from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
+from af3stream.session.caption_languages import CaptionLanguages
 from af3stream.session.caption_revision import CaptionRevision
-from af3stream.session.caption_track import CaptionTrack
+from af3stream.session.caption_settings import settle
+from af3stream.session.caption_track import CaptionTrack, update
 from af3stream.session.closed_window import ClosedWindow
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
@@ -34,6 +36,7 @@ class AudioPipeline:
 
     Attributes:
         receiver: what arrived.
+        settings: how captions are made.
         track: the captions of its utterances.
         mode: which audio windows hold.
         captions_in_prompt: whether prompts hold all captions, so that questions wait for them.
@@ -58,19 +61,24 @@ class AudioPipeline:
         self.receiver = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
         self.captions_in_prompt = notes == "all"
-        self.track = CaptionTrack(config, interims=start.interims, jobs=jobs, metrics=metrics)
+        self.settings = settle(start, config.captions, engine.captioner)
+        languages = CaptionLanguages(self.settings.tracker(), self.settings.options)
+        self.track = CaptionTrack(config, interims=start.interims, languages=languages, jobs=jobs, metrics=metrics)
         self._revision = CaptionRevision(
-            enabled=config.captions.second_pass and engine.captioner.revises, max_tokens=config.captions.max_tokens
+            enabled=config.captions.second_pass and engine.captioner.revises,
+            max_tokens=config.captions.max_tokens,
+            options=self.settings.options,
         )
         self._windows = WindowPipeline(
             config.questions, engine=engine, notes=notes, frames=frames, replay=replay, jobs=jobs, metrics=metrics
         )
         self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
-        self._frames = engine.frames
+        self._frames = engine.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
         self._ended = False
+        self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
 
     # ---- audio -------------------------------------------------------------------------------------------------------
 
@@ -111,7 +119,7 @@ class AudioPipeline:
                 case Utterance(start=start, end=end):
                     self._ledger.captioned += end - start
                     self._ledger.utterances += 1
-                    self.track.close(event, self.position)
+                    messages += self.track.close(event, self.position)
                 case Window(start=start, end=end):
                     self._ledger.heard += end - start
                     self._ledger.windows += 1
@@ -129,20 +137,20 @@ class AudioPipeline:
         for samples in self.receiver.replay(record):
             self._handle(self._segmenter.push(samples))
 
-    def restore_results(self, finals: Mapping[int, str], finals_to: int, revised_to: float) -> None:
+    def restore_results(self, finals: Mapping[int, Hypothesis], finals_to: int, revised_to: float) -> None:
         """Take what the journal has in place of results of the engine. Jobs without a result there stay.
 
         Captions become final in order, so an utterance up to ``finals_to`` without a text has no words.
 
         Args:
-            finals: texts by utterance.
+            finals: by utterance.
             finals_to: the newest utterance with a final caption.
             revised_to: index of the newest window whose captions were revised.
         """
         self._jobs.take_cancelled()
         for job in self._jobs.take_new():
             if isinstance(job, CaptionJob) and job.utterance <= finals_to:
-                self.track.take_final(job, Hypothesis(finals.get(job.utterance, "")))
+                self.track.restore_final(job, finals.get(job.utterance, Hypothesis("")))
             else:
                 self._jobs.submit(job)
         self._revision.skip(revised_to)
@@ -200,9 +208,10 @@ class AudioPipeline:
         tokens = self._frames(span.end - span.start) if span else 0
         if span is None or not tokens:
             return None
-        sound = AudioSegment(self._segmenter.read(span.start, span.end), tokens)
+        sound = AudioSegment(span.start, span.end, tokens)
+        samples = self._segmenter.read(span.start, span.end)
         spoken = tuple((utterance.start, utterance.end) for utterance in self._unfinished())
-        return UnreadWindow(span.start, span.end, sound, (), spoken)
+        return UnreadWindow(span.start, span.end, sound, (), spoken, samples=samples)
 
     def prompt(self, last_s: float | None, question_tokens: int) -> tuple[PromptBody | None, PromptBody | None]:
         """Compose the prompt of a question about the last seconds, or about everything; see `ContextWindow.prompt`."""
@@ -253,7 +262,12 @@ class AudioPipeline:
         return messages
 
     def draft_if_due(self, now: float) -> None:
-        """Have the open utterance captioned so far if a partial caption is due."""
+        """Have the open utterance captioned so far if that is due: for good in a pause that may end it."""
+        pausing = self._segmenter.pausing(self._early_pause) if self._early_pause else None
+        if pausing is not None:
+            self.track.begin_final(pausing)
+            return
+        self.track.abandon_final()
         span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption
         if span is not None and self.track.interim_is_due(span):
             self.track.draft(span, self._segmenter.read(span.start, span.end), now)
@@ -269,6 +283,15 @@ class AudioPipeline:
         """Read windows into the KV prefix from now on; after a restore that waits for the first question."""
         self._windows.context.start_reading()
 
+    @property
+    def context_start(self) -> int:
+        """Where the oldest window begins that questions can hear, in samples."""
+        return self._windows.context.start
+
+    def note_resident(self, windows: frozenset[AudioSegment]) -> None:
+        """Take the news that the engine has the embeddings of these windows, and of no others."""
+        self._windows.context.resident = windows
+
     def extend_prefix(self) -> None:
         """Have the KV prefix brought up to date if that is due."""
         if (job := self._windows.context.next_extend()) is not None:
@@ -283,9 +306,7 @@ class AudioPipeline:
                 self._jobs.finish(job)
                 lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))
                 self.track.revise(lines)
-                return [
-                    m.CaptionUpdate(each.utterance, each.text, seconds(each.start), seconds(each.end)) for each in lines
-                ]
+                return [update(line) for line in lines]
             case EncodeJob():
                 return self._windows.encoded(job, result)
             case ExtendJob() if done:

@@ -1,11 +1,9 @@
-"""How a closed window is heard again once its embeddings are dropped: sample for sample as it was."""
+"""Give the engine the audio of a closed window again, sample for sample as it was."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,23 +20,28 @@ Recorded = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A window whose audio is not durable yet.
+    """A closed window.
 
     Attributes:
         received: client frames that had arrived when it closed; it follows from them.
+        ended: whether the audio ends with it.
+        samples: float32 (n,) at 16 kHz; ``None`` once they are durable.
     """
 
     received: int
-    sound: AudioSegment
-    again: Callable[[], Samples]
+    ended: bool
+    samples: Samples | None
 
 
 class AudioReplay:
-    """Gives every closed window a way to its samples: from the journal, or, until they are durable, from memory.
+    """Holds the samples of closed windows until they are durable; after that, reads them from the journal.
+
+    Implements `af3stream.engine.contract.AudioSource`: `read` is called from the engine's thread, all else from the
+    session's.
 
     Args:
-        recorded: what the journal has; ``None`` where nothing is kept.
-        keep: whether samples stay in memory where nothing is kept; otherwise their embeddings are never dropped.
+        recorded: what the journal has; ``None`` if there is no journal.
+        keep: whether samples stay in memory without a journal; otherwise only until they are encoded.
     """
 
     def __init__(self, audio_format: AudioFormat, recorded: Recorded | None, *, keep: bool) -> None:
@@ -46,24 +49,49 @@ class AudioReplay:
         self._recorded = recorded
         self._keep = keep
         self._durable = 0
-        self._waiting: deque[Closed] = deque()
+        self._windows: dict[int, Closed] = {}  # by the window's first sample
 
-    def closed(self, sound: AudioSegment, window: Window, received: int, *, ended: bool) -> None:
+    @property
+    def rereads(self) -> bool:
+        """Whether a window can be read after it was encoded."""
+        return self._keep or self._recorded is not None
+
+    def read(self, segment: AudioSegment) -> Samples:
+        """Return the samples of a closed window, float32 (end - start,).
+
+        Raises:
+            DataLoss: if they are gone.
+        """
+        window = self._windows.get(segment.start)
+        if window and window.samples is not None:
+            return window.samples
+        if window is None or self._recorded is None:
+            raise DataLoss("samples", segment.start, segment.end)
+        return heard_again(self._recorded, self._format, segment.start, segment.end, ended=window.ended)
+
+    def closed(self, window: Window, received: int, *, ended: bool) -> None:
         """A window closed, when so many client frames had arrived; ``ended``: and no more will."""
-        if self._recorded is None:
-            sound.again = (lambda: window.samples) if self._keep else None
-            return
-        sound.again = lambda: window.samples
-        again = partial(heard_again, self._recorded, self._format, window.start, window.end, ended=ended)
-        self._waiting.append(Closed(received, sound, again))
-        self.durable(self._durable)
+        durable = self._recorded is not None and received <= self._durable
+        self._windows[window.start] = Closed(received, ended, None if durable else window.samples)
 
     def durable(self, frames: int) -> None:
         """So many client frames are on disk: windows that follow from them need no samples in memory."""
         self._durable = frames
-        while self._waiting and self._waiting[0].received <= frames:
-            closed = self._waiting.popleft()
-            closed.sound.again = closed.again
+        if self._recorded is None:
+            return
+        for start, window in self._windows.items():
+            if window.samples is not None and window.received <= frames:
+                self._windows[start] = replace(window, samples=None)
+
+    def encoded(self, segment: AudioSegment) -> None:
+        """A window is encoded, or will not be."""
+        if not self.rereads:
+            self._windows.pop(segment.start, None)
+
+    def forget_before(self, position: int) -> None:
+        """No question can hear windows that begin before ``position``, in samples at 16 kHz."""
+        for start in [start for start in self._windows if start < position]:
+            del self._windows[start]
 
 
 def heard_again(recorded: Recorded, audio_format: AudioFormat, start: int, end: int, *, ended: bool) -> Samples:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
 from af3stream.engine.jobs import ReviseJob
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.hallucinations import bare, without_loops
+from af3stream.session.word_times import fitted, shared_out
 
 MOST_AFTER_RESTART: Final = 4  # windows to revise; the credit lets no more wait, but an old journal does not tell
 LEAST_ALIKE: Final = 0.5  # of the words; if fewer agree, the second pass left something out or invented it
@@ -30,16 +31,18 @@ class CaptionRevision:
     """The closed windows whose captions are still to be revised, oldest first.
 
     One second pass is on its way at a time. It begins when all captions of its window are final. Captions that begin or
-    end outside the window are left alone, and so is a window with less than two captions.
+    end outside the window are left alone, and so is a window with less than two captions, or in several languages.
 
     Args:
         enabled: whether there is a second pass.
         max_tokens: of a second pass.
+        options: of every second pass, but for the language, which is that of the captions.
     """
 
-    def __init__(self, *, enabled: bool, max_tokens: int) -> None:
+    def __init__(self, *, enabled: bool, max_tokens: int, options: CaptionOptions = DEFAULT_OPTIONS) -> None:
         self._enabled = enabled
         self._max_tokens = max_tokens
+        self._options = replace(options, translate=False)
         self._windows: deque[Window] = deque()
         self._running: _Running | None = None
 
@@ -69,9 +72,10 @@ class CaptionRevision:
         while self._running is None and self._windows and self._windows[0].end < final_before:
             window = self._windows[0]
             inside = tuple(line for line in lines if window.start <= line.start and line.end <= window.end)
-            if len(inside) > 1:
+            if len(inside) > 1 and len({line.language for line in inside}) == 1:
                 samples = window.samples[inside[0].start - window.start : inside[-1].end - window.start]
-                self._running = _Running(ReviseJob(window.index, samples, self._max_tokens, late), inside)
+                options = replace(self._options, language=inside[0].language)
+                self._running = _Running(ReviseJob(window.index, samples, self._max_tokens, late, options), inside)
                 return self._running.job
             self._windows.popleft()
         return None
@@ -83,10 +87,13 @@ class CaptionRevision:
             return []
         self._running = None
         self._windows.popleft()
-        texts = distribute([line.text for line in running.lines], without_loops(hypothesis.text))
+        revised = without_loops(hypothesis.text)
+        texts = distribute([line.text for line in running.lines], revised)
+        ranges = [(line.start, line.end) for line in running.lines]
+        words = shared_out(fitted(hypothesis.words, revised, len(job.samples)), texts, ranges)
         return [
-            CaptionLine(line.utterance, line.start, line.end, text)
-            for line, text in zip(running.lines, texts, strict=True)
+            replace(line, text=text, translation=line.translation if text else "", words=share)
+            for line, text, share in zip(running.lines, texts, words, strict=True)
             if text != line.text
         ]
 

@@ -9,17 +9,21 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Span, Utterance
 from af3stream.audio.pcm import Samples
 from af3stream.config import Config
-from af3stream.engine.contract import Hypothesis, TimedWord
+from af3stream.engine.contract import CaptionOptions, Hypothesis, TimedWord
 from af3stream.engine.jobs import CaptionJob, Failed, Result
 from af3stream.metrics import Metrics
-from af3stream.protocol.messages import Caption, ServerMessage
+from af3stream.protocol.messages import Caption, CaptionUpdate, ServerMessage
+from af3stream.session.caption_languages import CaptionLanguages
+from af3stream.session.early_final import EarlyFinal
 from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Arrivals, seconds
 from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
 from af3stream.session.server_messages import failure
+from af3stream.session.word_times import fitted, told
 
 STRETCH = 2.0  # the pause between two partial captions is at least this many times what the last one took
+FULL_STOPS = ".…。"  # a captioner ends every text with one; while the utterance is open, nobody said it
 STALE = 2.0  # intervals between partial captions; if more audio came since the last one, a question waits for another
 
 
@@ -44,6 +48,19 @@ class CaptionLine:
     speaker: int | None = None
 
 
+def update(line: CaptionLine) -> CaptionUpdate:
+    """Return the message that corrects a final caption."""
+    return CaptionUpdate(
+        line.utterance,
+        line.text,
+        seconds(line.start),
+        seconds(line.end),
+        language=line.language,
+        translation=line.translation,
+        words=told(line.words, line.start),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _PartialCaption:
     """A partial caption on its way: its job, the range it hears, and when it was submitted, in clock seconds."""
@@ -66,15 +83,19 @@ class CaptionTrack:
 
     Args:
         interims: whether the client wants partial captions.
+        languages: decides in which language an utterance is captioned.
         jobs: where jobs for the captioner go.
     """
 
-    def __init__(self, config: Config, *, interims: bool, jobs: JobTracker, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, *, interims: bool, languages: CaptionLanguages, jobs: JobTracker, metrics: Metrics
+    ) -> None:
         self.lines: list[CaptionLine] = []
         self.interims = interims and config.captions.interims
         self._every = int(config.captions.interim_every_s * SAMPLE_RATE)
         self._max_tokens = config.captions.max_tokens
         self._pad = config.audio.speech_pad_ms * SAMPLE_RATE // 1_000
+        self._languages = languages
         self._jobs = jobs
         self._metrics = metrics
         self._arrivals = Arrivals()
@@ -86,6 +107,8 @@ class CaptionTrack:
         self._running: _PartialCaption | None = None
         self._heard_to = self._drafted_to = 0  # by the newest partial caption submitted, and by the newest that came
         self._took_s = 0.0
+        self._early = EarlyFinal()
+        self._now = 0.0  # clock seconds when audio arrived last
 
     # ---- queries -----------------------------------------------------------------------------------------------------
 
@@ -97,7 +120,8 @@ class CaptionTrack:
     @property
     def uncaptioned(self) -> list[Utterance]:
         """The closed utterances without any caption yet."""
-        return [utterance for utterance in self.waiting if utterance.index not in self._drafts]
+        captioned = self._drafts.keys() | self._languages.correcting
+        return [utterance for utterance in self.waiting if utterance.index not in captioned]
 
     @property
     def oldest_waiting(self) -> Utterance | None:
@@ -148,6 +172,7 @@ class CaptionTrack:
 
     def arrived(self, position: int, now: float) -> None:
         """Note that all audio before a position arrived by ``now``."""
+        self._now = now
         self._arrivals.note(position, now)
 
     def draft(self, span: Span, samples: Samples, now: float, *, urgent: bool = False) -> CaptionJob:
@@ -157,24 +182,51 @@ class CaptionTrack:
             urgent: a question waits for it.
         """
         self._abandon_draft()
-        job = self._job(self._open, samples, self._hypothesis, final=False, urgent=urgent)
+        options = self._languages.partial
+        job = self._job(self._open, samples, self._hypothesis, options, final=False, urgent=urgent)
         self._running = _PartialCaption(job, span.start, span.end, now)
         self._heard_to = span.end
         self._jobs.submit(job)
         return job
 
-    def close(self, utterance: Utterance, position: int) -> None:
-        """Have a closed utterance captioned for good, instead of the partial caption on its way."""
+    def begin_final(self, utterance: Utterance) -> None:
+        """Begin the final caption of an utterance in its pause, unless the captioner has more urgent work."""
+        urgent = self._running is not None and self._running.job.urgent
+        if self._waiting or urgent or self._early.begun(utterance):
+            return
+        self._abandon_draft()
+        self.abandon_final()
+        job = self._job(utterance.index, utterance.samples, self._hypothesis, self._languages.final, final=True)
+        self._early.begin(job, utterance)
+        self._jobs.submit(job)
+
+    def abandon_final(self) -> None:
+        """Give up the final caption that was begun in a pause: the voice goes on."""
+        if job := self._early.abandon():
+            self._jobs.cancel(job)
+
+    def close(self, utterance: Utterance, position: int) -> Sequence[Caption | CaptionUpdate]:
+        """Have a closed utterance captioned for good; returns the final caption if it was made in the pause."""
         self._abandon_draft()
         self._waiting[utterance.index] = utterance
         draft, self._hypothesis = self._hypothesis, None
         self._open = utterance.index + 1
-        late = self.are_late(position)
-        self._jobs.submit(self._job(utterance.index, utterance.samples, draft, final=True, late=late), position)
+        if early := self._early.take(utterance):
+            job, hypothesis = early
+            self._jobs.make_due(job, position)
+            return [] if hypothesis is None else self._measured(self.take_final(job, hypothesis), self._now)
+        self.abandon_final()
+        late, options = self.are_late(position), self._languages.final
+        self._jobs.submit(
+            self._job(utterance.index, utterance.samples, draft, options, final=True, late=late), position
+        )
+        return []
 
     def complete(self, job: CaptionJob, result: Result, now: float) -> list[ServerMessage]:
         """Take a result of a caption job; returns the captions that it makes, and a message about a failure."""
         messages: list[ServerMessage] = []
+        if job.final and not (job.again or self._jobs.is_due(job)):
+            return [*self._measured(self._take_early(job, result), now)]
         if isinstance(result, Failed):
             if job.final and self._jobs.retry(job, result):
                 return []
@@ -183,20 +235,38 @@ class CaptionTrack:
             result = Hypothesis("")
         assert isinstance(result, Hypothesis)
         captions = self.take_final(job, result) if job.final else self._take_draft(job, result, now)
-        for caption in captions:
-            self._measure(caption, now)
-        if job.final:
-            self._metrics.utterances.inc()
-        return [*messages, *captions]
+        return [*messages, *self._measured(captions, now)]
 
-    def take_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption]:
-        """Take the final hypothesis about an utterance; returns its caption and those that waited for it, in order."""
+    def take_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption | CaptionUpdate]:
+        """Take the final hypothesis about an utterance; returns its caption and those that waited for it, in order.
+
+        If it is in another language than the utterance, the utterance is captioned once more. So are utterances before
+        it whose language turns out to have been another one; their captions are updates.
+        """
         self._jobs.finish(job)
+        self._metrics.utterances.inc(not job.again)
         self._final[job.utterance] = hypothesis
-        captions: list[Caption | None] = []
+        captions: list[Caption | CaptionUpdate | None] = []
         while (oldest := self.oldest_waiting) and oldest.index in self._final:
-            captions.append(self._finish(self._waiting.pop(oldest.index), self._final.pop(oldest.index)))
+            heard = self._final.pop(oldest.index)
+            if (options := self._languages.review(oldest, heard)) is not None:
+                self._repeat(oldest, options)
+                break
+            del self._waiting[oldest.index]
+            for utterance, options in self._languages.wrong():
+                self._waiting[utterance.index] = utterance
+                self._repeat(utterance, options)
+            self._waiting = dict(sorted(self._waiting.items()))
+            correcting = oldest.index in self._languages.correcting
+            captions.append(self._correct(oldest, heard) if correcting else self._finish(oldest, heard))
         return [caption for caption in captions if caption is not None]
+
+    def restore_final(self, job: CaptionJob, hypothesis: Hypothesis) -> None:
+        """Take the final hypothesis about an utterance that the client was told before a restart, in order."""
+        self._jobs.finish(job)
+        utterance = self._waiting.pop(job.utterance)
+        self._languages.restore(utterance, hypothesis.language)
+        self._finish(utterance, hypothesis)
 
     def revise(self, revised: Sequence[CaptionLine]) -> None:
         """Replace the text of final captions; one without words is removed."""
@@ -215,17 +285,38 @@ class CaptionTrack:
         running = self._running
         if running is None or running.job is not job:
             return []
-        self._running, self._drafted_to = None, running.end
+        self._running = None
         self._took_s = now - running.submitted
-        text = without_loops(hypothesis.text)
+        self._hypothesis = hypothesis
+        return self._partial(running.start, running.end, hypothesis)
+
+    def _take_early(self, job: CaptionJob, result: Result) -> list[Caption]:
+        """Take the final hypothesis about an utterance that is still open; new words are shown, and may still change.
+
+        One that failed is begun again when the utterance closes. One that was given up is left out.
+        """
+        if not isinstance(result, Hypothesis):
+            self.abandon_final()
+            return []
+        utterance = self._early.heard(job, result)
+        if utterance is None:
+            return []
+        shown = self._drafts.get(utterance.index)
+        captions = self._partial(utterance.start, utterance.end, result)
+        return [caption for caption in captions if not (shown and shown.text == caption.text)]
+
+    def _partial(self, start: int, end: int, hypothesis: Hypothesis) -> list[Caption]:
+        """Return the partial caption of the open utterance if the client gets it."""
+        self._drafted_to = end
+        text = without_loops(hypothesis.text).rstrip(FULL_STOPS)
         before = self._drafts.get(self._open)
         stable = agreed(before.text if before else "", text)
-        self._hypothesis = hypothesis
         if text:
-            self._drafts[self._open] = CaptionLine(self._open, running.start, running.end, text)
+            self._drafts[self._open] = CaptionLine(self._open, start, end, text)
         if not (text and self.interims):
             return []
-        return [Caption(self._open, text, seconds(running.start), seconds(running.end), final=False, stable=stable)]
+        language = hypothesis.language
+        return [Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable, language=language)]
 
     def _abandon_draft(self) -> None:
         running, self._running = self._running, None
@@ -237,29 +328,78 @@ class CaptionTrack:
         utterance: int,
         samples: Samples,
         draft: Hypothesis | None,
+        options: CaptionOptions,
         *,
         final: bool,
         urgent: bool = False,
         late: bool = False,
+        again: bool = False,
     ) -> CaptionJob:
-        return CaptionJob(utterance, samples, draft, final=final, max_tokens=self._max_tokens, urgent=urgent, late=late)
+        return CaptionJob(
+            utterance,
+            samples,
+            draft,
+            final=final,
+            max_tokens=self._max_tokens,
+            urgent=urgent,
+            late=late,
+            options=options,
+            again=again,
+        )
+
+    def _repeat(self, utterance: Utterance, options: CaptionOptions) -> None:
+        """Have an utterance captioned once more. Later captions wait for it; it does not count towards the lag."""
+        self._jobs.submit(self._job(utterance.index, utterance.samples, None, options, final=True, again=True))
+
+    def _line(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionLine:
+        text = without_loops(hypothesis.text)
+        return CaptionLine(
+            utterance.index,
+            utterance.start,
+            utterance.end,
+            text,
+            language=hypothesis.language if text else None,
+            translation=without_loops(hypothesis.translation),
+            words=fitted(hypothesis.words, text, utterance.end - utterance.start),
+        )
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """Return the final caption; ``None`` if it has no words and the client saw no partial one."""
-        text = without_loops(hypothesis.text)
+        line = self._line(utterance, hypothesis)
         drafted = self._drafts.pop(utterance.index, None)
-        if text:
-            self.lines.append(CaptionLine(utterance.index, utterance.start, utterance.end, text))
-        if not (text or (drafted and self.interims)):
+        if line.text:
+            self.lines.append(line)
+        if not (line.text or (drafted and self.interims)):
             return None
-        return Caption(utterance.index, text, seconds(utterance.start), seconds(utterance.end), final=True, stable=text)
+        self._languages.told(utterance)
+        return Caption(
+            line.utterance,
+            line.text,
+            seconds(line.start),
+            seconds(line.end),
+            final=True,
+            stable=line.text,
+            language=line.language,
+            translation=line.translation,
+            words=told(line.words, line.start),
+        )
 
-    def _measure(self, caption: Caption, now: float) -> None:
-        """Observe the time from the audio's arrival to its caption."""
-        end = round(caption.end * SAMPLE_RATE)
-        arrived = self._arrivals.at(end)
-        if arrived is None:
-            return
-        self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
-        if caption.final:
-            self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))
+    def _correct(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionUpdate | None:
+        """Return the correction of a caption in another language; ``None`` if it has no words in this one."""
+        self._languages.correcting.remove(utterance.index)
+        line = self._line(utterance, hypothesis)
+        if not line.text:
+            return None
+        self.revise([line])
+        return update(line)
+
+    def _measured(self, captions: Sequence[Caption | CaptionUpdate], now: float) -> Sequence[Caption | CaptionUpdate]:
+        """Observe the time from the audio's arrival to its captions; returns the captions."""
+        for caption in captions:
+            end = round(caption.end * SAMPLE_RATE)
+            if isinstance(caption, CaptionUpdate) or (arrived := self._arrivals.at(end)) is None:
+                continue
+            self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
+            if caption.final:
+                self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))
+        return captions

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
+from typing import Final
 
-from af3stream.engine.contract import AudioSegment, PromptPart
-from af3stream.engine.jobs import ExtendJob
+from af3stream.engine.contract import AudioSegment, PromptPart, Samples, Text
+from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.models.card import Notes
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.prompt_body import SelectedWindow, UnreadWindow, transcript
+
+NO_TEXT: Final = Text("")
 
 
 class WindowStatus(Enum):
@@ -29,16 +32,20 @@ class ClosedWindow:
 
     Attributes:
         sound: its audio; ``None`` once it stands as its captions alone.
+        samples: float32 (n,) of its audio, until a job has them.
         status: changed by the methods alone.
         notes: its captions, once they are final.
+        transcript: the notes as they stand in a prompt.
     """
 
     index: int
     start: int
     end: int
     sound: AudioSegment | None
+    samples: Samples | None = None
     status: WindowStatus = WindowStatus.CLOSED
     notes: tuple[CaptionLine, ...] = ()
+    transcript: Text = NO_TEXT
 
     @property
     def pending(self) -> bool:
@@ -50,19 +57,26 @@ class ClosedWindow:
         """Whether its captions are final."""
         return self.status in (WindowStatus.CAPTIONED, WindowStatus.READABLE)
 
+    def encode_job(self) -> EncodeJob:
+        """Return the job that encodes its audio."""
+        assert self.sound is not None and self.samples is not None, "a window is encoded once"
+        samples, self.samples = self.samples, None
+        return EncodeJob(self.index, self.sound, samples)
+
     def encoded(self) -> None:
         """Note that its audio is encoded, or dropped."""
         self.status = WindowStatus.READABLE if self.captioned else WindowStatus.ENCODED
 
     def drop_audio(self) -> None:
         """Let it stand as its captions alone."""
-        self.sound = None
+        self.sound = self.samples = None
         self.encoded()
 
     def take_notes(self, lines: Iterable[CaptionLine]) -> None:
         """Take its final captions."""
         self.status = WindowStatus.CAPTIONED if self.pending else WindowStatus.READABLE
         self.notes = tuple(lines)
+        self.transcript = transcript(self.notes)
 
     def in_prefix(self) -> SelectedWindow:
         """Return it as it stands in the KV prefix; the captions there are counted apart."""
@@ -109,7 +123,7 @@ class PrefixLayout:
         """Return a window's audio, and its captions if they stand beside it or in its place."""
         parts: list[PromptPart] = [window.sound] if window.sound else []
         if window.notes and (self._notes == "all" or not (window.sound or self._notes == "off")):
-            parts.append(transcript(window.notes))
+            parts.append(window.transcript)
         return parts
 
     def compose(self, windows: Iterable[ClosedWindow], evicted: Sequence[CaptionLine]) -> tuple[PromptPart, ...]:

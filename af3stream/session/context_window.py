@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import AudioSegment, Capacity, PromptPart, shared
+from af3stream.engine.contract import AudioSegment, Capacity, PromptPart
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
+from af3stream.engine.prompt_parts import shared
 from af3stream.models.card import Frames, Notes
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.closed_window import ClosedWindow, Extension, PrefixLayout, PrefixStatus
@@ -21,6 +23,7 @@ from af3stream.session.prompt_body import (
     coverage,
     has_uncaptioned_sound,
     parts_of,
+    samples_of,
 )
 
 QUESTION_TOKENS: Final = 256  # positions reserved for a question
@@ -40,6 +43,7 @@ class ContextWindow:
     Until that is done, prompts begin with the prefix in use.
 
     Attributes:
+        resident: windows whose embeddings the engine has, as it last said.
         captions_replace_audio: whether a window that its captions describe stands without its audio.
         settled_to: the position up to which every caption is a note of a window, or of no use.
 
@@ -66,6 +70,7 @@ class ContextWindow:
         tokens: Callable[[int], int],
         count: Callable[[str], int],
     ) -> None:
+        self.resident: frozenset[AudioSegment] = frozenset()
         self.captions_replace_audio = notes == "all" and frames == "uncaptioned"
         self._notes = notes
         self._notes_max_tokens, self._read_tokens = notes_max_tokens, read_tokens
@@ -88,26 +93,31 @@ class ContextWindow:
     # ---- windows -----------------------------------------------------------------------------------------------------
 
     @property
+    def start(self) -> int:
+        """Where the oldest window begins that questions can hear, in samples."""
+        return self._windows[0].start if self._windows else self._closed_to
+
+    @property
     def oldest_pending(self) -> ClosedWindow | None:
         """The first closed window whose audio is still to be encoded, or to be decided about."""
         return next((window for window in self._windows if window.pending), None)
 
     def close(self, window: Window) -> ClosedWindow:
         """Add a window that closed."""
-        sound = AudioSegment(window.samples, self._tokens(len(window.samples)))
+        sound = AudioSegment(window.start, window.end, self._tokens(len(window.samples)))
         self._closed_to = window.end
-        self._windows.append(ClosedWindow(window.index, window.start, window.end, sound))
+        self._windows.append(ClosedWindow(window.index, window.start, window.end, sound, window.samples))
         return self._windows[-1]
 
     def encoded(self, job: EncodeJob) -> ClosedWindow:
         """Take the news that a window is encoded; returns the window."""
-        window = next(window for window in self._windows if window.sound is job.sound)
+        window = next(window for window in self._windows if window.sound == job.segment)
         window.encoded()
         return window
 
     def drop(self, job: EncodeJob) -> None:
         """Take the news that a window could not be encoded. It stands as its captions, or without notes not at all."""
-        window = next((window for window in self._windows if window.sound is job.sound), None)
+        window = next((window for window in self._windows if window.sound == job.segment), None)
         if window is not None:
             window.drop_audio()
         if window is not None and self._notes == "off":
@@ -174,7 +184,8 @@ class ContextWindow:
         rebuild = bool(evicted) and not shared(parts, self._prefix)
         added = staying[already:reading]
         captions_only = bool(added) and not rebuild and all(window.sound is None for window in added)
-        job = ExtendJob(parts, rebuild=rebuild, captions_only=captions_only)
+        keep_from = staying[0].start if evicted else 0
+        job = ExtendJob(parts, rebuild, captions_only, keep_from)
         self._extension = Extension(job, evicted, reading)
         self._status = PrefixStatus.REBUILDING if rebuild else PrefixStatus.EXTENDING
         return job
@@ -223,7 +234,7 @@ class ContextWindow:
         unread = [self._unread(window, lines) for window in windows]
         if opened and opened.end > since:
             of_open = tuple(line for line in lines if line.end > self._closed_to)
-            unread.append(UnreadWindow(opened.start, opened.end, opened.sound, of_open, opened.spoken))
+            unread.append(replace(opened, lines=of_open))
         if self._notes == "off":
             selected, _ = self._selection.choose(unread, room)
             while selected and self._layout.cost(parts_of(selected)) > room:
@@ -241,13 +252,14 @@ class ContextWindow:
         if not window.captioned:
             begin = max((other.end for other in self._windows if other.end <= window.start), default=0)
             notes = tuple(line for line in lines if begin < line.end <= window.end)
-        ready = window.sound is not None and window.sound.embeddings is not None  # they may be evicted
+        ready = window.sound in self.resident
         return UnreadWindow(window.start, window.end, window.sound, notes, ready=ready)
 
     def _body(self, selected: Sequence[SelectedWindow], uncaptioned: Sequence[SampleRange]) -> PromptBody | None:
         if not selected:
             return None
-        return PromptBody(parts_of(selected), coverage(selected, (), uncaptioned, self._closed_to))
+        covered = coverage(selected, (), uncaptioned, self._closed_to)
+        return PromptBody(parts_of(selected), covered, samples=samples_of(selected))
 
     def _after_prefix(
         self, selected: Sequence[SelectedWindow], complete: bool, uncaptioned: Sequence[SampleRange]
@@ -260,7 +272,7 @@ class ContextWindow:
             captions = [*self._evicted_notes, *(line for window in of_windows for line in window.notes)]
         everything = [*(window.in_prefix() for window in read), *selected]
         covered = coverage(everything, captions, uncaptioned, self._closed_to)
-        return PromptBody(self._prefix + parts_of(selected), covered, len(self._prefix))
+        return PromptBody(self._prefix + parts_of(selected), covered, len(self._prefix), samples_of(selected))
 
     # ---- eviction ----------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,14 @@ class JobTracker:
             self._due[job] = due
         self._new.append(job)
 
+    def make_due(self, job: Job, due: int) -> None:
+        """Let a job that was submitted before count towards the lag."""
+        self._due[job] = due
+
+    def is_due(self, job: Job) -> bool:
+        """Return whether a job counts towards the lag."""
+        return job in self._due
+
     def retry(self, job: Job, failed: Failed) -> bool:
         """Submit a failed job again if it has attempts left; returns whether it has."""
         self._failures[job] += 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.contract import AudioSegment, PromptPart, Text, caption_line, note
+from af3stream.engine.contract import AudioSegment, PromptPart, Samples, Text
+from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.models.card import Notes
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.ledger import seconds
@@ -26,6 +27,7 @@ class UnreadWindow:
         lines: its captions; partial ones where there are no final ones yet.
         spoken: ranges of speech whose captions are still to come.
         ready: whether its embeddings exist; otherwise it must be encoded before it can be read.
+        samples: float32 (n,), of the open window alone.
     """
 
     start: int
@@ -34,6 +36,7 @@ class UnreadWindow:
     lines: tuple[CaptionLine, ...]
     spoken: tuple[SampleRange, ...] = ()
     ready: bool = True
+    samples: Samples | None = None
 
     @property
     def tokens(self) -> int:
@@ -82,11 +85,13 @@ class PromptBody:
 
     Attributes:
         prefix: how many leading parts are in the KV prefix.
+        samples: float32 (n,) of the open window, if its audio stands in the prompt.
     """
 
     parts: tuple[PromptPart, ...]
     coverage: Coverage
     prefix: int = 0
+    samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
 
 
 def transcript(lines: Iterable[CaptionLine]) -> Text:
@@ -103,6 +108,12 @@ def has_uncaptioned_sound(start: int, end: int, captioned: Iterable[SampleRange]
             return True
         reached = max(reached, b)
     return not within
+
+
+def samples_of(selected: Iterable[SelectedWindow]) -> dict[AudioSegment, Samples]:
+    """Return the samples of the open window, if its audio is selected."""
+    windows = [each.window for each in selected if each.as_audio]
+    return {window.sound: window.samples for window in windows if window.sound and window.samples is not None}
 
 
 def parts_of(selected: Iterable[SelectedWindow]) -> tuple[PromptPart, ...]:

@@ -37,7 +37,7 @@ class Questions:
         self, config: QuestionsConfig, engine: Engine, pipeline: AudioPipeline, jobs: JobTracker, metrics: Metrics
     ) -> None:
         self._config = config
-        self._engine = engine
+        self._tokens = engine.tokens
         self._pipeline = pipeline
         self._jobs = jobs
         self._metrics = metrics
@@ -168,7 +168,7 @@ class Questions:
             yield m.error(UnknownQuestion(message, ref=question.id))
             return
         earlier, after = self._earlier(exchange), exchange.ref if exchange else None
-        tokens = self._engine.count(question.text) + sum(self._engine.count_turn(turn) for turn in earlier)
+        tokens = self._tokens.count(question.text) + sum(self._tokens.count_turn(turn) for turn in earlier)
         self._pipeline.start_reading()
         body, instead = self._pipeline.prompt(question.last_s, tokens)
         if body is None:
@@ -178,17 +178,23 @@ class Questions:
                 yield question.empty_answer(NOTHING_HEARD, seconds(self._pipeline.position), "stop", after)
             return
         other = instead.parts if instead else ()
-        job = AnswerJob(body.parts, question.text, question.max_tokens, earlier, body.prefix, other)
+        samples = {**body.samples, **(instead.samples if instead else {})}
+        job = AnswerJob(body.parts, question.text, question.max_tokens, earlier, body.prefix, other, samples)
         question.move(Status.RUNNING)
         self._turn = Running(question, job, body, instead, after)
         self._jobs.submit(job)
+
+    @property
+    def running(self) -> bool:
+        """Whether the engine answers a question now."""
+        return isinstance(self._turn, Running)
 
     def _earlier(self, exchange: Exchange | None) -> tuple[Turn, ...]:
         """Return the newest turns of an exchange that fit."""
         turns: list[Turn] = []
         room = self._config.earlier_max_tokens
         for turn in reversed(exchange.turns if exchange else ()):
-            room -= self._engine.count_turn(turn)
+            room -= self._tokens.count_turn(turn)
             if room < 0:
                 break
             turns.insert(0, turn)

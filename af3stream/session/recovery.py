@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import inf
 
+from af3stream.engine.contract import Hypothesis
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
 from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
 from af3stream.session.event_log import Cut, KeptMessage, Revised
+from af3stream.session.word_times import kept as kept_words
 
 
 def replay(
@@ -29,7 +31,7 @@ def replay(
     Raises:
         DataLoss: if something that was acknowledged is damaged or missing.
     """
-    finals = {event.utterance: event.text for event in kept if isinstance(event, Caption | CaptionUpdate)}
+    finals = {event.utterance: _hypothesis(event) for event in kept if isinstance(event, Caption | CaptionUpdate)}
     finals_to = max(finals, default=-1)
     revised = (event.window for event in kept if isinstance(event, Revised))
     revised_to = inf if ended else max(revised, default=-1)
@@ -45,6 +47,11 @@ def replay(
     if cuts or ended:
         pipeline.cut()
     pipeline.restore_results(finals, finals_to, revised_to)
+
+
+def _hypothesis(event: Caption | CaptionUpdate) -> Hypothesis:
+    """Return what was heard, as far as the journal has it."""
+    return Hypothesis(event.text, language=event.language, translation=event.translation, words=kept_words(event))
 
 
 def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator[AudioInput]:

@@ -10,6 +10,7 @@ from af3stream.engine.jobs import Failed
 from af3stream.errors import EngineFailed, EngineTimeout
 from af3stream.protocol import messages as m
 from af3stream.protocol.features import FEATURES
+from af3stream.session.caption_settings import CaptionSettings
 from af3stream.session.ledger import seconds
 
 
@@ -18,6 +19,7 @@ def ready(
     config: Config,
     audio: AudioFormat,
     mode: m.Mode,
+    captions: CaptionSettings,
     *,
     session: str,
     resume: str,
@@ -27,6 +29,7 @@ def ready(
     """Return the message that describes a session's set-up and position.
 
     Args:
+        captions: how they are made.
         session: its id.
         resume: the token that it is resumed with.
         ack: how far its audio has come.
@@ -53,6 +56,10 @@ def ready(
         processed=ack.processed,
         durable=ack.durable,
         last_event=last_event,
+        language=captions.language,
+        languages=captions.languages,
+        task=captions.task,
+        words=captions.words,
     )
 
 

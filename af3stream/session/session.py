@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import Engine
+from af3stream.engine.contract import AudioSegment, AudioSource, Engine
 from af3stream.engine.jobs import AnswerJob, Job, Restarted, Result, ReviseJob
 from af3stream.errors import BadFormat, EngineRestart, Refusal
 from af3stream.journal.facts import Recovered
@@ -46,7 +46,9 @@ class Session:
         recorded: reads the session's audio from the journal; ``None`` if nothing is kept.
 
     Raises:
-        BadFormat: for an audio format that the service does not take.
+        BadFormat: for an audio format that the service does not take, or a language, a task or word times that the
+            captioner does not have.
+        BadText: for a term of the vocabulary without words.
     """
 
     def __init__(
@@ -127,6 +129,15 @@ class Session:
             self._tell(self._questions.complete(job, result, done, now))
         self.advance(now)
 
+    @property
+    def audio_source(self) -> AudioSource:
+        """Where the engine reads the session's audio again; it may be read from another thread."""
+        return self._replay
+
+    def note_resident(self, windows: frozenset[AudioSegment]) -> None:
+        """Take the news that the engine has the embeddings of these windows, and of no others."""
+        self._pipeline.note_resident(windows)
+
     def committed(self, durable: int, record: int, now: float) -> None:
         """Take the news that the journal has so many sample frames, and records of events up to this one."""
         self._log.committed(durable, record)
@@ -141,6 +152,8 @@ class Session:
             self._pipeline.draft_if_due(now)
         self._tell(self._questions.advance(now))
         self._pipeline.extend_prefix()
+        if not self._questions.running:  # a running one may read windows that have left the context window
+            self._replay.forget_before(self._pipeline.context_start)
         self._tell(self._acknowledgements.take_due(now, self.state))
         if self._finished():
             effect, self.state = transition(self.state, Event.FINISHED)
@@ -177,6 +190,7 @@ class Session:
             self._config,
             self._format,
             self._pipeline.mode,
+            self._pipeline.settings,
             session=self.id,
             resume=token,
             ack=self._acknowledgements.newest(self.state),

@@ -53,8 +53,8 @@ class WindowPipeline:
             notes_max_tokens=config.notes_max_tokens,
             reply_tokens=config.max_tokens,
             read_tokens=config.read_tokens,
-            tokens=engine.frames,
-            count=engine.count,
+            tokens=engine.tokens.frames,
+            count=engine.tokens.count,
         )
         self._replay = replay
         self._jobs = jobs
@@ -69,10 +69,9 @@ class WindowPipeline:
             ended: whether no more follow.
         """
         closed = self.context.close(window)
-        assert closed.sound
-        self._replay.closed(closed.sound, window, received, ended=ended)
+        self._replay.closed(window, received, ended=ended)
         if not self.context.captions_replace_audio:  # else its captions decide whether it is encoded
-            self._jobs.submit(EncodeJob(closed.index, closed.sound), position)
+            self._jobs.submit(closed.encode_job(), position)
 
     def settle(self, lines: Sequence[CaptionLine], final_before: int, position: int) -> Messages:
         """Let windows take final captions as notes; if captions replace audio, encode those that need it."""
@@ -81,7 +80,7 @@ class WindowPipeline:
             if not self.context.captions_replace_audio:
                 continue
             if window.sound:
-                self._jobs.submit(EncodeJob(window.index, window.sound), position)
+                self._jobs.submit(window.encode_job(), position)
             else:
                 messages.append(self._readable(window))
         return messages
@@ -91,6 +90,7 @@ class WindowPipeline:
         if isinstance(result, Failed) and self._jobs.retry(job, result):
             return []
         self._jobs.finish(job)
+        self._replay.encoded(job.segment)
         if isinstance(result, Failed):
             self.context.drop(job)
             return [failure(f"window {job.window} could not be encoded", result)]
@@ -100,7 +100,6 @@ class WindowPipeline:
         """Take a window back from the journal: it is encoded when it is read, not now."""
         self._jobs.finish(job)
         self.context.restore(job)
-        job.sound.samples = None  # read again then
 
     def _readable(self, window: ClosedWindow) -> m.Window:
         """Return the message that a window can be read from now on."""

@@ -36,6 +36,9 @@ INDENT_PX: Final = 16  # of all replies, whatever their depth
 class AskWindow(QWidget):
     """Questions and answers, newest first; follow-ups are below the answers that they reply to.
 
+    Attributes:
+        cards: the widget of each question, by the question's number.
+
     Signals:
         asked: text of a question; how many of the last seconds it is about, or ``None`` for everything heard; and the
             number of the question that it follows up, or ``None``.
@@ -48,7 +51,7 @@ class AskWindow(QWidget):
     def __init__(self) -> None:
         super().__init__(None, Qt.WindowType.Window | Qt.WindowType.WindowStaysOnTopHint)
         self.setWindowTitle("Questions")
-        self._cards: dict[int, _Card] = {}
+        self.cards: dict[int, Card] = {}
         self._newest: Question | None = None  # the newest one that takes a reply
         self.button = QPushButton("Ask")
         self.button.setProperty("primary", True)
@@ -73,24 +76,24 @@ class AskWindow(QWidget):
 
     def put(self, question: Question) -> None:
         """Show a new or changed question."""
-        if question.number not in self._cards:
-            card = self._cards[question.number] = _Card(question)
+        if question.number not in self.cards:
+            card = self.cards[question.number] = Card(question)
             card.stop.clicked.connect(lambda: self.stopped.emit(question.number))
             card.reply.clicked.connect(lambda: self.reply(question))
             if question.after is None:
                 self._answers.insertWidget(0, card)
             else:
-                self._cards[question.after].add_reply(card)
+                self.cards[question.after].add_reply(card)
             self._hint.hide()
-        self._cards[question.number].show_question(question)
+        self.cards[question.number].show_question(question)
         if question.takes_replies:
             self._newest = question
 
     def clear(self) -> None:
         """Remove all questions."""
-        for card in self._cards.values():
+        for card in self.cards.values():
             card.deleteLater()
-        self._cards, self._newest = {}, None
+        self.cards, self._newest = {}, None
         self.leave_reply()
         self._hint.show()
 
@@ -196,7 +199,7 @@ class _Replying(QFrame):
         self.setVisible(question is not None)
 
 
-class _Card(QFrame):
+class Card(QFrame):
     """Shows one question, its answer, and the replies to it."""
 
     def __init__(self, question: Question) -> None:
@@ -233,7 +236,7 @@ class _Card(QFrame):
         self._replies.setSpacing(0)
         whole.addLayout(self._replies)
 
-    def add_reply(self, card: _Card) -> None:
+    def add_reply(self, card: Card) -> None:
         """Add a reply below the answer."""
         self._replies.addWidget(card)
 

@@ -18,9 +18,9 @@ class Conversation(QObject):
     """Connects a session worker to the model of its session.
 
     Signals:
-        line: a new or changed :class:`Line`.
-        question: a new or changed :class:`Question`.
-        status: the new :class:`Status`.
+        line: a new or changed ``Line``.
+        question: a new or changed ``Question``.
+        status: the new ``Status``.
         paused: whether capturing is paused.
     """
 

@@ -29,7 +29,7 @@ class Menu(QMenu):
     """The menu of the overlay, the tray icon and the history window.
 
     Signals:
-        chosen: a :class:`Choice` of another source.
+        chosen: a ``Choice`` of another source.
         file_wanted: the user wants to choose a file as the source.
 
     Attributes:

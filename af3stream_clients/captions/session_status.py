@@ -51,7 +51,7 @@ class Status:
 
 
 class StatusTracker:
-    """Collect the events of a session, and derive :attr:`status` from them."""
+    """Collect the events of a session, and derive ``status`` from them."""
 
     def __init__(self) -> None:
         self.phase: Phase = "idle"

@@ -73,9 +73,9 @@ class SessionWorker(QObject):
     """One session, from the first connection attempt to its end. Call its methods from the Qt thread.
 
     Signals:
-        phase: a :data:`Phase`, and a reason or an empty string.
+        phase: a ``Phase``, and a reason or an empty string.
         heard: a message of the server; the first is ``Ready``.
-        progress: a :class:`Progress`, four times a second.
+        progress: a ``Progress``, four times a second.
         paused: whether capturing is paused, and the problem that paused it, or an empty string.
         piece, answered, refused: number of the question, and a piece of its answer, the answer, or a reason.
     """

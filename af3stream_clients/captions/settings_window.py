@@ -42,7 +42,7 @@ class SettingsWindow(QDialog):
     """Dialog for all settings except the source.
 
     Signals:
-        changed: the new :class:`Settings`.
+        changed: the new ``Settings``.
         server_changed: the server's address and token, when the user applies them.
     """
 

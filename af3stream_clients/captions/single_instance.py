@@ -15,7 +15,7 @@ class CommandServer(QObject):
     """Receives commands on a local socket.
 
     Signals:
-        command_received: one of :data:`COMMANDS`.
+        command_received: one of ``COMMANDS``.
     """
 
     command_received = Signal(str)

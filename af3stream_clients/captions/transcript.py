@@ -71,7 +71,7 @@ class Transcript:
         return line
 
     def correct(self, update: CaptionUpdate) -> Line | None:
-        """Take in other words for a final caption; returns how its utterance reads now, if it is known."""
+        """Replace the words of a final caption; return its line, or ``None`` if the utterance is unknown."""
         if update.utterance not in self._lines:
             return None
         text = update.text.strip()
@@ -92,7 +92,7 @@ class Transcript:
 
         Raises:
             OSError: if the file cannot be written.
-            ValueError: for a suffix that is not one of :data:`SUFFIXES`.
+            ValueError: for a suffix that is not one of ``SUFFIXES``.
         """
         if path.suffix.lower() not in WRITERS:
             raise ValueError(f"captions are saved as {', '.join(SUFFIXES)}, and {path.name} is none of these")

@@ -1,7 +1,5 @@
 """Take minutes of a meeting and report events: ``af3stream-bot``. See ``docs/meeting-bot.md``.
 
-::
-
     sources.open_source               audio, and who spoke when, from a file, FFmpeg, standard input or Attendee
       -> audio_receiver.AudioReceiver   to disk first (recording.Recording), so that a long outage needs no memory
       -> service_session.ServiceSession from disk to the service; questions at the end of a passage (passages)
@@ -12,5 +10,5 @@
       digest.build                      replies as summary, decisions, action items and open questions
       grounding.ground                  the parts of a reply that captions support
 
-:class:`.bot.Bot` runs one session after another until the service has heard the whole recording, then finishes.
+``.bot.Bot`` runs one session after another until the service has heard the whole recording, then finishes.
 """

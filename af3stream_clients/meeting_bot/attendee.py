@@ -126,7 +126,7 @@ class Mixer:
 
     No received audio is dropped: a chunk that arrives late is placed at the current end of the output, and the next
     pause makes up for it. If Attendee sends mixed audio, the participants' streams are used for turns only. A pause
-    between chunks is silence; a gap after a reconnection or a skipped ``sequence`` is :class:`Missing`.
+    between chunks is silence; a gap after a reconnection or a skipped ``sequence`` is ``Missing``.
 
     Attributes:
         given: sample frames of the output so far.

@@ -60,7 +60,7 @@ def delay_s(attempt: int, chance: float, retry_after_s: float = 0.0, first_s: fl
     Args:
         attempt: counted from 0.
         chance: random number from 0 to 1.
-        retry_after_s: what the receiver asks for, limited to :data:`MAX_DELAY_S`.
+        retry_after_s: what the receiver asks for, limited to ``MAX_DELAY_S``.
         first_s: the first delay, in seconds.
     """
     backoff = min(MAX_DELAY_S, first_s * 2.0 ** min(attempt, 32))

@@ -79,7 +79,7 @@ def to_markdown(minutes: dict[str, Any]) -> str:
 
 
 def write(folder: Path, state: State, rules: RulesFile, recording: Recording) -> dict[str, Any]:
-    """Write :data:`FILES` into a folder, and return the minutes.
+    """Write ``FILES`` into a folder, and return the minutes.
 
     Raises:
         OSError, SourceError: if the disk cannot be written.

@@ -49,7 +49,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
 
 
 class MicrophoneApp(App[None]):
-    """The screen of one :class:`~af3stream.listen.Listening`.
+    """The screen of one ``Listening``.
 
     Attributes:
         problem: why the session did not start or broke off, in one sentence.

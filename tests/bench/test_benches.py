@@ -87,6 +87,7 @@ def test_memory_accounts_for_every_byte(capsys: pytest.CaptureFixture[str]) -> N
 def test_sessions_hears_every_stream_in_both_ways(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Streams at the pace of speech, because the bench measures how late captions are."""
     monkeypatch.setattr(sessions, "server", served_here)
     figures = printed("sessions", capsys)
     assert list(figures["streams"]) == ["1", "2"]
@@ -99,6 +100,7 @@ def test_sessions_hears_every_stream_in_both_ways(
 def test_captions_measures_a_live_stream_and_drafts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Streams at the pace of speech, because interim captions only come while audio is still arriving."""
     monkeypatch.setattr(captions, "server", served_here)
     figures = printed("captions", capsys)
     assert figures["af3"]["words_the_same"]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from af3stream.errors import SourceError
-from af3stream.protocol.messages import Caption
+from af3stream.listen.screen import PlainLines
+from af3stream.protocol.messages import Caption, Word
 from af3stream.subtitles import CaptionWriter, Cue, cues, to_srt, to_vtt
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "cues.json").read_text(encoding="utf-8"))
@@ -31,8 +34,18 @@ def captions(draw: st.DrawFn, *, in_order: bool) -> list[Caption]:
     for index in range(draw(st.integers(0, 6))):
         start = clock + draw(st.floats(0, 5)) if in_order else draw(TIMES)
         clock = start + draw(st.floats(0, 40))
-        finals.append(Caption(index, draw(TEXTS), start, clock, final=True))
+        text = draw(TEXTS)
+        words = draw(said(text, start, clock)) if draw(st.booleans()) else ()
+        finals.append(Caption(index, text, start, clock, final=True, words=words))
     return finals
+
+
+@st.composite
+def said(draw: st.DrawFn, text: str, start: float, end: float) -> tuple[Word, ...]:
+    """Times of the words of a text, in order, between these two."""
+    texts = text.split()
+    bounds = draw(st.lists(st.floats(start, end), min_size=2 * len(texts), max_size=2 * len(texts)).map(sorted))
+    return tuple(Word(word, *bounds[2 * i : 2 * i + 2], 0.9) for i, word in enumerate(texts))
 
 
 def letters(texts: list[str]) -> str:
@@ -88,7 +101,7 @@ def test_a_file_is_complete_after_every_caption(finals: list[Caption], tmp_path_
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_files_are_those_that_the_page_makes(case: dict[str, Any]):  # tests/e2e/test_page.py cuts the same captions
-    made = cues(Caption(**caption, final=True) for caption in case["captions"])
+    made = cues(msgspec.convert({"type": "caption", "final": True, **caption}, Caption) for caption in case["captions"])
     assert to_vtt(made) == case["vtt"]
     assert to_srt(made) == case["srt"]
 
@@ -99,9 +112,9 @@ def test_a_caption_breaks_where_a_sentence_ends_and_its_time_is_shared_by_charac
         "and whoever has a question may ask it at any time."
     )
     assert cues([Caption(0, text, 10.0, 20.0, final=True)]) == [
-        Cue(10.0, 13.0, "We begin with the budget, which has grown."),
-        Cue(13.0, 16.392, "After that, we come to\nthe plans for next year,"),
-        Cue(16.392, 20.0, "and whoever has a question\nmay ask it at any time."),
+        Cue(10.0, 13.028, "We begin with the budget, which has grown."),
+        Cue(13.028, 16.408, "After that, we come to\nthe plans for next year,"),
+        Cue(16.408, 20.0, "and whoever has a question\nmay ask it at any time."),
     ]
 
 
@@ -112,6 +125,44 @@ def test_a_short_caption_is_held_for_a_second_and_gives_way_to_the_next():
         Caption(2, "Well.", 9.0, 9.1, True),
     ]
     assert cues(finals) == [Cue(1.0, 1.5, "Yes."), Cue(1.5, 2.5, "No."), Cue(9.0, 10.0, "Well.")]
+
+
+def spoken(*words: tuple[str, float, float]) -> Caption:
+    """A caption of half a second more than its words at both ends."""
+    timed = tuple(Word(text, start, end, 0.9) for text, start, end in words)
+    text = " ".join(word.text for word in timed)
+    return Caption(0, text, timed[0].start - 0.5, timed[-1].end + 0.5, final=True, words=timed)
+
+
+def test_a_caption_is_cut_by_the_times_of_its_words():
+    first = [
+        ("We", 10.0, 10.5),
+        ("begin", 10.5, 11.0),
+        ("with", 11.0, 11.25),
+        ("the", 11.25, 11.5),
+        ("plans.", 11.5, 12.5),
+    ]
+    second = [("Then", 16.0, 16.25), ("we", 16.25, 16.5), ("vote.", 16.75, 17.5)]
+    assert cues([spoken(*first, *second)]) == [
+        Cue(10.0, 12.5, "We begin with the plans."),
+        Cue(16.0, 17.5, "Then we vote."),
+    ]
+
+
+@pytest.mark.parametrize("pause_at", [7, 8, 9])
+def test_a_pause_is_as_good_a_place_to_break_as_a_clause(pause_at: int):
+    words = [(f"word{i}", i / 2 + (i >= pause_at), i / 2 + 0.5 + (i >= pause_at)) for i in range(16)]
+    assert [len(cue.text.split()) for cue in cues([spoken(*words)])] == [pause_at, 16 - pause_at]
+
+
+def test_a_cue_stays_until_it_can_be_read_if_there_is_room():
+    text = "Everything was said in half a second, as if " + "by somebody who runs."
+    assert [cue.end for cue in cues([Caption(0, text, 1.0, 1.5, final=True)])] == [1.0 + (len(text) - 1) / 20]
+
+
+def test_words_that_are_not_those_of_the_text_are_ignored():
+    caption = Caption(0, "So it goes.", 0.5, 3.0, final=True, words=(Word("So", 0.75, 1.0, 0.5),))
+    assert cues([caption]) == [Cue(0.5, 3.0, "So it goes.")]
 
 
 def test_few_words_in_a_long_time_disappear_after_seven_seconds():
@@ -143,10 +194,20 @@ def test_jsonl_holds_one_object_for_each_caption(tmp_path: Path):
     with CaptionWriter(path) as writer:
         writer.add(Caption(0, "Grüße", 0.5, 1.5, final=True))
         writer.add(Caption(1, "two\nlines", 2.0, 3.0, final=True))
+        writer.add(Caption(2, "Hola.", 4.0, 5.0, final=True, language="es", translation="Hello."))
+        writer.add(Caption(3, "Yes.", 4.0, 5.0, final=True, words=(Word("Yes.", 4.25, 4.5, 0.75),)))
         written = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert written == [
         {"utterance": 0, "start": 0.5, "end": 1.5, "text": "Grüße"},
         {"utterance": 1, "start": 2.0, "end": 3.0, "text": "two\nlines"},
+        {"utterance": 2, "start": 4.0, "end": 5.0, "text": "Hola.", "language": "es", "translation": "Hello."},
+        {
+            "utterance": 3,
+            "start": 4.0,
+            "end": 5.0,
+            "text": "Yes.",
+            "words": [{"text": "Yes.", "start": 4.25, "end": 4.5, "probability": 0.75}],
+        },
     ]
 
 
@@ -190,3 +251,9 @@ def parse_cue(block: str, point: str) -> Cue:
     start_ms = ((hours * 60 + minutes) * 60 + seconds) * 1_000 + ms
     end_ms = ((end[0] * 60 + end[1]) * 60 + end[2]) * 1_000 + end[3]
     return Cue(start_ms / 1_000, end_ms / 1_000, text)
+
+
+def test_a_translation_stands_below_its_caption():
+    out = io.StringIO()
+    PlainLines(out, io.StringIO()).show(Caption(2, "Hola.", 4.0, 5.0, final=True, translation="Hello."))
+    assert out.getvalue() == "0:00:04.0  Hola.\n           Hello.\n"

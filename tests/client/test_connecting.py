@@ -23,7 +23,8 @@ from af3stream.client import (
     stream_url,
 )
 from af3stream.errors import SourceError
-from af3stream.protocol.messages import Error, Speech
+from af3stream.protocol.features import FEATURES
+from af3stream.protocol.messages import Error, Speech, Start
 from tests.client.scripted_server import Peer, polite, serving
 from tests.server.peers import serving as serving_tls
 from tests.server.test_tls import issue
@@ -47,6 +48,16 @@ def test_an_address_gets_its_scheme_and_path(url: str, address: str):
 def test_what_is_no_address_is_one_sentence(url: str):
     with pytest.raises(SourceError, match="is not an address of the form ws://host:port"):
         stream_url(url)
+
+
+async def test_the_language_the_task_and_the_vocabulary_are_asked_for():
+    async with serving(polite) as server:
+        asked = {"language": "es", "languages": ["es", "en"], "task": "translate", "vocabulary": ["Ugarte"]}
+        async with connect(server.url, **asked):
+            pass
+        assert server.heard[0] == Start(
+            language="es", languages=("es", "en"), task="translate", vocabulary=("Ugarte",), features=FEATURES
+        )
 
 
 async def test_the_token_is_a_bearer_header_and_nothing_is_compressed():
@@ -143,10 +154,14 @@ async def test_a_server_that_never_gets_ready_is_one_sentence():
     async def closing(peer: Peer) -> None:
         await peer.socket.close(1013, "later")
 
-    for script, sentence in ((silent, "said nothing"), (hasty, "began with Speech"), (closing, "code 1013: later")):
+    for script, open_timeout, sentence in (
+        (silent, 0.2, "said nothing"),
+        (hasty, 60.0, "began with Speech"),
+        (closing, 60.0, "code 1013: later"),
+    ):
         async with serving(script) as server:
             with pytest.raises(ClientError, match=sentence):
-                async with connect(server.url, open_timeout=0.2):
+                async with connect(server.url, open_timeout=open_timeout):
                     pass
 
 

@@ -49,7 +49,7 @@ from tests.client.scripted_server import Peer, answer, converse, ended, final, i
 
 @pytest.fixture(autouse=True)
 async def patience():
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         yield
 
 
@@ -133,6 +133,7 @@ async def test_standard_input_that_ends_within_a_sample_is_an_error_after_the_la
 
 
 async def test_realtime_sends_a_block_when_its_last_sample_was_heard_and_does_not_drift(recording: str):
+    """Streams a second at the pace of speech, because the pace is what it checks."""
     arrivals: list[float] = []
 
     async def stalling(peer: Peer) -> None:
@@ -223,7 +224,9 @@ async def test_ctrl_c_ends_the_session_and_waits_for_the_tail(pipe, capsys: pyte
     assert "-> What now?" in capsys.readouterr().out
 
 
-async def test_after_ctrl_c_the_tail_may_take_so_long(pipe, monkeypatch: pytest.MonkeyPatch, capsys):
+async def test_after_ctrl_c_the_tail_is_waited_for_no_longer_than_its_limit(
+    pipe, monkeypatch: pytest.MonkeyPatch, capsys
+):
     monkeypatch.setattr(run_module, "TAIL_S", 0.1)
 
     async def silent(peer: Peer) -> None:

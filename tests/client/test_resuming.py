@@ -78,7 +78,7 @@ def test_audio_and_answers_survive_cuts_anywhere(spooled: bool, places: set[int]
         model = Lasting(credit=3 * BLOCK)
         with patch.object(line_module, "random", lambda: 0.005):
             async with serving(lasting(model, cutting(places), crashes=crashes)) as server:
-                async with asyncio.timeout(10), connect(server.url, spool=folder) as session:
+                async with asyncio.timeout(60), connect(server.url, spool=folder) as session:
                     read = await conversation(session, 12)
                 check(model, read, 12)
                 assert len(server.peers) == 1 + len([start for start in model.starts if start.resume])
@@ -177,7 +177,7 @@ def one_after_another(*scripts: Script) -> Script:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 1013, 4408, 4429])
-async def test_closes_that_pass(code: int):
+async def test_a_close_that_is_temporary_is_followed_by_a_reconnect(code: int):
     model = Lasting(tokens=["token-1"])
     async with serving(one_after_another(closing(code), lasting(model))) as server, connect(server.url) as session:
         assert (await session.ask("Still there?")).text == "Still there?"
@@ -185,7 +185,7 @@ async def test_closes_that_pass(code: int):
 
 
 @pytest.mark.parametrize("code", [1002, 1003, 1009, 4400, 4401, 4404, 4409, 4422, 4500])
-async def test_closes_that_are_final(code: int):
+async def test_a_close_that_is_final_ends_the_session(code: int):
     async with serving(closing(code)) as server, connect(server.url) as session:
         with pytest.raises(ConnectionLost, match=f"closed the connection with code {code}: why"):
             await session.ask("Still there?")

@@ -32,7 +32,7 @@ def serving_in_thread(script: Script) -> Iterator[Scripted]:
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
-    assert started.wait(5)
+    assert started.wait(60)
     try:
         yield running[0]
     finally:

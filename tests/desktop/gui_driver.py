@@ -10,7 +10,7 @@ from PySide6.QtCore import QObject, QPoint
 from PySide6.QtGui import QAccessible
 from PySide6.QtWidgets import QApplication, QWidget
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0  # a loaded machine
 
 
 def until(done: Callable[[], object], patience_s: float = PATIENCE_S) -> None:

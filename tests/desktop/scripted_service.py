@@ -29,7 +29,7 @@ class ScriptedService:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._running.wait(10)
+        assert self._running.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from PySide6.QtCore import QEvent, QObject, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QGuiApplication, QImage, QRegion
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QWidget
 
 from af3stream.protocol.messages import Caption
 from af3stream_clients.captions.app import Captions
@@ -71,7 +71,7 @@ def test_overlay_is_frameless_and_on_top(captions: Captions, stage: ScriptedServ
     assert captions.overlay.frameGeometry() == captions.overlay.geometry()
     stage.say(final("He was not an ill-disposed young man."))
     until(lambda: captions.overlay.view.shown)
-    live(0.3)
+    live(1.0)
     place = captions.overlay.geometry()
     before = on_screen(place)
     other = Clicked()
@@ -79,7 +79,7 @@ def test_overlay_is_frameless_and_on_top(captions: Captions, stage: ScriptedServ
     other.show()
     other.raise_()
     other.activateWindow()
-    live(0.5)
+    live(1.0)
     inside = QRect(60, 20, 300, 100)
     assert on_screen(place).copy(inside) == before.copy(inside)
     other.close()
@@ -162,7 +162,7 @@ def test_moving_and_resizing_by_mouse_is_stored(captions: Captions, run: Callabl
 
 
 def test_stored_place_off_screen_is_ignored(captions: Captions) -> None:
-    captions._choose(replace(captions.settings, place=QRect(9_000, 9_000, 500, 200)))
+    captions.settings_window.changed.emit(replace(captions.settings, place=QRect(9_000, 9_000, 500, 200)))
     assert QGuiApplication.primaryScreen().geometry().contains(captions.overlay.geometry())
 
 
@@ -171,18 +171,18 @@ def test_click_through_passes_the_mouse_to_the_window_behind(captions: Captions)
     below = Clicked()
     below.setGeometry(overlay.geometry().adjusted(20, 40, -20, -10))
     below.show()
-    live(0.3)
+    live(1.0)
     at = QPoint(300, 80)
     click(overlay, at)
     live(0.2)
     assert below.count == 0
     captions.actions["through"].trigger()
-    live(0.2)
+    live(1.0)
     click(overlay, at)
     until(lambda: below.count == 1)
     assert overlay.isVisible()
     captions.actions["through"].trigger()
-    live(0.2)
+    live(1.0)
     click(overlay, at)
     live(0.2)
     assert below.count == 1
@@ -192,7 +192,7 @@ def test_click_through_passes_the_mouse_to_the_window_behind(captions: Captions)
 def test_buttons_appear_under_the_mouse_and_work(captions: Captions, stage: ScriptedService) -> None:
     overlay = captions.overlay
     xdotool("mousemove", 5, 5)
-    buttons = {heard_by_screen_reader(button)[0]: button for button in overlay._buttons.values()}
+    buttons = {heard_by_screen_reader(button)[0]: button for button in overlay.findChildren(QAbstractButton)}
     assert set(buttons) == {"Pause", "Ask about what was heard", "History", "Settings", "Hide the captions"}
     until(lambda: not any(button.isVisible() for button in buttons.values()))
     move_to(overlay, QPoint(200, 60))
@@ -210,7 +210,9 @@ def test_appearance_changes_at_once(captions: Captions, stage: ScriptedService) 
     stage.say(final(SPOKEN))
     until(lambda: view.shown)
     size = overlay.height()
-    captions._choose(replace(captions.settings, size_pt=40, lines=2, text="#ff0000", background="#0000ff", opacity=50))
+    captions.settings_window.changed.emit(
+        replace(captions.settings, size_pt=40, lines=2, text="#ff0000", background="#0000ff", opacity=50)
+    )
     live(0.1)
     assert overlay.height() != size
     assert view.rows == 2
@@ -224,7 +226,7 @@ def test_appearance_changes_at_once(captions: Captions, stage: ScriptedService) 
 
 def test_contrast_is_sufficient_in_light_and_dark(captions: Captions, application: QApplication) -> None:
     for appearance, look in (("dark", DARK), ("light", LIGHT)):
-        captions._choose(replace(captions.settings, appearance=appearance))
+        captions.settings_window.changed.emit(replace(captions.settings, appearance=appearance))
         live(0.1)
         background = captions.overlay._background
         assert background.name() == look.behind_captions

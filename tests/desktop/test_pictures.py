@@ -37,7 +37,7 @@ SECOND = "That he married a woman who made him less"
 @pytest.mark.parametrize("appearance", ["light", "dark"])
 def test_pictures_for_the_docs(captions: Captions, stage: ScriptedService, appearance: str) -> None:
     assert FOLDER
-    captions._choose(replace(captions.settings, appearance=appearance, size_pt=22))
+    captions.settings_window.changed.emit(replace(captions.settings, appearance=appearance, size_pt=22))
     for number, (start, text) in enumerate(SENTENCES):
         stage.say(Caption(number, text, start, start + 4, final=True, stable=text))
     stage.say(Caption(9, OPEN, 25, 29, final=False, stable=OPEN[:44]))
@@ -67,7 +67,7 @@ def questions(captions: Captions, stage: ScriptedService) -> None:
     second = stage.heard(Ask)[1]
     assert isinstance(second, Ask)
     stage.say(AnswerDelta(second.id, SECOND))
-    until(lambda: captions.ask._cards[1].answer.text() == SECOND)
+    until(lambda: captions.ask.cards[1].answer.text() == SECOND)
 
 
 def overlay(captions: Captions, appearance: str) -> QImage:

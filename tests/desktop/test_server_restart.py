@@ -30,6 +30,7 @@ PATIENCE_S = 600  # on a loaded machine
 def test_captions_and_answers_survive_a_server_crash(
     run: Callable[..., Captions], quick_start: tuple[str, ...], tmp_path: Path
 ) -> None:
+    """Streams at the pace of speech, because the program reads files as it reads a microphone."""
     pieces: list[np.ndarray] = []
     for number in SENTENCES:
         (path,) = RECORDINGS.glob(f"*{number}.wav")
@@ -43,7 +44,12 @@ def test_captions_and_answers_survive_a_server_crash(
     shown = heard_by_screen_reader(captions.overlay.view)[1]
     assert word_error_rate(" ".join(SENTENCES.values()), shown) <= MAX_WER
     rows = captions.history.list.model()
-    assert " ".join(rows.index(row, 0).data() for row in range(rows.rowCount())) == shown.replace("\n", " ")
+    until(
+        lambda: (
+            " ".join(rows.index(row, 0).data() for row in range(rows.rowCount()))
+            == heard_by_screen_reader(captions.overlay.view)[1].replace("\n", " ")
+        )
+    )
 
     pid = captions._local.pid
     assert pid
@@ -51,10 +57,12 @@ def test_captions_and_answers_survive_a_server_crash(
     until(lambda: captions.overlay.status.text().startswith("Connection lost, reconnecting"), PATIENCE_S)
     captions.ask.asked.emit("Who is this about?", None, None)
     until(
-        lambda: captions.ask._cards[0].note.text().startswith(("Heard 0:00 to 0:0", "Captions 0:00 to 0:0")), PATIENCE_S
+        lambda: captions.ask.cards[0].note.text().startswith(("Heard 0:00 to 0:0", "Captions 0:00 to 0:0")), PATIENCE_S
     )
-    assert captions.ask._cards[0].answer.text()
-    assert heard_by_screen_reader(captions.overlay.view)[1] == shown
+    assert captions.ask.cards[0].answer.text()
+    after = heard_by_screen_reader(captions.overlay.view)[1]  # the second pass may have corrected a word meanwhile
+    assert word_error_rate(" ".join(SENTENCES.values()), after) <= MAX_WER
+    assert len(after.splitlines()) == len(shown.splitlines())
 
     pid = captions._local.pid
     captions.close()

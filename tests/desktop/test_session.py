@@ -89,4 +89,4 @@ def test_file_is_streamed_to_its_end(run: Callable[..., Captions], stage: Script
     sent = b"".join(message.pcm for message in stage.heard(Audio) if isinstance(message, Audio))
     assert np.array_equal(np.frombuffer(sent, np.int16), samples)
     captions.conversation.ask("Still there?")  # type: ignore[union-attr]
-    until(lambda: captions.ask._cards)
+    until(lambda: captions.ask.cards)

@@ -136,7 +136,7 @@ def test_answer_arrives_in_pieces_and_earlier_answers_stay(told: Captions, stage
     assert asked.text == "Who is this about?"
     assert asked.scope
     assert asked.scope.last_s == 60
-    card = window._cards[0]
+    card = window.cards[0]
     until(card.stop.isVisible)
     for piece, so_far in ((" John", "John"), (" Dashwood", "John Dashwood")):
         stage.say(AnswerDelta(asked.id, piece))
@@ -155,8 +155,8 @@ def test_answer_arrives_in_pieces_and_earlier_answers_stay(told: Captions, stage
     second = stage.heard(Ask)[1]
     assert isinstance(second, Ask)
     stage.say(Error("query_limit", "too many questions", fatal=False, retryable=True, ref=second.id))
-    until(lambda: "too many questions" in window._cards[1].note.text())
-    assert window._cards[1].y() < card.y()
+    until(lambda: "too many questions" in window.cards[1].note.text())
+    assert window.cards[1].y() < card.y()
     assert card.answer.text() == "John Dashwood."
 
 
@@ -166,7 +166,7 @@ def test_reply_follows_up_the_answer_above_it(told: Captions, stage: ScriptedSer
     until(window.field.hasFocus)
     first = answered(told, stage, "Who is this about?", "John Dashwood.")
     answered(told, stage, "When was it?", "In winter.")
-    cards = window._cards
+    cards = window.cards
     until(cards[0].reply.isVisible)
 
     cards[0].reply.click()
@@ -193,8 +193,9 @@ def test_reply_follows_up_the_answer_above_it(told: Captions, stage: ScriptedSer
 
 def test_reply_is_not_offered_for_a_server_without_follow_ups(told: Captions, stage: ScriptedService) -> None:
     told.actions["ask"].trigger()
+    until(told.ask.field.hasFocus)
     answered(told, stage, "Who is this about?", "John Dashwood.", question="")
-    assert not told.ask._cards[0].reply.isVisible()
+    assert not told.ask.cards[0].reply.isVisible()
     QTest.keyClicks(told.ask.field, ">")
     assert told.ask.field.text() == ">"
     QTest.keyClick(told.ask.field, Qt.Key.Key_Escape)
@@ -212,7 +213,7 @@ def answered(captions: Captions, stage: ScriptedService, text: str, answer: str,
     assert asked.text == text
     said = {"question": text, **fields}
     stage.say(Answer(asked.id, answer, start=0, end=64, windows=2, tokens=3, finish="stop", **said))
-    until(lambda: captions.ask._cards[before].answer.text() == answer)
+    until(lambda: captions.ask.cards[before].answer.text() == answer)
     return asked
 
 
@@ -223,11 +224,11 @@ def test_stop_button_cancels_the_answer(told: Captions, stage: ScriptedService) 
     (asked,) = stage.heard(Ask)
     assert isinstance(asked, Ask)
     stage.say(AnswerDelta(asked.id, "First"))
-    until(lambda: told.ask._cards[0].answer.text() == "First")
-    told.ask._cards[0].stop.click()
+    until(lambda: told.ask.cards[0].answer.text() == "First")
+    told.ask.cards[0].stop.click()
     until(lambda: stage.heard(Cancel))
     stage.say(Answer(asked.id, "First", start=0, end=4, windows=0, tokens=1, finish="cancelled"))
-    until(lambda: told.ask._cards[0].note.text() == "Heard 0:00 to 0:04, stopped")
+    until(lambda: told.ask.cards[0].note.text() == "Heard 0:00 to 0:04, stopped")
 
 
 def test_global_shortcuts_work_without_focus(run: Callable[..., Captions]) -> None:
@@ -248,7 +249,7 @@ def test_global_shortcuts_work_without_focus(run: Callable[..., Captions]) -> No
     until(lambda: captions.overlay.status.text() == "Paused")
     xdotool("key", "ctrl+alt+a")
     until(captions.ask.isVisible)
-    captions.settings_window.changed.emit(captions.settings_window._settings)
+    captions.settings_window.changed.emit(captions.settings)
     captions.settings_window.keys["pause_key"].setKeySequence("Ctrl+Shift+F9")
     assert captions.actions["pause"].text() == "&Pause\tCtrl+Shift+F9"
     xdotool("key", "ctrl+shift+F9")

@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from af3stream import offline
 from af3stream.config import Config, load
 from af3stream.engine.factory import Loaded
+from af3stream.protocol.messages import Caption
 from af3stream.server.service import Service
 from tests.conftest import RECORDINGS
+from tests.openai_wire.conftest import clients_python, run_client
+
+__all__ = ["clients_python", "run_client"]  # fixtures
 
 PAUSE_S = 1.0
 
@@ -65,6 +70,12 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recording") / "recording.wav"
     soundfile.write(path, np.concatenate(pieces), rate, subtype="PCM_16")
     return path
+
+
+@pytest.fixture(scope="session")
+def offline_captions(service: RunningService, recording: Path) -> tuple[Caption, ...]:
+    """The captions of the recording, read as a file."""
+    return offline.transcribe(recording, service.config, service.loaded).captions
 
 
 @pytest.fixture(scope="session")

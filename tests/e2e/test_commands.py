@@ -124,7 +124,7 @@ def test_serve_ends_cleanly_when_told_to(
             stderr=log,
             env={**os.environ, "AF3STREAM_STATE": str(tmp_path)},
         )
-        for _ in range(600):
+        for _ in range(3_000):  # five minutes, on a loaded machine
             time.sleep(0.1)
             if f"listens at http://127.0.0.1:{port}" in (tmp_path / "log").read_text():
                 break
@@ -133,7 +133,7 @@ def test_serve_ends_cleanly_when_told_to(
         assert health["status"] == "ok"
         assert health["model"].startswith(model)
         server.send_signal(how)
-        assert server.wait(30) == 0
+        assert server.wait(120) == 0
         assert "Traceback" not in (tmp_path / "log").read_text()
 
 

@@ -1,7 +1,6 @@
 """Real speech, real model, real socket: captions while it is spoken, and answers about it.
 
-The recording is streamed at the pace of speech, once for all tests here: interim captions and an answer in the middle
-only come about while audio is still arriving.
+The recording is streamed once for all tests here.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from af3stream import offline
 from af3stream.audio.files import stream_blocks
 from af3stream.client import connect
 from af3stream.protocol import messages as m
@@ -27,7 +25,10 @@ BLOCK_MS = 100
 
 @pytest.fixture(scope="module")
 def heard(service: RunningService, recording: Path) -> list[m.ServerMessage]:
-    """Everything the service says about the recording, streamed at the pace of speech, with questions."""
+    """Everything the service says about the recording, with questions in the middle.
+
+    Streams at the pace of speech, because interim captions only come while audio is still arriving.
+    """
     return asyncio.run(listen(service, recording))
 
 
@@ -80,10 +81,9 @@ def test_interims_come_while_an_utterance_is_open_and_never_after_its_final(hear
 
 
 def test_finals_are_in_order_and_the_same_as_offline(
-    heard: list[m.ServerMessage], service: RunningService, recording: Path
+    heard: list[m.ServerMessage], offline_captions: tuple[m.Caption, ...]
 ) -> None:
-    alone = offline.transcribe(recording, service.config, service.loaded)
-    assert [(c.start, c.end, c.text) for c in finals(heard)] == [(c.start, c.end, c.text) for c in alone.captions]
+    assert [(c.start, c.end, c.text) for c in finals(heard)] == [(c.start, c.end, c.text) for c in offline_captions]
 
 
 def test_a_question_while_it_plays_is_answered_over_what_was_heard_until_then(

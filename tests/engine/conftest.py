@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from string import ascii_lowercase, digits
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -17,10 +18,13 @@ import pytest
 import torch
 
 from af3stream.config import ModelConfig
-from af3stream.engine import worker as worker_module
+from af3stream.engine import engine_core
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
+from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import AudioSegment, Completion, Context, PromptPart, Samples, Text
+from af3stream.engine.contract import AudioSource, Completion, Context, Engine, PromptPart, Samples, Text
+from af3stream.engine.encoded_audio import EncodedAudio
+from af3stream.engine.worker import Worker
 from tests.checkpoints import make_tiny
 
 DEVICE: Final = os.environ.get("AF3STREAM_TEST_DEVICE", "cpu")
@@ -62,14 +66,29 @@ def engine(loaded: LoadedCheckpoint) -> Af3Engine:
 def even_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step takes the device the same time, a millisecond."""
     ticks = count()
-    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 1000))
+    monkeypatch.setattr(engine_core, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 1000))
+
+
+AUDIO: Final = EncodedAudio()  # what `parts_of` encoded
 
 
 def parts_of(engine: Af3Engine, body: Sequence[Samples | str]) -> list[PromptPart]:
-    """Windows and notes as encoded parts."""
-    parts: list[PromptPart] = [Text(p) if isinstance(p, str) else AudioSegment(p, engine.frames(len(p))) for p in body]
-    engine.encode([part for part in parts if isinstance(part, AudioSegment)])
-    return parts
+    """Windows and notes as parts; their samples and embeddings are in `AUDIO`."""
+    segments = iter(AUDIO.encode(engine, [part for part in body if not isinstance(part, str)]))
+    return [Text(part) if isinstance(part, str) else next(segments) for part in body]
+
+
+def new_context(engine: Af3Engine) -> PrefixContext:
+    """An empty context, which finds the embeddings of `AUDIO`."""
+    return engine.context(AUDIO.embeddings)
+
+
+def new_worker(engine: Engine, model: ModelConfig | None = None, source: AudioSource = AUDIO) -> Worker:
+    """A worker with sessions named by a letter or a digit, whose audio is read again from ``source``."""
+    worker = Worker(engine, model)
+    for session in (*ascii_lowercase, *digits):
+        worker.open(session, source, lambda _: None)
+    return worker
 
 
 def answer(context: Context, parts: Sequence[PromptPart], question: str, max_tokens: int) -> tuple[str, Completion]:

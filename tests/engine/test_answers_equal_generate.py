@@ -14,7 +14,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.contract import AudioSegment, PromptPart, Samples
 from tests.engine import reference
-from tests.engine.conftest import answer, parts_of
+from tests.engine.conftest import answer, new_context, parts_of
 
 pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
@@ -29,7 +29,7 @@ def test_stock_windows_answer_as_the_stock_processor_and_generate(
 ) -> None:
     audio = signal(seconds, 1)
     parts = parts_of(engine, loaded.alignment.split(audio))
-    context = engine.context()
+    context = new_context(engine)
     for end in range(1, len(parts) + 1):
         list(context.extend(parts[:end]))
         for question in QUESTIONS:
@@ -43,7 +43,7 @@ def test_windows_of_any_length_with_notes_between_answer_as_generate(
 ) -> None:
     body = [signal(3.21, 2), "Transcript: one two.\n", signal(17.0, 3), "Transcript: three.\n", signal(0.9, 4)]
     parts = parts_of(engine, body)
-    context = engine.context()
+    context = new_context(engine)
     for kept in range(len(parts) + 1):
         list(context.extend(parts[:kept]))
         expected = engine.text(reference.reply(loaded, body, QUESTIONS[0], TOKENS))
@@ -57,7 +57,7 @@ def test_an_answer_that_is_dropped_leaves_the_prefix_as_it_was_then_and_there(
 ) -> None:
     body = [signal(3.0, 7), "Transcript: one two.\n", signal(4.0, 8)]
     parts = parts_of(engine, body)
-    context = engine.context()
+    context = new_context(engine)
     list(context.extend(parts[:2]))
     kept = context.kept_tokens
     dropped = context.answer(parts, QUESTIONS[1], TOKENS)
@@ -83,7 +83,7 @@ def test_every_attention_implementation_answers_alike(any_attention: LoadedCheck
     body = [signal(4.0, 5), signal(9.0, 6)]
     parts = parts_of(engine, body)
     expected = engine.text(reference.reply(any_attention, body, QUESTIONS[0], TOKENS))
-    assert answer(engine.context(), parts, QUESTIONS[0], TOKENS)[0] == expected
+    assert answer(new_context(engine), parts, QUESTIONS[0], TOKENS)[0] == expected
 
 
 LENGTHS = (0.7, 2.4, 6.05)  # seconds; few, so that references are shared between examples
@@ -105,7 +105,7 @@ class History:
     def __init__(self, loaded: LoadedCheckpoint, signal: Signal) -> None:
         self._loaded = loaded
         self.engine = Af3Engine(loaded, "tiny")
-        self._context = self.engine.context()
+        self._context = new_context(self.engine)
         self._windows = [signal(length, seed) for seed, length in enumerate(LENGTHS)]
         self._body: list[int | str] = []  # indices of windows, and notes
         self._parts: list[PromptPart] = []
@@ -158,13 +158,13 @@ def _expected(loaded: LoadedCheckpoint, signal: Signal, body: tuple[int | str, .
 def _text_only(loaded: LoadedCheckpoint, notes: list[Samples | str], question: int) -> str:
     """`generate` takes no features without a window; the language model alone reads notes."""
     engine = Af3Engine(loaded, "tiny")
-    return answer(engine.context(), parts_of(engine, notes), QUESTIONS[question], TOKENS)[0]
+    return answer(new_context(engine), parts_of(engine, notes), QUESTIONS[question], TOKENS)[0]
 
 
 def test_a_question_reads_the_tail_and_itself_only(engine: Af3Engine, signal: Signal) -> None:
     window, tail = parts_of(engine, [signal(5.0, 7), signal(2.0, 8)])
     assert isinstance(tail, AudioSegment)
-    context = engine.context()
+    context = new_context(engine)
     list(context.extend([window]))
     before = engine.counters.prefill_tokens, engine.counters.encoder_passes
     _, completion = answer(context, [window, tail], QUESTIONS[0], TOKENS)
@@ -176,7 +176,7 @@ def test_a_question_reads_the_tail_and_itself_only(engine: Af3Engine, signal: Si
 
 def test_the_kept_prefix_is_as_long_after_an_answer_as_before(engine: Af3Engine, signal: Signal) -> None:
     parts = parts_of(engine, [signal(3.0, 9)])
-    context = engine.context()
+    context = new_context(engine)
     list(context.extend(parts))
     kept = context.kept_tokens
     for question in QUESTIONS:
@@ -186,13 +186,13 @@ def test_the_kept_prefix_is_as_long_after_an_answer_as_before(engine: Af3Engine,
 
 def test_an_append_writes_only_what_is_new(engine: Af3Engine, signal: Signal) -> None:
     parts = parts_of(engine, [signal(4.0, seed) for seed in range(6)])
-    context = engine.context()
+    context = new_context(engine)
     costs = []
     for end in range(1, len(parts) + 1):
         before = engine.counters.prefill_tokens
         list(context.extend(parts[:end]))
         costs.append(engine.counters.prefill_tokens - before)
-    assert costs[1:] == [engine.frames(64_000)] * 5
+    assert costs[1:] == [engine.tokens.frames(64_000)] * 5
     assert engine.counters.rebuilds == 0
 
 
@@ -201,7 +201,7 @@ def test_notes_after_the_windows_are_set_aside_while_a_question_hears_the_open_w
 ) -> None:
     window, tail, note = signal(5.0, 1), signal(2.0, 2), NOTES[0]
     closed, opened, notes = parts_of(engine, [window, tail, note])
-    context = engine.context()
+    context = new_context(engine)
     list(context.extend([closed, notes]))
     for body, parts in (([window, tail, note], [closed, opened, notes]), ([window, note], [closed, notes])):
         expected = engine.text(reference.reply(loaded, body, QUESTIONS[0], TOKENS))
@@ -213,7 +213,7 @@ def test_a_rebuild_closed_half_way_leaves_the_old_prefix_in_use(
 ) -> None:
     body = [signal(28.0, seed) for seed in range(3)]
     parts = parts_of(engine, body)
-    context = engine.context()
+    context = new_context(engine)
     list(context.extend(parts))
     rebuild = context.extend(parts[1:])
     next(rebuild)

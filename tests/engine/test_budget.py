@@ -15,8 +15,7 @@ from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.contract import PromptPart, Samples
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job, Result
-from af3stream.engine.worker import Worker
-from tests.engine.conftest import parts_of
+from tests.engine.conftest import new_worker, parts_of
 
 QUESTIONS = ("What was said?", "Who spoke last, and where?")
 TOKENS = 12
@@ -54,7 +53,7 @@ class Talks:
     def __init__(self, engine: Af3Engine, signal: Callable[[float, int], Samples], budget_mb: float) -> None:
         self.look: Callable[[], None] = lambda: None
         self.answers: list[str] = []
-        self._worker = Worker(engine, ModelConfig(kv_budget_mb=budget_mb))
+        self._worker = new_worker(engine, ModelConfig(kv_budget_mb=budget_mb))
         self._engine = engine
         self._windows = {
             name: parts_of(engine, [signal(4.0, i), signal(6.5, i + 5)]) for i, name in enumerate(SESSIONS)
@@ -87,7 +86,7 @@ class Talks:
 
         for name, job in jobs.items():
             self._worker.submit(name, job, lambda job, result, last, name=name: report(name, result, last))  # type: ignore[misc]
-        while self._worker._step():
+        while self._worker.step():
             self.look()
         assert sorted(done) == sorted(jobs)
         return texts

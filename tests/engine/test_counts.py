@@ -46,6 +46,7 @@ class Conversation:
         self._session = Session(
             "s", m.Start(interims=interims), config=Config(), engine=self.engine, notes="off", metrics=Metrics()
         )
+        self._worker.open("s", self._session.audio_source, self._session.note_resident)
 
     def send(self, message: m.ClientMessage, *, seconds: float = 0.0) -> None:
         self._now += seconds
@@ -88,7 +89,7 @@ def test_a_question_costs_its_tail_and_itself(tiny: LoadedCheckpoint, speech: by
     (window,) = talk.of(m.Window)
     assert isinstance(answer, m.Answer)
     assert isinstance(window, m.Window)
-    tail = talk.engine.frames(round((answer.end - window.end) * 16_000))
+    tail = talk.engine.tokens.frames(round((answer.end - window.end) * 16_000))
     question = len(talk.engine._fusion.question(QUESTION))
     assert talk.engine.counters.encoder_passes - before[0] == 1
     assert abs(talk.engine.counters.prefill_tokens - before[1] - question - tail) <= 25  # the pause between them

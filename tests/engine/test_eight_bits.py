@@ -13,7 +13,7 @@ from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.linear import EightBitLinear
 from af3stream.engine.contract import Samples
 from af3stream.errors import ModelError
-from tests.engine.conftest import answer, parts_of
+from tests.engine.conftest import answer, new_context, parts_of
 
 TOKENS = 16
 
@@ -36,7 +36,7 @@ def test_all_layers_of_the_language_model_and_nothing_else(tiny_folder: Path) ->
 def test_what_is_kept_changes_no_answer(tiny_folder: Path, signal: Callable[[float, int], Samples]) -> None:
     engine = Af3Engine(load_checkpoint(tiny_folder, ModelConfig(weights="int8")), "tiny")
     parts = parts_of(engine, [signal(7.0, 1), signal(4.0, 2)])
-    kept, fresh = engine.context(), engine.context()
+    kept, fresh = new_context(engine), new_context(engine)
     list(kept.extend(parts))
     again = [answer(kept, parts, "What was said?", TOKENS)[0] for _ in range(2)]
     assert again == [answer(fresh, parts, "What was said?", TOKENS)[0]] * 2 != ["", ""]

@@ -21,7 +21,7 @@ from af3stream.engine.af3.linear import FEW, HalfEmbedding, HalfLinear, exactly_
 from af3stream.engine.contract import Samples
 from af3stream.errors import ModelError
 from tests.checkpoints import make_tiny
-from tests.engine.conftest import answer, model_config, parts_of
+from tests.engine.conftest import answer, model_config, new_context, parts_of
 
 TOKENS = 24
 Text = Literal["llama", "qwen2"]
@@ -57,7 +57,7 @@ def engine_of(folder: Path, **settings: Any) -> Af3Engine:
 def answered(engine: Af3Engine, signal: Callable[[float, int], Samples]) -> list[Any]:
     """Answers over two windows, and a caption after a draft that is wrong."""
     parts = parts_of(engine, [signal(7.0, 1), signal(4.0, 2)])
-    context = engine.context()
+    context = new_context(engine)
     list(context.extend(parts))
     questions = ("What was said?", "Who spoke?")
     heard = engine.hear(signal(5.0, 3), "Transcribe.", [5, 6, 7, 8], TOKENS)

@@ -8,11 +8,22 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import ModelConfig
-from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, PromptPart, Samples, Text, Turn
+from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
+    CaptionOptions,
+    Completion,
+    Embeddings,
+    Hypothesis,
+    Lookup,
+    PromptPart,
+    Samples,
+    Text,
+    Turn,
+)
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, Restarted
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
-from tests.engine.test_worker import Reports, caption, second
+from tests.engine.test_worker import SECOND, Reports, caption, second
 
 QUICK = ModelConfig(step_timeout_s=0.2)
 LATE = Failed("it took longer than 0.2 s", timed_out=True)
@@ -32,11 +43,11 @@ class Stuck(ScriptedEngine):
         if any(thing is self._bad for thing in things):
             assert self.let_go.wait(10)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        self.hang_if(*sounds)
-        super().encode(sounds)
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        self.hang_if(*windows)
+        return super().encode(windows)
 
-    def context(self) -> ScriptedContext:
+    def context(self, embeddings: Lookup) -> ScriptedContext:
         engine = self
 
         class Context(ScriptedContext):
@@ -47,7 +58,7 @@ class Stuck(ScriptedEngine):
                 engine.hang_if(question)
                 yield from super().answer(parts, question, max_tokens, earlier)
 
-        return Context(self.counters)
+        return Context(self.counters, embeddings)
 
 
 class StuckCaptioner(ScriptedCaptioner):
@@ -55,9 +66,17 @@ class StuckCaptioner(ScriptedCaptioner):
         super().__init__(engine.counters)
         self._engine = engine
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         self._engine.hang_if(samples)
-        return super().caption(samples, draft, final=final, max_tokens=max_tokens)
+        return super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
 
 # ---- hangs -----------------------------------------------------------------------------------------------------------
@@ -97,8 +116,8 @@ def test_an_answer_that_hangs_leaves_its_context_behind() -> None:
 
 
 def test_of_windows_encoded_together_only_the_one_that_hangs_is_lost() -> None:
-    jobs, reports = [EncodeJob(i, second()) for i in range(3)], Reports()
-    engine = Stuck(jobs[1].sound)
+    jobs, reports = [EncodeJob(i, second(), SECOND.copy()) for i in range(3)], Reports()
+    engine = Stuck(jobs[1].samples)
     worker = Worker(engine, QUICK)
     for job in jobs:
         worker.submit("s", job, reports)
@@ -130,7 +149,7 @@ class Full(ScriptedEngine):
         if self.left >= 0:
             raise self._error
 
-    def context(self) -> ScriptedContext:
+    def context(self, embeddings: Lookup) -> ScriptedContext:
         engine = self
 
         class Context(ScriptedContext):
@@ -142,7 +161,7 @@ class Full(ScriptedEngine):
                         engine.fill()
                     yield piece
 
-        return Context(self.counters)
+        return Context(self.counters, embeddings)
 
 
 class FullCaptioner(ScriptedCaptioner):
@@ -150,9 +169,17 @@ class FullCaptioner(ScriptedCaptioner):
         super().__init__(engine.counters)
         self._engine = engine
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         self._engine.fill()
-        return super().caption(samples, draft, final=final, max_tokens=max_tokens)
+        return super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
 
 @pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError])
@@ -186,8 +213,8 @@ class Counting(ScriptedEngine):
         super().__init__()
         self.contexts: list[ScriptedContext] = []
 
-    def context(self) -> ScriptedContext:
-        self.contexts.append(super().context())
+    def context(self, embeddings: Lookup) -> ScriptedContext:
+        self.contexts.append(super().context(embeddings))
         return self.contexts[-1]
 
     @property

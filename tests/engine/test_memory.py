@@ -35,9 +35,14 @@ def test_what_is_free_between_pieces_in_use_is_given_back() -> None:
     assert all(len(piece) == SIZE for piece in kept)
 
 
-def test_where_the_c_library_cannot_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_malloc_trim", lambda: None)
+@pytest.mark.parametrize(("found", "calls"), [(True, [0]), (False, [])])
+def test_trim_heap_calls_malloc_trim_if_the_c_library_has_it(
+    monkeypatch: pytest.MonkeyPatch, found: bool, calls: list[int]
+) -> None:
+    called: list[int] = []
+    monkeypatch.setattr(memory, "_malloc_trim", lambda: called.append if found else None)
     memory.trim_heap()
+    assert called == calls
 
 
 def test_the_collector_does_not_walk_through_what_stays() -> None:
@@ -61,19 +66,22 @@ def test_a_library_keeps_few_codes_unless_it_is_told_otherwise(tmp_path: Path, m
         assert os.environ[name] == kept
 
 
+SECOND = np.zeros(16_000, np.float32)
+
+
 def test_it_is_given_back_after_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
     monkeypatch.setattr(memory, "trim_heap", lambda: given.append("given"))
-    worker, sound = Worker(ScriptedEngine()), AudioSegment(np.zeros(16_000, np.float32), 25)
+    worker, sound = Worker(ScriptedEngine()), AudioSegment(0, 16_000, 25)
 
     def done(*jobs: object) -> None:
         for job in jobs:
             worker.submit("s", job, lambda *_: None)  # type: ignore[arg-type]
         worker.run_all()
 
-    done(CaptionJob(0, sound.samples, None, final=True, max_tokens=9))
+    done(CaptionJob(0, SECOND, None, final=True, max_tokens=9))
     assert given == ["given"]
-    done(EncodeJob(0, sound), ExtendJob((sound,), rebuild=False), AnswerJob((sound,), "What was said?", 9))
+    done(EncodeJob(0, sound, SECOND), ExtendJob((sound,), rebuild=False), AnswerJob((sound,), "What was said?", 9))
     assert given == ["given"] * 4  # not after every step of an answer
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
+from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Completion, Samples, Text, Turn, caption_line, note
+from af3stream.engine.contract import Completion, Lookup, Samples, Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job, Result
-from af3stream.engine.worker import Worker
+from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.models.card import Wording
 from tests.engine import reference
-from tests.engine.conftest import answer, parts_of
+from tests.engine.conftest import answer, new_context, new_worker, parts_of
 
 pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
@@ -32,7 +33,7 @@ def test_a_follow_up_is_answered_as_the_same_chat_from_the_stock_template(
     chat = [Turn(turn.question.replace("<|im_end|>", "end"), turn.answer) for turn in CHAT[:turns]]
     audio = signal(60.0, 1)
     parts = parts_of(engine, loaded.alignment.split(audio))
-    context = engine.context()
+    context = new_context(engine)
     list(context.extend(parts[:1]))
     *pieces, completion = context.answer(parts, QUESTION, TOKENS, chat)
     expected = engine.text(reference.stock_reply(loaded, audio, QUESTION, TOKENS, chat, system))
@@ -44,7 +45,7 @@ def test_a_follow_up_is_answered_as_the_same_chat_from_the_stock_template(
 def test_the_prefix_is_as_it_was_after_a_follow_up(loaded: LoadedCheckpoint, signal: Signal) -> None:
     engine = Af3Engine(loaded, "tiny")
     body = [signal(3.0, 1), "[0:00] one two.\n"]
-    parts, context = parts_of(engine, body), engine.context()
+    parts, context = parts_of(engine, body), new_context(engine)
     list(context.extend(parts))
     kept = context.kept_tokens
     list(context.answer(parts, QUESTION, TOKENS, CHAT))
@@ -58,7 +59,7 @@ def test_the_prefix_is_as_it_was_after_a_follow_up(loaded: LoadedCheckpoint, sig
 def test_turns_are_counted_as_they_are_read(loaded: LoadedCheckpoint) -> None:
     engine = Af3Engine(loaded, "tiny", wording=Wording(instruction="Be brief.\n"))
     alone = len(engine._asking.question_ids(QUESTION))
-    counted = sum(engine.count_turn(turn) for turn in CHAT)
+    counted = sum(engine.tokens.count_turn(turn) for turn in CHAT)
     assert len(engine._asking.question_ids(QUESTION, CHAT)) == alone + counted
     assert engine._asking.positions((), QUESTION, CHAT) == engine._asking.positions((), QUESTION) + counted
 
@@ -70,8 +71,8 @@ def test_an_instruction_stands_right_before_each_question_and_in_no_caption(
     audio = signal(30.0, 2)
     chat = [Turn(f"Be brief.\n{turn.question}", turn.answer) for turn in CHAT]
     parts = parts_of(plain, [audio])
-    *expected, _ = plain.context().answer(parts, f"Be brief.\n{QUESTION}", TOKENS, chat)
-    *pieces, _ = instructed.context().answer(parts, QUESTION, TOKENS, CHAT)
+    *expected, _ = new_context(plain).answer(parts, f"Be brief.\n{QUESTION}", TOKENS, chat)
+    *pieces, _ = new_context(instructed).answer(parts, QUESTION, TOKENS, CHAT)
     assert pieces == expected
     assert instructed.generate([QUESTION], [audio]) == plain.generate([QUESTION], [audio])
     assert instructed.captioner.caption(audio, None, final=True, max_tokens=9).tokens == (
@@ -95,7 +96,14 @@ def test_a_question_while_a_window_is_half_read_is_answered_over_captions_and_th
     first, words, second = parts_of(engine, body)
     captions = note([caption_line("and three", 62.5), caption_line("four", 3_725.0, "Anna")])
     said: dict[Job, list[Result]] = {}
-    worker = Worker(engine)
+    worker, contexts = new_worker(engine), list[PrefixContext]()
+    create = engine.context
+
+    def noted(embeddings: Lookup) -> PrefixContext:
+        contexts.append(create(embeddings))
+        return contexts[-1]
+
+    engine.context = noted  # type: ignore[method-assign]
 
     def report(job: Job, result: Result, _done: bool) -> None:
         said.setdefault(job, []).append(result)
@@ -103,12 +111,12 @@ def test_a_question_while_a_window_is_half_read_is_answered_over_captions_and_th
     read = ExtendJob((first, words), rebuild=False)
     worker.submit("s", read, report)
     worker.run_all()
-    context = worker._warmth._kept["s"].context
+    (context,) = contexts
     kept = context.kept_tokens
     extend = ExtendJob((first, words, second), rebuild=False)
     worker.submit("s", extend, report)
     for _ in range(5):
-        worker._step()
+        worker.step()
     assert extend not in said and context.kept_tokens > kept  # half of the window is read
     ask = AnswerJob((first, words, captions), QUESTION, TOKENS, CHAT, prefix=2)
     worker.submit("s", ask, report)
@@ -126,7 +134,7 @@ def test_a_question_while_a_window_is_half_read_is_answered_over_captions_and_th
 
 def test_captions_after_a_prefix_are_answered_as_generate(loaded: LoadedCheckpoint, signal: Signal) -> None:
     engine, body = Af3Engine(loaded, "tiny"), [signal(6.0, 1), "[0:00] one two.\n", "[0:31] three.\n[0:40] four.\n"]
-    parts, context = parts_of(engine, body), engine.context()
+    parts, context = parts_of(engine, body), new_context(engine)
     list(context.extend(parts[:2]))
     kept = context.kept_tokens
     got, completion = answer(context, parts, QUESTION, TOKENS)
@@ -134,7 +142,7 @@ def test_captions_after_a_prefix_are_answered_as_generate(loaded: LoadedCheckpoi
     assert (
         completion.prefilled
         == engine._asking.positions(parts, QUESTION) - kept
-        == (engine.count(str(body[2])) + len(engine._asking.question_ids(QUESTION)))
+        == (engine.tokens.count(str(body[2])) + len(engine._asking.question_ids(QUESTION)))
     )
 
 

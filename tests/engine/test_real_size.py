@@ -10,7 +10,7 @@ from transformers import AudioFlamingo3ForConditionalGeneration, WhisperFeatureE
 from af3stream.engine.af3.alignment import Alignment
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
-from af3stream.engine.contract import Counters
+from af3stream.engine.counters import Counters
 from tests.checkpoints import make_tokenizer, published_config
 
 ALIGNMENT = Alignment(sampling_rate=16_000, chunk_length=30, hop_length=160, max_windows=20)

@@ -14,7 +14,7 @@ from af3stream.engine.af3.repetition import LEAST, PERIOD, TIMES, repeats
 from af3stream.engine.contract import Samples
 from tests.checkpoints import make_tiny
 from tests.engine import reference
-from tests.engine.conftest import answer, model_config, parts_of
+from tests.engine.conftest import answer, model_config, new_context, parts_of
 
 pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
@@ -64,7 +64,7 @@ def test_an_answer_that_loops_is_that_of_generate_with_the_same_rule(
 ) -> None:
     engine, body = Af3Engine(looping, "looping"), [signal(3.0, number), "Transcript: one two.\n"]
     expected = reference.reply(looping, body, "What was said?", TOKENS)
-    text, completion = answer(engine.context(), parts_of(engine, body), "What was said?", TOKENS)
+    text, completion = answer(new_context(engine), parts_of(engine, body), "What was said?", TOKENS)
     assert repeats(expected) and len(expected) < TOKENS
     assert text == engine.text(expected)
     assert (completion.tokens, completion.finish) == (len(expected), "stop")

@@ -16,7 +16,7 @@ from af3stream.engine.request import priority_of
 from af3stream.engine.scheduler import BACKGROUND_SHARE, Priority, Scheduler, Task
 
 FINAL, ANSWER, LATE_FINAL, CATCH_UP, INTERIM = Priority
-SOUND = AudioSegment(None, 1)
+SOUND = AudioSegment(0, 640, 1)
 
 
 def turns(scheduler: Scheduler[str]) -> list[str]:
@@ -41,7 +41,7 @@ def spend(scheduler: Scheduler[str], session: str, seconds: float, kind: Priorit
         (CaptionJob(0, None, Hypothesis("x"), final=False, max_tokens=1), INTERIM),  # type: ignore[arg-type]
         (CaptionJob(0, None, None, final=False, max_tokens=1, urgent=True), ANSWER),  # type: ignore[arg-type]
         (AnswerJob((), "What?", 1), ANSWER),
-        (EncodeJob(0, SOUND), CATCH_UP),
+        (EncodeJob(0, SOUND, np.zeros(640, np.float32)), CATCH_UP),
         (ExtendJob((), rebuild=True), CATCH_UP),
         (ExtendJob((), rebuild=False, captions_only=True), ANSWER),
         (ReviseJob(0, np.zeros(9, np.float32), 9), ANSWER),

@@ -15,7 +15,7 @@ from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.contract import Samples
 from af3stream.errors import ContextFull
-from tests.engine.conftest import cpu_only, noise, parts_of
+from tests.engine.conftest import cpu_only, new_context, noise, parts_of
 
 pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
@@ -27,7 +27,7 @@ def addresses(slot: Slot) -> list[int]:
 
 
 def test_bytes_copied_a_token_are_its_own_however_long_the_prefix(engine: Af3Engine, signal: Signal) -> None:
-    context, seen = engine.context(), set()
+    context, seen = new_context(engine), set()
     parts = parts_of(engine, [signal(20.0, seed) for seed in range(5)])
     for end in range(1, len(parts) + 1):
         list(context.extend(parts[:end]))

@@ -10,13 +10,12 @@ import pytest
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Answering, Completion, PromptPart, Samples, Text, Turn
+from af3stream.engine.contract import Answering, Completion, Lookup, PromptPart, Samples, Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Result
-from af3stream.engine.request import ANSWERS_TOGETHER
+from af3stream.engine.request import MAX_DECODE_BATCH
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
-from af3stream.engine.worker import Worker
-from tests.engine.conftest import answer, model_config, parts_of
-from tests.engine.test_worker import Reports, second
+from tests.engine.conftest import answer, model_config, new_context, new_worker, parts_of
+from tests.engine.test_worker import SILENCE, Reports, second
 
 TOKENS = 24
 QUESTIONS = ("What was said?", "Who spoke last, and where?", "Why?", "¿Qué? 😀")
@@ -34,8 +33,8 @@ def test_four_sessions_are_answered_as_each_alone(
 ) -> None:
     engine, reports = Af3Engine(tiny, "tiny"), Reports()
     bodies = [parts_of(engine, [signal(length, i), "Notes.\n"]) for i, length in enumerate((1.0, 29.0, 7.0, 15.0))]
-    alone = [answer(engine.context(), *asked, TOKENS) for asked in zip(bodies, QUESTIONS, strict=True)]
-    worker = Worker(engine)
+    alone = [answer(new_context(engine), *asked, TOKENS) for asked in zip(bodies, QUESTIONS, strict=True)]
+    worker = new_worker(engine)
     for session, body in enumerate(bodies):
         worker.submit(str(session), ExtendJob(tuple(body[:1]), rebuild=False), reports)
         worker.run_all()
@@ -60,14 +59,14 @@ def test_questions_are_read_one_chunk_a_step_however_many_sessions_ask(
 ) -> None:
     loaded = load_checkpoint(tiny_folder, model_config(prefill_chunk=32))
     engine, reports = Af3Engine(loaded, "tiny"), Reports()
-    worker, bodies = Worker(engine), [parts_of(engine, [signal(9.0, i)]) for i in range(4)]
+    worker, bodies = new_worker(engine), [parts_of(engine, [signal(9.0, i)]) for i in range(4)]
     for session, body in enumerate(bodies):
         worker.submit(str(session), ExtendJob(tuple(body), rebuild=False), reports)
         worker.run_all()
         job = AnswerJob((*body, Text("Many words are said here, and all of them are read.\n")), QUESTIONS[1], TOKENS)
         worker.submit(str(session), job, reports)
     read = [engine.counters.prefill_tokens]
-    while worker._step():
+    while worker.step():
         read.append(engine.counters.prefill_tokens)
     assert 0 < max(after - before for before, after in pairwise(read)) <= 32  # so long does a final caption wait
     assert len(reports.finished) == 2 * len(bodies)
@@ -86,7 +85,7 @@ class Joint(ScriptedEngine):
         if len(self.sizes) == self._fail:
             raise RuntimeError("a secret of the device")
 
-    def context(self) -> ScriptedContext:
+    def context(self, embeddings: Lookup) -> ScriptedContext:
         engine = self
 
         class Context(ScriptedContext):
@@ -98,12 +97,12 @@ class Joint(ScriptedEngine):
                         raise OSError("a secret of the device")
                     yield piece
 
-        return Context(self.counters)
+        return Context(self.counters, embeddings)
 
 
 def ask(engine: ScriptedEngine, questions: Sequence[str]) -> list[list[Result]]:
     """Each question asked by a session of its own; what each is told."""
-    worker, reports = Worker(engine), Reports()
+    worker, reports = new_worker(engine), Reports()
     jobs = [AnswerJob((Text("a"),), question, 9) for question in questions]
     for question, job in zip(questions, jobs, strict=True):
         worker.submit(question, job, reports)
@@ -117,9 +116,9 @@ def told(question: str) -> list[Result]:
 
 @pytest.mark.usefixtures("even_steps")
 def test_answers_go_step_by_step_together_and_no_more_than_fit() -> None:
-    engine, questions = Joint(), [f"{i}?" for i in range(ANSWERS_TOGETHER + 2)]
+    engine, questions = Joint(), [f"{i}?" for i in range(MAX_DECODE_BATCH + 2)]
     assert ask(engine, questions) == [told(question) for question in questions]
-    assert max(engine.sizes) == ANSWERS_TOGETHER
+    assert max(engine.sizes) == MAX_DECODE_BATCH
 
 
 @pytest.mark.usefixtures("even_steps")
@@ -140,7 +139,8 @@ def test_an_answer_that_fails_among_others_is_lost_alone() -> None:
 
 def test_two_questions_of_one_session_follow_each_other() -> None:
     engine, reports = Joint(), Reports()
-    worker, jobs = Worker(engine), [AnswerJob((second(),), question, 9) for question in ("One?", "Two?")]
+    worker = new_worker(engine, source=SILENCE)
+    jobs = [AnswerJob((second(),), question, 9) for question in ("One?", "Two?")]
     for job in jobs:
         worker.submit("s", job, reports)
     worker.run_all()

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.whisper import LOOP_TOKENS, Decoded, WhisperCaptioner
+from af3stream.engine.whisper_prompt import WhisperPrompt
 
 RATE = 16_000
 RAIN = Decoded("Rain on the roof.", score=-0.3, silence=0.1, tokens=5)
 LOOP = Decoded("rain on the roof, " * 20, score=-0.1, silence=0.1, tokens=100)
 FAST = Decoded("Rain on the roof, and on the street as well.", score=-0.3, silence=0.1, tokens=12)
+
+
+ENGLISH = CaptionOptions(language="en")
+CODES = ("en", "es", "fr")
+SPANISH = (("es", 0.9), ("en", 0.08), ("fr", 0.0005))  # what the detector says
+
+
+def tokenizer() -> Tokenizer:
+    """A tokenizer of bytes, with the control tokens of a multilingual Whisper checkpoint."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({byte: number for number, byte in enumerate(alphabet)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    names = ("startoftranscript", *CODES, "translate", "transcribe", "startofprev", "notimestamps")
+    made.add_special_tokens([f"<|{name}|>" for name in names])
+    return made
 
 
 class Scripted(WhisperCaptioner):
@@ -22,35 +43,54 @@ class Scripted(WhisperCaptioner):
     Attributes:
         padded_s: seconds of each input that was encoded.
         options: the library's options of each decode.
+        prompts: the prompt of each decode, as text.
+
+    Args:
+        probable: what the detector says of any input.
+        multilingual: whether it knows other languages than English.
     """
 
-    def __init__(self, *decodes: Decoded) -> None:
+    def __init__(
+        self, *decodes: Decoded, probable: Sequence[tuple[str, float]] = SPANISH, multilingual: bool = True
+    ) -> None:
         self._decodes, self._beam = iter(decodes), 5
+        self._tokenizer = tokenizer()
+        self.translates = multilingual
+        self._prompt = WhisperPrompt(self._tokenizer, [*CODES, "yue"], multilingual=multilingual)
+        self.languages = self._prompt.languages
+        self.detected = 0
+        self._model = SimpleNamespace(detect_language=self._detect)
+        self._said = [(f"<|{code}|>", chance) for code, chance in probable]
         self.padded_s: list[float] = []
         self.options: list[dict[str, Any]] = []
+        self.prompts: list[str] = []
 
-    def final(self, seconds: float = 10.0) -> Hypothesis:
+    def final(self, seconds: float = 10.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
         """The final caption of an utterance of this length."""
-        return self.caption(np.zeros(round(seconds * RATE), np.float32), None, final=True, max_tokens=99)
+        samples = np.zeros(round(seconds * RATE), np.float32)
+        return self.caption(samples, None, final=True, max_tokens=99, options=options)
 
-    def interim(self, seconds: float = 10.0) -> Hypothesis:
+    def interim(self, seconds: float = 10.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
         """The interim caption of an utterance of this length."""
-        return self.caption(np.zeros(round(seconds * RATE), np.float32), None, final=False, max_tokens=99)
+        samples = np.zeros(round(seconds * RATE), np.float32)
+        return self.caption(samples, None, final=False, max_tokens=99, options=options)
+
+    def _detect(self, encoded: None) -> list[list[tuple[str, float]]]:
+        self.detected += 1
+        return [self._said]
 
     def _encoded(self, samples: Samples, padded_s: float) -> None:
         self.padded_s.append(padded_s)
 
-    def _prompt(self, encoded: None) -> list[int]:
-        return [1]
-
     def _write(self, encoded: None, prompt: list[int], max_tokens: int, **options: Any) -> Decoded:
         self.options.append(options)
+        self.prompts.append(self._tokenizer.decode(prompt, skip_special_tokens=False))
         return next(self._decodes)
 
 
 def test_a_final_caption_is_one_beam_search() -> None:
     captioner = Scripted(RAIN)
-    assert captioner.final() == Hypothesis(RAIN.text, silence=RAIN.silence)
+    assert captioner.final(options=ENGLISH) == Hypothesis(RAIN.text, silence=RAIN.silence, language="en")
     assert captioner.options == [{"beam_size": 5}]
 
 
@@ -90,8 +130,8 @@ def test_a_caption_has_no_words_if_nobody_speaks(
     kind: str, score: float, silence: float, seconds: float, said: str
 ) -> None:
     captioner = Scripted(Decoded(RAIN.text, score, silence, tokens=5))
-    caption = captioner.final(seconds) if kind == "final" else captioner.interim(seconds)
-    assert caption == Hypothesis(said, silence=silence)
+    caption = captioner.final(seconds, ENGLISH) if kind == "final" else captioner.interim(seconds, ENGLISH)
+    assert caption == Hypothesis(said, silence=silence, language="en")
 
 
 @pytest.mark.parametrize(("written", "said"), [(". .", ""), ("♪♪", ""), ("…", ""), ("7.", "7."), ("雨。", "雨。")])
@@ -107,16 +147,115 @@ def test_a_final_that_loops_is_searched_once_more_without_repeats_over_the_same_
 
 
 def test_a_final_that_loops_again_has_no_words() -> None:
-    assert Scripted(LOOP, LOOP).final() == Hypothesis("")
+    assert Scripted(LOOP, LOOP).final(options=ENGLISH) == Hypothesis("", language="en")
 
 
 def test_an_interim_that_loops_has_no_words_and_is_not_decoded_again() -> None:
     captioner = Scripted(LOOP, RAIN)
-    assert captioner.interim() == Hypothesis("")
+    assert captioner.interim(options=ENGLISH) == Hypothesis("", language="en")
     assert len(captioner.options) == 1
 
 
 def test_more_words_than_anybody_can_say_in_the_time_are_a_loop() -> None:
     assert Scripted(FAST).final(2.0).text == FAST.text
     assert Scripted(FAST, RAIN).final(1.0).text == RAIN.text
-    assert Scripted(FAST).interim(1.0) == Hypothesis("")
+    assert Scripted(FAST).interim(1.0, ENGLISH) == Hypothesis("", language="en")
+
+
+# ---- languages -------------------------------------------------------------------------------------------------------
+
+
+def test_an_utterance_is_written_in_the_language_that_was_told() -> None:
+    captioner = Scripted(RAIN)
+    assert captioner.final(options=ENGLISH).language == "en"
+    assert captioner.prompts == ["<|startoftranscript|><|en|><|transcribe|><|notimestamps|>"]
+    assert captioner.detected == 0
+
+
+def test_an_utterance_is_written_in_the_likeliest_language_if_none_was_told() -> None:
+    captioner = Scripted(RAIN)
+    heard = captioner.final()
+    assert heard.language == "es"
+    assert heard.languages == SPANISH[:2]  # the third is less than one in a thousand
+    assert captioner.prompts == ["<|startoftranscript|><|es|><|transcribe|><|notimestamps|>"]
+
+
+def test_only_languages_that_may_occur_are_detected() -> None:
+    heard = Scripted(RAIN).final(options=CaptionOptions(languages=("fr", "en")))
+    assert (heard.language, heard.languages) == ("en", (("en", 0.08),))
+
+
+def test_languages_are_detected_beside_one_that_is_told() -> None:
+    heard = Scripted(RAIN).final(options=replace(ENGLISH, detect=True))
+    assert (heard.language, heard.languages) == ("en", SPANISH[:2])
+
+
+def test_of_languages_that_are_compared_the_one_with_the_likeliest_words_is_chosen() -> None:
+    looping, unlikely, likely = replace(LOOP, score=0.0), replace(RAIN, score=-1.2), replace(RAIN, score=-0.2)
+    captioner = Scripted(looping, unlikely, likely, likely, probable=(("en", 0.5), ("es", 0.4), ("fr", 0.1)))
+    heard = captioner.final(options=CaptionOptions(compare=("en", "es", "fr")))
+    assert heard.language == "fr"
+    assert [code for code, _ in heard.languages] == ["fr", "es", "en"]
+    assert sum(chance for _, chance in heard.languages) == pytest.approx(1)
+    assert captioner.options == [{"beam_size": 1}] * 3 + [{"beam_size": 5}]
+    assert len(captioner.padded_s) == 1
+
+
+def test_where_nobody_speaks_no_language_is_probable() -> None:
+    assert Scripted(replace(RAIN, score=-1.7)).final().languages == ()
+
+
+def test_words_that_are_unlikely_in_another_language_than_the_likeliest_say_nothing_of_silence() -> None:
+    assert Scripted(replace(RAIN, score=-1.7)).final(options=replace(ENGLISH, detect=True)).languages == SPANISH[:2]
+
+
+def test_an_english_checkpoint_hears_english_and_is_asked_for_no_language() -> None:
+    captioner = Scripted(RAIN, multilingual=False)
+    assert captioner.languages == ("en",) and not captioner.translates
+    assert captioner.final().language == "en"
+    assert captioner.prompts == ["<|startoftranscript|><|notimestamps|>"]
+    assert captioner.detected == 0
+
+
+def test_a_final_is_translated_by_a_second_search_over_the_same_encoding() -> None:
+    captioner = Scripted(Decoded("Lluvia en el tejado.", -0.3, 0.1, 6), RAIN)
+    heard = captioner.final(5.0, CaptionOptions(language="es", translate=True))
+    assert (heard.text, heard.translation) == ("Lluvia en el tejado.", RAIN.text)
+    assert captioner.prompts[1] == "<|startoftranscript|><|es|><|translate|><|notimestamps|>"
+    assert len(captioner.padded_s) == 1
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_neither_english_nor_an_interim_is_translated(language: str) -> None:
+    captioner = Scripted(RAIN, RAIN)
+    options = CaptionOptions(language=language, translate=True)
+    heard = captioner.final(5.0, options) if language == "en" else captioner.interim(5.0, options)
+    assert (heard.translation, len(captioner.prompts)) == ("", 1)
+
+
+# ---- vocabulary ------------------------------------------------------------------------------------------------------
+
+
+def test_a_vocabulary_stands_where_the_text_before_would_stand() -> None:
+    captioner = Scripted(RAIN)
+    captioner.final(options=replace(ENGLISH, vocabulary=("Kubernetes", "Frau Özdemir")))
+    assert captioner.prompts == [
+        "<|startofprev|> Kubernetes, Frau Özdemir<|startoftranscript|><|en|><|transcribe|><|notimestamps|>"
+    ]
+
+
+def test_no_term_of_a_vocabulary_is_a_control_token() -> None:
+    prompt = WhisperPrompt(tokenizer(), CODES, multilingual=True)
+    control = {*(prompt.ids("en", "transcribe")), *prompt.ids("es", "translate")}
+    spelled = prompt.ids("en", "transcribe", ("<|translate|>", "a<|startoftranscript|><|es|>"))
+    assert not control & {*spelled[1:-4]}
+    assert spelled[-4:] == prompt.ids("en", "transcribe")
+
+
+def test_of_a_long_vocabulary_the_first_terms_are_used_whole() -> None:
+    prompt = WhisperPrompt(tokenizer(), CODES, multilingual=True)
+    terms = tuple(f"Term{number:03}" for number in range(200))
+    ids = prompt.ids("en", "transcribe", terms)
+    assert len(ids) <= 224 + 4
+    text = tokenizer().decode(ids, skip_special_tokens=True).strip()
+    assert tuple(text.split(", ")) == terms[: text.count(",") + 1]

@@ -4,18 +4,59 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 
 import numpy as np
 import pytest
 
-from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, PromptPart, Samples, Text, Turn
+from af3stream.config import ModelConfig
+from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
+    AudioSegment,
+    CaptionOptions,
+    Completion,
+    Embeddings,
+    Engine,
+    Hypothesis,
+    Lookup,
+    PromptPart,
+    Samples,
+    Text,
+    Turn,
+)
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, PrefixLost, Result
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker
+from tests.engine.conftest import new_worker
+
+SECOND = np.zeros(16_000, np.float32)
+STARTS = count(0, 16_000)
+
+
+class Silence:
+    """Every segment is silent."""
+
+    rereads = True
+
+    def read(self, segment: AudioSegment) -> Samples:
+        return np.zeros(segment.end - segment.start, np.float32)
+
+
+SILENCE = Silence()
 
 
 def second() -> AudioSegment:
-    return AudioSegment(np.zeros(16_000, np.float32), 25)
+    """A second of silence that no other segment holds."""
+    start = next(STARTS)
+    return AudioSegment(start, start + 16_000, 25)
+
+
+def encode_job(window: int = 0) -> EncodeJob:
+    return EncodeJob(window, second(), SECOND)
+
+
+def silent_worker(engine: Engine, model: ModelConfig | None = None) -> Worker:
+    return new_worker(engine, model, SILENCE)
 
 
 def caption(final: bool = True) -> CaptionJob:
@@ -70,12 +111,12 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 def test_every_kind_of_job(run: Run) -> None:
     sound = second()
-    jobs = caption(), EncodeJob(0, sound), ExtendJob((sound,), rebuild=False), AnswerJob((sound,), "What?", 9)
+    jobs = caption(), EncodeJob(0, sound, SECOND), ExtendJob((sound,), rebuild=False), AnswerJob((sound,), "What?", 9)
     reports = Reports()
-    run(Worker(ScriptedEngine()), reports, *jobs)
+    run(silent_worker(ScriptedEngine()), reports, *jobs)
     hear, encode, extend, answer = jobs
     assert reports.of(hear) == [(Hypothesis("word1 word2.", (0, 1)), True)]
-    assert reports.of(encode) == [(None, True)] and sound.embeddings == "1s"
+    assert reports.of(encode) == [(None, True)]
     assert reports.of(extend) == [(None, True)]
     assert reports.of(answer)[:-2] == [("What?", False), (" <-", False), (" 1s", False)]
     assert reports.of(answer)[-2:] == [(Completion(3, "stop", 2), False), (None, True)]
@@ -83,7 +124,7 @@ def test_every_kind_of_job(run: Run) -> None:
 
 
 def test_jobs_of_several_sessions_are_done_by_urgency() -> None:
-    reports, worker = Reports(), Worker(ScriptedEngine())
+    reports, worker = Reports(), silent_worker(ScriptedEngine())
     extend, answer, hear = ExtendJob((second(),), rebuild=False), AnswerJob((second(),), "What?", 9), caption()
     for session, job in zip("abc", (extend, answer, hear), strict=True):
         worker.submit(session, job, reports)
@@ -92,8 +133,8 @@ def test_jobs_of_several_sessions_are_done_by_urgency() -> None:
 
 
 def test_jobs_of_a_detached_session_are_done_after_all_others_and_in_their_turn_once_it_is_attached() -> None:
-    reports, worker = Reports(), Worker(ScriptedEngine())
-    gone, there = [caption() for _ in range(3)], [EncodeJob(0, second()), caption(final=False)]
+    reports, worker = Reports(), silent_worker(ScriptedEngine())
+    gone, there = [caption() for _ in range(3)], [encode_job(), caption(final=False)]
     for job in gone:
         worker.submit("gone", job, reports)
     worker.detach("gone")
@@ -102,7 +143,7 @@ def test_jobs_of_a_detached_session_are_done_after_all_others_and_in_their_turn_
     worker.run_all()
     assert reports.finished == [*there, *gone]
     worker.attach("gone")
-    final, encode = caption(), EncodeJob(0, second())
+    final, encode = caption(), encode_job()
     worker.submit("there", encode, reports)
     worker.submit("gone", final, reports)
     worker.run_all()
@@ -111,8 +152,8 @@ def test_jobs_of_a_detached_session_are_done_after_all_others_and_in_their_turn_
 
 @pytest.mark.usefixtures("even_steps")
 def test_a_question_goes_before_what_its_session_has_still_to_read() -> None:
-    reports, worker, sounds = Reports(), Worker(ScriptedEngine()), [second(), second()]
-    encode, extend = EncodeJob(0, sounds[0]), ExtendJob((sounds[0],), rebuild=False)
+    reports, worker, sounds = Reports(), silent_worker(ScriptedEngine()), [second(), second()]
+    encode, extend = EncodeJob(0, sounds[0], SECOND), ExtendJob((sounds[0],), rebuild=False)
     answer = AnswerJob((Text("captions"),), "What?", 9)
     for job in (encode, extend, answer):
         worker.submit("s", job, reports)
@@ -123,7 +164,7 @@ def test_a_question_goes_before_what_its_session_has_still_to_read() -> None:
 @pytest.mark.usefixtures("even_steps")
 @pytest.mark.parametrize("rebuild", [False, True])
 def test_a_prefix_is_not_appended_to_under_an_answer_and_is_rebuilt_beside_it(rebuild: bool) -> None:
-    reports, worker = Reports(), Worker(ScriptedEngine())
+    reports, worker = Reports(), silent_worker(ScriptedEngine())
     worker.submit("other", ExtendJob((Text("z"),), rebuild=False), reports)
     worker.run_all()  # how long such a step takes is known
     answer = AnswerJob((Text("captions"),), "many words " * 30, 60)
@@ -137,7 +178,7 @@ def test_a_prefix_is_not_appended_to_under_an_answer_and_is_rebuilt_beside_it(re
 def test_an_answer_over_a_prefix_that_is_gone_reads_something_else_instead(run: Run) -> None:
     parts, engine, reports = (second(), second()), ScriptedEngine(), Reports()
     job = AnswerJob(parts, "What?", 9, prefix=2, instead=(Text("captions"),))
-    worker = Worker(engine)
+    worker = silent_worker(engine)
     run(worker, reports, job)
     assert reports.of(job)[0] == (PrefixLost(), False)
     assert "".join(result for result, _ in reports.of(job) if isinstance(result, str)) == "What? <- captions"
@@ -145,7 +186,7 @@ def test_an_answer_over_a_prefix_that_is_gone_reads_something_else_instead(run: 
 
 
 def test_an_answer_over_a_prefix_that_is_there_reads_it() -> None:
-    parts, reports, worker = (second(), second()), Reports(), Worker(ScriptedEngine())
+    parts, reports, worker = (second(), second()), Reports(), silent_worker(ScriptedEngine())
     job = AnswerJob(parts, "What?", 9, prefix=2, instead=(Text("captions"),))
     for each in (ExtendJob(parts, rebuild=False), job):
         worker.submit("s", each, reports)
@@ -156,38 +197,46 @@ def test_an_answer_over_a_prefix_that_is_there_reads_it() -> None:
 def test_an_answer_encodes_what_it_needs(run: Run) -> None:
     job = AnswerJob((second(), second()), "What?", 9)
     engine, reports = ScriptedEngine(), Reports()
-    run(Worker(engine), reports, job)
+    run(silent_worker(engine), reports, job)
     assert engine.counters.sounds_encoded == 2
     assert (None, True) in reports.of(job)
 
 
 def test_waiting_windows_are_encoded_together(run: Run) -> None:
-    jobs = [EncodeJob(i, second()) for i in range(ScriptedEngine.encode_together + 1)]
+    jobs = [encode_job(i) for i in range(ScriptedEngine.encode_together + 1)]
     engine, reports = ScriptedEngine(), Reports()
-    run(Worker(engine), reports, *jobs)
+    run(silent_worker(engine), reports, *jobs)
     assert reports.finished == jobs
     assert engine.counters.encoder_passes == 2
 
 
 class Choosy(ScriptedEngine):
-    """Cannot encode one sound, and cannot hear or answer anything."""
+    """Cannot encode one window, and cannot hear or answer anything."""
 
-    def __init__(self, bad: AudioSegment | None = None) -> None:
+    def __init__(self, bad: Samples | None = None) -> None:
         super().__init__()
         self._bad = bad
         self.captioner = Deaf(self.counters)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        if any(sound is self._bad for sound in sounds):
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        if any(samples is self._bad for samples in windows):
             raise RuntimeError("a secret of the device")
-        super().encode(sounds)
+        return super().encode(windows)
 
-    def context(self) -> ScriptedContext:
-        return Mute(self.counters)
+    def context(self, embeddings: Lookup) -> ScriptedContext:
+        return Mute(self.counters, embeddings)
 
 
 class Deaf(ScriptedCaptioner):
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         raise ValueError("a secret of the device")
 
 
@@ -202,19 +251,21 @@ class Mute(ScriptedContext):
 def test_a_failure_costs_one_job(run: Run) -> None:
     hear, answer, extend = caption(), AnswerJob((), "What?", 9), ExtendJob((second(),), rebuild=False)
     reports = Reports()
-    run(Worker(Choosy()), reports, hear, answer, extend)
+    run(silent_worker(Choosy()), reports, hear, answer, extend)
     assert reports.of(hear) == [(Failed("the engine failed: ValueError"), True)]
     assert reports.of(answer) == [("So", False), (Failed("the engine failed: OSError"), True)]
     assert reports.of(extend) == [(None, True)]
 
 
 def test_a_failure_among_windows_encoded_together_costs_the_one_to_blame(run: Run) -> None:
-    jobs = [EncodeJob(i, second()) for i in range(ScriptedEngine.encode_together)]
-    reports = Reports()
-    run(Worker(Choosy(bad=jobs[1].sound)), reports, *jobs)
+    jobs = [EncodeJob(i, second(), SECOND.copy()) for i in range(ScriptedEngine.encode_together)]
+    reports, resident = Reports(), list[frozenset[AudioSegment]]()
+    worker = Worker(Choosy(bad=jobs[1].samples))
+    worker.open("s", SILENCE, resident.append)
+    run(worker, reports, *jobs)
     failed = [job for job, result, _ in reports.all if isinstance(result, Failed)]
     assert failed == [jobs[1]]
-    assert [job.sound.embeddings for job in jobs] == ["1s", None, "1s", "1s"]
+    assert resident[-1] == {job.segment for job in jobs if job is not jobs[1]}
     assert len(reports.all) == len(jobs)
 
 
@@ -226,7 +277,7 @@ class Watched(ScriptedEngine):
         self.open = 0
         self.after_piece: Callable[[], None] = lambda: None
 
-    def context(self) -> ScriptedContext:
+    def context(self, embeddings: Lookup) -> ScriptedContext:
         engine = self
 
         class Context(ScriptedContext):
@@ -241,12 +292,12 @@ class Watched(ScriptedEngine):
                 finally:
                     engine.open -= 1
 
-        return Context(self.counters)
+        return Context(self.counters, embeddings)
 
 
 def test_a_cancelled_job_is_closed_and_reported_no_more() -> None:
     engine, reports = Watched(), Reports()
-    worker = Worker(engine)
+    worker = silent_worker(engine)
     job, other = AnswerJob((second(),), "one two three four", 9), AnswerJob((second(),), "Next?", 9)
     engine.after_piece = lambda: worker.cancel(job)
     worker.submit("s", job, reports)
@@ -259,7 +310,7 @@ def test_a_cancelled_job_is_closed_and_reported_no_more() -> None:
 
 def test_a_job_cancelled_before_its_turn_is_never_begun() -> None:
     engine, reports = ScriptedEngine(), Reports()
-    worker = Worker(engine)
+    worker = silent_worker(engine)
     job = caption()
     worker.submit("s", job, reports)
     worker.cancel(job)
@@ -270,7 +321,7 @@ def test_a_job_cancelled_before_its_turn_is_never_begun() -> None:
 
 def test_closing_a_session_drops_its_jobs_and_its_context() -> None:
     engine, reports = Watched(), Reports()
-    worker = Worker(engine)
+    worker = silent_worker(engine)
     parts = (second(), second())
     worker.submit("a", ExtendJob(parts, rebuild=False), reports)
     worker.run_all()
@@ -283,6 +334,7 @@ def test_closing_a_session_drops_its_jobs_and_its_context() -> None:
     assert others in reports.finished and job not in reports.finished and len(reports.finished) == 2
     assert engine.open == 0
     engine.after_piece = lambda: None
+    worker.open("a", SILENCE, lambda _: None)
     again = AnswerJob(parts, "Again?", 9)
     worker.submit("a", again, reports)
     worker.run_all()
@@ -292,7 +344,7 @@ def test_closing_a_session_drops_its_jobs_and_its_context() -> None:
 
 def test_a_final_caption_goes_between_the_steps_of_an_answer() -> None:
     engine, reports = Watched(), Reports()
-    worker = Worker(engine)
+    worker = silent_worker(engine)
     answer, hear = AnswerJob((second(),), "one two three", 9), caption()
     begun: list[bool] = []
     engine.after_piece = lambda: None if begun else (begun.append(True), worker.submit("b", hear, reports))[0]
@@ -303,7 +355,7 @@ def test_a_final_caption_goes_between_the_steps_of_an_answer() -> None:
 
 def test_stopping_drops_what_is_left() -> None:
     engine, reports = ScriptedEngine(), Reports()
-    worker = Worker(engine)
+    worker = silent_worker(engine)
     first, last = caption(), caption()
 
     def stop_soon(job: Job, result: Result, done: bool) -> None:
@@ -321,7 +373,7 @@ def test_stopping_drops_what_is_left() -> None:
 
 
 def test_time_on_the_device_is_counted() -> None:
-    worker = Worker(ScriptedEngine())
+    worker = silent_worker(ScriptedEngine())
     worker.submit("s", caption(), Reports())
     worker.run_all()
     assert worker.busy_s > 0

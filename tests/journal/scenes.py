@@ -86,7 +86,7 @@ class Told:
     def wait(self, condition: Callable[[Commit], bool]) -> Commit:
         """The first commit that is as it should be."""
         with self._changed:
-            assert self._changed.wait_for(lambda: any(map(condition, self.commits)), 10), self.commits[-3:]
+            assert self._changed.wait_for(lambda: any(map(condition, self.commits)), 60), self.commits[-3:]
             return next(filter(condition, self.commits))
 
     def durable(self, offset: int, number: int = 0) -> Commit:
@@ -149,7 +149,7 @@ def reopened(folder: Path, session: str = "talk") -> tuple[int, bytes, list[Even
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for what the writer does in its spare time."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

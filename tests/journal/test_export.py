@@ -15,7 +15,7 @@ from af3stream.errors import DataLoss, NoSession, SourceError
 from af3stream.journal.export import export
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import EventRecord, GapRecord, Record
-from af3stream.protocol.messages import Answer, Caption
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Word
 from tests.journal.scenes import Told, audio, facts, joined, pcm, running, until
 
 RATE = 8_000
@@ -60,6 +60,26 @@ def test_a_session_in_every_format(tmp_path: Path, finish: bool) -> None:
     assert (told["session"], told["frames"], told["seconds"]) == ("talk", 4 * RATE, 4.0)
     assert told["lost"] == [{"start": 2.0, "end": 2.5}]
     assert [row["message"] for row in told["events"]] == [json.loads(record.message) for record in EVENTS]
+
+
+def test_cues_are_cut_by_the_times_of_words_that_are_the_corrected_ones(tmp_path: Path) -> None:
+    def said(*words: tuple[str, float, float]) -> tuple[Word, ...]:
+        return tuple(Word(text, start, end, 0.5) for text, start, end in words)
+
+    told = [
+        Caption(0, "Its begun.", 0.5, 3.0, final=True, words=said(("Its", 0.75, 1.0), ("begun.", 1.0, 1.5))),
+        CaptionUpdate(
+            0, "It has begun.", 0.5, 3.0, words=said(("It", 0.75, 0.9), ("has", 0.9, 1.0), ("begun.", 1.0, 2.0))
+        ),
+    ]
+    events = [EventRecord(number, msgspec.json.encode(message)) for number, message in enumerate(told, start=1)]
+    with running(tmp_path / "journal") as journal:
+        keep(journal, [*audio(0, 4 * RATE), *events], AudioFormat("pcm_s16le", RATE), finish=True)
+        vtt, srt, exported = export(journal, "talk", tmp_path / "out", ("vtt", "srt", "json"))
+    assert vtt.read_text() == "WEBVTT\n\n00:00:00.750 --> 00:00:02.000\nIt has begun.\n\n"
+    assert srt.read_text() == "1\n00:00:00,750 --> 00:00:02,000\nIt has begun.\n\n"
+    rows = [row["message"]["words"] for row in json.loads(exported.read_text())["events"]]
+    assert rows[1][0] == {"text": "It", "start": 0.75, "end": 0.9, "probability": 0.5}
 
 
 @pytest.mark.parametrize("audio_format", [AudioFormat("pcm_f32le", 16_000, 2), AudioFormat("mulaw", 8_000)])

@@ -42,7 +42,7 @@ def killed_at(order: str, folder: Path) -> dict[str, tuple[int, int]]:
     """Run the child until it dies at a point; returns what it was last told of each session."""
     environment = os.environ | {"AF3STREAM_KILL_AT": order}
     command = [sys.executable, "-m", "tests.journal.child", str(folder)]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     lines = [line.split() for line in ended.stdout.splitlines()]
     return {name: (int(durable), int(number)) for name, durable, number in lines}

@@ -16,7 +16,7 @@ import soxr
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from af3stream.engine.contract import Completion
+from af3stream.engine.contract import Completion, Lookup
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from af3stream.server.http import REALTIME_PATH
 from af3stream.server.service import Service
@@ -30,8 +30,8 @@ Event = dict[str, Any]
 class SlowEngine(ScriptedEngine):
     """Writes a word of an answer in 10 ms."""
 
-    def context(self) -> ScriptedContext:
-        return _SlowContext(self.counters)
+    def context(self, embeddings: Lookup) -> ScriptedContext:
+        return _SlowContext(self.counters, embeddings)
 
 
 class _SlowContext(ScriptedContext):

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from af3stream.config import load
-from af3stream.engine.factory import Loaded
-from af3stream.server.service import Service
 from tests.openai_wire.conftest import RunClient
 from tests.openai_wire.realtime_peer import SlowEngine
 from tests.server.peers import serving
@@ -43,18 +38,3 @@ async def test_written_questions_a_cancellation_and_an_error(run_client: RunClie
 async def test_the_sync_client(run_client: RunClient) -> None:
     async with serving() as service:
         assert await run_client(service, "openai_realtime", "sync") == "completed"
-
-
-@pytest.mark.mini
-async def test_the_embedded_model_answers_over_both_apis(run_client: RunClient, mini: Loaded) -> None:
-    config = load(overrides=("server.port=0", "journal.folder="))
-    async with Service(config, mini).listening() as service:
-        told = await run_client(service, "openai_realtime", "transcribe")
-        assert "young man" in told[-1][2]
-        assert "young man" in await run_client(service, "openai_realtime", "commit")
-        answered = await run_client(service, "openai_realtime", "converse")
-        assert answered["deltas"] == answered["text"] != ""
-        transcribed = await run_client(service, "openai_files", "transcribe")
-        assert "young man" in transcribed["json"][1]
-        whole, streamed, _ = await run_client(service, "openai_files", "chat")
-        assert whole == streamed != ""

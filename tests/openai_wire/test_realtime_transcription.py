@@ -10,6 +10,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 
+from af3stream.engine.scripted import ScriptedEngine
 from af3stream.protocol import messages as m
 from tests.openai_wire.realtime_peer import TRANSCRIPTION, RealtimePeer, realtime, spoken
 from tests.server.peers import serving, settled, talking
@@ -339,3 +340,29 @@ async def test_tokens_in_a_header_a_query_and_a_subprotocol() -> None:
         with pytest.raises(Exception, match="401"):
             async with realtime(service, subprotocols=["realtime", "openai-insecure-api-key.wrong"]):  # type: ignore
                 pass
+
+
+async def test_a_language_is_a_hint_unless_the_captioner_knows_others() -> None:
+    engine = ScriptedEngine()
+    async with serving(engine) as service, realtime(service, TRANSCRIPTION) as peer:
+        await peer.listen(transcription={"language": "de-AT"})
+        await peer.append(spoken())
+        await peer.until("completed")
+    engine.captioner.languages = ("de", "en")
+    async with serving(engine) as service, realtime(service, TRANSCRIPTION) as peer:
+        await peer.listen(transcription={"language": "de-AT"})
+        update = {"audio": {"input": {"transcription": {"language": "xx"}}}}
+        await peer.say("session.update", session=update)
+        error = (await peer.until("error"))["error"]
+        assert (error["code"], error["param"]) == ("invalid_language", "session.audio.input.transcription.language")
+        await peer.append(spoken())
+        await peer.until("completed")
+
+
+async def test_segments_have_word_times_where_they_are_asked_for() -> None:
+    async with serving() as service, realtime(service, TRANSCRIPTION) as peer:
+        await peer.update(af3stream={"words": True})
+        await peer.append(spoken())
+        segment = await peer.until("segment")
+        assert [word["word"] for word in segment["words"]] == segment["text"].split()
+        assert (await peer.until("completed"))["transcript"] == segment["text"]

@@ -122,6 +122,15 @@ async def test_a_long_file_is_transcribed_beyond_the_credit(tmp_path: Path) -> N
         assert "".join(delta["delta"] for delta in deltas) == done["text"]
 
 
+async def test_words_have_times_where_they_are_asked_for() -> None:
+    async with serving() as service, http(service) as client:
+        fields = {"response_format": "verbose_json", "timestamp_granularities[]": ["word"]}
+        told = (await post(client, **fields)).json()
+        assert [word["word"] for word in told["words"]] == told["text"].split()
+        assert all(0 <= word["start"] <= word["end"] <= told["duration"] for word in told["words"])
+        assert "segments" not in told
+
+
 # ---- chat ------------------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +210,7 @@ async def test_a_chat_that_cannot_be_answered_is_refused(body: str, code: str) -
         ({"file": RECORDING.read_bytes()[:44]}, {}, "invalid_file"),
         ({"file": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"}, {}, "invalid_file"),
         ({"file": RECORDING.read_bytes()}, {"response_format": "xml"}, "invalid_value"),
-        ({"file": RECORDING.read_bytes()}, {"language": "x"}, "invalid_value"),
+        ({"file": RECORDING.read_bytes()}, {"timestamp_granularities[]": "x"}, "invalid_value"),
         ({"file": RECORDING.read_bytes()}, {"stream": "perhaps"}, "invalid_value"),
         ({"file": RECORDING.read_bytes()}, {"stream": "true", "response_format": "srt"}, "unsupported_value"),
     ],
@@ -210,6 +219,15 @@ async def test_a_form_that_cannot_be_answered_is_refused(files: Any, data: Any, 
     async with serving() as service, http(service) as client:
         assert refusal(await client.post(TRANSCRIPTIONS, files=files, data=data)) == (400, code)
         assert (await post(client)).status_code == 200
+
+
+async def test_a_language_that_the_captioner_does_not_know_is_refused_by_name() -> None:
+    engine = ScriptedEngine()
+    engine.captioner.languages = ("de", "en")
+    async with serving(engine) as service, http(service) as client:
+        assert (await post(client, language="de-AT")).status_code == 200
+        response = await post(client, language="xx")
+        assert refusal(response) == (400, "invalid_language") and "'xx'" in response.json()["error"]["message"]
 
 
 async def test_refusals_say_nothing_of_the_disk() -> None:
@@ -315,7 +333,7 @@ async def test_a_client_that_leaves_costs_nothing_more(stream: str, tmp_path: Pa
 
 async def test_a_translation_is_refused_where_the_captioner_has_none() -> None:
     async with serving() as service, http(service) as client:
-        assert refusal(await post(client, TRANSLATIONS)) == (400, "unsupported_task")
+        assert refusal(await post(client, TRANSLATIONS)) == (400, "bad_format")
 
 
 async def test_models_are_listed_and_told() -> None:

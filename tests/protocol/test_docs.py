@@ -87,7 +87,7 @@ def tag(cls: type[msgspec.Struct]) -> str:
 
 @pytest.mark.parametrize(
     ("heading", "messages"),
-    [("## What a client says", examples.CLIENT), ("## What the server says", examples.SERVER)],
+    [("## Client messages", examples.CLIENT), ("## Server messages", examples.SERVER)],
 )
 def test_every_message_is_described_in_its_place(heading: str, messages: tuple[type[msgspec.Struct], ...]) -> None:
     described = re.findall(r"^### `(\w+)`$", section(heading), re.MULTILINE)

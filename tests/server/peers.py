@@ -31,7 +31,7 @@ from af3stream.server.http import STREAM_PATH
 from af3stream.server.service import Service
 
 M = TypeVar("M", bound=m.Message)
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0  # a loaded machine
 
 
 @asynccontextmanager

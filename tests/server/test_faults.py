@@ -89,8 +89,8 @@ async def test_a_journal_that_is_damaged_below_what_was_acknowledged(
 class Hanging(ScriptedEngine):
     """Hangs in one answer for two seconds; everything else is as usual."""
 
-    def context(self):  # type: ignore[no-untyped-def]
-        context = super().context()
+    def context(self, embeddings):  # type: ignore[no-untyped-def]
+        context = super().context(embeddings)
         plain = context.answer
 
         def answer(parts, question, max_tokens, earlier=()):  # type: ignore[no-untyped-def]
@@ -178,7 +178,7 @@ async def test_a_chore_that_fails_once_is_done_again(
             while min(done.count("sweep"), done.count("look")) < 2:  # noqa: ASYNC110 - chores tell nobody
                 await asyncio.sleep(0.01)
         await still_there(peer)
-    assert caplog.text.count("a chore failed") == 2
+    assert caplog.text.count("a periodic task failed") == 2
 
 
 async def test_a_wall_clock_that_jumps_a_day(

@@ -103,7 +103,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_a_hostile_message(case: Case, undisturbed: Callable[..., Any]) -> None:
+async def test_a_hostile_message_costs_no_other_session_anything(case: Case, undisturbed: Callable[..., Any]) -> None:
     async with undisturbed(case.engine()) as service, talking(service, case.start, case.subprotocol) as peer:
         for sent in case.frames:
             await peer.socket.send(sent if isinstance(sent, bytes | str) else peer.codec.encode(sent))
@@ -120,8 +120,11 @@ async def test_a_hostile_message(case: Case, undisturbed: Callable[..., Any]) ->
     "fields",
     [{"rate": rate} for rate in (0, -1, 10**9, 2**63, "16000", 16_000.5, None)]
     + [{"channels": channels} for channels in (0, 3, "two")]
-    + [{"format": name} for name in ("mp3", 16)],
-    ids=str,
+    + [{"format": name} for name in ("mp3", 16)]
+    + [{"language": code} for code in ("xx", "<|es|>", "../..", 5, "e" * 1_000)]
+    + [{"languages": ["en", "xx"]}, {"task": "translate"}, {"task": "sing"}]
+    + [{"vocabulary": ["term"] * 10_000}, {"vocabulary": ["t" * 65]}, {"vocabulary": {}}],
+    ids=lambda fields: str(fields)[:60],
 )
 async def test_a_format_that_there_is_not(fields: dict[str, object], undisturbed: Callable[..., Any]) -> None:
     async with undisturbed() as service, connected(service) as peer:
@@ -170,7 +173,9 @@ async def test_controls_in_a_question_are_taken_out(undisturbed: Callable[..., A
         pytest.param(frame(FIN | TEXT, b"\xff\xfe"), JSON, 1007, id="bad UTF-8"),
     ],
 )
-async def test_a_hostile_frame(data: bytes, subprotocol: str, close: int, undisturbed: Callable[..., Any]) -> None:
+async def test_a_hostile_frame_closes_its_own_connection_only(
+    data: bytes, subprotocol: str, close: int, undisturbed: Callable[..., Any]
+) -> None:
     async with undisturbed() as service:
         wire = await Wire.open(service, subprotocol)
         wire.writer.write(data)
@@ -180,7 +185,7 @@ async def test_a_hostile_frame(data: bytes, subprotocol: str, close: int, undist
 async def test_a_peer_that_answers_no_pings_is_closed_and_its_session_kept(
     tmp_path: Path, undisturbed: Callable[..., Any]
 ) -> None:
-    async with undisturbed(journal=tmp_path, ping_interval_s=0.2, ping_timeout_s=0.2) as service:
+    async with undisturbed(journal=tmp_path, ping_interval_s=0.5, ping_timeout_s=0.5) as service:
         wire = await Wire.open(service)
         wire.writer.write(frame(FIN | TEXT, b'{"type":"start"}'))
         ready = json.loads((await wire.next_frame())[1])
@@ -190,17 +195,17 @@ async def test_a_peer_that_answers_no_pings_is_closed_and_its_session_kept(
 
 
 @pytest.mark.parametrize("opening", [b"", b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n"])
-async def test_a_handshake_that_never_ends(opening: bytes, undisturbed: Callable[..., Any]) -> None:
+async def test_a_handshake_that_never_ends_is_cut_off(opening: bytes, undisturbed: Callable[..., Any]) -> None:
     async with undisturbed(open_timeout_s=0.3) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(opening)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await reader.read()
         writer.close()
         assert service.sessions <= 1  # the other one's
 
 
-async def test_a_flood_of_handshakes_that_never_end(undisturbed: Callable[..., Any]) -> None:
+async def test_a_flood_of_open_handshakes_keeps_no_newcomer_out(undisturbed: Callable[..., Any]) -> None:
     async with undisturbed(SlowEngine(1.5), max_handshakes=4) as service, AsyncExitStack() as leaving:
         async with asyncio.timeout(PATIENCE_S):
             while service.sessions < 1:  # noqa: ASYNC110 - the other one comes by itself
@@ -228,7 +233,7 @@ async def test_a_peer_that_says_nothing_is_closed_and_its_session_kept(
             await still_there(peer)
 
 
-async def test_two_that_write_one_session(tmp_path: Path, undisturbed: Callable[..., Any]) -> None:
+async def test_of_two_that_write_one_session_the_newer_goes_on(tmp_path: Path, undisturbed: Callable[..., Any]) -> None:
     async with undisturbed(journal=tmp_path) as service, talking(service) as older, connected(service) as newer:
         await newer.tell(m.Start(resume=older.of(m.Ready)[0].resume))
         assert await older.until_closed() == 4409
@@ -239,11 +244,11 @@ async def test_two_that_write_one_session(tmp_path: Path, undisturbed: Callable[
 # ---- floods ----------------------------------------------------------------------------------------------------------
 
 
-async def test_audio_far_faster_than_it_is_heard(undisturbed: Callable[..., Any]) -> None:
+async def test_audio_far_faster_than_it_is_heard_is_refused(undisturbed: Callable[..., Any]) -> None:
     speech = (SPEECH * 4)[: 20 * RATE]  # 10 s
     offset = 0
     async with undisturbed(SlowEngine(0.5), credit_s=70) as service, talking(service) as peer:
-        async with asyncio.timeout(10):  # the flood is read past, up to the client's own goodbye
+        async with asyncio.timeout(PATIENCE_S):  # the flood is read past, up to the client's own goodbye
             with pytest.raises(ConnectionClosed):
                 while offset < 1_000 * RATE:
                     await peer.tell(m.Audio(offset, speech))
@@ -256,7 +261,7 @@ async def test_audio_far_faster_than_it_is_heard(undisturbed: Callable[..., Any]
 
 
 @pytest.mark.parametrize("kind", [lambda i: m.Ask(i, "What?"), m.Flush], ids=["questions about nothing", "flushes"])
-async def test_requests_without_end(
+async def test_requests_without_end_are_refused_until_there_is_room(
     kind: Callable[[str], m.ClientMessage], tmp_path: Path, undisturbed: Callable[..., Any]
 ) -> None:
     async with undisturbed(journal=tmp_path, questions=QuestionsConfig(per_s=1)) as service, talking(service) as peer:
@@ -276,7 +281,7 @@ async def test_a_slow_reader_is_told_and_closed(undisturbed: Callable[..., Any])
     assert (peer.said[-1].code, peer.said[-1].fatal) == ("slow_consumer", True)  # type: ignore[union-attr]
 
 
-async def test_an_hour_of_silence(undisturbed: Callable[..., Any]) -> None:
+async def test_an_hour_of_silence_gives_no_window_and_no_caption(undisturbed: Callable[..., Any]) -> None:
     block = bytes(20 * RATE)
     async with undisturbed() as service, talking(service) as peer:
         for number in range(360):
@@ -318,7 +323,7 @@ async def test_control_tokens_in_a_question_are_words(undisturbed: Callable[...,
         pytest.param({"tokens": ("a",)}, {"token": "b"}, 401, id="another token"),
     ],
 )
-async def test_who_knocks_and_is_not_admitted(
+async def test_a_client_that_is_not_admitted_gets_its_status(
     options: dict[str, Any], knock: dict[str, str], status: int, undisturbed: Callable[..., Any]
 ) -> None:
     def headers(token: str | None) -> dict[str, Any]:
@@ -338,7 +343,7 @@ async def test_who_knocks_and_is_not_admitted(
 
 
 @pytest.mark.parametrize("whose", ["another's", "replayed", "expired", "an id for a token", "made up"])
-async def test_a_token_that_resumes_nothing(
+async def test_a_token_that_resumes_nothing_is_refused(
     whose: str, tmp_path: Path, undisturbed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bearer(name: str) -> dict[str, Any]:
@@ -370,7 +375,7 @@ async def test_who_is_silent_for_long_keeps_no_keys_and_values(tmp_path: Path, u
         await peer.tell(m.Flush("f"), m.Ask("q", "What?"))
         before = (await peer.until(m.Answer)).text
         async with asyncio.timeout(PATIENCE_S):
-            while service._worker._warmth.bytes:  # noqa: ASYNC110 - the worker has no reason to tell
+            while service._worker.kv_bytes:  # noqa: ASYNC110 - the worker has no reason to tell
                 await asyncio.sleep(0.02)
         await peer.tell(m.Ask("r", "What?"))
         assert (await peer.until(m.Answer)).text == before

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
+from af3stream.engine.contract import Lookup
+from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from tests.openai_wire.realtime_peer import TRANSCRIPTION, realtime, spoken
 from tests.server.peers import connected, serving, settled
 
@@ -136,10 +137,10 @@ class Failing(ScriptedEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.captioner = _FailingCaptioner()  # type: ignore[assignment]
+        self.captioner = _FailingCaptioner(self.counters)
 
-    def context(self) -> ScriptedContext:
-        return _FailingContext(self.counters)
+    def context(self, embeddings: Lookup) -> ScriptedContext:
+        return _FailingContext(self.counters, embeddings)
 
 
 class _FailingContext(ScriptedContext):
@@ -147,9 +148,7 @@ class _FailingContext(ScriptedContext):
         raise RuntimeError("broken")
 
 
-class _FailingCaptioner:
-    name, revises = "failing", False
-
+class _FailingCaptioner(ScriptedCaptioner):
     def caption(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("broken")
 

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON
 from af3stream.server.service import Service
-from tests.server.peers import PATIENCE_S, serving, talking
+from tests.server.peers import PATIENCE_S, get, serving, talking
 from tests.server.test_admission import UPGRADE
 from tests.server.test_tls import issue
 from tests.server.wire import CLOSE, FIN, TEXT, frame
@@ -296,6 +296,7 @@ async def test_an_answer_that_nobody_reads_is_cut_off() -> None:
     async with answering(answer, request_timeout_s=0.2) as service, http_peer(service, limit=1_024) as peer:
         peer.send("GET", "/more")
         await come_and_gone(service)
+        assert (await get(service, "/healthz"))[0] == 200
 
 
 async def test_pipelined_answers_that_nobody_reads_are_cut_off() -> None:
@@ -303,6 +304,7 @@ async def test_pipelined_answers_that_nobody_reads_are_cut_off() -> None:
         for _ in range(2_000):
             peer.send("GET", "/page/app.js")
         await come_and_gone(service)
+        assert (await get(service, "/healthz"))[0] == 200
 
 
 async def test_an_answer_in_pieces_lasts_as_long_as_pieces_come() -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from af3stream.config import ServerConfig
-from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.worker import Worker
 from af3stream.journal import disk
 from af3stream.protocol import messages as m
 from af3stream.server import service as service_module
@@ -145,9 +146,16 @@ class Laborious(ScriptedEngine):
         super().__init__()
         caption = self.captioner.caption
 
-        def slowly(samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        def slowly(
+            samples: Samples,
+            draft: Hypothesis | None,
+            *,
+            final: bool,
+            max_tokens: int,
+            options: CaptionOptions = DEFAULT_OPTIONS,
+        ) -> Hypothesis:
             time.sleep(len(samples) / 16_000 / 20)
-            return caption(samples, draft, final=final, max_tokens=max_tokens)
+            return caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
         self.captioner.caption = slowly  # type: ignore[method-assign]
 
@@ -173,10 +181,11 @@ def peer_sent(peer: Peer) -> int:
     return flushed[-1].received if flushed else 0
 
 
-async def test_no_room_for_embeddings_no_session() -> None:
+async def test_no_room_for_embeddings_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as service, connected(service):
-        service._worker.short_since = time.monotonic() - 3
+        short_since = time.monotonic() - 3
+        monkeypatch.setattr(Worker, "short_since", property(lambda _: short_since))
         await assert_refused_for(service, "engine's memory")
-        service._worker.short_since = time.monotonic()  # that may happen
+        short_since = time.monotonic()  # that may happen
         async with talking(service):
             pass

@@ -96,6 +96,15 @@ async def test_a_whole_conversation(subprotocol: str, tmp_path: Path, caplog: py
     ours = re.compile(r"af3stream\.(server\.session|server\.conn|engine|journal)")
     happened = [record.getMessage() for record in caplog.records if ours.match(record.name)]
     assert all(f"session={session} " in f"{line} " or "session=- code=no_session" in line for line in happened)
-    for what in ("opened", "resumed", "closed", "hangs", "code=superseded", "code=no_session", "fails", "not stored"):
+    for what in (
+        "opened",
+        "resumed",
+        "closed",
+        "hangs",
+        "code=superseded",
+        "code=no_session",
+        "cannot write",
+        "not stored",
+    ):
         assert any(what in line for line in happened), what
     assert any("not admitted: status=401" in line for line in lines)

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from af3stream.config import JournalConfig, ModelConfig
-from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.errors import StorageError, StorageFull
 from af3stream.journal.catalog import Catalog
@@ -551,10 +551,17 @@ class Gated(ScriptedEngine):
         self.gate, self.heard = threading.Event(), list[int]()
         caption = self.captioner.caption
 
-        def gated(samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        def gated(
+            samples: Samples,
+            draft: Hypothesis | None,
+            *,
+            final: bool,
+            max_tokens: int,
+            options: CaptionOptions = DEFAULT_OPTIONS,
+        ) -> Hypothesis:
             assert self.gate.wait(PATIENCE_S)
             self.heard.append(len(samples))
-            return caption(samples, draft, final=final, max_tokens=max_tokens)
+            return caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
         self.captioner.caption = gated  # type: ignore[method-assign]
 

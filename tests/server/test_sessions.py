@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from af3stream.config import QuestionsConfig, ServerConfig
-from af3stream.engine.contract import AudioSegment
-from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.contract import Embeddings, Lookup, Samples
+from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from af3stream.errors import SourceError
 from af3stream.protocol import messages as m
 from af3stream.protocol.codec import JSON, MSGPACK, SUBPROTOCOLS
@@ -45,14 +45,14 @@ class SlowEngine(ScriptedEngine):
         self.contexts = 0
         self.encoding = threading.Event()
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
         self.encoding.set()
         time.sleep(self._seconds)
-        super().encode(sounds)
+        return super().encode(windows)
 
-    def context(self):  # type: ignore[no-untyped-def]
+    def context(self, embeddings: Lookup) -> ScriptedContext:
         self.contexts += 1
-        return super().context()
+        return super().context(embeddings)
 
 
 # ---- the happy path --------------------------------------------------------------------------------------------------

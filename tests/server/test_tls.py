@@ -55,7 +55,7 @@ async def shown(service: Service) -> str:
     return name_in(der)
 
 
-async def test_a_session_over_tls(tmp_path: Path) -> None:
+async def test_a_session_runs_over_tls_and_not_beside_it(tmp_path: Path) -> None:
     settings = issue(tmp_path)
     trusting = ssl.create_default_context(cafile=settings["tls_certificate"])
     async with serving(**settings) as service:
@@ -64,26 +64,26 @@ async def test_a_session_over_tls(tmp_path: Path) -> None:
         async with connect(url, subprotocols=[MSGPACK], ssl=trusting):
             pass
         with pytest.raises(Exception, match="did not receive a valid HTTP response"):
-            await connect(stream_url(service), subprotocols=[MSGPACK], open_timeout=2)
+            await connect(stream_url(service), subprotocols=[MSGPACK], open_timeout=20)
 
 
-async def test_a_tls_handshake_that_never_ends(tmp_path: Path) -> None:
+async def test_a_tls_handshake_that_never_ends_is_cut_off(tmp_path: Path) -> None:
     async with serving(**issue(tmp_path), open_timeout_s=0.3) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await reader.read() == b""
         writer.close()
 
 
 @pytest.mark.parametrize("opening", [b"", b"\x16\x03\x01\x02\x00\x01"])
-async def test_a_flood_of_tls_handshakes_that_never_end(tmp_path: Path, opening: bytes) -> None:
+async def test_a_flood_of_open_tls_handshakes_keeps_no_newcomer_out(tmp_path: Path, opening: bytes) -> None:
     async with serving(**issue(tmp_path), max_handshakes=4, open_timeout_s=30) as service:
         crowd = []
         for _ in range(20):
             reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
             writer.write(opening)
             crowd.append((reader, writer))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             for reader, writer in crowd[:16]:
                 with suppress(ConnectionError):
                     assert await reader.read() == b""  # cut off
@@ -98,7 +98,7 @@ async def test_what_is_no_tls_is_gone_at_once(tmp_path: Path) -> None:
     async with serving(**issue(tmp_path), open_timeout_s=30) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             with suppress(ConnectionError):
                 await reader.read()
         writer.close()
@@ -107,7 +107,7 @@ async def test_what_is_no_tls_is_gone_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_shutdown_does_not_wait_for_tls_handshakes(tmp_path: Path) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         async with serving(**issue(tmp_path), open_timeout_s=60) as service:
             reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
             while not service._http.handshakes:  # noqa: ASYNC110 - the server has no reason to tell
@@ -133,7 +133,7 @@ async def test_a_new_certificate_needs_no_restart(
         service._tls.reload()  # nothing changed
     told = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == tls.__name__]
     assert [level for level, _ in told] == ["WARNING", "INFO"]
-    assert "stays as it is" in told[0][1] and str(tmp_path) not in told[0][1]
+    assert "cannot be reloaded" in told[0][1] and str(tmp_path) not in told[0][1]
 
 
 @pytest.mark.parametrize("what", ["missing", "no PEM", "another key"])

@@ -9,7 +9,7 @@ from af3stream.protocol.codec import JSON
 from af3stream.server.http import STREAM_PATH
 from af3stream.server.service import Service
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0  # a loaded machine
 BINARY, TEXT, CLOSE, FIN, RSV1, RSV2 = 0x2, 0x1, 0x8, 0x80, 0x40, 0x20
 
 

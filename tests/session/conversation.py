@@ -75,6 +75,7 @@ class Conversation:
                 frames=frames,
                 metrics=self.metrics,
             )
+        self.worker.open("s", self.session.audio_source, self.session.note_resident)
         self.now = 0.0
         self.sent = 0
         self.said: list[m.ServerMessage] = self.session.greet()

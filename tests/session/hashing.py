@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from af3stream.engine.contract import AudioSegment, Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Embeddings, Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 
 
-def named(samples: Samples | None) -> str:
-    assert samples is not None, "a sound that is encoded has samples"
+def named(samples: Samples) -> str:
     return sha256(samples.tobytes()).hexdigest()[:12]
 
 
@@ -21,14 +20,20 @@ class Hashing(ScriptedEngine):
         super().__init__()
         self.captioner = HashingCaptioner(self.counters)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        names = {id(sound): named(sound.samples) for sound in sounds if sound.embeddings is None}
-        super().encode(sounds)
-        for sound in sounds:
-            sound.embeddings = names.get(id(sound), sound.embeddings)
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        super().encode(windows)
+        return [named(samples) for samples in windows]
 
 
 class HashingCaptioner(ScriptedCaptioner):
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        super().caption(samples, draft, final=final, max_tokens=max_tokens)
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
+        super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
         return Hypothesis(named(samples))

@@ -16,7 +16,7 @@ import soxr
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config, ModelConfig
-from af3stream.engine.contract import AudioSegment
+from af3stream.engine.contract import Embeddings, Samples
 from af3stream.engine.worker import Worker
 from af3stream.errors import DataLoss
 from af3stream.journal.facts import Recovered, SessionFacts
@@ -72,6 +72,7 @@ class Talk:
             metrics=Metrics(),
             recorded=self.recorded if journaled else None,
         )
+        self.worker.open("s", self.session.audio_source, self.session.note_resident)
 
     def recorded(self, frame: int) -> Iterator[AudioInput]:
         return (record for record in self.records if not isinstance(record, EventRecord) and record.end > frame)
@@ -97,8 +98,8 @@ class Talk:
         return [message for message in self.said if isinstance(message, kind)]
 
     def drop(self) -> None:
-        """Make the session cold."""
-        self.worker._warmth.cool_all()
+        """Have the engine give up all that it keeps of the session."""
+        self.worker.evict_all()
 
     def come_back(self) -> Talk:
         """The same session, in a server that was started again."""
@@ -169,9 +170,9 @@ def test_the_last_window_is_heard_again_with_what_the_resampler_held_back(rate: 
     closed: list[str] = []
     encode = talk.engine.encode
 
-    def noting(sounds: Sequence[AudioSegment]) -> None:
-        closed.extend(named(sound.samples) for sound in sounds)
-        encode(sounds)
+    def noting(windows: Sequence[Samples]) -> list[Embeddings]:
+        closed.extend(named(samples) for samples in windows)
+        return encode(windows)
 
     talk.engine.encode = noting  # type: ignore[method-assign]
     talk.tell(m.End(talk.sent))
@@ -185,8 +186,8 @@ def test_samples_wait_in_memory_for_the_disk_and_no_longer() -> None:
     talk = Talk(disk=False)
     talk.hear(speech(16_000), 1_600)
     (entry, *_) = talk.session._pipeline._windows.context._windows
-    assert entry.sound.again is not None
-    samples = ref(entry.sound.again())
+    assert entry.sound
+    samples = ref(talk.session.audio_source.read(entry.sound))
     before = talk.ask(1)
     talk.drop()
     assert talk.ask(2) == before

@@ -70,9 +70,9 @@ def test_the_newest_captions_are_read_where_there_is_no_time_for_all() -> None:
 
 def test_a_window_that_is_encoded_is_heard_too_where_there_is_room_beside_all_captions() -> None:
     talk = behind(3, read_tokens=110, read=1)
+    talk.session.note_resident(frozenset(job.segment for job in talk.asked_of_engine(EncodeJob)))
     for job in talk.asked_of_engine(EncodeJob)[1:]:
         talk.worker.cancel(job)
-        talk.engine.encode([job.sound])
         talk.session.complete(job, None, True, talk.now)
     assert shape(asked(talk).parts) == "S 1 1 S 1"
 
@@ -137,7 +137,7 @@ def test_without_notes_nothing_can_stand_in_and_every_window_is_heard() -> None:
 
 def test_a_question_over_an_evicted_prefix_reads_captions_and_the_prefix_is_read_again() -> None:
     talk = behind(5, read_tokens=50, read=5)
-    talk.worker._warmth.cool_all()
+    talk.worker.evict_all()
     job = asked(talk)
     assert shape(job.instead) == "1 1 1 1 1"
     talk.work()

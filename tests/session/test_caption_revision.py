@@ -40,7 +40,7 @@ class HearsBetterTogether(ScriptedEngine):
         numbers = chain(("one", "two", "three"), map(str, count(4)))
         self.together = together
 
-        def caption(samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+        def caption(samples: Samples, draft: Hypothesis | None, **_: object) -> Hypothesis:
             window = len(samples) > 2 * 16_000
             return Hypothesis(self.together if window else f"Caption number {next(numbers)}.")
 
@@ -213,6 +213,7 @@ def journaled(together: str = CORRECTED) -> Session:
 def heard(session: Session, records: list[Record], *, revise: bool) -> list[m.ServerMessage]:
     """Speak a window and have it captioned; ``revise``: up to its second pass."""
     worker, told = Worker(session._engine), list[m.ServerMessage]()
+    worker.open("s", session.audio_source, session.note_resident)
     speech = pcm(SEVERAL)
     session.receive(m.Audio(0, speech), 0.0)
     session.receive(m.Flush("f"), 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import CaptionsConfig
-from af3stream.engine.contract import Hypothesis, Samples
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.jobs import CaptionJob, EncodeJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.protocol import messages as m
@@ -18,12 +18,22 @@ class Reciter:
 
     name = "reciter"
     revises = False
+    languages: tuple[str, ...] = ()
+    translates = False
 
     def __init__(self, *texts: str) -> None:
         self._texts = iter(texts)
         self.drafts: list[str | None] = []
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         self.drafts.append(draft and draft.text)
         return Hypothesis(next(self._texts))
 
@@ -113,6 +123,7 @@ def test_stable_is_what_two_hypotheses_in_a_row_agree_on() -> None:
         ("I scream for", "I"),
         ("Ice cream, for", ""),
         ("ice cream for all", "ice cream for"),
+        ("Ice cream for all!", "Ice cream for all!"),
         ("Ice cream for all!", "Ice cream for all!"),
     ]
 

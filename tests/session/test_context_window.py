@@ -10,8 +10,9 @@ import pytest
 from af3stream.audio.events import Window
 from af3stream.config import AudioConfig, QuestionsConfig
 from af3stream.engine.contract import AudioSegment, Capacity, Text
-from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
+from af3stream.engine.jobs import AnswerJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
+from af3stream.models.card import Frames
 from af3stream.protocol import messages as m
 from af3stream.session.caption_track import CaptionLine
 from af3stream.session.context_window import ContextWindow
@@ -77,7 +78,7 @@ def test_the_kept_prefix_is_how_every_body_begins() -> None:
 
 
 def test_a_window_joins_the_prefix_once_its_captions_are_final() -> None:
-    subject = horizon("all")
+    subject = context_window("all")
     heard(subject, 0)
     assert subject.next_extend() is None
     subject.settle([line(0)], final_before=64_001)
@@ -129,7 +130,7 @@ def test_nothing_was_heard_at_all() -> None:
 # ---- rolling ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_horizon_rolls_by_a_rebuild_of_what_stays() -> None:
+def test_the_context_window_rolls_by_a_rebuild_of_what_stays() -> None:
     talk = talking()
     talk.hear(LONG * 8, block=SECOND)
     assert not any(job.rebuild for job in talk.asked_of_engine(ExtendJob))
@@ -189,7 +190,7 @@ def test_words_that_fell_off_keep_within_their_positions_the_newest_first(limit:
     talk.hear(LONG * 15, block=SECOND)
     talk.ask()
     texts = [part for part in talk.asked_of_engine(AnswerJob)[-1].parts if isinstance(part, Text)]
-    assert all(talk.engine.count(part.text) <= limit for part in texts)
+    assert all(talk.engine.tokens.count(part.text) <= limit for part in texts)
     assert all(part.text.endswith("word6.\n") for part in texts)
     assert bool(texts) == (limit > 1)
 
@@ -201,24 +202,26 @@ def test_a_prompt_never_takes_more_positions_than_there_are() -> None:
         talk.hear(LONG, block=SECOND)
         talk.ask()
     for job in talk.asked_of_engine(AnswerJob):
-        cost = sum(part.tokens if isinstance(part, AudioSegment) else engine.count(part.text) for part in job.parts)
+        count = engine.tokens.count
+        cost = sum(part.tokens if isinstance(part, AudioSegment) else count(part.text) for part in job.parts)
         assert cost + 192 + 256 <= 700
 
 
-# ---- the horizon alone -----------------------------------------------------------------------------------------------
+# ---- the context window alone ---------------------------------------------------------------------------------------
 
 
-def horizon(notes: Literal["off", "forgotten", "all"] = "forgotten") -> ContextWindow:
+def context_window(notes: Literal["off", "forgotten", "all"] = "forgotten", frames: Frames = "all") -> ContextWindow:
     """Windows of 4 s, 100 positions each, two of which are too many beside an open one."""
     engine = ScriptedEngine()
     return ContextWindow(
         Capacity(64_000, 1, 8_192),
         notes,
+        frames,
         notes_max_tokens=50,
         reply_tokens=10,
         read_tokens=400,
-        tokens=engine.frames,
-        count=engine.count,
+        tokens=engine.tokens.frames,
+        count=engine.tokens.count,
     )
 
 
@@ -235,12 +238,12 @@ def heard(subject: ContextWindow, index: int) -> None:
     """A window closes and is encoded."""
     entry = subject.close(window(index))
     assert entry.sound
-    entry.sound.embeddings = "4s"
-    subject.encoded(EncodeJob(index, entry.sound))
+    subject.resident = frozenset({entry.sound})
+    subject.encoded(entry.encode_job())
 
 
 def test_words_of_a_forgotten_window_are_not_those_of_the_next_one_too() -> None:
-    subject = horizon()
+    subject = context_window()
     for index in (0, 1):
         heard(subject, index)
     subject.settle([line(0)], final_before=100_000)  # the words of window 1 are not final yet
@@ -256,11 +259,11 @@ def test_words_of_a_forgotten_window_are_not_those_of_the_next_one_too() -> None
 
 
 def test_a_window_that_could_not_be_encoded_stands_as_its_captions() -> None:
-    subject = horizon("all")
+    subject = context_window("all")
     heard(subject, 0)
     failed = subject.close(window(1))
     assert failed.sound
-    subject.drop(EncodeJob(1, failed.sound))
+    subject.drop(failed.encode_job())
     subject.settle([line(0), line(1)], final_before=200_000)
     body, _ = subject.prompt(0, None, (), question_tokens=8)
     assert body and [type(part) for part in body.parts] == [AudioSegment, Text, Text]
@@ -268,19 +271,32 @@ def test_a_window_that_could_not_be_encoded_stands_as_its_captions() -> None:
     assert subject.oldest_pending is None
 
 
+def test_no_window_is_evicted_once_captions_in_place_of_audio_made_room() -> None:
+    subject = context_window("all", "uncaptioned")
+    first = subject.close(window(0))
+    subject.settle([], final_before=64_001)  # it has no captions, so its audio is needed
+    assert first.sound
+    subject.encoded(first.encode_job())
+    subject.close(window(1))
+    subject.close(window(2))
+    assert subject.next_extend() is None  # three windows of audio are too many, and the newer ones are undecided
+    subject.settle([line(1), line(2)], final_before=200_000)
+    assert (job := subject.next_extend()) and job.parts == (first.sound,)
+
+
 def test_without_notes_it_is_out_of_reach() -> None:
-    subject = horizon("off")
+    subject = context_window("off")
     heard(subject, 0)
     failed = subject.close(window(1))
     assert failed.sound
-    subject.drop(EncodeJob(1, failed.sound))
+    subject.drop(failed.encode_job())
     body, _ = subject.prompt(0, None, (), question_tokens=8)
     assert body and (body.coverage.windows, body.coverage.start, body.coverage.end) == (1, 0, 64_000)
     assert subject.oldest_pending is None
 
 
 def test_a_prefix_that_a_newer_one_replaced_is_not_lost() -> None:
-    subject = horizon("off")
+    subject = context_window("off")
     heard(subject, 0)
     first = subject.next_extend()
     assert first

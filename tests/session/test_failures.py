@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from af3stream.engine.contract import AudioSegment, Hypothesis, Samples
+from af3stream.config import CaptionsConfig
+from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Embeddings, Hypothesis, Samples
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.errors import EngineFailed
 from af3stream.protocol import messages as m
 from tests.session.conversation import SENTENCE, VOICE, Conversation
+
+WHEN_CLOSED = CaptionsConfig(early_final_ms=0)
 
 
 class Failing(ScriptedEngine):
@@ -22,9 +25,9 @@ class Failing(ScriptedEngine):
         self.left = {"captions": captions, "encodes": encodes}
         self.captioner = FailingCaptioner(self)
 
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
         self.fail("encodes")
-        super().encode(sounds)
+        return super().encode(windows)
 
     def fail(self, what: str) -> None:
         if self.left[what]:
@@ -37,10 +40,18 @@ class FailingCaptioner(ScriptedCaptioner):
         super().__init__(engine.counters)
         self._engine = engine
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
         if final:
             self._engine.fail("captions")
-        return super().caption(samples, draft, final=final, max_tokens=max_tokens)
+        return super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
 
 @pytest.mark.parametrize("what", ["captions", "encodes"])
@@ -55,7 +66,7 @@ def test_what_fails_once_is_done_once_more_and_nobody_is_told(what: str) -> None
 
 
 def test_a_caption_that_fails_twice_is_told_and_given_up() -> None:
-    talk = Conversation(m.Start(interims=False), engine=Failing(captions=2))
+    talk = Conversation(m.Start(interims=False), engine=Failing(captions=2), captions=WHEN_CLOSED)
     talk.hear(SENTENCE * 2)
     (error,) = talk.of(m.Error)
     assert (error.code, error.fatal, error.retryable) == (EngineFailed.code, False, True)
@@ -66,7 +77,7 @@ def test_a_caption_that_fails_twice_is_told_and_given_up() -> None:
 
 
 def test_shown_words_of_a_caption_that_failed_are_taken_back() -> None:
-    talk = Conversation(engine=Failing(captions=2))
+    talk = Conversation(engine=Failing(captions=2), captions=WHEN_CLOSED)
     talk.hear(SENTENCE)
     assert [(caption.text, caption.final) for caption in talk.of(m.Caption)] == [("word1 word2", False), ("", True)]
 

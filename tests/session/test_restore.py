@@ -36,13 +36,14 @@ class DeafToTheFirst(ScriptedEngine):
         self.captioner.caption = self._caption  # type: ignore[method-assign]
         self.calls = 0
 
-    def _caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
+    def _caption(self, samples: Samples, draft: Hypothesis | None, **_: object) -> Hypothesis:
         self.calls += 1
         return Hypothesis("" if self.calls == 1 else f"{len(samples)} samples")
 
 
 def run(session: Session, worker: Worker, records: list[Record]) -> list[m.ServerMessage]:
     """Carry on what the session wants, with a disk that takes everything at once."""
+    worker.open("s", session.audio_source, session.note_resident)
     while jobs := session.take_jobs():
         for job in jobs:
             worker.submit("s", job, lambda job, result, done: session.complete(job, result, done, 0.0))
@@ -56,11 +57,13 @@ def run(session: Session, worker: Worker, records: list[Record]) -> list[m.Serve
     return session.take_messages()
 
 
-def new_session(engine: ScriptedEngine, frames: Frames = "all", audio: AudioConfig | None = None) -> Session:
+def new_session(
+    engine: ScriptedEngine, frames: Frames = "all", audio: AudioConfig | None = None, start: m.Start | None = None
+) -> Session:
     with scene_vad():
         return Session(
             "s",
-            m.Start(interims=False),
+            start or m.Start(interims=False),
             config=Config(audio=audio or AudioConfig()),
             engine=engine,
             notes="all",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.contract import AudioSegment
 from af3stream.session.caption_track import CaptionLine
@@ -13,7 +11,7 @@ from af3stream.session.prompt_body import Selection, UnreadWindow
 def window(number: int) -> UnreadWindow:
     """20 s with one caption at its beginning; the rest is sound that no caption carries, 50 frames."""
     start = number * 20 * SAMPLE_RATE
-    sound = AudioSegment(np.zeros(16, np.float32), 50)
+    sound = AudioSegment(0, 32_000, 50)
     return UnreadWindow(
         start, start + 20 * SAMPLE_RATE, sound, (CaptionLine(number, start, start + SAMPLE_RATE, "words"),)
     )

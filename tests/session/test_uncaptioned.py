@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import AudioConfig
-from af3stream.engine.contract import AudioSegment, Hypothesis, Samples, Text
+from af3stream.engine.contract import DEFAULT_OPTIONS, AudioSegment, CaptionOptions, Hypothesis, Samples, Text
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.protocol import messages as m
@@ -24,11 +24,17 @@ class Deaf(ScriptedEngine):
 
         class Captioner(ScriptedCaptioner):
             def caption(
-                self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int
+                self,
+                samples: Samples,
+                draft: Hypothesis | None,
+                *,
+                final: bool,
+                max_tokens: int,
+                options: CaptionOptions = DEFAULT_OPTIONS,
             ) -> Hypothesis:
                 if len(samples) > most:
                     return Hypothesis("")
-                return captioner.caption(samples, draft, final=final, max_tokens=max_tokens)
+                return captioner.caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
 
         self.captioner = Captioner(self.counters)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import AudioConfig, QuestionsConfig
-from af3stream.engine.contract import Completion, PromptPart, Turn
+from af3stream.engine.contract import Completion, Lookup, PromptPart, Turn
 from af3stream.engine.jobs import AnswerJob
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from af3stream.errors import QueryLimit
@@ -24,7 +24,7 @@ class Oracle(ScriptedEngine):
         super().__init__()
         self._answers = iter(answers)
 
-    def context(self) -> ScriptedContext:
+    def context(self, embeddings: Lookup) -> ScriptedContext:
         answers = self._answers
 
         class Context(ScriptedContext):
@@ -34,7 +34,7 @@ class Oracle(ScriptedEngine):
                 yield next(answers)
                 yield Completion(1, "stop", 1)
 
-        return Context(self.counters)
+        return Context(self.counters, embeddings)
 
 
 def test_a_watch_is_asked_as_windows_close() -> None:

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from af3stream.config import ModelConfig
 from af3stream.engine.af3.checkpoint import describe
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import AudioSegment, Text
+from af3stream.engine.contract import Text
+from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.models.card import Wording
 from training import model as parts
 from training import questions, run
@@ -95,11 +96,15 @@ def test_a_prompt_in_training_is_the_services(
     window = (0.1 * rng.standard_normal(50 * parts.FRAME)).astype(np.float32)
     asked = Asked("heard", "What do you hear?", "Rain.")
     engine = Af3Engine(describe(*model, ModelConfig()), "tiny", wording=Wording(instruction=questions.INSTRUCTION))
-    sound = AudioSegment(window, engine.frames(len(window)))
-    engine.encode([sound])
+    audio = EncodedAudio()
+    (sound,) = audio.encode(engine, [window])
     served = engine._asking
     body = torch.cat(
-        [served.head(), *served.parts([Text("[0:02] It rains.\n"), sound]), served.question(asked.question)]
+        [
+            served.head(),
+            *served.parts([Text("[0:02] It rains.\n"), sound], audio.embeddings),
+            served.question(asked.question),
+        ]
     )
     reader = Reader(*model, run_folder, CONFIG)
     prompt = reader._prompt(Context(("[0:02] It rains.\n", window), (asked,)), 0)

@@ -1,6 +1,6 @@
-"""How audio lines up with tokens: windows, mel frames, projected frames, placeholders and masks.
+"""Compute how audio aligns with tokens: windows, mel frames, projected frames, placeholders and masks.
 
-The arithmetic is that of `AudioFlamingo3Processor` and `AudioFlamingo3Encoder` (transformers), counted per window.
+The arithmetic is that of transformers' `AudioFlamingo3Processor` and `AudioFlamingo3Encoder`, for each window.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Alignment:
     Attributes:
         sampling_rate: Hz.
         chunk_length: seconds of the longest window.
-        hop_length: samples a mel frame.
+        hop_length: samples in a mel frame.
         max_windows: windows that one prompt may hold.
     """
 
@@ -38,18 +38,18 @@ class Alignment:
         return self.sampling_rate * self.chunk_length
 
     def mel_frames(self, samples: int) -> int:
-        """L_mel: mel frames that hold audio, of a window of ``samples``."""
+        """Return L_mel, the mel frames that hold audio, of a window of ``samples``."""
         return -(-samples // self.hop_length)
 
     def frames(self, samples: int) -> int:
-        """K: projected frames, and so placeholders, of a window of ``samples``."""
+        """Return K, the projected frames, and so the placeholders, of a window of ``samples``."""
         return pooled_length(conv_length(self.mel_frames(samples)))
 
     def split(self, samples: Samples) -> list[Samples]:
-        """Cut (n,) into stock windows: full ones, then the rest; one empty window where there is no audio.
+        """Cut (n,) into windows: full ones, then the rest; one empty window if there is no audio.
 
         Raises:
-            TooManyWindows: where the stock processor would truncate.
+            TooManyWindows: if transformers' processor would truncate.
         """
         windows = max(1, -(-len(samples) // self.window_samples))
         if windows > self.max_windows:
@@ -58,26 +58,26 @@ class Alignment:
 
 
 def conv_length(mel_frames: int) -> int:
-    """L1: frames after the stride-2 convolution."""
+    """Return L1, the frames after the stride-2 convolution."""
     return (mel_frames - 1) // 2 + 1
 
 
 def pooled_length(conv_frames: int) -> int:
-    """K: frames after the average pool of two."""
+    """Return K, the frames after the average pool of two."""
     return (conv_frames - 2) // 2 + 1
 
 
 def expand(text: str, placeholder: str, counts: Sequence[int], sample: int = 0) -> str:
-    """Expand ``placeholder`` to one copy a projected frame.
+    """Expand ``placeholder`` to one copy for each projected frame.
 
-    Without a placeholder in ``text`` all copies are put before it; with some, each stands for one window.
+    If ``text`` has no placeholder, all copies are put before it. Otherwise each placeholder stands for one window.
 
     Args:
         counts: K of each window.
         sample: the text's place in its batch, for the error.
 
     Raises:
-        PlaceholderMismatch: where the text has another number of placeholders than there are windows.
+        PlaceholderMismatch: if placeholders and windows differ in number.
     """
     pieces = text.split(placeholder)
     found = len(pieces) - 1
@@ -89,10 +89,10 @@ def expand(text: str, placeholder: str, counts: Sequence[int], sample: int = 0) 
 
 
 def check_alignment(input_ids: NDArray[np.int64] | Any, placeholder_id: int, frames: int) -> None:
-    """Refuse a prompt whose placeholders differ in number from its projected frames.
+    """Check that a prompt has as many placeholders as projected frames.
 
     Raises:
-        AlignmentMismatch: with both numbers.
+        AlignmentMismatch: if it has not; with both numbers.
     """
     placeholders = int((input_ids == placeholder_id).sum())
     if placeholders != frames:
@@ -100,12 +100,12 @@ def check_alignment(input_ids: NDArray[np.int64] | Any, placeholder_id: int, fra
 
 
 def padding_mask(lengths: Sequence[int], width: int) -> NDArray[np.bool_]:
-    """2-D mask (batch, width): true where a row holds content, on the right-padded mel or frame axis."""
+    """Return a mask (batch, width) of right-padded rows: true where a row holds content."""
     return np.arange(width)[None, :] < np.asarray(lengths)[:, None]
 
 
 def additive_mask(valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """4-D mask (batch, 1, width, width) from a 2-D one (batch, width): 0 where a key is valid, -inf where it is not."""
+    """Return a mask (batch, 1, width, width) of a mask (batch, width): 0 for a valid key, else -inf."""
     width = valid.shape[1]
     row = np.where(valid, np.float32(0), np.float32(-np.inf))
     return np.broadcast_to(row[:, None, None, :], (len(valid), 1, width, width)).copy()

@@ -1,10 +1,10 @@
-"""Attention of new positions over what slots hold, without masks and without copies of keys and values.
+"""Attend from new positions to what slots hold, without masks and without copies of keys and values.
 
-A row's new positions see each other causally and everything before them, so the two are computed apart and merged by
-their log-sum-exps: the second, where nearly all the work is, needs no mask, and the query heads that share a key-value
-head stand in one long query. The result is softmax attention over all of them, to rounding.
+A row's new positions see each other causally, and all positions before them. The two parts are computed separately and
+merged by their log-sum-exps. The part over the past, which is nearly all of the work, needs no mask, and query heads
+that share a key-value head are one long query. The result equals softmax attention over all positions, to rounding.
 
-transformers' own models run it by the name `implementation` gives; rows of different lengths come as lists of views.
+transformers' models call it by the name that `implementation` returns. Rows of different lengths are lists of views.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import torch
 from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-BLOCKS: Final = 4  # that one position's past is cut into, so that all cores read it
-LONG: Final = 2_048  # keys of a past that is worth cutting
+BLOCKS: Final = 4  # blocks that one position's past is cut into, so that several cores read it
+LONG: Final = 2_048  # keys from which cutting the past is faster
 
 Views = Sequence[torch.Tensor]  # of each row, (1, kv_heads, held, head_dim)
 Part = tuple[torch.Tensor, torch.Tensor]  # (1, kv_heads, queries, head_dim), and log-sum-exps (1, kv_heads, queries)
 
 
 def implementation(base: str) -> str:
-    """The name by which a text model attends over slots, each row through transformers' ``base`` where that is best."""
+    """Register attention over slots, and return its name; rows use transformers' ``base`` except on a CPU."""
     name = f"slots_{base}"
     AttentionInterface.register(name, partial(_attend, base))
     return name
@@ -42,7 +42,7 @@ def _attend(
     scaling: float,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Rows (rows, heads, q, head_dim) over views of all that their slots hold; returns (rows, q, heads, head_dim)."""
+    """Attend from (rows, heads, q, head_dim) to what the slots hold; return (rows, q, heads, head_dim)."""
     own = base == "sdpa" and query.device.type in ("cpu", "meta")
     attend: Callable[..., torch.Tensor] = _over_slot if own else partial(_stock, base, module)
     if len(query) == 1:
@@ -54,7 +54,7 @@ def _attend(
 def _stock(
     base: str, module: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
 ) -> torch.Tensor:
-    """One row through transformers' implementation, with the mask that it takes."""
+    """Attend for one row with transformers' implementation, with the mask that it takes."""
     new, held = query.shape[2], keys.shape[2]
     mask = None
     if new > 1 and "flash" not in base:
@@ -65,10 +65,10 @@ def _stock(
 
 
 def _over_slot(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> torch.Tensor:
-    """One row on a CPU: (1, heads, q, head_dim) over (1, kv_heads, held, head_dim); returns (1, q, heads, head_dim)."""
+    """Attend on a CPU from (1, heads, q, head_dim) to (1, kv_heads, held, head_dim); return (1, q, heads, head_dim)."""
     _, heads, new, head_dim = query.shape
     kv_heads, held = keys.shape[1:3]
-    if new == 1 and held < LONG:  # a head each is work enough for the cores
+    if new == 1 and held < LONG:  # one head for each core is enough work
         return _flash(query, keys, values, scaling)[0].transpose(1, 2)
     past = held - new if new > 1 else held
     folded = query.reshape(1, kv_heads, heads // kv_heads * new, head_dim)
@@ -80,9 +80,9 @@ def _over_slot(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, sc
 
 
 def _over_past(folded: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> list[Part]:
-    """Queries over keys that all of them see; a single position's in blocks side by side, for want of other work."""
+    """Attend to keys that all queries see; for few queries, to blocks of the keys side by side."""
     kv_heads, held, head_dim = keys.shape[1:]
-    if held < LONG or folded.shape[2] >= head_dim:  # there is work enough for the cores
+    if held < LONG or folded.shape[2] >= head_dim:  # there is enough work for all cores
         return [_flash(folded, keys, values, scaling)]
     block = held // BLOCKS
     cut = [view[0, :, : block * BLOCKS].view(kv_heads, BLOCKS, block, head_dim) for view in (keys, values)]
@@ -103,7 +103,7 @@ def _flash(
 
 
 def _merged(parts: list[Part]) -> torch.Tensor:
-    """Attention over disjoint sets of keys to attention over all of them."""
+    """Merge attention over disjoint sets of keys to attention over all of them; return (1, kv_heads, q, head_dim)."""
     if len(parts) == 1:
         return parts[0][0]
     outputs = torch.stack([output for output, _ in parts])

@@ -1,4 +1,4 @@
-"""Loading a checkpoint: one class, any size, device, dtype and attention implementation."""
+"""Load a checkpoint: one class, of any size, device, dtype and attention implementation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LoadedCheckpoint:
     Attributes:
         model: `AudioFlamingo3ForConditionalGeneration`, in evaluation mode.
         processor: `AudioFlamingo3Processor`.
-        positions: positions the language model can read.
+        positions: positions that the language model can read.
         stop: ids of the tokens that end a reply.
         prefill_chunk: positions to read in one pass.
         compiled: whether decoding runs compiled code.
@@ -43,7 +43,7 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
     """Load a folder in the transformers layout.
 
     Raises:
-        ModelError: where the folder, the device, or the attention implementation cannot be used.
+        ModelError: if the folder, the device, or the attention implementation cannot be used.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -57,7 +57,7 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
         model = model.to(device).eval()
         if config.weights == "int8":
             _narrow(model, config)
-        if model.device.type == "cpu":  # windows are long enough for a tower whose weights are widened as they are read
+        if model.device.type == "cpu":  # windows are long, so widening the tower's weights costs little
             keep_in_half(model if config.compile else model.model.audio_tower, compiles=config.compile)
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, ImportError, RuntimeError, AssertionError, SafetensorError) as error:
@@ -66,17 +66,17 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> LoadedCheckpoint:
 
 
 def _share(model: Any) -> None:
-    """Hold a head that equals the table of embeddings only once, as the layout cannot say that they are tied."""
+    """Share the memory of a head that equals the table of embeddings; the layout cannot say that they are tied."""
     table, head = model.get_input_embeddings(), model.lm_head
     if head.weight.shape == table.weight.shape and torch.equal(head.weight, table.weight):
         head.weight = table.weight
 
 
 def _narrow(model: Any, config: ModelConfig) -> None:
-    """Keep the language model's layers in eight bits; embeddings, head, encoder and projector stay as they are.
+    """Keep the language model's layers in eight bits; embeddings, head, encoder and projector are not changed.
 
     Raises:
-        ValueError: elsewhere than on a CPU, and with compiled code.
+        ValueError: if the device is no CPU, or the code is to be compiled.
     """
     if model.device.type != "cpu":
         raise ValueError("model.weights = 'int8' is for a CPU")
@@ -89,7 +89,7 @@ def describe(model: Any, processor: Any, config: ModelConfig) -> LoadedCheckpoin
     """Read a checkpoint's sizes from its own configuration.
 
     Raises:
-        ModelError: for a language model whose attention slides over its past, which a prefix cannot be kept for.
+        ModelError: if the language model uses sliding-window attention; its KV prefix could not be kept.
     """
     text = model.config.text_config
     if any(kind != "full_attention" for kind in getattr(text, "layer_types", None) or ()):

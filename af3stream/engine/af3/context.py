@@ -1,4 +1,4 @@
-"""One session's persistent prefix: what the language model has read, kept as keys and values."""
+"""One session's KV prefix: what the language model has read, kept as keys and values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from af3stream.engine.af3.decode import Decoder, Reply
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.af3.prompt import Unframer, detokenize
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
-from af3stream.engine.contract import Completion, Counters, PromptPart, Turn, shared
+from af3stream.engine.contract import Completion, Lookup, PromptPart, Turn
+from af3stream.engine.counters import Counters
+from af3stream.engine.prompt_parts import shared
 
 
 @dataclass(eq=False, slots=True)
@@ -19,7 +21,7 @@ class Prefix:
     """What a slot holds: the template's head, then whole parts.
 
     Attributes:
-        ends: positions up to each part's end; the head's first.
+        ends: positions up to the end of the head, then up to the end of each part.
     """
 
     slot: Slot
@@ -34,16 +36,16 @@ class Prefix:
 
 @dataclass(eq=False, slots=True)
 class Answer:
-    """An answer on its way: an iterator of its pieces, as the contract has them.
+    """Implements `af3stream.engine.contract.Answering`.
 
-    Nothing that it holds refers to it, so dropping it closes it then and there, not when garbage is next collected:
-    by then the slot may be in use.
+    It is in no reference cycle, so dropping it closes it at once. Otherwise the garbage collector might close it when
+    the slot is in use again.
 
     Args:
-        steps: its pieces; between the last "" of reading and the first of writing, the reply that is begun.
+        steps: its pieces. After the question is read it yields the `Reply`, once.
 
     Attributes:
-        reply: what is being written, once the question is read; several can be advanced in one pass.
+        reply: what is written, once the question is read; the replies of several answers can advance in one pass.
     """
 
     steps: Generator[str | Reply | Completion, None, None]
@@ -60,43 +62,47 @@ class Answer:
         return step
 
     def close(self) -> None:
-        """Leave the slot as it was."""
+        """Restore the slot to what it was before the answer."""
         self.steps.close()
 
 
 class PrefixContext:
     """Implements `af3stream.engine.contract.Context` for AF3.
 
-    A question reads what the kept prefix does not hold, writes its answer, and leaves the slot as it found it.
+    A question reads what the kept prefix does not hold, writes its answer, and restores the slot.
 
     Args:
         capacity: positions of a slot.
+        embeddings: returns those of a segment, (K, hidden).
     """
 
-    def __init__(self, fusion: PromptEmbedder, decoder: Decoder, capacity: int, counters: Counters) -> None:
+    def __init__(
+        self, fusion: PromptEmbedder, decoder: Decoder, capacity: int, counters: Counters, embeddings: Lookup
+    ) -> None:
         self._fusion = fusion
+        self._embeddings = embeddings
         self._decoder = decoder
         self._capacity = capacity
         self._counters = counters
         self._kept: Prefix | None = None
         one = decoder.new_slot(1)
         self._position_bytes = one.nbytes
-        self._touched_only = one.device.type == "cpu"  # elsewhere a slot's memory is taken as soon as it is asked for
+        self._touched_only = one.device.type == "cpu"  # elsewhere a slot takes all its memory at once
 
     @property
     def kept_tokens(self) -> int:
-        """Positions of the kept prefix, 0 when cool."""
+        """Positions of the kept prefix, 0 when evicted."""
         return self._kept.slot.length if self._kept else 0
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the kept prefix's slot, 0 when cool: those of all positions it ever held, on a CPU."""
+        """Bytes of the kept prefix's slot, 0 when evicted; on a CPU, those of all positions that it ever held."""
         return self._slot_bytes(self._kept.slot.written) if self._kept else 0
 
     def bytes_for(
         self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
     ) -> int:
-        """The most bytes that ``extend``, or ``answer``, takes meanwhile; see the contract."""
+        """Return the most bytes that ``extend``, or ``answer``, takes; see the contract."""
         prefix, common = self._reusable(parts)
         positions = self._fusion.positions(parts, question, earlier) + max_tokens
         if prefix is None:
@@ -108,11 +114,11 @@ class PrefixContext:
         return (positions if self._touched_only else self._capacity) * self._position_bytes
 
     def evict(self) -> None:
-        """Give up the keys and values; the next call builds them again from the embeddings."""
+        """Give up the keys and values; the next call makes them again from the embeddings."""
         self._kept = None
 
     def held(self, parts: Sequence[PromptPart]) -> int:
-        """How many leading parts need not be there; see the contract."""
+        """Return how many leading parts the kept prefix holds; see the contract."""
         return self._reusable(parts)[1]
 
     def extend(self, parts: Sequence[PromptPart]) -> Iterator[None]:
@@ -123,12 +129,12 @@ class PrefixContext:
             prefix = self._fresh()
         else:
             prefix.cut(common)
-        for part, embeddings in zip(parts[common:], self._fusion.parts(parts[common:]), strict=True):
+        for part, embeddings in zip(parts[common:], self._embed(parts[common:]), strict=True):
             start = prefix.slot.length
             try:
                 for _ in self._decoder.prefill(prefix.slot, embeddings):
                     yield None
-            except BaseException:  # closed or failed half-way: a prefix holds whole parts
+            except BaseException:  # closed or failed inside a part: a prefix holds whole parts
                 prefix.slot.roll_back(start)
                 raise
             prefix.parts.append(part)
@@ -145,12 +151,12 @@ class PrefixContext:
         self, parts: Sequence[PromptPart], question: str, max_tokens: int, earlier: tuple[Turn, ...]
     ) -> Generator[str | Reply | Completion, None, None]:
         prefix, common = self._reusable(parts)
-        if prefix is None:  # nothing to begin with: a slot of its own, thrown away
+        if prefix is None:  # a slot of its own, which is dropped at the end
             prefix = self._fresh()
         slot = prefix.slot
         aside = slot.snapshot(prefix.ends[common])
         try:
-            prompt = torch.cat([*self._fusion.parts(parts[common:]), self._fusion.question(question, earlier)])
+            prompt = torch.cat([*self._embed(parts[common:]), self._fusion.question(question, earlier)])
             state = prompt[-1]
             for states in self._decoder.prefill(slot, prompt):
                 state = states[-1]
@@ -161,15 +167,18 @@ class PrefixContext:
         finally:
             slot.restore(aside)
 
+    def _embed(self, parts: Sequence[PromptPart]) -> Iterator[torch.Tensor]:
+        return self._fusion.parts(parts, self._embeddings)
+
     def _reusable(self, parts: Sequence[PromptPart]) -> tuple[Prefix | None, int]:
-        """The kept prefix and how many of its parts begin ``parts`` too; ``None`` where that is no help."""
+        """Return the kept prefix and how many leading parts it shares with ``parts``; ``None`` if it shares none."""
         if self._kept is None:
             return None, 0
         common = shared(parts, self._kept.parts)
         return (self._kept if common or not self._kept.parts else None), common
 
     def _fresh(self) -> Prefix:
-        """A new prefix that holds the template's head, a few dozen positions."""
+        """Return a new prefix that holds the template's head, a few dozen positions."""
         slot = self._decoder.new_slot(self._capacity)
         for _ in self._decoder.prefill(slot, self._fusion.head()):
             pass

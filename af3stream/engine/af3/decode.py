@@ -1,4 +1,4 @@
-"""Reading and writing tokens over slots: chunked prefill, greedy decoding of several together, verifying a draft."""
+"""Read and write tokens over slots: chunked prefill, greedy decoding in batches, verifying a draft."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ import torch
 
 from af3stream.engine.af3.alignment import check_alignment
 from af3stream.engine.af3.attention import implementation
-from af3stream.engine.af3.fused import FusedReading, quicker
+from af3stream.engine.af3.fused import FusedReading, is_faster
 from af3stream.engine.af3.kv import CACHE_ARGUMENT, Rows, Slot
 from af3stream.engine.af3.linear import FEW, read_with_all_cores
 from af3stream.engine.af3.repetition import repeats
-from af3stream.engine.contract import Counters
+from af3stream.engine.af3.vocabulary import TermTree
+from af3stream.engine.counters import Counters
 from af3stream.errors import ModelError
 
-AHEAD: Final = 4  # tokens guessed in a pass, and so many times as many in the next while all are right
+AHEAD: Final = 4  # tokens guessed in a pass; while all are right, each pass guesses so many times as many
 
 
 @dataclass(eq=False, slots=True)
 class Reply:
-    """A reply being written after what its slot holds.
+    """A reply that is written after what its slot holds.
 
     Attributes:
         next: the token to write next, once it is known.
-        last: the token written last, while it is not read yet.
+        last: the token written last, until it is read.
     """
 
     slot: Slot
@@ -44,17 +45,17 @@ class Decoder:
         model: an `AudioFlamingo3ForConditionalGeneration`.
         stop: ids of the tokens that end a reply.
         counters: where passes and tokens are counted.
-        chunk: positions read in one pass; between passes the engine may turn to something more urgent.
-        compiled: read few positions by compiled code.
+        chunk: positions read in one pass.
+        compiled: read few positions with compiled code.
 
     Raises:
-        ModelError: where code cannot be compiled.
+        ModelError: if code cannot be compiled.
     """
 
     def __init__(
         self, model: Any, stop: frozenset[int], counters: Counters, chunk: int, *, compiled: bool = False
     ) -> None:
-        self._language_model, self._head = _beside(model)
+        self._language_model, self._head = _own_copy(model)
         self._fused: FusedReading | None = None
         self._embed = model.model.get_input_embeddings()
         self.stop = stop
@@ -62,14 +63,14 @@ class Decoder:
         self._chunk = chunk
         if compiled:
             self._compile()
-        elif quicker(self._language_model):
+        elif is_faster(self._language_model):
             self._fused = FusedReading(self._language_model, compiled=False)
 
     def _compile(self) -> None:
-        """Compile for one row, for several, and for a row of several positions, before anyone waits.
+        """Compile for one row, for several rows, and for a row of several positions, before the first session.
 
         Raises:
-            ModelError: where that is not possible.
+            ModelError: if that is not possible.
         """
         try:
             self._fused = FusedReading(self._language_model, compiled=True)
@@ -92,7 +93,7 @@ class Decoder:
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int]) -> torch.Tensor:
-        """Token ids (n,) to embeddings (n, hidden)."""
+        """Return embeddings (n, hidden) of token ids (n,)."""
         embeddings: torch.Tensor = self._embed(torch.tensor(ids, dtype=torch.long, device=self._embed.weight.device))
         return embeddings
 
@@ -106,7 +107,7 @@ class Decoder:
         """Write a reply: the likeliest token each time, until it ends or has ``max_tokens``.
 
         Yields:
-            Token ids; the end token is the last, where there is one.
+            Token ids; the last is the end token, if the reply has one.
         """
         written: list[int] = []
         for left in reversed(range(max_tokens)):
@@ -127,22 +128,30 @@ class Decoder:
         return written[-1] in self.stop or repeats(written)
 
     def advance(self, replies: Sequence[Reply]) -> None:
-        """Read the last token of each of these replies, in one pass, to know the next; each in a slot of its own."""
+        """Read the last token of each of these replies in one pass, and set the next; each has a slot of its own."""
         last = [reply.last for reply in replies if reply.last is not None]
         states = self._forward([reply.slot for reply in replies], self.embed(last)[:, None])
         for reply, token in zip(replies, self.likeliest(states[:, -1]), strict=True):
             reply.next, reply.last = token, None
 
-    def drafted(self, slot: Slot, prompt: torch.Tensor, draft: Sequence[int], max_tokens: int) -> list[int]:
-        """Reply to a prompt as `greedy` does, in fewer passes where a draft of the reply is nearly right.
+    def drafted(
+        self,
+        slot: Slot,
+        prompt: torch.Tensor,
+        draft: Sequence[int],
+        max_tokens: int,
+        terms: TermTree | None = None,
+    ) -> list[int]:
+        """Reply to a prompt as `greedy` does, in fewer passes if a draft of the reply is nearly right.
 
-        One pass reads the prompt and the whole draft; from where the reply goes its own way, each pass reads its next
-        token and what the draft, or the reply itself before, has after one like it.
-        Whatever is not what greedy decoding writes is rolled back.
+        The first pass reads the prompt and the whole draft. Where the reply departs from the draft, each pass reads its
+        next token and a guess of what follows: what follows a similar place in the draft, or earlier in the reply.
+        Guesses that greedy decoding does not write are rolled back.
 
         Args:
             prompt: (n, hidden).
             draft: token ids, without an end token.
+            terms: what is made likelier than it is.
 
         Returns:
             The reply's token ids, without an end token.
@@ -150,7 +159,7 @@ class Decoder:
         self._counters.prefill_tokens += len(prompt)
         written, guessed, known, ahead = list[int](), draft[:max_tokens], prompt, AHEAD
         while True:
-            accepted, token = self._agreed(slot, known, guessed)
+            accepted, token = self._agreed(slot, known, guessed, written, terms)
             for following in [*accepted, token]:
                 written.append(following)
                 if len(written) == max_tokens or self.ends(written):
@@ -159,11 +168,22 @@ class Decoder:
             guessed = guess(written, [draft, written[:-1]], min(ahead, max_tokens - len(written)))
             known = self.embed([token])
 
-    def _agreed(self, slot: Slot, known: torch.Tensor, guessed: Sequence[int]) -> tuple[list[int], int]:
-        """Read (n, hidden) and guesses of what follows in one pass; the right ones, which stay read, and the next."""
+    def _agreed(
+        self,
+        slot: Slot,
+        known: torch.Tensor,
+        guessed: Sequence[int],
+        written: Sequence[int],
+        terms: TermTree | None,
+    ) -> tuple[list[int], int]:
+        """Read (n, hidden) and guesses of what follows in one pass; return the right guesses and the token after them.
+
+        The right guesses stay in the slot.
+        """
         start = slot.length + len(known)
         read = torch.cat([known, self.embed(guessed)]) if guessed else known
-        chosen = self.likeliest(self._forward([slot], read[None])[0, len(known) - 1 :])
+        states = self._forward([slot], read[None])[0, len(known) - 1 :]
+        chosen = terms.likeliest(self.logits(states), written, guessed) if terms else self.likeliest(states)
         agreed = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(guessed, chosen, strict=False))]
         self._counters.decoded_tokens += len(agreed) + 1
         slot.roll_back(start + len(agreed))
@@ -172,7 +192,7 @@ class Decoder:
     def greedy_batch(
         self, rows: Sequence[Sequence[int]], frames: Sequence[torch.Tensor], placeholder: int, max_tokens: int
     ) -> list[list[int]]:
-        """Reply to prompts of mixed lengths, each in a slot of its own, all written together.
+        """Reply to prompts of mixed lengths, each in a slot of its own, all decoded in one batch.
 
         Args:
             rows: token ids of each prompt, its placeholders expanded.
@@ -183,7 +203,7 @@ class Decoder:
             Each prompt's reply, without its end token.
 
         Raises:
-            AlignmentMismatch: where placeholders and frames differ in number.
+            AlignmentMismatch: if placeholders and frames differ in number.
         """
         for row, row_frames in zip(rows, frames, strict=True):
             check_alignment(np.asarray(row), placeholder, len(row_frames))
@@ -208,13 +228,13 @@ class Decoder:
         return reply
 
     def likeliest(self, states: torch.Tensor) -> list[int]:
-        """States (n, hidden) to the likeliest token after each."""
+        """Return the likeliest token after each of the states (n, hidden)."""
         tokens: list[int] = self.logits(states).argmax(-1).tolist()
         return tokens
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """States (..., hidden) to scores (..., vocabulary) in float32."""
+        """Return scores (..., vocabulary) in float32 of states (..., hidden)."""
         scores: torch.Tensor = self._head(hidden).float()
         return scores
 
@@ -246,9 +266,15 @@ class Decoder:
 
 
 def guess(written: Sequence[int], drafts: Sequence[Sequence[int]], most: int) -> list[int]:
-    """What a draft has after the place most like the end of what is written, and nearest; so many tokens at most.
+    """Guess what follows: what a draft has after the place that is most like the end of what is written.
 
-    Where none has the last token, the first is taken to have another in its place.
+    Of equally similar places it takes the nearest. If no draft has the last token, the first draft is taken to have
+    another one in its place.
+
+    Args:
+        written: token ids, not empty.
+        drafts: token ids each.
+        most: tokens to guess at most.
     """
     here = len(written) - 1
 
@@ -262,10 +288,10 @@ def guess(written: Sequence[int], drafts: Sequence[Sequence[int]], most: int) ->
     return list(draft[place + 1 : place + 1 + most])
 
 
-def _beside(model: Any) -> tuple[Any, Any]:
-    """The language model and its head, of modules and configuration of their own, over the same weights.
+def _own_copy(model: Any) -> tuple[Any, Any]:
+    """Copy the language model and its head: modules and configuration of their own, over the same weights.
 
-    They attend over slots; ``model`` itself stays as transformers made it.
+    The copies attend over slots; ``model`` itself is not changed.
     """
     weights = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     language_model = deepcopy(model.model.language_model, weights)

@@ -1,4 +1,4 @@
-"""Windows to projected frames, at the cost of their length."""
+"""Turn windows into projected frames, at a cost that follows their length."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import nn
 from af3stream.engine.af3.alignment import Alignment, additive_mask, conv_length, padding_mask, pooled_length
 from af3stream.engine.contract import Samples
 
-CONTEXT_FRAMES = 4  # mel frames of padding that the two convolutions can see beyond the audio
+CONTEXT_FRAMES = 4  # mel frames of padding after the audio that reach into its frames through the two convolutions
 
 
 class Encoder:
     """The audio tower and the projector of one checkpoint.
 
-    The tower's position table is sliced to the window's length, so that 3 s cost what 3 s cost; on the frames that hold
-    audio the numbers are those of the padded 30 s window.
+    The tower's position table is sliced to the window's length, so a window of 3 s is computed as 3 s. Its frames equal
+    those of the same audio in a window that is padded to 30 s.
 
     Args:
         model: an `AudioFlamingo3ForConditionalGeneration`.
@@ -43,8 +43,8 @@ class Encoder:
         Returns:
             For each window (K_i, hidden), in the model's dtype, on its device. K is 0 below three mel frames.
         """
-        heard = [window for window in windows if self._alignment.frames(len(window))]
-        encoded = iter(self._encode(heard) if heard else [])
+        long_enough = [window for window in windows if self._alignment.frames(len(window))]
+        encoded = iter(self._encode(long_enough) if long_enough else [])
         empty = self._tower.conv1.weight.new_empty(0, len(self._projector.linear_2.weight))
         return [next(encoded) if self._alignment.frames(len(window)) else empty for window in windows]
 
@@ -64,7 +64,7 @@ class Encoder:
         return [row[: pooled_length(length)].clone() for row, length in zip(projected, valid, strict=True)]
 
     def mel(self, windows: Sequence[Samples]) -> torch.Tensor:
-        """Log-mel of windows, (batch, mels, max(L_mel) + context) in the tower's dtype, padded as stock windows are."""
+        """Log-mel of windows, (batch, mels, max(L_mel) + context) in the tower's dtype, padded as transformers pads."""
         hop = self._alignment.hop_length
         width = max(self._alignment.mel_frames(len(window)) for window in windows) + CONTEXT_FRAMES
         longest = self._alignment.window_samples // hop
@@ -80,7 +80,7 @@ class Encoder:
         return mels
 
     def _mask(self, hidden: torch.Tensor, valid: Sequence[int]) -> torch.Tensor | None:
-        """Which keys hold audio, in the form the attention implementation takes; none where every row is full."""
+        """Return a mask of the keys that hold audio, as the attention implementation takes it; ``None`` if all do."""
         if len(set(valid)) == 1:
             return None
         keys = padding_mask(valid, max(valid))

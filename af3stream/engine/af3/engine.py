@@ -1,10 +1,9 @@
-"""The AF3 engine: one loaded checkpoint behind the contract, and a batch face on strings and arrays."""
+"""The AF3 engine: one loaded checkpoint behind the contract, and `generate` over a batch of prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
-from threading import Lock
+from functools import lru_cache
 
 import torch
 
@@ -15,11 +14,26 @@ from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
-from af3stream.engine.contract import Answering, AudioSegment, Capacity, Captioner, Counters, Hypothesis, Samples, Turn
+from af3stream.engine.af3.token_counter import LockedTokenCounter
+from af3stream.engine.af3.vocabulary import TermTree
+from af3stream.engine.contract import (
+    DEFAULT_OPTIONS,
+    Answering,
+    Capacity,
+    Captioner,
+    CaptionOptions,
+    Embeddings,
+    Hypothesis,
+    Lookup,
+    Samples,
+    TokenCounter,
+    Turn,
+)
+from af3stream.engine.counters import Counters
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
-REPLY_POSITIONS = 512  # kept free for a question and its answer beyond the horizon
+REPLY_POSITIONS = 512  # positions that the windows leave free for a question and its answer
 
 
 class Af3Engine:
@@ -29,9 +43,9 @@ class Af3Engine:
         loaded: the checkpoint.
         name: what users call it.
         captioner: another captioner than the checkpoint itself, or ``None``.
-        keep_on_host: keep projected windows in host memory rather than on the model's device.
+        keep_on_host: keep embeddings in host memory rather than on the model's device.
         encode_together: windows in one encoder pass.
-        wording: what stands around the questions of contexts; captions and `generate` have the chat template alone.
+        wording: what stands around the questions of contexts; captions and `generate` use the chat template alone.
     """
 
     def __init__(
@@ -57,9 +71,9 @@ class Af3Engine:
         self._fusion = PromptEmbedder(read_template(loaded.processor), tokenizer, self._decoder)
         asking = read_template(loaded.processor, wording.system)
         self._asking = PromptEmbedder(asking, tokenizer, self._decoder, wording.instruction or "")
-        self._turn_overhead = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
-        self._counting = Lock()
-        self._counting_tokenizer = deepcopy(loaded.processor.tokenizer)  # a tokenizer is one thread's at a time
+        turn = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
+        self.tokens: TokenCounter = LockedTokenCounter(tokenizer, loaded.alignment, turn)
+        self._terms = lru_cache(maxsize=8)(self._term_tree)
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
@@ -71,41 +85,30 @@ class Af3Engine:
         fitting = (room - min(REPLY_POSITIONS, room // 4)) // window
         return Capacity(alignment.window_samples, max(1, min(alignment.max_windows, fitting)), room)
 
-    def frames(self, samples: int) -> int:
-        """Projected frames K of a window of so many samples."""
-        return self._loaded.alignment.frames(samples)
+    def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
+        """Encode windows, float32 (n_i,) each, ``encode_together`` in a pass.
 
-    def count(self, text: str) -> int:
-        """Positions that a text takes; callable from any thread."""
-        with self._counting:
-            return len(encode_text(self._counting_tokenizer, text))
+        Returns:
+            For each window a tensor (K_i, hidden) in the model's dtype, on its device or in host memory.
+        """
+        encoded: list[Embeddings] = []
+        for start in range(0, len(windows), self.encode_together):
+            group = self._encode(windows[start : start + self.encode_together])
+            encoded += [embeddings.cpu() if self._keep_on_host else embeddings for embeddings in group]
+        self.counters.sounds_encoded += len(windows)
+        return encoded
 
-    def count_turn(self, turn: Turn) -> int:
-        """Positions that an earlier turn of the chat takes; callable from any thread."""
-        return self._turn_overhead + self.count(turn.question) + self.count(turn.answer)
-
-    def encode(self, sounds: Sequence[AudioSegment]) -> None:
-        """Encode the sounds that are not encoded yet, several in a pass; their samples are given up."""
-        waiting = [sound for sound in sounds if sound.embeddings is None]
-        for start in range(0, len(waiting), self.encode_together):
-            group = waiting[start : start + self.encode_together]
-            for sound, embeddings in zip(group, self._encode([s.samples for s in group]), strict=True):
-                sound.embeddings = embeddings.cpu() if self._keep_on_host else embeddings
-                sound.samples = None
-        self.counters.sounds_encoded += len(waiting)
-
-    def _encode(self, windows: Sequence[Samples | None]) -> list[torch.Tensor]:
-        samples = [window for window in windows if window is not None]
-        encoded = self._encoder.encode(samples)
+    def _encode(self, windows: Sequence[Samples]) -> list[torch.Tensor]:
+        encoded = self._encoder.encode(windows)
         self.counters.encoder_passes = self._encoder.passes
         return encoded
 
-    def context(self) -> PrefixContext:
-        """A new, empty context, whose slot holds all the language model can read."""
-        return PrefixContext(self._asking, self._decoder, self._loaded.positions, self.counters)
+    def context(self, embeddings: Lookup) -> PrefixContext:
+        """Return a new, empty context, whose slot has room for all positions of the language model."""
+        return PrefixContext(self._asking, self._decoder, self._loaded.positions, self.counters, embeddings)
 
     def is_decoding(self, answer: Answering) -> bool:
-        """Whether it has a reply to go on with."""
+        """Return whether the question is read, so that the next step writes a token."""
         return isinstance(answer, Answer) and answer.reply is not None
 
     def decode_batch(self, answers: Sequence[Answering]) -> None:
@@ -115,41 +118,56 @@ class Af3Engine:
         if len(waiting) > 1:
             self._decoder.advance(waiting)
 
-    def hear(self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int) -> list[int]:
-        """Reply to a prompt over one piece of audio, verifying a draft of the reply; a context of its own.
+    def hear(
+        self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int, vocabulary: tuple[str, ...] = ()
+    ) -> list[int]:
+        """Reply to a prompt over one piece of audio, in a slot of its own; a draft of the reply is verified.
+
+        Args:
+            samples: float32 (n,) at 16 kHz, at most the longest window.
+            draft: token ids, without an end token.
+
+        Args:
+            vocabulary: terms that are made likelier; without any, the reply is the one of greedy decoding.
 
         Returns:
-            The reply's token ids, without an end token: those that greedy decoding from nothing gives.
+            The reply's token ids, without an end token: those of greedy decoding, whatever the draft.
         """
         (frames,) = self._encode([samples])
         body = torch.cat([self._fusion.head(), frames, self._fusion.question(prompt)])
         slot = self._decoder.new_slot(len(body) + max_tokens)
-        return self._decoder.drafted(slot, body, draft, max_tokens)
+        return self._decoder.drafted(slot, body, draft, max_tokens, self._terms(vocabulary))
+
+    def _term_tree(self, vocabulary: tuple[str, ...]) -> TermTree | None:
+        """Terms as they are spelled at the beginning of a reply and within one; ``None`` if there are none."""
+        spelled = [encode_text(self._fusion.tokenizer, before + term) for term in vocabulary for before in ("", " ")]
+        return TermTree(spelled) if spelled else None
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The assistant's words behind reply tokens, without framing."""
+        """Return the assistant's words behind reply tokens, without framing."""
         return strip_framing(self._fusion.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def generate(self, texts: Sequence[str], audios: Sequence[Samples], *, max_tokens: int = 192) -> list[str]:
-        """Greedy replies to a batch, as `AudioFlamingo3ForConditionalGeneration.generate` gives them.
+        """Return greedy replies to a batch, those of `AudioFlamingo3ForConditionalGeneration.generate`.
 
         Args:
-            texts: what the user says, around which the chat template is put. Without `<sound>` the audio stands before
+            texts: the user's words; the chat template is put around them. Without `<sound>` the audio stands before
                 the text; with it, each `<sound>` stands for one window.
-            audios: float32 (n,) at 16 kHz, one a text, cut into stock windows.
+            audios: float32 (n,) at 16 kHz, one a text, cut into windows of the longest length.
 
         Returns:
             One reply a prompt, trimmed to the assistant's words.
 
         Raises:
-            PlaceholderMismatch: where a text's placeholders differ from its windows in number.
-            TooManyWindows: where an audio is longer than one prompt may hold.
-            ContextFull: where a prompt and its reply do not fit the language model.
+            ValueError: if texts and audios differ in number.
+            PlaceholderMismatch: if a text's placeholders differ from its windows in number.
+            TooManyWindows: if an audio is longer than one prompt may hold.
+            ContextFull: if a prompt and its reply do not fit the language model.
         """
         if len(texts) != len(audios):
             raise ValueError(f"got {len(texts)} texts but {len(audios)} audios; they must match 1:1")
         split = [self._loaded.alignment.split(audio) for audio in audios]
-        counts = [[self.frames(len(window)) for window in windows] for windows in split]
+        counts = [[self.tokens.frames(len(window)) for window in windows] for windows in split]
         token = self._loaded.processor.audio_token
         prompts = [expand(text, token, ks, i) for i, (text, ks) in enumerate(zip(texts, counts, strict=True))]
         rows = [self._fusion.prompt(prompt, token, self._loaded.model.config.audio_token_id) for prompt in prompts]
@@ -162,16 +180,30 @@ class Af3Engine:
 
 
 class Af3Captioner:
-    """The checkpoint itself as captioner: asks for a transcription, and verifies the last one as a draft."""
+    """The checkpoint as captioner: it is asked for a transcription, and the last one is verified as a draft."""
 
     name = "af3"
     revises = False
+    times_words = False
+    languages: tuple[str, ...] = ()
+    translates = False
 
     def __init__(self, engine: Af3Engine) -> None:
         self._engine = engine
 
-    def caption(self, samples: Samples, draft: Hypothesis | None, *, final: bool, max_tokens: int) -> Hypothesis:
-        """Transcribe (n,) at 16 kHz; the draft makes it sooner, never different."""
+    def caption(
+        self,
+        samples: Samples,
+        draft: Hypothesis | None,
+        *,
+        final: bool,
+        max_tokens: int,
+        options: CaptionOptions = DEFAULT_OPTIONS,
+    ) -> Hypothesis:
+        """Transcribe float32 (n,) at 16 kHz; the draft saves time and does not change the words.
+
+        Of the options, only the vocabulary is used.
+        """
         self._engine.counters.caption_encodes += 1
-        tokens = self._engine.hear(samples, TRANSCRIBE, draft.tokens if draft else (), max_tokens)
+        tokens = self._engine.hear(samples, TRANSCRIBE, draft.tokens if draft else (), max_tokens, options.vocabulary)
         return Hypothesis(self._engine.text(tokens), tuple(tokens))

@@ -1,9 +1,9 @@
-"""Reading few positions: each layer in few operations, over weights that lie together, compiled where it is asked for.
+"""Read few positions with few operations a layer; the operations may be compiled.
 
-A few positions are little arithmetic, so what is done around it counts: the projections that read the same states are
-one product, and nothing is asked or prepared layer by layer. Attention over slots stays as it is, and the layers'
-formulas are those of transformers' Llama and Qwen2. Compiled, what a layer does after its attention and the next before
-its own are a few loops that read each weight once.
+With few positions the arithmetic is small, so the overhead around it counts. Projections that read the same states are
+one product over joined weights, and nothing is looked up or prepared layer by layer. Attention over slots is that of
+`af3stream.engine.af3.attention`. The formulas of the layers are those of transformers' Llama and Qwen2. Compiled, the
+end of a layer and the beginning of the next are a few loops that read each weight once.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # query, key, value: (s
 
 
 class FusedReading:
-    """Reads a few positions as a language model's own forward pass does.
+    """Reads a few positions, with the results of the language model's own forward pass.
 
-    Weights of projections that read the same states are moved to lie together; the model's own layers read them there.
+    Weights of projections that read the same states are joined; the model's own layers become views of them.
 
     Args:
-        language_model: of a known architecture.
-        compiled: compile it, which takes half a minute when it first runs on a machine; then it is found again in the
-            cache folder.
+        language_model: of a supported architecture.
+        compiled: whether to compile. That takes half a minute when it first runs on a machine, and is read from the
+            cache folder later.
 
     Raises:
         ValueError: for another architecture.
     """
 
     def __init__(self, language_model: Any, *, compiled: bool) -> None:
-        if not known(language_model):
+        if not is_supported(language_model):
             raise ValueError(
                 f"model.compile knows {' and '.join(ARCHITECTURES)}, not {language_model.config.model_type}"
             )
@@ -49,8 +49,8 @@ class FusedReading:
         self._before, self._after = list[Any](), list[Any]()
         for layer in language_model.layers:
             own, mlp = layer.self_attn, layer.mlp
-            self._before.append((layer.input_layernorm.weight, *together(own.q_proj, own.k_proj, own.v_proj)))
-            fed = *together(own.o_proj), *together(mlp.gate_proj, mlp.up_proj), *together(mlp.down_proj)
+            self._before.append((layer.input_layernorm.weight, *join_weights(own.q_proj, own.k_proj, own.v_proj)))
+            fed = *join_weights(own.o_proj), *join_weights(mlp.gate_proj, mlp.up_proj), *join_weights(mlp.down_proj)
             self._after.append((layer.post_attention_layernorm.weight, *fed))
         steps = _Steps(language_model, product if compiled else product_by_all_cores)
         written: Sequence[Callable[..., Any]] = (steps.enter, steps.between, steps.leave)
@@ -60,7 +60,7 @@ class FusedReading:
 
     @torch.inference_mode()
     def __call__(self, slots: Sequence[Slot], embeddings: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """States (slots, n, hidden) of embeddings (slots, n, hidden) at positions (slots, n), after what slots hold."""
+        """Return states (slots, n, hidden) of embeddings (slots, n, hidden) at positions (slots, n) after the slots."""
         model = self._model
         cache, attend = Rows(slots), AttentionInterface()[model.config._attn_implementation]
         turns, rows = self._turns(embeddings, positions), embeddings
@@ -77,18 +77,21 @@ class FusedReading:
         return states
 
     def _turns(self, embeddings: torch.Tensor, positions: torch.Tensor) -> Turns:
-        """Rotary embeddings of each row's positions; the first half of the sines changes its sign, as what it turns."""
+        """Return the rotary embeddings of each row's positions, the first half of the sines negated.
+
+        So a rotation by half of the head's width, as `roll` does it, needs no change of sign.
+        """
         cosines, sines = self._model.rotary_emb(embeddings, position_ids=positions)
         low, high = sines.chunk(2, -1)
         return cosines[:, None], torch.cat([-low, high], -1)[:, None]
 
 
 class _Steps:
-    """What is done between attentions.
+    """The operations between attentions.
 
     Args:
-        language_model: whose sizes it has.
-        product: of rows and weights.
+        language_model: where the sizes are read.
+        product: computes rows times weights.
     """
 
     def __init__(self, language_model: Any, product: Product) -> None:
@@ -100,7 +103,7 @@ class _Steps:
         self._turned: int = config.num_attention_heads + config.num_key_value_heads  # queries and keys
 
     def enter(self, rows: torch.Tensor, before: Any, turns: Turns) -> Heads:
-        """Rows (slots, n, hidden) to what the attention takes, turned to their positions."""
+        """Return what the attention takes of rows (slots, n, hidden), rotated to their positions."""
         norm, *linear = before
         cosines, sines = turns
         products = self._product(self._normed(rows, norm), *linear)
@@ -112,16 +115,16 @@ class _Steps:
     def between(
         self, rows: torch.Tensor, mixed: torch.Tensor, after: Any, before: Any, turns: Turns
     ) -> tuple[torch.Tensor, Heads]:
-        """What leaves a layer, and what the next one's attention takes."""
+        """Return a layer's output (slots, n, hidden), and what the next layer's attention takes."""
         rows = self._feed(rows, mixed, after)
         return rows, self.enter(rows, before, turns)
 
     def leave(self, rows: torch.Tensor, mixed: torch.Tensor, after: Any, norm: torch.Tensor) -> torch.Tensor:
-        """What leaves the last layer, normalized."""
+        """Return the last layer's output (slots, n, hidden), normalised."""
         return self._normed(self._feed(rows, mixed, after), norm)
 
     def _feed(self, rows: torch.Tensor, mixed: torch.Tensor, after: Any) -> torch.Tensor:
-        """What leaves a layer, of what entered it and what its attention gave, (slots, n, heads * head_dim)."""
+        """Return a layer's output from its input and its attention's output, (slots, n, heads * head_dim)."""
         norm, out, out_bias, gate_up, gate_up_bias, down, down_bias = after
         rows = rows + self._product(mixed, out, out_bias)
         gate, up = self._product(self._normed(rows, norm), gate_up, gate_up_bias).chunk(2, -1)
@@ -133,22 +136,22 @@ class _Steps:
         return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self._eps)).to(rows.dtype)
 
 
-def known(language_model: Any) -> bool:
-    """Whether its layers' formulas are these."""
+def is_supported(language_model: Any) -> bool:
+    """Return whether the layers' formulas are those of this module."""
     config = language_model.config
     return config.model_type in ARCHITECTURES and config.hidden_act == "silu"
 
 
-def quicker(language_model: Any) -> bool:
-    """Whether reading few positions so is quicker though nothing is compiled: in float32 on a CPU, all weights wide."""
+def is_faster(language_model: Any) -> bool:
+    """Return whether it is faster even if nothing is compiled: on a CPU, if all weights are float32."""
     layers = [layer for layer in language_model.layers.modules() if isinstance(layer, nn.Linear)]
-    return known(language_model) and bool(layers) and all(type(layer) is FewRowsLinear for layer in layers)
+    return is_supported(language_model) and bool(layers) and all(type(layer) is FewRowsLinear for layer in layers)
 
 
-def together(*linears: Any) -> Linear:
-    """The weights of layers as one, (all of out, in), of which theirs become views; and their biases.
+def join_weights(*linears: Any) -> Linear:
+    """Join the weights of layers to one (sum of out, in), and their biases; the layers' own become views of it.
 
-    A single layer's stay where they are.
+    The weights of a single layer are not moved.
     """
     if len(linears) == 1:
         return linears[0].weight, linears[0].bias

@@ -21,7 +21,7 @@ CACHE_ARGUMENT: Final = "cache" if TRANSFORMERS >= (5, 24) else "past_key_values
 class SlotLayer:
     """One layer's keys and values: (1, kv_heads, capacity, head_dim) each, of which ``length`` positions are held.
 
-    The memory is asked for once and touched only as it fills.
+    The memory is allocated once. On a CPU the system provides it page by page as it is written.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
@@ -34,7 +34,7 @@ class SlotLayer:
         """Put (1, kv_heads, q, head_dim) each after what is held.
 
         Raises:
-            ContextFull: where it does not fit.
+            ContextFull: if they do not fit.
         """
         new = keys.shape[2]
         end, capacity = self.length + new, self.keys.shape[2]
@@ -46,7 +46,7 @@ class SlotLayer:
         self.copied += keys.nbytes + values.nbytes
 
     def held(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views of all that is held."""
+        """Return views of what is held, (1, kv_heads, length, head_dim) each."""
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
 
@@ -82,7 +82,11 @@ class Slot:
         return self.layers[0].length
 
     def roll_back(self, length: int) -> None:
-        """Hold only the first ``length`` positions; nothing is copied or cleared."""
+        """Hold only the first ``length`` positions; nothing is copied or cleared.
+
+        Raises:
+            ValueError: if fewer positions are held.
+        """
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot roll back to {length} of {self.length} positions")
         self._most = self.written
@@ -97,19 +101,19 @@ class Slot:
         return Snapshot(length, copies)
 
     def restore(self, aside: Snapshot) -> None:
-        """Hold again exactly what was held when ``aside`` was made."""
+        """Hold again what was held when ``aside`` was made."""
         self.roll_back(aside.length)
         for layer, (keys, values) in zip(self.layers, aside.copies, strict=True):
             layer.write(keys, values)
 
     @property
     def written(self) -> int:
-        """Positions ever held: what the slot has touched of its memory."""
+        """Most positions ever held: what the slot has used of its memory."""
         return max(self.length, self._most)
 
     @property
     def copied(self) -> int:
-        """Bytes of keys and values ever written: each position's own, once."""
+        """Bytes of keys and values ever written."""
         return sum(layer.copied for layer in self.layers)
 
     @property
@@ -119,9 +123,9 @@ class Slot:
 
 
 def reserved(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Memory for a tensor; on a CPU it is taken from the system page by page as it is written.
+    """Return an uninitialised tensor; on a CPU the system provides its memory page by page as it is written.
 
-    An allocator gives out what was another's before, all of it in memory, and the system may take it in large pages.
+    torch's allocator would reuse memory that is resident already, and the system might provide large pages.
     """
     if device.type != "cpu":
         return torch.empty(shape, dtype=dtype, device=device)
@@ -132,7 +136,7 @@ def reserved(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -
 
 
 class Rows(Cache):
-    """Slots side by side, as the cache of one pass over a row each; rows may hold different lengths.
+    """Slots side by side, as the cache of one pass with a row for each; rows may hold different lengths.
 
     Its layers return a list of views, one a slot, which `af3stream.engine.af3.attention` reads.
     """
@@ -152,12 +156,12 @@ class RowsLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Everything is allocated from the start."""
+        """Do nothing: everything is allocated from the start."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Write (rows, kv_heads, q, head_dim) each into its slot; return each slot's views of all it holds now."""
+        """Write (rows, kv_heads, q, head_dim), a row into each slot; return each slot's views of what it then holds."""
         rows = zip(torch.split(key_states, 1), torch.split(value_states, 1), strict=True)
         for layer, (keys, values) in zip(self._layers, rows, strict=True):
             layer.write(keys, values)

@@ -1,4 +1,4 @@
-"""Matrix products on a CPU: with few rows by all cores, which some libraries give to one; and with narrower weights."""
+"""Multiply matrices on a CPU: few rows with all cores, where the library uses one; and with narrower weights."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding, linear
 
-FEW: Final = 8  # rows, up to which reading the weights outweighs computing with them
-MANY: Final = 384  # rows, above which the library's own product is as quick
-BLOCKS: Final = 8  # of a weight's rows, that few rows are multiplied with side by side
-FEW_BYTES: Final = 16  # rows, up to which torch's own product with bytes is quicker than one with the bytes made wider
+FEW: Final = 8  # rows up to which reading the weights costs more than computing with them
+MANY: Final = 384  # rows above which the library's own product is as fast
+BLOCKS: Final = 8  # blocks of a weight's rows that few rows are multiplied with side by side
+FEW_BYTES: Final = 16  # rows up to which torch's product with int8 is faster than one with the weights widened
 
 
 class FewRowsLinear(nn.Linear):
-    """`nn.Linear` that all cores share, whatever the number of rows."""
+    """`nn.Linear` that uses all cores, whatever the number of rows."""
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """(..., in) to (..., out)."""
+        """Return (..., out) of rows (..., in)."""
         return product_by_all_cores(rows, self.weight, self.bias)
 
 
 @cache
 def shared_by_the_library() -> bool:
-    """Whether the library has all cores multiply few rows: on Intel's CPUs; on AMD's it leaves them to one."""
+    """Return whether the library multiplies few rows with all cores. It does on Intel's CPUs, and not on AMD's."""
     return "Intel" in torch.cpu.get_capabilities().get("cpu_name", "")
 
 
 def product_by_all_cores(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Rows (..., in) times weights (out, in), plus a bias (out,): (..., out).
+    """Return rows (..., in) times weights (out, in), plus a bias (out,): (..., out).
 
-    Where the library would leave few rows to one core, the weights are cut into blocks of their rows, without moving
-    them.
+    If the library would multiply few rows with one core, the weights are viewed as blocks of their rows.
     """
     if rows.numel() > MANY * weight.shape[1] or shared_by_the_library():
         return linear(rows, weight, bias)
@@ -54,17 +53,17 @@ def product_by_all_cores(rows: torch.Tensor, weight: torch.Tensor, bias: torch.T
 
 
 def read_with_all_cores(model: Any) -> None:
-    """Make every linear layer of a float32 CPU model one that does; weights stay where they are."""
+    """Make every float32 linear layer on a CPU a `FewRowsLinear`; weights are not moved."""
     for layer in model.modules():
         if type(layer) is nn.Linear and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32:
             layer.__class__ = FewRowsLinear
 
 
 class HalfLinear(nn.Module):
-    """`nn.Linear` over weights in two bytes that hold them exactly: the products are those of the wide ones.
+    """`nn.Linear` over weights in two bytes that hold them exactly, so the products are those of the wide weights.
 
-    The weights are widened for each product, which takes little beside many rows. Few rows may go through compiled code
-    that widens a weight as it reads it, so that half as much memory is read.
+    The weights are widened for each product, which is cheap for many rows. Few rows may use compiled code that widens
+    each weight as it reads it, so that half as much memory is read.
 
     Args:
         weight: (out, in), float16 or bfloat16.
@@ -81,7 +80,7 @@ class HalfLinear(nn.Module):
         self._compiles = compiles
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """(..., in) to (..., out)."""
+        """Return (..., out) of rows (..., in)."""
         given = rows.reshape(-1, rows.shape[-1])
         if self._compiles and len(given) <= FEW:
             products = compiled()(given, self.weight, self.bias)
@@ -91,7 +90,7 @@ class HalfLinear(nn.Module):
 
 
 class HalfEmbedding(nn.Module):
-    """`nn.Embedding` over a table (tokens, hidden) in two bytes; its rows come out as ``dtype``."""
+    """`nn.Embedding` over a table (tokens, hidden) in two bytes; its output is ``dtype``."""
 
     weight: torch.Tensor
 
@@ -101,20 +100,20 @@ class HalfEmbedding(nn.Module):
         self._dtype = dtype
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """(...) to (..., hidden)."""
+        """Return (..., hidden) of ids (...)."""
         return embedding(ids, self.weight).to(self._dtype)
 
 
 @cache
 def compiled() -> Callable[..., torch.Tensor]:
-    """`product` as a function of its own; compiled when it is first called, which takes seconds."""
+    """Return `product` to be compiled when it is first called, which takes seconds."""
     return torch.compile(product, dynamic=True)
 
 
 def product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Rows (..., in) times weights (out, in), plus a bias (out,); to be compiled: (..., out).
+    """Return rows (..., in) times weights (out, in), plus a bias (out,): (..., out). Written to be compiled.
 
-    In float32 on a CPU it is written so that a weight is widened where it is read, once for all rows.
+    In float32 on a CPU each weight is widened where it is read, once for all rows.
     """
     if rows.device.type != "cpu" or rows.dtype != torch.float32:
         return linear(rows, weight, bias)
@@ -124,7 +123,7 @@ def product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None)
 
 
 def exactly_half(weight: torch.Tensor) -> torch.Tensor | None:
-    """A wide tensor in two bytes a number, where one of the two ways loses nothing."""
+    """Return a tensor as float16 or bfloat16 if one of them holds it exactly, else ``None``."""
     for dtype in (torch.float16, torch.bfloat16):
         half = weight.detach().to(dtype)
         if torch.equal(half.to(weight.dtype), weight):
@@ -133,7 +132,7 @@ def exactly_half(weight: torch.Tensor) -> torch.Tensor | None:
 
 
 def keep_in_half(model: Any, *, compiles: bool) -> None:
-    """Put the float32 weights that two bytes hold exactly into two bytes, shared where they were; others stay.
+    """Put the float32 weights that two bytes hold exactly into two bytes; shared weights stay shared.
 
     Args:
         compiles: see `HalfLinear`.
@@ -150,7 +149,7 @@ def keep_in_half(model: Any, *, compiles: bool) -> None:
 
 
 class EightBitLinear(nn.Module):
-    """`nn.Linear` with weights in eight bits and a scale a row of them; what it is given is rounded to bfloat16."""
+    """`nn.Linear` with int8 weights (out, in) and bfloat16 scales (out,); its input is rounded to bfloat16."""
 
     weight: torch.Tensor
     scales: torch.Tensor
@@ -164,7 +163,7 @@ class EightBitLinear(nn.Module):
         self.bias = given.bias
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """(..., in) to (..., out)."""
+        """Return (..., out) of rows (..., in)."""
         given = rows.reshape(-1, rows.shape[-1]).bfloat16()
         if len(given) <= FEW_BYTES:
             product: torch.Tensor = torch.ops.aten._weight_int8pack_mm(given, self.weight, self.scales).to(rows.dtype)
@@ -175,7 +174,7 @@ class EightBitLinear(nn.Module):
 
 
 def keep_in_eight_bits(model: Any) -> None:
-    """Put every linear layer's weights into eight bits; the wider ones are given up."""
+    """Put every linear layer's weights into eight bits, and drop the wider ones."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.Linear):

@@ -1,4 +1,4 @@
-"""The prompt around the audio: the checkpoint's own chat template, cut where the audio and the question stand."""
+"""The prompt around the audio: the checkpoint's chat template, cut where the audio and the question stand."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Template:
     """What stands around the audio, the questions and the answers.
 
     Attributes:
-        head: token ids of the system turn and the user header.
-        tail: token ids from the end of the user's turn to where the assistant speaks.
-        between: token ids from the end of the assistant's turn to where the user speaks again.
+        head: token ids of the system turn and the header of the user's turn.
+        tail: token ids from the end of the user's words to the start of the assistant's.
+        between: token ids from the end of the assistant's words to the start of the user's next.
     """
 
     head: tuple[int, ...]
@@ -39,10 +39,10 @@ def read_template(processor: Any, system: str | None = None) -> Template:
     """Cut the processor's chat template at its audio, its questions and its answers.
 
     Args:
-        system: the system turn; ``None``: what the template says of its own accord.
+        system: the system turn; ``None``: the template's own.
 
     Raises:
-        ModelError: where the template does not put the audio right before the text, or turns one after another.
+        ModelError: if the template does not put the audio right before the text, or the turns one after another.
     """
     head, sound, rest = _render(processor, system, _QUESTION).partition(processor.audio_token)
     before, question, tail = rest.partition(_QUESTION)
@@ -61,7 +61,7 @@ def read_template(processor: Any, system: str | None = None) -> Template:
 
 
 def _render(processor: Any, system: str | None, *texts: str) -> str:
-    """A chat of these texts, the user's and the assistant's in turn, the first after audio."""
+    """Return a chat of these texts, the user's and the assistant's in turn; audio stands before the first."""
     turns = [{"role": ("user", "assistant")[i % 2], "content": [_said(text)]} for i, text in enumerate(texts)]
     turns[0]["content"] = [{"type": "audio", "path": "audio"}, _said(texts[0])]
     if system is not None:
@@ -75,13 +75,13 @@ def _said(text: str) -> dict[str, str]:
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of people's words: a control token spelled in them is encoded as the characters it is spelled with."""
+    """Return the token ids of a text; a control token that it spells is encoded as plain characters."""
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return ids
 
 
 def strip_framing(text: str) -> str:
-    """The words inside ``The spoken content of the audio is "…".``; any other text only trimmed."""
+    """Return the words inside ``The spoken content of the audio is "…".``, and any other text trimmed."""
     stripped = text.strip()
     for framing in _FRAMINGS:
         if stripped.startswith(framing):
@@ -93,7 +93,7 @@ def strip_framing(text: str) -> str:
 
 
 class Unframer:
-    """`strip_framing`, piece by piece: what it lets through so far is never taken back."""
+    """`strip_framing` for a text that comes piece by piece. Words that were returned are never taken back."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -110,9 +110,9 @@ class Unframer:
         return self._release(stripped)
 
     def finish(self) -> str:
-        """The rest, once the reply is complete."""
+        """Return the remaining words, once the reply is complete."""
         words = strip_framing(self._text)
-        if not words.startswith(self._sent):  # cut off inside the quotation, whose opening mark was left out
+        if not words.startswith(self._sent):  # the reply ended inside the quotation, whose opening mark was left out
             words = words[1:].strip()
         return self._release(words)
 
@@ -123,7 +123,7 @@ class Unframer:
 
 
 def _inside(framed: str) -> str:
-    """The certain words of an incomplete framed reply: without a closing quote and period that may end it."""
+    """Return the certain words of an incomplete framed reply: without a quote and a period that may close it."""
     framing = next(framing for framing in _FRAMINGS if framed.startswith(framing))
     words = framed[len(framing) :].strip()
     quoted = words[:1] in ("'", '"') and words[:1]
@@ -132,7 +132,7 @@ def _inside(framed: str) -> str:
 
 
 def detokenize(tokenizer: Any, tokens: Iterator[int]) -> Iterator[str]:
-    """Tokens to pieces of text as they become certain; half a character waits for its other half."""
+    """Return the text of tokens piece by piece. A token that ends inside a character gives "" until it is complete."""
     ids: list[int] = []
     sent = 0
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Text and sound in one sequence: each `<sound>` placeholder's embedding is a projected frame."""
+"""Text and audio in one sequence of embeddings: each projected frame takes the place of a `<sound>` placeholder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.prompt import Template, encode_text
-from af3stream.engine.contract import AudioSegment, PromptPart, Turn
+from af3stream.engine.contract import AudioSegment, Embeddings, Lookup, PromptPart, Turn
 from af3stream.errors import AlignmentMismatch
 
 
@@ -20,7 +20,7 @@ class PromptEmbedder:
         template: what stands around body and question.
         tokenizer: the checkpoint's own.
         decoder: where text embeddings come from.
-        instruction: stands right before each question, as it is.
+        instruction: stands right before each question.
     """
 
     def __init__(self, template: Template, tokenizer: Any, decoder: Decoder, instruction: str = "") -> None:
@@ -62,27 +62,29 @@ class PromptEmbedder:
     def positions(self, parts: Sequence[PromptPart], question: str = "", earlier: Sequence[Turn] = ()) -> int:
         """Positions of a prompt: the template, the parts, the earlier turns and the question."""
         words = [part.text for part in parts if not isinstance(part, AudioSegment)]
-        sounds = sum(part.tokens for part in parts if isinstance(part, AudioSegment))
+        frames = sum(part.tokens for part in parts if isinstance(part, AudioSegment))
         asked = len(self._template.head) + len(self.question_ids(question, earlier))
-        return asked + sounds + sum(len(encode_text(self.tokenizer, text)) for text in words)
+        return asked + frames + sum(len(encode_text(self.tokenizer, text)) for text in words)
 
-    def parts(self, parts: Sequence[PromptPart]) -> Iterator[torch.Tensor]:
+    def parts(self, parts: Sequence[PromptPart], embeddings: Lookup) -> Iterator[torch.Tensor]:
         """Each part's embeddings, (n_i, hidden).
 
+        Args:
+            embeddings: of a segment, (K, hidden), on any device.
+
         Raises:
-            AlignmentMismatch: where a sound has another number of frames than its length says.
+            AlignmentMismatch: if a segment's embeddings are not ``tokens`` frames.
         """
         for part in parts:
-            yield self._sound(part) if isinstance(part, AudioSegment) else self.text(part.text)
+            yield self._segment(part, embeddings(part)) if isinstance(part, AudioSegment) else self.text(part.text)
 
     def text(self, text: str) -> torch.Tensor:
         """Words in the body, (n, hidden)."""
         return self._decoder.embed(encode_text(self.tokenizer, text))
 
-    def _sound(self, sound: AudioSegment) -> torch.Tensor:
-        embeddings = sound.embeddings
-        assert isinstance(embeddings, torch.Tensor), "a sound is encoded before it is read"
-        if embeddings.shape != (sound.tokens, self._decoder.hidden_size):
-            raise AlignmentMismatch(sound.tokens, embeddings.shape[0])
+    def _segment(self, segment: AudioSegment, embeddings: Embeddings) -> torch.Tensor:
+        assert isinstance(embeddings, torch.Tensor), "a segment is encoded before it is read"
+        if embeddings.shape != (segment.tokens, self._decoder.hidden_size):
+            raise AlignmentMismatch(segment.tokens, embeddings.shape[0])
         weight = self._decoder.embed(())
         return embeddings.to(weight.device, weight.dtype)

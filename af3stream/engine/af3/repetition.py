@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-PERIOD: Final = 32  # tokens of the longest phrase that is looked for: a long sentence
+PERIOD: Final = 32  # tokens of the longest phrase that counts: a long sentence
 TIMES: Final = 3  # in a row: an answer may say a sentence twice, for emphasis or as a quote
 LEAST: Final = 24  # tokens of the whole run: people do say "no, no, no", and numbers have zeros in a row
 

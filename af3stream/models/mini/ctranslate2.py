@@ -1,4 +1,4 @@
-"""Reads Whisper's encoder from a CTranslate2 ``model.bin`` and names its tensors as Audio Flamingo 3 does.
+"""Read Whisper's encoder from a CTranslate2 ``model.bin``, and name its tensors as Audio Flamingo 3 does.
 
 The file is little-endian: version u32, spec name, revision u32, count u32; then each variable as name, rank u8,
 dimensions u32 each, type u8, bytes u32, data; then aliases. A string is a u16 length, its bytes, and a NUL that the
@@ -64,10 +64,10 @@ class _Reader:
 
 
 def read_variables(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Every variable of the file by its CTranslate2 name, in the type it is stored in.
+    """Return every variable of the file by its CTranslate2 name, in its stored type.
 
     Raises:
-        ModelError: if the file is not a CTranslate2 Whisper model of the known version, or is cut short.
+        ModelError: if the file is not a CTranslate2 Whisper model of the known version, or is truncated.
     """
     reader = _Reader(memoryview(path.read_bytes()))
     try:
@@ -86,13 +86,13 @@ def read_variables(path: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def encoder_weights(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Whisper's encoder under the names of ``AudioFlamingo3Encoder.state_dict()``, in the type it is stored in.
+    """Return Whisper's encoder by the names of ``AudioFlamingo3Encoder.state_dict()``, in its stored type.
 
-    ``self_attention/linear_0`` holds query, key and value stacked along its first axis; the key has no bias, and the
-    file holds zeros in its place.
+    ``self_attention/linear_0`` holds query, key and value, stacked along the first axis. The key has no bias; the file
+    holds zeros in its place.
 
     Raises:
-        ModelError: as ``read_variables``.
+        ModelError: as in ``read_variables``.
     """
     weights: dict[str, NDArray[np.generic]] = {}
     for name, value in read_variables(path).items():

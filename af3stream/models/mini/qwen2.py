@@ -1,4 +1,4 @@
-"""Reads Qwen2.5's weights and tokenizer from a GGUF file."""
+"""Read the weights and the tokenizer of Qwen2.5 from a GGUF file."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ LAYER_NAMES = {
 }
 TABLE = "embed_tokens.weight"
 TOP_NAMES = {"output.weight": TABLE, "output_norm.weight": "norm.weight"}
-# The table of embeddings equals the head, and the file stores the head with more bits (Q8_0 instead of Q5_0).
+# The embeddings equal the head. The file stores the head with more bits (Q8_0 instead of Q5_0).
 LEFT_OUT = "token_embd.weight"
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Return the dequantised weights under the names of ``Qwen2Model.state_dict()``."""
+    """Return the dequantised weights by the names of ``Qwen2Model.state_dict()``."""
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
@@ -58,12 +58,12 @@ def _name(name: str) -> str:
 
 
 def read_tokenizer(path: Path, extra: dict[int, str], **settings: Any) -> PreTrainedTokenizerFast:
-    """Return the tokenizer, with special tokens of our own on rows that the file leaves without a token.
+    """Return the tokenizer, with extra special tokens on unused rows of its table.
 
     Args:
         path: the GGUF file.
-        extra: special tokens by their row.
-        settings: what ``Qwen2Tokenizer`` takes besides.
+        extra: special tokens by row.
+        settings: further arguments of ``Qwen2Tokenizer``.
 
     Raises:
         ValueError: if a row of ``extra`` belongs to a token.

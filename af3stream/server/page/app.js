@@ -9,9 +9,12 @@ import { STATES, isBusy, isOpen, showControls } from "./controls.js";
 import { onDrop } from "./drop.js";
 import { arrange } from "./layout.js";
 import { showLedger } from "./ledger.js";
+import { Options } from "./options.js";
 import { Questions, Watches } from "./questions.js";
+import { Recording } from "./recording.js";
 import { forget, load, save } from "./reload.js";
 import { Session } from "./session.js";
+import { Speakers } from "./speakers.js";
 import { download } from "./subtitles.js";
 import { Timeline } from "./timeline.js";
 import { Voice } from "./voice.js";
@@ -26,9 +29,13 @@ const LEAVING_MS = 3_000; // until another session begins, whatever the one that
 
 const timeline = new Timeline($("timeline"), pick);
 const send = (message) => session?.send(message);
+const options = new Options({ language: $("language"), translate: $("translate"), speakers: $("speakers") });
+const speakers = new Speakers({ onName: (speaker, name) => send({ type: "name_speaker", speaker, name }) });
 const captions = new CaptionList({
-  list: $("captions"), scroll: $("scroll"), spoken: $("finals"), latest: $("latest"), onPick: pick,
+  list: $("captions"), scroll: $("scroll"), spoken: $("finals"), latest: $("latest"), onPick: pick, speakers,
+  onWord: (seconds) => recording.playFrom(seconds),
 });
+const recording = new Recording($("recording"), (seconds) => captions.markWord(seconds));
 const questions = new Questions({
   list: $("answers"), spoken: $("answered"), send, onPick: pick, onCount: enable, onReply: (card) => askBox.reply(card),
 });
@@ -66,9 +73,9 @@ const HANDLERS = {
     voice.speech(message);
   },
   window: (message) => timeline.addWindow(message),
-  caption_update(message) {
-    captions.correct(message);
-  },
+  caption_update: (message) => captions.correct(message),
+  speaker_update: (message) => captions.correct(message),
+  speaker_named: (message) => speakers.named(message),
   caption(message) {
     captions.update(message);
     timeline.setUtterance(message);
@@ -123,7 +130,7 @@ async function begin(openSource) {
 async function listen() {
   setState("connecting");
   try {
-    connect({ mode: $("everything").checked ? "everything" : null });
+    connect({ chosen: { ...options.start, ...($("everything").checked && { mode: "everything" }) } });
     $("source-name").textContent = source.run ? `${source.name}, ${clock(source.duration_s)}` : source.name;
     $("fast-option").hidden = !source.run;
     if (source.run) await runFile(source, session);
@@ -154,11 +161,11 @@ async function leave() {
   await Promise.race([old.left, sleep(LEAVING_MS)]);
 }
 
-function connect({ mode, start, resume }) {
+function connect({ chosen, start, resume }) {
   const mine = new Session({
     token,
     resume,
-    start: start ?? { format: "pcm_s16le", rate: source.rate, channels: 1, ...(mode && { mode }) },
+    start: start ?? { format: "pcm_s16le", rate: source.rate, channels: 1, words: true, ...chosen },
     onMessage: (message) => mine === session && handle(message),
     onLost: (offset, frames) => timeline.addLost(offset / mine.rate, (offset + frames) / mine.rate, mine.rate),
     onReconnecting: () => mine === session && reconnecting(),
@@ -248,6 +255,7 @@ async function settle(next) {
   const mine = session;
   const focused = document.activeElement === $("stop");
   rest = next;
+  if (source?.file) recording.offer(source.file);
   enable();
   await release();
   while (mine.live && mine.unsent) await sleep(50);
@@ -298,7 +306,7 @@ async function closed({ opened, ended, ...close }) {
 }
 
 function reset() {
-  for (const part of [timeline, captions, questions, askBox, watches, behind, voice]) part.clear();
+  for (const part of [timeline, recording, captions, speakers, questions, askBox, watches, behind, voice]) part.clear();
   ledger = null;
   rest = null;
   $("ledger").hidden = true;
@@ -339,6 +347,7 @@ function name(id, value) {
 function pick(range) {
   timeline.pick(range);
   captions.mark(range, range.utterance !== undefined);
+  if (range.utterance !== undefined) recording.seek(range.start);
   if (timeline.shows(range)) return;
   $("view").value = "all";
   timeline.setView("all");

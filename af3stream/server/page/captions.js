@@ -6,8 +6,8 @@ const NEAR_END_PX = 48;
 
 /** The list of utterances. An utterance keeps its element from the first interim to its final text. */
 export class CaptionList {
-  constructor({ list, scroll, spoken, latest, onPick }) {
-    Object.assign(this, { list, scroll, spoken, latest, onPick });
+  constructor({ list, scroll, spoken, latest, onPick, onWord, speakers }) {
+    Object.assign(this, { list, scroll, spoken, latest, onPick, speakers });
     this.rows = new Map();
     this.following = true;
     scroll.addEventListener("scroll", () => this.follow(this.nearEnd()));
@@ -15,12 +15,14 @@ export class CaptionList {
     new ResizeObserver(() => { if (this.following) this.toEnd(); }).observe(scroll); // a phone that is turned
     list.addEventListener("keydown", (event) => this.step(event));
     list.addEventListener("focusin", ({ target }) => this.stopAt(target));
+    list.addEventListener("click", ({ target }) => target.matches(".word") && onWord(Number(target.dataset.start)));
     this.clear();
   }
 
   clear() {
     this.rows.clear();
     this.stop = null;
+    this.now = null;
     this.list.replaceChildren();
     this.spoken.replaceChildren();
     this.follow(true);
@@ -41,22 +43,30 @@ export class CaptionList {
     }
     row ??= this.add(caption);
     row.caption = caption;
-    draw(row, caption);
+    this.draw(row);
     if (caption.final) this.speak(caption.text);
     if (this.following) this.toEnd();
   }
 
-  /** Puts other words in the place of a final caption; one without words goes. */
-  correct({ utterance, text }) {
+  /** Puts other words, or another speaker, in the place of a final caption's; one without words goes. */
+  correct({ type, utterance, ...changes }) {
     const row = this.rows.get(utterance);
     if (!row) return;
-    if (!text.trim()) {
-      this.remove(row);
-      return;
-    }
-    row.caption = { ...row.caption, text, stable: text };
-    draw(row, row.caption);
+    row.caption = { ...row.caption, ...(type === "caption_update" && { words: [] }), ...changes };
+    if (row.caption.text.trim()) this.draw(row);
+    else this.remove(row);
   }
+
+  /** Draws a row, and who speaks in it and in the next one: a turn is labelled once. */
+  draw(row) {
+    draw(row, row.caption);
+    for (const element of [row.element, row.element.nextElementSibling]) {
+      const drawn = this.row(element);
+      if (drawn) this.speakers.show(drawn.speaker, drawn.caption.speaker, this.row(element.previousElementSibling)?.caption.speaker);
+    }
+  }
+
+  row(element) { return element && this.rows.get(Number(element.dataset.utterance)); }
 
   /** Marks the utterances that reach into a range; with `reveal`, scrolls to the first of them. */
   mark(range, reveal = false) {
@@ -72,6 +82,19 @@ export class CaptionList {
     this.follow(this.nearEnd());
   }
 
+  /** Marks the word that is said at so many seconds, and scrolls to it; null: none. */
+  markWord(seconds) {
+    const said = ({ start, end }) => seconds !== null && start <= seconds && seconds < end;
+    const row = [...this.rows.values()].find(({ caption }) => said(caption));
+    const words = [...(row?.element.querySelectorAll(".word") ?? [])];
+    const now = words.find(({ dataset }) => said({ start: Number(dataset.start), end: Number(dataset.end) })) ?? null;
+    if (now === this.now) return;
+    this.now?.classList.remove("now");
+    now?.classList.add("now");
+    now?.scrollIntoView({ block: "nearest" });
+    this.now = now;
+  }
+
   /** Gives up on utterances that will never be final, when the connection is lost. */
   freeze() {
     for (const { element, caption } of this.rows.values()) if (!caption.final) element.dataset.state = "lost";
@@ -83,8 +106,11 @@ export class CaptionList {
     const time = make("button", { type: "button", className: "time", tabIndex: -1, textContent: clock(caption.start) });
     time.setAttribute("aria-label", `Show ${clock(caption.start)} on the timeline`);
     const text = make("p", {}, stable, rest);
-    const element = make("li", {}, time, text);
-    const row = { element, time, stable, rest, text, caption };
+    const speaker = this.speakers.label();
+    const translation = make("div", { className: "translation", lang: "en", hidden: true });
+    const element = make("li", {}, time, make("div", {}, speaker, text, translation));
+    element.dataset.utterance = caption.utterance;
+    const row = { element, time, stable, rest, text, speaker, translation, caption };
     time.addEventListener("click", () => this.onPick(row.caption));
     this.rows.set(caption.utterance, row);
     const later = [...this.rows.values()].find((other) => other.caption.utterance > caption.utterance);
@@ -93,7 +119,8 @@ export class CaptionList {
     return row;
   }
 
-  remove({ element, time, caption }) {
+  remove({ element, time, speaker, caption }) {
+    this.speakers.forget(speaker);
     const focused = element.contains(document.activeElement);
     element.remove();
     this.rows.delete(caption.utterance);
@@ -140,14 +167,32 @@ export class CaptionList {
 }
 
 /** Touches only the text that changed; an interim never shrinks its row, so nothing jumps. */
-function draw({ element, stable, rest, text }, caption) {
+function draw({ element, stable, rest, text, translation }, caption) {
   const solid = caption.final ? caption.text : agreed(caption);
-  if (stable.textContent !== solid) stable.textContent = solid;
+  if (caption.words?.length) stable.replaceChildren(...inWords(caption));
+  else if (stable.textContent !== solid) stable.textContent = solid;
   const loose = caption.text.slice(solid.length);
   if (rest.textContent !== loose) rest.textContent = loose;
   element.dataset.state = caption.final ? "final" : "open";
-  element.dataset.utterance = caption.utterance;
+  text.lang = caption.language ?? "";
+  translation.textContent = caption.translation ?? "";
+  translation.hidden = !caption.translation;
   text.style.minHeight = caption.final ? "" : `${text.offsetHeight}px`;
 }
 
 const agreed = ({ text, stable = "" }) => (text.startsWith(stable) ? stable : "");
+
+/** The text of a caption, each word an element of its own; whole if its words are not found in it. */
+function inWords({ text, words }) {
+  const parts = [];
+  let at = 0;
+  for (const { text: word, start, end } of words) {
+    const begin = text.indexOf(word, at);
+    if (begin < 0) return [text];
+    const element = make("span", { className: "word", textContent: word });
+    Object.assign(element.dataset, { start, end });
+    parts.push(text.slice(at, begin), element);
+    at = begin + word.length;
+  }
+  return [...parts, text.slice(at)];
+}

@@ -70,6 +70,7 @@ export async function openFile(file) {
   let stopped = false;
 
   return {
+    file,
     name: file.name,
     rate: FILE_RATE,
     duration_s: buffer.duration,

@@ -23,7 +23,7 @@ const $ = (id) => document.getElementById(id);
 export function showControls({ state, resting, finalising, full, captioned }) {
   const [open, busy] = [isOpen(state), isBusy(state)];
   const listening = busy && !resting;
-  for (const id of ["microphone", "choose", "everything-option"]) $(id).hidden = busy;
+  for (const id of ["microphone", "choose", "everything-option", "options"]) $(id).hidden = busy;
   if (!canCapture()) $("microphone").hidden = true;
   if (!busy) $("fast-option").hidden = false;
   $("source-name").hidden = !busy && !open;

@@ -1,10 +1,12 @@
-// Final captions to readable cues, exactly as `af3stream/captions.py` cuts them: the files of the page and of the command
+// Final captions to readable cues, exactly as `af3stream/subtitles.py` cuts them: the files of the page and of the command
 // line are the same, byte for byte. Shared cases (`tests/golden/cues.json`) and random captions hold both to it.
 // Times are whole milliseconds of audio.
 
 const LINE_CHARS = 42;
 const LONGEST_MS = 7_000;
 const SHORTEST_MS = 1_000; // where the next cue leaves so much room
+const READING_CHARS_S = 20; // the same
+const PAUSE_MS = 300; // of a speaker; as good a place to break as the end of a clause
 const SENTENCE_END = /[.?!…。？！]$/u;
 const CLAUSE_END = /[,;:—–，、；：]$/u;
 const CLOSING = /["')\]}”’»]+$/u; // may follow the punctuation that ends a sentence
@@ -14,78 +16,101 @@ const WHITE_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202
 
 /** Cues `{start, end, text}` from final captions in the order of their arrival; `text` has at most two lines. */
 export function cues(finals) {
-  const pieces = finals.flatMap(({ text, start, end }) => {
-    const from = Math.max(0, rounded(start * 1_000));
-    return broken(words(text), from, Math.max(from, rounded(end * 1_000)));
-  });
+  const pieces = finals.flatMap((caption) => broken(words(caption)));
   let floor = 0;
   return pieces.map((piece, at) => {
     const start = Math.max(piece.start, floor);
     const following = pieces[at + 1]?.start ?? Infinity;
-    const end = Math.min(Math.max(piece.end, start + SHORTEST_MS), start + LONGEST_MS);
+    const end = Math.min(Math.max(piece.end, start + least(piece)), start + LONGEST_MS);
     floor = Math.min(end, Math.max(following, start + 1)); // a cue of no duration would not be valid
     return { start, end: floor, text: piece.lines.join("\n") };
   });
 }
 
-/** What is between white space; a run that is longer than a line, in pieces of a line. */
-function words(text) {
-  return text.split(WHITE_SPACE).filter(Boolean).flatMap((run) => {
+/** How long a piece is to be shown if there is room. */
+function least({ lines }) {
+  const letters = lines.reduce((sum, line) => sum + count(line), 0);
+  return Math.max(SHORTEST_MS, Math.floor((letters * 1_000) / READING_CHARS_S));
+}
+
+/** What is between white space, `{text, start, end}`; a run that is longer than a line, in pieces of a line. */
+function words({ text, start, end, words: timed = [] }) {
+  const texts = runs(text).flatMap((run) => {
     const letters = [...run];
     const pieces = [];
     for (let at = 0; at < letters.length; at += LINE_CHARS) pieces.push(letters.slice(at, at + LINE_CHARS).join(""));
     return pieces;
   });
+  const letters = timed.flatMap((word) => [...runs(word.text).join("")].map((letter) => ({ letter, word })));
+  if (texts.join("") === letters.map(({ letter }) => letter).join("")) {
+    let at = 0;
+    return texts.map((each) => {
+      const first = at;
+      at += count(each);
+      return { text: each, start: ms(letters[first].word.start), end: ms(letters[at - 1].word.end) };
+    });
+  }
+  const from = ms(start);
+  const duration = Math.max(from, ms(end)) - from;
+  const whole = texts.reduce((sum, each) => sum + count(each) + 1, 0);
+  let before = 0;
+  return texts.map((each) => {
+    const began = before;
+    before += count(each) + 1;
+    const [first, last] = [began, before].map((bound) => from + rounded((duration * bound) / whole));
+    return { text: each, start: first, end: last };
+  });
 }
 
+const runs = (text) => text.split(WHITE_SPACE).filter(Boolean);
+
 /** The words in as many pieces `{start, end, lines}` as they need, halved until each fits. */
-function broken(all, start, end) {
+function broken(all) {
   if (!all.length) return [];
   const lines = inLines(all);
+  const [start, end] = [all[0].start, all.at(-1).end];
   if (lines && (end - start <= LONGEST_MS || all.length === 1)) return [{ start, end, lines }];
-  const half = bestHalf(all, end - start);
-  const middle = start + rounded(((end - start) * half.before) / (half.before + half.after));
-  return [...broken(all.slice(0, half.cut), start, middle), ...broken(all.slice(half.cut), middle, end)];
+  const every = halves(all);
+  const roomy = every.filter(({ shorter }) => shorter >= SHORTEST_MS);
+  const { cut } = cheapest(roomy.length ? roomy : every);
+  return [...broken(all.slice(0, cut)), ...broken(all.slice(cut))];
 }
 
 /** The words in one line or two; null where they do not fit. */
 function inLines(all) {
-  if (chars(all) <= LINE_CHARS) return [all.join(" ")];
+  const texts = all.map(({ text }) => text);
+  if (count(texts.join(" ")) <= LINE_CHARS) return [texts.join(" ")];
   const fitting = halves(all).filter(({ before, after }) => Math.max(before, after) <= LINE_CHARS);
   if (!fitting.length) return null;
   const { cut } = cheapest(fitting);
-  return [all.slice(0, cut).join(" "), all.slice(cut).join(" ")];
-}
-
-/** Where to break at least two words; no part is shorter than `SHORTEST_MS` if that can be. */
-function bestHalf(all, duration_ms) {
-  const every = halves(all);
-  const margin = duration_ms ? (chars(all) * SHORTEST_MS) / duration_ms : 0;
-  const roomy = every.filter(({ before, after }) => Math.min(before, after) >= margin);
-  return cheapest(roomy.length ? roomy : every);
+  return [texts.slice(0, cut).join(" "), texts.slice(cut).join(" ")];
 }
 
 /** Every place between two words: before the word `cut`, with so many characters before and after it. */
 function halves(all) {
-  const whole = chars(all);
+  const whole = all.reduce((sum, { text }) => sum + count(text) + 1, -1);
   let end = -1;
   return all.slice(0, -1).map((word, at) => {
-    end += count(word) + 1;
-    return { cut: at + 1, before: end, after: whole - end - 1, last: word.replace(CLOSING, "") };
+    end += count(word.text) + 1;
+    const next = all[at + 1];
+    const shorter = Math.min(next.start - all[0].start, all.at(-1).end - next.start); // part, up to the next
+    const last = word.text.replace(CLOSING, "");
+    return { cut: at + 1, before: end, after: whole - end - 1, last, pause: next.start - word.end, shorter };
   });
 }
 
 /** The first of those that are nearest to the middle, and tear least apart. */
 function cheapest(every) {
-  const costs = every.map(({ before, after, last }) => {
+  const costs = every.map(({ before, after, last, pause }) => {
     const distance = Math.abs(before - after) / (before + after);
-    return SENTENCE_END.test(last) ? distance : distance + (CLAUSE_END.test(last) ? CLAUSE_COST : WORD_COST);
+    if (SENTENCE_END.test(last)) return distance;
+    return distance + (CLAUSE_END.test(last) || pause >= PAUSE_MS ? CLAUSE_COST : WORD_COST);
   });
   return every[costs.indexOf(Math.min(...costs))];
 }
 
 const count = (word) => [...word].length; // letters beyond 16 bits count once
-const chars = (all) => all.reduce((sum, word) => sum + count(word), all.length - 1);
+const ms = (seconds) => Math.max(0, rounded(seconds * 1_000));
 
 /** The nearest whole number; halves go to the even one. */
 function rounded(value) {

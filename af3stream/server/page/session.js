@@ -13,8 +13,9 @@ const LOW_S = 1; // a file hands over more below this
 const PAUSES_MS = [250, 500, 1_000, 2_000, 4_000, 8_000]; // between attempts to connect again, the last one repeated
 const GIVE_UP_MS = 300_000;
 const DATA_LOSS = 4500;
+const BAD_FORMAT = 4422;
 const IDLE = 4408;
-const FEATURES = ["answer_reach", "follow_ups", "caption_updates"]; // of the protocol, that this page knows
+const FEATURES = ["answer_reach", "follow_ups", "caption_updates", "languages", "words", "speakers"]; // of the protocol, that this page knows
 const ASKED = ["ask", "watch", "flush"]; // said again over another connection, until they are settled
 
 /**
@@ -146,6 +147,7 @@ export class Session {
 
   receive(message) {
     if (this.resting && message.code === "idle_timeout") return;
+    if (this.wordless(message)) return;
     if (message.event) {
       if (message.event <= this.lastEvent) return; // told again after a connection was lost
       this.lastEvent = message.event;
@@ -157,6 +159,14 @@ export class Session {
     if (message.type === "answer" || message.type === "flushed") this.asked.delete(message.id);
     this.onMessage(message);
     this.pump();
+  }
+
+  /** Does without word times if the captioner has none; the connection that asked for them is closed. */
+  wordless({ code }) {
+    if (code !== "bad_format" || this.ready || !this.start.words) return false;
+    this.start = { ...this.start, words: false };
+    this.refusedWords = true;
+    return true;
   }
 
   /** The session exists, or goes on where the service stands. */
@@ -193,6 +203,11 @@ export class Session {
     const final = [1000, 1002, 1003, 1007, 1009].includes(code) || (code >= 4400 && code !== 4408 && code !== 4429);
     this.greeted = false;
     if (this.over) return;
+    if (this.refusedWords && code === BAD_FORMAT) {
+      this.refusedWords = false;
+      this.connect();
+      return;
+    }
     if (this.resting && code === IDLE) {
       this.asleep = true;
       return;

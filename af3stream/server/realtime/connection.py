@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
+from af3stream.engine.contract import Captioner
 from af3stream.errors import BadMessage, Refusal, WrongFrame
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
@@ -23,7 +23,7 @@ from af3stream.server.realtime import client_events as events
 from af3stream.server.realtime.audio_formats import Appended
 from af3stream.server.realtime.dialect import Dialect
 from af3stream.server.realtime.event_writer import EventWriter
-from af3stream.server.realtime.frames import Frames
+from af3stream.server.realtime.frames import Frames, asked_for
 from af3stream.server.realtime.settings import Kind, Settings
 from af3stream.server.session_manager import SessionManager, going_away
 from af3stream.server.session_runner import SessionRunner, superseded
@@ -44,9 +44,16 @@ class RealtimeConnection:
     """
 
     def __init__(
-        self, socket: ServerConnection, *, config: Config, hosts: SessionManager, user: str, metrics: Metrics
+        self,
+        socket: ServerConnection,
+        *,
+        config: Config,
+        captioner: Captioner,
+        hosts: SessionManager,
+        user: str,
+        metrics: Metrics,
     ) -> None:
-        asked = _asked(socket)
+        asked = asked_for(socket)
         self._socket = socket
         self._config = config
         self._hosts = hosts
@@ -57,7 +64,7 @@ class RealtimeConnection:
         kind: Kind = "transcription" if asked.get("intent") == "transcription" else "realtime"
         settings = Settings(kind=kind, model=asked.get("model", ""))
         self._out = EventWriter(socket, config.server.outgoing_messages)
-        self._dialect = Dialect(settings, config, self._out.emit, self._send)
+        self._dialect = Dialect(settings, config, captioner, self._out.emit, self._send)
         self._strikes: Counter[str] = Counter()
         self._host: SessionRunner | None = None
         self._start: m.Start | None = None
@@ -145,7 +152,7 @@ class RealtimeConnection:
 
     async def _open(self, start: m.Start) -> None:
         """Open a session, or the one that is resumed."""
-        self._start = self._dialect.settings.start()
+        self._start = self._dialect.start
         self._host = await self._hosts.open(start, self._user, self)
 
     def _greeted(self, ready: m.Ready) -> None:
@@ -164,7 +171,7 @@ class RealtimeConnection:
 
     async def _ready(self) -> None:
         """Have a session that is set up as the client wants it."""
-        start = self._dialect.settings.start()
+        start = self._dialect.start
         if self._host is None:
             await self._open(start)
         elif start != self._start and self._dialect.settings.kind == "transcription":
@@ -281,16 +288,3 @@ class RealtimeConnection:
         host, self._host = self._host, None
         if host:
             self._hosts.leave(host, self, for_good=self._resume is None)
-
-
-def _asked(socket: ServerConnection) -> dict[str, str]:
-    """What the handshake asks for, in its query or in headers."""
-    assert socket.request
-    asked = {
-        name: values[-1]
-        for name, values in parse_qs(urlsplit(socket.request.path).query, keep_blank_values=True).items()
-    }
-    for name, header in (("resume", "X-Af3stream-Resume"), ("last_event", "X-Af3stream-Last-Event")):
-        if (value := socket.request.headers.get(header)) is not None:
-            asked[name] = value
-    return asked

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from af3stream.config import Config
+from af3stream.engine.contract import Captioner
 from af3stream.errors import EngineFailed, EngineTimeout, Refusal
 from af3stream.protocol import messages as m
 from af3stream.server.openai_errors import SERVER, ApiError, api_error
@@ -19,6 +20,7 @@ from af3stream.server.realtime.conversation import Conversation, Wire, audio_ite
 from af3stream.server.realtime.responses import Responses
 from af3stream.server.realtime.settings import Settings
 from af3stream.server.realtime.transcripts import AudioItem, Transcripts
+from af3stream.server.tuned_start import TunedStart
 
 EXPIRES_S: Final = 24 * 3600  # told only: a session does not expire while it is used
 MOST_ITEM_S: Final = 600.0  # an item of which the client commits nothing for so long is committed
@@ -38,13 +40,19 @@ class Dialect:
     """
 
     def __init__(
-        self, settings: Settings, config: Config, emit: Callable[..., None], send: Callable[[m.ClientMessage], None]
+        self,
+        settings: Settings,
+        config: Config,
+        captioner: Captioner,
+        emit: Callable[..., None],
+        send: Callable[[m.ClientMessage], None],
     ) -> None:
         self.settings = settings
         self.received_s = 0.0  # of audio, on the session's axis
         self._base_s = 0.0  # what this session's axis begins at on the client's
         self._id = new_id("sess")
         self._config = config
+        self._captioner = captioner
         self._emit = emit
         self._send = send
         self._expires_at = int(time.time()) + EXPIRES_S
@@ -125,7 +133,13 @@ class Dialect:
         self._base_s += self.received_s
         self.received_s = self._quiet_since = 0.0
 
+    @property
+    def start(self) -> TunedStart:
+        """The opening of the session that the settings ask for."""
+        return self.settings.start(self._captioner)
+
     def _update(self, settings: Settings) -> None:
+        settings.start(self._captioner)  # refuses what no session can be
         self.settings = settings
         self._transcripts.silent = not settings.tells_transcripts
         self._responses.turns.instructions = settings.instructions[: self._most_instructions]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosedError
@@ -64,3 +65,16 @@ class Frames:
         if not done:
             self._socket.transport.abort()
             raise ConnectionClosedError(None, None)
+
+
+def asked_for(socket: ServerConnection) -> dict[str, str]:
+    """Return what a handshake asks for, in its query or in headers, by name."""
+    assert socket.request
+    asked = {
+        name: values[-1]
+        for name, values in parse_qs(urlsplit(socket.request.path).query, keep_blank_values=True).items()
+    }
+    for name, header in (("resume", "X-Af3stream-Resume"), ("last_event", "X-Af3stream-Last-Event")):
+        if (value := socket.request.headers.get(header)) is not None:
+            asked[name] = value
+    return asked

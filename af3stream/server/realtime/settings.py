@@ -8,11 +8,12 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from af3stream.config import AudioConfig
+from af3stream.engine.contract import Captioner
 from af3stream.protocol.messages import Mode
+from af3stream.server.caption_hints import language, languages, vocabulary
 from af3stream.server.openai_errors import ApiError
 from af3stream.server.realtime.client_events import Format, Input, Tokens, Transcription, TurnDetection, Update
 from af3stream.server.tuned_start import TunedStart
-from af3stream.server.vocabulary import vocabulary
 
 PCM_RATE: Final = 24_000  # Hz, unless the client says another
 G711_RATE: Final = 8_000
@@ -114,29 +115,39 @@ class Settings(Struct, frozen=True):
         detection = self.turn_detection
         return self.kind == "realtime" and detection is not None and detection.interrupt_response is not False
 
-    def start(self) -> TunedStart:
-        """Return the opening of a session of the service."""
+    def start(self, captioner: Captioner) -> TunedStart:
+        """Return the opening of a session of the service.
+
+        Raises:
+            ApiError: for a language that the captioner does not know.
+        """
         heard = self.transcription or Transcription()
-        detection = self.turn_detection or TurnDetection()
-        pause_ms = detection.silence_duration_ms
-        if detection.type == "semantic_vad":
-            pause_ms = EAGERNESS_MS.get(detection.eagerness or "auto")
         diarizes = (heard.model or self.model).endswith(DIARIZE)
-        return TunedStart(
+        known, param = captioner.languages, "session.audio.input.transcription.language"
+        start = TunedStart(
             format="mulaw" if self.format.type == "audio/pcmu" else "pcm_s16le",
             rate=self.rate,
             mode=self.mode,
-            language=heard.language,
-            languages=heard.languages or (),
-            words=self.words,
+            language=language(heard.language, known, param),
+            languages=languages(heard.languages or (), known, param + "s"),
+            words=self.words and captioner.times_words,
             speakers=self.speakers or diarizes,
             vocabulary=vocabulary(heard.keywords or (), heard.prompt),
-            vad_level=None if detection.threshold is None else sum(detection.threshold >= at for at in VAD_LEVELS),
-            speech_pad_ms=None
-            if detection.prefix_padding_ms is None
-            else min(detection.prefix_padding_ms, MOST_PAD_MS),
-            pause_ms=pause_ms,
         )
+        return msgspec.structs.replace(start, **self._cutting)
+
+    @property
+    def _cutting(self) -> dict[str, int | None]:
+        """How speech is cut; ``None``: as configured."""
+        detection = self.turn_detection or TurnDetection()
+        threshold, pad_ms, pause_ms = detection.threshold, detection.prefix_padding_ms, detection.silence_duration_ms
+        if detection.type == "semantic_vad":
+            pause_ms = EAGERNESS_MS.get(detection.eagerness or "auto")
+        return {
+            "vad_level": None if threshold is None else sum(threshold >= at for at in VAD_LEVELS),
+            "speech_pad_ms": None if pad_ms is None else min(pad_ms, MOST_PAD_MS),
+            "pause_ms": pause_ms,
+        }
 
     def wire(self, session_id: str, expires_at: int, audio: AudioConfig) -> Wire:
         """Return the session as clients are told of it."""
@@ -179,12 +190,12 @@ class Settings(Struct, frozen=True):
         }  # fmt: skip
         if detection.type == "semantic_vad":
             return {"type": detection.type, "eagerness": detection.eagerness or "auto", **answers}
-        start = self.start()
+        own = {name: value for name, value in self._cutting.items() if value is not None}
         return {
             "type": detection.type,
             "threshold": 0.5 if detection.threshold is None else detection.threshold,
-            "prefix_padding_ms": audio.speech_pad_ms if start.speech_pad_ms is None else start.speech_pad_ms,
-            "silence_duration_ms": audio.pause_ms if start.pause_ms is None else start.pause_ms,
+            "prefix_padding_ms": own.get("speech_pad_ms", audio.speech_pad_ms),
+            "silence_duration_ms": own.get("pause_ms", audio.pause_ms),
             "idle_timeout_ms": detection.idle_timeout_ms,
             **answers,
         }

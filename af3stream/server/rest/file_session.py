@@ -14,6 +14,8 @@ import msgspec
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
+from af3stream.engine.contract import AudioSource
+from af3stream.engine.engine_core import Resident
 from af3stream.engine.factory import Loaded
 from af3stream.engine.jobs import EncodeJob, ExtendJob, Job
 from af3stream.engine.request import Report
@@ -224,6 +226,10 @@ class _Jobs:
     def done(self) -> bool:
         """Whether nothing is being done."""
         return not self._open
+
+    def open(self, session: str, source: AudioSource, resident: Resident) -> None:
+        """Prepare for the session."""
+        self._worker.open(session, source, resident)
 
     def submit(self, session: str, job: Job, report: Report) -> None:
         """Queue a job."""

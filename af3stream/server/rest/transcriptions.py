@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from http import HTTPStatus
@@ -21,12 +21,12 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import SourceError
 from af3stream.protocol import messages as m
 from af3stream.protocol.final_captions import FinalCaptions
+from af3stream.server.caption_hints import language, languages, vocabulary
 from af3stream.server.http_answers import respond
 from af3stream.server.openai_errors import ApiError
 from af3stream.server.rest.door import Door, event_stream, while_listening
 from af3stream.server.rest.file_session import Engines, FileSession
 from af3stream.server.rest.formats import TYPES, ResponseFormat, Transcript, as_object, as_text, spoken_segment
-from af3stream.server.vocabulary import vocabulary
 
 BLOCK_MS: Final = 1_000
 Texts = list[str]
@@ -66,9 +66,11 @@ class Transcriptions:
         if fields.stream and fields.response_format in ("srt", "vtt", "verbose_json"):
             raise ApiError(f"{fields.response_format} is not streamed", param="stream", code="unsupported_value")
         audio, blocks = await asyncio.to_thread(_opened, path)
-        session = FileSession(_start(fields, task, audio), self._engines, captions_only=True)
-        if session.ready.task != task:
-            raise ApiError(f"the captioner {session.ready.captioner} does not translate", code="unsupported_task")
+        captioner = self._engines.loaded.engine.captioner
+        start = _start(fields, task, audio, captioner.languages)
+        if TYPES.get(fields.response_format) and captioner.times_words:
+            start = msgspec.structs.replace(start, words=True)  # cues are cut where words are
+        session = FileSession(start, self._engines, captions_only=True)
         hearing = _Hearing(session, blocks, self._door.config.max_s, task)
         await stack.enter_async_context(session)
         if fields.stream:
@@ -166,17 +168,17 @@ def _parsed(given: dict[str, Any]) -> _Fields:
         raise _wrong(error) from None
 
 
-def _start(fields: _Fields, task: m.Task, audio: AudioFormat) -> m.Start:
+def _start(fields: _Fields, task: m.Task, audio: AudioFormat, known: Sequence[str]) -> m.Start:
     """The opening of the file's session."""
     given = {
         "type": "start",
         "format": audio.format,
         "rate": audio.rate,
         "channels": audio.channels,
-        "language": fields.language or None,
-        "languages": fields.languages,
+        "language": language(fields.language, known, "language"),
+        "languages": languages(fields.languages, known, "languages"),
         "task": None if task == "transcribe" else task,
-        "words": "word" in fields.timestamp_granularities or fields.response_format in ("srt", "vtt"),
+        "words": "word" in fields.timestamp_granularities,
         "speakers": fields.response_format == "diarized_json",
         "vocabulary": vocabulary(fields.keywords, fields.prompt),
     }

@@ -1,0 +1,93 @@
+"""The final decode begins in the pause that may end an utterance; its words are used if the pause holds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from af3stream.config import CaptionsConfig
+from af3stream.engine.contract import Hypothesis
+from af3stream.engine.jobs import CaptionJob, Failed
+from af3stream.protocol import messages as m
+from tests.session.conversation import SECOND, SENTENCE, SILENCE, VOICE, Conversation
+
+SHORT_PAUSE = "." * (SECOND * 3 // 10)  # longer than 250 ms, shorter than the 600 ms that end an utterance
+
+
+def finals_begun(talk: Conversation) -> list[CaptionJob]:
+    return [job for job in talk.asked_of_engine(CaptionJob) if job.final]
+
+
+def test_the_final_decode_begins_a_quarter_second_into_the_pause_and_is_done_once() -> None:
+    talk = Conversation()
+    talk.hear(VOICE)
+    talk.hear("." * (SECOND // 5))
+    assert finals_begun(talk) == []
+    talk.hear("." * (SECOND // 10))
+    (job,) = finals_begun(talk)
+    assert talk.finals == []
+    talk.hear(SILENCE)
+    assert finals_begun(talk) == [job]
+    assert [caption.text for caption in talk.finals] == ["word1 word2."]
+
+
+def test_a_final_that_is_there_is_told_with_the_message_that_ends_the_pause() -> None:
+    talk = Conversation()
+    talk.hear(VOICE + SHORT_PAUSE)
+    talk.working = False
+    talk.hear(SILENCE)
+    assert [caption.text for caption in talk.finals] == ["word1 word2."]
+
+
+def test_it_hears_the_samples_of_the_closed_utterance() -> None:
+    early, closed = Conversation(), Conversation(captions=CaptionsConfig(early_final_ms=0))
+    for talk in (early, closed):
+        talk.hear(SENTENCE)
+    (begun,), (waited) = finals_begun(early), finals_begun(closed)
+    assert np.array_equal(begun.samples, waited[0].samples)
+    assert early.finals == closed.finals
+
+
+def test_a_voice_that_goes_on_cancels_it_and_the_whole_utterance_is_heard() -> None:
+    talk = Conversation()
+    talk.working = False
+    talk.hear(VOICE + SHORT_PAUSE)
+    (given_up,) = finals_begun(talk)
+    talk.hear(VOICE + SILENCE)
+    talk.session.complete(given_up, Hypothesis("half of it"), True, talk.now)
+    talk.work()
+    assert len(finals_begun(talk)) == 2
+    assert [caption.text for caption in talk.finals] == ["word1 word2 word3 word4 word5."]
+
+
+def test_each_pause_of_one_utterance_has_its_own() -> None:
+    talk = Conversation()
+    talk.hear((VOICE + SHORT_PAUSE) * 3 + SILENCE)
+    assert [len(job.samples) for job in finals_begun(talk)] == [19_840, 40_640, 61_440]
+    assert len(talk.finals) == 1
+
+
+def test_its_words_are_shown_as_a_partial_caption_without_the_full_stop() -> None:
+    talk = Conversation()
+    talk.hear(VOICE * 2 + VOICE[: SECOND * 3 // 4] + SHORT_PAUSE)
+    shown = talk.of(m.Caption)[-1]
+    assert (shown.final, shown.text) == (False, "word1 word2 word3 word4 word5")
+
+
+def test_one_that_fails_is_begun_again_when_the_utterance_closes() -> None:
+    talk = Conversation()
+    talk.working = False
+    talk.hear(VOICE + SHORT_PAUSE)
+    (job,) = finals_begun(talk)
+    talk.session.complete(job, Failed("no memory"), True, talk.now)
+    talk.hear(SILENCE)
+    talk.work()
+    assert [caption.text for caption in talk.finals] == ["word1 word2."]
+    assert talk.of(m.Error) == []
+
+
+def test_none_is_begun_while_a_final_caption_waits_for_the_engine() -> None:
+    talk = Conversation()
+    talk.working = False
+    talk.hear(SENTENCE)
+    talk.hear(VOICE + SHORT_PAUSE)
+    assert [job.utterance for job in finals_begun(talk)] == [0]
