@@ -1,4 +1,4 @@
-"""The HTTP application: health, metrics, the page, and whatever routes it is given."""
+"""The HTTP application: health, metrics, the page, and the routes that are given to it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any, Final
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -37,6 +39,7 @@ def application(
     metrics: Callable[[], bytes],
     max_body_bytes: int,
     routes: Sequence[BaseRoute] = (),
+    origins: Sequence[str] = (),
 ) -> Starlette:
     """Create the application.
 
@@ -46,6 +49,7 @@ def application(
         metrics: returns the content of `GET /metrics`, in Prometheus's text format.
         max_body_bytes: the longest body of a request; a longer one is answered with 413.
         routes: further routes; they may allow longer bodies.
+        origins: foreign origins whose pages may read the responses.
     """
 
     async def stream(request: Request) -> Response:
@@ -62,7 +66,11 @@ def application(
     async def tell_metrics(_: Request) -> Response:
         return respond(HTTPStatus.OK, metrics(), "text/plain; version=0.0.4")
 
+    cross_origin = Middleware(
+        CORSMiddleware, allow_origins=origins, allow_methods=("GET", "POST"), allow_headers=("*",)
+    )
     app = Starlette(
+        middleware=[cross_origin] if origins else [],
         routes=[
             Route("/", _page),
             Route("/page/{name}", _page),

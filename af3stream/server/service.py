@@ -75,6 +75,7 @@ class Service:
                 rest_routes(
                     Engines(config, loaded, self._worker, self.metrics), self._guests.entered, self._guests.authenticate
                 ),
+                config.server.origins,
             ),
             self._tls.context if self._tls else None,
             self.metrics,

@@ -271,6 +271,23 @@ async def test_a_foreign_page_is_refused() -> None:
         assert refusal(await post(client)) == (403, "origin_not_allowed")
 
 
+async def test_a_page_of_an_admitted_origin_may_read_the_answers() -> None:
+    origin = "https://page.example"
+    asking = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    async with serving(origins=(origin,), tokens=("secret",)) as service, http(service) as client:
+        preflight = await client.options(TRANSCRIPTIONS, headers=asking)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-headers"] == "authorization"
+        client.headers.update({"Origin": origin, "Authorization": "Bearer secret"})
+        assert (await post(client)).headers["access-control-allow-origin"] == origin
+        foreign = await client.options(TRANSCRIPTIONS, headers={**asking, "Origin": "https://elsewhere.example"})
+        assert foreign.status_code == 400
+
+
 async def test_a_file_counts_as_a_session() -> None:
     async with serving(max_sessions=1) as service, http(service) as client:
         async with talking(service):
