@@ -1,4 +1,4 @@
-"""Refusals as programs for the OpenAI API read them: a type, a code and a sentence."""
+"""Errors in the shape of the OpenAI API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SERVER: Final = "server_error"
 
 
 class ApiError(Exception):
-    """A request is refused.
+    """A request that is refused.
 
     Attributes:
         param: the field that is wrong, if it is one.
@@ -54,7 +54,7 @@ class ApiError(Exception):
 
 
 def api_error(error: Exception) -> ApiError:
-    """Return an error of the service in the API's shape; what is no refusal says nothing of itself."""
+    """Convert an error of the service. An unexpected error reveals no details."""
     match error:
         case ApiError():
             return error

@@ -22,8 +22,8 @@ from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
+from af3stream.server.admitted_clients import AdmittedClients
 from af3stream.server.connection import Connection
-from af3stream.server.guests import Guests
 from af3stream.server.http_server import HttpServer
 from af3stream.server.load import Done, Load, Now, resident_bytes
 from af3stream.server.ports import cannot_listen
@@ -64,16 +64,18 @@ class Service:
             config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
         self._load = Load(config.server)
-        self._guests = Guests(config.server, self.metrics, self._no_room)
+        self._clients = AdmittedClients(config.server, self.metrics, self._no_room)
         self._http = HttpServer(
             config.server,
             http.application(
-                self._guests.would_admit,
+                self._clients.would_admit,
                 self._health,
                 self._metrics_text,
                 config.server.max_body_bytes,
                 rest_routes(
-                    Engines(config, loaded, self._worker, self.metrics), self._guests.entered, self._guests.authenticate
+                    Engines(config, loaded, self._worker, self.metrics),
+                    self._clients.entered,
+                    self._clients.authenticate,
                 ),
                 config.server.origins,
             ),
@@ -87,7 +89,7 @@ class Service:
     @property
     def sessions(self) -> int:
         """Number of connections and requests with audio that are admitted and not done."""
-        return len(self._guests)
+        return len(self._clients)
 
     @property
     def _lag_s(self) -> float:
@@ -114,7 +116,7 @@ class Service:
                 self._handle,
                 server_config.host,
                 server_config.port,
-                process_request=self._guests.process_request,
+                process_request=self._clients.process_request,
                 select_subprotocol=_select_subprotocol,
                 create_connection=self._http.connections(),
                 compression=None,
@@ -178,7 +180,7 @@ class Service:
         return None if self._hosts.awaits(user) else self._load.refusal(self._now())
 
     async def _handle(self, peer: ServerConnection) -> None:
-        user, hosts = self._guests.user(peer), self._hosts
+        user, hosts = self._clients.user(peer), self._hosts
         connection: Connection | RealtimeConnection
         if _is_realtime(peer):
             captioner = self.loaded.engine.captioner

@@ -1,4 +1,4 @@
-"""Appended audio as a session of the service takes it."""
+"""Decoding of appended audio to the formats of a session."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ALAW: Final = np.frombuffer(_alaw_table(), "<i2")
 
 
 class Appended:
-    """A stream of appended bytes in pieces of whole sample frames.
+    """Splits appended audio into pieces of whole sample frames.
 
     Args:
         alaw: whether it is A-law, which sessions take as 16-bit PCM.
@@ -39,10 +39,10 @@ class Appended:
         self._rest = b""  # of a frame
 
     def pieces(self, spelled: str) -> Iterator[bytes]:
-        """Take in base64; returns what is whole.
+        """Decode base64, and yield the complete sample frames.
 
         Raises:
-            ApiError: for what is no base64.
+            ApiError: if the text is not base64.
         """
         data = self._rest + decoded(spelled)
         if self._alaw:
@@ -57,7 +57,7 @@ def decoded(spelled: str) -> bytes:
     """Decode base64.
 
     Raises:
-        ApiError: for what is none.
+        ApiError: if the text is not base64.
     """
     try:
         return binascii.a2b_base64(spelled, strict_mode=True) if spelled else b""

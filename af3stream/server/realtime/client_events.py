@@ -1,4 +1,4 @@
-"""What a client of the Realtime API sends, typed."""
+"""The events that clients of the Realtime API send."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Format(Struct, frozen=True, omit_defaults=True):
 
 
 class Transcription(Struct, frozen=True, omit_defaults=True):
-    """How speech is written down."""
+    """Settings of the transcription."""
 
     model: str | None = None
     language: Language | None = None
@@ -65,7 +65,7 @@ class Audio(Struct, frozen=True):
 
 
 class Extension(Struct, frozen=True):
-    """What this service has beyond the API."""
+    """Settings beyond the API."""
 
     words: bool | UnsetType = UNSET
     speakers: bool | Speaker | UnsetType = UNSET
@@ -102,7 +102,7 @@ class Item(Struct, frozen=True):
 
 
 class ResponseSettings(Struct, frozen=True):
-    """What one response is made of."""
+    """Settings of one response."""
 
     instructions: Text | None = None
     input: Annotated[tuple[Item, ...], Meta(max_length=256)] | None = None
@@ -155,7 +155,7 @@ class DeleteItem(ClientEvent, frozen=True, kw_only=True, tag="conversation.item.
 
 
 class RetrieveItem(ClientEvent, frozen=True, kw_only=True, tag="conversation.item.retrieve"):
-    """Tell an item."""
+    """Send an item to the client."""
 
     item_id: ItemId
 
@@ -221,15 +221,15 @@ _NAMED: Final = msgspec.json.Decoder(_Named)
 
 
 class NoEvent(ApiError):
-    """A frame that is no JSON object at all."""
+    """The frame is not a JSON object."""
 
 
 def decode(frame: str) -> Event:
     """Parse one frame.
 
     Raises:
-        NoEvent: for what is no JSON object.
-        WrongEvent: for an unknown type, or a wrong field; what was sent is not repeated.
+        NoEvent: if the frame is not a JSON object.
+        WrongEvent: for an unknown type or an invalid field. The message does not repeat the input.
     """
     try:
         event: Event = _DECODER.decode(frame)
@@ -241,7 +241,7 @@ def decode(frame: str) -> Event:
 
 
 class WrongEvent(ApiError):
-    """An event that is refused.
+    """The event is not valid.
 
     Attributes:
         event_id: the client's name for it.

@@ -37,10 +37,10 @@ SESSION_EVENTS: Final = (events.Commit, events.Clear, events.CreateResponse, eve
 
 
 class RealtimeConnection:
-    """Lives as long as one WebSocket; its session may live longer, if the client asked for a token.
+    """Serves one WebSocket. Its session can outlive it if the client asked for a resume token.
 
     Args:
-        user: whom the handshake let in.
+        user: the user that the handshake authenticated.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class RealtimeConnection:
         self._ended = False
 
     async def run(self) -> None:
-        """Serve the client until it leaves, or has to go."""
+        """Serve the client until the connection closes."""
         writer = asyncio.create_task(self._out.run())
         self._gone.add_done_callback(lambda _: self._changed.set())
         self._dialect.welcome()
@@ -102,7 +102,7 @@ class RealtimeConnection:
     # ---- what a session says to its peer -----------------------------------------------------------------------------
 
     def tell(self, messages: Sequence[m.ServerMessage]) -> None:
-        """Messages for the client, in order."""
+        """Translate messages of the session, in order."""
         for message in messages:
             match message:
                 case m.Ack():
@@ -116,7 +116,7 @@ class RealtimeConnection:
         self._changed.set()
 
     def greet(self, messages: Sequence[m.ServerMessage]) -> None:
-        """What a client is told first: where its session stands, and what it missed."""
+        """Translate the first messages: the state of the session, and missed events."""
         for message in messages:
             if isinstance(message, m.Ready):
                 self._greeted(message)
@@ -124,24 +124,24 @@ class RealtimeConnection:
                 self._dialect.replayed(message)
 
     def session_over(self, state: State) -> None:
-        """Nothing follows."""
+        """Note the end of the session."""
         self._ended = True
         self._changed.set()
         if state is State.DRAINED:
             self.go_away()
 
     def supersede(self) -> None:
-        """Another connection took the session over."""
+        """Disconnect because another connection resumed the session."""
         self._host = None
         self._end_with(superseded())
 
     def fail(self) -> None:
-        """The server made a mistake: nothing can follow."""
+        """Disconnect because of an internal error."""
         self._out.close(FAILURE_CLOSE)
         self._changed.set()
 
     def go_away(self) -> None:
-        """The server is going away: say goodbye now."""
+        """Disconnect because the server shuts down."""
         self._end_with(going_away())
 
     # ---- the session -------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class RealtimeConnection:
             )
 
     async def _ready(self) -> None:
-        """Have a session that is set up as the client wants it."""
+        """Make sure that a session with the client's settings is open."""
         start = self._dialect.start
         if self._host is None:
             await self._open(start)
@@ -179,7 +179,7 @@ class RealtimeConnection:
             await self._open(start)
 
     async def _renew(self) -> None:
-        """End the session: another goes on with the audio, as it cannot be set up anew."""
+        """End the session, because another one with new settings continues."""
         host = self._host
         assert host
         self._send(m.End(self._sent))
@@ -191,7 +191,7 @@ class RealtimeConnection:
         self._ended = False
 
     async def _append(self, spelled: str) -> None:
-        """Give audio to the session, as fast as its credit goes."""
+        """Send audio to the session, as fast as the credit allows."""
         await self._ready()
         assert self._audio
         credit = round(self._config.server.credit_s * self._rate)
@@ -204,7 +204,7 @@ class RealtimeConnection:
             self._dialect.heard(frames / self._rate)
 
     async def _wait(self) -> None:
-        """Wait until the session says something."""
+        """Wait for a message of the session."""
         self._changed.clear()
         await self._changed.wait()
         if self._gone.done():
@@ -222,7 +222,7 @@ class RealtimeConnection:
     # ---- the socket --------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Frames to events, until the client must go."""
+        """Read and handle events until the connection closes."""
         frames = Frames(self._socket, self._config.server)
         while not self._out.closed:
             frame = await frames.next(self._owing)
@@ -256,7 +256,7 @@ class RealtimeConnection:
         self._dialect.take(event)
 
     async def _append_parts(self, item: events.Item) -> None:
-        """Give the audio of an item that a client creates to the session."""
+        """Send the audio of a created item to the session."""
         spoken = [part.audio for part in item.content if part.audio and item.role == "user"]
         if spoken:
             await self._ready()
@@ -265,20 +265,20 @@ class RealtimeConnection:
                 await self._append(audio)
 
     def _strike(self, refusal: Refusal) -> None:
-        """Count what a client does that it must not; raises the refusal when it is enough."""
+        """Count a violation, and raise the refusal at the limit."""
         self._strikes[refusal.code] += 1
         self._metrics.refusals.labels(refusal.code).inc()
         if refusal.close_code is not None and self._strikes[refusal.code] >= refusal.strikes:
             raise refusal
 
     async def _read_past(self) -> None:
-        """Throw away what still arrives, up to the client's own goodbye."""
+        """Discard frames until the client closes."""
         with suppress(ConnectionClosed):
             while True:
                 await self._socket.recv()
 
     def _end_with(self, error: Refusal | ApiError) -> None:
-        """Tell the client why, and close."""
+        """Send the error, and close."""
         log.info("realtime connection ends: code=%s", error.code)
         self._out.end_with(error)
         self._changed.set()

@@ -30,13 +30,13 @@ class Conversation:
         return item_id in self._items
 
     def add(self, item: Wire, after: str | None = None) -> str | None:
-        """Put an item in; returns the id of the one before it.
+        """Insert an item, and return the id of the item before it.
 
         Args:
             after: the id of the item before; ``None``: at the end.
 
         Raises:
-            ApiError: for an id in use, or a place that there is not.
+            ApiError: if the id is in use, or the item before does not exist.
         """
         if item["id"] in self._items:
             raise ApiError("the item's id is in use", code="item_create_duplicate_item_id", param="item.id")
@@ -62,7 +62,7 @@ class Conversation:
         """Return an item.
 
         Args:
-            doing: names the error's code.
+            doing: a verb for the error code.
 
         Raises:
             ApiError: if there is none.
@@ -72,12 +72,12 @@ class Conversation:
         return self._items[item_id]
 
     def delete(self, item_id: str) -> None:
-        """Take an item out. Raises as `find` does."""
+        """Delete an item. Raises as `find` does."""
         self.find(item_id, "delete")
         del self._items[item_id]
 
     def replace(self, item: Wire) -> str | None:
-        """Put another state of an item in its place; returns the id of the one before it."""
+        """Replace an item with a new state, and return the id of the item before it."""
         self._items[item["id"]] = item
         names = [*self._items]
         place = names.index(item["id"])
@@ -94,7 +94,7 @@ class Conversation:
 
 
 def new_id(kind: str) -> str:
-    """Return an id that nobody guesses: ``item_...``, ``resp_...``, ``event_...``."""
+    """Return a random id: ``item_...``, ``resp_...``, ``event_...``."""
     return f"{kind}_{secrets.token_hex(10)}"
 
 
@@ -142,10 +142,10 @@ _TAKEN: Final = "with a role, and parts of text or audio; this service calls no 
 
 
 def text_of(item: Wire) -> str:
-    """Return an item's written words; of audio, those that were heard."""
+    """Return the text of an item, or the transcript of its audio."""
     return "\n".join(part.get("text") or part.get("transcript") or "" for part in item["content"]).strip()
 
 
 def is_spoken(item: Wire) -> bool:
-    """Whether an item is the user's audio alone."""
+    """Return whether an item is audio of the user without text."""
     return item["role"] == "user" and all(part["type"] == "input_audio" for part in item["content"])

@@ -1,6 +1,6 @@
-"""The translation between a Realtime client and a session: events in, messages out, and the other way round.
+"""Translation between the events of a Realtime client and the messages of a session.
 
-It knows no socket and no clock: times are seconds of audio.
+It uses no socket. Times are seconds of audio.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INSTRUCTIONS_SHARE: Final = 2  # of a question's characters, the instructions ta
 
 
 class Dialect:
-    """One client's side of a session.
+    """Translates between one client and its session.
 
     Args:
         emit: sends an event.
@@ -63,7 +63,7 @@ class Dialect:
         self._update(settings)
 
     def welcome(self) -> None:
-        """Say what a client is told first."""
+        """Send `session.created`."""
         self._emit("session.created", session=self._session())
 
     @property
@@ -74,7 +74,7 @@ class Dialect:
     # ---- what the client says ----------------------------------------------------------------------------------------
 
     def take(self, event: events.Event) -> None:
-        """Take an event, apart from audio.
+        """Handle an event other than audio.
 
         Raises:
             ApiError: if it is refused.
@@ -113,7 +113,7 @@ class Dialect:
                 self._send(m.Unwatch(event.id))
 
     def heard(self, seconds: float) -> None:
-        """Audio went to the session."""
+        """Note that audio was sent to the session."""
         if self.manual and self._transcripts.open is None:
             self._transcripts.begin(new_id("item"), self.received_s)
         self.received_s += seconds
@@ -123,12 +123,12 @@ class Dialect:
         self._time_out()
 
     def begin_item(self) -> None:
-        """Audio of an item that the client creates follows."""
+        """Begin an item whose audio follows."""
         if self._transcripts.open is None:
             self._transcripts.begin(new_id("item"), self.received_s)
 
     def renewed(self) -> None:
-        """Another session goes on with the audio; everything of the one before is told."""
+        """Continue with another session. All events of the previous one have been sent."""
         self._transcripts.reached(self.received_s)
         self._base_s += self.received_s
         self.received_s = self._quiet_since = 0.0
@@ -156,7 +156,7 @@ class Dialect:
         return told
 
     def _commit(self) -> None:
-        """End the open item here, and have its words told."""
+        """End the open item, and request its transcript."""
         item = self._transcripts.open
         if item is None or self.received_s <= item.start:
             raise ApiError("the audio buffer is empty", code="input_audio_buffer_commit_empty")
@@ -171,7 +171,7 @@ class Dialect:
         self._emit("input_audio_buffer.cleared")
 
     def _flush(self, item: AudioItem) -> None:
-        """Have the words of an item that ends here told now."""
+        """Flush the session at the end of an item."""
         item.flushed = True
         try:
             self._send(m.Flush(item.id))
@@ -196,7 +196,7 @@ class Dialect:
     # ---- what the session says ---------------------------------------------------------------------------------------
 
     def hear(self, said: m.ServerMessage) -> None:
-        """Tell the client of a message; corrections and what has no counterpart are not told."""
+        """Translate a message to events. Corrections are not sent."""
         match said:
             case m.Speech(state=state, at=at) if not self.manual:
                 (self._started if state == "started" else self._stopped)(at)
@@ -218,7 +218,7 @@ class Dialect:
                 self._responses.hear(said)
 
     def processed(self, seconds: float) -> None:
-        """Everything up to here is captioned."""
+        """Note that all audio up to here is captioned."""
         self._transcripts.reached(seconds)
 
     def _started(self, at: float) -> None:
@@ -247,7 +247,7 @@ class Dialect:
         self._emit("conversation.item.done", previous_item_id=previous, item=told)
 
     def _transcribed(self, item: AudioItem) -> None:
-        """An item's words are complete: they stand in the conversation, and may be a question."""
+        """Store the transcript of an item, which may be a question."""
         if item.id in self._conversation:
             for part in self._conversation.find(item.id, "retrieve")["content"]:
                 if part["type"] == "input_audio":
@@ -255,7 +255,7 @@ class Dialect:
         self._responses.transcribed(item.id)
 
     def _time_out(self) -> None:
-        """Nobody spoke for long: an empty item, and a response."""
+        """Commit an empty item and create a response after a long silence."""
         detection = self.settings.turn_detection
         if detection is None or not detection.idle_timeout_ms or self._transcripts.open or self._responses.active:
             return
@@ -275,7 +275,7 @@ class Dialect:
             self._responses.create(ResponseSettings())
 
     def replayed(self, missed: m.ServerMessage) -> None:
-        """Tell a client that resumes of something it missed: a final caption, or an answer, as an item."""
+        """Send a missed final caption or answer as an item."""
         match missed:
             case m.Caption(final=True) if missed.text:
                 item = AudioItem(new_id("item"), missed.start, missed.end)

@@ -1,4 +1,4 @@
-"""Events to frames on a client's socket: bounded, and closed after a last one."""
+"""Queue of events for one client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOODBYE_S: Final = 10.0  # how long a client that has to go may take to read why
 
 
 class EventWriter:
-    """What waits to be sent to one client: at most ``limit`` events; a client that does not read them is cut off.
+    """Writes events to a socket. With more than ``limit`` events in the queue, the connection closes.
 
     Attributes:
         closed: whether nothing is added any more.
@@ -53,20 +53,20 @@ class EventWriter:
         self.emit("error", error={**error.fields, "event_id": event_id})
 
     def end_with(self, error: Refusal | ApiError) -> None:
-        """Send a last error, whatever waits, and close."""
+        """Send an error as the last event, and close."""
         if not self.closed:
             self._put("error", {"error": {**api_error(error).fields, "event_id": None}})
         self.close((error.close_code if isinstance(error, Refusal) else None) or NORMAL_CLOSE)
 
     def close(self, code: int) -> None:
-        """Close the socket once everything is sent; give it up if the client does not read it soon."""
+        """Close the socket when all events are sent, or after a time limit."""
         if not self.closed:
             self.closed, self._code = True, code
             self._filled.set()
             self._goodbye = asyncio.get_running_loop().call_later(GOODBYE_S, self._socket.transport.abort)
 
     def gone(self) -> None:
-        """Forget the client, which has closed the socket."""
+        """Cancel the time limit, because the socket is closed."""
         if self._goodbye:
             self._goodbye.cancel()
 

@@ -1,4 +1,4 @@
-"""Frames of a client that must say something, or at least answer a ping, in time."""
+"""Reads frames, and checks that the client is alive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from af3stream.errors import IdleTimeout
 
 
 class Frames:
-    """One client's frames.
+    """The frames of one client.
 
     A client that sends faster than the engine works is not read for a while, and its answer to a ping stands behind its
     audio. So the library's own pings are stopped, and a client is pinged only if nothing comes from it.
@@ -35,8 +35,8 @@ class Frames:
             waits: whether the client waits for the service, and so need not say anything.
 
         Raises:
-            IdleTimeout: if the client says nothing for long.
-            ConnectionClosed: if it is gone.
+            IdleTimeout: if no frame arrives for `server.idle_timeout_s`.
+            ConnectionClosed: if the connection is closed.
         """
         receiving = asyncio.ensure_future(self._socket.recv())
         try:
@@ -57,7 +57,7 @@ class Frames:
                 await asyncio.wait([receiving])  # one frame is received at a time
 
     async def _ping(self, receiving: asyncio.Future[str | bytes]) -> None:
-        """Cut off a client that neither answers a ping nor sends anything."""
+        """Ping the client, and close if neither a pong nor a frame arrives."""
         answered: asyncio.Future[Any] = asyncio.ensure_future(await self._socket.ping())
         either: list[asyncio.Future[Any]] = [receiving, answered]
         limit_s = self._config.ping_timeout_s

@@ -48,7 +48,7 @@ class Response:
 
     @property
     def in_conversation(self) -> bool:
-        """Whether the conversation goes on with it."""
+        """Whether it belongs to the conversation."""
         return self.settings.conversation == "auto"
 
 
@@ -79,11 +79,11 @@ class Responses:
 
     @property
     def active(self) -> Response | None:
-        """The response that the conversation waits for."""
+        """The response of the conversation that is in progress."""
         return next((response for response in self._open.values() if response.in_conversation), None)
 
     def create(self, settings: ResponseSettings, spoken: str | None = None) -> None:
-        """Begin a response.
+        """Create a response.
 
         Args:
             spoken: the item that it answers; ``None``: the one that is next.
@@ -122,14 +122,14 @@ class Responses:
         return True
 
     def transcribed(self, item_id: str) -> None:
-        """The words of a spoken item are there."""
+        """Ask the responses that waited for a transcript."""
         for response in [*self._open.values()]:
             if response.waits and response.question == item_id:
                 response.waits = False
                 self._ask(response)
 
     def hear(self, said: m.ServerMessage) -> None:
-        """Take in what the session says of questions."""
+        """Translate a message about a question."""
         match said:
             case m.Window():
                 self._windows.append(said)
@@ -180,7 +180,7 @@ class Responses:
         self._done(response, "failed", None, error)
 
     def _done(self, response: Response, status: str, answer: m.Answer | None, error: Wire | None = None) -> None:
-        """Close whatever is open of a response."""
+        """Send the closing events of a response."""
         del self._open[response.id]
         output: list[Wire] = []
         if response.told is not None:
@@ -207,7 +207,7 @@ class Responses:
         return item
 
     def _usage(self, answer: m.Answer | None) -> Wire:
-        """What is counted: projected audio frames in, and tokens out."""
+        """Return the usage: audio frames in the prompt, and tokens of the answer."""
         heard = sum(window.tokens for window in self._windows if answer and window.end > answer.start)
         written = answer.tokens if answer else 0
         return {

@@ -27,7 +27,7 @@ Wire = dict[str, Any]
 
 
 class Settings(Struct, frozen=True):
-    """What is in force.
+    """Settings in force.
 
     Attributes:
         transcription: ``None``: transcripts are not told, in a conversation.
@@ -100,7 +100,7 @@ class Settings(Struct, frozen=True):
 
     @property
     def tells_transcripts(self) -> bool:
-        """Whether the client hears what was said."""
+        """Whether the client gets transcripts."""
         return self.kind == "transcription" or self.transcription is not None
 
     @property

@@ -1,4 +1,4 @@
-"""Captions as the transcripts of audio items: pieces that only add, then the whole, an item after the other."""
+"""Translation of captions to transcript events, one item after another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AudioItem:
     Attributes:
         end: ``None`` while it is open.
         flushed: whether it is complete when its flush is answered, and not with the caption that reaches its end.
-        discarded: whether nobody wants its transcript.
+        discarded: whether no transcript is sent.
         told: what the deltas of the newest utterance made up.
     """
 
@@ -72,7 +72,7 @@ class Transcripts:
         return item
 
     def caption(self, caption: m.Caption) -> None:
-        """Take in words; final ones come in order."""
+        """Handle a caption. Final captions come in order."""
         if caption.final:
             while self._items and _ends_before(self._items[0], caption):
                 if self._items[0].flushed:
@@ -87,7 +87,7 @@ class Transcripts:
             self._complete(item, None)
 
     def expects(self, caption: m.Caption) -> bool:
-        """Whether a caption is of an item that is told of."""
+        """Return whether a caption belongs to an item."""
         return self._item_of(caption) is not None
 
     def _item_of(self, caption: m.Caption) -> AudioItem | None:
@@ -95,7 +95,7 @@ class Transcripts:
         return item if item and item.start < caption.end else None
 
     def answered(self, flush: str) -> None:
-        """A flush is answered: its item, and all before, are complete."""
+        """Complete the item of a flush, and all items before it."""
         if any(item.id == flush for item in self._items):
             while self._items and (first := self._items[0]):
                 self._complete(first, None)
@@ -103,23 +103,23 @@ class Transcripts:
                     break
 
     def reached(self, seconds: float) -> None:
-        """Every caption up to here is told."""
+        """Complete the items that end before a time."""
         while self._items and (end := self._items[0].end) is not None and end <= seconds + TOLERANCE_S:
             if self._items[0].flushed:
                 break
             self._complete(self._items[0], None)
 
     def failed(self, error: dict[str, Any]) -> None:
-        """An utterance could not be captioned: its item ends with an error."""
+        """Fail the oldest item, because an utterance could not be captioned."""
         if self._items and self._items[0].end is not None:
             self._complete(self._items[0], error)
 
     def fail(self, item: AudioItem, error: dict[str, Any]) -> None:
-        """The words of an item do not come."""
+        """Complete an item with an error."""
         self._complete(item, error)
 
     def replay(self, item: AudioItem, caption: m.Caption) -> None:
-        """Tell an item whose words are there already."""
+        """Send the transcript of an item that is already complete."""
         self._items.append(item)
         self._tell(item, caption)
         self._complete(item, None)

@@ -1,4 +1,4 @@
-"""What a response asks the session: the question, and the conversation before it."""
+"""Composition of questions: the question of a response, and the conversation before it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNASKED: Final = "Reply to what was said last."  # where nothing is asked
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a response asks.
+    """A question to the session.
 
     Attributes:
         after: the response that it follows up.
@@ -45,7 +45,7 @@ class Turns:
         self._exchanges: deque[tuple[str, frozenset[str]]] = deque(maxlen=MOST_EXCHANGES)  # response, items
 
     def answered(self, response_id: str, items: tuple[str, ...]) -> None:
-        """Remember an exchange, its answer among the items: the session has it as a turn."""
+        """Record an exchange, including its answer. The session keeps it as a turn."""
         self._exchanges.append((response_id, frozenset(items)))
 
     def question(self) -> Wire | None:
@@ -95,7 +95,7 @@ class Turns:
         ]
 
     def _loose(self) -> tuple[str | None, list[Wire]]:
-        """What was answered last, of what nothing is deleted since; and the items that no such answer is about."""
+        """Return the last exchange with no deleted item before it, and the items in no such exchange."""
         after: str | None = None
         bound: set[str] = set()
         for name, items in self._exchanges:

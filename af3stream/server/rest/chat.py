@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: one question about the audio that the request brings."""
+"""`POST /v1/chat/completions`: one question about the audio in the request."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from af3stream.server.http_answers import respond
 from af3stream.server.openai_errors import ApiError
 from af3stream.server.prompts import with_chat
 from af3stream.server.rest.chat_request import ChatRequest, read_chat
-from af3stream.server.rest.door import Door, event_stream, while_listening
 from af3stream.server.rest.file_session import Engines, FileSession
+from af3stream.server.rest.uploads import UploadEndpoints, event_stream, while_listening
 
 BLOCK_MS: Final = 1_000
 FINISH: Final = {"stop": "stop", "length": "length", "cancelled": "stop"}
@@ -38,26 +38,26 @@ Fields = dict[str, Any]
 class Chat:
     """The endpoint."""
 
-    def __init__(self, engines: Engines, door: Door) -> None:
+    def __init__(self, engines: Engines, uploads: UploadEndpoints) -> None:
         self._engines = engines
-        self._door = door
+        self._uploads = uploads
 
     async def complete(self, request: Request, stack: AsyncExitStack) -> Response:
         """Answer the last message of a chat about its audio."""
-        body = await self._door.body(request, stack)
+        body = await self._uploads.body(request, stack)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="af3stream-")))
         asked = await asyncio.to_thread(read_chat, body, folder)
         session = await stack.enter_async_context(FileSession(START, self._engines, captions_only=False))
-        answering = _Answering(session, asked, self._door.config.max_s, self._engines.config.questions.max_chars)
+        answering = _Answering(session, asked, self._uploads.config.max_s, self._engines.config.questions.max_chars)
         if asked.stream:
-            return event_stream(answering.chunks(), self._door.config.answer_s, done=True)
-        async with asyncio.timeout(self._door.config.answer_s):
+            return event_stream(answering.chunks(), self._uploads.config.answer_s, done=True)
+        async with asyncio.timeout(self._uploads.config.answer_s):
             answer = await while_listening(request, answering.whole())
         return respond(HTTPStatus.OK, msgspec.json.encode(answer), "application/json")
 
 
 class _Answering:
-    """One question on its way through its file's session."""
+    """The answer to one request."""
 
     def __init__(self, session: FileSession, asked: ChatRequest, most_s: float, max_chars: int) -> None:
         self._session = session
@@ -101,7 +101,7 @@ class _Answering:
             self._windows.append(message)
 
     def _usage(self, answer: m.Answer) -> Fields:
-        """What is counted: projected audio frames in, and tokens out."""
+        """Return the usage: audio frames in the prompt, and tokens of the answer."""
         heard = sum(window.tokens for window in self._windows if window.end > answer.start)
         return {
             "prompt_tokens": heard,
@@ -126,7 +126,7 @@ class _Answering:
 
 
 def _samples(paths: Sequence[Path]) -> Iterator[bytes]:
-    """The samples that the service hears of files streamed one after the other, float32 at 16 kHz, in blocks."""
+    """Yield the audio of all files in order, in blocks of float32 samples at 16 kHz."""
     for number, path in enumerate(paths, start=1):
         try:
             audio, blocks = stream_blocks(path, BLOCK_MS)

@@ -1,4 +1,4 @@
-"""The body of a chat about audio: its words, and its audio as files on the disk."""
+"""The body of a chat request: its text, and its audio as files on disk."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Message(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """Its words."""
+        """The text of the message."""
         if isinstance(self.content, str):
             return self.content
         return "\n".join(part.text for part in self.content if isinstance(part, _TextPart))
@@ -59,7 +59,7 @@ class _Body(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What is asked.
+    """A question about audio.
 
     Attributes:
         earlier: role and text of each message before the question, oldest first.
@@ -78,10 +78,10 @@ class ChatRequest:
 
 
 def read_chat(body: Path, folder: Path) -> ChatRequest:
-    """Read a body from the disk; its audio goes to files in a folder.
+    """Parse a body from a file, and write its audio to files in a folder.
 
     Raises:
-        ApiError: for a body that is none, or asks for what there is not.
+        ApiError: for a body that is not valid, or asks for something that is not supported.
     """
     with body.open("rb") as file:
         try:

@@ -35,7 +35,7 @@ FEATURES: Final = (CAPTION_UPDATES, LANGUAGES, SPEAKERS)
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What a session needs of the service."""
+    """The parts of the service that a session needs."""
 
     config: Config
     loaded: Loaded
@@ -44,12 +44,12 @@ class Engines:
 
 
 class FileSession:
-    """One file's session. It is kept nowhere, and its work is done while no live session has any.
+    """The session of one file. It is not journaled, and its jobs run only when no live session has work.
 
-    Use it as a context manager: at its end, the engine forgets the session.
+    It is a context manager: at its end, the engine drops the session.
 
     Args:
-        captions_only: encode no window, because nobody asks a question.
+        captions_only: do not encode windows, because no question follows.
 
     Attributes:
         ready: how the session is set up.
@@ -99,14 +99,14 @@ class FileSession:
 
     @property
     def seconds(self) -> float:
-        """Length of what was sent."""
+        """Seconds of audio sent."""
         return self.sent / self._audio.rate
 
     async def send(self, blocks: Iterator[bytes], most_s: float) -> AsyncIterator[m.ServerMessage]:
-        """Have the session hear a file, as fast as it can; yields what it says meanwhile.
+        """Send a file, as fast as the credit allows, and yield the messages of the session.
 
         Args:
-            most_s: seconds of audio that are taken.
+            most_s: the longest audio that is accepted, in seconds.
 
         Raises:
             ApiError: for a longer file.
@@ -126,7 +126,7 @@ class FileSession:
                 yield self._take()
 
     async def end(self) -> AsyncIterator[m.ServerMessage]:
-        """No more audio; yields what the session says up to its end.
+        """End the audio, and yield the messages up to the end of the session.
 
         Raises:
             EngineError: if the engine fails.
@@ -141,10 +141,10 @@ class FileSession:
     async def ask(
         self, question: str, max_tokens: int | None, take: Callable[[m.ServerMessage], None]
     ) -> AsyncIterator[m.AnswerDelta | m.Answer]:
-        """Ask about everything that was sent, once all of it is captioned and encoded; yields the answer's pieces.
+        """Ask a question once all audio is captioned and encoded, and yield the answer in pieces.
 
         Args:
-            take: given what the session says before.
+            take: called with each message before the answer.
 
         Raises:
             Refusal: for a question that is not taken.
@@ -165,7 +165,7 @@ class FileSession:
                     return
 
     async def _hear(self) -> AsyncIterator[m.ServerMessage]:
-        """Wait until the session says something, or until its work is done; yields what it said."""
+        """Wait for messages or for the end of a job, and yield the messages."""
         if not self._told:
             self._changed.clear()
             await self._changed.wait()
@@ -185,31 +185,31 @@ class FileSession:
     # ---- what a session says to its peer -----------------------------------------------------------------------------
 
     def tell(self, messages: Sequence[m.ServerMessage]) -> None:
-        """Messages for the client, in order."""
+        """Receive messages of the session, in order."""
         self._told.extend(messages)
         self._changed.set()
 
     def greet(self, messages: Sequence[m.ServerMessage]) -> None:
-        """What a client is told first, however long it is."""
+        """Receive the first messages of the session."""
         self.tell(messages)
 
     def session_over(self, state: State) -> None:
-        """Nothing follows."""
+        """Do nothing: `ended` is the last message."""
 
     def supersede(self) -> None:
-        """Another connection took the session over: nobody can."""
+        """Do nothing: no other connection can resume the session."""
 
     def fail(self) -> None:
-        """The server made a mistake: nothing can follow."""
+        """Fail the request because of an internal error."""
         self._failed = True
         self._changed.set()
 
 
 class _Jobs:
-    """A file's jobs on the service's worker.
+    """Runs the jobs of a file on the service's worker.
 
     Args:
-        skipped: kinds of jobs that are not done, because nobody needs what comes of them.
+        skipped: kinds of jobs that are not run, because their results are not needed.
 
     Attributes:
         changed: called when a job is done.
@@ -224,7 +224,7 @@ class _Jobs:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is being done."""
+        """Whether no job is pending."""
         return not self._open
 
     def open(self, session: str, source: AudioSource, resident: Resident) -> None:
@@ -251,14 +251,14 @@ class _Jobs:
         self._worker.cancel(job)
 
     def attach(self, session: str) -> None:
-        """Do the jobs while no live session has any."""
+        """Run the jobs only when no live session has work."""
         self._worker.detach(session)
 
     def detach(self, session: str) -> None:
-        """Nothing changes."""
+        """Do nothing."""
 
     def close(self, session: str) -> None:
-        """Drop everything."""
+        """Drop the session's jobs and its context."""
         self._worker.close(session)
 
     def _finish(self, job: Job) -> None:

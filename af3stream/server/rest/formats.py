@@ -33,12 +33,12 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """All the words."""
+        """The text of all captions."""
         return " ".join(caption.text for caption in self.captions)
 
     @property
     def usage(self) -> Fields:
-        """What is counted: seconds of audio."""
+        """The usage: seconds of audio."""
         return {"type": "duration", "seconds": round(self.seconds)}
 
 
@@ -108,7 +108,7 @@ def _verbose(transcript: Transcript, *, words: bool, segments: bool) -> Fields:
 
 
 def _segment(number: int, caption: m.Caption) -> Fields:
-    """A segment; the fields that only Whisper's own decoder knows are neutral."""
+    """Return a segment. Fields that only Whisper's own decoder knows have neutral values."""
     return {
         "id": number,
         "seek": round(caption.start * 100),  # hundredths of a second, Whisper's frames

@@ -16,9 +16,9 @@ from af3stream.server.admission import Refused
 from af3stream.server.http_answers import respond
 from af3stream.server.openai_errors import ApiError, api_error
 from af3stream.server.rest.chat import Chat
-from af3stream.server.rest.door import Door, Enter
 from af3stream.server.rest.file_session import Engines
 from af3stream.server.rest.transcriptions import Transcriptions
+from af3stream.server.rest.uploads import Enter, UploadEndpoints
 
 SLACK_BYTES = 1 << 20  # by which the application's own limit on bodies is wider, so that the endpoint's speaks
 
@@ -30,8 +30,8 @@ def rest_routes(engines: Engines, enter: Enter, authenticate: Callable[[Request]
         enter: counts a request with audio while it is answered; raises `Refused` if it is not admitted.
         authenticate: raises `Refused` for a request without a valid token.
     """
-    door = Door(engines.config.uploads, enter, engines.config.server.request_timeout_s)
-    transcriptions, chat = Transcriptions(engines, door), Chat(engines, door)
+    uploads = UploadEndpoints(engines.config.uploads, enter, engines.config.server.request_timeout_s)
+    transcriptions, chat = Transcriptions(engines, uploads), Chat(engines, uploads)
     created = int(time.time())
     engine = engines.loaded.engine
     models = {name: _model(name, created) for name in (engine.name, engine.captioner.name)}
@@ -62,11 +62,14 @@ def rest_routes(engines: Engines, enter: Enter, authenticate: Callable[[Request]
         "/v1/audio/translations": transcriptions.translate,
         "/v1/chat/completions": chat.complete,
     }
-    limit = door.max_bytes + SLACK_BYTES
+    limit = uploads.max_bytes + SLACK_BYTES
     return [
         Route("/v1/models", list_models),
         Route("/v1/models/{name:path}", tell_model),
-        *(Route(path, door.endpoint(answer), methods=["POST"], max_body_size=limit) for path, answer in bodies.items()),
+        *(
+            Route(path, uploads.endpoint(answer), methods=["POST"], max_body_size=limit)
+            for path, answer in bodies.items()
+        ),
     ]
 
 

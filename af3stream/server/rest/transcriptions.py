@@ -1,4 +1,4 @@
-"""`POST /v1/audio/transcriptions` and `/v1/audio/translations`: a file in, its captions out, whole or as they come."""
+"""`POST /v1/audio/transcriptions` and `/v1/audio/translations`: the captions of a file, whole or as events."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from af3stream.protocol.final_captions import FinalCaptions
 from af3stream.server.caption_hints import language, languages, vocabulary
 from af3stream.server.http_answers import respond
 from af3stream.server.openai_errors import ApiError
-from af3stream.server.rest.door import Door, event_stream, while_listening
 from af3stream.server.rest.file_session import Engines, FileSession
 from af3stream.server.rest.formats import TYPES, ResponseFormat, Transcript, as_object, as_text, spoken_segment
+from af3stream.server.rest.uploads import UploadEndpoints, event_stream, while_listening
 
 BLOCK_MS: Final = 1_000
 Texts = list[str]
@@ -48,20 +48,20 @@ class _Fields(msgspec.Struct):
 class Transcriptions:
     """The two endpoints."""
 
-    def __init__(self, engines: Engines, door: Door) -> None:
+    def __init__(self, engines: Engines, uploads: UploadEndpoints) -> None:
         self._engines = engines
-        self._door = door
+        self._uploads = uploads
 
     async def transcribe(self, request: Request, stack: AsyncExitStack) -> Response:
-        """Answer with what is said, in the language in which it is said."""
+        """Handle a transcription: captions in the language of the audio."""
         return await self._answer(request, stack, "transcribe")
 
     async def translate(self, request: Request, stack: AsyncExitStack) -> Response:
-        """Answer with what is said, in English."""
+        """Handle a translation: captions in English."""
         return await self._answer(request, stack, "translate")
 
     async def _answer(self, request: Request, stack: AsyncExitStack, task: m.Task) -> Response:
-        path, given = await self._door.form(request, stack)
+        path, given = await self._uploads.form(request, stack)
         fields = _parsed(given)
         if fields.stream and fields.response_format in ("srt", "vtt", "verbose_json"):
             raise ApiError(f"{fields.response_format} is not streamed", param="stream", code="unsupported_value")
@@ -71,12 +71,12 @@ class Transcriptions:
         if TYPES.get(fields.response_format) and captioner.times_words:
             start = msgspec.structs.replace(start, words=True)  # cues are cut where words are
         session = FileSession(start, self._engines, captions_only=True)
-        hearing = _Hearing(session, blocks, self._door.config.max_s, task)
+        hearing = _Hearing(session, blocks, self._uploads.config.max_s, task)
         await stack.enter_async_context(session)
         if fields.stream:
             events = hearing.events(spoken=fields.response_format == "diarized_json")
-            return event_stream(events, self._door.config.answer_s, done=False)
-        async with asyncio.timeout(self._door.config.answer_s):
+            return event_stream(events, self._uploads.config.answer_s, done=False)
+        async with asyncio.timeout(self._uploads.config.answer_s):
             transcript = await while_listening(request, hearing.transcript())
         if kind := TYPES.get(fields.response_format):
             return respond(HTTPStatus.OK, as_text(transcript, fields.response_format).encode(), kind)
@@ -86,7 +86,7 @@ class Transcriptions:
 
 
 class _Hearing:
-    """One file on its way through its session."""
+    """The transcription of one file."""
 
     def __init__(self, session: FileSession, blocks: Iterator[bytes], most_s: float, task: m.Task) -> None:
         self._session = session
@@ -96,16 +96,16 @@ class _Hearing:
         self._captions = FinalCaptions()
 
     async def transcript(self) -> Transcript:
-        """Hear all of it."""
+        """Transcribe the whole file."""
         async for _ in self._settled():
             pass
         return self._transcript()
 
     async def events(self, *, spoken: bool) -> AsyncIterator[dict[str, Any]]:
-        """Hear it, and tell of each caption when its words do not change any more.
+        """Transcribe the file, and yield an event for each caption when its text is final.
 
         Args:
-            spoken: tell of segments with their speakers, beside the words.
+            spoken: yield segments with speakers, too.
         """
         number = 0
         async for caption in self._settled():
@@ -124,7 +124,7 @@ class _Hearing:
         return Transcript(self._task, told, self._session.seconds, language)
 
     async def _settled(self) -> AsyncIterator[m.Caption]:
-        """The final captions with words, each once, when no second pass changes them any more."""
+        """Yield each final caption once, when no second pass can change it any more."""
         told = 0
         async for message in self._messages():
             self._captions.add(message)
@@ -134,7 +134,7 @@ class _Hearing:
                     yield caption
 
     def _reach(self, message: m.ServerMessage) -> float:
-        """Up to where everything is done, in seconds, as far as a message says so."""
+        """Return the time up to which a message says that all work is done, in seconds."""
         match message:
             case m.Ack(processed=processed):
                 return processed / self._session.ready.rate
@@ -154,7 +154,7 @@ def _ends_by(until: float, caption: m.Caption) -> bool:
 
 
 def _told(caption: m.Caption, task: m.Task) -> m.Caption:
-    """The caption in the language of the task; the words' times are those of what was said."""
+    """Return the caption in the language of the task. A translation has no word times."""
     if task == "transcribe":
         return caption
     return msgspec.structs.replace(caption, text=caption.translation or caption.text, words=())
@@ -169,7 +169,7 @@ def _parsed(given: dict[str, Any]) -> _Fields:
 
 
 def _start(fields: _Fields, task: m.Task, audio: AudioFormat, known: Sequence[str]) -> m.Start:
-    """The opening of the file's session."""
+    """Return the `start` message of the file's session."""
     given = {
         "type": "start",
         "format": audio.format,
@@ -194,7 +194,7 @@ def _wrong(error: msgspec.ValidationError) -> ApiError:
 
 
 def _opened(path: Path) -> tuple[AudioFormat, Iterator[bytes]]:
-    """The file's audio; what is wrong with it is said without its place on the disk."""
+    """Open the audio of a file. Errors do not contain its path."""
     try:
         audio, blocks = stream_blocks(path, BLOCK_MS)
     except SourceError as error:

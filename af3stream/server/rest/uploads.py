@@ -1,4 +1,4 @@
-"""What every request about a file passes: admission, a place among the uploads, its limits, and errors in one shape."""
+"""Requests with a file: admission, limits on size, time and number, and errors in the API's shape."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ EVENTS: Final = 16  # waiting to be read
 DONE: Final = b"data: [DONE]\n\n"
 
 
-class Door:
-    """Bounds the requests about files.
+class UploadEndpoints:
+    """Limits and answers requests with a file.
 
     Args:
         enter: counts a request while it is answered; raises `Refused` if it is not admitted.
@@ -56,7 +56,7 @@ class Door:
         self._inside = 0
 
     def endpoint(self, answer: Answer) -> Callable[[Request], Awaitable[ASGIApp]]:
-        """Return the endpoint for an answer; what the answer puts on its stack lives as long as the response."""
+        """Wrap a handler as an endpoint. Contexts that the handler enters on its stack end after the response."""
 
         async def endpoint(request: Request) -> ASGIApp:
             stack = AsyncExitStack()
@@ -75,14 +75,14 @@ class Door:
 
     @property
     def max_bytes(self) -> int:
-        """Of a request's body."""
+        """The longest body of a request, in bytes."""
         return self.config.max_mb << 20
 
     async def form(self, request: Request, stack: AsyncExitStack) -> tuple[Path, dict[str, Any]]:
         """Read a form with one file.
 
         Returns:
-            The file's place on the disk, and the other fields; those whose names end with `[]` as lists.
+            The path of the file, and the other fields. Fields whose names end with `[]` are lists.
 
         Raises:
             ApiError: for a body that is too long or no such form.
@@ -108,7 +108,7 @@ class Door:
         return path, _fields(form)
 
     async def body(self, request: Request, stack: AsyncExitStack) -> Path:
-        """Read a whole body; returns its place on the disk. Raises as `form` does."""
+        """Read a whole body to a file, and return its path. Raises as `form` does."""
         self._check_length(request)
         path = stack.enter_context(_named_file())
         async with asyncio.timeout(self.config.arrive_s):
@@ -156,7 +156,7 @@ class Door:
 
 
 async def while_listening(request: Request, work: Awaitable[T]) -> T:
-    """Do work for a client whose request is read, as long as the client is there.
+    """Await the work, and cancel it if the client disconnects.
 
     Raises:
         ClientDisconnect: if it leaves.
@@ -176,7 +176,7 @@ async def while_listening(request: Request, work: Awaitable[T]) -> T:
 
 
 def event_stream(events: AsyncIterator[Any], limit_s: float, *, done: bool) -> Response:
-    """Answer with server-sent events, a JSON object each; an error is the last one.
+    """Create a response of server-sent events, one JSON object each. An error ends the stream as its last event.
 
     Args:
         limit_s: how long it may take in all.
@@ -208,7 +208,7 @@ async def _sent(events: AsyncIterator[Any], limit_s: float, *, done: bool) -> As
 
 
 async def _tell(events: AsyncIterator[Any], coming: asyncio.Queue[bytes], limit_s: float) -> None:
-    """Spell events; an empty one is the last."""
+    """Encode events to the queue. An empty event ends it."""
     try:
         async with asyncio.timeout(limit_s):
             async for event in events:
@@ -219,7 +219,7 @@ async def _tell(events: AsyncIterator[Any], coming: asyncio.Queue[bytes], limit_
 
 
 class _Closing:
-    """A response, and what is let go of after it."""
+    """A response that closes a stack of contexts when it ends."""
 
     def __init__(self, response: Response, stack: AsyncExitStack) -> None:
         self._response = response
@@ -251,7 +251,7 @@ async def _gone(receive: Receive) -> None:
 
 @contextmanager
 def _named_file() -> Iterator[Path]:
-    """A new file; it is deleted at the end."""
+    """Create a temporary file, and delete it at the end of the context."""
     with tempfile.NamedTemporaryFile(prefix="af3stream-") as file:
         yield Path(file.name)
 

@@ -1,4 +1,4 @@
-"""Who is connected: let in at the handshake, or with a request, and counted until gone."""
+"""Admission and counting of connections and requests with audio."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from af3stream.server.http import STREAM_PATH
 log = logging.getLogger(__name__)
 
 
-class Guests:
-    """The connections and the requests with audio that are admitted, and not gone.
+class AdmittedClients:
+    """The connections and requests with audio that are admitted and not done.
 
     Args:
-        no_room: why a session of a user would be one too many.
+        no_room: returns why another session of a user does not fit, or ``None``.
     """
 
     def __init__(self, config: ServerConfig, metrics: Metrics, no_room: Callable[[str], str | None]) -> None:
@@ -37,11 +37,11 @@ class Guests:
         return len(self._inside)
 
     def user(self, connection: ServerConnection) -> str:
-        """Return whose a connection is."""
+        """Return the user of a connection."""
         return self._inside[connection].user
 
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Let a handshake pass, and count the connection until it is closed; or return the refusal."""
+        """Admit a handshake and count its connection until it closes, or return the refusal."""
         try:
             self._inside[connection] = self._admit(request, connection.remote_address)
         except Refused as refused:
@@ -83,7 +83,7 @@ class Guests:
         authenticate(_handshake(request), self._config)
 
     def _admit(self, request: Request, address: tuple[str, int] | None) -> Principal:
-        """Let somebody in, or refuse; the address of a peer that is gone already is unknown."""
+        """Admit or refuse a client. The address of a peer that has already left is unknown."""
         host = (address or ("",))[0]
         try:
             return admit(request, host, self._config, self._inside.values(), self._no_room)
