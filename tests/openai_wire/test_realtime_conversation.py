@@ -270,3 +270,36 @@ async def test_settings_of_the_audio_stay_once_it_has_come() -> None:
         assert (told["silence_duration_ms"], told["create_response"]) == (400, True)
         await peer.say("session.update", session={"audio": {"input": {"format": {"type": "audio/pcmu"}}}})
         assert (await peer.until("error"))["error"]["code"] == "cannot_update_format"
+
+
+async def test_an_item_with_audio_is_one_item_whatever_ends_items_otherwise() -> None:
+    async with serving() as service, realtime(service) as peer:
+        await peer.listen(turn_detection={"type": "server_vad", "create_response": False}, transcription={})
+        content = [{"type": "input_audio", "audio": base64.b64encode(spoken()).decode()}]
+        await peer.say("conversation.item.create", item={"id": "mine", "role": "user", "content": content})
+        assert (await peer.until("transcription.completed"))["item_id"] == "mine"
+        await peer.append(spoken())
+        other = await peer.until("transcription.completed")
+        assert other["item_id"] == peer.of("committed")[0]["item_id"] != "mine"
+        assert len(peer.of("speech_started")) == len(peer.of("committed")) == 1
+
+
+async def test_an_item_with_audio_that_is_no_base64_fails_and_the_next_one_goes_on() -> None:
+    async with serving() as service, realtime(service) as peer:
+        await peer.listen(turn_detection=None, transcription={})
+        for audio in ("?", base64.b64encode(spoken()).decode()):
+            content = [{"type": "input_audio", "audio": audio}]
+            await peer.say("conversation.item.create", item={"role": "user", "content": content})
+        completed = [await peer.until("transcription.completed") for _ in range(2)]
+        assert [bool(event["transcript"]) for event in completed] == [False, True]
+        assert [event["error"]["param"] for event in peer.of("error")] == ["audio"]
+
+
+async def test_what_a_client_did_not_commit_ends_when_the_server_begins_to() -> None:
+    async with serving() as service, realtime(service) as peer:
+        await peer.listen(turn_detection=None, transcription={})
+        await peer.append(spoken(pause_s=0))
+        await peer.listen(turn_detection={"type": "server_vad", "create_response": False}, transcription={})
+        await peer.append(spoken())
+        completed = [await peer.until("transcription.completed") for _ in range(2)]
+        assert all(event["transcript"] for event in completed)

@@ -250,7 +250,9 @@ class RealtimeConnection:
                 await self._append(spelled)
                 return
             case events.CreateItem(item=item):
+                self._dialect.take(event)
                 await self._append_parts(item)
+                return
             case _ if isinstance(event, SESSION_EVENTS):
                 await self._ready()
         self._dialect.take(event)
@@ -260,9 +262,12 @@ class RealtimeConnection:
         spoken = [part.audio for part in item.content if part.audio and item.role == "user"]
         if spoken:
             await self._ready()
-            self._dialect.begin_item()
-            for audio in spoken:
-                await self._append(audio)
+            self._dialect.begin_created()
+            try:
+                for audio in spoken:
+                    await self._append(audio)
+            finally:
+                self._dialect.end_created()
 
     def _strike(self, refusal: Refusal) -> None:
         """Count a violation, and raise the refusal at the limit."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from af3stream.server.openai_errors import ApiError
+from af3stream.server.realtime import client_events as events
 from af3stream.server.realtime.client_events import Item
 
 MOST_ITEMS: Final = 1_000  # the oldest is dropped
@@ -91,6 +92,33 @@ class Conversation:
     @property
     def _chars(self) -> int:
         return sum(len(text_of(item)) for item in self._items.values())
+
+
+Edit = events.CreateItem | events.DeleteItem | events.RetrieveItem | events.TruncateItem
+
+
+def edit(conversation: Conversation, event: Edit, emit: Callable[..., None]) -> str:
+    """Apply an event to a conversation, send the answer, and return the id of the item.
+
+    Raises:
+        ApiError: if the event is refused.
+    """
+    match event:
+        case events.CreateItem():
+            item = created_item(event.item)
+            previous = conversation.add(item, event.previous_item_id)
+            emit("conversation.item.added", previous_item_id=previous, item=item)
+            emit("conversation.item.done", previous_item_id=previous, item=item)
+            return str(item["id"])
+        case events.DeleteItem(item_id=name):
+            conversation.delete(name)
+            emit("conversation.item.deleted", item_id=name)
+        case events.RetrieveItem(item_id=name):
+            emit("conversation.item.retrieved", item=conversation.find(name, "retrieve"))
+        case events.TruncateItem(item_id=name, content_index=index, audio_end_ms=end):
+            conversation.find(name, "truncate")
+            emit("conversation.item.truncated", item_id=name, content_index=index, audio_end_ms=end)
+    return event.item_id
 
 
 def new_id(kind: str) -> str:

@@ -16,7 +16,7 @@ from af3stream.protocol import messages as m
 from af3stream.server.openai_errors import SERVER, ApiError, api_error
 from af3stream.server.realtime import client_events as events
 from af3stream.server.realtime.client_events import ResponseSettings
-from af3stream.server.realtime.conversation import Conversation, Wire, audio_item, created_item, message, new_id
+from af3stream.server.realtime.conversation import Conversation, Wire, audio_item, edit, message, new_id
 from af3stream.server.realtime.responses import Responses
 from af3stream.server.realtime.settings import Settings
 from af3stream.server.realtime.transcripts import AudioItem, Transcripts
@@ -24,8 +24,8 @@ from af3stream.server.tuned_start import TunedStart
 
 EXPIRES_S: Final = 24 * 3600  # told only: a session does not expire while it is used
 MOST_ITEM_S: Final = 600.0  # an item of which the client commits nothing for so long is committed
+REACH_BACK_S: Final = 1.3  # an utterance begins at most so long before the frame that decides it
 CAPTION_ERRORS: Final = (EngineFailed.code, EngineTimeout.code)
-INSTRUCTIONS_SHARE: Final = 2  # of a question's characters, the instructions take at most one in so many
 
 
 class Dialect:
@@ -59,6 +59,10 @@ class Dialect:
         self._conversation = Conversation()
         self._responses = Responses(self._conversation, emit, send, config.questions.max_chars)
         self._transcripts = Transcripts(emit, self._transcribed)
+        self._created = ""  # the id of the item that the last event was about
+        self._filling: AudioItem | None = None  # while its audio is appended
+        self._deaf_until = 0.0  # speech that begins before belongs to such an item
+        self._commits = False  # whether the client committed up to the last update
         self._quiet_since = 0.0  # where speech, or the last time-out, ended
         self._update(settings)
 
@@ -84,6 +88,9 @@ class Dialect:
             case events.SessionUpdate(session=update):
                 conversing = self.settings.kind == "realtime" and self.received_s > 0
                 self._update(self.settings.amid_audio(update) if conversing else self.settings.updated(update))
+                if not self.manual and self._commits:
+                    self._end_open()
+                self._commits = self.manual
                 self._emit("session.updated", session=self._session())
             case events.Commit():
                 self._commit()
@@ -91,16 +98,10 @@ class Dialect:
                 self._clear()
             case events.ClearOutput():
                 self._emit("output_audio_buffer.cleared", response_id=None)
-            case events.CreateItem():
-                self._create(event)
-            case events.DeleteItem(item_id=name):
-                self._conversation.delete(name)
-                self._emit("conversation.item.deleted", item_id=name)
-            case events.RetrieveItem(item_id=name):
-                self._emit("conversation.item.retrieved", item=self._conversation.find(name, "retrieve"))
-            case events.TruncateItem(item_id=name, content_index=index, audio_end_ms=end):
-                self._conversation.find(name, "truncate")
-                self._emit("conversation.item.truncated", item_id=name, content_index=index, audio_end_ms=end)
+            case events.CreateItem() | events.DeleteItem() | events.RetrieveItem() | events.TruncateItem():
+                if isinstance(event, events.CreateItem):
+                    self._conversation_only()
+                self._created = edit(self._conversation, event, self._emit)
             case events.CreateResponse(response=response):
                 self._conversation_only()
                 self._responses.create(response)
@@ -122,16 +123,23 @@ class Dialect:
             self._commit()
         self._time_out()
 
-    def begin_item(self) -> None:
-        """Begin an item whose audio follows."""
-        if self._transcripts.open is None:
-            self._transcripts.begin(new_id("item"), self.received_s)
+    def begin_created(self) -> None:
+        """Begin the audio of the item that was created last."""
+        self._end_open()
+        self._filling = self._transcripts.begin(self._created, self.received_s)
+
+    def end_created(self) -> None:
+        """End the audio of the item that was created last, and request its transcript."""
+        if item := self._filling:
+            self._filling = None
+            item.end = self._deaf_until = self.received_s
+            self._flush(item)
 
     def renewed(self) -> None:
         """Continue with another session. All events of the previous one have been sent."""
         self._transcripts.reached(self.received_s)
         self._base_s += self.received_s
-        self.received_s = self._quiet_since = 0.0
+        self.received_s = self._quiet_since = self._deaf_until = 0.0
 
     @property
     def start(self) -> TunedStart:
@@ -142,12 +150,8 @@ class Dialect:
         settings.start(self._captioner)  # refuses what no session can be
         self.settings = settings
         self._transcripts.silent = not settings.tells_transcripts
-        self._responses.turns.instructions = settings.instructions[: self._most_instructions]
+        self._responses.turns.instructions = settings.instructions[: self._config.questions.max_chars // 2]
         self._responses.max_output_tokens = settings.max_output_tokens
-
-    @property
-    def _most_instructions(self) -> int:
-        return self._config.questions.max_chars // INSTRUCTIONS_SHARE
 
     def _session(self) -> Wire:
         told = self.settings.wire(self._id, self._expires_at, self._config.audio)
@@ -164,11 +168,22 @@ class Dialect:
         self._committed(item)
         self._flush(item)
 
+    def _end_open(self) -> None:
+        """End the open item without the client's commit."""
+        item = self._transcripts.open
+        if item and self.received_s > item.start:
+            self._commit()
+        elif item:
+            self._clear_open(item)
+
     def _clear(self) -> None:
         if item := self._transcripts.open:
-            item.end, item.discarded = self.received_s, True
-            self._flush(item)
+            self._clear_open(item)
         self._emit("input_audio_buffer.cleared")
+
+    def _clear_open(self, item: AudioItem) -> None:
+        item.end, item.discarded = self.received_s, True
+        self._flush(item)
 
     def _flush(self, item: AudioItem) -> None:
         """Flush the session at the end of an item."""
@@ -177,17 +192,6 @@ class Dialect:
             self._send(m.Flush(item.id))
         except Refusal as refusal:
             self._transcripts.fail(item, api_error(refusal).fields)
-
-    def _create(self, event: events.CreateItem) -> None:
-        self._conversation_only()
-        item = created_item(event.item)
-        spoken = [part.audio for part in event.item.content if part.audio and item["role"] == "user"]
-        previous = self._conversation.add(item, event.previous_item_id)
-        self._emit("conversation.item.added", previous_item_id=previous, item=item)
-        self._emit("conversation.item.done", previous_item_id=previous, item=item)
-        if spoken and (audio := self._transcripts.open):
-            audio.id, audio.end = item["id"], self.received_s
-            self._flush(audio)
 
     def _conversation_only(self) -> None:
         if self.settings.kind == "transcription":
@@ -198,7 +202,7 @@ class Dialect:
     def hear(self, said: m.ServerMessage) -> None:
         """Translate a message to events. Corrections are not sent."""
         match said:
-            case m.Speech(state=state, at=at) if not self.manual:
+            case m.Speech(state=state, at=at) if not (self.manual or self._filling):
                 (self._started if state == "started" else self._stopped)(at)
             case m.Caption(final=True) if not (self.manual or self._transcripts.expects(said)):
                 self.replayed(said)  # its speech began before this connection
@@ -222,6 +226,8 @@ class Dialect:
         self._transcripts.reached(seconds)
 
     def _started(self, at: float) -> None:
+        if at < self._deaf_until - REACH_BACK_S:
+            return
         self._quiet_since = self.received_s
         item = self._transcripts.begin(new_id("item"), at)
         self._emit("input_audio_buffer.speech_started", audio_start_ms=self._ms(at), item_id=item.id)
