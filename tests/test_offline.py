@@ -65,6 +65,14 @@ def test_a_transcript_needs_no_window_of_the_model(tmp_path: Path) -> None:
     assert loaded.engine.counters.encoder_passes == loaded.engine.counters.prefill_tokens == 0
 
 
+def test_a_transcript_says_who_speaks_if_asked(tmp_path: Path) -> None:
+    talk = file(tmp_path, 3 * VOICE + SILENCE + 3 * VOICE.replace("#", "+") + SILENCE + 3 * VOICE)
+    heard = offline.transcribe(talk, Config(), scripted(), speakers=True)
+    assert [caption.speaker for caption in heard.captions] == [1, 2, 1]
+    heard = offline.transcribe(talk, Config(), scripted())
+    assert [caption.speaker for caption in heard.captions] == [None] * 3
+
+
 def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
     reached: list[float] = []
     offline.transcribe(file(tmp_path, 3 * SENTENCE), Config(), scripted(), progress=reached.append)

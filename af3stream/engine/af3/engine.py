@@ -28,6 +28,7 @@ from af3stream.engine.contract import (
     Samples,
     TokenCounter,
     Turn,
+    VoiceEncoder,
 )
 from af3stream.engine.counters import Counters
 from af3stream.errors import ContextFull
@@ -75,6 +76,7 @@ class Af3Engine:
         self.tokens: TokenCounter = LockedTokenCounter(tokenizer, loaded.alignment, turn)
         self._terms = lru_cache(maxsize=8)(self._term_tree)
         self.captioner: Captioner = captioner or Af3Captioner(self)
+        self.voices: VoiceEncoder | None = None
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
 
