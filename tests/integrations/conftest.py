@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from af3stream.engine.contract import Completion, Lookup
+from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from tests.openai_wire.conftest import clients_python, run_program
 
 __all__ = ["clients_python"]  # a fixture
@@ -18,7 +21,24 @@ ROOT = Path(__file__).parents[2]
 PLUGINS = {"livekit": "livekit-plugins-af3stream", "pipecat": "pipecat-af3stream"}
 IMPORTED = os.pathsep.join(map(str, (ROOT, *(ROOT / "integrations" / name for name in PLUGINS.values()))))
 
+LONG = 100  # words of the question that the programs interrupt; the scripted engine repeats it
 RunPlugin = Callable[..., Awaitable[Any]]
+
+
+class SlowContext(ScriptedContext):
+    """Takes its time for each word of an answer."""
+
+    def answer(self, *prompt: Any) -> Generator[str | Completion, None, None]:
+        for piece in super().answer(*prompt):
+            time.sleep(0.05)
+            yield piece
+
+
+class SlowEngine(ScriptedEngine):
+    """Answers slowly."""
+
+    def context(self, embeddings: Lookup) -> ScriptedContext:
+        return SlowContext(self.counters, embeddings)
 
 
 @pytest.fixture

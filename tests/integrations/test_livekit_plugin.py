@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.proxy import Proxy
 from tests.conftest import RECORDINGS
-from tests.integrations.conftest import RunPlugin
+from tests.integrations.conftest import LONG, RunPlugin, SlowEngine
 from tests.server.peers import serving
 
 STREAM = ["start_of_speech", "end_of_speech", "final_transcript"]
@@ -49,6 +49,21 @@ async def test_llm_answers_about_the_audio_of_the_stt(run_plugin: RunPlugin) -> 
     assert third.startswith("And this? <- ") and "(" not in third
     assert len(told["reach"]) == 3 and told["reach"][2] > told["reach"][0] > 0
     assert "no stream of the STT is open" in told["refused"]
+
+
+async def test_a_first_connection_that_fails_is_tried_again(run_plugin: RunPlugin) -> None:
+    async with serving(tokens=("secret",)) as service:
+        ports = iter([None])
+        async with Proxy(lambda: next(ports, service.port)).listening() as proxy:
+            told = await run_plugin(proxy.port, "livekit_plugin", "transcribe")
+    assert len([said["text"] for _, said in told["events"] if said]) >= 2
+
+
+async def test_closing_an_answer_cancels_the_question(run_plugin: RunPlugin) -> None:
+    engine = SlowEngine()
+    async with serving(engine, tokens=("secret",)) as service:
+        assert await run_plugin(service.port, "livekit_plugin", "interrupt") == "word"
+    assert engine.counters.decoded_tokens < LONG
 
 
 async def test_another_stream_continues_the_session_of_a_closed_one(run_plugin: RunPlugin, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.chaos.proxy import Proxy
 from tests.conftest import RECORDINGS
-from tests.integrations.conftest import RunPlugin
+from tests.integrations.conftest import LONG, RunPlugin, SlowEngine
 from tests.server.peers import serving
 
 
@@ -38,6 +38,21 @@ async def test_processor_answers_about_the_audio_of_the_service(run_plugin: RunP
     assert first.startswith("Who is this? <- ")
     assert second.startswith("And why? <- ") and second.endswith(f"(Who is this? {first})")
     assert [question for question, _ in told["reach"]] == ["Who is this?", "And why?"]
+
+
+async def test_a_first_connection_that_fails_is_tried_again(run_plugin: RunPlugin) -> None:
+    async with serving(tokens=("secret",)) as service:
+        ports = iter([None])
+        async with Proxy(lambda: next(ports, service.port)).listening() as proxy:
+            told = await run_plugin(proxy.port, "pipecat_plugin", "transcribe")
+    assert len([said["text"] for said in told["finals"]]) >= 2
+
+
+async def test_an_interruption_cancels_the_question(run_plugin: RunPlugin) -> None:
+    engine = SlowEngine()
+    async with serving(engine, tokens=("secret",)) as service:
+        assert await run_plugin(service.port, "pipecat_plugin", "interrupt") == "word"
+    assert engine.counters.decoded_tokens < LONG
 
 
 async def test_another_service_continues_the_session_of_a_cancelled_one(run_plugin: RunPlugin, tmp_path: Path) -> None:

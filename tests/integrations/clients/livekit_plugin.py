@@ -61,7 +61,7 @@ async def transcribe(url: str) -> Any:
 
 
 async def converse(url: str) -> Any:
-    """A question amid the audio, one that follows it up, one that is interrupted, and one after the end."""
+    """A question amid the audio, one that follows it up, one in a new chat, and one after the end."""
     engine = af3stream.STT(url, token="secret")
     model, chat = af3stream.LLM(engine), llm.ChatContext.empty()
     reach: list[float | None] = []
@@ -70,9 +70,6 @@ async def converse(url: str) -> Any:
         push(stream, FIRST)
         await final(stream)
         answers = [await ask(model, chat, "Who is this?"), await ask(model, chat, "And why?")]
-        chat.add_message(role="user", content="Stop!")
-        async with model.chat(chat_ctx=chat) as interrupted:
-            await anext(interrupted)
         push(stream, SECOND)
         await final(stream)
         answers.append(await ask(model, llm.ChatContext.empty(), "And this?"))
@@ -85,6 +82,22 @@ async def converse(url: str) -> Any:
     except APIError as error:
         refused = error.message
     return {"answers": answers, "reach": reach, "refused": refused}
+
+
+async def interrupt(url: str) -> Any:
+    """A long answer that is closed after its first word."""
+    engine = af3stream.STT(url, token="secret")
+    chat = llm.ChatContext.empty()
+    chat.add_message(role="user", content="word " * 100)
+    async with engine.stream() as stream:
+        push(stream, FIRST)
+        await final(stream)
+        async with af3stream.LLM(engine).chat(chat_ctx=chat) as answer:
+            first = await anext(answer)
+        stream.end_input()
+        async for _ in stream:
+            pass
+    return first.delta.content if first.delta else None
 
 
 async def resume(url: str) -> Any:

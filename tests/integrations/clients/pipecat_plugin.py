@@ -25,9 +25,11 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
 from pipecat_af3stream import Af3streamQuestionProcessor, Af3streamSTTService
+from pipecat_af3stream import stt as stt_module
 from recorded import RATE, sentences
 
 FIRST, SECOND = sentences()
+stt_module.RETRY_S = 0.1
 
 
 class Heard(FrameProcessor):
@@ -85,7 +87,7 @@ async def ask(worker: PipelineWorker, heard: Heard, context: LLMContext, questio
 
 async def transcribe(url: str) -> Any:
     """Both sentences, to the end of the pipeline."""
-    stt = Af3streamSTTService(url, token="secret", language="en", speakers=True, words=True)
+    stt = Af3streamSTTService(url, token="secret", speakers=True, words=True)
 
     async def drive(worker: PipelineWorker, heard: Heard) -> None:
         await say(worker, FIRST + SECOND)
@@ -106,7 +108,7 @@ async def transcribe(url: str) -> Any:
 
 
 async def converse(url: str) -> Any:
-    """A question amid the audio, one that follows it up, and one that is interrupted."""
+    """A question amid the audio, one that follows it up, and a context without a question."""
     stt = Af3streamSTTService(url, token="secret")
     questions = Af3streamQuestionProcessor(stt)
     answers, reach = [], []
@@ -123,11 +125,27 @@ async def converse(url: str) -> Any:
         answers.append(await ask(worker, heard, context, "And why?"))
         await worker.queue_frame(LLMContextFrame(LLMContext([])))
         await heard.until(LLMFullResponseEndFrame, 3)
-        await worker.queue_frame(InterruptionFrame())
         await worker.queue_frame(EndFrame())
 
     await run(stt, drive, questions)
     return {"answers": answers, "reach": reach}
+
+
+async def interrupt(url: str) -> Any:
+    """A long answer that is interrupted after its first word."""
+    stt = Af3streamSTTService(url, token="secret")
+
+    async def drive(worker: PipelineWorker, heard: Heard) -> None:
+        await say(worker, FIRST)
+        await heard.until(TranscriptionFrame, 1)
+        await worker.queue_frame(LLMContextFrame(LLMContext([{"role": "user", "content": "word " * 100}])))
+        await heard.until(LLMTextFrame, 1)
+        await worker.queue_frame(InterruptionFrame())
+        await heard.until(InterruptionFrame, 1)
+        await worker.queue_frame(EndFrame())
+
+    heard = await run(stt, drive, Af3streamQuestionProcessor(stt))
+    return heard.of(LLMTextFrame)[0].text
 
 
 async def resume(url: str) -> Any:
@@ -163,7 +181,7 @@ async def resume(url: str) -> Any:
 
 
 async def refuse(url: str) -> Any:
-    """A wrong token, and a question to nobody."""
+    """A wrong token."""
     stt = Af3streamSTTService(url, token="wrong")
     errors: list[str] = []
     failed = asyncio.Event()
