@@ -59,6 +59,13 @@ async def test_a_first_connection_that_fails_is_tried_again(run_plugin: RunPlugi
     assert len([said["text"] for _, said in told["events"] if said]) >= 2
 
 
+async def test_agent_answers_what_is_said(run_plugin: RunPlugin) -> None:
+    async with serving(tokens=("secret",)) as service:
+        (user, question), (assistant, answer) = await run_plugin(service.port, "livekit_plugin", "agent")
+    assert (user, assistant) == ("user", "assistant")
+    assert question.startswith("word1 word2") and answer.startswith(f"{question} <- ")
+
+
 async def test_closing_an_answer_cancels_the_question(run_plugin: RunPlugin) -> None:
     engine = SlowEngine()
     async with serving(engine, tokens=("secret",)) as service:

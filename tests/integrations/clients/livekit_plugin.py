@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import APIConnectOptions, APIError, llm, stt
+from livekit.agents import Agent, AgentSession, APIConnectOptions, APIError, llm, stt
+from livekit.agents.voice.io import AudioInput
 from livekit.plugins import af3stream
 from recorded import RATE, sentences
 
@@ -82,6 +83,36 @@ async def converse(url: str) -> Any:
     except APIError as error:
         refused = error.message
     return {"answers": answers, "reach": reach, "refused": refused}
+
+
+class Microphone(AudioInput):
+    """Speaks the first sentence, then is silent."""
+
+    def __init__(self) -> None:
+        super().__init__(label="recorded")
+        self._blocks = iter(FIRST)
+
+    async def __anext__(self) -> rtc.AudioFrame:
+        await asyncio.sleep(0.05)
+        block = next(self._blocks, bytes(len(FIRST[0])))
+        return rtc.AudioFrame(block, RATE, 1, len(block) // 2)
+
+
+async def agent(url: str) -> Any:
+    """A voice agent whose turns are those of the STT: what is said is asked."""
+    engine = af3stream.STT(url, token="secret")
+    session: AgentSession[None] = AgentSession(
+        stt=engine, llm=af3stream.LLM(engine), turn_detection="stt", vad=None, tts=None
+    )
+    said: asyncio.Queue[list[str]] = asyncio.Queue()
+    session.on(
+        "conversation_item_added", lambda event: said.put_nowait([event.item.role, event.item.text_content or ""])
+    )
+    session.input.audio = Microphone()
+    await session.start(Agent(instructions="Answer."))
+    turns = [await said.get(), await said.get()]
+    await session.aclose()
+    return turns
 
 
 async def interrupt(url: str) -> Any:
