@@ -48,6 +48,13 @@ async def test_a_first_connection_that_fails_is_tried_again(run_plugin: RunPlugi
     assert len([said["text"] for said in told["finals"]]) >= 2
 
 
+async def test_bot_answers_what_is_said(run_plugin: RunPlugin) -> None:
+    async with serving(tokens=("secret",)) as service:
+        (user, question), (assistant, answer) = await run_plugin(service.port, "pipecat_plugin", "agent")
+    assert (user, assistant) == ("user", "assistant")
+    assert question.startswith("word1 word2") and answer.startswith(f"{question} <- ")
+
+
 async def test_an_interruption_cancels_the_question(run_plugin: RunPlugin) -> None:
     engine = SlowEngine()
     async with serving(engine, tokens=("secret",)) as service:

@@ -9,11 +9,21 @@ from functools import partial
 from typing import Any, Final
 
 from loguru import logger
-from pipecat.frames.frames import CancelFrame, EndFrame, Frame, InterimTranscriptionFrame, TranscriptionFrame
+from pipecat.frames.frames import (
+    CancelFrame,
+    EndFrame,
+    Frame,
+    InterimTranscriptionFrame,
+    ProposedUserStartedSpeakingFrame,
+    ProposedUserStoppedSpeakingFrame,
+    STTMetadataFrame,
+    TranscriptionFrame,
+)
 from pipecat.processors.frame_processor import FrameProcessorSetup
 from pipecat.services.settings import STTSettings
 from pipecat.services.stt_service import STTService
 from pipecat.transcriptions.language import Language
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.utils.time import time_now_iso8601
 
 from af3stream.client import (
@@ -24,6 +34,7 @@ from af3stream.client import (
     ResumeToken,
     ServerMessage,
     Session,
+    Speech,
     TemporaryError,
     connect,
 )
@@ -31,6 +42,7 @@ from af3stream.client import (
 FINAL_P99_S: Final = 2.5  # from the end of speech to its final caption, `mini` on two cores (docs/measurements.md)
 OPEN_S: Final = 10.0  # that a question waits for a session
 END_S: Final = 30.0  # that `EndFrame` waits for the last final
+HELD_BLOCKS: Final = 15_000  # of audio that wait for a session, 5 minutes at 20 ms; then the oldest are dropped
 RETRY_S: Final = 5.0  # between two attempts to open a session, if the server names no time
 
 
@@ -53,6 +65,8 @@ class Af3streamSTTService(STTService):
         speakers: whether finals say who speaks; a number: so many people at most.
         words: whether finals say when each word was said.
         interims: whether partial captions arrive.
+        turns: whether the server's voice detection begins and ends the user's turns; `False` if the pipeline has its
+            own.
         resume: a session to continue, for example `resume_token` of another process.
         ttfs_p99_latency: seconds from the end of speech to its final caption that Pipecat plans with.
         **options: those of `STTService`.
@@ -69,6 +83,7 @@ class Af3streamSTTService(STTService):
         speakers: bool | int = False,
         words: bool = False,
         interims: bool = True,
+        turns: bool = False,
         resume: ResumeToken | None = None,
         ttfs_p99_latency: float = FINAL_P99_S,
         **options: Any,
@@ -85,10 +100,10 @@ class Af3streamSTTService(STTService):
             words=words,
             interims=interims,
         )
-        self._resume = resume
+        self._turns, self._resume = turns, resume
         self._session: Session | None = None
         self._opened = asyncio.Event()
-        self._audio: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._audio: asyncio.Queue[bytes | None] = asyncio.Queue(HELD_BLOCKS)
         self._task: asyncio.Task[None] | None = None
         self._register_event_handler("on_message")
 
@@ -119,6 +134,13 @@ class Af3streamSTTService(STTService):
         """Return whether the time to a final is measured."""
         return True
 
+    def service_metadata_frame(self) -> STTMetadataFrame:
+        """Recommend turn strategies that go by the server's voice detection, if it is to begin and end turns."""
+        frame = super().service_metadata_frame()
+        if self._turns:
+            frame.user_turn_strategies = ExternalUserTurnStrategies()
+        return frame
+
     async def setup(self, setup: FrameProcessorSetup) -> None:
         """Open the session."""
         await super().setup(setup)
@@ -126,7 +148,7 @@ class Af3streamSTTService(STTService):
 
     async def stop(self, frame: EndFrame) -> None:
         """End the session, and wait for its last final, at most `END_S` seconds."""
-        self._audio.put_nowait(None)
+        self._put(None)
         if self._task:
             await asyncio.wait((self._task,), timeout=END_S)
             await self._leave()
@@ -144,8 +166,13 @@ class Af3streamSTTService(STTService):
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         """Queue audio for the session; transcripts are pushed as they arrive."""
-        self._audio.put_nowait(audio)
+        self._put(audio)
         yield None
+
+    def _put(self, audio: bytes | None) -> None:
+        if self._audio.full():
+            self._audio.get_nowait()
+        self._audio.put_nowait(audio)
 
     async def _update_settings(self, delta: STTSettings) -> dict[str, Any]:
         changed = await super()._update_settings(delta)
@@ -208,6 +235,11 @@ class Af3streamSTTService(STTService):
                 speaker = self._user_id if message.speaker is None else str(message.speaker)
                 language = _language(message.language)
                 await self.push_frame(kind(message.text, speaker, time_now_iso8601(), language, message))
+            case Speech() if self._turns:
+                started = message.state == "started"
+                await self.broadcast_frame(
+                    ProposedUserStartedSpeakingFrame if started else ProposedUserStoppedSpeakingFrame
+                )
             case Error():
                 logger.warning(f"{self}: the server refused: {message.message} ({message.code})")
 

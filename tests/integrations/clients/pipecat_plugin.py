@@ -22,6 +22,7 @@ from pipecat.frames.frames import (
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
 from pipecat_af3stream import Af3streamQuestionProcessor, Af3streamSTTService
@@ -129,6 +130,24 @@ async def converse(url: str) -> Any:
 
     await run(stt, drive, questions)
     return {"answers": answers, "reach": reach}
+
+
+async def agent(url: str) -> Any:
+    """A bot whose turns are those of the service: what is said is asked."""
+    stt, context = Af3streamSTTService(url, token="secret", turns=True), LLMContext()
+    aggregators, answered = LLMContextAggregatorPair(context), asyncio.Event()
+
+    @aggregators.assistant().event_handler("on_assistant_turn_stopped")
+    async def on_assistant_turn_stopped(*_: Any) -> None:
+        answered.set()
+
+    async def drive(worker: PipelineWorker, heard: Heard) -> None:
+        await say(worker, FIRST)
+        await answered.wait()
+        await worker.queue_frame(EndFrame())
+
+    await run(stt, drive, aggregators.user(), Af3streamQuestionProcessor(stt), aggregators.assistant())
+    return [[message["role"], message["content"]] for message in context.get_messages()]
 
 
 async def interrupt(url: str) -> Any:
