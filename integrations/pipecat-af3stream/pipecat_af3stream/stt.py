@@ -38,6 +38,7 @@ from af3stream.client import (
     TemporaryError,
     connect,
 )
+from af3stream.errors import Af3StreamError
 
 FINAL_P99_S: Final = 2.5  # from the end of speech to its final caption, `mini` on two cores (docs/measurements.md)
 OPEN_S: Final = 10.0  # that a question waits for a session
@@ -189,7 +190,7 @@ class Af3streamSTTService(STTService):
         while True:
             try:
                 return await self._converse()
-            except ClientError as error:
+            except Af3StreamError as error:
                 temporary = isinstance(error, TemporaryError)
                 await self._call_event_handler("on_connection_error", str(error))
                 await self.push_error(str(error), exception=error, force_treat_as_permanent=not temporary)

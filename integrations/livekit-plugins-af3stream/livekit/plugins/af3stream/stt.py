@@ -76,7 +76,7 @@ class STT(stt.STT):
             url,
             token=token,
             rate=RATE,
-            languages=languages,
+            languages=[LanguageCode(code).language for code in languages],
             vocabulary=vocabulary,
             speakers=speakers,
             words=words,
@@ -134,7 +134,8 @@ class STT(stt.STT):
     async def _open(
         self, language: str | None, resume: ResumeToken | None, open_timeout: float
     ) -> AsyncIterator[Session]:
-        async with self._connect(language=language, resume=resume, open_timeout=open_timeout) as session:
+        code = LanguageCode(language).language if language else None  # without a region
+        async with self._connect(language=code, resume=resume, open_timeout=open_timeout) as session:
             self._session = session
             self._opened.set()
             try:
