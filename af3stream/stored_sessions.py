@@ -114,6 +114,9 @@ def show(kept: StoredSession, arguments: argparse.Namespace) -> None:
             case m.Caption(utterance=utterance, start=start) if words[utterance]:
                 show_lost(start)
                 kept.console.print(f"[dim]{start:9.2f}[/]  {escape(words[utterance])}", soft_wrap=True)
+            case m.Sound(text=text, start=start):
+                show_lost(start)
+                kept.console.print(f"[dim]{start:9.2f}[/]  {escape(text)}", soft_wrap=True)
             case (
                 m.Answer(id=name, text=text, start=start, end=end)
                 | m.WatchHit(id=name, text=text, start=start, end=end)

@@ -18,7 +18,7 @@ from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioInput, GapRecord
 from af3stream.protocol.final_captions import FinalCaptions
-from af3stream.protocol.messages import Caption, CaptionUpdate
+from af3stream.protocol.messages import Caption, CaptionUpdate, Sound
 from af3stream.subtitles import cues, to_srt, to_vtt
 
 Kind = Literal["wav", "flac", "vtt", "srt", "json"]
@@ -111,13 +111,13 @@ def lost(recovered: Recovered) -> list[tuple[float, float]]:
 
 
 def _captions(recovered: Recovered) -> list[Caption]:
-    """Return final captions and lost ranges, in the order of the audio."""
+    """Return final captions, sounds and lost ranges, in the order of the audio."""
     finals = FinalCaptions()
     for event in recovered.events:
-        if msgspec.json.decode(event.message)["type"] in ("caption", "caption_update"):
-            finals.add(msgspec.json.decode(event.message, type=Caption | CaptionUpdate))
+        if msgspec.json.decode(event.message)["type"] in ("caption", "caption_update", "sound"):
+            finals.add(msgspec.json.decode(event.message, type=Caption | CaptionUpdate | Sound))
     gaps = [Caption(-1, LOST, start, end, final=True) for start, end in lost(recovered)]
-    return sorted([*finals, *gaps], key=lambda caption: caption.start)
+    return sorted([*finals.with_sounds, *gaps], key=lambda caption: caption.start)
 
 
 def _json(recovered: Recovered) -> bytes:

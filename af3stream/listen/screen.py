@@ -22,6 +22,7 @@ from af3stream.protocol.messages import (
     Message,
     Ready,
     ServerMessage,
+    Sound,
     Speech,
     WatchHit,
 )
@@ -92,6 +93,8 @@ class _Lines:
         match message:
             case Caption(final=True, text=text) if text:
                 return f"{clock(message.start)}  {clean(text)}{_translation(message)}"
+            case Sound():
+                return f"{clock(message.start)}  {clean(message.text)}"
             case Answer():
                 return f"{self._question(message.id)} {clean(message.text)} {self._heard(message)}"
             case WatchHit():
@@ -191,7 +194,7 @@ class LiveScreen:
                 return Text(f"{message.received_s:.1f} s received, {message.heard_s:.1f} s heard", style="dim")
             case Caption(final=True, text=text) if text:
                 return Text.assemble((f"{clock(message.start)}  ", "dim"), clean(text), (_translation(message), "dim"))
-        styles: dict[type[Message], str] = {Answer: "cyan", WatchHit: "yellow", Error: "red"}
+        styles: dict[type[Message], str] = {Sound: "dim", Answer: "cyan", WatchHit: "yellow", Error: "red"}
         line = self._lines.line(message)
         return Text(line, style=styles.get(type(message), "")) if line else None
 

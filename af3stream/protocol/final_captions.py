@@ -6,7 +6,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from af3stream.protocol.messages import Caption, CaptionUpdate, Message
+from af3stream.protocol.messages import Caption, CaptionUpdate, Message, Sound
+
+
+def sound_caption(sound: Sound) -> Caption:
+    """Return a sound as a caption of no utterance, -1."""
+    return Caption(-1, sound.text, sound.start, sound.end, final=True)
 
 
 class FinalCaptions:
@@ -14,9 +19,10 @@ class FinalCaptions:
 
     def __init__(self) -> None:
         self._captions: dict[int, Caption] = {}
+        self._sounds: dict[float, Caption] = {}
 
     def add(self, message: Message) -> None:
-        """Add a final caption, or apply an update to one. Ignore other messages."""
+        """Add a final caption or a sound, or apply an update to a caption. Ignore other messages."""
         if isinstance(message, Caption) and message.final:
             self._captions[message.utterance] = message
         elif isinstance(message, CaptionUpdate) and (caption := self._captions.get(message.utterance)):
@@ -29,6 +35,13 @@ class FinalCaptions:
                 words=message.words,
             )
             self._captions[message.utterance] = updated
+        elif isinstance(message, Sound):
+            self._sounds[message.start] = sound_caption(message)
+
+    @property
+    def with_sounds(self) -> list[Caption]:
+        """The captions, and the sounds as captions of no utterance, in the order of the audio."""
+        return sorted([*self, *self._sounds.values()], key=lambda caption: caption.start)
 
     def __iter__(self) -> Iterator[Caption]:
         return iter(self._captions.values())

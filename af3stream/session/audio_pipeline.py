@@ -10,7 +10,17 @@ from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
 from af3stream.engine.contract import AudioSegment, Engine, Hypothesis
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, PrefixLost, Result, ReviseJob
+from af3stream.engine.jobs import (
+    AnswerJob,
+    CaptionJob,
+    EncodeJob,
+    ExtendJob,
+    Job,
+    PrefixLost,
+    Result,
+    ReviseJob,
+    SoundJob,
+)
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
@@ -70,7 +80,14 @@ class AudioPipeline:
             options=self.settings.options,
         )
         self._windows = WindowPipeline(
-            config.questions, engine=engine, notes=notes, frames=frames, replay=replay, jobs=jobs, metrics=metrics
+            config.questions,
+            engine=engine,
+            notes=notes,
+            frames=frames,
+            naming=self.mode == "everything",
+            replay=replay,
+            jobs=jobs,
+            metrics=metrics,
         )
         self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
@@ -137,7 +154,14 @@ class AudioPipeline:
         for samples in self.receiver.replay(record):
             self._handle(self._segmenter.push(samples))
 
-    def restore_results(self, finals: Mapping[int, Hypothesis], finals_to: int, revised_to: float) -> None:
+    def restore_results(
+        self,
+        finals: Mapping[int, Hypothesis],
+        finals_to: int,
+        revised_to: float,
+        named: Mapping[float, str],
+        named_to: float,
+    ) -> None:
         """Take what the journal has in place of results of the engine. Jobs without a result there stay.
 
         Captions become final in order, so an utterance up to ``finals_to`` without a text has no words.
@@ -146,6 +170,7 @@ class AudioPipeline:
             finals: by utterance.
             finals_to: the newest utterance with a final caption.
             revised_to: index of the newest window whose captions were revised.
+            named, named_to: as of `SoundTrack.restore`.
         """
         self._jobs.take_cancelled()
         for job in self._jobs.take_new():
@@ -155,7 +180,7 @@ class AudioPipeline:
                 self._jobs.submit(job)
         self._revision.skip(revised_to)
         self.settle()
-        for job in self._jobs.take_new():
+        for job in self._windows.sounds.restore(self._jobs.take_new(), named, named_to):
             if isinstance(job, EncodeJob):
                 self._windows.restore(job)
             else:
@@ -176,8 +201,8 @@ class AudioPipeline:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every closed utterance has its final caption, and every closed window its embeddings."""
-        return self._oldest_pending == (None, None, None)
+        """Whether every closed utterance has its caption, and every closed window its embeddings and sounds."""
+        return self._oldest_pending == (None, None, None) and not self._windows.sounds.waiting
 
     @property
     def lag_s(self) -> float:
@@ -309,6 +334,8 @@ class AudioPipeline:
                 return [update(line) for line in lines]
             case EncodeJob():
                 return self._windows.encoded(job, result)
+            case SoundJob():
+                return [*self._windows.sounds.complete(job, result)]
             case ExtendJob() if done:
                 self._windows.context.extended(job)
             case AnswerJob() if isinstance(result, PrefixLost):

@@ -11,7 +11,7 @@ import msgspec
 
 from af3stream.errors import DataLoss
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
-from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Flushed, ServerMessage, WatchHit
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Flushed, ServerMessage, Sound, WatchHit
 
 
 class Cut(msgspec.Struct, frozen=True, tag="cut", tag_field="type"):
@@ -26,9 +26,16 @@ class Revised(msgspec.Struct, frozen=True, tag="revised", tag_field="type"):
     window: int
 
 
+class Named(msgspec.Struct, frozen=True, tag="named", tag_field="type"):
+    """A record that the sounds up to this sample, at 16 kHz, were asked for their names."""
+
+    until: int
+
+
 Numbered = Caption | Answer | WatchHit
-Kept = Numbered | CaptionUpdate
-KeptMessage = Kept | Cut | Revised
+Unnumbered = CaptionUpdate | Sound
+Kept = Numbered | Unnumbered
+KeptMessage = Kept | Cut | Revised | Named
 
 NEWEST_KEPT: Final = 1_000  # messages of the history that stay in memory, so that an ordinary resume reads no disk
 
@@ -50,7 +57,7 @@ class HistoryEntry:
 
     def follows(self, event: int) -> bool:
         """Return whether a client whose newest event is this one missed the message."""
-        return event < self.event or (event == self.event and isinstance(self.message, CaptionUpdate))
+        return event < self.event or (event == self.event and isinstance(self.message, Unnumbered))
 
 
 def decode_event(record: EventRecord) -> KeptMessage:
@@ -63,7 +70,7 @@ def read_history(records: Iterable[tuple[int, KeptMessage]]) -> list[HistoryEntr
     """Return the history of a journal's records, each with its number; all records from the first on."""
     history, newest = list[HistoryEntry](), 0
     for number, message in records:
-        if not isinstance(message, Cut | Revised):
+        if not isinstance(message, Cut | Revised | Named):
             newest = _event_of(message) or newest
             history.append(HistoryEntry(number, newest, message))
     return history
@@ -72,9 +79,9 @@ def read_history(records: Iterable[tuple[int, KeptMessage]]) -> list[HistoryEntr
 class EventLog:
     """One session's messages on their way to the client, its records on their way to the disk, and its history.
 
-    Events are numbered 1, 2, 3 and so on. Caption updates are kept without a number: a client that resumes is sent
-    again all that came after the newest event that it saw. The journal numbers its records by itself, because it also
-    keeps cuts and revised windows, which no client is told of.
+    Events are numbered 1, 2, 3 and so on. Caption updates and sounds are kept without a number: a client that resumes
+    is sent again all that came after the newest event that it saw. The journal numbers its records by itself, because
+    it also keeps cuts, revised windows and how far sounds are named, which no client is told of.
 
     The newest `NEWEST_KEPT` messages of the history stay in memory, and those that are not durable yet. Older ones are
     in the journal.
@@ -120,14 +127,20 @@ class EventLog:
         if self.journaled:
             self._keep(Revised(window))
 
+    def named(self, until: int) -> None:
+        """Keep that the sounds up to a sample are named, after the names."""
+        if self.journaled:
+            self._keep(Named(until))
+
     def tell(self, message: ServerMessage) -> ServerMessage:
         """Add a message for the client after all others; returns it with its event number.
 
-        Final captions and their updates, answers and watch hits are kept. `flushed` waits until its cut is durable.
+        Final captions and their updates, sounds, answers and watch hits are kept. `flushed` waits until its cut is
+        durable.
         """
         after = self._record if isinstance(message, Flushed) else 0
         if self.journaled and _is_kept(message):
-            if not isinstance(message, CaptionUpdate):
+            if not isinstance(message, Unnumbered):
                 message = msgspec.structs.replace(message, event=self._event + 1)
             self._keep(message)
             self._remember(HistoryEntry(self._record, _event_of(message) or self._event, message))
@@ -209,8 +222,8 @@ class EventLog:
 
 
 def _is_kept(message: ServerMessage) -> TypeGuard[Kept]:
-    return isinstance(message, Answer | WatchHit | CaptionUpdate) or (isinstance(message, Caption) and message.final)
+    return isinstance(message, Answer | WatchHit | Unnumbered) or (isinstance(message, Caption) and message.final)
 
 
 def _event_of(message: Kept) -> int | None:
-    return None if isinstance(message, CaptionUpdate) else message.event
+    return None if isinstance(message, Unnumbered) else message.event

@@ -17,7 +17,7 @@ export const toVtt = (captions) => `WEBVTT\n\n${cues(captions).map((cue) => bloc
 export const toSrt = (captions) => cues(captions).map((cue, at) => `${at + 1}\n${block(cue, ",", cue.text)}`).join("");
 
 function toJson(captions, extra) {
-  const plain = captions.map(({ utterance, start, end, text, words }) => ({ utterance, start, end, text, words }));
+  const plain = captions.map(({ utterance, start, end, text, words }) => ({ utterance: Math.max(-1, utterance), start, end, text, words }));
   return `${JSON.stringify({ ...extra, captions: plain }, null, 2)}\n`;
 }
 
