@@ -222,6 +222,13 @@ def _parser() -> argparse.ArgumentParser:
         help="write files to this folder, named after the audio; by default in all formats",
     )
     transcribe.add_argument("--json", action="store_true", help="print one JSON line per file, with its captions")
+    transcribe.add_argument(
+        "--speakers",
+        type=_speakers,
+        default=False,
+        metavar="any|N",
+        help="say who speaks: any number of people, or so many at most",
+    )
     _add_captioning(transcribe)
 
     ask = _add(commands, "ask", _ask, "caption a file and answer questions about it, without a server", model=True)
@@ -290,6 +297,10 @@ def _add_captioning(parser: argparse.ArgumentParser) -> None:
 
 def _codes(text: str) -> list[str]:
     return [code.strip() for code in text.split(",") if code.strip()]
+
+
+def _speakers(text: str) -> bool | int:
+    return True if text == "any" else _positive(text)
 
 
 def _positive(text: str) -> int:

@@ -100,6 +100,7 @@ class CaptionsConfig(Section, frozen=True):
     interim_every_s: Positive = 1.0
     max_tokens: Count = 224  # of the final caption of one utterance
     beam: Count = 5  # beams of Whisper's search for a final caption; 1: greedy
+    speakers: bool = True  # whether a session may ask who speaks; the voice encoder is fetched once, 81 MB
     early_final_ms: Annotated[int, Meta(ge=0)] = 250  # of a pause, after which the final decode begins; 0: when it ends
     sounds: Literal["auto"] | bool = "auto"  # name sounds in mode everything; auto: if the checkpoint has learned to
     second_pass: bool = True  # caption the utterances of a closed window again, together, if that improves them

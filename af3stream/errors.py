@@ -19,6 +19,7 @@ Af3StreamError                 code            close   open after?
 │   ├── QueryLimit             query_limit     -       yes
 │   ├── BadText                bad_text        -       yes
 │   ├── UnknownQuestion        unknown_question -      yes
+│   ├── UnknownSpeaker         unknown_speaker -       yes
 │   ├── BadEnd                 bad_end         -       yes
 │   ├── Superseded             superseded      4409    no
 │   ├── DataLoss               data_loss       4500    no
@@ -170,6 +171,12 @@ class UnknownQuestion(Refusal):
     """A follow-up names an answer or a question that the session does not have."""
 
     code = "unknown_question"
+
+
+class UnknownSpeaker(Refusal):
+    """A name for a speaker that the session has not heard, or in a session that does not tell speakers apart."""
+
+    code = "unknown_speaker"
 
 
 class BadEnd(Refusal):

@@ -52,13 +52,15 @@ def transcribe(
     tell: Callable[[m.Caption], None] = lambda _: None,
     progress: Progress = lambda _: None,
     *,
+    speakers: bool | int = False,
     words: bool = False,
 ) -> Transcript:
     """Caption a file. The final captions equal those of a session that streams it.
 
     Args:
         words: whether captions say when each word was said, if the captioner can.
-        tell: called with each final caption when it can no longer change.
+        tell: called with each final caption when its words can no longer change.
+        speakers: whether captions say who speaks; a number: so many people at most.
 
     Raises:
         SourceError: if the file cannot be read.
@@ -87,7 +89,7 @@ def transcribe(
     captioned = Loaded(loaded.engine, "all" if naming else "off", loaded.licence, "uncaptioned")
     skipped: tuple[type[Job], ...] = (ExtendJob,) if naming else (EncodeJob, ExtendJob)
     words = words and loaded.engine.captioner.times_words
-    session = _Synchronous(audio_format, config, captioned, hear, skipped=skipped, words=words)
+    session = _Synchronous(audio_format, config, captioned, hear, skipped=skipped, speakers=speakers, words=words)
     session.send(blocks, sent)
     session.receive(m.End(session.sent))
     tell_settled(inf)
@@ -173,7 +175,7 @@ class HeardFile:
         match message:
             case m.Window():
                 self.windows.append(message)
-            case m.Caption() | m.CaptionUpdate():
+            case m.Caption() | m.CaptionUpdate() | m.SpeakerUpdate():
                 self._captions.add(message)
             case m.AnswerDelta():
                 self._piece(message.text)
@@ -215,6 +217,7 @@ class _Synchronous:
         tell: Callable[[m.ServerMessage], None],
         *,
         skipped: tuple[type[Job], ...] = (),
+        speakers: bool | int = False,
         words: bool = False,
     ) -> None:
         self.sent = 0
@@ -224,7 +227,14 @@ class _Synchronous:
         self._worker = Worker(loaded.engine)
         self._session = Session(
             "offline",
-            m.Start(audio_format.format, audio_format.rate, audio_format.channels, interims=False, words=words),
+            m.Start(
+                audio_format.format,
+                audio_format.rate,
+                audio_format.channels,
+                interims=False,
+                speakers=speakers,
+                words=words,
+            ),
             config=config,
             engine=loaded.engine,
             notes=loaded.notes,

@@ -23,7 +23,7 @@ from af3stream.errors import SourceError
 from af3stream.listen.options import Question, question
 from af3stream.listen.screen import clock
 from af3stream.protocol.messages import Answer, Caption
-from af3stream.subtitles import CaptionWriter
+from af3stream.subtitles import CaptionWriter, speaker_number
 
 REWRITE_S: Final = 0.1  # between updates of the progress line on a terminal
 REPEAT_S: Final = 10.0  # between lines of progress elsewhere
@@ -42,11 +42,19 @@ def transcribe(arguments: argparse.Namespace, config: Config, formats: Sequence[
     lengths = [length(path) for path in paths]
     chosen = arguments.format or (formats if arguments.to else ())
     outputs = _outputs(paths, arguments.to or Path(), chosen)
+    config = _telling_speakers(config, arguments.speakers)
     loaded = load_engine(config, say)
     for path, seconds in zip(paths, lengths, strict=True):
         began = time.perf_counter()
         heard = _captioned(
-            path, seconds, config, loaded, outputs[path], shown=not (arguments.json or chosen), named=len(paths) > 1
+            path,
+            seconds,
+            config,
+            loaded,
+            outputs[path],
+            shown=not (arguments.json or chosen),
+            named=len(paths) > 1,
+            speakers=arguments.speakers,
         )
         record = _record(path, heard, time.perf_counter() - began)
         for out in outputs[path]:
@@ -67,6 +75,7 @@ def _captioned(
     *,
     shown: bool,
     named: bool,
+    speakers: bool | int,
 ) -> offline.Transcript:
     """Caption a file. Captions go to caption files at once, or to standard output.
 
@@ -82,11 +91,17 @@ def _captioned(
             for writer in writers:
                 writer.add(caption)
             if shown:
-                line.print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {caption.text}")
+                name = f"{speaker}: " if (speaker := speaker_number(caption)) else ""
+                line.print(f"[{caption.start:8.2f} - {caption.end:8.2f}]  {name}{caption.text}")
                 if caption.translation:
                     line.print(f"{'':21}  {caption.translation}")
 
-        return offline.transcribe(path, config, loaded, tell, line.at, words=not shown)
+        return offline.transcribe(path, config, loaded, tell, line.at, speakers=speakers, words=not shown)
+
+
+def _telling_speakers(config: Config, wanted: bool | int) -> Config:
+    """Return the configuration with the voice encoder if speakers are wanted; nothing is fetched for it otherwise."""
+    return msgspec.structs.replace(config, captions=msgspec.structs.replace(config.captions, speakers=bool(wanted)))
 
 
 def ask(arguments: argparse.Namespace, config: Config, say: Say) -> None:
@@ -99,6 +114,7 @@ def ask(arguments: argparse.Namespace, config: Config, say: Say) -> None:
     path: Path = arguments.file
     questions = [_about_a_file(spelled, config) for spelled in arguments.question]
     seconds = length(path)
+    config = _telling_speakers(config, False)
     loaded = load_engine(config, say)
     began = time.perf_counter()
     doing = "hearing" if arguments.by_ear else "captioning"
@@ -216,7 +232,12 @@ def _caption_record(caption: Caption) -> dict[str, Any]:
     """A caption as JSON has it; without what nobody knows or asked for."""
     record = {"start": caption.start, "end": caption.end, "text": caption.text}
     words = [msgspec.to_builtins(word) for word in caption.words]
-    more = {"language": caption.language, "translation": caption.translation, "words": words}
+    more = {
+        "language": caption.language,
+        "translation": caption.translation,
+        "words": words,
+        "speaker": caption.speaker,
+    }
     return record | {name: value for name, value in more.items() if value}
 
 

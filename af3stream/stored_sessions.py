@@ -96,7 +96,7 @@ def show(kept: StoredSession, arguments: argparse.Namespace) -> None:
         NoSession: if the session does not exist.
         DataLoss: if part of it is damaged.
     """
-    from af3stream.journal.export import lost
+    from af3stream.journal.export import final_captions, lost
     from af3stream.session.event_log import decode_event
 
     recovered = kept.journal(arguments.session).recover(arguments.session)
@@ -108,12 +108,14 @@ def show(kept: StoredSession, arguments: argparse.Namespace) -> None:
             kept.console.print(f"[dim]{start:9.2f}  lost, up to {end:.2f} s[/]")
 
     events = [decode_event(record) for record in recovered.events]
-    words = {event.utterance: event.text for event in events if isinstance(event, m.Caption | m.CaptionUpdate)}
+    finals = final_captions(recovered)
+    captions = {caption.utterance: caption for caption in finals}
     for event in events:
         match event:
-            case m.Caption(utterance=utterance, start=start) if words[utterance]:
+            case m.Caption(utterance=utterance, start=start) if (caption := captions[utterance]).text:
                 show_lost(start)
-                kept.console.print(f"[dim]{start:9.2f}[/]  {escape(words[utterance])}", soft_wrap=True)
+                name = f"{speaker}: " if (speaker := finals.speaker(caption)) else ""
+                kept.console.print(f"[dim]{start:9.2f}[/]  {escape(name + caption.text)}", soft_wrap=True)
             case m.Sound(text=text, start=start):
                 show_lost(start)
                 kept.console.print(f"[dim]{start:9.2f}[/]  {escape(text)}", soft_wrap=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
@@ -28,11 +28,18 @@ CLAUSE_COST, WORD_COST = 0.25, 0.5  # relative to half a cue: how far from the m
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """At most two lines of text, shown from ``start`` to ``end`` seconds."""
+    """At most two lines of text, shown from ``start`` to ``end`` seconds.
+
+    Attributes:
+        speaker: who says them; empty: not known.
+        begins: whether the caption begins with this cue, so that SubRip names the speaker.
+    """
 
     start: float
     end: float
     text: str
+    speaker: str = ""
+    begins: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class _Piece:
     start_ms: int
     end_ms: int
     lines: tuple[str, ...]
+    speaker: str = ""
+    begins: bool = True
 
     @property
     def least_ms(self) -> int:
@@ -85,15 +94,24 @@ class _Half:
         return distance + (CLAUSE_COST if is_clause else WORD_COST)
 
 
-def cues(finals: Iterable[Caption]) -> list[Cue]:
+def speaker_number(caption: Caption) -> str:
+    """Return the speaker of a caption as ``Speaker 1``; empty if it has none."""
+    return f"Speaker {caption.speaker}" if caption.speaker else ""
+
+
+def cues(finals: Iterable[Caption], speaker: Callable[[Caption], str] = speaker_number) -> list[Cue]:
     """Split final captions, in the order of their arrival, into readable cues.
 
     A caption that exceeds two lines of 42 characters or 7 s is split near its middle: at the end of a sentence, else of
     a clause or at a pause, else of a word. A cue is shown while its words are said; the time of a caption without word
     times is divided by characters. A cue lasts at least 1 s, and as long as it takes to read it at 20 characters a
     second, if the next one leaves room. Cues do not overlap, and every character except white space is kept.
+
+    Args:
+        speaker: returns who says a caption; empty: nobody is named.
     """
-    return _timed([piece for caption in finals for piece in _pieces(caption)], floor_ms=0, until_ms=None)
+    pieces = [piece for caption in finals for piece in _pieces(caption, speaker(caption))]
+    return _timed(pieces, floor_ms=0, until_ms=None)
 
 
 def to_vtt(cues: Iterable[Cue]) -> str:
@@ -144,7 +162,7 @@ class CaptionWriter:
         """Write one final caption, or a sound. Cues are in order, so a sound before the newest caption makes none."""
         if self._kind == ".jsonl":
             self._newest_at = self._write(self._newest_at, _json_line(final))
-        elif (pieces := _pieces(final)) and not (final.utterance < 0 and self._is_late(pieces)):
+        elif (pieces := _pieces(final, speaker_number(final))) and not (final.utterance < 0 and self._is_late(pieces)):
             self._add_pieces(pieces)
 
     def close(self) -> None:
@@ -185,16 +203,24 @@ class CaptionWriter:
 
 
 def _vtt_block(cue: Cue) -> str:
-    text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")  # this also removes "-->"
-    return f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{text}\n\n"
+    voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker else ""
+    return f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{voice}{_escaped(cue.text)}\n\n"
+
+
+def _escaped(text: str) -> str:
+    """Return text as WebVTT has it; this also removes "-->"."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _srt_block(cue: Cue, number: int) -> str:
-    return f"{number}\n{_stamp(cue.start, ',')} --> {_stamp(cue.end, ',')}\n{cue.text}\n\n"
+    name = f"{cue.speaker}: " if cue.speaker and cue.begins else ""
+    return f"{number}\n{_stamp(cue.start, ',')} --> {_stamp(cue.end, ',')}\n{name}{cue.text}\n\n"
 
 
 def _json_line(final: Caption) -> str:
     fields = {"utterance": final.utterance, "start": final.start, "end": final.end, "text": final.text}
+    if final.speaker is not None:
+        fields["speaker"] = final.speaker
     more = {"language": final.language, "translation": final.translation, "words": final.words}
     fields |= {name: value for name, value in more.items() if value}
     return msgspec.json.encode(fields).decode() + "\n"
@@ -218,13 +244,14 @@ def _timed(pieces: Sequence[_Piece], *, floor_ms: int, until_ms: int | None) -> 
         end = min(max(piece.end_ms, start + piece.least_ms), start + LONGEST_MS)
         if following is not None:
             end = min(end, max(following, start + 1))  # a cue without duration would be invalid
-        timed.append(Cue(start / 1_000, end / 1_000, "\n".join(piece.lines)))
+        timed.append(Cue(start / 1_000, end / 1_000, "\n".join(piece.lines), piece.speaker, piece.begins))
         floor_ms = end
     return timed
 
 
-def _pieces(caption: Caption) -> list[_Piece]:
-    return _broken(_words(caption))
+def _pieces(caption: Caption, speaker: str) -> list[_Piece]:
+    pieces = _broken(_words(caption))
+    return [replace(piece, speaker=speaker, begins=piece is pieces[0]) for piece in pieces]
 
 
 def _words(caption: Caption) -> list[_Word]:

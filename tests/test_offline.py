@@ -80,6 +80,14 @@ def test_a_transcript_has_sounds_in_their_place_in_the_mode_everything(tmp_path:
         assert tuple(told) == heard.captions and heard.text.split() == ["word1", "word2.", "word1", "word2."]
 
 
+def test_a_transcript_says_who_speaks_if_asked(tmp_path: Path) -> None:
+    talk = file(tmp_path, 3 * VOICE + SILENCE + 3 * VOICE.replace("#", "+") + SILENCE + 3 * VOICE)
+    heard = offline.transcribe(talk, Config(), scripted(), speakers=True)
+    assert [caption.speaker for caption in heard.captions] == [1, 2, 1]
+    heard = offline.transcribe(talk, Config(), scripted())
+    assert [caption.speaker for caption in heard.captions] == [None] * 3
+
+
 def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
     reached: list[float] = []
     offline.transcribe(file(tmp_path, 3 * SENTENCE), Config(), scripted(), progress=reached.append)

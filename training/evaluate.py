@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -26,12 +27,14 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, PromptPart
+from af3stream.engine.contract import Completion, PromptPart, VoiceEncoder
 from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.prompt_parts import caption_line, note
+from af3stream.engine.voices import CampplusVoices
+from af3stream.models import voices
 from af3stream.models.registry import resolve
-from training import corpus, exams, languages, score, sound_captions, vocabulary, word_times
+from training import corpus, exams, languages, score, sound_captions, speakers, vocabulary, word_times
 from training.exams import Conversation, Recording
 from training.free import Free, Given
 from training.voices import Samples, read
@@ -52,6 +55,10 @@ ROWS = (
     "other-sounds",
 )
 FREE = ("free", "free-file", "follow-ups")
+SPEAKERS = "speakers"
+CONVERSATIONS, CONVERSATION_S = 3, 240.0  # of each number of voices, and their length
+VOICES = (2, 4, 6)
+NEURAL_SENTENCES = 20  # that every neural voice says
 WORD_TIMES = "word-times"
 LANGUAGES, ACCENTED = "languages", "accented-languages"  # of people, held out; in a neural voice, for development
 VOCABULARY = "vocabulary"
@@ -98,11 +105,19 @@ class Evaluation:
         size: share of each row; 1 for all.
         settings: ``NAME=VALUE`` settings that override the service's defaults.
         questions: folder of the free questions.
+        readers: folder of people's recordings, a folder for each, for the row ``speakers``.
     """
 
     def __init__(
-        self, model: str, clips: Path, size: float, settings: Sequence[str] = (), questions: Path = QUESTIONS
+        self,
+        model: str,
+        clips: Path,
+        size: float,
+        settings: Sequence[str] = (),
+        questions: Path = QUESTIONS,
+        readers: Path | None = None,
     ) -> None:
+        self._readers = readers
         self._clips, self._size, self._questions = clips, size, questions
         self._settings = (f"model.name={model}", *settings)
         self._loaded: dict[str, tuple[Config, Loaded]] = {}
@@ -124,6 +139,7 @@ class Evaluation:
             "transcript": lambda: self._answers("transcript", notes="auto", frames=False),
             "sounds": self._sounds,
             "other-sounds": lambda: self._by_ear("other-sounds", exams.other_sounds()),
+            SPEAKERS: self._speakers,
             **{row: partial(self._free, row) for row in FREE},
             **{row: partial(self._languages, row) for row in (LANGUAGES, ACCENTED)},
             VOCABULARY: self._vocabulary,
@@ -137,6 +153,31 @@ class Evaluation:
             config = load(overrides=(*self._settings, f"captions.captioner={captioner}"))
             self._loaded[captioner] = config, load_engine(config)
         return self._loaded[captioner]
+
+    def _speakers(self) -> Iterator[Result]:
+        """Measure who spoke, utterance by utterance from the second minute on, in conversations of each set of voices.
+
+        The constants were chosen on the prompts.
+        """
+        encoder = speakers.Timed(CampplusVoices(voices.assemble(print)))
+        sets = {"prompts": speakers.prompts}
+        if self._readers:
+            sets["readers"] = partial(speakers.readers, self._readers)
+        sets["neural"] = self._neural_voices
+        seconds = 0.0
+        for name, make in sets.items():
+            people = make()
+            for count in (count for count in VOICES if count <= len(people)):
+                for number in range(max(1, round(CONVERSATIONS * self._size))):
+                    seed = SEED + number
+                    chosen = Random(seed).sample(sorted(people), count)
+                    spliced = speakers.splice(people, chosen, CONVERSATION_S, seed)
+                    seconds += len(spliced.samples) / SAMPLE_RATE
+                    yield from _spoken_by(spliced, encoder, (name, f"{name}, {count} voices"))
+        self.figures["voices_s_per_s"] = round(encoder.seconds / seconds, 4)
+
+    def _neural_voices(self) -> speakers.Recordings:
+        return speakers.neural([prompt.text for prompt in exams.prompts()[:NEURAL_SENTENCES]], SEED)
 
     def _people(self) -> list[Recording]:
         return [*exams.librivox(), *exams.prompts()[:: max(1, round(1 / self._size))]]
@@ -459,11 +500,22 @@ def worst(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def _spoken_by(spliced: speakers.Spliced, encoder: VoiceEncoder, groups: tuple[str, ...]) -> Iterator[Result]:
+    """The utterances of one conversation that count, each right or wrong."""
+    told = [utterance for utterance in speakers.heard(spliced, encoder) if utterance.start >= speakers.COUNTED_FROM]
+    told = [utterance for utterance in told if utterance.speaker]
+    names = speakers.named(told)
+    for utterance in told:
+        got = names.get(utterance.told, "") if utterance.told is not None else ""
+        about = f"{utterance.start / SAMPLE_RATE:.1f} to {utterance.end / SAMPLE_RATE:.1f} s"
+        yield Result(SPEAKERS, groups, about, utterance.speaker, got, float(got != utterance.speaker))
+
+
 def main() -> None:
     """Measure the chosen rows."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     more = (LANGUAGES, ACCENTED, VOCABULARY, WORD_TIMES, SOUND_CAPTIONS, DEV_SOUND_CAPTIONS)
-    known = ", ".join((*ROWS, *FREE, *more))
+    known = ", ".join((*ROWS, SPEAKERS, *FREE, *more))
     parser.add_argument("rows", nargs="*", help=f"some of {known}; the first {len(ROWS)} if none is named")
     parser.add_argument("--model", default="mini", help="a name or a folder")
     parser.add_argument("--clips", type=Path, required=True, help="folder of held-out clips, synthesised if missing")
@@ -471,10 +523,18 @@ def main() -> None:
     parser.add_argument("--size", type=float, default=1.0, help="how much of each row")
     parser.add_argument("--free", action="store_true", help=f"the rows {', '.join(FREE)} alone")
     parser.add_argument("--questions", type=Path, default=QUESTIONS, help="the folder of the free questions")
+    parser.add_argument("--readers", type=Path, help=f"people's recordings for {SPEAKERS}, a folder for each person")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the service")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    evaluation = Evaluation(arguments.model, arguments.clips, arguments.size, arguments.set, arguments.questions)
+    evaluation = Evaluation(
+        arguments.model,
+        arguments.clips,
+        arguments.size,
+        arguments.set,
+        arguments.questions,
+        arguments.readers,
+    )
     results: list[Result] = []
     figures: dict[str, Any] = {}
     with (arguments.out / "answers.jsonl").open("a", encoding="utf-8") as answers:

@@ -63,7 +63,9 @@ def accented(code: str, folder: Path) -> list[Recording]:
 
 def sessions(recordings: Sequence[Recording], folder: Path) -> list[Recording]:
     """Join recordings to sessions of eight, with pauses between them."""
-    return list(_joined([recordings[at : at + SESSION] for at in range(0, len(recordings), SESSION)], folder))
+    return list(
+        _joined("session", [recordings[at : at + SESSION] for at in range(0, len(recordings), SESSION)], folder)
+    )
 
 
 def changing(languages: Sequence[Sequence[Recording]], folder: Path) -> list[Recording]:
@@ -72,13 +74,13 @@ def changing(languages: Sequence[Sequence[Recording]], folder: Path) -> list[Rec
     for place, recordings in enumerate(languages):
         others = languages[(place + 1) % len(languages)]
         groups.append([*recordings[:CHANGES], *others[CHANGES : 2 * CHANGES], *recordings[2 * CHANGES : 3 * CHANGES]])
-    return [Recording(joined.path, joined.text, "changing") for joined in _joined(groups, folder)]
+    return [Recording(joined.path, joined.text, "changing") for joined in _joined("changing", groups, folder)]
 
 
-def _joined(groups: Sequence[Sequence[Recording]], folder: Path) -> Iterator[Recording]:
+def _joined(kind: str, groups: Sequence[Sequence[Recording]], folder: Path) -> Iterator[Recording]:
     pause: Samples = np.zeros(round(PAUSE_S * SAMPLE_RATE), np.float32)
     for group in groups:
-        path = folder / f"{group[0].source}-{group[0].path.stem}-{len(group)}.wav"
+        path = folder / f"{kind}-{group[0].source}-{group[0].path.stem}.wav"
         parts = [part for recording in group for part in (read(recording.path), pause)]
         soundfile.write(path, np.concatenate(parts), SAMPLE_RATE)
         yield Recording(path, " ".join(recording.text for recording in group), group[0].source)

@@ -12,6 +12,7 @@ case "${1:-}" in
     for language in en es fr it ru; do
       wanted+=("asterisk-core-sounds-$language" "asterisk-core-sounds-$language-wav")
     done
+    wanted+=(asterisk-prompt-it-menardi-wav)
     wanted+=(sound-theme-freedesktop gnome-audio frozen-bubble-data pingus-data)
     ;;
   --installed) who=--installed ;;

@@ -22,6 +22,7 @@ from af3stream.protocol.messages import (
     Flushed,
     Ready,
     ServerMessage,
+    SpeakerNamed,
     Start,
     WatchHit,
 )
@@ -115,7 +116,7 @@ class ClientProtocol:
         self.ready, self.parting = ready, None
 
     def _known(self, message: ServerMessage) -> bool:
-        event = message.event if isinstance(message, Caption | Answer | WatchHit) else None
+        event = message.event if isinstance(message, Caption | Answer | WatchHit | SpeakerNamed) else None
         if event is not None:
             if event <= self._last_event:
                 return True

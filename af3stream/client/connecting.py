@@ -93,6 +93,7 @@ async def connect(
     channels: int = 1,
     mode: Mode | None = None,
     interims: bool = True,
+    speakers: bool | int = False,
     language: str | None = None,
     languages: Sequence[str] = (),
     task: Task | None = None,
@@ -118,6 +119,8 @@ async def connect(
         channels: number of interleaved channels.
         mode: ``speech`` leaves out long stretches without speech; ``None`` for the server's default.
         interims: whether to receive partial captions of open utterances.
+        speakers: whether final captions say who speaks; a number: so many people at most. ``Session.ready`` says
+            whether the server does.
         language: of the speech, a code or ``auto``; ``None`` for the server's own choice. Services of older versions
             refuse this and the next three arguments.
         languages: codes that may occur, at most 32; empty for all that the captioner knows.
@@ -153,6 +156,7 @@ async def connect(
         mode,
         interims,
         features=FEATURES,
+        speakers=speakers,
         language=language,
         languages=tuple(languages),
         task=task,

@@ -22,6 +22,7 @@ from af3stream.protocol.messages import (
     Flush,
     Format,
     Gap,
+    NameSpeaker,
     Ready,
     Unwatch,
     Watch,
@@ -32,7 +33,8 @@ ENVELOPE_BYTES: Final = 256  # upper bound of a message without its audio
 SAMPLE_BYTES: Final[dict[Format, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1}
 END_REF: Final = "end"  # `end` has no id on the wire; its refusal is recognised by the code
 
-Request = Ask | Cancel | Watch | Unwatch | Flush | End
+Request = Ask | Cancel | Watch | Unwatch | Flush | NameSpeaker | End
+UNANSWERED: Final = (Unwatch, NameSpeaker)  # kept until the audio after them is durable
 
 
 @dataclass(slots=True)
@@ -99,8 +101,8 @@ class Outgoing:
 
     def request(self, request: Request) -> Placed:
         """Append a request, after all earlier audio and requests."""
-        if isinstance(request, Unwatch):
-            self.settled(request.id)
+        if isinstance(request, UNANSWERED):
+            self.settled(_ref(request))
         placed = Placed(request, self.sent)
         self._requests.append(placed)
         return placed
@@ -188,8 +190,14 @@ class Outgoing:
     def _free(self, below: int) -> None:
         self.durable = max(self.durable, below)
         self._kept.free(below)
-        self._requests = [p for p in self._requests if not (isinstance(p.request, Unwatch) and p.position < below)]
+        self._requests = [p for p in self._requests if not (isinstance(p.request, UNANSWERED) and p.position < below)]
 
 
 def _ref(request: Request) -> str:
-    return END_REF if isinstance(request, End) else request.id
+    match request:
+        case End():
+            return END_REF
+        case NameSpeaker(speaker=speaker):
+            return f"speaker {speaker}"  # no id has a space
+        case _:
+            return request.id

@@ -23,6 +23,7 @@ from af3stream.protocol.messages import (
     Ended,
     Flush,
     Flushed,
+    NameSpeaker,
     Ready,
     Scope,
     ServerMessage,
@@ -30,7 +31,7 @@ from af3stream.protocol.messages import (
     Watch,
 )
 
-Question = TypeVar("Question", Ask, Watch)
+Question = TypeVar("Question", Ask, Watch, NameSpeaker)
 
 
 class Session:
@@ -215,6 +216,16 @@ class Session:
     async def unwatch(self, watch_id: str) -> None:
         """Stop a standing question."""
         await self._requests.send(Unwatch(watch_id))
+
+    async def name_speaker(self, speaker: int, name: str) -> None:
+        """Give a speaker a name, or take it away with an empty one. :class:`SpeakerNamed` tells every client.
+
+        A refusal is among the messages: ``unknown_speaker`` or ``bad_text``.
+
+        Raises:
+            ValueError: for a name of more than 64 characters, or a number that no speaker can have.
+        """
+        await self._requests.send(_valid(NameSpeaker(speaker, name)))
 
     async def flush(self) -> Flushed:
         """End the open utterance and window now, and wait until every final caption of the audio so far has arrived.

@@ -247,6 +247,27 @@ class Context(Prefix, Protocol):
         """
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Voices:
+    """The voices of pieces of speech.
+
+    Attributes:
+        vectors: float32 (n, d), a row a piece, each of length 1; the cosine of two rows is large if one person speaks,
+            and near 0 otherwise.
+    """
+
+    vectors: NDArray[np.float32]
+
+
+class VoiceEncoder(Protocol):
+    """Voices as vectors, by which speakers are told apart."""
+
+    name: str
+
+    def embed(self, pieces: Sequence[Samples]) -> Voices:
+        """Return the voices of pieces of speech, each of at least 0.75 s at 16 kHz."""
+
+
 class Captioner(Protocol):
     """Turns an utterance into words.
 
@@ -329,6 +350,7 @@ class Engine(Protocol):
     tokens: TokenCounter
     captioner: Captioner
     sounds: SoundNamer | None  # None: it names no sounds
+    voices: VoiceEncoder | None  # None: it cannot tell speakers apart
     counters: Counters
     frame_bytes: int
     encode_together: int

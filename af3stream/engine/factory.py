@@ -11,10 +11,12 @@ from af3stream.config import CaptionsConfig, Config, cache_dir
 from af3stream.engine.contract import Captioner, Engine
 from af3stream.engine.loading import run_in_thread
 from af3stream.engine.memory import trim_heap
+from af3stream.engine.voices import CampplusVoices
 from af3stream.errors import ModelError, quoted
 from af3stream.models.card import Frames, Notes
 from af3stream.models.manifest import Progress
 from af3stream.models.registry import Checkpoint, resolve
+from af3stream.models.voices import assemble
 
 if TYPE_CHECKING:
     from af3stream.engine.af3.engine import Af3Engine
@@ -49,10 +51,11 @@ def load_engine(config: Config, progress: Progress | None = None) -> Loaded:
         ModelError: if the model cannot be found or loaded.
     """
     checkpoint = resolve(config.model.name, progress)  # before torch is imported, so that a wrong name fails at once
-    return run_in_thread(lambda: _load(checkpoint, config))
+    voices = assemble(progress or (lambda _: None)) if config.captions.speakers else None
+    return run_in_thread(lambda: _load(checkpoint, voices, config))
 
 
-def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
+def _load(checkpoint: Checkpoint, voices: Path | None, config: Config) -> Loaded:
     os.environ.setdefault(
         "TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled")
     )  # torch reads it when it is imported
@@ -72,6 +75,8 @@ def _load(checkpoint: Checkpoint, config: Config) -> Loaded:
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
         engine.captioner = captioner
+    if voices is not None:
+        engine.voices = CampplusVoices(voices, config.model.device)
     _check(config.captions, engine.captioner)
     trim_heap()
     notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes

@@ -15,6 +15,7 @@ from af3stream.engine.contract import (
     PromptPart,
     Samples,
     Turn,
+    Voices,
 )
 
 
@@ -58,6 +59,20 @@ class ReviseJob:
     max_tokens: int
     late: bool = False
     options: CaptionOptions = DEFAULT_OPTIONS
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class VoiceJob:
+    """Hear whose voices are in an utterance, before it is captioned. Returns `Voices`, a row a stretch.
+
+    Attributes:
+        stretches: start and end in ``samples``, each of at least 0.75 s.
+        late: its session is so far behind that questions go first.
+    """
+
+    samples: Samples
+    stretches: tuple[tuple[int, int], ...]
+    late: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -133,7 +148,7 @@ class AnswerJob:
     samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
 
 
-Job = CaptionJob | ReviseJob | EncodeJob | SoundJob | ExtendJob | AnswerJob
+Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | SoundJob | ExtendJob | AnswerJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +174,4 @@ class PrefixLost:
     """The kept prefix was evicted: the question is answered over ``instead``."""
 
 
-Result = Hypothesis | NamedSound | Completion | Failed | Restarted | PrefixLost | str | None
+Result = Hypothesis | Voices | NamedSound | Completion | Failed | Restarted | PrefixLost | str | None

@@ -15,9 +15,20 @@ from af3stream.engine.contract import (
     Engine,
     PromptPart,
     Samples,
+    Voices,
 )
 from af3stream.engine.embedding_cache import EmbeddingCache
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, PrefixLost, Result, ReviseJob, SoundJob
+from af3stream.engine.jobs import (
+    AnswerJob,
+    CaptionJob,
+    EncodeJob,
+    ExtendJob,
+    PrefixLost,
+    Result,
+    ReviseJob,
+    SoundJob,
+    VoiceJob,
+)
 from af3stream.engine.request import Request, segments_in
 from af3stream.errors import DataLoss, ModelError
 
@@ -93,6 +104,8 @@ class ModelRunner:
             case ReviseJob():
                 heard = captioner.caption(job.samples, None, final=True, max_tokens=job.max_tokens, options=job.options)
                 return [Output(heard, done=True)]
+            case VoiceJob():
+                return [Output(self._hear_voices(job), done=True)]
         executions = [self._begun(request) for request in requests]
         answers = [execution.answer for execution in executions if execution.answer]
         if len(answers) > 1:
@@ -117,6 +130,16 @@ class ModelRunner:
         self._sources.pop(session, None)
 
     # ---- one step ----------------------------------------------------------------------------------------------------
+
+    def _hear_voices(self, job: VoiceJob) -> Voices:
+        """Return the voices of an utterance.
+
+        Raises:
+            ModelError: if the engine has no voice encoder, or its weights cannot be loaded.
+        """
+        if self._engine.voices is None:
+            raise ModelError("no voice encoder is loaded")
+        return self._engine.voices.embed([job.samples[start:end] for start, end in job.stretches])
 
     def _encode(self, requests: Sequence[Request]) -> Iterator[Output]:
         """Encode the windows of these requests that are not resident, in one pass."""

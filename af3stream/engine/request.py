@@ -8,7 +8,17 @@ from enum import Enum
 from typing import Final
 
 from af3stream.engine.contract import AudioSegment, Engine, Prefix, PromptPart
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Result, ReviseJob, SoundJob
+from af3stream.engine.jobs import (
+    AnswerJob,
+    CaptionJob,
+    EncodeJob,
+    ExtendJob,
+    Job,
+    Result,
+    ReviseJob,
+    SoundJob,
+    VoiceJob,
+)
 from af3stream.engine.scheduler import Priority
 
 Report = Callable[[Job, Result, bool], None]  # job, result, whether the job is done
@@ -123,7 +133,7 @@ def priority_of(job: Job) -> Priority:
     So they are as urgent as answers, and alternate with questions that follow each other without a pause.
     """
     match job:
-        case CaptionJob(final=True, late=late):
+        case CaptionJob(final=True, late=late) | VoiceJob(late=late):
             return Priority.LATE_FINAL if late else Priority.FINAL
         case CaptionJob(urgent=False):
             return Priority.INTERIM

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 
+import numpy as np
+
 from af3stream.engine.contract import (
     DEFAULT_OPTIONS,
     Answering,
@@ -22,12 +24,15 @@ from af3stream.engine.contract import (
     TimedWord,
     TokenCounter,
     Turn,
+    VoiceEncoder,
+    Voices,
 )
 from af3stream.engine.counters import Counters
 from af3stream.engine.prompt_parts import shared
 
 SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
 BYTES_A_PART = 1 << 20  # what a context says that a part takes
+VOICES = 64  # loudnesses that are told apart
 FRAME_BYTES = 1 << 10  # of one projected frame: 25 KiB a second
 
 
@@ -60,6 +65,7 @@ class ScriptedEngine:
         self.tokens: TokenCounter = ScriptedTokenCounter()
         self.captioner: Captioner = ScriptedCaptioner(self.counters)
         self.sounds: SoundNamer | None = None
+        self.voices: VoiceEncoder | None = ScriptedVoices()
 
     def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
         """A window's length, such as "1.5s"."""
@@ -128,6 +134,19 @@ class ScriptedSounds:
         """The sound, in the second step."""
         yield None
         yield self.heard
+
+
+class ScriptedVoices:
+    """Tells voices apart by their loudness."""
+
+    name = "scripted"
+
+    def embed(self, pieces: Sequence[Samples]) -> Voices:
+        """A unit vector for each loudness, in steps of a half."""
+        rows = np.zeros((len(pieces), VOICES), np.float32)
+        for row, piece in zip(rows, pieces, strict=True):
+            row[int(np.log(max(float(np.abs(piece).max()), 1e-6)) / np.log(1.5)) % VOICES] = 1
+        return Voices(rows)
 
 
 class ScriptedContext:

@@ -18,13 +18,15 @@ from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioInput, GapRecord
 from af3stream.protocol.final_captions import FinalCaptions
-from af3stream.protocol.messages import Caption, CaptionUpdate, Sound
-from af3stream.subtitles import cues, to_srt, to_vtt
+from af3stream.protocol.messages import Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate
+from af3stream.subtitles import Cue, cues, to_srt, to_vtt
 
 Kind = Literal["wav", "flac", "vtt", "srt", "json"]
 
 LOST: Final = "[lost]"
 LARGEST_WAV: Final = 4_000_000_000  # bytes; a longer one is written as RF64
+_OF_CAPTIONS: Final = ("caption", "caption_update", "sound", "speaker_update", "speaker_named")
+_DECODER: Final = msgspec.json.Decoder(Caption | CaptionUpdate | Sound | SpeakerUpdate | SpeakerNamed)
 _RAW_SUBTYPES: Final = {"pcm_s16le": "PCM_16", "pcm_f32le": "FLOAT", "mulaw": "ULAW"}
 
 
@@ -110,14 +112,20 @@ def lost(recovered: Recovered) -> list[tuple[float, float]]:
     return [(start / rate, end / rate) for start, end in ranges]
 
 
-def _captions(recovered: Recovered) -> list[Caption]:
-    """Return final captions, sounds and lost ranges, in the order of the audio."""
+def final_captions(recovered: Recovered) -> FinalCaptions:
+    """Return the final captions of a session, with their updates, sounds and the names of speakers."""
     finals = FinalCaptions()
     for event in recovered.events:
-        if msgspec.json.decode(event.message)["type"] in ("caption", "caption_update", "sound"):
-            finals.add(msgspec.json.decode(event.message, type=Caption | CaptionUpdate | Sound))
+        if msgspec.json.decode(event.message)["type"] in _OF_CAPTIONS:
+            finals.add(_DECODER.decode(event.message))
+    return finals
+
+
+def _cues(recovered: Recovered) -> list[Cue]:
+    """Return the cues of final captions, sounds and lost ranges, in the order of the audio."""
+    finals = final_captions(recovered)
     gaps = [Caption(-1, LOST, start, end, final=True) for start, end in lost(recovered)]
-    return sorted([*finals.with_sounds, *gaps], key=lambda caption: caption.start)
+    return cues(sorted([*finals.with_sounds, *gaps], key=lambda caption: caption.start), finals.speaker)
 
 
 def _json(recovered: Recovered) -> bytes:
@@ -132,13 +140,14 @@ def _json(recovered: Recovered) -> bytes:
         "frames": recovered.durable,
         "seconds": recovered.durable / rate,
         "lost": [{"start": start, "end": end} for start, end in lost(recovered)],
+        "speakers": {str(speaker): name for speaker, name in sorted(final_captions(recovered).names.items())},
         "events": [{"number": event.number, "message": msgspec.Raw(event.message)} for event in recovered.events],
     }
     return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
 
 
 _TEXTS: Final[dict[str, Callable[[Recovered], bytes]]] = {
-    "vtt": lambda recovered: to_vtt(cues(_captions(recovered))).encode(),
-    "srt": lambda recovered: to_srt(cues(_captions(recovered))).encode(),
+    "vtt": lambda recovered: to_vtt(_cues(recovered)).encode(),
+    "srt": lambda recovered: to_srt(_cues(recovered)).encode(),
     "json": _json,
 }

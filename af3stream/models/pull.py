@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from af3stream.models import manifest, mini
-from af3stream.models.registry import MINI, resolve
+from af3stream.models import manifest, mini, voices
+from af3stream.models.registry import KNOWN, MINI, resolve
 
 
 def pull(name: str, console: Console) -> None:
     """Bring a checkpoint to this disk, and print its files with size and SHA-256, its licence and its folder.
 
-    Files that are present are checked and not downloaded again. A ``mini`` that differs from its manifest is assembled
-    again.
+    The voice encoder comes with the checkpoints that the service offers by name. Files that are present are checked and
+    not downloaded again. A ``mini`` that differs from its manifest is assembled again.
 
     Raises:
         ModelError: as in ``registry.resolve``.
@@ -25,6 +25,8 @@ def pull(name: str, console: Console) -> None:
         mini.assemble(tell, hashes=True)
     checkpoint = resolve(name, tell)
     folders = [checkpoint.folder] + ([checkpoint.captioner] if checkpoint.captioner else [])
+    if name in KNOWN:
+        folders.append(voices.assemble(tell))
     total = 0
     for folder in folders:
         console.print(f"{folder}", highlight=False, soft_wrap=True)

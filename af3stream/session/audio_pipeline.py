@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechStopped, Utterance, Window
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
-from af3stream.engine.contract import AudioSegment, Engine, Hypothesis
+from af3stream.engine.contract import AudioSegment, Engine, Hypothesis, Text, Voices
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,
@@ -20,7 +21,10 @@ from af3stream.engine.jobs import (
     Result,
     ReviseJob,
     SoundJob,
+    VoiceJob,
 )
+from af3stream.engine.prompt_parts import note
+from af3stream.errors import UnknownSpeaker
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
@@ -32,9 +36,11 @@ from af3stream.session.caption_revision import CaptionRevision
 from af3stream.session.caption_settings import settle
 from af3stream.session.caption_track import CaptionTrack, update
 from af3stream.session.closed_window import ClosedWindow
+from af3stream.session.event_log import Divided
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.prompt_body import PromptBody, UnreadWindow
+from af3stream.session.speaker_track import SpeakerTrack
 from af3stream.session.window_pipeline import Messages, WindowPipeline
 
 
@@ -49,6 +55,7 @@ class AudioPipeline:
         settings: how captions are made.
         track: the captions of its utterances.
         mode: which audio windows hold.
+        speakers: who speaks; ``None`` if the session does not ask, or the engine cannot tell.
         captions_in_prompt: whether prompts hold all captions, so that questions wait for them.
 
     Args:
@@ -89,12 +96,16 @@ class AudioPipeline:
             jobs=jobs,
             metrics=metrics,
         )
+        told_apart = start.speakers if config.captions.speakers and engine.voices is not None else False
+        self.speakers = SpeakerTrack(told_apart, jobs) if told_apart else None
+        self._divided: list[Divided] = []
         self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
         self._frames = engine.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
         self._ended = False
+        self._closed = 0  # utterances, before they are divided
         self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
 
     # ---- audio -------------------------------------------------------------------------------------------------------
@@ -136,7 +147,8 @@ class AudioPipeline:
                 case Utterance(start=start, end=end):
                     self._ledger.captioned += end - start
                     self._ledger.utterances += 1
-                    messages += self.track.close(event, self.position)
+                    self._closed += 1
+                    messages += self._close(event)
                 case Window(start=start, end=end):
                     self._ledger.heard += end - start
                     self._ledger.windows += 1
@@ -147,12 +159,33 @@ class AudioPipeline:
                     self._metrics.seconds.labels("skipped").inc(seconds(end - start))
         return messages
 
+    def _close(self, utterance: Utterance) -> Sequence[m.Caption | m.CaptionUpdate]:
+        """Have a closed utterance captioned, after its voices are heard if speakers are told apart."""
+        if self.speakers is None:
+            return self.track.close(utterance, self.position)
+        self.track.hold(utterance)
+        self.speakers.close(utterance, self.position, late=self.track.are_late(self.position))
+        return []
+
     # ---- from the journal --------------------------------------------------------------------------------------------
 
     def replay(self, record: AudioInput) -> None:
         """Take audio from the journal. The client was told of it before."""
         for samples in self.receiver.replay(record):
             self._handle(self._segmenter.push(samples))
+
+    def restore_voices(self, divided: deque[Divided], told: Mapping[int, int]) -> None:
+        """Divide closed utterances as the journal has it; the voices of the others are still to be heard.
+
+        Args:
+            divided: what the journal has, oldest first; what is used is taken off.
+            told: the speakers of utterances, corrections included.
+        """
+        for job in self._jobs.take_new():
+            if isinstance(job, VoiceJob) and self.speakers and divided:
+                self._divide(self.speakers.restore(divided.popleft(), told))
+            else:
+                self._jobs.submit(job)
 
     def restore_results(
         self,
@@ -196,8 +229,8 @@ class AudioPipeline:
 
     @property
     def utterances(self) -> int:
-        """Utterances closed so far."""
-        return self._ledger.utterances
+        """Utterances closed so far, before they are divided by their voices."""
+        return self._closed
 
     @property
     def caught_up(self) -> bool:
@@ -246,6 +279,10 @@ class AudioPipeline:
         uncaptioned = [(utterance.start, utterance.end) for utterance in track.uncaptioned]
         return context.prompt(since, self.open_window(), lines, question_tokens, uncaptioned)
 
+    def introduction(self) -> Text:
+        """Return what stands beside a question: who the speakers are. Empty if nothing is known of them."""
+        return note(self.speakers.introduction() if self.speakers else [])
+
     def ended(self) -> m.Ended:
         """Return the session's last message: what became of all audio."""
         return self._ledger.ended(self.receiver)
@@ -288,7 +325,8 @@ class AudioPipeline:
 
     def draft_if_due(self, now: float) -> None:
         """Have the open utterance captioned so far if that is due: for good in a pause that may end it."""
-        pausing = self._segmenter.pausing(self._early_pause) if self._early_pause else None
+        early = self._early_pause and self.speakers is None  # else the utterance may have to be divided first
+        pausing = self._segmenter.pausing(self._early_pause) if early else None
         if pausing is not None:
             self.track.begin_final(pausing)
             return
@@ -322,11 +360,47 @@ class AudioPipeline:
         if (job := self._windows.context.next_extend()) is not None:
             self._jobs.submit(job)
 
+    def take_divided(self) -> list[Divided]:
+        """Return how utterances were divided, for the journal, and empty the list."""
+        divided, self._divided = self._divided, []
+        return divided
+
+    def name_speaker(self, speaker: int, name: str) -> Messages:
+        """Name a speaker.
+
+        Raises:
+            UnknownSpeaker: if the session does not tell speakers apart, or has not heard this one.
+            BadText: as `SpeakerTrack.name` does.
+        """
+        if self.speakers is None:
+            raise UnknownSpeaker("the session does not tell speakers apart")
+        kept = self.speakers.name(speaker, name)
+        return [] if kept is None else [m.SpeakerNamed(speaker, kept)]
+
+    def _take_voices(self, speakers: SpeakerTrack, job: VoiceJob, result: Result) -> Messages:
+        """Divide utterances by their voices; if these could not be heard, nobody knows who speaks."""
+        speakers.heard(job, result if isinstance(result, Voices) else None)
+        messages: Messages = []
+        while found := speakers.next_divided(self.track.oldest_held):
+            divided, parts = found
+            self._divided.append(divided)
+            self._divide(parts)
+            corrected = speakers.correct().items()
+            messages += [m.SpeakerUpdate(*update) for update in corrected if self.track.correct_speaker(*update)]
+            messages += [m.SpeakerNamed(speaker, name) for speaker, name in speakers.inherit_names().items()]
+        return messages
+
+    def _divide(self, parts: Sequence[tuple[Utterance, int | None]]) -> None:
+        self._ledger.utterances += len(parts) - 1
+        self.track.divide(parts, self.position)
+
     def complete(self, job: Job, result: Result, done: bool, now: float) -> Messages:
         """Take a result of a job; of an answer, only the news that its KV prefix was evicted."""
         match job:
             case CaptionJob():
                 return self.track.complete(job, result, now)
+            case VoiceJob() if self.speakers:
+                return self._take_voices(self.speakers, job, result)
             case ReviseJob():
                 self._jobs.finish(job)
                 lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))

@@ -81,7 +81,11 @@ class CaptionRevision:
         return None
 
     def revised(self, job: ReviseJob, hypothesis: Hypothesis) -> list[CaptionLine]:
-        """Take the hypothesis of a second pass; returns the captions that it changes, with their new texts."""
+        """Take the hypothesis of a second pass; returns the captions that it changes, with their new texts.
+
+        If speakers are told apart, a caption without words in the second pass keeps those that it has: the pass hears
+        several people at once, and may skip a short turn.
+        """
         running = self._running
         if running is None or running.job is not job:
             return []
@@ -94,7 +98,7 @@ class CaptionRevision:
         return [
             replace(line, text=text, translation=line.translation if text else "", words=share)
             for line, text, share in zip(running.lines, texts, words, strict=True)
-            if text != line.text
+            if text != line.text and (text or line.speaker is None)
         ]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Span, Utterance
 from af3stream.audio.pcm import Samples
 from af3stream.config import Config
 from af3stream.engine.contract import CaptionOptions, Hypothesis, TimedWord
-from af3stream.engine.jobs import CaptionJob, Failed, Result
+from af3stream.engine.jobs import CaptionJob, Failed, Result, VoiceJob
 from af3stream.metrics import Metrics
 from af3stream.protocol.messages import Caption, CaptionUpdate, ServerMessage
 from af3stream.session.caption_languages import CaptionLanguages
@@ -20,6 +21,7 @@ from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Arrivals, seconds
 from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
 from af3stream.session.server_messages import failure
+from af3stream.session.speakers import REMEMBERED
 from af3stream.session.word_times import fitted, told
 
 STRETCH = 2.0  # the pause between two partial captions is at least this many times what the last one took
@@ -57,6 +59,7 @@ def update(line: CaptionLine) -> CaptionUpdate:
         seconds(line.end),
         language=line.language,
         translation=line.translation,
+        speaker=line.speaker,
         words=told(line.words, line.start),
     )
 
@@ -107,6 +110,10 @@ class CaptionTrack:
         self._running: _PartialCaption | None = None
         self._heard_to = self._drafted_to = 0  # by the newest partial caption submitted, and by the newest that came
         self._took_s = 0.0
+        self._held: deque[Hypothesis | None] = deque()  # drafts of the newest closed utterances, which may be divided
+        self._closed_as: dict[int, int] = {}  # by number of a waiting utterance: which one the segmenter closed
+        self._speakers: dict[int, int] = {}  # of utterances without a final caption
+        self._told: deque[int] = deque(maxlen=REMEMBERED)  # the newest utterances with a final caption
         self._early = EarlyFinal()
         self._now = 0.0  # clock seconds when audio arrived last
 
@@ -140,7 +147,8 @@ class CaptionTrack:
 
     def has_finals(self, utterances: int) -> bool:
         """Return whether the final caption of every utterance before this one is there."""
-        return self.oldest_waiting is None or self.oldest_waiting.index >= utterances
+        oldest = self.oldest_waiting
+        return oldest is None or self._closed_as.get(oldest.index, oldest.index) >= utterances
 
     def has(self, utterances: int, draft: CaptionJob | None) -> bool:
         """Return whether the final captions of the utterances before this one, and a partial one, are there.
@@ -155,18 +163,24 @@ class CaptionTrack:
 
     def interim_is_due(self, span: Span) -> bool:
         """Return whether a partial caption of the open utterance so far is due."""
-        if not self.interims or self._running is not None:
+        if not self.interims or self._running is not None or self._held:
             return False
         step = max(self._every, int(STRETCH * self._took_s * SAMPLE_RATE))
         return span.end - max(span.start, self._heard_to) >= step
 
     def is_stale(self, span: Span) -> bool:
         """Return whether the partial caption lacks much of the open utterance so far."""
-        return span.end - max(span.start, self._drafted_to) >= STALE * self._every
+        return not self._held and span.end - max(span.start, self._drafted_to) >= STALE * self._every
 
     def are_late(self, position: int) -> bool:
         """Return whether final captions lag so far behind that other work goes first."""
-        return seconds(self._jobs.lag(position, CaptionJob)) > DROP_INTERIMS_LAG_S
+        lag = max(self._jobs.lag(position, CaptionJob), self._jobs.lag(position, VoiceJob))
+        return seconds(lag) > DROP_INTERIMS_LAG_S
+
+    @property
+    def oldest_held(self) -> int:
+        """The number of the oldest utterance that may still be divided, or of the next one."""
+        return self._open - len(self._held)
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
@@ -221,6 +235,50 @@ class CaptionTrack:
             self._job(utterance.index, utterance.samples, draft, options, final=True, late=late), position
         )
         return []
+
+    def hold(self, utterance: Utterance) -> None:
+        """Take a closed utterance that is captioned once `divide` says what its parts are.
+
+        Until then the number of what follows it is not known, so there are no partial captions.
+        """
+        self._abandon_draft()
+        self._held.append(self._hypothesis)
+        self._hypothesis = None
+        self._number(utterance, utterance.index)
+
+    def divide(self, parts: Sequence[tuple[Utterance, int | None]], position: int) -> None:
+        """Have the parts of the oldest held utterance captioned, each with its speaker.
+
+        The first part has the number of the whole. The utterances behind it move on by the number of other parts.
+        """
+        first, draft = self.oldest_held, self._held.popleft()
+        numbers = range(first, self._open)
+        whole, *behind = ((self._waiting.pop(number), self._closed_as.pop(number)) for number in numbers)
+        self._open = first
+        for utterance, speaker in parts:
+            if speaker is not None:
+                self._speakers[self._open] = speaker
+            numbered, late = self._number(utterance, whole[1]), self.are_late(position)
+            known = draft if len(parts) == 1 else None
+            options = self._languages.final
+            job = self._job(numbered.index, utterance.samples, known, options, final=True, late=late)
+            self._jobs.submit(job, position)
+        for utterance, closed_as in behind:
+            self._number(utterance, closed_as)
+
+    def _number(self, utterance: Utterance, closed_as: int) -> Utterance:
+        """Give an utterance that waits the next number."""
+        numbered = replace(utterance, index=self._open)
+        self._waiting[self._open], self._closed_as[self._open] = numbered, closed_as
+        self._open += 1
+        return numbered
+
+    def correct_speaker(self, utterance: int, speaker: int) -> bool:
+        """Give an utterance another speaker; returns whether its final caption was told with the one before."""
+        if utterance in self._waiting:
+            self._speakers[utterance] = speaker
+        self.revise([replace(line, speaker=speaker) for line in self.lines if line.utterance == utterance])
+        return utterance in self._told
 
     def complete(self, job: CaptionJob, result: Result, now: float) -> list[ServerMessage]:
         """Take a result of a caption job; returns the captions that it makes, and a message about a failure."""
@@ -365,9 +423,11 @@ class CaptionTrack:
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """Return the final caption; ``None`` if it has no words and the client saw no partial one."""
-        line = self._line(utterance, hypothesis)
+        self._closed_as.pop(utterance.index, None)
+        line = replace(self._line(utterance, hypothesis), speaker=self._speakers.pop(utterance.index, None))
         drafted = self._drafts.pop(utterance.index, None)
         if line.text:
+            self._told.append(utterance.index)
             self.lines.append(line)
         if not (line.text or (drafted and self.interims)):
             return None
@@ -381,13 +441,15 @@ class CaptionTrack:
             stable=line.text,
             language=line.language,
             translation=line.translation,
+            speaker=line.speaker,
             words=told(line.words, line.start),
         )
 
     def _correct(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionUpdate | None:
         """Return the correction of a caption in another language; ``None`` if it has no words in this one."""
         self._languages.correcting.remove(utterance.index)
-        line = self._line(utterance, hypothesis)
+        speaker = next((each.speaker for each in self.lines if each.utterance == utterance.index), None)
+        line = replace(self._line(utterance, hypothesis), speaker=speaker)
         if not line.text:
             return None
         self.revise([line])

@@ -11,7 +11,17 @@ import msgspec
 
 from af3stream.errors import DataLoss
 from af3stream.journal.records import AudioRecord, EventRecord, GapRecord, Record
-from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Flushed, ServerMessage, Sound, WatchHit
+from af3stream.protocol.messages import (
+    Answer,
+    Caption,
+    CaptionUpdate,
+    Flushed,
+    ServerMessage,
+    Sound,
+    SpeakerNamed,
+    SpeakerUpdate,
+    WatchHit,
+)
 
 
 class Cut(msgspec.Struct, frozen=True, tag="cut", tag_field="type"):
@@ -32,10 +42,26 @@ class Named(msgspec.Struct, frozen=True, tag="named", tag_field="type"):
     until: int
 
 
-Numbered = Caption | Answer | WatchHit
-Unnumbered = CaptionUpdate | Sound
+class Divided(msgspec.Struct, frozen=True, tag="divided", tag_field="type"):
+    """A record that an utterance was divided into parts with one speaker each, by their voices.
+
+    Attributes:
+        utterance: the number of the first part.
+        ends: where the parts end, in samples from the utterance's start.
+        speakers: of the parts; ``None``: too short to tell.
+        voices: of the parts, float16 (d,) little-endian each; empty: none.
+    """
+
+    utterance: int
+    ends: tuple[int, ...]
+    speakers: tuple[int | None, ...]
+    voices: tuple[bytes, ...]
+
+
+Numbered = Caption | Answer | WatchHit | SpeakerNamed
+Unnumbered = CaptionUpdate | SpeakerUpdate | Sound
 Kept = Numbered | Unnumbered
-KeptMessage = Kept | Cut | Revised | Named
+KeptMessage = Kept | Cut | Revised | Divided | Named
 
 NEWEST_KEPT: Final = 1_000  # messages of the history that stay in memory, so that an ordinary resume reads no disk
 
@@ -70,7 +96,7 @@ def read_history(records: Iterable[tuple[int, KeptMessage]]) -> list[HistoryEntr
     """Return the history of a journal's records, each with its number; all records from the first on."""
     history, newest = list[HistoryEntry](), 0
     for number, message in records:
-        if not isinstance(message, Cut | Revised | Named):
+        if not isinstance(message, Cut | Revised | Divided | Named):
             newest = _event_of(message) or newest
             history.append(HistoryEntry(number, newest, message))
     return history
@@ -79,9 +105,10 @@ def read_history(records: Iterable[tuple[int, KeptMessage]]) -> list[HistoryEntr
 class EventLog:
     """One session's messages on their way to the client, its records on their way to the disk, and its history.
 
-    Events are numbered 1, 2, 3 and so on. Caption updates and sounds are kept without a number: a client that resumes
-    is sent again all that came after the newest event that it saw. The journal numbers its records by itself, because
-    it also keeps cuts, revised windows and how far sounds are named, which no client is told of.
+    Events are numbered 1, 2, 3 and so on. Sounds, and updates of captions and their speakers, are kept without a
+    number: a client that resumes is sent again all that came after the newest event that it saw. The journal numbers
+    its records by itself, because it also keeps cuts, revised windows, divided utterances and how far sounds are named,
+    which no client is told of.
 
     The newest `NEWEST_KEPT` messages of the history stay in memory, and those that are not durable yet. Older ones are
     in the journal.
@@ -132,11 +159,16 @@ class EventLog:
         if self.journaled:
             self._keep(Named(until))
 
+    def divided(self, divided: Divided) -> None:
+        """Keep how an utterance was divided, before its captions."""
+        if self.journaled:
+            self._keep(divided)
+
     def tell(self, message: ServerMessage) -> ServerMessage:
         """Add a message for the client after all others; returns it with its event number.
 
-        Final captions and their updates, sounds, answers and watch hits are kept. `flushed` waits until its cut is
-        durable.
+        Final captions and their updates, sounds, speakers' names, answers and watch hits are kept. `flushed` waits
+        until its cut is durable.
         """
         after = self._record if isinstance(message, Flushed) else 0
         if self.journaled and _is_kept(message):
@@ -222,7 +254,9 @@ class EventLog:
 
 
 def _is_kept(message: ServerMessage) -> TypeGuard[Kept]:
-    return isinstance(message, Answer | WatchHit | Unnumbered) or (isinstance(message, Caption) and message.final)
+    if isinstance(message, Caption):
+        return message.final
+    return isinstance(message, Answer | WatchHit | SpeakerNamed | Unnumbered)
 
 
 def _event_of(message: Kept) -> int | None:

@@ -93,10 +93,22 @@ class PromptBody:
     prefix: int = 0
     samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
 
+    def beside(self, words: Text) -> PromptBody:
+        """Return the body with words after it, right before the question; unchanged if they are empty."""
+        return replace(self, parts=(*self.parts, words)) if words.text else self
+
 
 def transcript(lines: Iterable[CaptionLine]) -> Text:
     """Return captions as they stand in a prompt."""
-    return note(caption_line(line.text, seconds(line.start)) for line in lines)
+    return note(
+        caption_line(line.text, seconds(line.start), speaker=speaker_label(line.speaker) if line.speaker else None)
+        for line in lines
+    )
+
+
+def speaker_label(speaker: int) -> str:
+    """Return a speaker as it stands in a prompt: by number, so that a name changes nothing that was read."""
+    return f"Speaker {speaker}"
 
 
 def uncaptioned(start: int, end: int, captioned: Iterable[SampleRange]) -> list[SampleRange]:

@@ -168,7 +168,9 @@ class Questions:
             yield m.error(UnknownQuestion(message, ref=question.id))
             return
         earlier, after = self._earlier(exchange), exchange.ref if exchange else None
-        tokens = self._tokens.count(question.text) + sum(self._tokens.count_turn(turn) for turn in earlier)
+        names = self._pipeline.introduction()
+        tokens = self._tokens.count(question.text) + self._tokens.count(names.text)
+        tokens += sum(self._tokens.count_turn(turn) for turn in earlier)
         self._pipeline.start_reading()
         body, instead = self._pipeline.prompt(question.last_s, tokens)
         if body is None:
@@ -177,6 +179,7 @@ class Questions:
                 yield m.AnswerDelta(question.id, NOTHING_HEARD)
                 yield question.empty_answer(NOTHING_HEARD, seconds(self._pipeline.position), "stop", after)
             return
+        body, instead = body.beside(names), instead and instead.beside(names)
         other = instead.parts if instead else ()
         samples = {**body.samples, **(instead.samples if instead else {})}
         job = AnswerJob(body.parts, question.text, question.max_tokens, earlier, body.prefix, other, samples)

@@ -18,7 +18,7 @@ class RateLimiter:
         self._left = self._most
         self._at: float | None = None
 
-    def spend(self, ref: str, now: float) -> None:
+    def spend(self, ref: str | None, now: float) -> None:
         """Count one request.
 
         Raises:

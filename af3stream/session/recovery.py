@@ -9,9 +9,9 @@ from math import inf
 
 from af3stream.engine.contract import Hypothesis
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
-from af3stream.protocol.messages import Caption, CaptionUpdate, Sound
+from af3stream.protocol.messages import Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
-from af3stream.session.event_log import Cut, KeptMessage, Named, Revised
+from af3stream.session.event_log import Cut, Divided, KeptMessage, Named, Revised
 from af3stream.session.word_times import kept as kept_words
 
 
@@ -32,6 +32,9 @@ def replay(
         DataLoss: if something that was acknowledged is damaged or missing.
     """
     finals = {event.utterance: _hypothesis(event) for event in kept if isinstance(event, Caption | CaptionUpdate)}
+    said = [event for event in kept if isinstance(event, Caption | SpeakerUpdate)]
+    speakers = {event.utterance: event.speaker for event in said if event.speaker is not None}
+    divided = deque(event for event in kept if isinstance(event, Divided))
     finals_to = max(finals, default=-1)
     revised = (event.window for event in kept if isinstance(event, Revised))
     revised_to = inf if ended else max(revised, default=-1)
@@ -45,10 +48,15 @@ def replay(
                 cuts.popleft()
                 pipeline.cut()
             pipeline.replay(piece)
+            pipeline.restore_voices(divided, speakers)
             pipeline.restore_results(finals, finals_to, revised_to, named, named_to)
     if cuts or ended:
         pipeline.cut()
+    pipeline.restore_voices(divided, speakers)
     pipeline.restore_results(finals, finals_to, revised_to, named, named_to)
+    for event in kept:
+        if isinstance(event, SpeakerNamed) and pipeline.speakers:
+            pipeline.speakers.restore_name(event.speaker, event.name)
 
 
 def _hypothesis(event: Caption | CaptionUpdate) -> Hypothesis:

@@ -25,6 +25,7 @@ def ready(
     resume: str,
     ack: m.Ack,
     last_event: int,
+    speakers: bool | int,
 ) -> m.Ready:
     """Return the message that describes a session's set-up and position.
 
@@ -34,6 +35,7 @@ def ready(
         resume: the token that it is resumed with.
         ack: how far its audio has come.
         last_event: the number of its newest durable event.
+        speakers: whether speakers are told apart, or how many there are at most.
     """
     return m.Ready(
         session=session,
@@ -59,6 +61,7 @@ def ready(
         language=captions.language,
         languages=captions.languages,
         task=captions.task,
+        speakers=speakers,
         words=captions.words,
     )
 

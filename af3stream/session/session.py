@@ -122,7 +122,10 @@ class Session:
         if isinstance(result, Restarted):
             self._tell([m.error(EngineRestart("the engine ran out of memory, and does its work once more"))])
             return
-        self._tell(self._pipeline.complete(job, result, done, now))
+        messages = self._pipeline.complete(job, result, done, now)
+        for divided in self._pipeline.take_divided():
+            self._log.divided(divided)
+        self._tell(messages)
         if isinstance(job, ReviseJob):
             self._log.revised(job.window)
         if isinstance(job, SoundJob) and not isinstance(result, Failed):
@@ -197,6 +200,7 @@ class Session:
             resume=token,
             ack=self._acknowledgements.newest(self.state),
             last_event=self.last_event,
+            speakers=self._pipeline.speakers.wanted if self._pipeline.speakers else False,
         )
         ended = [self._pipeline.ended()] if self.state is State.ENDED and self.over else []
         return [ready, *self._log.since(last_event, older), *ended]
@@ -271,6 +275,9 @@ class Session:
                 self._acknowledgements.check_flush(flush)
                 self._cut()
                 self._acknowledgements.flush(flush)
+            case m.NameSpeaker(speaker=speaker, name=name):
+                self._rate_limiter.spend(None, now)
+                self._tell(self._pipeline.name_speaker(speaker, name))
             case m.End(total=total):
                 self._tell(self._pipeline.end(total, now))
             case m.Start():

@@ -24,6 +24,7 @@ from af3stream.protocol.messages import (
     Error,
     Flush,
     Gap,
+    NameSpeaker,
     Scope,
     ServerMessage,
     Speech,
@@ -317,6 +318,18 @@ async def test_watch_unwatch_and_flush_are_sent_in_order():
         await session.send(SECOND)
         assert (await session.flush()).received == 16_000
         assert server.heard[1:] == [Watch("w1", "Is anyone angry?", 5), Unwatch("w1"), Audio(0, SECOND), Flush("f2")]
+
+
+async def test_a_speaker_is_named():
+    async with serving(polite) as server, connect(server.url, speakers=2) as session:
+        await session.name_speaker(1, "Anna")
+        with pytest.raises(ValueError, match="name"):
+            await session.name_speaker(1, "A" * 65)
+        with pytest.raises(ValueError, match="speaker"):
+            await session.name_speaker(0, "Anna")
+        await session.flush()
+        assert server.heard[0].speakers == 2
+        assert server.heard[1] == NameSpeaker(1, "Anna")
 
 
 async def test_a_refused_end_raises_and_may_be_tried_again():

@@ -15,7 +15,7 @@ from af3stream.errors import DataLoss, NoSession, SourceError
 from af3stream.journal.export import export
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import EventRecord, GapRecord, Record
-from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Sound, Word
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate, Word
 from tests.journal.scenes import Told, audio, facts, joined, pcm, running, until
 
 RATE = 8_000
@@ -149,3 +149,25 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
             export(journal, "talk", tmp_path, ("mp3",))  # type: ignore[arg-type]
         with pytest.raises(SourceError, match="cannot export"):
             export(journal, "talk", tmp_path / "file/out")
+
+
+def test_captions_say_who_speaks_by_name_or_number(tmp_path: Path) -> None:
+    messages = [
+        Caption(0, "Good morning. " * 12, 0.0, 9.0, final=True, speaker=1),
+        Caption(1, "Who is it?", 9.0, 10.0, final=True, speaker=2),
+        SpeakerNamed(1, "An<na>"),
+        SpeakerUpdate(1, 3),
+        SpeakerNamed(3, "Ben"),
+        Caption(2, "No.", 10.0, 11.0, final=True, speaker=4),
+        SpeakerNamed(3, ""),
+    ]
+    events = [EventRecord(number, msgspec.json.encode(message)) for number, message in enumerate(messages, start=1)]
+    with running(tmp_path / "journal") as journal:
+        keep(journal, [*audio(0, RATE), *events], AudioFormat("pcm_s16le", RATE), finish=True)
+        vtt, srt, record = export(journal, "talk", tmp_path, ("vtt", "srt", "json"))
+    assert vtt.read_text().count("<v An&lt;na&gt;>Good morning.") == 2
+    assert "<v Speaker 3>Who is it?" in vtt.read_text()
+    assert "<v Speaker 4>No." in vtt.read_text()
+    assert srt.read_text().count("An<na>: Good morning.") == 1
+    assert "\nSpeaker 3: Who is it?\n" in srt.read_text()
+    assert json.loads(record.read_text())["speakers"] == {"1": "An<na>"}

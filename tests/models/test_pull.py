@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from af3stream.errors import ModelError
-from af3stream.models import manifest, mini
+from af3stream.models import manifest, mini, voices
 from af3stream.models.pull import pull
 
 
@@ -43,5 +43,6 @@ def test_mini_is_compared_by_content(tiny: Path, monkeypatch: pytest.MonkeyPatch
         return tiny
 
     monkeypatch.setattr(mini, "assemble", assemble)
+    monkeypatch.setattr(voices, "assemble", lambda _: tiny)
     assert "complete" in said("mini")
     assert asked == [True, False]

@@ -97,6 +97,12 @@ CASES = [
     Case("half a surrogate pair", ['{"type":"ask","id":"q","text":"\\ud800"}'] * 4, "bad_text", subprotocol=JSON),
     Case("a surrogate in UTF-8", [b"\x83\xa4type\xa3ask\xa2id\xa1q\xa4text\xa3\xed\xa0\x80"] * 4, "bad_text"),
     Case("bytes that are not UTF-8", [b"\x83\xa4type\xa3ask\xa2id\xa1q\xa4text\xa1\xff"] * 4, "bad_text"),
+    Case("a name for nobody", [m.NameSpeaker(1, "Anna")], "unknown_speaker", start=m.Start(speakers=True)),
+    Case("a name where nobody is told apart", [m.NameSpeaker(1, "Anna")], "unknown_speaker"),
+    Case("a name of 10,000 characters", [packed(type="name_speaker", speaker=1, name="A" * 10_000)] * 3,
+         "bad_message", 4400, start=m.Start(speakers=True)),
+    Case("a speaker of 2^63", [packed(type="name_speaker", speaker=1 << 63, name="A")] * 3, "bad_message", 4400),
+    Case("a name with controls", [m.NameSpeaker(1, "\x1b[2JAnna")], "bad_text", start=m.Start(speakers=True)),
     Case("a path for a token", [m.Start(resume="../../etc/passwd")], "no_session"),
     Case("another total", [m.End(1)], "bad_end"),
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from af3stream.protocol import messages as m
 from af3stream.protocol.features import FEATURES, restrict
 from af3stream.protocol.final_captions import FinalCaptions
 from af3stream.session.caption_revision import MOST_AFTER_RESTART, CaptionRevision, distribute
+from af3stream.session.caption_track import CaptionLine
 from af3stream.session.event_log import EventLog, decode_event
 from af3stream.session.session import Session
 from tests.session.conversation import SENTENCE, SILENCE, Conversation, pcm
@@ -124,6 +125,19 @@ def test_the_end_waits_for_every_correction() -> None:
     told = talk.end()
     assert [type(message) for message in told[-1:]] == [m.Ended]
     assert {message.utterance for message in told if isinstance(message, m.CaptionUpdate)} == {0, 1, 2}
+
+
+def test_a_caption_with_a_speaker_keeps_its_words_if_a_second_pass_has_none() -> None:
+    revision = CaptionRevision(enabled=True, max_tokens=99)
+    samples = np.zeros(6 * 16_000, np.float32)
+    revision.closed(Window(0, 0, len(samples), samples))
+    words = ("Caption number one.", "Caption number two.", "Yes.")
+    lines = [CaptionLine(i, i * 16_000, (i + 1) * 16_000, text, speaker=i + 1) for i, text in enumerate(words)]
+    job = revision.next_job(lines, len(samples) + 1)
+    assert job is not None
+    assert revision.revised(job, Hypothesis("Caption number one. Caption number too.")) == [
+        CaptionLine(1, 16_000, 32_000, "Caption number too.", speaker=2)
+    ]
 
 
 def test_a_caption_that_a_second_pass_has_no_words_for_is_taken_back() -> None:

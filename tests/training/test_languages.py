@@ -40,6 +40,8 @@ def test_a_changing_session_goes_to_another_language_and_back(tmp_path: Path) ->
     assert spanish.source == "changing"
     assert spanish.text == "es0 es1 es2 es3 fr4 fr5 fr6 fr7 es8 es9 es10 es11"
     assert french.text.startswith("fr0") and french.text.endswith("fr11")
+    (session,) = languages.sessions(recordings(tmp_path, "es", 8), tmp_path)
+    assert session.path not in (spanish.path, french.path)
 
 
 @pytest.mark.parametrize(

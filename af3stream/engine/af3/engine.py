@@ -30,6 +30,7 @@ from af3stream.engine.contract import (
     SoundNamer,
     TokenCounter,
     Turn,
+    VoiceEncoder,
 )
 from af3stream.engine.counters import Counters
 from af3stream.errors import ContextFull
@@ -80,6 +81,7 @@ class Af3Engine:
         self._terms = lru_cache(maxsize=8)(self._term_tree)
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.sounds: SoundNamer | None = None if sure is None else Af3SoundNamer(self._asking, self._decoder, sure)
+        self.voices: VoiceEncoder | None = None
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize
 

