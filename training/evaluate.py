@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -67,6 +67,7 @@ SEED = 2_026
 CLIPS, CLIPS_SEED = 400, 4_321  # seed of the conversations
 ANSWER_TOKENS = 48
 DEV_SEED = 77
+SOUND_TAKES = 96
 SPOKEN_S = 600  # seconds of speech of each kind that are asked for sounds
 SPLICES = 20  # of each kind, for word times
 LENGTHS_S = (3, 5, 8)  # bounds of the length groups
@@ -363,17 +364,21 @@ class Evaluation:
 
     def _sound_captions(self) -> Iterator[Result]:
         """Measure captions of sounds: held-out takes and recordings, people, and conversations in natural voices."""
-        count, seconds = max(1, round(3 * self._size)), SPOKEN_S * self._size
+        count, seconds = max(1, round(SOUND_TAKES * self._size)), SPOKEN_S * self._size
         free = Free(self._questions, self._clips / "free")
-        natural = [free.recording(conversation) for conversation in free.conversations]
+        conversations = free.conversations
+        natural = [free.recording(each) for each in conversations[: max(1, round(len(conversations) * self._size))]]
         people = [recording.path for recording in self._people()]
         spoken = (sound_captions.speech(recordings, seconds, SEED) for recordings in (people, natural))
-        pieces = chain(sound_captions.takes(count, SEED), sound_captions.others(), *spoken)
+        others = islice(sound_captions.others(), max(1, round(len(exams.OTHER_SOUNDS) * self._size)))
+        pieces = chain(sound_captions.takes(count, SEED), others, *spoken)
         yield from self._bracketed(SOUND_CAPTIONS, pieces)
 
     def _dev_sound_captions(self) -> Iterator[Result]:
         """Measure captions of sounds over takes for the choice of a threshold; prints the figures of each threshold."""
-        yield from self._bracketed(DEV_SOUND_CAPTIONS, sound_captions.takes(max(1, round(3 * self._size)), DEV_SEED))
+        yield from self._bracketed(
+            DEV_SOUND_CAPTIONS, sound_captions.takes(max(1, round(SOUND_TAKES * self._size)), DEV_SEED)
+        )
 
     def _bracketed(self, row: str, pieces: Iterable[sound_captions.Piece]) -> Iterator[Result]:
         _, loaded = self._engine()

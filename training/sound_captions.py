@@ -64,15 +64,15 @@ class Named:
 
 
 def takes(count: int, seed: int) -> Iterator[Piece]:
-    """Yield new takes of each instrument and each sound, and as many pieces of noise and of silence as kinds."""
+    """Yield new takes of instruments and sounds, each kind in its turn, and a piece of noise after every fourth."""
     rng = np.random.default_rng(seed)
-    names = (*sounds.INSTRUMENTS, *sounds.SOUNDS)
+    names = rng.permutation([*sounds.INSTRUMENTS, *sounds.SOUNDS])
     for number in range(count):
-        for name in names:
-            samples = sounds.take(name, np.random.default_rng([seed, number, *name.encode()]))
-            any_of = ("music", name) if name in sounds.INSTRUMENTS else (name,)
-            yield Piece("takes", name, augment.at_level(samples, rng.uniform(*LEVELS_DBFS)), any_of)
-        for _ in range(len(names) // 4):
+        name = str(names[number % len(names)])
+        samples = sounds.take(name, np.random.default_rng([seed, number, *name.encode()]))
+        any_of = ("music", name) if name in sounds.INSTRUMENTS else (name,)
+        yield Piece("takes", name, augment.at_level(samples, rng.uniform(*LEVELS_DBFS)), any_of)
+        if number % 4 == 3:
             t = np.arange(int(rng.uniform(*PIECE_S) * SAMPLE_RATE)) / SAMPLE_RATE
             noise = sounds.hiss(rng, t, rng.uniform(*NOISE_SLOPES)).astype(np.float32)
             yield Piece("noise", "noise", augment.at_level(noise, rng.uniform(*LEVELS_DBFS)))
