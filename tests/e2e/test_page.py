@@ -88,7 +88,7 @@ SOUNDS = """async () => {
     captions.update({ utterance: 1, text: "Two.", start: 6, end: 8, final: true });
     for (const end of [5, 5.5]) captions.addSound({ type: "sound", text: "[bell]", start: 2, end });
     captions.update({ utterance: 2, text: "Three.", start: 9, end: 10, final: true });
-    const shown = [...list.children].map((row) => [row.querySelector("p").textContent, row.classList.contains("sound")]);
+    const shown = [...list.children].map((row) => [row.querySelector("p").textContent, row.className === "sound"]);
     return [shown, captions.finals().map(({ text }) => text)];
 }"""
 
