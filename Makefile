@@ -83,4 +83,4 @@ mini-train-smoke: setup
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && $(TRAIN) --folder "$$work" --smoke
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -113,6 +113,7 @@ def _listen(arguments: argparse.Namespace) -> int:
         translate=arguments.task == "translate",
         vocabulary=read_vocabulary(Path(arguments.vocabulary)) if arguments.vocabulary else (),
         words=arguments.words,
+        speakers=arguments.speakers,
     )
     return asyncio.run(listen(options))
 
@@ -208,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--rate", type=int, default=16_000, help="sample rate of `-`, in Hz")
     listen.add_argument("--channels", type=int, default=1, help="channels of `-`")
     listen.add_argument("--device", metavar="NAME", help="microphone for `mic`: its number, or a part of its name")
-    _add_captioning(listen)
+    _add_captioning(listen, speakers=True)
 
     transcribe = _add(commands, "transcribe", _transcribe, "caption files, without a server", model=True)
     transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
@@ -222,14 +223,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write files to this folder, named after the audio; by default in all formats",
     )
     transcribe.add_argument("--json", action="store_true", help="print one JSON line per file, with its captions")
-    transcribe.add_argument(
-        "--speakers",
-        type=_speakers,
-        default=False,
-        metavar="any|N",
-        help="say who speaks: any number of people, or so many at most",
-    )
-    _add_captioning(transcribe)
+    _add_captioning(transcribe, speakers=True)
 
     ask = _add(commands, "ask", _ask, "caption a file and answer questions about it, without a server", model=True)
     ask.add_argument("file", type=Path, metavar="FILE")
@@ -283,8 +277,8 @@ def _add(commands: Any, name: str, command: Command, help_text: str, *, model: b
     return parser
 
 
-def _add_captioning(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what is spoken."""
+def _add_captioning(parser: argparse.ArgumentParser, *, speakers: bool = False) -> None:
+    """Add the options that say what is spoken, and whether it is said who speaks."""
     parser.add_argument("--language", metavar="CODE", help="of the speech, such as es; default: found by listening")
     parser.add_argument(
         "--languages", type=_codes, metavar="CODE,CODE", help="those that may occur; default: all that are known"
@@ -293,6 +287,14 @@ def _add_captioning(parser: argparse.ArgumentParser) -> None:
         "--translate", dest="task", action="store_const", const="translate", help="English beside the original"
     )
     parser.add_argument("--vocabulary", metavar="FILE", help="names and terms that are likely to be said, one a line")
+    if speakers:
+        parser.add_argument(
+            "--speakers",
+            type=_speakers,
+            default=False,
+            metavar="any|N",
+            help="say who speaks: any number of people, or so many at most",
+        )
 
 
 def _codes(text: str) -> list[str]:
@@ -300,7 +302,9 @@ def _codes(text: str) -> list[str]:
 
 
 def _speakers(text: str) -> bool | int:
-    return True if text == "any" else _positive(text)
+    from af3stream.listen import parse_speakers
+
+    return parse_speakers(text)
 
 
 def _positive(text: str) -> int:

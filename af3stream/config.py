@@ -74,6 +74,16 @@ class JournalConfig(Section, frozen=True):
     waiting_mb: Count = 64  # the most audio in memory that is not durable yet
 
 
+class UploadsConfig(Section, frozen=True):
+    """What bounds the files that the REST endpoints take."""
+
+    at_once: Count = 2  # requests with a file; one more is told to come later
+    max_mb: Count = 512  # of a request
+    max_s: Positive = 4 * 3600.0  # of audio
+    arrive_s: Positive = 600.0  # from the request to the end of its body
+    answer_s: Positive = 3600.0  # from the end of the body to the end of the answer
+
+
 class AudioConfig(Section, frozen=True):
     """Settings of the segmenter."""
 
@@ -156,6 +166,7 @@ class Config(Section, frozen=True):
     questions: QuestionsConfig = QuestionsConfig()
     model: ModelConfig = ModelConfig()
     journal: JournalConfig = JournalConfig()
+    uploads: UploadsConfig = UploadsConfig()
 
 
 def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:

@@ -36,6 +36,8 @@ MARKERS = {
     "application": "desktop",
     "pulseaudio": "microphone",
     "room": "microphone",
+    "clients_python": "slow",
+    "bundle": "browser",
 }
 
 # Groups that run as a whole at normal priority, by the folders and files that belong to them.
@@ -46,6 +48,7 @@ GROUPS = {
         "client",
         "clients",
         "conformance",
+        "openai_wire",
         "server",
         "test_benches.py",
         "test_embedding_cache.py",

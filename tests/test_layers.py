@@ -24,7 +24,7 @@ LAYERS = {  # top to bottom: a package imports only from below it, and of that o
     "stored_sessions": "server session journal protocol config errors",
     "listen": "client audio subtitles protocol errors",
     "client": "protocol errors",
-    "server": "session audio journal engine protocol metrics config errors",
+    "server": "session audio journal engine subtitles protocol metrics config errors",
     "offline": "session engine audio protocol metrics config errors",
     "session": "journal engine models audio protocol metrics config errors",
     "journal": "subtitles audio protocol config errors",

@@ -20,6 +20,11 @@ from af3stream.errors import SourceError
 
 BLOCK = 1 << 16  # frames read at once
 FULL_SCALE = 32_768
+# FFmpeg's demuxers that read one file alone: a playlist would have others opened that the file names.
+FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,"
+    "rm,tta,voc,w64,wav,wv"
+)
 UNKNOWN_FRAMES = (1 << 63) - 1  # the length that libsndfile gives if it is unknown
 
 
@@ -154,7 +159,7 @@ def _open_av(path: Path) -> _Opened:
     except ModuleNotFoundError:
         raise SourceError(f"{path} is no WAV, FLAC, Ogg or MP3; to read other files: pip install av") from None
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), options={"format_whitelist": FORMATS, "protocol_whitelist": "file"})
     except av.FFmpegError:
         raise SourceError(f"{path} is not an audio file of a known kind") from None
     if not container.streams.audio:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from af3stream.models.voices import assemble
 
 if TYPE_CHECKING:
     from af3stream.engine.af3.engine import Af3Engine
+
+log = logging.getLogger(__name__)
 
 SURE: Final = 0.9  # confidence of a sound's name, if the checkpoint's card has no threshold of its own
 PRIMITIVES: Final = 16  # compiled kernels that oneDNN caches; its default, 1,024, holds one for each length of audio
@@ -51,8 +54,17 @@ def load_engine(config: Config, progress: Progress | None = None) -> Loaded:
         ModelError: if the model cannot be found or loaded.
     """
     checkpoint = resolve(config.model.name, progress)  # before torch is imported, so that a wrong name fails at once
-    voices = assemble(progress or (lambda _: None)) if config.captions.speakers else None
+    voices = _voices(progress or (lambda _: None)) if config.captions.speakers else None
     return run_in_thread(lambda: _load(checkpoint, voices, config))
+
+
+def _voices(progress: Progress) -> Path | None:
+    """Return the folder of the voice encoder. If it cannot be fetched, sessions that ask for speakers are refused."""
+    try:
+        return assemble(progress)
+    except ModelError as error:
+        log.warning("no speakers: %s", error)
+        return None
 
 
 def _load(checkpoint: Checkpoint, voices: Path | None, config: Config) -> Loaded:

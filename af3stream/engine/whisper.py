@@ -24,6 +24,10 @@ INTERIM_PAD_S, INTERIM_LEAST_S = 2.0, 5.0
 SILENT_SPEECH, SILENT_SCORE = 0.6, -1.0  # the library's no_speech_threshold and log_prob_threshold
 NOISE_SCORE: Final = -1.6  # words that whisper-base invents over noise and hum score below this
 SLOWEST_SPEECH: Final = 1.0  # tokens a second; words that it invents over music are unlikely, and fewer than that
+LONG_SPEECH_S: Final = (
+    10.0  # without a pause; from here on, the number of words and the language tell speech from music
+)
+UNKNOWN_LANGUAGE: Final = 0.4  # the likeliest language of music has less, of ten seconds of speech more
 LOOP_COMPRESSION: Final = 2.4  # the library's compression_ratio_threshold
 LOOP_TOKENS: Final = 6  # tokens of a phrase that may not repeat, in an interim caption and after a loop was found
 FASTEST_SPEECH: Final = 30.0  # characters a second; nobody speaks faster
@@ -57,15 +61,20 @@ class Decoded:
         ids = result.sequences_ids[0]
         return cls(tokenizer.decode(ids).strip(), result.scores[0], result.no_speech_prob, len(ids), tuple(ids))
 
-    def hypothesis(self, seconds: float) -> Hypothesis:
+    def hypothesis(self, seconds: float, detected: float = 1.0) -> Hypothesis:
         """Return the caption of an utterance of this length.
 
         It has no words if these are very unlikely; if they are unlikely, and the model takes the audio for silence or
-        they are too few for its length; or if they have no letter and no digit.
+        they are too few for its length; if the utterance is long, and they are too few or no language is likely; or if
+        they have no letter and no digit.
+
+        Args:
+            detected: the probability of the likeliest language; 1 if it was not detected.
         """
-        unlikely = self.score < SILENT_SCORE
-        wordless = self.silence > SILENT_SPEECH or self.tokens < SLOWEST_SPEECH * seconds
-        invented = self.score < NOISE_SCORE or (unlikely and wordless)
+        unlikely, few = self.score < SILENT_SCORE, self.tokens < SLOWEST_SPEECH * seconds
+        invented = self.score < NOISE_SCORE or (unlikely and (self.silence > SILENT_SPEECH or few))
+        if seconds >= LONG_SPEECH_S:
+            invented = invented or few or detected < UNKNOWN_LANGUAGE
         worded = any(letter.isalnum() for letter in self.text)
         return Hypothesis("" if invented or not worded else self.text, silence=self.silence)
 
@@ -142,7 +151,7 @@ class WhisperCaptioner:
         seconds = len(samples) / SAMPLING_RATE
         pad_s, least_s = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
         encoded = self._encoded(samples, min(FULL_S, max(least_s, seconds + pad_s)))
-        language, probable = self._language(encoded, options)
+        language, probable, detected = self._language(encoded, options)
         if options.compare:
             probable = self._compared(encoded, dict(probable), options.compare, seconds, max_tokens)
             language = probable[0][0]
@@ -153,7 +162,7 @@ class WhisperCaptioner:
                 heard = self._write(encoded, prompt, max_tokens, beam_size=self._beam, no_repeat_ngram_size=LOOP_TOKENS)
         else:
             heard = self._write(encoded, prompt, max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
-        said = Hypothesis("") if heard.made_up(seconds) else heard.hypothesis(seconds)
+        said = Hypothesis("") if heard.made_up(seconds) else heard.hypothesis(seconds, detected)
         if not said.text and language == next(iter(probable), (language,))[0]:
             probable = ()  # nobody speaks: no other language would give words
         said = replace(said, language=language, languages=probable)
@@ -194,16 +203,20 @@ class WhisperCaptioner:
         )[0]
         return Decoded.of(result, self._tokenizer)
 
-    def _language(self, encoded: Any, options: CaptionOptions) -> tuple[str, tuple[tuple[str, float], ...]]:
-        """The language to write in, and how probable each one is, if that was asked for."""
+    def _language(self, encoded: Any, options: CaptionOptions) -> tuple[str, tuple[tuple[str, float], ...], float]:
+        """Return the language to write in, the probability of each one that may occur, and that of the likeliest.
+
+        If the language is not detected, there are no probabilities, and the last is 1.
+        """
         if not self.translates:
-            return "en", ()
+            return "en", (), 1.0
         told = options.language if options.language in self.languages else None
         if told and not options.detect:
-            return told, ()
+            return told, (), 1.0
         found = [(token.strip("<|>"), chance) for token, chance in self._model.detect_language(encoded)[0]]
         allowed = [(code, chance) for code, chance in found if code in (options.languages or self.languages)] or found
-        return told or allowed[0][0], tuple((code, chance) for code, chance in allowed if chance >= LEAST_LIKELY)
+        probable = tuple((code, chance) for code, chance in allowed if chance >= LEAST_LIKELY)
+        return told or allowed[0][0], probable, found[0][1]
 
     def _compared(
         self, encoded: Any, probable: dict[str, float], languages: tuple[str, ...], seconds: float, max_tokens: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class ListenOptions:
         languages: codes that may occur; empty: all that the captioner knows.
         translate: English beside the original.
         vocabulary: names and terms that are likely to be said.
+        speakers: whether captions say who speaks; a number: so many people at most.
         words: whether captions say when each word was said; caption files are cut by it.
     """
 
@@ -53,6 +55,7 @@ class ListenOptions:
     languages: tuple[str, ...] = ()
     translate: bool = False
     vocabulary: tuple[str, ...] = ()
+    speakers: bool | int = False
     words: bool = False
 
 
@@ -67,6 +70,19 @@ class Question:
     text: str
     at: float | None
     follows_up: bool = False
+
+
+def parse_speakers(spelled: str) -> bool | int:
+    """Parse ``--speakers``: ``any``, or the most speakers.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is neither.
+    """
+    if spelled == "any":
+        return True
+    if not spelled.isdecimal() or int(spelled) < 1:
+        raise argparse.ArgumentTypeError(f"{quoted(spelled)} is neither 'any' nor a whole number from 1 on")
+    return int(spelled)
 
 
 def question(spelled: str) -> Question:

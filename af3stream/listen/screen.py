@@ -26,6 +26,7 @@ from af3stream.protocol.messages import (
     Speech,
     WatchHit,
 )
+from af3stream.subtitles import speaker_number
 
 BIDI_CONTROLS: Final = (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0))
@@ -92,7 +93,7 @@ class _Lines:
     def line(self, message: Message) -> str | None:
         match message:
             case Caption(final=True, text=text) if text:
-                return f"{clock(message.start)}  {clean(text)}{_translation(message)}"
+                return f"{clock(message.start)}  {_speaker(message)}{clean(text)}{_translation(message)}"
             case Sound():
                 return f"{clock(message.start)}  {clean(message.text)}"
             case Answer():
@@ -193,7 +194,8 @@ class LiveScreen:
             case Ended():
                 return Text(f"{message.received_s:.1f} s received, {message.heard_s:.1f} s heard", style="dim")
             case Caption(final=True, text=text) if text:
-                return Text.assemble((f"{clock(message.start)}  ", "dim"), clean(text), (_translation(message), "dim"))
+                time, translation = f"{clock(message.start)}  ", _translation(message)
+                return Text.assemble((time, "dim"), (_speaker(message), "bold"), clean(text), (translation, "dim"))
         styles: dict[type[Message], str] = {Sound: "dim", Answer: "cyan", WatchHit: "yellow", Error: "red"}
         line = self._lines.line(message)
         return Text(line, style=styles.get(type(message), "")) if line else None
@@ -208,6 +210,12 @@ def clock(seconds: float) -> str:
     """Format seconds as ``1:02:03.4``: hours, minutes, seconds and tenths."""
     tenths = round(seconds * 10)
     return f"{tenths // 36_000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"
+
+
+def _speaker(caption: Caption) -> str:
+    """Return who speaks, to stand before the words; empty if that is not known."""
+    number = speaker_number(caption)
+    return f"{number}: " if number else ""
 
 
 def _translation(caption: Caption) -> str:

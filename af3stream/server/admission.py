@@ -16,6 +16,7 @@ from websockets.http11 import Request
 from af3stream.config import ServerConfig
 
 TOKEN_SUBPROTOCOL: Final = "af3stream.token."  # carries the token of a browser, which cannot set headers
+OPENAI_SUBPROTOCOL: Final = "openai-insecure-api-key."  # the same, as in the OpenAI API
 RETRY_AFTER_S: Final = 5
 
 
@@ -45,22 +46,11 @@ class Principal:
     address: str
 
 
-def admit(
-    request: Request,
-    address: str,
-    config: ServerConfig,
-    guests: Collection[Principal],
-    no_room: Callable[[str], str | None] = lambda _: None,
-) -> Principal:
-    """Check a WebSocket handshake, and return whose connection it is.
-
-    Args:
-        guests: the connections that are admitted and not closed, also those in their handshake.
-        no_room: returns why another session of this user does not fit, or ``None``.
+def authenticate(request: Request, config: ServerConfig) -> str:
+    """Return whose request it is: a name for its token, empty if no tokens are configured.
 
     Raises:
-        Refused: with 403 for a foreign origin, 401 without a valid token, 429 if the address or the user has too many
-            connections, 503 if all sessions are taken or the service is overloaded.
+        Refused: with 403 for a foreign origin, 401 without a valid token.
     """
     origin = request.headers.get("Origin")
     if (
@@ -69,10 +59,32 @@ def admit(
         and origin not in config.origins
     ):
         raise Refused(HTTPStatus.FORBIDDEN, "this origin is not admitted")
+    if not config.tokens:
+        return ""
     token = _token(request)
-    if config.tokens and not _valid(token, config.tokens):
+    if not _valid(token, config.tokens):
         raise Refused(HTTPStatus.UNAUTHORIZED, "a valid token is needed: as a bearer token, or as ?token=")
-    guest = Principal(hashlib.sha256(token.encode()).hexdigest()[:16] if config.tokens else "", address)
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
+
+
+def admit(
+    request: Request,
+    address: str,
+    config: ServerConfig,
+    guests: Collection[Principal],
+    no_room: Callable[[str], str | None] = lambda _: None,
+) -> Principal:
+    """Let a WebSocket handshake, or a request with audio, pass, or refuse it; returns whose it is.
+
+    Args:
+        guests: who is admitted already and not gone, those whose handshake is not done yet included.
+        no_room: why a session of this user would be one too many.
+
+    Raises:
+        Refused: as `authenticate` does, and with 429 where the address or the user has enough connections, 503 where
+            the house is full, or has too much to do.
+    """
+    guest = Principal(authenticate(request, config), address)
     if _enough([other for other in guests if other.address == address], config.max_connections_per_address):
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "this address has too many connections", RETRY_AFTER_S)
     if _enough([other for other in guests if other.user == guest.user], config.max_sessions_per_user):
@@ -111,8 +123,9 @@ def _token(request: Request) -> str:
         return credentials.strip()
     offered = [name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")]
     for name in offered:
-        if name.startswith(TOKEN_SUBPROTOCOL):
-            return name.removeprefix(TOKEN_SUBPROTOCOL)
+        for prefix in (TOKEN_SUBPROTOCOL, OPENAI_SUBPROTOCOL):
+            if name.startswith(prefix):
+                return name.removeprefix(prefix)
     return parse_qs(urlsplit(request.path).query).get("token", [""])[0]
 
 

@@ -1,10 +1,9 @@
-"""The HTTP application: health, metrics, and the page."""
+"""The HTTP application: health, metrics, the page, and the routes that are given to it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from email.utils import formatdate
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
@@ -12,15 +11,22 @@ from typing import Any, Final
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from af3stream.server.admission import Refused
+from af3stream.server.http_answers import refuse, respond
+from af3stream.server.openai_errors import ApiError
 
 log = logging.getLogger(__name__)
 
 STREAM_PATH: Final = "/v1/stream"
+REALTIME_PATH: Final = "/v1/realtime"
+SOCKET_PATHS: Final = (STREAM_PATH, REALTIME_PATH)
+API_PREFIX: Final = "/v1/"
 PAGE_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PAGE_POLICY: Final = (
     "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
@@ -32,6 +38,8 @@ def application(
     health: Callable[[], dict[str, Any]],
     metrics: Callable[[], bytes],
     max_body_bytes: int,
+    routes: Sequence[BaseRoute] = (),
+    origins: Sequence[str] = (),
 ) -> Starlette:
     """Create the application.
 
@@ -40,6 +48,8 @@ def application(
         health: returns the content of `GET /healthz`.
         metrics: returns the content of `GET /metrics`, in Prometheus's text format.
         max_body_bytes: the longest body of a request; a longer one is answered with 413.
+        routes: further routes; they may allow longer bodies.
+        origins: foreign origins whose pages may read the responses.
     """
 
     async def stream(request: Request) -> Response:
@@ -56,38 +66,24 @@ def application(
     async def tell_metrics(_: Request) -> Response:
         return respond(HTTPStatus.OK, metrics(), "text/plain; version=0.0.4")
 
+    cross_origin = Middleware(
+        CORSMiddleware, allow_origins=origins, allow_methods=("GET", "POST"), allow_headers=("*",)
+    )
     app = Starlette(
+        middleware=[cross_origin] if origins else [],
         routes=[
             Route("/", _page),
             Route("/page/{name}", _page),
             Route("/healthz", tell_health),
             Route("/metrics", tell_metrics),
-            Route(STREAM_PATH, stream),
+            *(Route(path, stream) for path in SOCKET_PATHS),
+            *routes,
         ],
         exception_handlers={HTTPException: _refused, ClientDisconnect: _ignore_disconnect, Exception: _failed},
         max_body_size=max_body_bytes,
     )
     app.router.redirect_slashes = False
     return app
-
-
-def respond(
-    status: HTTPStatus, body: bytes, content_type: str = "text/plain", extra: dict[str, str] | None = None
-) -> Response:
-    """Create a complete response."""
-    headers = {
-        "Date": formatdate(usegmt=True),
-        "Content-Type": f"{content_type}; charset=utf-8",
-        "X-Content-Type-Options": "nosniff",
-        **(extra or {}),
-    }
-    return Response(body, status, headers)
-
-
-def refuse(status: HTTPStatus, reason: str, retry_after_s: int | None = None) -> Response:
-    """Create a response that refuses a request; the connection closes after it."""
-    later = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
-    return respond(status, f"{reason}\n".encode(), extra={"Connection": "close", **later})
 
 
 async def _page(request: Request) -> Response:
@@ -101,9 +97,13 @@ async def _page(request: Request) -> Response:
     return respond(HTTPStatus.OK, known[name].read_bytes(), PAGE_TYPES[suffix], policy)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    if request.url.path.startswith(API_PREFIX) and request.url.path not in SOCKET_PATHS:
+        answer = ApiError(f"{status.phrase}: {request.method} {request.url.path}", status=status).response()
+        answer.headers.update(error.headers or {})
+        return answer
     return respond(status, f"{status.phrase.lower()}\n".encode(), extra=dict(error.headers or {}))
 
 

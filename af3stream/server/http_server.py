@@ -25,12 +25,14 @@ from af3stream.config import ServerConfig
 from af3stream.metrics import Metrics
 from af3stream.server.admission import RETRY_AFTER_S
 from af3stream.server.handshakes import EarlyBytes, HandshakeLimiter, secure
-from af3stream.server.http import STREAM_PATH, refuse
+from af3stream.server.http import SOCKET_PATHS
+from af3stream.server.http_answers import refuse
 
 # At a lower level, uvicorn logs input of hostile peers, and errors that the application logs itself.
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
 NO_BODY: Final = ((b"content-length", b"0"),)
+ALLOW: Final = "af3stream.allow"  # in a request's scope: a function that gives the answer so many seconds from now
 BODY_HEADERS: Final = (b"content-length", b"transfer-encoding")
 
 
@@ -202,9 +204,9 @@ class HttpConnection(H11Protocol):
         super().data_received(data)
 
     def _should_upgrade(self) -> bool:
-        """Return whether a request is a handshake: a GET of the stream, without a body, that asks for a WebSocket."""
+        """Return whether a request is a handshake: a GET of a stream, without a body, that asks for a WebSocket."""
         has_body = any(name in BODY_HEADERS and (name, value) not in NO_BODY for name, value in self.headers)
-        is_stream = self.scope["method"] == "GET" and self.scope["path"] == STREAM_PATH
+        is_stream = self.scope["method"] == "GET" and self.scope["path"] in SOCKET_PATHS
         return is_stream and not has_body and super()._should_upgrade()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
@@ -252,6 +254,7 @@ class HttpConnection(H11Protocol):
 
         try:
             async with asyncio.timeout(patience_s) as limit:
+                scope[ALLOW] = lambda seconds: limit.reschedule(self.loop.time() + seconds)
                 answer = self._server.admit(self, scope) or self._server.app
                 await answer(scope, receive, send_in_time)
         except Exception:

@@ -8,13 +8,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
-from starlette.requests import Request as HttpRequest
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import NegotiationError
-from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from af3stream.config import Config, state_dir
@@ -24,11 +22,14 @@ from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
-from af3stream.server.admission import Principal, Refused, admit
+from af3stream.server.admitted_clients import AdmittedClients
 from af3stream.server.connection import Connection
 from af3stream.server.http_server import HttpServer
 from af3stream.server.load import Done, Load, Now, resident_bytes
 from af3stream.server.ports import cannot_listen
+from af3stream.server.realtime.connection import RealtimeConnection
+from af3stream.server.rest.file_session import Engines
+from af3stream.server.rest.routes import rest_routes
 from af3stream.server.session_manager import SessionManager
 from af3stream.server.tls import Tls
 
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 wire_log = log.getChild("wire")
 wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames: tokens, questions and audio
 
+REALTIME_SUBPROTOCOL: Final = "realtime"
 SWEEP_EVERY_S: Final = 600.0
 LOOK_EVERY_S: Final = 1.0
 SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
@@ -62,21 +64,32 @@ class Service:
             config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
         self._load = Load(config.server)
+        self._clients = AdmittedClients(config.server, self.metrics, self._no_room)
         self._http = HttpServer(
             config.server,
-            http.application(self._check_plain_request, self._health, self._metrics_text, config.server.max_body_bytes),
+            http.application(
+                self._clients.would_admit,
+                self._health,
+                self._metrics_text,
+                config.server.max_body_bytes,
+                rest_routes(
+                    Engines(config, loaded, self._worker, self.metrics),
+                    self._clients.entered,
+                    self._clients.authenticate,
+                ),
+                config.server.origins,
+            ),
             self._tls.context if self._tls else None,
             self.metrics,
         )
-        self._guests: dict[ServerConnection, Principal] = {}
-        self._connections: set[Connection] = set()
+        self._connections: set[Connection | RealtimeConnection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
     @property
     def sessions(self) -> int:
-        """Number of connections that are admitted and not closed."""
-        return len(self._guests)
+        """Number of connections and requests with audio that are admitted and not done."""
+        return len(self._clients)
 
     @property
     def _lag_s(self) -> float:
@@ -103,7 +116,7 @@ class Service:
                 self._handle,
                 server_config.host,
                 server_config.port,
-                process_request=self._process_request,
+                process_request=self._clients.process_request,
                 select_subprotocol=_select_subprotocol,
                 create_connection=self._http.connections(),
                 compression=None,
@@ -167,13 +180,15 @@ class Service:
         return None if self._hosts.awaits(user) else self._load.refusal(self._now())
 
     async def _handle(self, peer: ServerConnection) -> None:
-        connection = Connection(
-            peer,
-            config=self._config.server,
-            hosts=self._hosts,
-            user=self._guests[peer].user,
-            metrics=self.metrics,
-        )
+        user, hosts = self._clients.user(peer), self._hosts
+        connection: Connection | RealtimeConnection
+        if _is_realtime(peer):
+            captioner = self.loaded.engine.captioner
+            connection = RealtimeConnection(
+                peer, config=self._config, captioner=captioner, hosts=hosts, user=user, metrics=self.metrics
+            )
+        else:
+            connection = Connection(peer, config=self._config.server, hosts=hosts, user=user, metrics=self.metrics)
         self._connections.add(connection)
         self._empty.clear()
         try:
@@ -198,32 +213,6 @@ class Service:
         await http_closed
         await server.wait_closed()
 
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Admit or refuse a handshake."""
-        try:
-            self._count_connection(connection, self._admit(request, connection.remote_address))
-        except Refused as refused:
-            response = connection.respond(refused.status, f"{refused}\n")
-            if refused.retry_after_s:
-                response.headers["Retry-After"] = str(refused.retry_after_s)
-            return response
-        return None
-
-    def _check_plain_request(self, request: HttpRequest) -> None:
-        """Refuse a plain request of the stream if its handshake would be refused."""
-        path = f"{http.STREAM_PATH}?{request.scope['query_string'].decode('ascii')}"
-        self._admit(Request(path, Headers(request.headers.items())), request.client)
-
-    def _admit(self, request: Request, address: tuple[str, int] | None) -> Principal:
-        """Admit or refuse a connection. The address of a peer that has already left is unknown."""
-        host = (address or ("",))[0]
-        try:
-            return admit(request, host, self._config.server, self._guests.values(), self._no_room)
-        except Refused as refused:
-            self.metrics.refusals.labels(str(refused.status.value)).inc()
-            log.info("not admitted: status=%d reason=%r", refused.status.value, str(refused))
-            raise
-
     def _health(self) -> dict[str, Any]:
         """Return the content of `/healthz`."""
         return {
@@ -242,12 +231,6 @@ class Service:
         self.metrics.resident.set(resident_bytes())
         self.metrics.sessions.set(self.sessions)
         return self.metrics.render()
-
-    def _count_connection(self, connection: ServerConnection, guest: Principal) -> None:
-        """Count a connection from its handshake until it is closed."""
-        self._guests[connection] = guest
-        gone = asyncio.ensure_future(connection.wait_closed())
-        gone.add_done_callback(lambda _: self._guests.pop(connection))
 
 
 async def _repeat(chore: Callable[[], Awaitable[None]], every_s: float) -> None:
@@ -272,8 +255,14 @@ def open_journal(config: Config) -> Journal | None:
     return Journal(msgspec.structs.replace(config.journal, folder=folder)) if folder else None
 
 
-def _select_subprotocol(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol:
+def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    if _is_realtime(connection):
+        return next((name for name in offered if name == REALTIME_SUBPROTOCOL), None)
     for name in offered:
         if name in SUBPROTOCOLS:
             return name
     raise NegotiationError(f"offer one of the subprotocols {', '.join(SUBPROTOCOLS)}")
+
+
+def _is_realtime(connection: ServerConnection) -> bool:
+    return connection.request is not None and urlsplit(connection.request.path).path == http.REALTIME_PATH

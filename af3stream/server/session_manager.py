@@ -22,6 +22,7 @@ from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.server.session_runner import Peer, SessionRunner
+from af3stream.server.tuned_start import TunedStart, tuned
 from af3stream.session.event_log import HistoryEntry, decode_event, read_history
 from af3stream.session.session import Session
 
@@ -184,7 +185,7 @@ class SessionManager:
         """Load a session from disk into memory, after it has been released there."""
         if closing := self._closing.get(facts.session):
             await closing
-        session = self._session(facts.session, msgspec.json.decode(facts.start, type=m.Start))
+        session = self._session(facts.session, msgspec.json.decode(facts.start, type=TunedStart))
         recovered = await asyncio.to_thread(journal.recover, facts.session)
         await asyncio.to_thread(session.restore, recovered)
         log.info("session recovered: session=%s frames=%d", facts.session, recovered.durable)
@@ -194,7 +195,7 @@ class SessionManager:
         return Session(
             session_id,
             start,
-            config=self._config,
+            config=tuned(self._config, start),
             engine=self._loaded.engine,
             notes=self._loaded.notes,
             frames=self._loaded.frames,

@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from af3stream.engine.contract import AudioSegment
+from af3stream.engine.contract import AudioSegment, AudioSource
+from af3stream.engine.engine_core import Resident
 from af3stream.engine.jobs import Job, Result
-from af3stream.engine.worker import Worker
+from af3stream.engine.request import Report
 from af3stream.errors import Refusal, StorageError, StorageFull, Superseded
 from af3stream.journal.facts import Commit
 from af3stream.journal.journal import Journal
@@ -44,6 +45,28 @@ class Peer(Protocol):
         """Disconnect because of an internal error."""
 
 
+class Jobs(Protocol):
+    """What runs the jobs of sessions: the worker."""
+
+    def open(self, session: str, source: AudioSource, resident: Resident) -> None:
+        """Prepare for a session."""
+
+    def submit(self, session: str, job: Job, report: Report) -> None:
+        """Queue a job. ``report`` is called from another thread, in order, the last time with ``done``."""
+
+    def cancel(self, job: Job) -> None:
+        """Drop a job."""
+
+    def attach(self, session: str) -> None:
+        """Run the jobs of a session in their turn."""
+
+    def detach(self, session: str) -> None:
+        """Run the jobs of a session only when no other session has work."""
+
+    def close(self, session: str) -> None:
+        """Drop the session's jobs and its context."""
+
+
 class SessionRunner:
     """Carry out the effects of a session: engine jobs, journal records, messages and timers.
 
@@ -54,7 +77,7 @@ class SessionRunner:
         user: the user that the session belongs to.
     """
 
-    def __init__(self, session: Session, worker: Worker, journal: Journal | None, user: str) -> None:
+    def __init__(self, session: Session, worker: Jobs, journal: Journal | None, user: str) -> None:
         self.session = session
         self.user = user
         self.peer: Peer | None = None

@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, name: str) -> int:
     from PySide6.QtWidgets import QApplication, QStyleFactory
 
-    from af3stream_clients.captions.app import Captions, Options
+    from af3stream_clients.captions.app import Captions
+    from af3stream_clients.captions.options import Options
 
     if (
         "WAYLAND_DISPLAY" in os.environ and "DISPLAY" in os.environ

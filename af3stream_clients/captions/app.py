@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from PySide6.QtCore import QObject, QSettings, QStandardPaths, QTimer, QUrl
+from PySide6.QtCore import QObject, QSettings, QTimer, QUrl
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QSystemTrayIcon, QWidget
+from PySide6.QtWidgets import QApplication, QMessageBox, QSystemTrayIcon, QWidget
 
+from af3stream.protocol.messages import Ready
+from af3stream_clients.captions import dialogs, theme
 from af3stream_clients.captions import settings as remembered
-from af3stream_clients.captions import theme
 from af3stream_clients.captions.ask_window import AskWindow
 from af3stream_clients.captions.conversation import Conversation
 from af3stream_clients.captions.history_window import HistoryWindow
 from af3stream_clients.captions.local_server import Address, LocalServer
 from af3stream_clients.captions.menu import Menu
+from af3stream_clients.captions.options import Options
 from af3stream_clients.captions.overlay import Overlay
 from af3stream_clients.captions.placement import open_beside
 from af3stream_clients.captions.questions import Question
@@ -28,31 +30,10 @@ from af3stream_clients.captions.settings_window import SettingsWindow
 from af3stream_clients.captions.shortcuts import ACTIONS, Shortcuts
 from af3stream_clients.captions.single_instance import CommandServer
 from af3stream_clients.captions.sources import Choice
-from af3stream_clients.captions.transcript import SUFFIXES, Line
+from af3stream_clients.captions.transcript import Line
 
-AUDIO_FILES: Final = "Sound and video (*.wav *.flac *.ogg *.opus *.mp3 *.m4a *.mp4 *.mkv *.webm);;All files (*)"
-CAPTION_FILES: Final = "WebVTT (*.vtt);;SubRip (*.srt);;Text with times (*.txt)"
 NOTICE_MS: Final = 4_000
 MANUAL: Final = Path(__file__).parents[2] / "docs" / "desktop.md"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Options of one run, which override the stored settings.
-
-    Attributes:
-        url: the service's address; ``None`` for the stored one.
-        token: for the service.
-        source: ``mic``, ``system`` or a path; ``None`` for the stored one.
-        name: name of the command socket of this run.
-        server_options: further options of the local server.
-    """
-
-    url: str | None = None
-    token: str | None = None
-    source: str | None = None
-    name: str = ""
-    server_options: tuple[str, ...] = ()
 
 
 class Captions(QObject):
@@ -95,7 +76,7 @@ class Captions(QObject):
             self.tray.show()
         else:  # without a tray icon, this window has the menu
             self._open(self.history)
-        self.listen(_choice(options.source) or Choice(self.settings.source, self.settings.device))
+        self.listen(options.choice or Choice(self.settings.source, self.settings.device))
 
     def listen(self, choice: Choice) -> None:
         """Start a new session with a source, unless the user wants to keep the unsaved captions of the last one."""
@@ -107,11 +88,15 @@ class Captions(QObject):
         for window in (self.overlay.view, self.history, self.ask):
             window.clear()
         self._saved_as = None
-        self.conversation = conversation = Conversation(self._loop_thread, self._find_address, choice, self)
+        speech = self.settings.speech
+        self.conversation = conversation = Conversation(self._loop_thread, self._find_address, choice, speech, self)
         conversation.line.connect(self._on_line)
         conversation.status.connect(self._on_status)
         conversation.question.connect(self._on_question)
         conversation.paused.connect(self._on_paused)
+        conversation.opened.connect(self._on_opened)
+        conversation.name_refused.connect(lambda reason: self._show_notice(Status("error", reason)))
+        self.settings_window.speech.show_session(speech)
         self._on_paused(False)
         self._refresh_status()
 
@@ -121,7 +106,13 @@ class Captions(QObject):
 
     def save(self, path: Path | None = None) -> None:
         """Write the captions to ``path``, to the last saved file, or to a file that the user chooses."""
-        if not self.conversation or not (path := path or self._saved_as or self._ask_path()):
+        if not self.conversation:
+            return
+        if not (
+            path := path
+            or self._saved_as
+            or dialogs.ask_path(self.history, self.settings.folder, self.conversation.began)
+        ):
             return
         try:
             self.conversation.transcript.save(path)
@@ -130,8 +121,7 @@ class Captions(QObject):
             return
         self._saved_as = path
         self._choose(replace(self.settings, folder=str(path.parent)))
-        self._on_status(Status("ok", f"Saved as {path.name}"))
-        self._notice_timer.start()
+        self._show_notice(Status("ok", f"Saved as {path.name}"))
 
     def quit(self) -> None:
         """Quit, unless the user wants to keep unsaved captions."""
@@ -187,6 +177,17 @@ class Captions(QObject):
     def _on_paused(self, paused: bool) -> None:
         self.menu.show_paused(paused)
 
+    def _on_opened(self, ready: Ready) -> None:
+        self.settings_window.speech.show_ready(ready)
+
+    def _on_speaker_named(self, speaker: int, name: str) -> None:
+        if self.conversation:
+            self.conversation.name_speaker(speaker, name)
+
+    def _on_restart(self) -> None:
+        if self.conversation:
+            self.listen(self.conversation.choice)
+
     def _on_server(self, url: str, token: str) -> None:
         self._url, self._token = None, token or None
         self._choose(replace(self.settings, server=url))
@@ -213,6 +214,11 @@ class Captions(QObject):
         self.settings_window.show_settings(self.settings)
         self._refresh_status()
 
+    def _show_notice(self, status: Status) -> None:
+        """Show a status in place of the session's for a while."""
+        self._on_status(status)
+        self._notice_timer.start()
+
     def _refresh_status(self) -> None:
         """Show the current status again."""
         if self.conversation:
@@ -228,33 +234,14 @@ class Captions(QObject):
         """Ask about unsaved captions, and return whether they may be discarded."""
         if not self.conversation or self.conversation.transcript.saved:
             return True
-        buttons = QMessageBox.StandardButton
-        answer = QMessageBox.question(
-            self.history,
-            "Captions",
-            "Save the captions of this session?",
-            buttons.Save | buttons.Discard | buttons.Cancel,
-            buttons.Save,
-        )
-        if answer == buttons.Save:
+        answer = dialogs.ask_whether_to_save(self.history)
+        if answer == "save":
             self.save()
             return self.conversation.transcript.saved
-        return answer == buttons.Discard
-
-    def _ask_path(self) -> Path | None:
-        documents = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation)
-        assert self.conversation
-        name = f"Captions {self.conversation.began:%Y-%m-%d %H.%M}.vtt"
-        proposed = Path(self.settings.folder or documents) / name
-        chosen, kind = QFileDialog.getSaveFileName(self.history, "Save captions", str(proposed), CAPTION_FILES)
-        if not chosen:
-            return None
-        path = Path(chosen)
-        return path if path.suffix.lower() in SUFFIXES else path.with_name(path.name + kind[-5:-1])
+        return answer == "discard"
 
     def _open_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self.history, "Listen to a file", self.settings.folder, AUDIO_FILES)
-        if path:
+        if path := dialogs.ask_audio_file(self.history, self.settings.folder):
             self.listen(Choice("file", path))
 
     # wiring
@@ -277,6 +264,8 @@ class Captions(QObject):
         self.ask.stopped.connect(self._on_stopped)
         self.settings_window.changed.connect(self._choose)
         self.settings_window.server_changed.connect(self._on_server)
+        self.settings_window.speech.restart.connect(self._on_restart)
+        self.history.speaker_named.connect(self._on_speaker_named)
         self.shortcuts.pressed.connect(self.do)
         self.command_server.command_received.connect(self.do)
         self.tray.setContextMenu(self.menu)
@@ -303,18 +292,6 @@ class Captions(QObject):
 
 async def _given(address: Address) -> Address:
     return address
-
-
-def _choice(source: str | None) -> Choice | None:
-    match source:
-        case None:
-            return None
-        case "mic":
-            return Choice("microphone")
-        case "system":
-            return Choice("system")
-        case path:
-            return Choice("file", path)
 
 
 def _keys(settings: Settings) -> dict[str, str]:

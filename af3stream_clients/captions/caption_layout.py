@@ -24,7 +24,7 @@ class Row:
 
 @dataclass(slots=True)
 class Paragraph:
-    """The text of one utterance. Its first ``stable_chars`` characters do not change any more."""
+    """The text of one utterance, or its translation. Its first ``stable_chars`` characters do not change any more."""
 
     key: int
     text: str = ""

@@ -77,14 +77,20 @@ class CaptionsView(QWidget):
         self.update()
 
     def put(self, line: Line) -> None:
-        """Show a new or changed utterance."""
-        first = self._layout.put(line.utterance, line.text, line.stable_chars, line.final)
+        """Show a new or changed utterance, after who speaks if a turn begins, and its translation below, faded."""
+        turn = f"{line.name}: " if line.begins_turn and line.text else ""
+        paragraphs = (f"{turn}{line.text}", len(turn) + line.stable_chars), (line.translation if line.text else "", 0)
+        first = min(
+            self._layout.put(2 * line.utterance + order, text, stable_chars, line.final)
+            for order, (text, stable_chars) in enumerate(paragraphs)
+        )
         self._scroll_to_end()
         y = math.floor((first - self._top) * self._layout.row_height)
         self.update(QRect(0, y, self.width(), self.height() - y))
         self._update_accessible_text()
         if line.final and self.announce and line.text:
-            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, line.text))
+            said = f"{turn}{line.text} {line.translation}".strip()
+            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, said))
 
     def clear(self) -> None:
         """Remove all captions."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from PySide6.QtCore import QObject, Signal
 
-from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, ServerMessage
+from af3stream.protocol.messages import Answer, Error, Ready, ServerMessage
+from af3stream_clients.captions.formatting import as_sentence
 from af3stream_clients.captions.questions import Questions
 from af3stream_clients.captions.session_status import Phase, Progress, StatusTracker
 from af3stream_clients.captions.session_worker import AddressProvider, EventLoopThread, SessionWorker
+from af3stream_clients.captions.settings import SpeechOptions
 from af3stream_clients.captions.sources import Choice
 from af3stream_clients.captions.transcript import Transcript
+
+NAME_REFUSALS: Final = ("bad_text", "unknown_speaker")
 
 
 class Conversation(QObject):
@@ -22,21 +27,30 @@ class Conversation(QObject):
         question: a new or changed ``Question``.
         status: the new ``Status``.
         paused: whether capturing is paused.
+        opened: the ``Ready`` of the session.
+        name_refused: why the server refused a speaker's name.
     """
 
     line = Signal(object)
     question = Signal(object)
     status = Signal(object)
     paused = Signal(bool)
+    opened = Signal(object)
+    name_refused = Signal(str)
 
     def __init__(
-        self, loop_thread: EventLoopThread, find_address: AddressProvider, choice: Choice, parent: QObject | None = None
+        self,
+        loop_thread: EventLoopThread,
+        find_address: AddressProvider,
+        choice: Choice,
+        speech: SpeechOptions,
+        parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self.choice, self.began = choice, datetime.now()
+        self.choice, self.speech, self.began = choice, speech, datetime.now()
         self.transcript, self.questions, self.status_tracker = Transcript(), Questions(), StatusTracker()
         self._emitted = self.status_tracker.status
-        self._worker = worker = SessionWorker(loop_thread, find_address, choice, self)
+        self._worker = worker = SessionWorker(loop_thread, find_address, choice, speech, self)
         worker.phase.connect(self._on_phase)
         worker.heard.connect(self._on_message)
         worker.progress.connect(self._on_progress)
@@ -64,6 +78,10 @@ class Conversation(QObject):
         """Stop an answer."""
         self._worker.cancel(number)
 
+    def name_speaker(self, speaker: int, name: str) -> None:
+        """Give a speaker a name, or take it away with an empty one; the server confirms it."""
+        self._worker.name_speaker(speaker, name)
+
     def leave(self) -> None:
         """End the session; no further signal is sent."""
         self.blockSignals(True)
@@ -75,10 +93,12 @@ class Conversation(QObject):
 
     def _on_message(self, message: ServerMessage) -> None:
         self.status_tracker.receive(message)
-        if isinstance(message, Caption) and (line := self.transcript.add(message)):
+        for line in self.transcript.receive(message):
             self.line.emit(line)
-        if isinstance(message, CaptionUpdate) and (line := self.transcript.correct(message)):
-            self.line.emit(line)
+        if isinstance(message, Ready):
+            self.opened.emit(message)
+        if isinstance(message, Error) and message.code in NAME_REFUSALS and message.ref is None:
+            self.name_refused.emit(as_sentence(message.message))
         self._emit_status()
 
     def _on_progress(self, progress: Progress) -> None:

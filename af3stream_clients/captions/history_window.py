@@ -1,104 +1,30 @@
-"""Window with the whole transcript: times, search, copy."""
+"""Window with the whole transcript: times, speakers, search, copy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
-from PySide6.QtCore import (
-    QAbstractListModel,
-    QModelIndex,
-    QPersistentModelIndex,
-    QPointF,
-    QRect,
-    QSize,
-    QSortFilterProxyModel,
-    Qt,
-)
-from PySide6.QtGui import (
-    QAction,
-    QCloseEvent,
-    QColor,
-    QGuiApplication,
-    QKeySequence,
-    QPainter,
-    QPalette,
-    QResizeEvent,
-    QTextCharFormat,
-    QTextLayout,
-)
-from PySide6.QtWidgets import (
-    QAbstractItemView,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QListView,
-    QMenu,
-    QStyle,
-    QStyledItemDelegate,
-    QStyleOptionViewItem,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
+from PySide6.QtGui import QAction, QCloseEvent, QGuiApplication, QKeySequence
+from PySide6.QtWidgets import QHBoxLayout, QInputDialog, QLabel, QLineEdit, QMenu, QToolButton, QVBoxLayout, QWidget
 
-from af3stream_clients.captions.formatting import clock
+from af3stream_clients.captions.history_list import LINE, HistoryDelegate, HistoryList, HistoryModel
 from af3stream_clients.captions.session_status import Status
 from af3stream_clients.captions.theme import colours, styled
 from af3stream_clients.captions.transcript import Line, Transcript, plain
 
-Index = QModelIndex | QPersistentModelIndex
-LINE: Final = Qt.ItemDataRole.UserRole
-TIME_PX: Final = 76
-PADDING_PX: Final = 9
-
-
-class HistoryModel(QAbstractListModel):
-    """Qt model of a transcript, one row for each utterance."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[Line] = []
-
-    def rowCount(self, parent: Index | None = None) -> int:  # noqa: N802
-        return 0 if parent and parent.isValid() else len(self._lines)
-
-    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        line = self._lines[index.row()]
-        match role:
-            case Qt.ItemDataRole.DisplayRole:
-                return line.text
-            case Qt.ItemDataRole.AccessibleTextRole:
-                return f"{clock(line.start)}. {line.text}"
-            case Qt.ItemDataRole.UserRole:
-                return line
-        return None
-
-    def put(self, transcript: Transcript, line: Line) -> None:
-        """Add, change or remove the row of an utterance."""
-        at = transcript.index(line.utterance)
-        known = at < len(self._lines) and self._lines[at].utterance == line.utterance
-        if known and not line.text:
-            self.beginRemoveRows(QModelIndex(), at, at)
-            del self._lines[at]
-            self.endRemoveRows()
-        elif known:
-            self._lines[at] = line
-            self.dataChanged.emit(self.index(at), self.index(at))
-        elif line.text:
-            self.beginInsertRows(QModelIndex(), at, at)
-            self._lines.insert(at, line)
-            self.endInsertRows()
-
-    def clear(self) -> None:
-        """Remove all rows."""
-        self.beginResetModel()
-        self._lines = []
-        self.endResetModel()
+NAME_CHARS: Final = 64  # of the protocol
 
 
 class HistoryWindow(QWidget):
-    """Window with the transcript of this session."""
+    """Window with the transcript of this session.
+
+    Signals:
+        speaker_named: a speaker's number, and the name that the user gave, or an empty string.
+    """
+
+    speaker_named = Signal(int, str)
 
     def __init__(self, buttons: list[QAction], menu: QMenu) -> None:
         super().__init__(None, Qt.WindowType.Window)
@@ -112,9 +38,9 @@ class HistoryWindow(QWidget):
         self.search.setAccessibleName("Search what was said")
         self.search.setClearButtonEnabled(True)
         self.search.textChanged.connect(self._search)
-        self.list = _List()
+        self.list = HistoryList()
         self.list.setModel(self._found)
-        self._delegate = _Delegate(self.list)
+        self._delegate = HistoryDelegate(self.list)
         self.list.setItemDelegate(self._delegate)
         font = self.list.font()
         font.setPointSizeF(font.pointSizeF() * 1.1)
@@ -129,7 +55,10 @@ class HistoryWindow(QWidget):
         copy.triggered.connect(self.copy)
         find = QAction("&Find", self, shortcut=QKeySequence(QKeySequence.StandardKey.Find))
         find.triggered.connect(self.search.setFocus)
-        self.list.addActions([copy])
+        self.name = QAction("&Name the speaker…", self, shortcut=QKeySequence(Qt.Key.Key_F2), enabled=False)
+        self.name.triggered.connect(self._name_speaker)
+        self.list.selectionModel().currentChanged.connect(lambda *_: self._refresh_name())
+        self.list.addActions([copy, self.name])
         self.addActions([find])
         self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
         self.resize(680, 560)
@@ -140,6 +69,7 @@ class HistoryWindow(QWidget):
         bar = self.list.verticalScrollBar()
         following = bar.value() >= bar.maximum() - 4
         self.model.put(transcript, line)
+        self._refresh_name()
         if following:
             self.list.scrollToBottom()
         self._recount()
@@ -147,6 +77,7 @@ class HistoryWindow(QWidget):
     def clear(self) -> None:
         """Remove all rows."""
         self.model.clear()
+        self._refresh_name()
         self._recount()
 
     def show_status(self, status: Status) -> None:
@@ -163,6 +94,20 @@ class HistoryWindow(QWidget):
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
         self.search.clear()
         super().closeEvent(event)
+
+    def _name_speaker(self) -> None:
+        """Ask for the name of the current row's speaker."""
+        line: Line = self.list.currentIndex().data(LINE)
+        known = "" if line.name == f"Speaker {line.speaker}" else line.name
+        prompt = f"Name of speaker {line.speaker}. Leave it empty to show the number."
+        name, chosen = QInputDialog.getText(self, "Name the speaker", prompt, text=known)
+        if chosen and line.speaker is not None:
+            self.speaker_named.emit(line.speaker, name.strip()[:NAME_CHARS])
+
+    def _refresh_name(self) -> None:
+        """Offer to name a speaker only if the current row has one."""
+        line: Line | None = self.list.currentIndex().data(LINE)
+        self.name.setEnabled(line is not None and line.speaker is not None)
 
     def _all(self) -> Iterable[QModelIndex]:
         return (self._found.index(row, 0) for row in range(self._found.rowCount()))
@@ -205,93 +150,3 @@ class HistoryWindow(QWidget):
         whole.addLayout(top)
         whole.addWidget(self.list, 1)
         whole.addLayout(bottom)
-
-
-class _List(QListView):
-    """A list whose row heights follow the wrapped text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setAccessibleName("What was said")
-        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setResizeMode(QListView.ResizeMode.Adjust)
-        self.setWordWrap(True)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
-        bar = self.verticalScrollBar()
-        following = bar.value() >= bar.maximum() - 4
-        self.scheduleDelayedItemsLayout()
-        super().resizeEvent(event)
-        if following:
-            self.scrollToBottom()
-
-
-class _Delegate(QStyledItemDelegate):
-    """Draw a time and wrapped text; matches of the search are highlighted, text that may change is faded."""
-
-    def __init__(self, parent: QListView) -> None:
-        super().__init__(parent)
-        self.search_text = ""
-        self._list = parent
-
-    def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:  # noqa: N802
-        width = self._list.viewport().width()
-        height = self._laid_out(option, index, width).boundingRect().height()
-        return QSize(width, round(height) + 2 * PADDING_PX)
-
-    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
-        line: Line = index.data(LINE)
-        look = colours()
-        selected = bool(option.state & QStyle.StateFlag.State_Selected)
-        area: QRect = option.rect
-        painter.save()
-        if selected:
-            painter.fillRect(area, QColor(look.tint))
-        if option.state & QStyle.StateFlag.State_HasFocus:
-            painter.fillRect(QRect(area.left(), area.top() + 3, 3, area.height() - 6), QColor(look.accent))
-        palette: QPalette = option.palette
-        painter.setPen(QColor(look.soft))
-        painter.setFont(option.font)
-        time = area.adjusted(16, PADDING_PX, 0, 0)
-        painter.drawText(time, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop, clock(line.start))
-        painter.setPen(palette.color(QPalette.ColorRole.Text))
-        layout = self._laid_out(option, index, area.width())
-        layout.draw(painter, QPointF(area.left() + TIME_PX, area.top() + PADDING_PX), self._formats(line))
-        painter.restore()
-
-    def _laid_out(self, option: QStyleOptionViewItem, index: Index, width: int) -> QTextLayout:
-        layout = QTextLayout(index.data(), option.font)
-        layout.beginLayout()
-        y = 0.0
-        while (line := layout.createLine()).isValid():
-            line.setLineWidth(max(80, width - TIME_PX - 16))
-            line.setPosition(QPointF(0, y))
-            y += line.height() * 1.15
-        layout.endLayout()
-        return layout
-
-    def _formats(self, line: Line) -> list[QTextLayout.FormatRange]:
-        look = colours()
-        formats = []
-        if line.stable_chars < len(line.text):
-            faded = QTextCharFormat()
-            faded.setForeground(QColor(look.soft))
-            formats.append(_range(line.stable_chars, len(line.text) - line.stable_chars, faded))
-        if self.search_text:
-            found = QTextCharFormat()
-            found.setBackground(QColor(look.accent))
-            found.setForeground(QColor(look.on_accent))
-            text, search_text = line.text.lower(), self.search_text.lower()
-            at = text.find(search_text)
-            while at >= 0:
-                formats.append(_range(at, len(search_text), found))
-                at = text.find(search_text, at + len(search_text))
-        return formats
-
-
-def _range(start: int, length: int, form: QTextCharFormat) -> QTextLayout.FormatRange:
-    part = QTextLayout.FormatRange()
-    part.start, part.length, part.format = start, length, form
-    return part

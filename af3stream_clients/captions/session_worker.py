@@ -21,6 +21,7 @@ from af3stream.protocol.messages import Error
 from af3stream_clients.captions.formatting import as_sentence
 from af3stream_clients.captions.local_server import Address
 from af3stream_clients.captions.session_status import Phase, Progress
+from af3stream_clients.captions.settings import SpeechOptions
 from af3stream_clients.captions.sources import Blocks, Choice, Source, open_source
 from af3stream_clients.mute_detector import MuteDetector
 
@@ -89,10 +90,16 @@ class SessionWorker(QObject):
     refused = Signal(int, str)
 
     def __init__(
-        self, loop_thread: EventLoopThread, find_address: AddressProvider, choice: Choice, parent: QObject | None = None
+        self,
+        loop_thread: EventLoopThread,
+        find_address: AddressProvider,
+        choice: Choice,
+        speech: SpeechOptions,
+        parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self._loop_thread, self._find_address, self._choice = loop_thread, find_address, choice
+        self._speech = speech
         self._listening = asyncio.Event()
         self._listening.set()
         self._session: Session | None = None
@@ -119,6 +126,10 @@ class SessionWorker(QObject):
     def cancel(self, number: int) -> None:
         """Stop an answer."""
         self._loop_thread.call(self._stop_answer, number)
+
+    def name_speaker(self, speaker: int, name: str) -> None:
+        """Name a speaker, if there is a session."""
+        self._loop_thread.call(self._name_speaker, speaker, name)
 
     def leave(self) -> None:
         """End the session; no further signal is sent."""
@@ -165,6 +176,9 @@ class SessionWorker(QObject):
                 format=source.format.format,
                 rate=source.format.rate,
                 channels=source.format.channels,
+                language=self._speech.language,
+                task=self._speech.task,
+                speakers=self._speech.speakers,
                 on_state=self._on_state,
             )
             try:
@@ -244,6 +258,10 @@ class SessionWorker(QObject):
     def _stop_answer(self, number: int) -> None:
         if self._session and (stream := self._answers.get(number)):
             self._tasks.create_task(_ignore_if_over(stream.cancel()))
+
+    def _name_speaker(self, speaker: int, name: str) -> None:
+        if self._session:
+            self._tasks.create_task(_ignore_if_over(self._session.name_speaker(speaker, name)))
 
     async def _answer(self, session: Session, number: int, text: str, last_s: float | None, after: int | None) -> None:
         followed = None if after is None else self._answers[after]

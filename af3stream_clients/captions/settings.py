@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, get_args
 
 from PySide6.QtCore import QRect, QSettings
 
+from af3stream.protocol.messages import Task
 from af3stream_clients.captions.sources import SourceKind
 
 Appearance = Literal["system", "light", "dark"]
@@ -14,6 +15,22 @@ Appearance = Literal["system", "light", "dark"]
 SIZES_PT: Final = range(10, 97)
 LINES: Final = range(1, 13)
 OPACITIES: Final = range(30, 101)  # per cent; below this, light text on a light desktop is unreadable
+AUTO: Final = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOptions:
+    """What a session captions; it does not change while the session lasts.
+
+    Attributes:
+        language: code of the language that is spoken; ``None`` for the server's choice, which is to detect it.
+        task: ``translate`` for English below the captions.
+        speakers: whether captions say who speaks.
+    """
+
+    language: str | None
+    task: Task | None
+    speakers: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +46,9 @@ class Settings:
         opacity: of the background, in per cent.
         click_through: whether mouse events go to the window behind the captions.
         announce: whether finished captions are announced to a screen reader.
+        language: code of the language that is spoken, or ``auto``.
+        translate: whether captions are translated into English.
+        speakers: whether captions say who speaks.
         place: geometry of the overlay; null for the bottom of the screen.
         folder: folder of the last saved captions.
         show_key, pause_key, ask_key, save_key: global shortcuts, in Qt's notation.
@@ -46,12 +66,21 @@ class Settings:
     appearance: Appearance = "system"
     click_through: bool = False
     announce: bool = False
+    language: str = AUTO
+    translate: bool = False
+    speakers: bool = False
     place: QRect = field(default_factory=QRect)
     folder: str = ""
     show_key: str = "Ctrl+Alt+C"
     pause_key: str = "Ctrl+Alt+P"
     ask_key: str = "Ctrl+Alt+A"
     save_key: str = "Ctrl+Alt+S"
+
+    @property
+    def speech(self) -> SpeechOptions:
+        """The options of the next session."""
+        language = None if self.language == AUTO else self.language
+        return SpeechOptions(language, "translate" if self.translate else None, self.speakers)
 
 
 BOUNDS: Final = {"size_pt": SIZES_PT, "lines": LINES, "opacity": OPACITIES}

@@ -1,4 +1,4 @@
-"""Window for the settings. Every change takes effect at once."""
+"""Window for the settings. A change takes effect at once, except for those of speech and of the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
     QFontComboBox,
-    QFormLayout,
     QHBoxLayout,
     QKeySequenceEdit,
     QLabel,
@@ -26,7 +25,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from af3stream_clients.captions.forms import beside, form
 from af3stream_clients.captions.settings import LINES, OPACITIES, SIZES_PT, Settings
+from af3stream_clients.captions.speech_page import SpeechPage
 from af3stream_clients.captions.theme import colours, styled
 
 APPEARANCES: Final = (("as the system has it", "system"), ("light", "light"), ("dark", "dark"))
@@ -81,6 +82,8 @@ class SettingsWindow(QDialog):
         for name, edit in self.keys.items():
             edit.setClearButtonEnabled(True)
             edit.keySequenceChanged.connect(lambda keys, name=name: self._choose(**{name: _portable(keys)}))
+        self.speech = SpeechPage()
+        self.speech.chosen.connect(lambda name, value: self._choose(**{name: value}))
         self.problem = styled(QLabel(wordWrap=True), "refused")
         self.server = QLineEdit(placeholderText="a server of its own, on this computer")
         self.token = QLineEdit(placeholderText="where the server asks for one")
@@ -113,6 +116,7 @@ class SettingsWindow(QDialog):
         self.announce.setChecked(settings.announce)
         for name, edit in self.keys.items():
             edit.setKeySequence(QKeySequence(getattr(settings, name)))
+        self.speech.show_settings(settings)
         if not self.server.isModified():
             self.server.setText(settings.server)
         del blockers
@@ -131,30 +135,31 @@ class SettingsWindow(QDialog):
         self.server_changed.emit(self.server.text().strip(), self.token.text().strip())
 
     def _lay_out(self) -> None:
-        tabs = QTabWidget()
+        self.tabs = tabs = QTabWidget()
         tabs.setDocumentMode(True)
         tabs.addTab(
-            _form(
+            form(
                 ("&Font", self.family),
                 ("&Size", self.size_pt),
                 ("&Lines", self.lines),
                 ("&Text", self.text),
                 ("&Background", self.background),
-                ("&Opacity", _beside(self.opacity, self.percent)),
+                ("&Opacity", beside(self.opacity, self.percent)),
                 ("&Appearance", self.appearance),
                 ("", self.click_through),
                 ("", self.announce),
             ),
             "Captions",
         )
+        tabs.addTab(self.speech, "Speech")
         hint = styled(QLabel("These work in every program, with a modifier key in each.", wordWrap=True), "hint")
         tabs.addTab(
-            _form(("", hint), *((label, self.keys[name]) for name, label in KEYS), ("", self.problem)), "Shortcuts"
+            form(("", hint), *((label, self.keys[name]) for name, label in KEYS), ("", self.problem)), "Shortcuts"
         )
         use = QPushButton("Use this server")
         use.clicked.connect(self._use_server)
         note = styled(QLabel("The token is not kept: $AF3STREAM_TOKEN gives it at every start.", wordWrap=True), "hint")
-        tabs.addTab(_form(("&Address", self.server), ("&Token", self.token), ("", note), ("", use)), "Server")
+        tabs.addTab(form(("&Address", self.server), ("&Token", self.token), ("", note), ("", use)), "Server")
         close = QPushButton("Close")
         close.clicked.connect(self.close)
         bottom = QHBoxLayout()
@@ -205,33 +210,6 @@ class _ColourButton(QWidget):
     def _choose(self) -> None:
         if (colour := QColorDialog.getColor(self._colour, self, self._name)).isValid():
             self.chosen.emit(colour.name())
-
-
-def _form(*rows: tuple[str, QWidget]) -> QWidget:
-    page = QWidget()
-    form = QFormLayout(page)
-    form.setContentsMargins(4, 14, 4, 8)
-    form.setVerticalSpacing(10)
-    form.setHorizontalSpacing(16)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    for label, field in rows:
-        form.addRow(label, field)
-        if label:
-            form.labelForField(field).setMinimumHeight(field.sizeHint().height())
-            named = field.focusProxy() or field
-            named.setAccessibleName(named.accessibleName() or label.replace("&", ""))
-    return page
-
-
-def _beside(main: QWidget, other: QWidget) -> QWidget:
-    both = QWidget()
-    row = QHBoxLayout(both)
-    row.setContentsMargins(0, 0, 0, 0)
-    row.setSpacing(12)
-    row.addWidget(main, 1)
-    row.addWidget(other)
-    both.setFocusProxy(main)
-    return both
 
 
 def _number(values: range, suffix: str) -> QSpinBox:

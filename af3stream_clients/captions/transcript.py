@@ -1,16 +1,19 @@
-"""Transcript of one session by utterance, and its export to files."""
+"""Transcript of one session by utterance, with who speaks, and its export to files."""
 
 from __future__ import annotations
 
+import textwrap
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Final
 
-from af3stream.protocol.messages import Caption, CaptionUpdate
-from af3stream.subtitles import cues, to_srt, to_vtt
+from af3stream.protocol.messages import Caption, CaptionUpdate, ServerMessage, SpeakerNamed, SpeakerUpdate
+from af3stream.subtitles import LINE_CHARS, Cue, cues, to_srt, to_vtt
 from af3stream_clients.captions.formatting import clock
+from af3stream_clients.speaker_names import SpeakerNames
 
 SUFFIXES: Final = (".vtt", ".srt", ".txt")
 
@@ -24,7 +27,11 @@ class Line:
         start, end: seconds of audio.
         text: its text; empty if the server withdrew it.
         stable_chars: how many leading characters do not change any more.
-        final: whether no character changes any more.
+        final: whether no character changes any more, except by a correction.
+        translation: the text in English; empty if there is none.
+        speaker: number of the speaker; ``None`` if it is not known.
+        name: the speaker's name, or ``Speaker 1``; empty if it is not known who speaks.
+        begins_turn: whether another speaker, or nobody known, spoke the utterance before.
     """
 
     utterance: int
@@ -33,6 +40,15 @@ class Line:
     text: str
     stable_chars: int
     final: bool
+    translation: str = ""
+    speaker: int | None = None
+    name: str = ""
+    begins_turn: bool = False
+
+    @property
+    def named_text(self) -> str:
+        """The text, after the speaker's name if it is known who speaks."""
+        return f"{self.name}: {self.text}" if self.name else self.text
 
 
 class Transcript:
@@ -46,42 +62,29 @@ class Transcript:
         self.saved = True
         self._lines: dict[int, Line] = {}
         self._order: list[int] = []
+        self._names = SpeakerNames()
 
     @property
     def lines(self) -> list[Line]:
         """All utterances, in order."""
         return [self._lines[number] for number in self._order]
 
-    def add(self, caption: Caption) -> Line | None:
-        """Add a caption; return its utterance as it is now, or ``None`` if that is final already."""
-        known = self._lines.get(caption.utterance)
-        if known and known.final:
-            return None
-        text = caption.text.strip()
-        stable = caption.stable.strip()
-        stable_chars = len(text) if caption.final else len(stable) if text.startswith(stable) else 0
-        line = Line(caption.utterance, caption.start, caption.end, text, stable_chars, caption.final)
-        if not text:
-            self._remove(caption.utterance)
-        else:
-            if not known:
-                insort(self._order, caption.utterance)
-            self._lines[caption.utterance] = line
-            self.saved = False
-        return line
+    def receive(self, message: ServerMessage) -> list[Line]:
+        """Apply a message; return the lines that changed. One without text was removed.
 
-    def correct(self, update: CaptionUpdate) -> Line | None:
-        """Replace the words of a final caption; return its line, or ``None`` if the utterance is unknown."""
-        if update.utterance not in self._lines:
-            return None
-        text = update.text.strip()
-        line = Line(update.utterance, update.start, update.end, text, len(text), True)
-        if text:
-            self._lines[update.utterance] = line
-        else:
-            self._remove(update.utterance)
-        self.saved = False
-        return line
+        A caption of an utterance that is final already changes nothing, nor does a correction of an unknown one.
+        """
+        match message:
+            case Caption() if not ((known := self._lines.get(message.utterance)) and known.final):
+                return self._put(_line(message))
+            case CaptionUpdate() if message.utterance in self._lines:
+                return self._put(_corrected(self._lines[message.utterance], message))
+            case SpeakerUpdate() if message.utterance in self._lines:
+                return self._put(replace(self._lines[message.utterance], speaker=message.speaker))
+            case SpeakerNamed():
+                self._names.receive(message)
+                return self._label([number for number in self._order if self._lines[number].speaker == message.speaker])
+        return []
 
     def index(self, utterance: int) -> int:
         """Return how many utterances come before this one."""
@@ -99,22 +102,93 @@ class Transcript:
         path.write_text(WRITERS[path.suffix.lower()](self.lines), encoding="utf-8")
         self.saved = True
 
-    def _remove(self, utterance: int) -> None:
-        if self._lines.pop(utterance, None):
-            self._order.remove(utterance)
+    def _put(self, line: Line) -> list[Line]:
+        """Add, replace or remove a line; return it, and the next one if another speaker precedes it now."""
+        number, known = line.utterance, self._lines.pop(line.utterance, None)
+        at = self.index(number)
+        if not line.text:
+            if known:
+                self._order.remove(number)
+                self.saved = False
+            return [line, *self._label(self._order[at : at + 1])]
+        if not known:
+            insort(self._order, number)
+        self.saved = False
+        self._lines[number] = line
+        self._label([number])
+        return [self._lines[number], *self._label(self._order[at + 1 : at + 2])]
+
+    def _label(self, numbers: list[int]) -> list[Line]:
+        """Set who speaks in some lines, and return those that changed."""
+        changed = []
+        for number in numbers:
+            line, at = self._lines[number], self.index(number)
+            before = self._lines[self._order[at - 1]].speaker if at else None
+            begins = line.speaker is not None and line.speaker != before
+            labelled = replace(line, name=self._names.label(line.speaker), begins_turn=begins)
+            if labelled != line:
+                self._lines[number] = labelled
+                self.saved = False
+                changed.append(labelled)
+        return changed
 
 
 def plain(lines: list[Line]) -> str:
-    """Format one line for each utterance: start time and text."""
-    return "".join(f"{clock(line.start)}  {line.text}\n" for line in lines)
+    """Format each utterance: start time, speaker and text, and its translation on a line of its own below."""
+    return "".join(map(_plain, lines))
 
 
-def _captions(lines: list[Line]) -> list[Caption]:
-    return [Caption(line.utterance, line.text, line.start, line.end, line.final) for line in lines]
+def _plain(line: Line) -> str:
+    time = f"{clock(line.start)}  "
+    below = f"{' ' * len(time)}{line.translation}\n" if line.translation else ""
+    return f"{time}{line.named_text}\n{below}"
+
+
+def _line(caption: Caption) -> Line:
+    text, stable = caption.text.strip(), caption.stable.strip()
+    stable_chars = len(text) if caption.final else len(stable) if text.startswith(stable) else 0
+    return Line(
+        caption.utterance,
+        caption.start,
+        caption.end,
+        text,
+        stable_chars,
+        caption.final,
+        caption.translation.strip(),
+        caption.speaker,
+    )
+
+
+def _corrected(line: Line, update: CaptionUpdate) -> Line:
+    text, translation = update.text.strip(), update.translation.strip()
+    speaker = line.speaker if update.speaker is None else update.speaker
+    return Line(update.utterance, update.start, update.end, text, len(text), True, translation, speaker)
+
+
+def _cues(lines: list[Line]) -> list[Cue]:
+    """Return the cues of lines, with the speakers' names. Below the words is their part of the translation."""
+    captions = [Caption(line.utterance, line.text, line.start, line.end, line.final) for line in lines]
+    names = {line.utterance: line.name for line in lines}
+    by_caption: list[list[Cue]] = []
+    for cue in cues(captions, lambda caption: names[caption.utterance]):
+        if cue.begins:
+            by_caption.append([])
+        by_caption[-1].append(cue)
+    return [
+        cue for line, own in zip(lines, by_caption, strict=True) for cue in _translated(own, line.translation.split())
+    ]
+
+
+def _translated(own: list[Cue], words: list[str]) -> list[Cue]:
+    """Divide the words of a translation among the cues of its caption, by the length of their texts."""
+    ends = [*accumulate(len(cue.text) for cue in own)]
+    cuts = [0, *(round(len(words) * end / ends[-1]) for end in ends)]
+    parts = [textwrap.fill(" ".join(words[begin:end]), LINE_CHARS) for begin, end in pairwise(cuts)]
+    return [replace(cue, text=f"{cue.text}\n{part}") if part else cue for cue, part in zip(own, parts, strict=True)]
 
 
 WRITERS: Final[dict[str, Callable[[list[Line]], str]]] = {
-    ".vtt": lambda lines: to_vtt(cues(_captions(lines))),
-    ".srt": lambda lines: to_srt(cues(_captions(lines))),
+    ".vtt": lambda lines: to_vtt(_cues(lines)),
+    ".srt": lambda lines: to_srt(_cues(lines)),
     ".txt": plain,
 }

@@ -187,11 +187,16 @@ class Bot:
         """Resume the session, or begin a new one at the end of the last caption."""
         token = self._state.fact("token")
         earlier = ResumeToken(token, int(self._state.fact("last_event", "0"))) if token else None
+        captions = self._file.captions
         opening = connect(
             self._options.server,
             token=self._options.token,
             rate=RATE,
             interims=False,
+            language=captions.language,
+            languages=captions.languages,
+            vocabulary=captions.vocabulary,
+            speakers=captions.speakers,
             reconnect_for=self._options.give_up_after_s,
             resume=earlier,
             on_state=lambda state: self._note_token(session) if state == "open" else None,
@@ -220,7 +225,8 @@ class Bot:
         """Return the start of a new session, and store it."""
         base = min(round(self._state.caption_end() * RATE), self._recording.frames)
         with self._state.transaction():
-            self._state.set_facts(base=base, last_event=0)
+            self._state.set_facts(base=base, last_event=0, voices_before=self._state.fact("voices", "0"))
+            self._state.begin_session()
         return base
 
     def _note_token(self, session: Session) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from af3stream.errors import ConfigError, quoted
+from af3stream.protocol.messages import Language, Languages, Speaker, Vocabulary
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Minutes = Annotated[float, Meta(gt=0, le=1_440)]
@@ -113,12 +114,30 @@ class MinutesOptions(_Table, frozen=True):
         return [question for question in (*own, *self.questions) if question]
 
 
+class CaptionOptions(_Table, frozen=True):
+    """What the service is asked to caption.
+
+    Attributes:
+        language: of the speech, a code or ``auto``; ``None`` for the service's own choice.
+        languages: codes that may occur; empty for all that the service knows.
+        vocabulary: names and terms that are likely to be said.
+        speakers: whether the service tells voices apart, for captions whose participant the source does not name; a
+            number for so many people at most.
+    """
+
+    language: Language | None = None
+    languages: Languages = ()
+    vocabulary: Vocabulary = ()
+    speakers: bool | Speaker = False
+
+
 class RulesFile(_Table, frozen=True):
-    """The whole file. ``speakers`` maps participant ids to names."""
+    """The whole file. ``speakers`` maps ids of participants, or ``Speaker 1``, to names."""
 
     action: dict[str, Action] = {}
     rule: list[Rule] = []
     minutes: MinutesOptions = MinutesOptions()
+    captions: CaptionOptions = CaptionOptions()
     speakers: dict[str, Text] = {}
 
 
@@ -145,6 +164,7 @@ def load_rules(path: Path) -> RulesFile:
 
 
 Key = tuple[str | int, ...]
+TABLES: Final = {"action": Action, "rule": Rule, "minutes": MinutesOptions, "captions": CaptionOptions}
 
 
 def _problems(rules: RulesFile) -> Iterator[tuple[Key, str]]:
@@ -188,7 +208,7 @@ def _with_line(path: Path, text: str, message: str) -> ConfigError:
     parts = re.findall(r"\[\d+\]|[^.\[\]`]+", where)
     key: Key = tuple(int(part[1:-1]) if part.startswith("[") else part for part in parts)
     if unknown := re.search(r"unknown field `(.+?)`", problem):
-        table = {"action": Action, "rule": Rule, "minutes": MinutesOptions}.get(str(key[0]) if key else "", RulesFile)
+        table = TABLES.get(str(key[0]) if key else "", RulesFile)
         problem = f"there is no such key{_nearest(unknown[1], list(table.__struct_fields__))}"
         key = (*key, unknown[1])
     problem = re.sub(r"^Object missing required field `(.+)`$", r"the key \1 is missing", problem)

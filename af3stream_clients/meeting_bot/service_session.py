@@ -12,7 +12,7 @@ import numpy as np
 
 from af3stream.client import ServerError, Session
 from af3stream.client.backoff import delay_s
-from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Error, WatchHit
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Error, SpeakerNamed, SpeakerUpdate, WatchHit
 from af3stream_clients.meeting_bot import digest
 from af3stream_clients.meeting_bot.audio_receiver import AudioReceiver
 from af3stream_clients.meeting_bot.events import QUOTE, Event, RuleEngine, says_yes
@@ -194,14 +194,18 @@ class ServiceSession:
     async def _receive(self) -> None:
         async for message in self._session:
             with self._state.transaction():
-                if isinstance(message, Caption | Answer | WatchHit) and message.event is not None:
+                if isinstance(message, Caption | Answer | WatchHit | SpeakerNamed) and message.event is not None:
                     self._state.set_facts(last_event=message.event)
                 match message:
                     case Caption(final=True) if message.text:
                         self._on_caption(message)
                     case CaptionUpdate():
-                        base_s = self._base / RATE
-                        self._state.correct_caption(base_s + message.start, base_s + message.end, message.text)
+                        self._state.correct_caption(message.utterance, message.text)
+                        self._set_voice(message.utterance, message.speaker)
+                    case SpeakerUpdate():
+                        self._set_voice(message.utterance, message.speaker)
+                    case SpeakerNamed():
+                        self._state.set_name(self._voice(message.speaker), message.name)
                     case WatchHit() if message.id in self._watches:
                         self._on_hit(message)
                     case Error():
@@ -210,8 +214,8 @@ class ServiceSession:
 
     def _on_caption(self, caption: Caption) -> None:
         begin, end = (self._base / RATE + at for at in (caption.start, caption.end))
-        said = FinalCaption(begin, end, caption.text, self._speakers(begin, end))
-        self._state.add_caption(said)
+        said = FinalCaption(begin, end, caption.text, self._speakers(begin, end) or self._voices(caption.speaker))
+        self._state.add_caption(said, caption.utterance)
         for event in self._meeting.rules.caption(said):
             self._meeting.outbox.post(event)
 
@@ -222,8 +226,24 @@ class ServiceSession:
         for event in events:
             self._meeting.outbox.post(event)
 
+    def _set_voice(self, utterance: int, speaker: int | None) -> None:
+        """Correct who speaks in a caption, unless the source names participants for it."""
+        said = self._state.caption(utterance)
+        if said and speaker is not None and not self._speakers(said.begin, said.end):
+            self._state.set_speakers(utterance, self._voices(speaker))
+
+    def _voices(self, speaker: int | None) -> tuple[str, ...]:
+        return () if speaker is None else (self._voice(speaker),)
+
+    def _voice(self, speaker: int) -> str:
+        """Return the id of a voice. A new session counts from 1 again, so its voices get the next numbers."""
+        number = int(self._state.fact("voices_before", "0")) + speaker
+        if number > int(self._state.fact("voices", "0")):
+            self._state.set_facts(voices=number)
+        return f"Speaker {number}"
+
     def _speakers(self, begin: float, end: float) -> tuple[str, ...]:
-        """Return the speakers of a caption, the longest first."""
+        """Return the participants who speak in a caption, the longest first."""
         heard = self._state.turns(round(begin * RATE), round(end * RATE))
         most = heard[0][1] if heard else 0
         return tuple(who for who, frames in heard if frames >= SPEAKER_SHARE * most)

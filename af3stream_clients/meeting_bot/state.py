@@ -6,7 +6,7 @@ An event is added to the outbox in the same transaction as its cause, so that no
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from af3stream.errors import SourceError
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS captions(begin REAL, end REAL, text TEXT, speakers TEXT);
+CREATE TABLE IF NOT EXISTS utterances(number INTEGER PRIMARY KEY, caption INTEGER);
 CREATE TABLE IF NOT EXISTS turns(participant TEXT, begin INTEGER, end INTEGER);
 CREATE INDEX IF NOT EXISTS turns_end ON turns(end);
 CREATE TABLE IF NOT EXISTS names(participant TEXT PRIMARY KEY, name TEXT);
@@ -28,11 +29,15 @@ CREATE TABLE IF NOT EXISTS answers(chapter INTEGER, question TEXT, text TEXT, be
 CREATE TABLE IF NOT EXISTS outbox(id INTEGER PRIMARY KEY, action TEXT, key TEXT, body BLOB, attempts INTEGER DEFAULT 0);
 CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox(action, id);
 """
+OF_UTTERANCE: Final = "rowid = (SELECT caption FROM utterances WHERE number = ?)"
 
 
 @dataclass(frozen=True, slots=True)
 class FinalCaption:
-    """A final caption: seconds in the recording, text, and the ids of its speakers, longest first."""
+    """A final caption: seconds in the recording, text, and the ids of its speakers, longest first.
+
+    The id of a participant is the source's; that of a voice that the service told apart is ``Speaker 1``.
+    """
 
     begin: float
     end: float
@@ -107,22 +112,38 @@ class State:
         """Set named facts."""
         self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(n, str(v)) for n, v in facts.items()])
 
-    def add_caption(self, said: FinalCaption) -> None:
-        """Add a final caption."""
-        speakers = "\n".join(said.speakers)
-        self._db.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", (said.begin, said.end, said.text, speakers))
+    def begin_session(self) -> None:
+        """Forget the numbers of utterances: a session of the service counts from 0."""
+        self._db.execute("DELETE FROM utterances")
 
-    def correct_caption(self, begin: float, end: float, text: str) -> None:
-        """Replace the words of a final caption, or delete it if there are none."""
+    def add_caption(self, said: FinalCaption, utterance: int) -> None:
+        """Add the final caption of an utterance of the current session."""
+        row = (said.begin, said.end, said.text, "\n".join(said.speakers))
+        added = self._db.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", row).lastrowid
+        self._db.execute("INSERT OR REPLACE INTO utterances VALUES (?, ?)", (utterance, added))
+
+    def correct_caption(self, utterance: int, text: str) -> None:
+        """Replace the words of an utterance's caption, or delete it if there are none."""
         if text:
-            self._db.execute("UPDATE captions SET text = ? WHERE begin = ? AND end = ?", (text, begin, end))
+            self._db.execute(f"UPDATE captions SET text = ? WHERE {OF_UTTERANCE}", (text, utterance))
         else:
-            self._db.execute("DELETE FROM captions WHERE begin = ? AND end = ?", (begin, end))
+            self._db.execute(f"DELETE FROM captions WHERE {OF_UTTERANCE}", (utterance,))
+            self._db.execute("DELETE FROM utterances WHERE number = ?", (utterance,))
+
+    def caption(self, utterance: int) -> FinalCaption | None:
+        """Return the caption of an utterance of the current session, or ``None`` if it has none."""
+        row = self._db.execute(f"SELECT * FROM captions WHERE {OF_UTTERANCE}", (utterance,)).fetchone()
+        return _caption(*row) if row else None
+
+    def set_speakers(self, utterance: int, speakers: Sequence[str]) -> None:
+        """Set the speakers of an utterance's caption."""
+        row = ("\n".join(speakers), utterance)
+        self._db.execute(f"UPDATE captions SET speakers = ? WHERE {OF_UTTERANCE}", row)
 
     def captions(self) -> Iterator[FinalCaption]:
         """Yield all final captions, in order."""
-        for begin, end, text, speakers in self._db.execute("SELECT * FROM captions ORDER BY begin, rowid"):
-            yield FinalCaption(begin, end, text, tuple(speakers.split("\n")) if speakers else ())
+        for row in self._db.execute("SELECT * FROM captions ORDER BY begin, rowid"):
+            yield _caption(*row)
 
     def caption_end(self) -> float:
         """Return the end of the last caption, in seconds."""
@@ -153,18 +174,26 @@ class State:
         return [(participant, heard) for participant, heard in rows]
 
     def speaking_s(self, rate: int) -> dict[str, float]:
-        """Return the seconds that each participant spoke, in the order of their first turns."""
+        """Return the seconds that each speaker spoke: participants by their turns, then voices by their captions."""
         rows = self._db.execute(
             "SELECT participant, sum(end - begin) FROM turns GROUP BY participant ORDER BY min(begin)"
         )
-        return {participant: frames / rate for participant, frames in rows}
+        participants = {participant: frames / rate for participant, frames in rows}
+        voices: dict[str, float] = {}
+        for said in self.captions():
+            for who in said.speakers:
+                if who not in participants:
+                    voices[who] = voices.get(who, 0.0) + said.end - said.begin
+        return participants | voices
 
     def set_name(self, participant: str, name: str) -> None:
-        """Set the name of a participant."""
-        self._db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (participant, name))
+        """Set the name of a speaker, or take it away if it is empty."""
+        self._db.execute("DELETE FROM names WHERE participant = ?", (participant,))
+        if name:
+            self._db.execute("INSERT INTO names VALUES (?, ?)", (participant, name))
 
     def names(self) -> dict[str, str]:
-        """Return names by participant id."""
+        """Return names by speaker id."""
         return dict(self._db.execute("SELECT participant, name FROM names"))
 
     def add_lost(self, begin: int, end: int) -> None:
@@ -215,3 +244,7 @@ class State:
     def waiting(self) -> int:
         """Return the number of events in the outbox."""
         return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+
+def _caption(begin: float, end: float, text: str, speakers: str) -> FinalCaption:
+    return FinalCaption(begin, end, text, tuple(speakers.split("\n")) if speakers else ())

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from af3stream.errors import Af3StreamError, SourceError
-from af3stream.listen import ListenOptions, devices, listen
+from af3stream.listen import ListenOptions, devices, listen, parse_speakers
 from af3stream_clients.mic.app import MicrophoneApp
 
 
@@ -30,6 +30,9 @@ def main(argv: list[str] | None = None) -> int:
             captions=arguments.captions,
             device=arguments.device,
             token=arguments.token,
+            language=arguments.language,
+            translate=arguments.translate,
+            speakers=arguments.speakers,
         )
         if arguments.plain or not sys.stdout.isatty():
             return asyncio.run(listen(options))
@@ -62,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="a microphone's number, or a part of its name")
     parser.add_argument("--ask", action="append", default=[], metavar="TEXT", help="a question to ask at the end")
     parser.add_argument("--watch", action="append", default=[], metavar="TEXT", help="a standing question")
+    parser.add_argument("--language", metavar="CODE", help="of the speech, such as es; default: found by listening")
+    parser.add_argument("--translate", action="store_true", help="English below the captions")
+    parser.add_argument(
+        "--speakers", type=parse_speakers, default=False, metavar="any|N", help="say who speaks: any, or N at most"
+    )
     parser.add_argument("--captions", type=Path, metavar="OUT", help="write captions to a .vtt, .srt or .jsonl file")
     parser.add_argument("--token", help="token of the service; by default $AF3STREAM_TOKEN")
     parser.add_argument("--plain", action="store_true", help="print lines instead of the screen, as in a pipe")

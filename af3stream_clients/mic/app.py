@@ -24,16 +24,18 @@ from af3stream.protocol.messages import (
     Error,
     Ready,
     ServerMessage,
+    SpeakerNamed,
+    SpeakerUpdate,
     Speech,
     WatchHit,
     Window,
 )
 from af3stream_clients.answer_range import describe_range
 from af3stream_clients.load_messages import LOAD_MESSAGES
+from af3stream_clients.mic.captions_pane import CaptionsPane
 from af3stream_clients.mic.level_meter import FLOOR_DBFS, level_dbfs, meter
 from af3stream_clients.mute_detector import MuteDetector
 
-MAX_ROWS: Final = 500  # older captions leave the view; --captions writes them all
 METER_CELLS: Final = 14
 METER_STYLE: Final = "green on grey23"  # the background shows the full width
 REFRESH_S: Final = 0.1
@@ -89,8 +91,7 @@ class MicrophoneApp(App[None]):
         self._mute_detector = MuteDetector()
         self._lost_s = 0.0
         self._windows: list[Window] = []
-        self._utterances: dict[int, Static] = {}
-        self._finals: dict[int, Static] = {}  # at most as many as there are rows
+        self._captions = CaptionsPane()
         self._asked: dict[str, str] = {}  # questions and watches
         self._last: str | None = None  # the id of the newest question
         self._partial_answers: dict[str, str] = {}  # the text of each unfinished answer, by question id
@@ -99,7 +100,7 @@ class MicrophoneApp(App[None]):
     def compose(self) -> ComposeResult:
         yield self._status
         with Horizontal():
-            yield VerticalScroll(id="captions")
+            yield self._captions
             with Vertical(id="side"):
                 yield Static("none has closed yet", id="windows")
                 yield VerticalScroll(id="questions")
@@ -108,7 +109,7 @@ class MicrophoneApp(App[None]):
 
     def on_mount(self) -> None:
         """Start listening once the widgets are mounted."""
-        for name in ("captions", "windows", "questions"):
+        for name in ("windows", "questions"):
             self.query_one(f"#{name}").border_title = name
         for name in ("captions", "questions"):
             self.query_one(f"#{name}").anchor()
@@ -156,8 +157,7 @@ class MicrophoneApp(App[None]):
 
     def action_page(self, direction: int) -> None:
         """Scroll the captions, whichever widget has the focus."""
-        captions = self.query_one("#captions", VerticalScroll)
-        captions.scroll_page_up() if direction < 0 else captions.scroll_page_down()
+        self._captions.scroll_page_up() if direction < 0 else self._captions.scroll_page_down()
 
     async def _listen(self) -> None:
         work = self._listening.begin()
@@ -189,7 +189,7 @@ class MicrophoneApp(App[None]):
     def sending(self, block: bytes | Lost, begin: float, end: float) -> None:
         if isinstance(block, Lost):
             self._lost_s += end - begin
-            self._row(Text(f"{clock(begin)}  [{end - begin:.1f} s lost]", style="red"))
+            self._captions.add(Text(f"{clock(begin)}  [{end - begin:.1f} s lost]", style="red"))
         else:
             self._level = max(self._level - FALL_DB, level_dbfs(block))
             self._mute_detector.add(block, end - begin)
@@ -200,14 +200,12 @@ class MicrophoneApp(App[None]):
             case Ready():
                 self._state = "open"
                 self.sub_title = clean(message.model)
-            case Caption():
-                self._caption(message)
-            case CaptionUpdate():
-                self._correct(message)
+            case Caption() | CaptionUpdate() | SpeakerUpdate() | SpeakerNamed():
+                self._captions.receive(message)
             case Speech(state="started"):
-                self.query_one("#captions").border_subtitle = "speech"
+                self._captions.border_subtitle = "speech"
             case Speech():
-                self.query_one("#captions").border_subtitle = ""
+                self._captions.border_subtitle = ""
             case Window():
                 self._windows.append(message)
                 self._show_windows()
@@ -226,7 +224,7 @@ class MicrophoneApp(App[None]):
             case Ended():
                 parts = {"received": message.received_s, "heard": message.heard_s, "lost": message.lost_s}
                 heard = ", ".join(f"{seconds:.1f} s {what}" for what, seconds in parts.items())
-                self._row(Text(heard, style="dim"))
+                self._captions.add(Text(heard, style="dim"))
 
     def state(self, state: State) -> None:
         if self._state != "finishing" or state == "over":
@@ -237,46 +235,8 @@ class MicrophoneApp(App[None]):
 
     # Drawing.
 
-    def _caption(self, caption: Caption) -> None:
-        row = self._utterances.get(caption.utterance)
-        if caption.final:
-            self._utterances.pop(caption.utterance, None)
-            if not caption.text:
-                if row:
-                    row.remove()
-                return
-        stable = caption.text if caption.final else caption.stable
-        stable = stable if caption.text.startswith(stable) else ""
-        parts = (clean(stable), ""), (clean(caption.text[len(stable) :]), "dim italic")
-        text = Text.assemble((f"{clock(caption.start)}  ", "cyan"), *parts)
-        if row:
-            row.update(text)
-        else:
-            row = self._row(text)
-        if not caption.final:
-            self._utterances[caption.utterance] = row
-            return
-        self._finals[caption.utterance] = row
-        if len(self._finals) > MAX_ROWS:
-            del self._finals[next(iter(self._finals))]
-
-    def _correct(self, update: CaptionUpdate) -> None:
-        row = self._finals.get(update.utterance)
-        if row and update.text:
-            row.update(Text.assemble((f"{clock(update.start)}  ", "cyan"), clean(update.text)))
-        elif row:
-            row.remove()
-
-    def _row(self, text: Text) -> Static:
-        captions = self.query_one("#captions", VerticalScroll)
-        row = Static(text)
-        captions.mount(row)
-        if len(captions.children) > MAX_ROWS:
-            captions.children[0].remove()
-        return row
-
     def _note(self, text: str) -> None:
-        self._row(Text(clean(text), style="yellow"))
+        self._captions.add(Text(clean(text), style="yellow"))
 
     def _answer(self, question_id: str, answer: str, style: str = "", heard: str = "", *, reply: bool = False) -> None:
         asked = self._asked.get(question_id, question_id)

@@ -146,6 +146,15 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path: Path, make: objec
         assert str(raised.value) == message.format(path=path)
 
 
+@pytest.mark.parametrize("playlist", ["ffconcat version 1.0\nfile other.wav\n", "#EXTM3U\n#EXTINF:1,\nother.wav\n"])
+def test_a_playlist_opens_no_other_file(tmp_path: Path, playlist: str) -> None:
+    soundfile.write(tmp_path / "other.wav", tone(16_000, 1), 16_000)
+    path = tmp_path / "list.m3u8"
+    path.write_text(playlist)
+    with pytest.raises(SourceError, match="not an audio file of a known kind"):
+        read(path)
+
+
 @pytest.mark.parametrize("offset", [0.3, 0.9])
 @pytest.mark.parametrize("name", ["a.flac", "a.webm", "a.m4a"])
 def test_a_damaged_file_gives_audio_or_a_source_error(tmp_path: Path, name: str, offset: float) -> None:

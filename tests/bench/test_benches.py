@@ -116,6 +116,12 @@ def test_http_cost_measures_sockets_beside_http_and_without(capsys: pytest.Captu
     assert len(tables.lines("python -m bench.http_cost", figures)) == 4
 
 
+def test_realtime_cost_measures_both_wires_and_the_api_costs_little_more(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = printed("realtime_cost", capsys)
+    assert all(cost > 0 for cost in figures["cpu_s_an_audio_second"].values())
+    assert figures["extra_cpu_s_an_audio_second"] < 0.02
+
+
 async def test_the_server_that_is_measured_is_a_process_with_the_settings_of_the_bench(tiny_folder: Path) -> None:
     async with live.server("server.max_sessions=63") as url:
         health = json.load(await asyncio.to_thread(urllib.request.urlopen, f"{url}/healthz"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import io
 import json
@@ -13,6 +14,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -20,7 +22,7 @@ from rich.console import Console
 
 from af3stream.client import transport as line_module
 from af3stream.errors import SourceError
-from af3stream.listen import ListenOptions, listen
+from af3stream.listen import ListenOptions, listen, parse_speakers
 from af3stream.listen import run as run_module
 from af3stream.listen import sources as sources_module
 from af3stream.listen.microphone import Lost, OverflowDeclaredLost
@@ -205,6 +207,30 @@ async def test_a_pipe_gets_finished_lines_only(recording: str, capsys: pytest.Ca
         "0:00:00.5  Call me Ishmael.",
     ]
     assert printed.err == "refused: four wait (query_limit)\n"
+
+
+async def test_who_speaks_stands_before_the_words(recording: str, capsys: pytest.CaptureFixture[str]):
+    async def script(peer: Peer) -> None:
+        await peer.open()
+        await peer.send(msgspec.structs.replace(final("Good morning.", 0.0, 1.0, 3), speaker=2))
+        await converse(peer)
+
+    async with serving(script) as server:
+        assert await listen(fast(recording, server.url, speakers=4)) == 0
+    start = server.heard[0]
+    assert isinstance(start, Start) and start.speakers == 4
+    assert "0:00:00.0  Speaker 2: Good morning.\n0:00:00.5  Call me Ishmael." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("spelled", "parsed"), [("any", True), ("3", 3)])
+def test_speakers_are_any_or_so_many(spelled: str, parsed: bool | int):
+    assert parse_speakers(spelled) is parsed
+
+
+@pytest.mark.parametrize("spelled", ["0", "many", "-1", ""])
+def test_other_spellings_of_speakers_are_refused(spelled: str):
+    with pytest.raises(argparse.ArgumentTypeError, match="neither 'any' nor"):
+        parse_speakers(spelled)
 
 
 async def test_captions_go_to_a_file(recording: str, tmp_path: Path):

@@ -13,7 +13,8 @@ import soundfile
 from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication, QStyleFactory
 
-from af3stream_clients.captions.app import Captions, Options
+from af3stream_clients.captions.app import Captions
+from af3stream_clients.captions.options import Options
 from tests.desktop.gui_driver import until
 from tests.desktop.scripted_service import ScriptedService
 

@@ -11,7 +11,8 @@ from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication, QPushButton, QStyleFactory
 
 from af3stream.protocol.messages import Caption
-from af3stream_clients.captions.app import Captions, Options
+from af3stream_clients.captions.app import Captions
+from af3stream_clients.captions.options import Options
 
 SAID = "He was not an ill-disposed young man, unless to be rather cold-hearted is to be ill-disposed. " * 3
 

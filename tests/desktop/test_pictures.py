@@ -6,6 +6,7 @@ They show real windows. Transparency and shadows are painted here, because the t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QImage, QLinearGradient, QPainter, QPainterPath, QPixmap
 from PySide6.QtWidgets import QWidget
 
-from af3stream.protocol.messages import Answer, AnswerDelta, Ask, Caption
+from af3stream.protocol.messages import Answer, AnswerDelta, Ask, Caption, SpeakerNamed
 from af3stream_clients.captions.app import Captions
 from af3stream_clients.captions.theme import colours
 from tests.desktop.gui_driver import live, move_to, until
@@ -31,6 +32,20 @@ SENTENCES = (
 )
 OPEN = "He might even have been made amiable himself, for he was very young when he"
 ANSWER = "John Dashwood: a young man who is not ill-disposed, but rather cold-hearted and selfish."
+DIALOGUE = (
+    (
+        1,
+        "Buenos días a todos. ¿Empezamos con el presupuesto?",
+        "Good morning, everybody. Shall we start with the budget?",
+    ),
+    (
+        2,
+        "Sí. Este mes hemos gastado menos que el anterior.",
+        "Yes. This month we have spent less than the month before.",
+    ),
+    (2, "Pero falta la factura del alquiler.", "But the invoice for the rent is missing."),
+    (1, "La pido hoy mismo.", "I will ask for it today."),
+)
 SECOND = "That he married a woman who made him less"
 
 
@@ -53,6 +68,32 @@ def test_pictures_for_the_docs(captions: Captions, stage: ScriptedService, appea
         live(0.3)
         captions.settings_window.grab().save(f"{FOLDER}/desktop-settings.png")
     assert Path(f"{FOLDER}/desktop-overlay-{appearance}.png").stat().st_size > 10_000
+
+
+def test_picture_of_speakers_and_translations(run: Callable[..., Captions], stage: ScriptedService) -> None:
+    stage.ready = {"languages": ("de", "en", "es", "fr"), "speakers": True}
+    captions = run()
+    captions.settings_window.changed.emit(
+        replace(captions.settings, appearance="light", language="es", translate=True, speakers=True)
+    )
+    until(lambda: captions.overlay.status.text() == "Listening")
+    for number, (speaker, text, translation) in enumerate(DIALOGUE):
+        start = 7.0 * number
+        caption = Caption(number, text, start, start + 4, True, speaker=speaker, translation=translation)
+        stage.say(caption)
+    stage.say(SpeakerNamed(1, "Ana"))
+    until(lambda: captions.history.model.rowCount() == len(DIALOGUE))
+    captions.history.resize(640, 420)
+    captions.history.show()
+    captions.settings_window.show()
+    captions.settings_window.tabs.setCurrentWidget(captions.settings_window.speech)
+    live(0.4)
+    picture = desktop(QSize(1260, 520), "light")
+    with painting(picture) as painter:
+        shown(painter, captions.history, QPoint(36, 60), radius=10, title="History — Captions")
+        shown(painter, captions.settings_window, QPoint(716, 60), radius=10, title="Settings — Captions")
+    picture.save(f"{FOLDER}/desktop-speakers.png")
+    assert Path(f"{FOLDER}/desktop-speakers.png").stat().st_size > 10_000
 
 
 def questions(captions: Captions, stage: ScriptedService) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from af3stream.protocol.messages import Answer, Caption, CaptionUpdate
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, SpeakerNamed, SpeakerUpdate
 from af3stream_clients.captions.formatting import as_sentence, clock, duration
 from af3stream_clients.captions.questions import Questions
 from af3stream_clients.captions.transcript import Transcript
@@ -24,37 +26,34 @@ def final(utterance: int, text: str, start: float = 0.0) -> Caption:
 
 
 def test_stable_prefix_is_counted() -> None:
-    line = Transcript().add(interim(0, "He was not an", stable="He was"))
-    assert line
+    (line,) = Transcript().receive(interim(0, "He was not an", stable="He was"))
     assert (line.text[: line.stable_chars], line.text[line.stable_chars :]) == ("He was", " not an")
 
 
 def test_stable_part_that_is_no_prefix_is_ignored() -> None:
-    line = Transcript().add(interim(0, "She was not", stable="He was"))
-    assert line
+    (line,) = Transcript().receive(interim(0, "She was not", stable="He was"))
     assert line.stable_chars == 0
 
 
 def test_final_caption_does_not_change() -> None:
     transcript = Transcript()
-    line = transcript.add(final(0, "He was not."))
-    assert line
+    (line,) = transcript.receive(final(0, "He was not."))
     assert line.stable_chars == len(line.text)
-    assert transcript.add(interim(0, "He was late")) is None
-    assert transcript.add(final(0, "He was late.")) is None
+    assert transcript.receive(interim(0, "He was late")) == []
+    assert transcript.receive(final(0, "He was late.")) == []
     assert [line.text for line in transcript.lines] == ["He was not."]
 
 
 def test_corrected_caption_is_shown_and_not_saved_yet() -> None:
     transcript = Transcript()
-    transcript.add(final(0, "He was not."))
-    transcript.add(final(1, "Mm."))
+    transcript.receive(final(0, "He was not."))
+    transcript.receive(final(1, "Mm."))
     transcript.saved = True
-    line = transcript.correct(CaptionUpdate(0, "She was not.", 0.0, 2.0))
-    assert line and line.final and line.stable_chars == len("She was not.")
-    assert (
-        transcript.correct(CaptionUpdate(1, "", 0.0, 2.0)) and transcript.correct(CaptionUpdate(7, "?", 0, 1)) is None
-    )
+    (line,) = transcript.receive(CaptionUpdate(0, "She was not.", 0.0, 2.0))
+    assert line.final and line.stable_chars == len("She was not.")
+    (removed,) = transcript.receive(CaptionUpdate(1, "", 0.0, 2.0))
+    assert not removed.text
+    assert transcript.receive(CaptionUpdate(7, "?", 0, 1)) == []
     assert [line.text for line in transcript.lines] == ["She was not."]
     assert not transcript.saved
 
@@ -62,18 +61,93 @@ def test_corrected_caption_is_shown_and_not_saved_yet() -> None:
 def test_utterances_are_ordered_by_number() -> None:
     transcript = Transcript()
     for caption in (interim(2, "third"), final(0, "First."), final(1, "Second.")):
-        transcript.add(caption)
+        transcript.receive(caption)
     assert [line.text for line in transcript.lines] == ["First.", "Second.", "third"]
     assert transcript.index(1) == 1
 
 
 def test_empty_final_removes_the_utterance() -> None:
     transcript = Transcript()
-    transcript.add(interim(0, "Thank you"))
-    line = transcript.add(final(0, ""))
-    assert line
+    transcript.receive(interim(0, "Thank you"))
+    (line,) = transcript.receive(final(0, ""))
     assert not line.text
     assert transcript.lines == []
+
+
+def said_by(speaker: int | None, utterance: int, text: str) -> Caption:
+    return replace(final(utterance, text, 4.0 * utterance), speaker=speaker)
+
+
+def test_a_turn_begins_where_the_speaker_changes() -> None:
+    transcript = Transcript()
+    for number, speaker in enumerate((1, 1, 2, None, 2)):
+        transcript.receive(said_by(speaker, number, "Yes."))
+    assert [line.name for line in transcript.lines] == ["Speaker 1", "Speaker 1", "Speaker 2", "", "Speaker 2"]
+    assert [line.begins_turn for line in transcript.lines] == [True, False, True, False, True]
+
+
+def test_corrected_speaker_changes_the_next_turn_too() -> None:
+    transcript = Transcript()
+    for number, speaker in enumerate((1, 2, 1)):
+        transcript.receive(said_by(speaker, number, "Yes."))
+    changed = transcript.receive(SpeakerUpdate(1, 1))
+    assert [(line.utterance, line.name, line.begins_turn) for line in changed] == [
+        (1, "Speaker 1", False),
+        (2, "Speaker 1", False),
+    ]
+    assert transcript.receive(SpeakerUpdate(7, 1)) == []
+    changed = transcript.receive(CaptionUpdate(0, "", 0.0, 2.0))
+    assert [(line.utterance, line.text, line.begins_turn) for line in changed] == [(0, "", False), (1, "Yes.", True)]
+
+
+def test_name_replaces_the_number_of_a_speaker_and_can_be_taken_away() -> None:
+    transcript = Transcript()
+    for number, speaker in enumerate((1, 2)):
+        transcript.receive(said_by(speaker, number, "Yes."))
+    transcript.saved = True
+    (line,) = transcript.receive(SpeakerNamed(2, "Anna"))
+    assert (line.utterance, line.name) == (1, "Anna")
+    assert not transcript.saved
+    (corrected,) = transcript.receive(CaptionUpdate(1, "No.", 4.0, 6.0))
+    assert corrected.named_text == "Anna: No."
+    (line,) = transcript.receive(SpeakerNamed(2, ""))
+    assert line.name == "Speaker 2"
+
+
+def test_plain_text_has_speakers_and_translations(tmp_path: Path) -> None:
+    transcript = Transcript()
+    transcript.receive(replace(said_by(1, 0, "Buenos días."), translation="Good morning."))
+    transcript.receive(SpeakerNamed(1, "Ana"))
+    transcript.save(tmp_path / "talk.txt")
+    assert (tmp_path / "talk.txt").read_text() == "0:00  Ana: Buenos días.\n      Good morning.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("talk.vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\n<v Ana>Buenos días.\nGood morning.\n\n"),
+        ("talk.srt", "1\n00:00:00,000 --> 00:00:02,000\nAna: Buenos días.\nGood morning.\n\n"),
+    ],
+)
+def test_subtitles_have_speakers_and_translations(name: str, text: str, tmp_path: Path) -> None:
+    transcript = Transcript()
+    transcript.receive(replace(said_by(1, 0, "Buenos días."), translation="Good morning."))
+    transcript.receive(SpeakerNamed(1, "Ana"))
+    transcript.save(tmp_path / name)
+    assert (tmp_path / name).read_text() == text
+
+
+def test_translation_is_divided_among_the_cues_of_a_caption(tmp_path: Path) -> None:
+    transcript = Transcript()
+    words = " ".join(f"palabra{n}" for n in range(20))
+    transcript.receive(replace(final(0, words), end=12.0, translation=" ".join(f"word{n}" for n in range(20))))
+    transcript.receive(final(1, "Fin.", start=14.0))
+    transcript.save(tmp_path / "talk.srt")
+    blocks = (tmp_path / "talk.srt").read_text().strip().split("\n\n")
+    numbers = [re.findall(r"\bword(\d+)", block) for block in blocks]
+    assert [number for part in numbers for number in part] == [str(n) for n in range(20)]
+    assert all(numbers[:-1]) and not numbers[-1]
+    assert max(len(line) for block in blocks for line in block.splitlines()) <= 42
 
 
 @pytest.mark.parametrize(
@@ -89,13 +163,13 @@ def test_empty_final_removes_the_utterance() -> None:
 )
 def test_saved_file_has_the_transcript_so_far(name: str, text: str, tmp_path: Path) -> None:
     transcript = Transcript()
-    transcript.add(final(0, "He & she."))
-    transcript.add(interim(1, "and then", start=3.0))
+    transcript.receive(final(0, "He & she."))
+    transcript.receive(interim(1, "and then", start=3.0))
     assert not transcript.saved
     transcript.save(tmp_path / name)
     assert (tmp_path / name).read_text() == text
     assert transcript.saved
-    transcript.add(interim(1, "and then the", start=3.0))
+    transcript.receive(interim(1, "and then the", start=3.0))
     assert not transcript.saved
 
 

@@ -90,7 +90,7 @@ def test_captions_are_saved_to_the_chosen_file_and_again_to_the_same(
         asked.append(proposed)
         return str(path.with_suffix("")), f"Kind (*.{suffix})"
 
-    monkeypatch.setattr("af3stream_clients.captions.app.QFileDialog.getSaveFileName", choose)
+    monkeypatch.setattr("af3stream_clients.captions.dialogs.QFileDialog.getSaveFileName", choose)
     told.actions["save"].trigger()
     assert path.read_text().startswith(begins)
     assert told.overlay.status.text() == f"Saved as talk.{suffix}"

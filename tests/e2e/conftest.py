@@ -18,6 +18,9 @@ from af3stream.engine.factory import Loaded
 from af3stream.protocol.messages import Caption
 from af3stream.server.service import Service
 from tests.conftest import RECORDINGS
+from tests.openai_wire.conftest import clients_python, run_client
+
+__all__ = ["clients_python", "run_client"]  # fixtures
 
 PAUSE_S = 1.0
 

@@ -13,7 +13,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from af3stream.config import AudioConfig, Config, JournalConfig, ModelConfig, QuestionsConfig, ServerConfig
+from af3stream.config import (
+    AudioConfig,
+    Config,
+    JournalConfig,
+    ModelConfig,
+    QuestionsConfig,
+    ServerConfig,
+    UploadsConfig,
+)
 from af3stream.engine.contract import Engine
 from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
@@ -34,6 +42,7 @@ async def serving(
     questions: Any = None,
     model: ModelConfig | None = None,
     journal: Path | JournalConfig | None = None,
+    uploads: UploadsConfig | None = None,
     **server: Any,
 ) -> AsyncIterator[Service]:
     """A service over the scripted engine, on any free port; keeps sessions where it is given a folder."""
@@ -43,6 +52,7 @@ async def serving(
         questions=questions or QuestionsConfig(),
         model=model or ModelConfig(),
         journal=journal if isinstance(journal, JournalConfig) else JournalConfig(folder=str(journal or "")),
+        uploads=uploads or UploadsConfig(),
     )
     async with Service(config, Loaded(engine or ScriptedEngine(), "off", None)).listening() as service:
         yield service

@@ -13,15 +13,28 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 
 from af3stream.engine.contract import Completion, Hypothesis
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext
+from af3stream.protocol.messages import CaptionUpdate, SpeakerNamed, SpeakerUpdate, Start
 from af3stream.server.ports import free_port
 from af3stream_clients.meeting_bot.bot import Bot, Options
-from af3stream_clients.meeting_bot.rules import ACTIONS, DECISIONS, OPEN, SUMMARY, MinutesOptions, RulesFile, load_rules
+from af3stream_clients.meeting_bot.rules import (
+    ACTIONS,
+    DECISIONS,
+    OPEN,
+    SUMMARY,
+    CaptionOptions,
+    MinutesOptions,
+    RulesFile,
+    load_rules,
+)
+from tests.client.scripted_server import Peer, converse, final
+from tests.client.scripted_server import serving as scripted_serving
 from tests.clients.meeting_bot.environment import RATE, attend, listening, receiving, serving, voice
 
 PAUSE = np.zeros(2 * RATE, np.float32)
@@ -71,7 +84,8 @@ def written(tmp_path: Path) -> dict:
 
 async def test_minutes_of_an_attendee_meeting_name_speakers_and_times(tmp_path: Path) -> None:
     async with serving(tmp_path / "journal") as server, receiving() as receiver:
-        bot = Bot(options_for(tmp_path, server, "attendee://127.0.0.1:0/s3cret"), rules_for(tmp_path, receiver.url))
+        rules = msgspec.structs.replace(rules_for(tmp_path, receiver.url), captions=CaptionOptions(speakers=True))
+        bot = Bot(options_for(tmp_path, server, "attendee://127.0.0.1:0/s3cret"), rules)
         running = asyncio.create_task(bot.run())
         parts = [("p-ada", 0.0, voice(4, 120)), ("p-ben", 6.0, voice(4, 210)), ("p-ada", 12.0, voice(3, 120))]
         await attend(await listening(bot), parts)
@@ -94,6 +108,65 @@ async def test_minutes_of_an_attendee_meeting_name_speakers_and_times(tmp_path: 
     events = [r.event for r in receiver.received]
     assert sorted(e["kind"] for e in events) == ["keyword"] * 3 + ["minutes", "summary"]
     assert len({r.headers["idempotency-key"] for r in receiver.received}) == len(events)
+
+
+async def test_voices_of_a_file_are_numbered_named_and_corrected(tmp_path: Path) -> None:
+    async def telling(peer: Peer) -> None:
+        await peer.open()
+        said = [final(f"Sentence {n}.", float(n), n + 1.0, n) for n in range(1, 5)]
+        voices = (1, 2, 1, None)
+        spoken = [msgspec.structs.replace(one, speaker=who) for one, who in zip(said, voices, strict=True)]
+        await peer.send(*spoken, SpeakerUpdate(3, 3), CaptionUpdate(2, "Sentence two.", 2.0, 3.0))
+        await peer.send(SpeakerNamed(3, "Cleo", event=7))
+        await converse(peer)
+
+    (tmp_path / "meeting.toml").write_text("""
+[captions]
+language = "en"
+languages = ["en", "es"]
+vocabulary = ["Grafana"]
+speakers = 4
+[speakers]
+"Speaker 2" = "Ben"
+""")
+    async with scripted_serving(telling) as server:
+        options = options_for(tmp_path, server.url, str(meeting(tmp_path, 2)))
+        assert await Bot(options, load_rules(tmp_path / "meeting.toml")).run()
+    start = server.heard[0]
+    assert isinstance(start, Start)
+    assert (start.language, start.languages, start.vocabulary) == ("en", ("en", "es"), ("Grafana",))
+    assert start.speakers == 4
+    minutes = written(tmp_path)
+    lines = {line["text"]: line["speakers"] for line in minutes["transcript"] if line["text"].startswith("Sentence")}
+    assert lines == {
+        "Sentence 1.": ["Speaker 1"],
+        "Sentence two.": ["Ben"],
+        "Sentence 3.": ["Cleo"],
+        "Sentence 4.": [],
+    }
+    assert [(who["id"], who["name"], who["spoke_s"]) for who in minutes["speakers"]] == [
+        ("Speaker 1", "Speaker 1", 1.0),
+        ("Speaker 2", "Ben", 1.0),
+        ("Speaker 3", "Cleo", 1.0),
+    ]
+    assert "**Ben:** Sentence two." in (tmp_path / "out" / "minutes.md").read_text()
+
+
+async def test_service_tells_the_voices_of_a_file_apart(tmp_path: Path) -> None:
+    loud, quiet = voice(2.5, 120), 0.3 * voice(2.5, 120)
+    soundfile.write(
+        tmp_path / "two.wav", np.concatenate([loud, PAUSE, quiet, PAUSE, loud, PAUSE]), RATE, subtype="PCM_16"
+    )
+    rules = RulesFile(
+        minutes=MinutesOptions(summary="", decisions="", actions="", open=""), captions=CaptionOptions(speakers=True)
+    )
+    async with serving(tmp_path / "journal") as server:
+        assert await Bot(options_for(tmp_path, server, str(tmp_path / "two.wav")), rules).run()
+    assert [line["speakers"] for line in written(tmp_path)["transcript"]] == [
+        ["Speaker 1"],
+        ["Speaker 2"],
+        ["Speaker 1"],
+    ]
 
 
 async def test_attendee_connection_with_a_wrong_path_gets_404(tmp_path: Path) -> None:
@@ -248,13 +321,20 @@ async def test_new_session_gets_the_rest_if_the_service_lost_the_first(tmp_path:
     port = free_port()
     async with receiving() as receiver:
         source = str(meeting(tmp_path, 8))
+        rules = msgspec.structs.replace(rules_for(tmp_path, receiver.url), captions=CaptionOptions(speakers=True))
         async with serving(tmp_path / "journal", port) as server:
-            bot = Bot(options_for(tmp_path, server, source), rules_for(tmp_path, receiver.url))
+            bot = Bot(options_for(tmp_path, server, source), rules)
             running = asyncio.create_task(bot.run())
             await receiver.has(lambda received: len(received) >= 3)
         async with serving(tmp_path / "another journal", port):
             assert await running
     assert_whole(tmp_path, receiver, 8)
+    speakers = [line["speakers"] for line in written(tmp_path)["transcript"]]
+    assert speakers == sorted(speakers)
+    assert (speakers[0], speakers[-1]) == (
+        ["Speaker 1"],
+        ["Speaker 2"],
+    )  # voices of a new session are not taken for known
 
 
 async def test_bot_killed_repeatedly_loses_and_repeats_nothing(tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ def rules_of(tmp_path: Path, text: str) -> object:
             '["A"]\nactions = ["lag"]',
             "line 15, rule[2].actions: there is no action 'lag', is 'log' meant?",
         ),
+        (
+            "[action.log]",
+            '[captions]\nlanguag = "es"\n[action.log]',
+            "line 5, captions.languag: there is no such key, is 'language' meant?",
+        ),
+        ("[action.log]", "[captions]\nspeakers = 0\n[action.log]", "line 5, captions.speakers: Expected `int` >= 1"),
         ('title = "Weekly"', "title = Weekly", "is not TOML: Invalid value (at line 2, column 9)"),
         (
             'append = "events.jsonl"',

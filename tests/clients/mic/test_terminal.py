@@ -8,12 +8,26 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from af3stream.listen import ListenOptions
 from af3stream.listen import sources as sources_module
-from af3stream.protocol.messages import Ask, Audio, CaptionUpdate, End, Gap, Speech, Watch, WatchHit, Window
+from af3stream.protocol.messages import (
+    Ask,
+    Audio,
+    CaptionUpdate,
+    End,
+    Gap,
+    SpeakerNamed,
+    SpeakerUpdate,
+    Speech,
+    Start,
+    Watch,
+    WatchHit,
+    Window,
+)
 from af3stream_clients.mic.__main__ import main
 from af3stream_clients.mic.app import MicrophoneApp
 from tests.client.scripted_server import Peer, converse, final, interim, polite, serving
@@ -80,6 +94,37 @@ async def test_screen_shows_captions_windows_and_the_answer_to_a_typed_question(
     assert app.problem == ""
     assert [type(message) for message in server.heard[1:]] == [Watch, Audio, Ask, End]
     assert microphone.closed
+
+
+async def test_rows_name_speakers_and_show_translations(microphone: FakeSounddevice):
+    async def bilingual(peer: Peer) -> None:
+        await peer.open()
+        await peer.send(
+            replace(final("Buenos días.", 0.0, 1.0), speaker=1, translation="Good morning."),
+            replace(final("¿Qué tal?", 1.0, 2.0, 1), speaker=1, translation="How is it going?"),
+            replace(final("Bien.", 2.0, 3.0, 2), speaker=2),
+            SpeakerUpdate(1, 2),
+            CaptionUpdate(0, "Buenas noches.", 0.0, 1.0, translation="Good night."),
+            SpeakerNamed(2, "Ana\x1b"),
+        )
+        await converse(peer)
+
+    async with serving(bilingual) as server:
+        options = ListenOptions("mic", server.url, language="es", translate=True, speakers=2)
+        app = MicrophoneApp(options)
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "Ana" in shown(app, "captions"))
+            assert shown(app, "captions").splitlines() == [
+                "0:00:00.0  Speaker 1: Buenas noches.",
+                "           Good night.",
+                "0:00:01.0  Ana : ¿Qué tal?",
+                "           How is it going?",
+                "0:00:02.0  Ana : Bien.",
+            ]
+            await pilot.press("ctrl+q")
+    start = server.heard[0]
+    assert isinstance(start, Start)
+    assert (start.language, start.task, start.speakers) == ("es", "translate", 2)
 
 
 async def test_follow_up_names_and_follows_the_answer_before_it(microphone: FakeSounddevice):
