@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from af3stream.config import load
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.sound_namer import MAX_TOKENS, QUESTION, Af3SoundNamer
 from af3stream.engine.contract import AudioSegment, NamedSound, Samples
+from af3stream.engine.factory import SURE, load_engine
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, SoundJob
+from af3stream.engine.request import Request
+from tests.checkpoints import make_tiny
 from tests.engine.conftest import new_worker
 
 pytestmark = pytest.mark.device
@@ -93,3 +99,35 @@ def test_a_job_for_an_engine_that_names_nothing_fails(engine: Af3Engine) -> None
     worker.submit("s", SoundJob(0, segment, 0, 16_000), lambda job, result, done: results.append(result))
     worker.run_all()
     assert results == [Failed("the engine failed: ModelError")]
+
+
+@pytest.mark.parametrize(
+    ("card", "setting", "sure"),
+    [
+        ({}, "auto", None),
+        ({}, "true", SURE),
+        ({"sounds": 0.7}, "auto", 0.7),
+        ({"sounds": 0.7}, "true", 0.7),
+        ({"sounds": 0.7}, "false", None),
+    ],
+)
+def test_the_card_decides_unless_the_configuration_does(
+    tmp_path: Path, card: dict[str, float], setting: str, sure: float | None
+) -> None:
+    folder = make_tiny(tmp_path / "tiny")
+    (folder / "af3stream.json").write_text(json.dumps({"name": "tiny"} | card))
+    overrides = (f"model.name={folder}", f"captions.sounds={setting}", "captions.speakers=false")
+    sounds = load_engine(load(overrides=overrides)).engine.sounds
+    assert (sounds and sounds.sure) == sure
+
+
+def test_a_name_that_takes_too_long_leaves_the_session_its_prefix(naming: Af3Engine, signal: Signal) -> None:
+    worker, segment = new_worker(naming), AudioSegment(0, 32_000, 50)
+    for job in (EncodeJob(0, segment, signal(2.0, 3)), ExtendJob((segment,), rebuild=False)):
+        worker.submit("s", job, lambda *_: None)
+        worker.run_all()
+    runner = worker._core._runner
+    request = Request("s", SoundJob(0, segment, 0, 32_000), lambda *_: None)
+    runner.run([request])
+    runner.abandon([request])
+    assert runner.prefix("s").held([segment]) == 1
