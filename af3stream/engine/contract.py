@@ -142,6 +142,19 @@ class Hypothesis:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedSound:
+    """What the model says that it hears in a stretch of audio.
+
+    Attributes:
+        text: the words, without framing.
+        confidence: the geometric mean of their tokens' probabilities, 0 to 1.
+    """
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """How an answer ended.
 
@@ -291,6 +304,23 @@ class Captioner(Protocol):
         """
 
 
+class SoundNamer(Protocol):
+    """Names sounds that are no speech, beside any session's KV prefix.
+
+    Attributes:
+        sure: the least confidence of a name that may be told.
+    """
+
+    sure: float
+
+    def name(self, embeddings: Embeddings, first: int, last: int) -> Iterator[NamedSound | None]:
+        """Name what is heard in the frames from ``first`` up to ``last`` of a window. Yields after each pass.
+
+        Yields:
+            ``None`` while it works, then the name.
+        """
+
+
 class TokenCounter(Protocol):
     """Counts the positions of a prompt. Thread-safe: sessions call it while the engine works."""
 
@@ -319,6 +349,7 @@ class Engine(Protocol):
     capacity: Capacity
     tokens: TokenCounter
     captioner: Captioner
+    sounds: SoundNamer | None  # None: it names no sounds
     voices: VoiceEncoder | None  # None: it cannot tell speakers apart
     counters: Counters
     frame_bytes: int

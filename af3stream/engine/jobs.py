@@ -11,6 +11,7 @@ from af3stream.engine.contract import (
     CaptionOptions,
     Completion,
     Hypothesis,
+    NamedSound,
     PromptPart,
     Samples,
     Turn,
@@ -88,6 +89,27 @@ class EncodeJob:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class SoundJob:
+    """Name the sound in a stretch of a closed window that no caption covers. Returns a `NamedSound`.
+
+    Attributes:
+        start, end: of the stretch, samples at 16 kHz, within the segment.
+    """
+
+    window: int
+    segment: AudioSegment
+    start: int
+    end: int
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """The first projected frame of the stretch, and the one after its last."""
+        samples, offset = self.segment.end - self.segment.start, self.segment.start
+        first, last = (self.segment.tokens * (at - offset) // samples for at in (self.start, self.end))
+        return first, max(last, first + 1)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class ExtendJob:
     """Make these parts the session's kept KV prefix. Returns nothing.
 
@@ -126,7 +148,7 @@ class AnswerJob:
     samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
 
 
-Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | ExtendJob | AnswerJob
+Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | SoundJob | ExtendJob | AnswerJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,4 +174,4 @@ class PrefixLost:
     """The kept prefix was evicted: the question is answered over ``instead``."""
 
 
-Result = Hypothesis | Voices | Completion | Failed | Restarted | PrefixLost | str | None
+Result = Hypothesis | Voices | NamedSound | Completion | Failed | Restarted | PrefixLost | str | None

@@ -20,6 +20,7 @@ from af3stream.engine.jobs import (
     PrefixLost,
     Result,
     ReviseJob,
+    SoundJob,
     VoiceJob,
 )
 from af3stream.engine.prompt_parts import note
@@ -87,7 +88,14 @@ class AudioPipeline:
             options=self.settings.options,
         )
         self._windows = WindowPipeline(
-            config.questions, engine=engine, notes=notes, frames=frames, replay=replay, jobs=jobs, metrics=metrics
+            config.questions,
+            engine=engine,
+            notes=notes,
+            frames=frames,
+            naming=self.mode == "everything",
+            replay=replay,
+            jobs=jobs,
+            metrics=metrics,
         )
         told_apart = start.speakers if config.captions.speakers and engine.voices is not None else False
         self.speakers = SpeakerTrack(told_apart, jobs) if told_apart else None
@@ -180,7 +188,14 @@ class AudioPipeline:
             else:
                 self._jobs.submit(job)
 
-    def restore_results(self, finals: Mapping[int, Hypothesis], finals_to: int, revised_to: float) -> None:
+    def restore_results(
+        self,
+        finals: Mapping[int, Hypothesis],
+        finals_to: int,
+        revised_to: float,
+        named: Mapping[float, str],
+        named_to: float,
+    ) -> None:
         """Take what the journal has in place of results of the engine. Jobs without a result there stay.
 
         Captions become final in order, so an utterance up to ``finals_to`` without a text has no words.
@@ -189,6 +204,7 @@ class AudioPipeline:
             finals: by utterance.
             finals_to: the newest utterance with a final caption.
             revised_to: index of the newest window whose captions were revised.
+            named, named_to: as of `SoundTrack.restore`.
         """
         self._jobs.take_cancelled()
         for job in self._jobs.take_new():
@@ -198,7 +214,7 @@ class AudioPipeline:
                 self._jobs.submit(job)
         self._revision.skip(revised_to)
         self.settle()
-        for job in self._jobs.take_new():
+        for job in self._windows.sounds.restore(self._jobs.take_new(), named, named_to):
             if isinstance(job, EncodeJob):
                 self._windows.restore(job)
             else:
@@ -219,8 +235,8 @@ class AudioPipeline:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every closed utterance has its final caption, and every closed window its embeddings."""
-        return self._oldest_pending == (None, None, None)
+        """Whether every closed utterance has its caption, and every closed window its embeddings and sounds."""
+        return self._oldest_pending == (None, None, None) and not self._windows.sounds.waiting
 
     @property
     def lag_s(self) -> float:
@@ -393,6 +409,8 @@ class AudioPipeline:
                 return [update(line) for line in lines]
             case EncodeJob():
                 return self._windows.encoded(job, result)
+            case SoundJob():
+                return [*self._windows.sounds.complete(job, result)]
             case ExtendJob() if done:
                 self._windows.context.extended(job)
             case AnswerJob() if isinstance(result, PrefixLost):

@@ -80,6 +80,19 @@ CUT = """async (told) => {
     return told.map((captions) => [toVtt(captions), toSrt(captions)]);
 }"""
 
+SOUNDS = """async () => {
+    const { CaptionList } = await import("/page/captions.js");
+    const [list, scroll, spoken, latest] = ["ol", "div", "div", "button"].map((tag) => document.createElement(tag));
+    const speakers = { label: () => document.createElement("span"), show() {}, forget() {} };
+    const captions = new CaptionList({ list, scroll, spoken, latest, onPick() {}, onWord() {}, speakers });
+    captions.update({ utterance: 0, text: "One.", start: 0, end: 2, final: true });
+    captions.update({ utterance: 1, text: "Two.", start: 6, end: 8, final: true });
+    for (const end of [5, 5.5]) captions.addSound({ type: "sound", text: "[bell]", start: 2, end });
+    captions.update({ utterance: 2, text: "Three.", start: 9, end: 10, final: true });
+    const shown = [...list.children].map((row) => [row.querySelector("p").textContent, row.className === "sound"]);
+    return [shown, captions.finals().map(({ text }) => text)];
+}"""
+
 REACH = """async (answers) => {
     const { reach } = await import("/page/words.js");
     return answers.map(reach);
@@ -247,6 +260,11 @@ async def test_a_lost_connection_is_replaced_and_nothing_is_lost(scripted_page: 
     assert parts_s[2] == 0
     numbers = [await row.get_attribute("data-utterance") for row in await page.locator("#captions li").all()]
     assert numbers == [str(number) for number in range(len(numbers))]  # each is told, once
+
+
+async def test_a_sound_has_one_row_between_the_captions_around_it(scripted_page: Page) -> None:
+    texts = ["One.", "[bell]", "Two.", "Three."]
+    assert await scripted_page.evaluate(SOUNDS) == [[[text, text == "[bell]"] for text in texts], texts]
 
 
 async def test_the_timeline_is_read_and_walked_with_keys(scripted_page: Page, speech: Path) -> None:

@@ -74,6 +74,7 @@ const HANDLERS = {
   },
   window: (message) => timeline.addWindow(message),
   caption_update: (message) => captions.correct(message),
+  sound: (message) => captions.addSound(message),
   speaker_update: (message) => captions.correct(message),
   speaker_named: (message) => speakers.named(message),
   caption(message) {

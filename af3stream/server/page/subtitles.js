@@ -21,7 +21,7 @@ export const toSrt = (captions) => cues(captions).map((cue, at) => `${at + 1}\n$
 
 function toJson(captions, extra) {
   const plain = captions.map(({ utterance, start, end, text, speaker, name, language, translation, words }) => (
-    { utterance, start, end, text, speaker, name, language, translation, words }
+    { utterance: Math.max(-1, utterance), start, end, text, speaker, name, language, translation, words }
   ));
   return `${JSON.stringify({ ...extra, captions: plain }, null, 2)}\n`;
 }
