@@ -32,9 +32,10 @@ from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
 from af3stream.session.caption_languages import CaptionLanguages
+from af3stream.session.caption_line import update
 from af3stream.session.caption_revision import CaptionRevision
 from af3stream.session.caption_settings import settle
-from af3stream.session.caption_track import CaptionTrack, update
+from af3stream.session.caption_track import CaptionTrack
 from af3stream.session.closed_window import ClosedWindow
 from af3stream.session.event_log import Divided
 from af3stream.session.job_tracker import JobTracker
@@ -133,7 +134,7 @@ class AudioPipeline:
 
     def _push(self, samples: Samples, now: float) -> Messages:
         self._metrics.seconds.labels("received").inc(seconds(len(samples)))
-        self.track.arrived(self.position + len(samples), now)
+        self.track.delays.arrived(self.position + len(samples), now)
         return self._handle(self._segmenter.push(samples))
 
     def _handle(self, events: list[Event]) -> Messages:
@@ -275,7 +276,7 @@ class AudioPipeline:
         """Compose the prompt of a question about the last seconds, or about everything; see `ContextWindow.prompt`."""
         since = 0 if last_s is None else max(0, self.position - round(last_s * SAMPLE_RATE))
         context, track = self._windows.context, self.track
-        lines = [*(line for line in track.lines if line.end > context.settled_to), *track.drafts]
+        lines = [*(line for line in track.lines if line.end > context.settled_to), *track.partial.lines.values()]
         uncaptioned = [(utterance.start, utterance.end) for utterance in track.uncaptioned]
         return context.prompt(since, self.open_window(), lines, question_tokens, uncaptioned)
 
@@ -332,7 +333,7 @@ class AudioPipeline:
             return
         self.track.abandon_final()
         span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption
-        if span is not None and self.track.interim_is_due(span):
+        if span is not None and self.track.partial_is_due(span):
             self.track.draft(span, self._segmenter.read(span.start, span.end), now)
 
     def draft_for_question(self, now: float) -> CaptionJob | None:

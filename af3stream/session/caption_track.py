@@ -4,85 +4,35 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Span, Utterance
 from af3stream.audio.pcm import Samples
 from af3stream.config import Config
-from af3stream.engine.contract import CaptionOptions, Hypothesis, TimedWord
+from af3stream.engine.contract import CaptionOptions, Hypothesis
 from af3stream.engine.jobs import CaptionJob, Failed, Result, VoiceJob
 from af3stream.metrics import Metrics
 from af3stream.protocol.messages import Caption, CaptionUpdate, ServerMessage
+from af3stream.session.caption_delays import CaptionDelays
 from af3stream.session.caption_languages import CaptionLanguages
+from af3stream.session.caption_line import CaptionLine, caption_line, final_caption, update
 from af3stream.session.early_final import EarlyFinal
-from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.job_tracker import JobTracker
-from af3stream.session.ledger import Arrivals, seconds
+from af3stream.session.ledger import seconds
 from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
+from af3stream.session.partial_captions import PartialCaptions
 from af3stream.session.server_messages import failure
 from af3stream.session.speakers import REMEMBERED
-from af3stream.session.word_times import fitted, told
-
-STRETCH = 2.0  # the pause between two partial captions is at least this many times what the last one took
-FULL_STOPS = ".…。"  # a captioner ends every text with one; while the utterance is open, nobody said it
-STALE = 2.0  # intervals between partial captions; if more audio came since the last one, a question waits for another
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionLine:
-    """A caption and its place. Positions are samples at 16 kHz.
-
-    Attributes:
-        language: a code; ``None`` where the captioner does not say.
-        translation: in English, where it was asked for.
-        words: with their times, where they were asked for; these count from ``start``.
-        speaker: 1, 2, ...; ``None`` where it is not known.
-    """
-
-    utterance: int
-    start: int
-    end: int
-    text: str
-    language: str | None = None
-    translation: str = ""
-    words: tuple[TimedWord, ...] = ()
-    speaker: int | None = None
-
-
-def update(line: CaptionLine) -> CaptionUpdate:
-    """Return the message that corrects a final caption."""
-    return CaptionUpdate(
-        line.utterance,
-        line.text,
-        seconds(line.start),
-        seconds(line.end),
-        language=line.language,
-        translation=line.translation,
-        speaker=line.speaker,
-        words=told(line.words, line.start),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _PartialCaption:
-    """A partial caption on its way: its job, the range it hears, and when it was submitted, in clock seconds."""
-
-    job: CaptionJob
-    start: int
-    end: int
-    submitted: float
 
 
 class CaptionTrack:
     """The captions of the open utterance, and of closed ones until their windows took them as notes.
 
-    At most one partial caption is on its way. The next is due after `captions.interim_every_s` seconds of new audio, or
-    later if the last one took long.
-
     Attributes:
         lines: final captions with words, in order; those that are needed no more are gone (see `forget`).
-        interims: whether the client gets partial captions.
+        partial: the partial captions.
+        delays: how long captions take.
 
     Args:
         interims: whether the client wants partial captions.
@@ -94,28 +44,20 @@ class CaptionTrack:
         self, config: Config, *, interims: bool, languages: CaptionLanguages, jobs: JobTracker, metrics: Metrics
     ) -> None:
         self.lines: list[CaptionLine] = []
-        self.interims = interims and config.captions.interims
-        self._every = int(config.captions.interim_every_s * SAMPLE_RATE)
+        self.partial = PartialCaptions(config.captions, wanted=interims)
+        self.delays = CaptionDelays(config.audio.speech_pad_ms * SAMPLE_RATE // 1_000, metrics)
         self._max_tokens = config.captions.max_tokens
-        self._pad = config.audio.speech_pad_ms * SAMPLE_RATE // 1_000
         self._languages = languages
         self._jobs = jobs
         self._metrics = metrics
-        self._arrivals = Arrivals()
         self._waiting: dict[int, Utterance] = {}
         self._open: int = 0  # index of the open utterance, or of the next one
-        self._hypothesis: Hypothesis | None = None
         self._final: dict[int, Hypothesis] = {}  # final hypotheses that wait for that of an earlier utterance
-        self._drafts: dict[int, CaptionLine] = {}  # partial captions of utterances without a final one
-        self._running: _PartialCaption | None = None
-        self._heard_to = self._drafted_to = 0  # by the newest partial caption submitted, and by the newest that came
-        self._took_s = 0.0
         self._held: deque[Hypothesis | None] = deque()  # drafts of the newest closed utterances, which may be divided
         self._closed_as: dict[int, int] = {}  # by number of a waiting utterance: which one the segmenter closed
         self._speakers: dict[int, int] = {}  # of utterances without a final caption
         self._told: deque[int] = deque(maxlen=REMEMBERED)  # the newest utterances with a final caption
         self._early = EarlyFinal()
-        self._now = 0.0  # clock seconds when audio arrived last
 
     # ---- queries -----------------------------------------------------------------------------------------------------
 
@@ -127,23 +69,13 @@ class CaptionTrack:
     @property
     def uncaptioned(self) -> list[Utterance]:
         """The closed utterances without any caption yet."""
-        captioned = self._drafts.keys() | self._languages.correcting
+        captioned = self.partial.lines.keys() | self._languages.correcting
         return [utterance for utterance in self.waiting if utterance.index not in captioned]
 
     @property
     def oldest_waiting(self) -> Utterance | None:
         """The first closed utterance without a final caption."""
         return next(iter(self._waiting.values()), None)
-
-    @property
-    def stretched(self) -> bool:
-        """Whether partial captions come less often than configured."""
-        return self.interims and STRETCH * self._took_s * SAMPLE_RATE > self._every
-
-    @property
-    def drafts(self) -> list[CaptionLine]:
-        """The partial captions of all utterances without a final one."""
-        return [*self._drafts.values()]
 
     def has_finals(self, utterances: int) -> bool:
         """Return whether the final caption of every utterance before this one is there."""
@@ -157,20 +89,16 @@ class CaptionTrack:
             draft: the job of the partial caption, if one is needed. It counts as there if it failed. If its utterance
                 closed meanwhile, the final caption is needed instead.
         """
-        drafting = self._running is not None and self._running.job is draft
         closed = draft is not None and draft.utterance < self._open
-        return self.has_finals(utterances + closed) and not drafting
+        return self.has_finals(utterances + closed) and not (draft and self.partial.awaits(draft))
 
-    def interim_is_due(self, span: Span) -> bool:
+    def partial_is_due(self, span: Span) -> bool:
         """Return whether a partial caption of the open utterance so far is due."""
-        if not self.interims or self._running is not None or self._held:
-            return False
-        step = max(self._every, int(STRETCH * self._took_s * SAMPLE_RATE))
-        return span.end - max(span.start, self._heard_to) >= step
+        return not self._held and self.partial.is_due(span)
 
     def is_stale(self, span: Span) -> bool:
         """Return whether the partial caption lacks much of the open utterance so far."""
-        return not self._held and span.end - max(span.start, self._drafted_to) >= STALE * self._every
+        return not self._held and self.partial.is_stale(span)
 
     def are_late(self, position: int) -> bool:
         """Return whether final captions lag so far behind that other work goes first."""
@@ -184,11 +112,6 @@ class CaptionTrack:
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
-    def arrived(self, position: int, now: float) -> None:
-        """Note that all audio before a position arrived by ``now``."""
-        self._now = now
-        self._arrivals.note(position, now)
-
     def draft(self, span: Span, samples: Samples, now: float, *, urgent: bool = False) -> CaptionJob:
         """Have the open utterance captioned so far; returns the job. It replaces the one on its way.
 
@@ -197,20 +120,18 @@ class CaptionTrack:
         """
         self._abandon_draft()
         options = self._languages.partial
-        job = self._job(self._open, samples, self._hypothesis, options, final=False, urgent=urgent)
-        self._running = _PartialCaption(job, span.start, span.end, now)
-        self._heard_to = span.end
+        job = self._job(self._open, samples, self.partial.hypothesis, options, final=False, urgent=urgent)
+        self.partial.begin(job, span, now)
         self._jobs.submit(job)
         return job
 
     def begin_final(self, utterance: Utterance) -> None:
         """Begin the final caption of an utterance in its pause, unless the captioner has more urgent work."""
-        urgent = self._running is not None and self._running.job.urgent
-        if self._waiting or urgent or self._early.begun(utterance):
+        if self._waiting or self.partial.urgent or self._early.begun(utterance):
             return
         self._abandon_draft()
         self.abandon_final()
-        job = self._job(utterance.index, utterance.samples, self._hypothesis, self._languages.final, final=True)
+        job = self._job(utterance.index, utterance.samples, self.partial.hypothesis, self._languages.final, final=True)
         self._early.begin(job, utterance)
         self._jobs.submit(job)
 
@@ -223,12 +144,12 @@ class CaptionTrack:
         """Have a closed utterance captioned for good; returns the final caption if it was made in the pause."""
         self._abandon_draft()
         self._waiting[utterance.index] = utterance
-        draft, self._hypothesis = self._hypothesis, None
+        draft = self.partial.close()
         self._open = utterance.index + 1
         if early := self._early.take(utterance):
             job, hypothesis = early
             self._jobs.make_due(job, position)
-            return [] if hypothesis is None else self._measured(self.take_final(job, hypothesis), self._now)
+            return [] if hypothesis is None else self.delays.observed(self.take_final(job, hypothesis), self.delays.now)
         self.abandon_final()
         late, options = self.are_late(position), self._languages.final
         self._jobs.submit(
@@ -242,8 +163,7 @@ class CaptionTrack:
         Until then the number of what follows it is not known, so there are no partial captions.
         """
         self._abandon_draft()
-        self._held.append(self._hypothesis)
-        self._hypothesis = None
+        self._held.append(self.partial.close())
         self._number(utterance, utterance.index)
 
     def divide(self, parts: Sequence[tuple[Utterance, int | None]], position: int) -> None:
@@ -284,7 +204,7 @@ class CaptionTrack:
         """Take a result of a caption job; returns the captions that it makes, and a message about a failure."""
         messages: list[ServerMessage] = []
         if job.final and not (job.again or self._jobs.is_due(job)):
-            return [*self._measured(self._take_early(job, result), now)]
+            return [*self.delays.observed(self._take_early(job, result), now)]
         if isinstance(result, Failed):
             if job.final and self._jobs.retry(job, result):
                 return []
@@ -292,8 +212,8 @@ class CaptionTrack:
                 messages.append(failure(f"utterance {job.utterance} could not be captioned", result))
             result = Hypothesis("")
         assert isinstance(result, Hypothesis)
-        captions = self.take_final(job, result) if job.final else self._take_draft(job, result, now)
-        return [*messages, *self._measured(captions, now)]
+        captions = self.take_final(job, result) if job.final else self._take_partial(job, result, now)
+        return [*messages, *self.delays.observed(captions, now)]
 
     def take_final(self, job: CaptionJob, hypothesis: Hypothesis) -> list[Caption | CaptionUpdate]:
         """Take the final hypothesis about an utterance; returns its caption and those that waited for it, in order.
@@ -337,16 +257,10 @@ class CaptionTrack:
         if self.lines and self.lines[0].end <= position:
             self.lines = [line for line in self.lines if line.end > position]
 
-    def _take_draft(self, job: CaptionJob, hypothesis: Hypothesis, now: float) -> list[Caption]:
+    def _take_partial(self, job: CaptionJob, hypothesis: Hypothesis, now: float) -> list[Caption]:
         """Take a hypothesis about the open utterance; returns the caption if the client gets it."""
         self._jobs.finish(job)
-        running = self._running
-        if running is None or running.job is not job:
-            return []
-        self._running = None
-        self._took_s = now - running.submitted
-        self._hypothesis = hypothesis
-        return self._partial(running.start, running.end, hypothesis)
+        return self.partial.take(job, hypothesis, now)
 
     def _take_early(self, job: CaptionJob, result: Result) -> list[Caption]:
         """Take the final hypothesis about an utterance that is still open; new words are shown, and may still change.
@@ -359,27 +273,13 @@ class CaptionTrack:
         utterance = self._early.heard(job, result)
         if utterance is None:
             return []
-        shown = self._drafts.get(utterance.index)
-        captions = self._partial(utterance.start, utterance.end, result)
+        shown = self.partial.lines.get(utterance.index)
+        captions = self.partial.show(utterance.index, Span(utterance.start, utterance.end), result)
         return [caption for caption in captions if not (shown and shown.text == caption.text)]
 
-    def _partial(self, start: int, end: int, hypothesis: Hypothesis) -> list[Caption]:
-        """Return the partial caption of the open utterance if the client gets it."""
-        self._drafted_to = end
-        text = without_loops(hypothesis.text).rstrip(FULL_STOPS)
-        before = self._drafts.get(self._open)
-        stable = agreed(before.text if before else "", text)
-        if text:
-            self._drafts[self._open] = CaptionLine(self._open, start, end, text)
-        if not (text and self.interims):
-            return []
-        language = hypothesis.language
-        return [Caption(self._open, text, seconds(start), seconds(end), final=False, stable=stable, language=language)]
-
     def _abandon_draft(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            self._jobs.cancel(running.job)
+        if (job := self.partial.abandon()) is not None:
+            self._jobs.cancel(job)
 
     def _job(
         self,
@@ -409,59 +309,25 @@ class CaptionTrack:
         """Have an utterance captioned once more. Later captions wait for it; it does not count towards the lag."""
         self._jobs.submit(self._job(utterance.index, utterance.samples, None, options, final=True, again=True))
 
-    def _line(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionLine:
-        text = without_loops(hypothesis.text)
-        return CaptionLine(
-            utterance.index,
-            utterance.start,
-            utterance.end,
-            text,
-            language=hypothesis.language if text else None,
-            translation=without_loops(hypothesis.translation),
-            words=fitted(hypothesis.words, text, utterance.end - utterance.start),
-        )
-
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """Return the final caption; ``None`` if it has no words and the client saw no partial one."""
         self._closed_as.pop(utterance.index, None)
-        line = replace(self._line(utterance, hypothesis), speaker=self._speakers.pop(utterance.index, None))
-        drafted = self._drafts.pop(utterance.index, None)
+        line = caption_line(utterance, hypothesis, self._speakers.pop(utterance.index, None))
+        drafted = self.partial.lines.pop(utterance.index, None)
         if line.text:
             self._told.append(utterance.index)
             self.lines.append(line)
-        if not (line.text or (drafted and self.interims)):
+        if not (line.text or (drafted and self.partial.shown)):
             return None
         self._languages.told(utterance)
-        return Caption(
-            line.utterance,
-            line.text,
-            seconds(line.start),
-            seconds(line.end),
-            final=True,
-            stable=line.text,
-            language=line.language,
-            translation=line.translation,
-            speaker=line.speaker,
-            words=told(line.words, line.start),
-        )
+        return final_caption(line)
 
     def _correct(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionUpdate | None:
         """Return the correction of a caption in another language; ``None`` if it has no words in this one."""
         self._languages.correcting.remove(utterance.index)
         speaker = next((each.speaker for each in self.lines if each.utterance == utterance.index), None)
-        line = replace(self._line(utterance, hypothesis), speaker=speaker)
+        line = caption_line(utterance, hypothesis, speaker)
         if not line.text:
             return None
         self.revise([line])
         return update(line)
-
-    def _measured(self, captions: Sequence[Caption | CaptionUpdate], now: float) -> Sequence[Caption | CaptionUpdate]:
-        """Observe the time from the audio's arrival to its captions; returns the captions."""
-        for caption in captions:
-            end = round(caption.end * SAMPLE_RATE)
-            if isinstance(caption, CaptionUpdate) or (arrived := self._arrivals.at(end)) is None:
-                continue
-            self._metrics.word_delay.labels("final" if caption.final else "interim").observe(now - arrived)
-            if caption.final:
-                self._metrics.final_delay.observe(now - (self._arrivals.at(end - self._pad) or arrived))
-        return captions

@@ -11,7 +11,7 @@ from typing import Final
 from af3stream.engine.contract import AudioSegment, PromptPart, Samples, Text
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.models.card import Notes
-from af3stream.session.caption_track import CaptionLine
+from af3stream.session.caption_line import CaptionLine
 from af3stream.session.prompt_body import SelectedWindow, UnreadWindow, transcript
 
 NO_TEXT: Final = Text("")

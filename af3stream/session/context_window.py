@@ -12,7 +12,7 @@ from af3stream.engine.contract import AudioSegment, Capacity, PromptPart
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
 from af3stream.engine.prompt_parts import shared
 from af3stream.models.card import Frames, Notes
-from af3stream.session.caption_track import CaptionLine
+from af3stream.session.caption_line import CaptionLine
 from af3stream.session.closed_window import ClosedWindow, Extension, PrefixLayout, PrefixStatus
 from af3stream.session.prompt_body import (
     PromptBody,

@@ -10,7 +10,7 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.contract import AudioSegment, PromptPart, Samples, Text
 from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.models.card import Notes
-from af3stream.session.caption_track import CaptionLine
+from af3stream.session.caption_line import CaptionLine
 from af3stream.session.ledger import seconds
 
 UNCAPTIONED: Final = 3 * SAMPLE_RATE  # a longer hole between captions is a sound; a pause between sentences is shorter

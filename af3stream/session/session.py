@@ -152,7 +152,7 @@ class Session:
     def advance(self, now: float) -> None:
         """Do what is due by ``now``."""
         self._tell(self._pipeline.settle())
-        self._tell(self._shedder.step(self.lag_s, stretched=self._pipeline.track.stretched))
+        self._tell(self._shedder.step(self.lag_s, stretched=self._pipeline.track.partial.stretched))
         if not self._shedder.drops_interims:
             self._pipeline.draft_if_due(now)
         self._tell(self._questions.advance(now))

@@ -10,7 +10,7 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.contract import NamedSound, SoundNamer
 from af3stream.engine.jobs import Failed, Job, Result, SoundJob
 from af3stream.protocol.messages import Sound
-from af3stream.session.caption_track import CaptionLine
+from af3stream.session.caption_line import CaptionLine
 from af3stream.session.closed_window import ClosedWindow
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import seconds

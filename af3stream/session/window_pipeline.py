@@ -12,7 +12,7 @@ from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_replay import AudioReplay
-from af3stream.session.caption_track import CaptionLine
+from af3stream.session.caption_line import CaptionLine
 from af3stream.session.closed_window import ClosedWindow
 from af3stream.session.context_window import ContextWindow
 from af3stream.session.job_tracker import JobTracker

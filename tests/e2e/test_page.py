@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -444,6 +445,36 @@ async def test_captions_have_no_words_to_play_where_the_captioner_has_no_times(b
         await expect(page.locator("#notice")).to_be_hidden()
 
 
+async def test_a_turn_is_labelled_with_its_speaker_who_can_be_named(scripted_page: Page, speech: Path) -> None:
+    page = scripted_page
+    await page.get_by_label("Tell speakers apart").check()
+    await heard_fast(page, speech)
+    labels = page.locator("#captions button.speaker:visible")
+    await expect(labels.first).to_have_text("Speaker 1")
+    await labels.first.click()
+    await page.keyboard.type("Anna")
+    await page.keyboard.press("Enter")
+    await expect(labels.first).to_have_text("Anna")
+    shown = await labels.all_inner_texts()
+    assert all(first != second for first, second in pairwise(shown))
+    assert "<v Anna>" in await download(page, "VTT")
+    assert json.loads(await download(page, "JSON"))["captions"][0]["name"] == "Anna"
+
+
+async def test_the_chosen_language_and_translation_are_asked_for_and_remembered(browser: Browser, speech: Path) -> None:
+    engine, sent = ScriptedEngine(), list[str]()
+    engine.captioner.languages, engine.captioner.translates = ("en", "fr"), True
+    async with serving(engine) as service, opened(browser, service.address) as page:
+        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(str(frame))))
+        await page.get_by_label("Language").select_option("fr")
+        await page.get_by_label("Translate to English").check()
+        await heard_fast(page, speech)
+        start = json.loads(next(frame for frame in sent if '"type":"start"' in frame))
+        assert (start["language"], start["task"]) == ("fr", "translate")
+        await page.reload()
+        assert await page.get_by_label("Language").input_value() == "fr"
+
+
 async def test_an_answer_says_how_far_it_reaches_as_the_other_clients_say_it(scripted_page: Page) -> None:
     cases = json.loads(REACHES.read_text(encoding="utf-8"))
     said = await scripted_page.evaluate(REACH, [case["answer"] for case in cases])
@@ -620,6 +651,8 @@ def random_captions(generator: random.Random) -> list[dict[str, object]]:
         clock = start + generator.choice([0, generator.uniform(0, 40), generator.randint(0, 40_000) / 2_000])
         text = " ".join(generator.choices(words, k=generator.randint(0, 60)))
         captions.append({"utterance": number, "text": text, "start": start, "end": clock})
+        if generator.random() < 0.5:
+            captions[-1]["speaker"] = generator.randint(1, 3)
         if generator.random() < 0.5:
             bounds = sorted(generator.uniform(start, clock) for _ in range(2 * len(text.split())))
             captions[-1]["words"] = [

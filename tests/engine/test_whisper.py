@@ -65,12 +65,12 @@ class Scripted(WhisperCaptioner):
         self.options: list[dict[str, Any]] = []
         self.prompts: list[str] = []
 
-    def final(self, seconds: float = 10.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
+    def final(self, seconds: float = 5.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
         """The final caption of an utterance of this length."""
         samples = np.zeros(round(seconds * RATE), np.float32)
         return self.caption(samples, None, final=True, max_tokens=99, options=options)
 
-    def interim(self, seconds: float = 10.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
+    def interim(self, seconds: float = 5.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
         """The interim caption of an utterance of this length."""
         samples = np.zeros(round(seconds * RATE), np.float32)
         return self.caption(samples, None, final=False, max_tokens=99, options=options)
@@ -124,6 +124,7 @@ def test_an_interim_is_padded_less(seconds: float, padded_s: float) -> None:
         pytest.param(-1.1, 0.5, 6, "", id="unlikely words, and fewer than anybody says in the time"),
         pytest.param(-0.9, 0.5, 6, RAIN.text, id="likely words, as few"),
         pytest.param(-1.7, 0.0, 5, "", id="words as unlikely as over noise"),
+        pytest.param(-0.5, 0.0, 12, "", id="likely words, but few for a long utterance"),
     ],
 )
 def test_a_caption_has_no_words_if_nobody_speaks(
@@ -132,6 +133,12 @@ def test_a_caption_has_no_words_if_nobody_speaks(
     captioner = Scripted(Decoded(RAIN.text, score, silence, tokens=5))
     caption = captioner.final(seconds, ENGLISH) if kind == "final" else captioner.interim(seconds, ENGLISH)
     assert caption == Hypothesis(said, silence=silence, language="en")
+
+
+@pytest.mark.parametrize(("seconds", "likeliest", "said"), [(12, 0.3, ""), (12, 0.5, RAIN.text), (9, 0.3, RAIN.text)])
+def test_a_long_utterance_in_no_likely_language_has_no_words(seconds: float, likeliest: float, said: str) -> None:
+    captioner = Scripted(Decoded(RAIN.text, -0.4, 0.0, tokens=40), probable=[("es", likeliest), ("en", 0.1)])
+    assert captioner.final(seconds).text == said
 
 
 @pytest.mark.parametrize(("written", "said"), [(". .", ""), ("♪♪", ""), ("…", ""), ("7.", "7."), ("雨。", "雨。")])

@@ -18,8 +18,8 @@ from af3stream.journal.records import EventRecord, Record
 from af3stream.protocol import messages as m
 from af3stream.protocol.features import FEATURES, restrict
 from af3stream.protocol.final_captions import FinalCaptions
+from af3stream.session.caption_line import CaptionLine
 from af3stream.session.caption_revision import MOST_AFTER_RESTART, CaptionRevision, distribute
-from af3stream.session.caption_track import CaptionLine
 from af3stream.session.event_log import EventLog, decode_event
 from af3stream.session.session import Session
 from tests.session.conversation import SENTENCE, SILENCE, Conversation, pcm

@@ -14,7 +14,7 @@ from af3stream.engine.jobs import AnswerJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.models.card import Frames
 from af3stream.protocol import messages as m
-from af3stream.session.caption_track import CaptionLine
+from af3stream.session.caption_line import CaptionLine
 from af3stream.session.context_window import ContextWindow
 from af3stream.session.questions import NOTHING_HEARD
 from tests.session.conversation import SECOND, SENTENCE, SILENCE, VOICE, Conversation

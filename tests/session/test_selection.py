@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.engine.contract import AudioSegment
-from af3stream.session.caption_track import CaptionLine
+from af3stream.session.caption_line import CaptionLine
 from af3stream.session.prompt_body import Selection, UnreadWindow
 
 

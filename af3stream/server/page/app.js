@@ -384,10 +384,11 @@ $("notice").lastElementChild.addEventListener("click", () => tell(""));
 submit("watch", "watch-text", (text) => watches.add(text, Number($("watch-every").value)));
 submit("token-form", "token", (text) => { token = text; again?.(); });
 for (const button of document.querySelectorAll("[data-download]")) {
-  button.addEventListener("click", () => download(button.dataset.download, captions.finals(), {
+  button.addEventListener("click", () => download(button.dataset.download, captions.finals().map(named), {
     session: session?.ready?.session, model: session?.ready?.model, answers: questions.answers, ledger,
   }));
 }
+const named = (caption) => (caption.speaker ? { ...caption, name: speakers.name(caption.speaker) } : caption);
 onDrop(listenToFile);
 if (!canCapture()) {
   tell("This browser lends its microphone only to pages served over https or from this computer. Files work.");
