@@ -14,7 +14,7 @@ from af3stream.engine.af3.prompt_embedder import PromptEmbedder
 from af3stream.engine.contract import Embeddings, NamedSound
 
 QUESTION: Final = "What do you hear?"
-MAX_TOKENS: Final = 12  # a reply that is longer names no sound
+MAX_TOKENS: Final = 12  # enough for "The sound of" and a name of a few words
 
 
 class Af3SoundNamer:
