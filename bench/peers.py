@@ -20,6 +20,7 @@ from typing import Any, Final
 import jiwer
 import numpy as np
 
+from af3stream.config import cache_dir
 from af3stream.engine.contract import Samples
 from af3stream.engine.loading import run_in_thread
 from af3stream.models.registry import resolve
@@ -27,6 +28,8 @@ from bench import live, whisper_live
 from bench.common import RATE, p95, quick, report
 from bench.screens import Screen, final_delays, of_captions, word_delays
 from bench.words import Word, bare, timed_words
+from training import free, meeting
+from training.voices import read
 
 SILENCE_S: Final = 3.0  # after a conversation, as a microphone that stays open
 WARM_S: Final = 3.0
@@ -72,10 +75,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def texts(count: int, words: int) -> list[str]:
     """Return consecutive parts of the meeting, each of whole turns with at least so many words."""
-    from training.meeting import TEXT, turns
-
     parts = [""]
-    for _, sentences in turns(TEXT.read_text()):
+    for _, sentences in meeting.turns(meeting.TEXT.read_text()):
         if len(parts[-1].split()) >= words:
             parts.append("")
         parts[-1] = " ".join([*parts[-1].split(), *sentences])
@@ -83,18 +84,21 @@ def texts(count: int, words: int) -> list[str]:
 
 
 def conversations(count: int, words: int) -> list[Conversation]:
-    """Synthesise conversations, and find the time of each word."""
+    """Return conversations and the time of each word; what is synthesised is stored in the cache folder."""
     from faster_whisper import WhisperModel
-
-    from training import free
 
     model = WhisperModel(str(resolve("mini").captioner), device="cpu", compute_type="int8")
     silence = np.zeros(round(SILENCE_S * RATE), np.float32)
     spoken = []
     for number, text in enumerate(texts(count, words)):
-        samples = np.concatenate([free.speak(free.Conversation(f"meeting {number}", text, [])), silence])
+        samples = np.concatenate([read(recording(text, f"meeting-{words}-{number}")), silence])
         spoken.append(Conversation(text, samples, timed_words(model, [samples], [0.0])))
     return spoken
+
+
+def recording(text: str, name: str) -> Path:
+    """Return the recording of a text, and synthesise it if it is missing."""
+    return free.Free(meeting.TEXT.parent, cache_dir() / "peers").recording(free.Conversation(name, text, []))
 
 
 # ---- the servers -----------------------------------------------------------------------------------------------------
