@@ -29,7 +29,7 @@ VERSION: Final = "0.10.0"
 INSTALLER: Final = Path(__file__).with_name("peers.sh")
 LISTENS: Final = r"server listening on (\S+)"
 BLOCK: Final = RATE // 10
-QUIET_S: Final = 15.0  # its client ends a session after this time without a message
+QUIET_S: Final = 15.0  # its client ends a session after this time without a new text
 # The defaults of its client, with the language told.
 OPTIONS: Final[dict[str, Any]] = {
     "language": "en",
@@ -94,7 +94,7 @@ class Transcript:
 
 
 async def stream(address: str, samples: Samples, *, quiet_s: float = QUIET_S) -> list[Screen]:
-    """Stream samples (n,) at 16 kHz in real time, and return all screens until nothing arrives for ``quiet_s``.
+    """Stream samples (n,) at 16 kHz in real time, and return all screens until the text stays the same for ``quiet_s``.
 
     Raises:
         RuntimeError: if the server refuses the stream.
@@ -116,13 +116,16 @@ async def stream(address: str, samples: Samples, *, quiet_s: float = QUIET_S) ->
 
 
 async def _read(socket: ClientConnection, began: float, ends: float, quiet_s: float) -> list[Screen]:
-    """Read until the stream has ended and nothing more arrives."""
-    transcript, screens = Transcript(), list[Screen]()
+    """Read until the stream has ended and nothing changes any more."""
+    transcript, screens, changed = Transcript(), list[Screen](), ends
     while True:
         try:
-            async with asyncio.timeout(max(0.0, ends - time.monotonic()) + quiet_s):
+            async with asyncio.timeout(changed + quiet_s - time.monotonic()):
                 told = json.loads(await socket.recv())
         except TimeoutError:
             return screens
         if segments := told.get("segments"):
-            screens.append(transcript.screen(time.monotonic() - began, segments))
+            screen = transcript.screen(time.monotonic() - began, segments)
+            if not screens or screens[-1].words() != screen.words():
+                changed = max(ends, time.monotonic())
+            screens.append(screen)

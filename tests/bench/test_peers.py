@@ -41,7 +41,7 @@ def test_segments_that_are_no_longer_sent_stay_in_the_transcript() -> None:
     assert shown.words() == [f"w{number}" for number in range(12)]
 
 
-async def test_the_client_streams_in_real_time_and_ends_when_nothing_arrives() -> None:
+async def test_the_client_streams_in_real_time_and_ends_when_nothing_changes() -> None:
     received: list[str | bytes] = []
     samples = np.linspace(-1, 1, RATE // 2, dtype=np.float32)
 
