@@ -16,7 +16,7 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.files import normalise, read_mono_16k, stream_blocks
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.factory import Loaded
 from af3stream.engine.jobs import CaptionJob, EncodeJob, ExtendJob, Job, Result, SoundJob
 from af3stream.engine.worker import Worker

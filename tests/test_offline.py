@@ -15,7 +15,8 @@ import soundfile
 from af3stream import offline
 from af3stream.audio.files import stream_blocks
 from af3stream.config import Config, JournalConfig, ServerConfig, load
-from af3stream.engine.contract import AudioSegment, NamedSound
+from af3stream.engine.captioning import NamedSound
+from af3stream.engine.contract import AudioSegment
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.jobs import AnswerJob
 from af3stream.engine.scripted import ScriptedEngine, ScriptedSounds

@@ -27,7 +27,8 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, PromptPart, VoiceEncoder
+from af3stream.engine.captioning import VoiceEncoder
+from af3stream.engine.contract import Completion, PromptPart
 from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.prompt_parts import caption_line, note

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from af3stream.config import CaptionsConfig, Config, cache_dir
-from af3stream.engine.contract import Captioner, Engine
+from af3stream.engine.captioning import Captioner
+from af3stream.engine.contract import Engine
 from af3stream.engine.loading import run_in_thread
 from af3stream.engine.memory import trim_heap
 from af3stream.engine.voices import CampplusVoices

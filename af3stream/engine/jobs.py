@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from af3stream.engine.contract import (
-    DEFAULT_OPTIONS,
-    AudioSegment,
-    CaptionOptions,
-    Completion,
-    Hypothesis,
-    NamedSound,
-    PromptPart,
-    Samples,
-    Turn,
-    Voices,
-)
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, NamedSound, Voices
+from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Samples, Turn
 
 
 @dataclass(frozen=True, eq=False, slots=True)

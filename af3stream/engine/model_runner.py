@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from af3stream.engine.captioning import Voices
 from af3stream.engine.contract import (
     Answering,
     AudioSegment,
@@ -15,7 +16,6 @@ from af3stream.engine.contract import (
     Engine,
     PromptPart,
     Samples,
-    Voices,
 )
 from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.jobs import (

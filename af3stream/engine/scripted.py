@@ -6,26 +6,28 @@ from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
-from af3stream.engine.contract import (
+from af3stream.engine.captioning import (
     DEFAULT_OPTIONS,
-    Answering,
-    Capacity,
     Captioner,
     CaptionOptions,
-    Completion,
-    Embeddings,
     Hypothesis,
-    Lookup,
     NamedSound,
-    PromptPart,
-    Samples,
     SoundNamer,
-    Text,
     TimedWord,
-    TokenCounter,
-    Turn,
     VoiceEncoder,
     Voices,
+)
+from af3stream.engine.contract import (
+    Answering,
+    Capacity,
+    Completion,
+    Embeddings,
+    Lookup,
+    PromptPart,
+    Samples,
+    Text,
+    TokenCounter,
+    Turn,
 )
 from af3stream.engine.counters import Counters
 from af3stream.engine.prompt_parts import shared

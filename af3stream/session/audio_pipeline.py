@@ -10,7 +10,8 @@ from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechSt
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
-from af3stream.engine.contract import AudioSegment, Engine, Hypothesis, Text, Voices
+from af3stream.engine.captioning import Hypothesis, Voices
+from af3stream.engine.contract import AudioSegment, Engine, Text
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,

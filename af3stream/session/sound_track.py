@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.contract import NamedSound, SoundNamer
+from af3stream.engine.captioning import NamedSound, SoundNamer
 from af3stream.engine.jobs import Failed, Job, Result, SoundJob
 from af3stream.protocol.messages import Sound
 from af3stream.session.caption_line import CaptionLine

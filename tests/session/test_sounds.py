@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import Config
-from af3stream.engine.contract import Embeddings, NamedSound
+from af3stream.engine.captioning import NamedSound
+from af3stream.engine.contract import Embeddings
 from af3stream.engine.jobs import AnswerJob, ExtendJob, SoundJob
 from af3stream.engine.scripted import ScriptedEngine, ScriptedSounds
 from af3stream.engine.worker import Worker

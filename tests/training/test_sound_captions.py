@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from af3stream.engine.contract import NamedSound
+from af3stream.engine.captioning import NamedSound
 from af3stream.engine.scripted import ScriptedEngine, ScriptedSounds
 from training.sound_captions import Named, Piece, figures, named, speech
 

@@ -11,7 +11,8 @@ import torch
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.prompt import strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
-from af3stream.engine.contract import Embeddings, NamedSound
+from af3stream.engine.captioning import NamedSound
+from af3stream.engine.contract import Embeddings
 
 QUESTION: Final = "What do you hear?"
 MAX_TOKENS: Final = 12  # enough for "The sound of" and a name of a few words
