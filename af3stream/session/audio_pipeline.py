@@ -10,7 +10,7 @@ from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechSt
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
-from af3stream.engine.captioning import Hypothesis, Voices
+from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.contract import AudioSegment, Engine, Text
 from af3stream.engine.jobs import (
     AnswerJob,
@@ -42,6 +42,7 @@ from af3stream.session.event_log import Divided
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.prompt_body import PromptBody, UnreadWindow
+from af3stream.session.speaker_division import SpeakerDivision
 from af3stream.session.speaker_track import SpeakerTrack
 from af3stream.session.window_pipeline import Messages, WindowPipeline
 
@@ -100,12 +101,12 @@ class AudioPipeline:
         )
         told_apart = start.speakers if config.captions.speakers and engine.voices is not None else False
         self.speakers = SpeakerTrack(told_apart, jobs) if told_apart else None
-        self._divided: list[Divided] = []
         self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
         self._frames = engine.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
+        self._division = SpeakerDivision(self.speakers, self.track, self._ledger, jobs) if self.speakers else None
         self._ended = False
         self._closed = 0  # utterances, before they are divided
         self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
@@ -163,10 +164,9 @@ class AudioPipeline:
 
     def _close(self, utterance: Utterance) -> Sequence[m.Caption | m.CaptionUpdate]:
         """Have a closed utterance captioned, after its voices are heard if speakers are told apart."""
-        if self.speakers is None:
+        if self._division is None:
             return self.track.close(utterance, self.position)
-        self.track.hold(utterance)
-        self.speakers.close(utterance, self.position, late=self.track.are_late(self.position))
+        self._division.close(utterance, self.position)
         return []
 
     # ---- from the journal --------------------------------------------------------------------------------------------
@@ -177,17 +177,9 @@ class AudioPipeline:
             self._handle(self._segmenter.push(samples))
 
     def restore_voices(self, divided: deque[Divided], told: Mapping[int, int]) -> None:
-        """Divide closed utterances as the journal has it; the voices of the others are still to be heard.
-
-        Args:
-            divided: what the journal has, oldest first; what is used is taken off.
-            told: the speakers of utterances, corrections included.
-        """
-        for job in self._jobs.take_new():
-            if isinstance(job, VoiceJob) and self.speakers and divided:
-                self._divide(self.speakers.restore(divided.popleft(), told))
-            else:
-                self._jobs.submit(job)
+        """Divide closed utterances among speakers as the journal has it; see `SpeakerDivision.restore`."""
+        if self._division:
+            self._division.restore(divided, told, self.position)
 
     def restore_results(
         self,
@@ -364,8 +356,7 @@ class AudioPipeline:
 
     def take_divided(self) -> list[Divided]:
         """Return how utterances were divided, for the journal, and empty the list."""
-        divided, self._divided = self._divided, []
-        return divided
+        return self._division.take_divided() if self._division else []
 
     def name_speaker(self, speaker: int, name: str) -> Messages:
         """Name a speaker.
@@ -379,30 +370,13 @@ class AudioPipeline:
         kept = self.speakers.name(speaker, name)
         return [] if kept is None else [m.SpeakerNamed(speaker, kept)]
 
-    def _take_voices(self, speakers: SpeakerTrack, job: VoiceJob, result: Result) -> Messages:
-        """Divide utterances by their voices; if these could not be heard, nobody knows who speaks."""
-        speakers.heard(job, result if isinstance(result, Voices) else None)
-        messages: Messages = []
-        while found := speakers.next_divided(self.track.oldest_held):
-            divided, parts = found
-            self._divided.append(divided)
-            self._divide(parts)
-            corrected = speakers.correct().items()
-            messages += [m.SpeakerUpdate(*update) for update in corrected if self.track.correct_speaker(*update)]
-            messages += [m.SpeakerNamed(speaker, name) for speaker, name in speakers.inherit_names().items()]
-        return messages
-
-    def _divide(self, parts: Sequence[tuple[Utterance, int | None]]) -> None:
-        self._ledger.utterances += len(parts) - 1
-        self.track.divide(parts, self.position)
-
     def complete(self, job: Job, result: Result, done: bool, now: float) -> Messages:
         """Take a result of a job; of an answer, only the news that its KV prefix was evicted."""
         match job:
             case CaptionJob():
                 return self.track.complete(job, result, now)
-            case VoiceJob() if self.speakers:
-                return self._take_voices(self.speakers, job, result)
+            case VoiceJob() if self._division:
+                return self._division.complete(job, result, self.position)
             case ReviseJob():
                 self._jobs.finish(job)
                 lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))
