@@ -142,6 +142,14 @@ def test_a_long_utterance_in_no_likely_language_has_no_words(seconds: float, lik
     assert captioner.final(seconds).text == said
 
 
+@pytest.mark.parametrize(
+    ("silence", "likeliest", "said"), [(0.7, 0.6, ""), (0.7, 0.9, RAIN.text), (0.3, 0.6, RAIN.text)]
+)
+def test_silence_in_a_language_that_is_not_sure_has_no_words(silence: float, likeliest: float, said: str) -> None:
+    captioner = Scripted(Decoded(RAIN.text, -0.4, silence, tokens=5), probable=[("es", likeliest), ("en", 0.1)])
+    assert captioner.final().text == said
+
+
 @pytest.mark.parametrize(("written", "said"), [(". .", ""), ("♪♪", ""), ("…", ""), ("7.", "7."), ("雨。", "雨。")])
 def test_a_caption_has_a_letter_or_a_digit(written: str, said: str) -> None:
     assert Scripted(Decoded(written, -0.2, 0.0, 2)).final().text == said
