@@ -48,6 +48,7 @@ GROUPS = {
         "client",
         "clients",
         "conformance",
+        "integrations",
         "openai_wire",
         "server",
         "test_benches.py",

@@ -54,22 +54,33 @@ def node_modules() -> Path:
     return NODE / "node_modules"
 
 
+async def run_program(python: Path, *command: str | Path, **environment: str) -> str:
+    """Run a client's program to its end, and return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        python,
+        *map(str, command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**ENVIRONMENT, **environment},
+    )
+    try:
+        out, failed = await asyncio.wait_for(process.communicate(), RUN_S)
+    except TimeoutError:
+        process.kill()
+        _, failed = await process.communicate()
+        raise AssertionError(f"the client hangs: {failed.decode()[-4_000:]}") from None
+    assert process.returncode == 0, failed.decode()[-4_000:]
+    return out.decode()
+
+
 @pytest.fixture
 def run_client(clients_python: Path) -> RunClient:
     """`run_client(service, program, function)`: what a function of a program in `clients/` prints as JSON."""
 
     async def run(service: Service, program: str, function: str, *arguments: str) -> Any:
-        command = [HERE / "clients" / f"{program}.py", function, f"http://127.0.0.1:{service.port}/v1", *arguments]
-        process = await asyncio.create_subprocess_exec(
-            clients_python, *map(str, command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        url = f"http://127.0.0.1:{service.port}/v1"
+        return json.loads(
+            await run_program(clients_python, HERE / "clients" / f"{program}.py", function, url, *arguments)
         )
-        try:
-            out, failed = await asyncio.wait_for(process.communicate(), RUN_S)
-        except TimeoutError:
-            process.kill()
-            _, failed = await process.communicate()
-            raise AssertionError(f"the client hangs: {failed.decode()[-4_000:]}") from None
-        assert process.returncode == 0, failed.decode()[-4_000:]
-        return json.loads(out)
 
     return run
