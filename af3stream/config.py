@@ -112,6 +112,7 @@ class CaptionsConfig(Section, frozen=True):
     beam: Count = 5  # beams of Whisper's search for a final caption; 1: greedy
     speakers: bool = True  # whether a session may ask who speaks; the voice encoder is fetched once, 81 MB
     early_final_ms: Annotated[int, Meta(ge=0)] = 250  # of a pause, after which the final decode begins; 0: when it ends
+    sounds: Literal["auto"] | bool = "auto"  # name sounds in mode everything; auto: if the checkpoint has learned to
     second_pass: bool = True  # caption the utterances of a closed window again, together, if that improves them
 
 

@@ -16,9 +16,9 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.files import normalise, read_mono_16k, stream_blocks
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.factory import Loaded
-from af3stream.engine.jobs import CaptionJob, EncodeJob, ExtendJob, Job, Result
+from af3stream.engine.jobs import CaptionJob, EncodeJob, ExtendJob, Job, Result, SoundJob
 from af3stream.engine.worker import Worker
 from af3stream.errors import EngineError, EngineRestart
 from af3stream.metrics import Metrics
@@ -34,7 +34,7 @@ Progress = Callable[[float], None]  # called with the seconds of a file that are
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The final captions of a file, and its length in seconds."""
+    """The final captions of a file, sounds as captions of utterance -1, and its length in seconds."""
 
     captions: tuple[m.Caption, ...]
     seconds: float
@@ -42,7 +42,7 @@ class Transcript:
     @property
     def text(self) -> str:
         """All words."""
-        return " ".join(caption.text for caption in self.captions)
+        return " ".join(caption.text for caption in self.captions if caption.utterance >= 0)
 
 
 def transcribe(
@@ -76,7 +76,7 @@ def transcribe(
 
     def tell_settled(until: float) -> None:
         nonlocal told
-        for caption in takewhile(lambda caption: caption.end <= until, islice(captions, told, None)):
+        for caption in takewhile(lambda caption: caption.end <= until, islice(captions.with_sounds, told, None)):
             tell(caption)
             told += 1
 
@@ -85,15 +85,15 @@ def transcribe(
         progress(seconds)
 
     audio_format, blocks = stream_blocks(path, BLOCK_MS)
-    captioned = Loaded(loaded.engine, "off", loaded.licence)
+    naming = config.audio.mode == "everything" and loaded.engine.sounds is not None  # in encoded windows alone
+    captioned = Loaded(loaded.engine, "all" if naming else "off", loaded.licence, "uncaptioned")
+    skipped: tuple[type[Job], ...] = (ExtendJob,) if naming else (EncodeJob, ExtendJob)
     words = words and loaded.engine.captioner.times_words
-    session = _Synchronous(
-        audio_format, config, captioned, hear, skipped=(EncodeJob, ExtendJob), speakers=speakers, words=words
-    )
+    session = _Synchronous(audio_format, config, captioned, hear, skipped=skipped, speakers=speakers, words=words)
     session.send(blocks, sent)
     session.receive(m.End(session.sent))
     tell_settled(inf)
-    return Transcript(tuple(captions), session.seconds)
+    return Transcript(tuple(captions.with_sounds), session.seconds)
 
 
 class HeardFile:
@@ -133,7 +133,7 @@ class HeardFile:
         unhurried = max(config.questions.read_tokens, loaded.engine.capacity.positions)
         questions = msgspec.structs.replace(config.questions, read_tokens=unhurried)
         config = msgspec.structs.replace(config, questions=questions)
-        skipped = (CaptionJob,) if by_ear else ()
+        skipped = (CaptionJob, SoundJob) if by_ear else ()
         self._session = _Synchronous(audio_format, config, loaded, self._take, skipped=skipped)
         self._session.send(blocks, progress)
         self._session.receive(m.Flush("end"))

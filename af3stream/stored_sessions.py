@@ -116,6 +116,9 @@ def show(kept: StoredSession, arguments: argparse.Namespace) -> None:
                 show_lost(start)
                 name = f"{speaker}: " if (speaker := finals.speaker(caption)) else ""
                 kept.console.print(f"[dim]{start:9.2f}[/]  {escape(name + caption.text)}", soft_wrap=True)
+            case m.Sound(text=text, start=start):
+                show_lost(start)
+                kept.console.print(f"[dim]{start:9.2f}[/]  {escape(text)}", soft_wrap=True)
             case (
                 m.Answer(id=name, text=text, start=start, end=end)
                 | m.WatchHit(id=name, text=text, start=start, end=end)

@@ -159,10 +159,10 @@ class CaptionWriter:
         self.close()
 
     def add(self, final: Caption) -> None:
-        """Write one final caption."""
+        """Write one final caption, or a sound. Cues are in order, so a sound before the newest caption makes none."""
         if self._kind == ".jsonl":
             self._newest_at = self._write(self._newest_at, _json_line(final))
-        elif pieces := _pieces(final, speaker_number(final)):
+        elif (pieces := _pieces(final, speaker_number(final))) and not (final.utterance < 0 and self._is_late(pieces)):
             self._add_pieces(pieces)
 
     def close(self) -> None:
@@ -171,6 +171,9 @@ class CaptionWriter:
             self._file.close()
         except OSError as error:
             raise self._unwritable(error) from None
+
+    def _is_late(self, pieces: list[_Piece]) -> bool:
+        return bool(self._newest) and pieces[0].start_ms < self._newest[-1].end_ms
 
     def _add_pieces(self, pieces: list[_Piece]) -> None:
         settled = _timed(self._newest, floor_ms=self._floor_ms, until_ms=pieces[0].start_ms)

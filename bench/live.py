@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from bench.common import RATE
 BLOCK = RATE // 10
 ASK_TOKENS = 48
 STOP_S = 10.0
+LISTENS = r"listens at (\S+)"  # in the log of our server
 UNBOUNDED = (
     *("server.port=0", "server.max_sessions=64", "server.admit_busy=0", "server.admit_lag_s=3600"),
     "questions.max_waiting=64",
@@ -58,22 +59,38 @@ class Heard:
         return [at - caption.end for at, caption in self.captions if caption.final]
 
 
+def command(*settings: str) -> list[str]:
+    """Return the command of a server without limits."""
+    overrides = [word for item in (*common.SETTINGS, *UNBOUNDED, *settings) for word in ("--set", item)]
+    return [sys.executable, "-m", "af3stream.cli", "serve", *overrides]
+
+
 @asynccontextmanager
 async def server(*settings: str) -> AsyncIterator[str]:
     """Run a server process without limits and without a journal, and yield its address."""
-    overrides = [word for item in (*common.SETTINGS, *UNBOUNDED, *settings) for word in ("--set", item)]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "af3stream.cli", "serve", *overrides, stderr=asyncio.subprocess.PIPE
-    )
+    async with process(command(*settings), LISTENS) as (_, url):
+        yield url
+
+
+@asynccontextmanager
+async def process(
+    command: Sequence[str], listens: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[int, str]]:
+    """Run a server process, and yield its id and its address, which is the first group of ``listens`` in its log.
+
+    Raises:
+        RuntimeError: if it ends before it listens.
+    """
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=env)
     assert process.stderr is not None
     logged: list[str] = []
     try:
-        while not (listens := re.search(r"listens at (\S+)", logged[-1] if logged else "")):
+        while not (found := re.search(listens, logged[-1] if logged else "")):
             if not (line := await process.stderr.readline()):
                 raise RuntimeError("the server did not start:\n" + "".join(logged))
             logged.append(line.decode())
         draining = asyncio.create_task(_drain(process.stderr))  # a full pipe would block the server
-        yield listens[1]
+        yield process.pid, found[1]
     finally:
         await _stop(process)
     await draining

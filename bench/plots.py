@@ -119,6 +119,16 @@ def http_cost(f: Figures, axes: Axes) -> None:
     bars(axes, "CPU time of the server a message, µs", costs, others=list(named)[1:])
 
 
+def peers(f: Figures, axes: Axes) -> None:
+    """Plot the delay of words by the number of streams, against WhisperLive."""
+    by_streams = f["by_streams"]
+    for key, name, color in (("ours", "af3stream", OURS), ("whisper_live", "WhisperLive", OTHER)):
+        delays = [g[key]["word_delay_p95_s"] for g in by_streams.values()]
+        axes.plot([int(count) for count in by_streams], delays, "o-", color=color, label=name)
+    axes.set(xlabel="streams at once, two cores", ylabel="word said to word shown, p95, s", ylim=(0, None))
+    axes.legend(frameon=False)
+
+
 PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "encode": ("encode", encode),
     "append": ("append", append),
@@ -130,6 +140,7 @@ PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "rebuild": ("rebuild", rebuild),
     "weights": ("weights", weights),
     "http_cost": ("http-cost", http_cost),
+    "peers": ("peers", peers),
 }
 
 

@@ -267,6 +267,43 @@ def http_cost(f: Figures) -> list[Row]:
     ]
 
 
+def peers(f: Figures) -> list[Row]:
+    """Return the rows of `bench.peers`."""
+    name = f"WhisperLive {f['whisper_live_version']}"
+    rows = []
+    for count, g in f["by_streams"].items():
+        ours, theirs, streams = g["ours"], g["whisper_live"], "paced stream" if count == "1" else "paced streams"
+
+        def pair(way: Figures, key: str) -> str:
+            return ", ".join(seconds(way[f"{key}_{figure}_s"]) or "none" for figure in ("mean", "p95"))
+
+        rows += [
+            Row(
+                f"{count} {streams} of natural voices, partial captions: words wrong",
+                number(ours["word_error_rate"]),
+                f"{name}: {number(theirs['word_error_rate'])}",
+            ),
+            Row(
+                f"{count} {streams}: CPU time of the server a second of audio",
+                seconds(ours["computing_s_a_second"]),
+                f"{name}: {seconds(theirs['computing_s_a_second'])}",
+                f"{number(g['computing_share'])} (aim ≤ 0.5)",
+            ),
+            Row(
+                f"{count} {streams}: from a word's end until it is shown for good, mean and p95",
+                pair(ours, "word_delay"),
+                f"{name}: {pair(theirs, 'word_delay')}",
+                "(aim for ours, p95: ≤ 3.5 s)" if count == "4" else "",
+            ),
+            Row(
+                f"{count} {streams}: from the end of speech to its final caption, mean and p95",
+                pair(ours, "speech_end_to_final"),
+                f"{name}: {pair(theirs, 'speech_end_to_final')}",
+            ),
+        ]
+    return rows
+
+
 ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "encode": encode,
     "append": append,
@@ -278,6 +315,7 @@ ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "rebuild": rebuild,
     "weights": weights,
     "http_cost": http_cost,
+    "peers": peers,
 }
 
 

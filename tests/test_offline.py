@@ -15,10 +15,11 @@ import soundfile
 from af3stream import offline
 from af3stream.audio.files import stream_blocks
 from af3stream.config import Config, JournalConfig, ServerConfig, load
+from af3stream.engine.captioning import NamedSound
 from af3stream.engine.contract import AudioSegment
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.jobs import AnswerJob
-from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.scripted import ScriptedEngine, ScriptedSounds
 from af3stream.errors import BadText, EngineError, QueryLimit
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
@@ -29,6 +30,7 @@ from tests.audio.audio_scenes import scene_vad, sound
 from tests.conftest import RECORDINGS
 from tests.server.peers import connected
 from tests.session.conversation import SENTENCE, SILENCE, VOICE
+from tests.session.test_uncaptioned import Deaf
 
 TALK = 20 * SENTENCE  # two windows and a part of a third
 TWO_QUESTIONS = ("Who?", "And why?")
@@ -63,6 +65,20 @@ def test_a_transcript_needs_no_window_of_the_model(tmp_path: Path) -> None:
     assert len(heard.captions) == 20 and heard.seconds == 40
     assert loaded.engine.counters.caption_encodes == 20
     assert loaded.engine.counters.encoder_passes == loaded.engine.counters.prefill_tokens == 0
+
+
+def test_a_transcript_has_sounds_in_their_place_in_the_mode_everything(tmp_path: Path) -> None:
+    scene = file(tmp_path, SENTENCE + VOICE * 4 + SILENCE + SENTENCE)
+    for mode, texts in (
+        ("everything", ["word1 word2.", "[bell]", "word1 word2."]),
+        ("speech", ["word1 word2.", "word1 word2."]),
+    ):
+        engine, told = Deaf(), list[m.Caption]()
+        engine.sounds = ScriptedSounds(NamedSound("The sound of a bell.", 0.9))
+        config = load(overrides=(f"audio.mode={mode}", "audio.window_min_s=1"))
+        heard = offline.transcribe(scene, config, Loaded(engine, "all", None, "uncaptioned"), told.append)
+        assert [caption.text for caption in told if caption.text] == texts
+        assert tuple(told) == heard.captions and heard.text.split() == ["word1", "word2.", "word1", "word2."]
 
 
 def test_a_transcript_says_who_speaks_if_asked(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,14 +27,15 @@ import soundfile
 from af3stream import offline
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config, load
-from af3stream.engine.contract import Completion, PromptPart, VoiceEncoder
+from af3stream.engine.captioning import VoiceEncoder
+from af3stream.engine.contract import Completion, PromptPart
 from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.engine.voices import CampplusVoices
 from af3stream.models import voices
 from af3stream.models.registry import resolve
-from training import corpus, exams, languages, score, speakers, vocabulary, word_times
+from training import corpus, exams, languages, score, sound_captions, speakers, vocabulary, word_times
 from training.exams import Conversation, Recording
 from training.free import Free, Given
 from training.voices import Samples, read
@@ -62,9 +63,13 @@ NEURAL_SENTENCES = 20  # that every neural voice says
 WORD_TIMES = "word-times"
 LANGUAGES, ACCENTED = "languages", "accented-languages"  # of people, held out; in a neural voice, for development
 VOCABULARY = "vocabulary"
+SOUND_CAPTIONS, DEV_SOUND_CAPTIONS = "sound-captions", "dev-sound-captions"  # held out; to choose the card's threshold
 SEED = 2_026
 CLIPS, CLIPS_SEED = 400, 4_321  # seed of the conversations
 ANSWER_TOKENS = 48
+DEV_SEED = 77
+SOUND_TAKES = 96
+SPOKEN_S = 600  # seconds of speech of each kind that are asked for sounds
 SPLICES = 20  # of each kind, for word times
 LENGTHS_S = (3, 5, 8)  # bounds of the length groups
 RIGHT = 0.6  # an answer is right from this F1 of its words on
@@ -119,7 +124,7 @@ class Evaluation:
         self._settings = (f"model.name={model}", *settings)
         self._loaded: dict[str, tuple[Config, Loaded]] = {}
         self._transcripts: dict[tuple[str, ...], list[list[str]]] = {}  # by captioner and sentences
-        self.figures: dict[str, float] = {}
+        self.figures: dict[str, Any] = {}
 
     def row(self, name: str) -> Iterator[Result]:
         """Yield the results of one row."""
@@ -140,6 +145,8 @@ class Evaluation:
             **{row: partial(self._free, row) for row in FREE},
             **{row: partial(self._languages, row) for row in (LANGUAGES, ACCENTED)},
             VOCABULARY: self._vocabulary,
+            SOUND_CAPTIONS: self._sound_captions,
+            DEV_SOUND_CAPTIONS: self._dev_sound_captions,
         }
         yield from rows[name]()
 
@@ -356,6 +363,38 @@ class Evaluation:
         takes += [("speech", samples, exams.asked_of("speech")) for samples in speech]
         yield from self._by_ear("sounds", takes)
 
+    def _sound_captions(self) -> Iterator[Result]:
+        """Measure captions of sounds: held-out takes and recordings, people, and conversations in natural voices."""
+        count, seconds = max(1, round(SOUND_TAKES * self._size)), SPOKEN_S * self._size
+        free = Free(self._questions, self._clips / "free")
+        conversations = free.conversations
+        natural = [free.recording(each) for each in conversations[: max(1, round(len(conversations) * self._size))]]
+        people = [recording.path for recording in self._people()]
+        spoken = (sound_captions.speech(recordings, seconds, SEED) for recordings in (people, natural))
+        others = islice(sound_captions.others(), max(1, round(len(exams.OTHER_SOUNDS) * self._size)))
+        pieces = chain(sound_captions.takes(count, SEED), others, *spoken)
+        yield from self._bracketed(SOUND_CAPTIONS, pieces)
+
+    def _dev_sound_captions(self) -> Iterator[Result]:
+        """Measure captions of sounds over takes for the choice of a threshold; prints the figures of each threshold."""
+        yield from self._bracketed(
+            DEV_SOUND_CAPTIONS, sound_captions.takes(max(1, round(SOUND_TAKES * self._size)), DEV_SEED)
+        )
+
+    def _bracketed(self, row: str, pieces: Iterable[sound_captions.Piece]) -> Iterator[Result]:
+        _, loaded = self._engine()
+        assert loaded.engine.sounds is not None, "captions.sounds is off"
+        sure, results = loaded.engine.sounds.sure, list[sound_captions.Named]()
+        for each in sound_captions.named(loaded.engine, pieces):
+            results.append(each)
+            got = f"{each.caption(sure)}: {each.heard.text} ({each.heard.confidence:.2f})"
+            wrong = not each.right(sure) if each.piece.any_of else each.false(sure)
+            yield Result(
+                row, (each.piece.group, each.piece.name), each.piece.name, "|".join(each.piece.any_of), got, wrong
+            )
+        thresholds = sound_captions.THRESHOLDS if row == DEV_SOUND_CAPTIONS else (sure,)
+        self.figures[f"{row}, figures"] = [sound_captions.figures(results, threshold) for threshold in thresholds]
+
     def _by_ear(self, row: str, takes: Iterable[tuple[str, Samples, Sequence[exams.Listened]]]) -> Iterator[Result]:
         engine = self._engine()[1].engine
         for name, samples, asked in takes:
@@ -481,7 +520,8 @@ def _spoken_by(spliced: speakers.Spliced, encoder: VoiceEncoder, groups: tuple[s
 def main() -> None:
     """Measure the chosen rows."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    known = ", ".join((*ROWS, SPEAKERS, *FREE, LANGUAGES, ACCENTED, VOCABULARY, WORD_TIMES))
+    more = (LANGUAGES, ACCENTED, VOCABULARY, WORD_TIMES, SOUND_CAPTIONS, DEV_SOUND_CAPTIONS)
+    known = ", ".join((*ROWS, SPEAKERS, *FREE, *more))
     parser.add_argument("rows", nargs="*", help=f"some of {known}; the first {len(ROWS)} if none is named")
     parser.add_argument("--model", default="mini", help="a name or a folder")
     parser.add_argument("--clips", type=Path, required=True, help="folder of held-out clips, synthesised if missing")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from af3stream.engine.contract import Prefix
 from af3stream.engine.embedding_cache import EmbeddingCache
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ReviseJob, VoiceJob
+from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ReviseJob, SoundJob, VoiceJob
 from af3stream.engine.kv_cache_manager import KVCacheManager
 from af3stream.engine.request import Request, Status, segments_in, segments_of
 
@@ -43,7 +43,7 @@ class Caches:
         session, job = request.session, request.job
         if request.status is Status.RUNNING or isinstance(job, CaptionJob | ReviseJob | VoiceJob):
             return True
-        if isinstance(job, EncodeJob):
+        if isinstance(job, EncodeJob | SoundJob):
             return self.embeddings.reserve(session, job, [job.segment], now)
         prefix = prefix_of(session)
         self.kv.use(session, prefix, now)

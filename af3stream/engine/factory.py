@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from af3stream.config import CaptionsConfig, Config, cache_dir
-from af3stream.engine.contract import Captioner, Engine
+from af3stream.engine.captioning import Captioner
+from af3stream.engine.contract import Engine
 from af3stream.engine.loading import run_in_thread
 from af3stream.engine.memory import trim_heap
 from af3stream.engine.voices import CampplusVoices
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SURE: Final = 0.9  # confidence of a sound's name, if the checkpoint's card has no threshold of its own
 PRIMITIVES: Final = 16  # compiled kernels that oneDNN caches; its default, 1,024, holds one for each length of audio
 
 
@@ -81,6 +83,7 @@ def _load(checkpoint: Checkpoint, voices: Path | None, config: Config) -> Loaded
         keep_on_host=config.model.embeddings == "host",
         encode_together=config.model.encode_together,
         wording=checkpoint.wording,
+        sure=_sure(checkpoint, config.captions),
     )
     captioner = _captioner(checkpoint, config, engine)
     if captioner is not None:
@@ -92,6 +95,13 @@ def _load(checkpoint: Checkpoint, voices: Path | None, config: Config) -> Loaded
     notes = checkpoint.notes if config.questions.notes == "auto" else config.questions.notes
     frames = checkpoint.frames if config.questions.frames == "auto" else config.questions.frames
     return Loaded(engine, notes, checkpoint.licence, frames)
+
+
+def _sure(checkpoint: Checkpoint, settings: CaptionsConfig) -> float | None:
+    """Return how sure the checkpoint must be of a sound's name; ``None`` if it is to name none."""
+    if settings.sounds == "auto":
+        return checkpoint.sounds
+    return (checkpoint.sounds or SURE) if settings.sounds else None
 
 
 def _captioner(checkpoint: Checkpoint, config: Config, engine: Af3Engine) -> Captioner | None:

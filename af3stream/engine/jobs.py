@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from af3stream.engine.contract import (
-    DEFAULT_OPTIONS,
-    AudioSegment,
-    CaptionOptions,
-    Completion,
-    Hypothesis,
-    PromptPart,
-    Samples,
-    Turn,
-    Voices,
-)
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, NamedSound, Voices
+from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Samples, Turn
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,6 +79,27 @@ class EncodeJob:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class SoundJob:
+    """Name the sound in a stretch of a closed window that no caption covers. Returns a `NamedSound`.
+
+    Attributes:
+        start, end: of the stretch, samples at 16 kHz, within the segment.
+    """
+
+    window: int
+    segment: AudioSegment
+    start: int
+    end: int
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """The first projected frame of the stretch, and the one after its last."""
+        samples, offset = self.segment.end - self.segment.start, self.segment.start
+        first, last = (self.segment.tokens * (at - offset) // samples for at in (self.start, self.end))
+        return first, max(last, first + 1)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class ExtendJob:
     """Make these parts the session's kept KV prefix. Returns nothing.
 
@@ -126,7 +138,7 @@ class AnswerJob:
     samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
 
 
-Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | ExtendJob | AnswerJob
+Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | SoundJob | ExtendJob | AnswerJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,4 +164,4 @@ class PrefixLost:
     """The kept prefix was evicted: the question is answered over ``instead``."""
 
 
-Result = Hypothesis | Voices | Completion | Failed | Restarted | PrefixLost | str | None
+Result = Hypothesis | Voices | NamedSound | Completion | Failed | Restarted | PrefixLost | str | None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from af3stream.engine.captioning import Voices
 from af3stream.engine.contract import (
     Answering,
     AudioSegment,
@@ -15,10 +16,19 @@ from af3stream.engine.contract import (
     Engine,
     PromptPart,
     Samples,
-    Voices,
 )
 from af3stream.engine.embedding_cache import EmbeddingCache
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, PrefixLost, Result, ReviseJob, VoiceJob
+from af3stream.engine.jobs import (
+    AnswerJob,
+    CaptionJob,
+    EncodeJob,
+    ExtendJob,
+    PrefixLost,
+    Result,
+    ReviseJob,
+    SoundJob,
+    VoiceJob,
+)
 from af3stream.engine.request import Request, segments_in
 from af3stream.errors import DataLoss, ModelError
 
@@ -45,7 +55,7 @@ Outputs = list[Output | Exception]  # one a request; an exception costs that req
 
 @dataclass(eq=False, slots=True)
 class Execution:
-    """A request over a KV prefix that has begun.
+    """A request of several steps that has begun.
 
     Attributes:
         steps: yields what each step gives.
@@ -111,7 +121,7 @@ class ModelRunner:
     def abandon(self, requests: Sequence[Request]) -> None:
         """Drop what these requests have begun, with the KV prefixes, without touching it: a thread hangs in it."""
         for request in requests:
-            if self._executions.pop(request, None):
+            if self._executions.pop(request, None) and not isinstance(request.job, SoundJob):
                 self._contexts.pop(request.session, None)
 
     def close(self, session: str) -> None:
@@ -142,7 +152,10 @@ class ModelRunner:
     def _begun(self, request: Request) -> Execution:
         if request not in self._executions:
             execution = self._executions[request] = Execution()
-            execution.steps = self._steps(request, execution)
+            job = request.job
+            execution.steps = (
+                self._name_sound(request, job) if isinstance(job, SoundJob) else self._steps(request, execution)
+            )
         return self._executions[request]
 
     def _advance(self, request: Request, execution: Execution) -> Output | Exception:
@@ -160,7 +173,7 @@ class ModelRunner:
         if parts is not job.parts:
             yield Output(PrefixLost())
         yield Output()
-        yield from self._encode_missing(request, context)
+        yield from self._encode_missing(request, lambda: parts[context.held(parts) :])
         if isinstance(job, ExtendJob):
             for _ in context.extend(parts):
                 yield Output()
@@ -178,11 +191,23 @@ class ModelRunner:
             answer.close()
             execution.answer = None
 
-    def _encode_missing(self, request: Request, context: Context) -> Iterator[Output]:
-        """Encode what a request reads and the prefix does not hold, one pass a step."""
+    def _name_sound(self, request: Request, job: SoundJob) -> Generator[Output, None, None]:
+        """Name the sound of a stretch, one pass a step, in keys and values of its own.
+
+        Raises:
+            ModelError: if the engine names no sounds.
+        """
+        if self._engine.sounds is None:
+            raise ModelError("this model names no sounds")
+        yield from self._encode_missing(request, lambda: [job.segment])
+        for name in self._engine.sounds.name(self._embeddings.get(request.session, job.segment), *job.frames):
+            yield Output(name, done=name is not None)
+
+    def _encode_missing(self, request: Request, parts: Callable[[], Sequence[PromptPart]]) -> Iterator[Output]:
+        """Encode what a request reads and no prefix holds, one pass a step."""
         job, source = request.job, self._sources.get(request.session)
         own = job.samples if isinstance(job, AnswerJob) else {}
-        while missing := self._missing(request.session, request.parts[context.held(request.parts) :]):
+        while missing := self._missing(request.session, parts()):
             segments = missing[: self._engine.encode_together]
             samples = [own[segment] if segment in own else _read(segment, source) for segment in segments]
             yield Output(encoded=dict(zip(segments, self._engine.encode(samples), strict=True)))

@@ -8,7 +8,17 @@ from enum import Enum
 from typing import Final
 
 from af3stream.engine.contract import AudioSegment, Engine, Prefix, PromptPart
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Result, ReviseJob, VoiceJob
+from af3stream.engine.jobs import (
+    AnswerJob,
+    CaptionJob,
+    EncodeJob,
+    ExtendJob,
+    Job,
+    Result,
+    ReviseJob,
+    SoundJob,
+    VoiceJob,
+)
 from af3stream.engine.scheduler import Priority
 
 Report = Callable[[Job, Result, bool], None]  # job, result, whether the job is done
@@ -97,7 +107,7 @@ def segments_in(parts: Iterable[PromptPart]) -> list[AudioSegment]:
 def segments_of(job: Job) -> list[AudioSegment]:
     """Return the audio segments that a job may read."""
     match job:
-        case EncodeJob(segment=segment):
+        case EncodeJob(segment=segment) | SoundJob(segment=segment):
             return [segment]
         case ExtendJob(parts=parts):
             return segments_in(parts)

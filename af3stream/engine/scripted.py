@@ -6,24 +6,28 @@ from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
-from af3stream.engine.contract import (
+from af3stream.engine.captioning import (
     DEFAULT_OPTIONS,
-    Answering,
-    Capacity,
     Captioner,
     CaptionOptions,
+    Hypothesis,
+    NamedSound,
+    SoundNamer,
+    TimedWord,
+    VoiceEncoder,
+    Voices,
+)
+from af3stream.engine.contract import (
+    Answering,
+    Capacity,
     Completion,
     Embeddings,
-    Hypothesis,
     Lookup,
     PromptPart,
     Samples,
     Text,
-    TimedWord,
     TokenCounter,
     Turn,
-    VoiceEncoder,
-    Voices,
 )
 from af3stream.engine.counters import Counters
 from af3stream.engine.prompt_parts import shared
@@ -62,6 +66,7 @@ class ScriptedEngine:
         self.counters = Counters()
         self.tokens: TokenCounter = ScriptedTokenCounter()
         self.captioner: Captioner = ScriptedCaptioner(self.counters)
+        self.sounds: SoundNamer | None = None
         self.voices: VoiceEncoder | None = ScriptedVoices()
 
     def encode(self, windows: Sequence[Samples]) -> list[Embeddings]:
@@ -113,6 +118,24 @@ class ScriptedCaptioner:
             self._counters.alignments += 1
             timed = tuple(TimedWord(word, i * 8_000, (i + 1) * 8_000, 1.0) for i, word in enumerate(text.split()))
         return Hypothesis(text, tuple(range(len(words))), words=timed)
+
+
+class ScriptedSounds:
+    """Hears one sound everywhere.
+
+    Args:
+        heard: what it says, and how sure it is.
+    """
+
+    sure = 0.5
+
+    def __init__(self, heard: NamedSound) -> None:
+        self.heard = heard
+
+    def name(self, embeddings: Embeddings, first: int, last: int) -> Iterator[NamedSound | None]:
+        """The sound, in the second step."""
+        yield None
+        yield self.heard
 
 
 class ScriptedVoices:

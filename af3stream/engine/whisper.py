@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples, TimedWord
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, TimedWord
+from af3stream.engine.contract import Samples
 from af3stream.engine.counters import Counters
 from af3stream.engine.memory import trim_heap
 from af3stream.engine.whisper_prompt import LONGEST, WhisperPrompt
@@ -28,6 +29,7 @@ LONG_SPEECH_S: Final = (
     10.0  # without a pause; from here on, the number of words and the language tell speech from music
 )
 UNKNOWN_LANGUAGE: Final = 0.4  # the likeliest language of music has less, of ten seconds of speech more
+UNSURE_LANGUAGE: Final = 0.8  # the likeliest language of noise has less; noise is also taken for silence
 LOOP_COMPRESSION: Final = 2.4  # the library's compression_ratio_threshold
 LOOP_TOKENS: Final = 6  # tokens of a phrase that may not repeat, in an interim caption and after a loop was found
 FASTEST_SPEECH: Final = 30.0  # characters a second; nobody speaks faster
@@ -65,14 +67,15 @@ class Decoded:
         """Return the caption of an utterance of this length.
 
         It has no words if these are very unlikely; if they are unlikely, and the model takes the audio for silence or
-        they are too few for its length; if the utterance is long, and they are too few or no language is likely; or if
-        they have no letter and no digit.
+        they are too few for its length; if the model takes the audio for silence and is not sure of its language; if
+        the utterance is long, and they are too few or no language is likely; or if they have no letter and no digit.
 
         Args:
             detected: the probability of the likeliest language; 1 if it was not detected.
         """
         unlikely, few = self.score < SILENT_SCORE, self.tokens < SLOWEST_SPEECH * seconds
-        invented = self.score < NOISE_SCORE or (unlikely and (self.silence > SILENT_SPEECH or few))
+        silent = self.silence > SILENT_SPEECH
+        invented = self.score < NOISE_SCORE or (unlikely and (silent or few)) or (silent and detected < UNSURE_LANGUAGE)
         if seconds >= LONG_SPEECH_S:
             invented = invented or few or detected < UNKNOWN_LANGUAGE
         worded = any(letter.isalnum() for letter in self.text)

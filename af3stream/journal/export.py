@@ -18,15 +18,15 @@ from af3stream.journal.facts import Recovered
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioInput, GapRecord
 from af3stream.protocol.final_captions import FinalCaptions
-from af3stream.protocol.messages import Caption, CaptionUpdate, SpeakerNamed, SpeakerUpdate
+from af3stream.protocol.messages import Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate
 from af3stream.subtitles import Cue, cues, to_srt, to_vtt
 
 Kind = Literal["wav", "flac", "vtt", "srt", "json"]
 
 LOST: Final = "[lost]"
 LARGEST_WAV: Final = 4_000_000_000  # bytes; a longer one is written as RF64
-_OF_CAPTIONS: Final = ("caption", "caption_update", "speaker_update", "speaker_named")
-_DECODER: Final = msgspec.json.Decoder(Caption | CaptionUpdate | SpeakerUpdate | SpeakerNamed)
+_OF_CAPTIONS: Final = ("caption", "caption_update", "sound", "speaker_update", "speaker_named")
+_DECODER: Final = msgspec.json.Decoder(Caption | CaptionUpdate | Sound | SpeakerUpdate | SpeakerNamed)
 _RAW_SUBTYPES: Final = {"pcm_s16le": "PCM_16", "pcm_f32le": "FLOAT", "mulaw": "ULAW"}
 
 
@@ -113,7 +113,7 @@ def lost(recovered: Recovered) -> list[tuple[float, float]]:
 
 
 def final_captions(recovered: Recovered) -> FinalCaptions:
-    """Return the final captions of a session, with their updates and the names of their speakers."""
+    """Return the final captions of a session, with their updates, sounds and the names of speakers."""
     finals = FinalCaptions()
     for event in recovered.events:
         if msgspec.json.decode(event.message)["type"] in _OF_CAPTIONS:
@@ -122,10 +122,10 @@ def final_captions(recovered: Recovered) -> FinalCaptions:
 
 
 def _cues(recovered: Recovered) -> list[Cue]:
-    """Return the cues of final captions and lost ranges, in the order of the audio."""
+    """Return the cues of final captions, sounds and lost ranges, in the order of the audio."""
     finals = final_captions(recovered)
     gaps = [Caption(-1, LOST, start, end, final=True) for start, end in lost(recovered)]
-    return cues(sorted([*finals, *gaps], key=lambda caption: caption.start), finals.speaker)
+    return cues(sorted([*finals.with_sounds, *gaps], key=lambda caption: caption.start), finals.speaker)
 
 
 def _json(recovered: Recovered) -> bytes:

@@ -17,7 +17,8 @@ from af3stream.listen.options import ListenOptions, Question, question
 from af3stream.listen.screen import Screen, open_screen
 from af3stream.listen.sources import Source, open_source
 from af3stream.protocol.features import FOLLOW_UPS
-from af3stream.protocol.messages import Caption
+from af3stream.protocol.final_captions import sound_caption
+from af3stream.protocol.messages import Caption, Sound
 from af3stream.subtitles import CaptionWriter
 
 TAIL_S: Final = 15.0  # after Ctrl-C: how long the last captions and answers may take
@@ -229,6 +230,8 @@ class _Exchange:
             async for message in self._session:
                 if self._writer and isinstance(message, Caption) and message.final:
                     self._writer.add(message)
+                elif self._writer and isinstance(message, Sound):
+                    self._writer.add(sound_caption(message))
                 self._screen.show(message)
         except ServerError as error:
             if error.error.fatal:

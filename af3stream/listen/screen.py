@@ -22,6 +22,7 @@ from af3stream.protocol.messages import (
     Message,
     Ready,
     ServerMessage,
+    Sound,
     Speech,
     WatchHit,
 )
@@ -93,6 +94,8 @@ class _Lines:
         match message:
             case Caption(final=True, text=text) if text:
                 return f"{clock(message.start)}  {_speaker(message)}{clean(text)}{_translation(message)}"
+            case Sound():
+                return f"{clock(message.start)}  {clean(message.text)}"
             case Answer():
                 return f"{self._question(message.id)} {clean(message.text)} {self._heard(message)}"
             case WatchHit():
@@ -193,7 +196,7 @@ class LiveScreen:
             case Caption(final=True, text=text) if text:
                 time, translation = f"{clock(message.start)}  ", _translation(message)
                 return Text.assemble((time, "dim"), (_speaker(message), "bold"), clean(text), (translation, "dim"))
-        styles: dict[type[Message], str] = {Answer: "cyan", WatchHit: "yellow", Error: "red"}
+        styles: dict[type[Message], str] = {Sound: "dim", Answer: "cyan", WatchHit: "yellow", Error: "red"}
         line = self._lines.line(message)
         return Text(line, style=styles.get(type(message), "")) if line else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -43,6 +43,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         frames: which windows the prompt holds as audio: all, or, with notes `all`, only those with sound that captions
             do not cover.
         system, instruction: see `Wording`.
+        sounds: the least confidence, 0 to 1, with which it may name a sound that is no speech; ``None``: it has not
+            learned to.
         licence: the licence, in a few words.
     """
 
@@ -53,6 +55,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     frames: Frames = "all"
     system: str | None = None
     instruction: str | None = None
+    sounds: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     licence: str | None = None
 
     @property

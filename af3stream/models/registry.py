@@ -45,6 +45,7 @@ class Checkpoint:
         frames: which windows the prompt holds as audio.
         wording: the text around a question.
         licence: the licence, if it is known.
+        sounds: the least confidence with which it may name a sound; ``None``: it has not learned to.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Checkpoint:
     frames: Frames = "all"
     wording: Wording = PLAIN
     licence: str | None = None
+    sounds: float | None = None
 
 
 def resolve(name: str, progress: Progress | None = None) -> Checkpoint:
@@ -106,6 +108,7 @@ def check(folder: Path, name: str | None = None) -> Checkpoint:
         about.frames,
         about.wording,
         about.licence,
+        about.sounds,
     )
 
 

@@ -13,6 +13,7 @@ from af3stream.protocol.messages import (
     CaptionUpdate,
     Ready,
     ServerMessage,
+    Sound,
     SpeakerNamed,
     SpeakerUpdate,
     Start,
@@ -24,7 +25,8 @@ CAPTION_UPDATES: Final = "caption_updates"  # `caption_update` corrects final ca
 LANGUAGES: Final = "languages"  # captions have `language` and `translation`
 WORDS: Final = "words"  # final captions have `words`, if `start.words` asks for them
 SPEAKERS: Final = "speakers"  # final captions have `speaker`, if `start.speakers` asks for it
-FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS, CAPTION_UPDATES, LANGUAGES, WORDS, SPEAKERS)
+SOUNDS: Final = "sounds"  # `sound` names what is heard beside speech
+FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS, CAPTION_UPDATES, LANGUAGES, WORDS, SPEAKERS, SOUNDS)
 
 
 def known_to(start: Start) -> frozenset[str]:
@@ -46,6 +48,8 @@ def restrict(message: ServerMessage, features: Collection[str]) -> ServerMessage
     replace = msgspec.structs.replace
     match message:
         case CaptionUpdate() if CAPTION_UPDATES not in features:
+            return None
+        case Sound() if SOUNDS not in features:
             return None
         case SpeakerUpdate() | SpeakerNamed() if SPEAKERS not in features:
             return None

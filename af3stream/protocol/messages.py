@@ -225,6 +225,14 @@ class CaptionUpdate(Message, frozen=True, tag="caption_update"):
     speaker: int | None = None
 
 
+class Sound(Message, frozen=True, tag="sound"):
+    """Name a sound that is no speech, as a caption in brackets. Sent only with the feature `sounds`."""
+
+    text: str
+    start: float
+    end: float
+
+
 class SpeakerUpdate(Message, frozen=True, tag="speaker_update"):
     """Assign a final caption to another speaker. Sent only with the feature `speakers`."""
 
@@ -341,6 +349,7 @@ ServerMessage = (
     | Window
     | Caption
     | CaptionUpdate
+    | Sound
     | SpeakerUpdate
     | SpeakerNamed
     | AnswerDelta

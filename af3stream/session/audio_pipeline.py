@@ -10,7 +10,8 @@ from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechSt
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
-from af3stream.engine.contract import AudioSegment, Engine, Hypothesis, Text, Voices
+from af3stream.engine.captioning import Hypothesis
+from af3stream.engine.contract import AudioSegment, Engine, Text
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,
@@ -20,6 +21,7 @@ from af3stream.engine.jobs import (
     PrefixLost,
     Result,
     ReviseJob,
+    SoundJob,
     VoiceJob,
 )
 from af3stream.engine.prompt_parts import note
@@ -40,6 +42,7 @@ from af3stream.session.event_log import Divided
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.prompt_body import PromptBody, UnreadWindow
+from af3stream.session.speaker_division import SpeakerDivision
 from af3stream.session.speaker_track import SpeakerTrack
 from af3stream.session.window_pipeline import Messages, WindowPipeline
 
@@ -87,16 +90,23 @@ class AudioPipeline:
             options=self.settings.options,
         )
         self._windows = WindowPipeline(
-            config.questions, engine=engine, notes=notes, frames=frames, replay=replay, jobs=jobs, metrics=metrics
+            config.questions,
+            engine=engine,
+            notes=notes,
+            frames=frames,
+            naming=self.mode == "everything",
+            replay=replay,
+            jobs=jobs,
+            metrics=metrics,
         )
         told_apart = start.speakers if config.captions.speakers and engine.voices is not None else False
         self.speakers = SpeakerTrack(told_apart, jobs) if told_apart else None
-        self._divided: list[Divided] = []
         self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
         self._frames = engine.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
+        self._division = SpeakerDivision(self.speakers, self.track, self._ledger, jobs) if self.speakers else None
         self._ended = False
         self._closed = 0  # utterances, before they are divided
         self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
@@ -154,10 +164,9 @@ class AudioPipeline:
 
     def _close(self, utterance: Utterance) -> Sequence[m.Caption | m.CaptionUpdate]:
         """Have a closed utterance captioned, after its voices are heard if speakers are told apart."""
-        if self.speakers is None:
+        if self._division is None:
             return self.track.close(utterance, self.position)
-        self.track.hold(utterance)
-        self.speakers.close(utterance, self.position, late=self.track.are_late(self.position))
+        self._division.close(utterance, self.position)
         return []
 
     # ---- from the journal --------------------------------------------------------------------------------------------
@@ -168,19 +177,18 @@ class AudioPipeline:
             self._handle(self._segmenter.push(samples))
 
     def restore_voices(self, divided: deque[Divided], told: Mapping[int, int]) -> None:
-        """Divide closed utterances as the journal has it; the voices of the others are still to be heard.
+        """Divide closed utterances among speakers as the journal has it; see `SpeakerDivision.restore`."""
+        if self._division:
+            self._division.restore(divided, told, self.position)
 
-        Args:
-            divided: what the journal has, oldest first; what is used is taken off.
-            told: the speakers of utterances, corrections included.
-        """
-        for job in self._jobs.take_new():
-            if isinstance(job, VoiceJob) and self.speakers and divided:
-                self._divide(self.speakers.restore(divided.popleft(), told))
-            else:
-                self._jobs.submit(job)
-
-    def restore_results(self, finals: Mapping[int, Hypothesis], finals_to: int, revised_to: float) -> None:
+    def restore_results(
+        self,
+        finals: Mapping[int, Hypothesis],
+        finals_to: int,
+        revised_to: float,
+        named: Mapping[float, str],
+        named_to: float,
+    ) -> None:
         """Take what the journal has in place of results of the engine. Jobs without a result there stay.
 
         Captions become final in order, so an utterance up to ``finals_to`` without a text has no words.
@@ -189,6 +197,7 @@ class AudioPipeline:
             finals: by utterance.
             finals_to: the newest utterance with a final caption.
             revised_to: index of the newest window whose captions were revised.
+            named, named_to: as of `SoundTrack.restore`.
         """
         self._jobs.take_cancelled()
         for job in self._jobs.take_new():
@@ -198,7 +207,7 @@ class AudioPipeline:
                 self._jobs.submit(job)
         self._revision.skip(revised_to)
         self.settle()
-        for job in self._jobs.take_new():
+        for job in self._windows.sounds.restore(self._jobs.take_new(), named, named_to):
             if isinstance(job, EncodeJob):
                 self._windows.restore(job)
             else:
@@ -219,8 +228,8 @@ class AudioPipeline:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every closed utterance has its final caption, and every closed window its embeddings."""
-        return self._oldest_pending == (None, None, None)
+        """Whether every closed utterance has its caption, and every closed window its embeddings and sounds."""
+        return self._oldest_pending == (None, None, None) and not self._windows.sounds.waiting
 
     @property
     def lag_s(self) -> float:
@@ -347,8 +356,7 @@ class AudioPipeline:
 
     def take_divided(self) -> list[Divided]:
         """Return how utterances were divided, for the journal, and empty the list."""
-        divided, self._divided = self._divided, []
-        return divided
+        return self._division.take_divided() if self._division else []
 
     def name_speaker(self, speaker: int, name: str) -> Messages:
         """Name a speaker.
@@ -362,30 +370,13 @@ class AudioPipeline:
         kept = self.speakers.name(speaker, name)
         return [] if kept is None else [m.SpeakerNamed(speaker, kept)]
 
-    def _take_voices(self, speakers: SpeakerTrack, job: VoiceJob, result: Result) -> Messages:
-        """Divide utterances by their voices; if these could not be heard, nobody knows who speaks."""
-        speakers.heard(job, result if isinstance(result, Voices) else None)
-        messages: Messages = []
-        while found := speakers.next_divided(self.track.oldest_held):
-            divided, parts = found
-            self._divided.append(divided)
-            self._divide(parts)
-            corrected = speakers.correct().items()
-            messages += [m.SpeakerUpdate(*update) for update in corrected if self.track.correct_speaker(*update)]
-            messages += [m.SpeakerNamed(speaker, name) for speaker, name in speakers.inherit_names().items()]
-        return messages
-
-    def _divide(self, parts: Sequence[tuple[Utterance, int | None]]) -> None:
-        self._ledger.utterances += len(parts) - 1
-        self.track.divide(parts, self.position)
-
     def complete(self, job: Job, result: Result, done: bool, now: float) -> Messages:
         """Take a result of a job; of an answer, only the news that its KV prefix was evicted."""
         match job:
             case CaptionJob():
                 return self.track.complete(job, result, now)
-            case VoiceJob() if self.speakers:
-                return self._take_voices(self.speakers, job, result)
+            case VoiceJob() if self._division:
+                return self._division.complete(job, result, self.position)
             case ReviseJob():
                 self._jobs.finish(job)
                 lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))
@@ -393,6 +384,8 @@ class AudioPipeline:
                 return [update(line) for line in lines]
             case EncodeJob():
                 return self._windows.encoded(job, result)
+            case SoundJob():
+                return [*self._windows.sounds.complete(job, result)]
             case ExtendJob() if done:
                 self._windows.context.extended(job)
             case AnswerJob() if isinstance(result, PrefixLost):

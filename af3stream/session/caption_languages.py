@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from af3stream.audio.events import Utterance
-from af3stream.engine.contract import CaptionOptions, Hypothesis
+from af3stream.engine.captioning import CaptionOptions, Hypothesis
 from af3stream.session.language_tracker import LanguageTracker
 from af3stream.session.ledger import seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from af3stream.audio.events import Utterance
-from af3stream.engine.contract import Hypothesis, TimedWord
+from af3stream.engine.captioning import Hypothesis, TimedWord
 from af3stream.protocol.messages import Caption, CaptionUpdate
 from af3stream.session.hallucinations import without_loops
 from af3stream.session.ledger import seconds

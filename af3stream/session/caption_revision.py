@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
 from af3stream.engine.jobs import ReviseJob
 from af3stream.session.caption_line import CaptionLine
 from af3stream.session.hallucinations import bare, without_loops

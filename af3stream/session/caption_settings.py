@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from af3stream.config import CaptionsConfig
-from af3stream.engine.contract import Captioner, CaptionOptions
+from af3stream.engine.captioning import Captioner, CaptionOptions
 from af3stream.errors import BadFormat, quoted
 from af3stream.protocol.messages import Start, Task
 from af3stream.session.language_tracker import LanguageTracker

@@ -10,7 +10,7 @@ from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Span, Utterance
 from af3stream.audio.pcm import Samples
 from af3stream.config import Config
-from af3stream.engine.contract import CaptionOptions, Hypothesis
+from af3stream.engine.captioning import CaptionOptions, Hypothesis
 from af3stream.engine.jobs import CaptionJob, Failed, Result, VoiceJob
 from af3stream.metrics import Metrics
 from af3stream.protocol.messages import Caption, CaptionUpdate, ServerMessage

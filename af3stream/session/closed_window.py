@@ -36,6 +36,7 @@ class ClosedWindow:
         status: changed by the methods alone.
         notes: its captions, once they are final.
         transcript: the notes as they stand in a prompt.
+        unnamed: how many stretches of it are still to be asked for the name of their sound.
     """
 
     index: int
@@ -46,6 +47,7 @@ class ClosedWindow:
     status: WindowStatus = WindowStatus.CLOSED
     notes: tuple[CaptionLine, ...] = ()
     transcript: Text = NO_TEXT
+    unnamed: int = 0
 
     @property
     def pending(self) -> bool:
@@ -76,6 +78,11 @@ class ClosedWindow:
         """Take its final captions."""
         self.status = WindowStatus.CAPTIONED if self.pending else WindowStatus.READABLE
         self.notes = tuple(lines)
+        self.transcript = transcript(self.notes)
+
+    def name_sound(self, line: CaptionLine) -> None:
+        """Take the name of a sound as one of its captions, before it is read."""
+        self.notes = tuple(sorted((*self.notes, line), key=lambda note: note.start))
         self.transcript = transcript(self.notes)
 
     def in_prefix(self) -> SelectedWindow:
@@ -148,4 +155,5 @@ class PrefixLayout:
         return len(complete)
 
     def _is_complete(self, window: ClosedWindow) -> bool:
-        return not window.pending and (window.captioned or self._notes != "all")
+        noted = window.captioned and not window.unnamed
+        return not window.pending and (noted or self._notes != "all")

@@ -21,9 +21,9 @@ from af3stream.session.prompt_body import (
     Selection,
     UnreadWindow,
     coverage,
-    has_uncaptioned_sound,
     parts_of,
     samples_of,
+    uncaptioned,
 )
 
 QUESTION_TOKENS: Final = 256  # positions reserved for a question
@@ -141,7 +141,7 @@ class ContextWindow:
                 self.settled_to = max(self.settled_to, window.end)
                 if self.captions_replace_audio:
                     captioned = ((line.start, line.end) for line in lines)
-                    if not has_uncaptioned_sound(window.start, window.end, captioned):
+                    if not uncaptioned(window.start, window.end, captioned):
                         window.drop_audio()
                 settled.append(window)
         return settled
@@ -286,7 +286,7 @@ class ContextWindow:
         while full and evicted < len(self._windows) - 1:
             oldest, rest = self._windows[evicted], self._windows[evicted:]
             kept = self._layout.cost(self._layout.compose(rest, self._evicted_notes_after(evicted)))
-            if oldest.pending or not oldest.captioned or kept <= KEEP * self._limit:
+            if oldest.pending or oldest.unnamed or not oldest.captioned or kept <= KEEP * self._limit:
                 break
             evicted += 1
         return evicted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from af3stream.audio.events import Utterance
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.jobs import CaptionJob
 
 

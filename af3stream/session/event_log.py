@@ -17,6 +17,7 @@ from af3stream.protocol.messages import (
     CaptionUpdate,
     Flushed,
     ServerMessage,
+    Sound,
     SpeakerNamed,
     SpeakerUpdate,
     WatchHit,
@@ -33,6 +34,12 @@ class Revised(msgspec.Struct, frozen=True, tag="revised", tag_field="type"):
     """A record that the captions of this window were revised."""
 
     window: int
+
+
+class Named(msgspec.Struct, frozen=True, tag="named", tag_field="type"):
+    """A record that the sounds up to this sample, at 16 kHz, were asked for their names."""
+
+    until: int
 
 
 class Divided(msgspec.Struct, frozen=True, tag="divided", tag_field="type"):
@@ -52,9 +59,9 @@ class Divided(msgspec.Struct, frozen=True, tag="divided", tag_field="type"):
 
 
 Numbered = Caption | Answer | WatchHit | SpeakerNamed
-Update = CaptionUpdate | SpeakerUpdate
-Kept = Numbered | Update
-KeptMessage = Kept | Cut | Revised | Divided
+Unnumbered = CaptionUpdate | SpeakerUpdate | Sound
+Kept = Numbered | Unnumbered
+KeptMessage = Kept | Cut | Revised | Divided | Named
 
 NEWEST_KEPT: Final = 1_000  # messages of the history that stay in memory, so that an ordinary resume reads no disk
 
@@ -76,7 +83,7 @@ class HistoryEntry:
 
     def follows(self, event: int) -> bool:
         """Return whether a client whose newest event is this one missed the message."""
-        return event < self.event or (event == self.event and isinstance(self.message, Update))
+        return event < self.event or (event == self.event and isinstance(self.message, Unnumbered))
 
 
 def decode_event(record: EventRecord) -> KeptMessage:
@@ -89,7 +96,7 @@ def read_history(records: Iterable[tuple[int, KeptMessage]]) -> list[HistoryEntr
     """Return the history of a journal's records, each with its number; all records from the first on."""
     history, newest = list[HistoryEntry](), 0
     for number, message in records:
-        if not isinstance(message, Cut | Revised | Divided):
+        if not isinstance(message, Cut | Revised | Divided | Named):
             newest = _event_of(message) or newest
             history.append(HistoryEntry(number, newest, message))
     return history
@@ -98,9 +105,10 @@ def read_history(records: Iterable[tuple[int, KeptMessage]]) -> list[HistoryEntr
 class EventLog:
     """One session's messages on their way to the client, its records on their way to the disk, and its history.
 
-    Events are numbered 1, 2, 3 and so on. Updates of captions and their speakers are kept without a number: a client
-    that resumes is sent again all that came after the newest event that it saw. The journal numbers its records by
-    itself, because it also keeps cuts, revised windows and divided utterances, which no client is told of.
+    Events are numbered 1, 2, 3 and so on. Sounds, and updates of captions and their speakers, are kept without a
+    number: a client that resumes is sent again all that came after the newest event that it saw. The journal numbers
+    its records by itself, because it also keeps cuts, revised windows, divided utterances and how far sounds are named,
+    which no client is told of.
 
     The newest `NEWEST_KEPT` messages of the history stay in memory, and those that are not durable yet. Older ones are
     in the journal.
@@ -146,6 +154,11 @@ class EventLog:
         if self.journaled:
             self._keep(Revised(window))
 
+    def named(self, until: int) -> None:
+        """Keep that the sounds up to a sample are named, after the names."""
+        if self.journaled:
+            self._keep(Named(until))
+
     def divided(self, divided: Divided) -> None:
         """Keep how an utterance was divided, before its captions."""
         if self.journaled:
@@ -154,12 +167,12 @@ class EventLog:
     def tell(self, message: ServerMessage) -> ServerMessage:
         """Add a message for the client after all others; returns it with its event number.
 
-        Final captions and their updates, speakers' names, answers and watch hits are kept. `flushed` waits until its
-        cut is durable.
+        Final captions and their updates, sounds, speakers' names, answers and watch hits are kept. `flushed` waits
+        until its cut is durable.
         """
         after = self._record if isinstance(message, Flushed) else 0
         if self.journaled and _is_kept(message):
-            if not isinstance(message, Update):
+            if not isinstance(message, Unnumbered):
                 message = msgspec.structs.replace(message, event=self._event + 1)
             self._keep(message)
             self._remember(HistoryEntry(self._record, _event_of(message) or self._event, message))
@@ -243,8 +256,8 @@ class EventLog:
 def _is_kept(message: ServerMessage) -> TypeGuard[Kept]:
     if isinstance(message, Caption):
         return message.final
-    return isinstance(message, Answer | WatchHit | SpeakerNamed | Update)
+    return isinstance(message, Answer | WatchHit | SpeakerNamed | Unnumbered)
 
 
 def _event_of(message: Kept) -> int | None:
-    return None if isinstance(message, Update) else message.event
+    return None if isinstance(message, Unnumbered) else message.event

@@ -8,7 +8,7 @@ from typing import Final
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Span
 from af3stream.config import CaptionsConfig
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.jobs import CaptionJob
 from af3stream.protocol.messages import Caption
 from af3stream.session.caption_line import CaptionLine

@@ -111,15 +111,15 @@ def speaker_label(speaker: int) -> str:
     return f"Speaker {speaker}"
 
 
-def has_uncaptioned_sound(start: int, end: int, captioned: Iterable[SampleRange]) -> bool:
-    """Return whether a range has no caption at all, or a hole of more than 3 s between captions."""
+def uncaptioned(start: int, end: int, captioned: Iterable[SampleRange]) -> list[SampleRange]:
+    """Return the whole of a range if it has no caption at all, else its holes of more than 3 s between captions."""
     within = sorted((max(start, a), min(end, b)) for a, b in captioned if a < end and b > start)
-    reached = start
+    holes, reached = list[SampleRange](), start
     for a, b in [*within, (end, end)]:
         if a - reached > UNCAPTIONED:
-            return True
+            holes.append((reached, a))
         reached = max(reached, b)
-    return not within
+    return holes if within else [(start, end)]
 
 
 def samples_of(selected: Iterable[SelectedWindow]) -> dict[AudioSegment, Samples]:
@@ -248,4 +248,4 @@ class Selection:
         if self._notes == "forgotten" or not window.lines:
             return True
         captioned = [*((line.start, line.end) for line in window.lines), *window.spoken]
-        return has_uncaptioned_sound(window.start, window.end, captioned)
+        return bool(uncaptioned(window.start, window.end, captioned))

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import inf
 
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.captioning import Hypothesis
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
-from af3stream.protocol.messages import Caption, CaptionUpdate, SpeakerNamed, SpeakerUpdate
+from af3stream.protocol.messages import Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
-from af3stream.session.event_log import Cut, Divided, KeptMessage, Revised
+from af3stream.session.event_log import Cut, Divided, KeptMessage, Named, Revised
 from af3stream.session.word_times import kept as kept_words
 
 
@@ -38,6 +38,8 @@ def replay(
     finals_to = max(finals, default=-1)
     revised = (event.window for event in kept if isinstance(event, Revised))
     revised_to = inf if ended else max(revised, default=-1)
+    named = {event.start: event.text for event in kept if isinstance(event, Sound)}
+    named_to = inf if ended else max((event.until for event in kept if isinstance(event, Named)), default=0)
     cuts = deque(event.offset for event in kept if isinstance(event, Cut))
     receiver = pipeline.receiver
     for record in audio:
@@ -47,11 +49,11 @@ def replay(
                 pipeline.cut()
             pipeline.replay(piece)
             pipeline.restore_voices(divided, speakers)
-            pipeline.restore_results(finals, finals_to, revised_to)
+            pipeline.restore_results(finals, finals_to, revised_to, named, named_to)
     if cuts or ended:
         pipeline.cut()
     pipeline.restore_voices(divided, speakers)
-    pipeline.restore_results(finals, finals_to, revised_to)
+    pipeline.restore_results(finals, finals_to, revised_to, named, named_to)
     for event in kept:
         if isinstance(event, SpeakerNamed) and pipeline.speakers:
             pipeline.speakers.restore_name(event.speaker, event.name)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
 from af3stream.engine.contract import AudioSegment, AudioSource, Engine
-from af3stream.engine.jobs import AnswerJob, Job, Restarted, Result, ReviseJob
+from af3stream.engine.jobs import AnswerJob, Failed, Job, Restarted, Result, ReviseJob, SoundJob
 from af3stream.errors import BadFormat, EngineRestart, Refusal
 from af3stream.journal.facts import Recovered
 from af3stream.journal.records import Record
@@ -128,6 +128,8 @@ class Session:
         self._tell(messages)
         if isinstance(job, ReviseJob):
             self._log.revised(job.window)
+        if isinstance(job, SoundJob) and not isinstance(result, Failed):
+            self._log.named(job.end)
         if isinstance(job, AnswerJob):
             self._tell(self._questions.complete(job, result, done, now))
         self.advance(now)

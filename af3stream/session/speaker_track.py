@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from af3stream.audio.events import Utterance
-from af3stream.engine.contract import Voices
+from af3stream.engine.captioning import Voices
 from af3stream.engine.jobs import VoiceJob
 from af3stream.errors import BadText, UnknownSpeaker
 from af3stream.session.event_log import Divided

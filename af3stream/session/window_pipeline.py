@@ -18,6 +18,7 @@ from af3stream.session.context_window import ContextWindow
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import seconds
 from af3stream.session.server_messages import failure
+from af3stream.session.sound_track import SoundTrack
 
 Messages = list[m.ServerMessage]
 
@@ -27,8 +28,10 @@ class WindowPipeline:
 
     Attributes:
         context: the windows that questions can hear.
+        sounds: their sounds that are still to be named.
 
     Args:
+        naming: whether sounds that no caption covers are named.
         notes: which captions stand in the prompt beside the audio.
         frames: which windows stand in the prompt as audio.
         replay: gives back the samples of closed windows.
@@ -42,6 +45,7 @@ class WindowPipeline:
         engine: Engine,
         notes: Notes,
         frames: Frames,
+        naming: bool,
         replay: AudioReplay,
         jobs: JobTracker,
         metrics: Metrics,
@@ -56,6 +60,7 @@ class WindowPipeline:
             tokens=engine.tokens.frames,
             count=engine.tokens.count,
         )
+        self.sounds = SoundTrack(engine.sounds if naming else None, jobs)
         self._replay = replay
         self._jobs = jobs
         self._metrics = metrics
@@ -77,12 +82,11 @@ class WindowPipeline:
         """Let windows take final captions as notes; if captions replace audio, encode those that need it."""
         messages: Messages = []
         for window in self.context.settle(lines, final_before):
-            if not self.context.captions_replace_audio:
-                continue
-            if window.sound:
+            if self.context.captions_replace_audio and window.sound:
                 self._jobs.submit(window.encode_job(), position)
-            else:
+            elif self.context.captions_replace_audio:
                 messages.append(self._readable(window))
+            self.sounds.settle(window, lines)
         return messages
 
     def encoded(self, job: EncodeJob, result: Result) -> Messages:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.contract import TimedWord
+from af3stream.engine.captioning import TimedWord
 from af3stream.protocol.messages import Caption, CaptionUpdate, Word
 from af3stream.session.hallucinations import bare
 from af3stream.session.ledger import seconds

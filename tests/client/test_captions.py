@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from af3stream.errors import SourceError
 from af3stream.listen.screen import PlainLines
-from af3stream.protocol.messages import Caption, Word
+from af3stream.protocol.final_captions import sound_caption
+from af3stream.protocol.messages import Caption, Sound, Word
 from af3stream.subtitles import CaptionWriter, Cue, cues, to_srt, to_vtt
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "cues.json").read_text(encoding="utf-8"))
@@ -209,6 +210,16 @@ def test_jsonl_holds_one_object_for_each_caption(tmp_path: Path):
             "words": [{"text": "Yes.", "start": 4.25, "end": 4.5, "probability": 0.75}],
         },
     ]
+
+
+def test_a_sound_is_a_cue_unless_a_later_caption_is_written_already(tmp_path: Path):
+    path = tmp_path / "captions.vtt"
+    with CaptionWriter(path) as writer:
+        writer.add(Caption(0, "One.", 0.0, 2.0, final=True))
+        writer.add(sound_caption(Sound("[bell]", 2.0, 4.0)))
+        writer.add(Caption(1, "Two.", 5.0, 7.0, final=True))
+        writer.add(sound_caption(Sound("[rain]", 4.0, 5.0)))
+        assert path.read_text().splitlines()[3::3] == ["One.", "[bell]", "Two."]
 
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path):

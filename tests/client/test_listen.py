@@ -40,6 +40,7 @@ from af3stream.protocol.messages import (
     Flush,
     Flushed,
     Gap,
+    Sound,
     Speech,
     Start,
     Watch,
@@ -513,6 +514,8 @@ def test_a_terminal_shows_the_open_caption_and_keeps_finished_lines():
     screen.show(Caption(0, "Call me Fish", 0.5, 1.0, final=False, stable="Call me"))
     assert "Call me\x1b[2m Fish" in out.getvalue()
     screen.show(final("Call me Ishmael.", 0.5, 1.5))
+    screen.show(Sound("[music]", 1.5, 4.5))
+    assert "0:00:01.5  [music]" in out.getvalue()
     screen.show(AnswerDelta("q1", "A sai"))
     assert "-> A sai" in out.getvalue()
     screen.show(answer("q1", "A sailor."))

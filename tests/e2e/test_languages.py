@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from af3stream.engine.contract import CaptionOptions, Hypothesis
+from af3stream.engine.captioning import CaptionOptions, Hypothesis
 from af3stream.engine.counters import Counters
 from af3stream.engine.whisper import WhisperCaptioner
 from af3stream.models.registry import resolve

@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -77,6 +78,19 @@ DROP = """([name, data]) => {
 CUT = """async (told) => {
     const { toVtt, toSrt } = await import("/page/subtitles.js");
     return told.map((captions) => [toVtt(captions), toSrt(captions)]);
+}"""
+
+SOUNDS = """async () => {
+    const { CaptionList } = await import("/page/captions.js");
+    const [list, scroll, spoken, latest] = ["ol", "div", "div", "button"].map((tag) => document.createElement(tag));
+    const speakers = { label: () => document.createElement("span"), show() {}, forget() {} };
+    const captions = new CaptionList({ list, scroll, spoken, latest, onPick() {}, onWord() {}, speakers });
+    captions.update({ utterance: 0, text: "One.", start: 0, end: 2, final: true });
+    captions.update({ utterance: 1, text: "Two.", start: 6, end: 8, final: true });
+    for (const end of [5, 5.5]) captions.addSound({ type: "sound", text: "[bell]", start: 2, end });
+    captions.update({ utterance: 2, text: "Three.", start: 9, end: 10, final: true });
+    const shown = [...list.children].map((row) => [row.querySelector("p").textContent, row.className === "sound"]);
+    return [shown, captions.finals().map(({ text }) => text)];
 }"""
 
 REACH = """async (answers) => {
@@ -246,6 +260,11 @@ async def test_a_lost_connection_is_replaced_and_nothing_is_lost(scripted_page: 
     assert parts_s[2] == 0
     numbers = [await row.get_attribute("data-utterance") for row in await page.locator("#captions li").all()]
     assert numbers == [str(number) for number in range(len(numbers))]  # each is told, once
+
+
+async def test_a_sound_has_one_row_between_the_captions_around_it(scripted_page: Page) -> None:
+    texts = ["One.", "[bell]", "Two.", "Three."]
+    assert await scripted_page.evaluate(SOUNDS) == [[[text, text == "[bell]"] for text in texts], texts]
 
 
 async def test_the_timeline_is_read_and_walked_with_keys(scripted_page: Page, speech: Path) -> None:
@@ -426,6 +445,36 @@ async def test_captions_have_no_words_to_play_where_the_captioner_has_no_times(b
         await expect(page.locator("#notice")).to_be_hidden()
 
 
+async def test_a_turn_is_labelled_with_its_speaker_who_can_be_named(scripted_page: Page, speech: Path) -> None:
+    page = scripted_page
+    await page.get_by_label("Tell speakers apart").check()
+    await heard_fast(page, speech)
+    labels = page.locator("#captions button.speaker:visible")
+    await expect(labels.first).to_have_text("Speaker 1")
+    await labels.first.click()
+    await page.keyboard.type("Anna")
+    await page.keyboard.press("Enter")
+    await expect(labels.first).to_have_text("Anna")
+    shown = await labels.all_inner_texts()
+    assert all(first != second for first, second in pairwise(shown))
+    assert "<v Anna>" in await download(page, "VTT")
+    assert json.loads(await download(page, "JSON"))["captions"][0]["name"] == "Anna"
+
+
+async def test_the_chosen_language_and_translation_are_asked_for_and_remembered(browser: Browser, speech: Path) -> None:
+    engine, sent = ScriptedEngine(), list[str]()
+    engine.captioner.languages, engine.captioner.translates = ("en", "fr"), True
+    async with serving(engine) as service, opened(browser, service.address) as page:
+        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(str(frame))))
+        await page.get_by_label("Language").select_option("fr")
+        await page.get_by_label("Translate to English").check()
+        await heard_fast(page, speech)
+        start = json.loads(next(frame for frame in sent if '"type":"start"' in frame))
+        assert (start["language"], start["task"]) == ("fr", "translate")
+        await page.reload()
+        assert await page.get_by_label("Language").input_value() == "fr"
+
+
 async def test_an_answer_says_how_far_it_reaches_as_the_other_clients_say_it(scripted_page: Page) -> None:
     cases = json.loads(REACHES.read_text(encoding="utf-8"))
     said = await scripted_page.evaluate(REACH, [case["answer"] for case in cases])
@@ -602,6 +651,8 @@ def random_captions(generator: random.Random) -> list[dict[str, object]]:
         clock = start + generator.choice([0, generator.uniform(0, 40), generator.randint(0, 40_000) / 2_000])
         text = " ".join(generator.choices(words, k=generator.randint(0, 60)))
         captions.append({"utterance": number, "text": text, "start": start, "end": clock})
+        if generator.random() < 0.5:
+            captions[-1]["speaker"] = generator.randint(1, 3)
         if generator.random() < 0.5:
             bounds = sorted(generator.uniform(start, clock) for _ in range(2 * len(text.split())))
             captions[-1]["words"] = [

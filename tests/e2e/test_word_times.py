@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from af3stream import offline
-from af3stream.engine.contract import CaptionOptions
+from af3stream.engine.captioning import CaptionOptions
 from af3stream.engine.whisper import WhisperCaptioner
 from af3stream.engine.word_alignment import AlignedCaptioner
 from tests.conftest import RECORDINGS

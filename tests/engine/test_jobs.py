@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from af3stream.engine.contract import AudioSegment, Completion, Hypothesis, Text, Turn
+from af3stream.engine.captioning import Hypothesis
+from af3stream.engine.contract import AudioSegment, Completion, Text, Turn
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from af3stream.engine.contract import AudioSegment, Hypothesis
+from af3stream.engine.captioning import Hypothesis
+from af3stream.engine.contract import AudioSegment
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, ReviseJob
 from af3stream.engine.request import priority_of
 from af3stream.engine.scheduler import BACKGROUND_SHARE, Priority, Scheduler, Task

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from af3stream.engine.contract import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
+from af3stream.engine.contract import Samples
 from af3stream.engine.whisper import LOOP_TOKENS, Decoded, WhisperCaptioner
 from af3stream.engine.whisper_prompt import WhisperPrompt
 
@@ -139,6 +140,14 @@ def test_a_caption_has_no_words_if_nobody_speaks(
 def test_a_long_utterance_in_no_likely_language_has_no_words(seconds: float, likeliest: float, said: str) -> None:
     captioner = Scripted(Decoded(RAIN.text, -0.4, 0.0, tokens=40), probable=[("es", likeliest), ("en", 0.1)])
     assert captioner.final(seconds).text == said
+
+
+@pytest.mark.parametrize(
+    ("silence", "likeliest", "said"), [(0.7, 0.6, ""), (0.7, 0.9, RAIN.text), (0.3, 0.6, RAIN.text)]
+)
+def test_silence_in_a_language_that_is_not_sure_has_no_words(silence: float, likeliest: float, said: str) -> None:
+    captioner = Scripted(Decoded(RAIN.text, -0.4, silence, tokens=5), probable=[("es", likeliest), ("en", 0.1)])
+    assert captioner.final().text == said
 
 
 @pytest.mark.parametrize(("written", "said"), [(". .", ""), ("♪♪", ""), ("…", ""), ("7.", "7."), ("雨。", "雨。")])

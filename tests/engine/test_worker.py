@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 
 from af3stream.config import ModelConfig
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
 from af3stream.engine.contract import (
-    DEFAULT_OPTIONS,
     AudioSegment,
-    CaptionOptions,
     Completion,
     Embeddings,
     Engine,
-    Hypothesis,
     Lookup,
     PromptPart,
     Samples,

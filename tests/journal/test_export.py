@@ -15,7 +15,7 @@ from af3stream.errors import DataLoss, NoSession, SourceError
 from af3stream.journal.export import export
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import EventRecord, GapRecord, Record
-from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, SpeakerNamed, SpeakerUpdate, Word
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate, Word
 from tests.journal.scenes import Told, audio, facts, joined, pcm, running, until
 
 RATE = 8_000
@@ -80,6 +80,27 @@ def test_cues_are_cut_by_the_times_of_words_that_are_the_corrected_ones(tmp_path
     assert srt.read_text() == "1\n00:00:00,750 --> 00:00:02,000\nIt has begun.\n\n"
     rows = [row["message"]["words"] for row in json.loads(exported.read_text())["events"]]
     assert rows[1][0] == {"text": "It", "start": 0.75, "end": 0.9, "probability": 0.5}
+
+
+def test_sounds_are_cues_in_their_place(tmp_path: Path) -> None:
+    told = [
+        Caption(0, "It began.", 0.5, 1.5, final=True),
+        Caption(1, "And then?", 2.6, 3.6, final=True),
+        Sound("[music]", 1.5, 2.5),
+        Sound("[music]", 1.5, 2.5),  # told again after a restart
+    ]
+    events = [EventRecord(number, msgspec.json.encode(message)) for number, message in enumerate(told, start=1)]
+    with running(tmp_path / "journal") as journal:
+        keep(journal, [*audio(0, 4 * RATE), *events], AudioFormat("pcm_s16le", RATE), finish=True)
+        vtt, exported = export(journal, "talk", tmp_path / "out", ("vtt", "json"))
+    cues = vtt.read_text().split("\n\n")[1:-1]
+    assert [cue.split("\n")[1] for cue in cues] == ["It began.", "[music]", "And then?"]
+    assert json.loads(exported.read_text())["events"][2]["message"] == {
+        "type": "sound",
+        "text": "[music]",
+        "start": 1.5,
+        "end": 2.5,
+    }
 
 
 @pytest.mark.parametrize("audio_format", [AudioFormat("pcm_f32le", 16_000, 2), AudioFormat("mulaw", 8_000)])

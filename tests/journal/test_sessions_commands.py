@@ -11,7 +11,7 @@ import soundfile
 
 from af3stream.cli import main
 from af3stream.journal.records import EventRecord
-from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, WatchHit
+from af3stream.protocol.messages import Answer, Caption, CaptionUpdate, Sound, WatchHit
 from af3stream.session.event_log import Cut
 from tests.journal.scenes import Told, facts, running
 from tests.journal.test_export import RATE, SOUND
@@ -22,6 +22,7 @@ EVENTS = [
     Answer("q1", "Nothing.", 0.0, 2.0, 1, 2, "stop"),
     Caption(1, "And than?", 2.6, 3.5, final=True),
     CaptionUpdate(1, "And then?", 2.6, 3.5),
+    Sound("[bell]", 3.5, 4.0),
     WatchHit("w1", "Yes.", 0.0, 3.5),
 ]
 Command = Callable[..., tuple[int, str, str]]
@@ -48,7 +49,7 @@ def test_the_list(sessions: Command) -> None:
     code, out, _ = sessions("list")
     (line,) = out.splitlines()[1:]
     assert code == 0 and line.split()[0] == "talk"
-    assert "4.0 s" in line and " 6 " in line and line.rstrip().endswith("ended")
+    assert "4.0 s" in line and " 7 " in line and line.rstrip().endswith("ended")
 
 
 def test_what_was_told_and_what_was_lost(sessions: Command) -> None:
@@ -59,6 +60,7 @@ def test_what_was_told_and_what_was_lost(sessions: Command) -> None:
         ["q1", "Nothing.  (0.0 to 2.0 s)"],
         ["2.00", "lost, up to 2.50 s"],
         ["2.60", "And then?"],
+        ["3.50", "[bell]"],
         ["w1", "Yes.  (0.0 to 3.5 s)"],
     ]
 

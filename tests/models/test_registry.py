@@ -55,10 +55,17 @@ def test_a_folder_is_a_checkpoint_that_captions_itself(folder: Path) -> None:
 def test_a_card_says_what_the_configuration_cannot(folder: Path) -> None:
     (folder / "ears").mkdir()
     (folder / "ears" / "model.bin").touch()
-    card = {"name": "owl", "captioner": "ears", "notes": "all", "frames": "uncaptioned", "licence": "MIT"}
+    card = {
+        "name": "owl",
+        "captioner": "ears",
+        "notes": "all",
+        "frames": "uncaptioned",
+        "licence": "MIT",
+        "sounds": 0.8,
+    }
     wording = {"system": "You are an owl.", "instruction": "Be brief."}
     (folder / "af3stream.json").write_text(json.dumps(card | wording))
-    expected = Checkpoint("owl", folder / ".", folder / "ears", "all", "uncaptioned", Wording(**wording), "MIT")
+    expected = Checkpoint("owl", folder / ".", folder / "ears", "all", "uncaptioned", Wording(**wording), "MIT", 0.8)
     assert resolve(str(folder)) == expected
 
 

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from af3stream.config import UploadsConfig
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.offline import HeardFile, transcribe
 from af3stream.protocol import messages as m

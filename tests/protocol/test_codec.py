@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from af3stream.errors import BadFormat, BadMessage, BadOffset, BadText, Refusal, WrongFrame
 from af3stream.protocol.codec import JSON, MSGPACK, SUBPROTOCOLS, Codec, client_codec, server_codec
-from af3stream.protocol.features import FEATURES, FOLLOW_UPS, restrict
-from af3stream.protocol.messages import Answer, AnswerDelta, Ask, Cancel, ClientMessage, End, Start
+from af3stream.protocol.features import FEATURES, FOLLOW_UPS, SOUNDS, restrict
+from af3stream.protocol.messages import Answer, AnswerDelta, Ask, Cancel, ClientMessage, End, Sound, Start
 from tests.protocol import examples
 
 SECRET = "sesame"
@@ -246,6 +246,11 @@ FULL = Answer(
 )
 def test_a_client_is_sent_the_fields_of_the_features_it_lists(features: tuple[str, ...], answer: Answer) -> None:
     assert restrict(FULL, features) == answer
+
+
+def test_a_sound_is_sent_to_a_client_that_knows_sounds_alone() -> None:
+    sound = Sound("[music]", 1.0, 4.5)
+    assert restrict(sound, (SOUNDS,)) == sound and restrict(sound, (FOLLOW_UPS,)) is None
 
 
 @pytest.mark.parametrize("last_s", [float("nan"), float("inf"), float("-inf")])

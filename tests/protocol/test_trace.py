@@ -124,7 +124,7 @@ def test_the_trace_replays(trace: list[dict[str, Any]]) -> None:
 def test_the_trace_shows_most_of_the_protocol(trace: list[dict[str, Any]]) -> None:
     kinds = {line["message"]["type"] for line in trace if line["from"] == "server"}
     every = {cls.__struct_config__.tag for cls in m.ServerMessage.__args__}
-    assert every - kinds == {"degraded", "caption_update", "speaker_update", "speaker_named"}
+    assert every - kinds == {"degraded", "caption_update", "sound", "speaker_update", "speaker_named"}
 
 
 def test_acknowledgements_in_the_trace_only_grow_and_reach_the_end(trace: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import AudioConfig, ServerConfig
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.jobs import CaptionJob
 from af3stream.errors import (
     AudioConflict,

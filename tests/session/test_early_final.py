@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from af3stream.config import CaptionsConfig
-from af3stream.engine.contract import Hypothesis
+from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.jobs import CaptionJob, Failed
 from af3stream.protocol import messages as m
 from tests.session.conversation import SECOND, SENTENCE, SILENCE, VOICE, Conversation

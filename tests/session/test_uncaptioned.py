@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import AudioConfig
-from af3stream.engine.contract import DEFAULT_OPTIONS, AudioSegment, CaptionOptions, Hypothesis, Samples, Text
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
+from af3stream.engine.contract import AudioSegment, Samples, Text
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.protocol import messages as m
-from af3stream.session.prompt_body import has_uncaptioned_sound
+from af3stream.session.prompt_body import uncaptioned
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
 
 EAGER = AudioConfig(window_min_s=1.0)  # every pause closes a window
@@ -115,16 +116,16 @@ S = 16_000  # a second
 @pytest.mark.parametrize(
     ("captioned", "expected"),
     [
-        ([], True),
-        ([(0, 20 * S)], False),
-        ([(3 * S, 17 * S)], False),  # pauses of three seconds are pauses
-        ([(3 * S + 1, 20 * S)], True),
-        ([(0, 17 * S - 1)], True),
-        ([(0, 5 * S), (9 * S, 20 * S)], True),
-        ([(0, 5 * S), (4 * S, 12 * S), (8 * S, 18 * S)], False),
-        ([(-9 * S, 2 * S), (4 * S, 30 * S)], False),  # an utterance reaches over the window's end
-        ([(-9 * S, -S), (20 * S, 30 * S)], True),  # what others say is none of it
+        ([], [(0, 20 * S)]),
+        ([(0, 20 * S)], []),
+        ([(3 * S, 17 * S)], []),  # pauses of three seconds are pauses
+        ([(3 * S + 1, 20 * S)], [(0, 3 * S + 1)]),
+        ([(0, 17 * S - 1)], [(17 * S - 1, 20 * S)]),
+        ([(0, 5 * S), (9 * S, 12 * S)], [(5 * S, 9 * S), (12 * S, 20 * S)]),
+        ([(0, 5 * S), (4 * S, 12 * S), (8 * S, 18 * S)], []),
+        ([(-9 * S, 2 * S), (4 * S, 30 * S)], []),  # an utterance reaches over the window's end
+        ([(-9 * S, -S), (20 * S, 30 * S)], [(0, 20 * S)]),  # what others say is none of it
     ],
 )
-def test_what_captions_leave_out_of_a_window(captioned: list[tuple[int, int]], expected: bool) -> None:
-    assert has_uncaptioned_sound(0, 20 * S, captioned) is expected
+def test_what_captions_leave_out_of_a_window(captioned: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
+    assert uncaptioned(0, 20 * S, captioned) == expected

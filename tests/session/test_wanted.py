@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import QuestionsConfig
-from af3stream.engine.contract import Hypothesis, Text
+from af3stream.engine.captioning import Hypothesis
+from af3stream.engine.contract import Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, Failed
 from af3stream.protocol import messages as m
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation, kinds

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from af3stream.engine.contract import Hypothesis, TimedWord
+from af3stream.engine.captioning import Hypothesis, TimedWord
 from af3stream.engine.counters import Counters
 from af3stream.engine.jobs import CaptionJob
 from af3stream.engine.scripted import ScriptedEngine

@@ -14,22 +14,11 @@ from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
+from af3stream.engine.af3.sound_namer import Af3SoundNamer
 from af3stream.engine.af3.token_counter import LockedTokenCounter
 from af3stream.engine.af3.vocabulary import TermTree
-from af3stream.engine.contract import (
-    DEFAULT_OPTIONS,
-    Answering,
-    Capacity,
-    Captioner,
-    CaptionOptions,
-    Embeddings,
-    Hypothesis,
-    Lookup,
-    Samples,
-    TokenCounter,
-    Turn,
-    VoiceEncoder,
-)
+from af3stream.engine.captioning import DEFAULT_OPTIONS, Captioner, CaptionOptions, Hypothesis, SoundNamer, VoiceEncoder
+from af3stream.engine.contract import Answering, Capacity, Embeddings, Lookup, Samples, TokenCounter, Turn
 from af3stream.engine.counters import Counters
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
@@ -47,6 +36,7 @@ class Af3Engine:
         keep_on_host: keep embeddings in host memory rather than on the model's device.
         encode_together: windows in one encoder pass.
         wording: what stands around the questions of contexts; captions and `generate` use the chat template alone.
+        sure: the least confidence with which a sound may be named; ``None``: no sounds are named.
     """
 
     def __init__(
@@ -58,6 +48,7 @@ class Af3Engine:
         keep_on_host: bool = False,
         encode_together: int = 1,
         wording: Wording = PLAIN,
+        sure: float | None = None,
     ) -> None:
         self.name = name
         self.counters = Counters()
@@ -76,6 +67,7 @@ class Af3Engine:
         self.tokens: TokenCounter = LockedTokenCounter(tokenizer, loaded.alignment, turn)
         self._terms = lru_cache(maxsize=8)(self._term_tree)
         self.captioner: Captioner = captioner or Af3Captioner(self)
+        self.sounds: SoundNamer | None = None if sure is None else Af3SoundNamer(self._asking, self._decoder, sure)
         self.voices: VoiceEncoder | None = None
         self.capacity = self._capacity()
         self.frame_bytes = self._decoder.hidden_size * loaded.model.dtype.itemsize

@@ -74,6 +74,7 @@ const HANDLERS = {
   },
   window: (message) => timeline.addWindow(message),
   caption_update: (message) => captions.correct(message),
+  sound: (message) => captions.addSound(message),
   speaker_update: (message) => captions.correct(message),
   speaker_named: (message) => speakers.named(message),
   caption(message) {
@@ -383,10 +384,11 @@ $("notice").lastElementChild.addEventListener("click", () => tell(""));
 submit("watch", "watch-text", (text) => watches.add(text, Number($("watch-every").value)));
 submit("token-form", "token", (text) => { token = text; again?.(); });
 for (const button of document.querySelectorAll("[data-download]")) {
-  button.addEventListener("click", () => download(button.dataset.download, captions.finals(), {
+  button.addEventListener("click", () => download(button.dataset.download, captions.finals().map(named), {
     session: session?.ready?.session, model: session?.ready?.model, answers: questions.answers, ledger,
   }));
 }
+const named = (caption) => (caption.speaker ? { ...caption, name: speakers.name(caption.speaker) } : caption);
 onDrop(listenToFile);
 if (!canCapture()) {
   tell("This browser lends its microphone only to pages served over https or from this computer. Files work.");

@@ -57,6 +57,15 @@ export class CaptionList {
     else this.remove(row);
   }
 
+  /** Adds a sound that is no speech, in its place, under a negative number. One that is told again replaces the first. */
+  addSound({ text, start, end }) {
+    const utterance = -1 - Math.round(start * 1_000);
+    const row = this.rows.get(utterance) ?? this.add({ utterance, text, start, end, final: true });
+    row.element.classList.add("sound");
+    this.draw(row);
+    if (this.following) this.toEnd();
+  }
+
   /** Draws a row, and who speaks in it and in the next one: a turn is labelled once. */
   draw(row) {
     draw(row, row.caption);
@@ -113,7 +122,7 @@ export class CaptionList {
     const row = { element, time, stable, rest, text, speaker, translation, caption };
     time.addEventListener("click", () => this.onPick(row.caption));
     this.rows.set(caption.utterance, row);
-    const later = [...this.rows.values()].find((other) => other.caption.utterance > caption.utterance);
+    const [later] = [...this.rows.values()].filter((other) => other.caption.start > caption.start).sort((a, b) => a.caption.start - b.caption.start);
     this.list.insertBefore(element, later?.element ?? null);
     if (this.following && !this.list.contains(document.activeElement)) this.stopAt(this.times().at(-1));
     return row;

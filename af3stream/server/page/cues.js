@@ -14,16 +14,22 @@ const CLAUSE_COST = 0.25; // in halves of a cue: how far from its middle a bette
 const WORD_COST = 0.5;
 const WHITE_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/; // as Python splits
 
-/** Cues `{start, end, text}` from final captions in the order of their arrival; `text` has at most two lines. */
+/**
+ * Cues `{start, end, text, speaker, begins}` from final captions in the order of their arrival; `text` has at most two
+ * lines, and `begins` says whether the caption begins with this cue. A caption's `name` is that of its speaker.
+ */
 export function cues(finals) {
-  const pieces = finals.flatMap((caption) => broken(words(caption)));
+  const pieces = finals.flatMap((caption) => {
+    const speaker = caption.name || (caption.speaker ? `Speaker ${caption.speaker}` : "");
+    return broken(words(caption)).map((piece, at) => ({ ...piece, speaker, begins: at === 0 }));
+  });
   let floor = 0;
   return pieces.map((piece, at) => {
     const start = Math.max(piece.start, floor);
     const following = pieces[at + 1]?.start ?? Infinity;
     const end = Math.min(Math.max(piece.end, start + least(piece)), start + LONGEST_MS);
     floor = Math.min(end, Math.max(following, start + 1)); // a cue of no duration would not be valid
-    return { start, end: floor, text: piece.lines.join("\n") };
+    return { start, end: floor, text: piece.lines.join("\n"), speaker: piece.speaker, begins: piece.begins };
   });
 }
 

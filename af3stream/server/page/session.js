@@ -15,7 +15,7 @@ const GIVE_UP_MS = 300_000;
 const DATA_LOSS = 4500;
 const BAD_FORMAT = 4422;
 const IDLE = 4408;
-const FEATURES = ["answer_reach", "follow_ups", "caption_updates", "languages", "words", "speakers"]; // of the protocol, that this page knows
+const FEATURES = ["answer_reach", "follow_ups", "caption_updates", "languages", "words", "speakers", "sounds"]; // of the protocol, that this page knows
 const ASKED = ["ask", "watch", "flush"]; // said again over another connection, until they are settled
 
 /**

@@ -47,16 +47,19 @@ export class Speakers {
     const field = make("input", { type: "text", className: "speaker", maxLength: MOST_CHARS, value: this.names.get(speaker) ?? "" });
     field.placeholder = this.name(speaker);
     field.setAttribute("aria-label", `Name of ${this.name(speaker)}`);
+    let over = false; // a field that is replaced loses the focus
     const done = (keep) => {
-      if (!field.isConnected) return;
+      if (over) return;
+      over = true;
       const name = field.value.trim();
       field.replaceWith(label);
       label.focus();
       if (keep && name !== (this.names.get(speaker) ?? "")) this.onName(speaker, name);
     };
     field.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") done(true);
-      if (event.key === "Escape") done(false);
+      if (!["Enter", "Escape"].includes(event.key)) return;
+      event.preventDefault(); // the label has the focus then, and Enter would press it
+      done(event.key === "Enter");
     });
     field.addEventListener("blur", () => done(true));
     label.replaceWith(field);

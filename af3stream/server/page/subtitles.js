@@ -10,14 +10,19 @@ function stamp(ms, point) {
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const block = ({ start, end }, point, text) => `${stamp(start, point)} --> ${stamp(end, point)}\n${text}\n\n`;
 
+const voice = ({ speaker, text }) => `${speaker && `<v ${escaped(speaker)}>`}${escaped(text)}`;
+const named = ({ speaker, begins, text }) => `${speaker && begins ? `${speaker}: ` : ""}${text}`;
+
 /** A WebVTT file. */
-export const toVtt = (captions) => `WEBVTT\n\n${cues(captions).map((cue) => block(cue, ".", escaped(cue.text))).join("")}`;
+export const toVtt = (captions) => `WEBVTT\n\n${cues(captions).map((cue) => block(cue, ".", voice(cue))).join("")}`;
 
 /** A SubRip file. */
-export const toSrt = (captions) => cues(captions).map((cue, at) => `${at + 1}\n${block(cue, ",", cue.text)}`).join("");
+export const toSrt = (captions) => cues(captions).map((cue, at) => `${at + 1}\n${block(cue, ",", named(cue))}`).join("");
 
 function toJson(captions, extra) {
-  const plain = captions.map(({ utterance, start, end, text, words }) => ({ utterance, start, end, text, words }));
+  const plain = captions.map(({ utterance, start, end, text, speaker, name, language, translation, words }) => (
+    { utterance: Math.max(-1, utterance), start, end, text, speaker, name, language, translation, words }
+  ));
   return `${JSON.stringify({ ...extra, captions: plain }, null, 2)}\n`;
 }
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from af3stream.config import AudioConfig
-from af3stream.engine.contract import Captioner
+from af3stream.engine.captioning import Captioner
 from af3stream.protocol.messages import Mode
 from af3stream.server.caption_hints import language, languages, vocabulary
 from af3stream.server.openai_errors import ApiError

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from af3stream.engine.contract import Completion, Hypothesis
+from af3stream.engine.captioning import Hypothesis
+from af3stream.engine.contract import Completion
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext
 from af3stream.protocol.messages import CaptionUpdate, SpeakerNamed, SpeakerUpdate, Start
 from af3stream.server.ports import free_port

@@ -1,0 +1,75 @@
+"""Divide closed utterances among their speakers, before they are captioned."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from af3stream.audio.events import Utterance
+from af3stream.engine.captioning import Voices
+from af3stream.engine.jobs import Result, VoiceJob
+from af3stream.protocol import messages as m
+from af3stream.session.caption_track import CaptionTrack
+from af3stream.session.event_log import Divided
+from af3stream.session.job_tracker import JobTracker
+from af3stream.session.ledger import Ledger
+from af3stream.session.speaker_track import SpeakerTrack
+
+
+class SpeakerDivision:
+    """The way of a closed utterance from its voices to the captions of its parts.
+
+    Args:
+        speakers: who speaks.
+        track: has the parts captioned.
+        ledger: counts them.
+        jobs: where jobs for the engine go.
+    """
+
+    def __init__(self, speakers: SpeakerTrack, track: CaptionTrack, ledger: Ledger, jobs: JobTracker) -> None:
+        self._speakers = speakers
+        self._track = track
+        self._ledger = ledger
+        self._jobs = jobs
+        self._divided: list[Divided] = []
+
+    def close(self, utterance: Utterance, position: int) -> None:
+        """Have the voices of a closed utterance heard; ``position``: samples received, at 16 kHz."""
+        self._track.hold(utterance)
+        self._speakers.close(utterance, position, late=self._track.are_late(position))
+
+    def complete(self, job: VoiceJob, result: Result, position: int) -> list[m.ServerMessage]:
+        """Divide utterances by their voices; if these could not be heard, nobody knows who speaks."""
+        self._speakers.heard(job, result if isinstance(result, Voices) else None)
+        messages: list[m.ServerMessage] = []
+        while found := self._speakers.next_divided(self._track.oldest_held):
+            divided, parts = found
+            self._divided.append(divided)
+            self._divide(parts, position)
+            corrected = self._speakers.correct().items()
+            messages += [m.SpeakerUpdate(*update) for update in corrected if self._track.correct_speaker(*update)]
+            messages += [m.SpeakerNamed(speaker, name) for speaker, name in self._speakers.inherit_names().items()]
+        return messages
+
+    def restore(self, divided: deque[Divided], told: Mapping[int, int], position: int) -> None:
+        """Divide closed utterances as the journal has it; the voices of the others are still to be heard.
+
+        Args:
+            divided: what the journal has, oldest first; what is used is taken off.
+            told: the speakers of utterances, corrections included.
+            position: samples received, at 16 kHz.
+        """
+        for job in self._jobs.take_new():
+            if isinstance(job, VoiceJob) and divided:
+                self._divide(self._speakers.restore(divided.popleft(), told), position)
+            else:
+                self._jobs.submit(job)
+
+    def take_divided(self) -> list[Divided]:
+        """Return how utterances were divided, for the journal, and empty the list."""
+        divided, self._divided = self._divided, []
+        return divided
+
+    def _divide(self, parts: Sequence[tuple[Utterance, int | None]], position: int) -> None:
+        self._ledger.utterances += len(parts) - 1
+        self._track.divide(parts, position)
