@@ -26,8 +26,7 @@ import soundfile
 from af3stream.engine import whisper
 from af3stream.engine.af3 import decode
 from af3stream.engine.af3.engine import Af3Captioner, Af3Engine
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.worker import Worker
 from af3stream.metrics import Metrics

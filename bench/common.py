@@ -20,7 +20,8 @@ import torch
 
 from af3stream.config import Config, load
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Completion, Context, PromptPart, Samples
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import Completion, Context, PromptPart
 from af3stream.engine.factory import load_engine
 
 RATE = 16_000

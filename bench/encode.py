@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from bench.common import mini, quick, report, speech, timed
 from tests.engine.reference import projected
 

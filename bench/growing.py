@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Final
 
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from bench.common import RATE
 
 EVERY_S: Final = 1.0

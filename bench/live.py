@@ -15,7 +15,7 @@ import numpy as np
 
 from af3stream.client import connect
 from af3stream.client.session import Session
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from af3stream.protocol.messages import Caption
 from bench import common
 from bench.common import RATE

@@ -21,7 +21,7 @@ import jiwer
 import numpy as np
 
 from af3stream.config import cache_dir
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from af3stream.engine.loading import run_in_thread
 from af3stream.models.registry import resolve
 from bench import live, whisper_live

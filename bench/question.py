@@ -19,7 +19,8 @@ from transformers import DynamicCache
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import CACHE_ARGUMENT
-from af3stream.engine.contract import AudioSegment, PromptPart, Samples
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import AudioSegment, PromptPart
 from af3stream.engine.encoded_audio import EncodedAudio
 from bench.arithmetic import operations, positions
 from bench.common import first_token, loaded, mini, once, quick, report, speech, timed

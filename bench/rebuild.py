@@ -12,7 +12,8 @@ from typing import Final
 
 import soundfile
 
-from af3stream.engine.contract import AudioSegment, Completion, Samples
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import AudioSegment, Completion
 from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, Result
 from af3stream.engine.worker import Worker

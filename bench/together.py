@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import AudioSegment, Completion, Samples
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import AudioSegment, Completion
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Job, Result
 from af3stream.engine.request import Report
 from af3stream.engine.worker import Worker

@@ -21,7 +21,7 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 
 from af3stream.config import cache_dir
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from bench.common import RATE
 from bench.screens import Line, Screen
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 
 if TYPE_CHECKING:
     from af3stream.engine.factory import Loaded

@@ -14,8 +14,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.captioning import NamedSound
-from af3stream.engine.contract import Engine, Samples
+from af3stream.engine.captioning import NamedSound, Samples
+from af3stream.engine.contract import Engine
 from af3stream.session.sound_track import bracketed
 from training import augment, exams, sounds
 from training.voices import read

@@ -18,8 +18,7 @@ import numpy as np
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config
-from af3stream.engine.captioning import VoiceEncoder, Voices
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples, VoiceEncoder, Voices
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from af3stream.audio.pcm import Samples
+Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
 
 
 @dataclass(frozen=True, slots=True)

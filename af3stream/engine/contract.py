@@ -11,13 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from af3stream.engine.captioning import Captioner, SoundNamer, VoiceEncoder
+from af3stream.engine.captioning import Captioner, Samples, SoundNamer, VoiceEncoder
 from af3stream.engine.counters import Counters
-
-Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
 
 
 @dataclass(frozen=True, slots=True)

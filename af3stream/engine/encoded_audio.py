@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from af3stream.engine.contract import AudioSegment, Embeddings, Engine, Samples
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import AudioSegment, Embeddings, Engine
 
 
 class EncodedAudio:

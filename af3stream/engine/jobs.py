@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, NamedSound, Voices
-from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Samples, Turn
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, NamedSound, Samples, Voices
+from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Turn
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -6,17 +6,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from af3stream.engine.captioning import Voices
-from af3stream.engine.contract import (
-    Answering,
-    AudioSegment,
-    AudioSource,
-    Context,
-    Embeddings,
-    Engine,
-    PromptPart,
-    Samples,
-)
+from af3stream.engine.captioning import Samples, Voices
+from af3stream.engine.contract import Answering, AudioSegment, AudioSource, Context, Embeddings, Engine, PromptPart
 from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.jobs import (
     AnswerJob,

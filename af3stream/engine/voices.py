@@ -13,8 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from af3stream.engine.captioning import Voices
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples, Voices
 from af3stream.errors import ModelError
 from af3stream.models.voices import NAME, NETWORK, WEIGHTS
 

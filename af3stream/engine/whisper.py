@@ -10,8 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, TimedWord
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples, TimedWord
 from af3stream.engine.counters import Counters
 from af3stream.engine.memory import trim_heap
 from af3stream.engine.whisper_prompt import LONGEST, WhisperPrompt

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, Captioner, CaptionOptions, Hypothesis, TimedWord
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import DEFAULT_OPTIONS, Captioner, CaptionOptions, Hypothesis, Samples, TimedWord
 from af3stream.engine.counters import Counters
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from enum import Enum
 from itertools import takewhile
 from typing import Final
 
-from af3stream.engine.contract import AudioSegment, PromptPart, Samples, Text
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import AudioSegment, PromptPart, Text
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.models.card import Notes
 from af3stream.session.caption_line import CaptionLine

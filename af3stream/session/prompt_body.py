@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.contract import AudioSegment, PromptPart, Samples, Text
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import AudioSegment, PromptPart, Text
 from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.models.card import Notes
 from af3stream.session.caption_line import CaptionLine

@@ -22,7 +22,8 @@ from af3stream.engine import engine_core
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import AudioSource, Completion, Context, Engine, PromptPart, Samples, Text
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import AudioSource, Completion, Context, Engine, PromptPart, Text
 from af3stream.engine.encoded_audio import EncodedAudio
 from af3stream.engine.worker import Worker
 from tests.checkpoints import make_tiny

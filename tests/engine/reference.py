@@ -11,7 +11,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.prompt import encode_text, read_template
 from af3stream.engine.af3.repetition import repeats
-from af3stream.engine.contract import Samples, Turn
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import Turn
 
 
 class Repetition(StoppingCriteria):  # type: ignore[misc]

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import AudioSegment, PromptPart, Samples
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import AudioSegment, PromptPart
 from tests.engine import reference
 from tests.engine.conftest import answer, new_context, parts_of
 

@@ -9,7 +9,7 @@ import pytest
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from af3stream.errors import ContextFull, PlaceholderMismatch, TooManyWindows
 from tests.engine import reference
 

@@ -13,7 +13,8 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
-from af3stream.engine.contract import PromptPart, Samples
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import PromptPart
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job, Result
 from tests.engine.conftest import new_worker, parts_of
 

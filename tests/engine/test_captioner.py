@@ -10,8 +10,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.decode import guess
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
-from af3stream.engine.captioning import Hypothesis
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Hypothesis, Samples
 from tests.engine import reference
 
 pytestmark = pytest.mark.device

@@ -11,7 +11,7 @@ from af3stream.config import ModelConfig
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.linear import EightBitLinear
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from af3stream.errors import ModelError
 from tests.engine.conftest import answer, new_context, parts_of
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from af3stream.config import ModelConfig
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import AudioSegment, Embeddings, Engine, Samples, Text
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import AudioSegment, Embeddings, Engine, Text
 from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, Job, Result
 from af3stream.engine.scripted import FRAME_BYTES, ScriptedEngine

@@ -11,7 +11,7 @@ import torch
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.encoder import CONTEXT_FRAMES, Encoder
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from tests.engine import reference
 from tests.engine.conftest import DEVICE
 

@@ -18,7 +18,7 @@ from af3stream.engine.af3.decode import Decoder, Reply
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.linear import FEW, HalfEmbedding, HalfLinear, exactly_half, keep_in_half
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from af3stream.errors import ModelError
 from tests.checkpoints import make_tiny
 from tests.engine.conftest import answer, model_config, new_context, parts_of

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import ModelConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
-from af3stream.engine.contract import Completion, Embeddings, Lookup, PromptPart, Samples, Text, Turn
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.contract import Completion, Embeddings, Lookup, PromptPart, Text, Turn
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, Restarted
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker

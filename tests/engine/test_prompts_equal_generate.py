@@ -9,7 +9,8 @@ import pytest
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.context import PrefixContext
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Completion, Lookup, Samples, Text, Turn
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import Completion, Lookup, Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job, Result
 from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.models.card import Wording

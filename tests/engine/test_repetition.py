@@ -11,7 +11,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
 from af3stream.engine.af3.repetition import LEAST, PERIOD, TIMES, repeats
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from tests.checkpoints import make_tiny
 from tests.engine import reference
 from tests.engine.conftest import answer, model_config, new_context, parts_of

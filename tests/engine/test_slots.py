@@ -13,7 +13,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.decode import Decoder, Reply
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from af3stream.errors import ContextFull
 from tests.engine.conftest import cpu_only, new_context, noise, parts_of
 

@@ -15,8 +15,8 @@ from af3stream.config import load
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.sound_namer import MAX_TOKENS, QUESTION, Af3SoundNamer
-from af3stream.engine.captioning import NamedSound
-from af3stream.engine.contract import AudioSegment, Samples
+from af3stream.engine.captioning import NamedSound, Samples
+from af3stream.engine.contract import AudioSegment
 from af3stream.engine.factory import SURE, load_engine
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, SoundJob
 from af3stream.engine.request import Request

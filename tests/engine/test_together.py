@@ -10,7 +10,8 @@ import pytest
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
-from af3stream.engine.contract import Answering, Completion, Lookup, PromptPart, Samples, Text, Turn
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import Answering, Completion, Lookup, PromptPart, Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Result
 from af3stream.engine.request import MAX_DECODE_BATCH
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine

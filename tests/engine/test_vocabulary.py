@@ -9,8 +9,7 @@ import torch
 
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.vocabulary import FIRST, NEXT, TermTree
-from af3stream.engine.captioning import CaptionOptions, Hypothesis
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import CaptionOptions, Hypothesis, Samples
 
 pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]

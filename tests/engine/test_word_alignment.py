@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from af3stream.config import CaptionsConfig, Config
 from af3stream.engine import factory
-from af3stream.engine.captioning import CaptionOptions, Hypothesis, TimedWord
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import CaptionOptions, Hypothesis, Samples, TimedWord
 from af3stream.engine.counters import Counters
 from af3stream.engine.scripted import ScriptedCaptioner
 from af3stream.engine.whisper import Decoded

@@ -10,18 +10,8 @@ import numpy as np
 import pytest
 
 from af3stream.config import ModelConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
-from af3stream.engine.contract import (
-    AudioSegment,
-    Completion,
-    Embeddings,
-    Engine,
-    Lookup,
-    PromptPart,
-    Samples,
-    Text,
-    Turn,
-)
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.contract import AudioSegment, Completion, Embeddings, Engine, Lookup, PromptPart, Text, Turn
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, PrefixLost, Result
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
 from af3stream.engine.worker import Worker

@@ -17,8 +17,7 @@ import pytest
 import soundfile
 
 from af3stream.config import JournalConfig, ModelConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.errors import StorageError, StorageFull
 from af3stream.journal.catalog import Catalog

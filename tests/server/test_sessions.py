@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from af3stream.config import QuestionsConfig, ServerConfig
-from af3stream.engine.contract import Embeddings, Lookup, Samples
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import Embeddings, Lookup
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from af3stream.errors import SourceError
 from af3stream.protocol import messages as m

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
-from af3stream.engine.contract import Embeddings, Samples
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.contract import Embeddings
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 
 

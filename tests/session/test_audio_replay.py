@@ -16,7 +16,8 @@ import soxr
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config, ModelConfig
-from af3stream.engine.contract import Embeddings, Samples
+from af3stream.engine.captioning import Samples
+from af3stream.engine.contract import Embeddings
 from af3stream.engine.worker import Worker
 from af3stream.errors import DataLoss
 from af3stream.journal.facts import Recovered, SessionFacts

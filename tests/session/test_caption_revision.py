@@ -10,8 +10,8 @@ import pytest
 
 from af3stream.audio.events import Window
 from af3stream.config import CaptionsConfig
-from af3stream.engine.captioning import Hypothesis
-from af3stream.engine.contract import Samples, Text
+from af3stream.engine.captioning import Hypothesis, Samples
+from af3stream.engine.contract import Text
 from af3stream.engine.jobs import AnswerJob, EncodeJob, Job, ReviseJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker

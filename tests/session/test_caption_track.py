@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import CaptionsConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.jobs import CaptionJob, EncodeJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.protocol import messages as m

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from af3stream.config import CaptionsConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
-from af3stream.engine.contract import Embeddings, Samples
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.contract import Embeddings
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.errors import EngineFailed

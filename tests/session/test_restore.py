@@ -10,8 +10,8 @@ import pytest
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import AudioConfig, Config
-from af3stream.engine.captioning import Hypothesis
-from af3stream.engine.contract import Samples, Text, Turn
+from af3stream.engine.captioning import Hypothesis, Samples
+from af3stream.engine.contract import Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker

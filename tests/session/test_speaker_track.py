@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from af3stream.config import CaptionsConfig, Config
-from af3stream.engine.captioning import Voices
-from af3stream.engine.contract import Samples, Text
+from af3stream.engine.captioning import Samples, Voices
+from af3stream.engine.contract import Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, ExtendJob, VoiceJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import AudioConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis
-from af3stream.engine.contract import AudioSegment, Samples, Text
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.contract import AudioSegment, Text
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.protocol import messages as m

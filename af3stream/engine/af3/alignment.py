@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 from af3stream.errors import AlignmentMismatch, PlaceholderMismatch, TooManyWindows
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from af3stream.engine.af3.alignment import Alignment, additive_mask, conv_length, padding_mask, pooled_length
-from af3stream.engine.contract import Samples
+from af3stream.engine.captioning import Samples
 
 CONTEXT_FRAMES = 4  # mel frames of padding after the audio that reach into its frames through the two convolutions
 

@@ -17,8 +17,16 @@ from af3stream.engine.af3.prompt_embedder import PromptEmbedder
 from af3stream.engine.af3.sound_namer import Af3SoundNamer
 from af3stream.engine.af3.token_counter import LockedTokenCounter
 from af3stream.engine.af3.vocabulary import TermTree
-from af3stream.engine.captioning import DEFAULT_OPTIONS, Captioner, CaptionOptions, Hypothesis, SoundNamer, VoiceEncoder
-from af3stream.engine.contract import Answering, Capacity, Embeddings, Lookup, Samples, TokenCounter, Turn
+from af3stream.engine.captioning import (
+    DEFAULT_OPTIONS,
+    Captioner,
+    CaptionOptions,
+    Hypothesis,
+    Samples,
+    SoundNamer,
+    VoiceEncoder,
+)
+from af3stream.engine.contract import Answering, Capacity, Embeddings, Lookup, TokenCounter, Turn
 from af3stream.engine.counters import Counters
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
