@@ -174,11 +174,14 @@ class EngineCore:
         elif isinstance(outputs, Exception):
             self._fail(tasks, outputs)
         else:
+            failed: list[tuple[Work, Exception]] = []
             for task, output in zip(tasks, outputs, strict=True):
                 if isinstance(output, Exception):
-                    self._fail([task], output)
+                    failed.append((task, output))
                 else:
                     self._take(task, output)
+            for task, error in failed:  # at last: one that evicts everything sends the others back to the queue
+                self._fail([task], error)
         if len(self._tasks) < before:  # a job is done
             memory.trim_heap()
 

@@ -165,7 +165,7 @@ class WhisperCaptioner:
         else:
             heard = self._write(encoded, prompt, max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
         said = Hypothesis("") if heard.made_up(seconds) else heard.hypothesis(seconds, detected)
-        if not said.text and language == next(iter(probable), (language,))[0]:
+        if not said.text and (detected < UNSURE_LANGUAGE or language == next(iter(probable), (language,))[0]):
             probable = ()  # nobody speaks: no other language would give words
         said = replace(said, language=language, languages=probable)
         if final and options.words and said.text:

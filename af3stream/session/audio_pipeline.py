@@ -379,7 +379,8 @@ class AudioPipeline:
                 return self._division.complete(job, result, self.position)
             case ReviseJob():
                 self._jobs.finish(job)
-                lines = self._revision.revised(job, result if isinstance(result, Hypothesis) else Hypothesis(""))
+                hypothesis = result if isinstance(result, Hypothesis) else Hypothesis("")
+                lines = self._revision.revised(job, hypothesis, self.track.lines)
                 self.track.revise(lines)
                 return [update(line) for line in lines]
             case EncodeJob():

@@ -80,8 +80,10 @@ class CaptionRevision:
             self._windows.popleft()
         return None
 
-    def revised(self, job: ReviseJob, hypothesis: Hypothesis) -> list[CaptionLine]:
+    def revised(self, job: ReviseJob, hypothesis: Hypothesis, lines: Sequence[CaptionLine]) -> list[CaptionLine]:
         """Take the hypothesis of a second pass; returns the captions that it changes, with their new texts.
+
+        A caption that was corrected while the pass was on its way stays as it is.
 
         If speakers are told apart, a caption without words in the second pass keeps those that it has: the pass hears
         several people at once, and may skip a short turn.
@@ -95,11 +97,17 @@ class CaptionRevision:
         texts = distribute([line.text for line in running.lines], revised)
         ranges = [(line.start, line.end) for line in running.lines]
         words = shared_out(fitted(hypothesis.words, revised, len(job.samples)), texts, ranges)
+        now = {line.utterance: line for line in lines}
         return [
-            replace(line, text=text, translation=line.translation if text else "", words=share)
+            replace(now[line.utterance], text=text, translation=line.translation if text else "", words=share)
             for line, text, share in zip(running.lines, texts, words, strict=True)
-            if text != line.text and (text or line.speaker is None)
+            if text != line.text and (text or line.speaker is None) and _same_words(line, now.get(line.utterance))
         ]
+
+
+def _same_words(before: CaptionLine, now: CaptionLine | None) -> bool:
+    """Return whether a caption still has the words, in the language, that it had."""
+    return now is not None and (now.text, now.language) == (before.text, before.language)
 
 
 def distribute(texts: Sequence[str], revised: str) -> list[str]:

@@ -56,7 +56,7 @@ class CaptionTrack:
         self._held: deque[Hypothesis | None] = deque()  # drafts of the newest closed utterances, which may be divided
         self._closed_as: dict[int, int] = {}  # by number of a waiting utterance: which one the segmenter closed
         self._speakers: dict[int, int] = {}  # of utterances without a final caption
-        self._told: deque[int] = deque(maxlen=REMEMBERED)  # the newest utterances with a final caption
+        self._told: dict[int, int | None] = {}  # speakers of the newest utterances with a final caption
         self._early = EarlyFinal()
 
     # ---- queries -----------------------------------------------------------------------------------------------------
@@ -78,8 +78,10 @@ class CaptionTrack:
         return next(iter(self._waiting.values()), None)
 
     def has_finals(self, utterances: int) -> bool:
-        """Return whether the final caption of every utterance before this one is there."""
+        """Return whether the final caption of every utterance before this one is there, and no correction is due."""
         oldest = self.oldest_waiting
+        if oldest is not None and oldest.index in self._languages.correcting:
+            return False
         return oldest is None or self._closed_as.get(oldest.index, oldest.index) >= utterances
 
     def has(self, utterances: int, draft: CaptionJob | None) -> bool:
@@ -198,7 +200,10 @@ class CaptionTrack:
         if utterance in self._waiting:
             self._speakers[utterance] = speaker
         self.revise([replace(line, speaker=speaker) for line in self.lines if line.utterance == utterance])
-        return utterance in self._told
+        if utterance not in self._told:
+            return False
+        self._told[utterance] = speaker
+        return True
 
     def complete(self, job: CaptionJob, result: Result, now: float) -> list[ServerMessage]:
         """Take a result of a caption job; returns the captions that it makes, and a message about a failure."""
@@ -233,6 +238,8 @@ class CaptionTrack:
             del self._waiting[oldest.index]
             for utterance, options in self._languages.wrong():
                 self._waiting[utterance.index] = utterance
+                if (speaker := self._told.get(utterance.index)) is not None:
+                    self._speakers[utterance.index] = speaker
                 self._repeat(utterance, options)
             self._waiting = dict(sorted(self._waiting.items()))
             correcting = oldest.index in self._languages.correcting
@@ -268,7 +275,7 @@ class CaptionTrack:
         One that failed is begun again when the utterance closes. One that was given up is left out.
         """
         if not isinstance(result, Hypothesis):
-            self.abandon_final()
+            self._early.fail(job)
             return []
         utterance = self._early.heard(job, result)
         if utterance is None:
@@ -315,7 +322,9 @@ class CaptionTrack:
         line = caption_line(utterance, hypothesis, self._speakers.pop(utterance.index, None))
         drafted = self.partial.lines.pop(utterance.index, None)
         if line.text:
-            self._told.append(utterance.index)
+            self._told[utterance.index] = line.speaker
+            while len(self._told) > REMEMBERED:
+                del self._told[next(iter(self._told))]
             self.lines.append(line)
         if not (line.text or (drafted and self.partial.shown)):
             return None
@@ -325,7 +334,7 @@ class CaptionTrack:
     def _correct(self, utterance: Utterance, hypothesis: Hypothesis) -> CaptionUpdate | None:
         """Return the correction of a caption in another language; ``None`` if it has no words in this one."""
         self._languages.correcting.remove(utterance.index)
-        speaker = next((each.speaker for each in self.lines if each.utterance == utterance.index), None)
+        speaker = self._speakers.pop(utterance.index, None)
         line = caption_line(utterance, hypothesis, speaker)
         if not line.text:
             return None

@@ -16,6 +16,7 @@ class _Early:
     job: CaptionJob
     utterance: Utterance
     hypothesis: Hypothesis | None = None
+    failed: bool = False
 
 
 class EarlyFinal:
@@ -43,18 +44,26 @@ class EarlyFinal:
         self._early.hypothesis = hypothesis
         return self._early.utterance
 
+    def fail(self, job: CaptionJob) -> None:
+        """Note that a decode failed: it is not begun again before the utterance closes."""
+        if self._early is not None and self._early.job is job:
+            self._early.failed = True
+
     def abandon(self) -> CaptionJob | None:
-        """Forget the decode, because the voice goes on or the decode failed.
+        """Forget the decode, because the voice goes on.
 
         Returns:
             Its job if it is still on its way.
         """
         early, self._early = self._early, None
-        return early.job if early and early.hypothesis is None else None
+        return early.job if early and early.hypothesis is None and not early.failed else None
 
     def take(self, utterance: Utterance) -> tuple[CaptionJob, Hypothesis | None] | None:
-        """Return the job of an utterance that closes, and its words if they are there; ``None`` if none was begun."""
-        if self._early is None or self._early.utterance != utterance:
+        """Return the job of an utterance that closes, and its words if they are there.
+
+        ``None`` if none was begun, or if it failed.
+        """
+        if self._early is None or self._early.utterance != utterance or self._early.failed:
             return None
         early, self._early = self._early, None
         return early.job, early.hypothesis

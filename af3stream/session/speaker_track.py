@@ -80,6 +80,8 @@ class SpeakerTrack:
         job, whole = self._waiting.popleft()
         self._jobs.finish(job)
         speakers = tuple(told.get(kept.utterance + i, speaker) for i, speaker in enumerate(kept.speakers))
+        for speaker in kept.speakers:
+            self._speakers.reserve(speaker or 0)
         start = 0
         for i, (end, speaker, voice) in enumerate(zip(kept.ends, speakers, kept.voices, strict=True)):
             if speaker is not None and voice:

@@ -160,6 +160,10 @@ class Speakers:
         """Whether somebody has spoken under this number, or under one that turned out to be this speaker."""
         return 1 <= speaker <= self._newest
 
+    def reserve(self, speaker: int) -> None:
+        """Give no new person this number: somebody had it before a restart."""
+        self._newest = max(self._newest, speaker)
+
     def hear(self, utterance: int, part: Part) -> int | None:
         """Return who speaks in an utterance; ``None`` if it is too short to tell."""
         if part.voice is None:

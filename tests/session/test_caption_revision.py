@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, count
 
 import numpy as np
@@ -136,9 +137,23 @@ def test_a_caption_with_a_speaker_keeps_its_words_if_a_second_pass_has_none() ->
     lines = [CaptionLine(i, i * 16_000, (i + 1) * 16_000, text, speaker=i + 1) for i, text in enumerate(words)]
     job = revision.next_job(lines, len(samples) + 1)
     assert job is not None
-    assert revision.revised(job, Hypothesis("Caption number one. Caption number too.")) == [
+    assert revision.revised(job, Hypothesis("Caption number one. Caption number too."), lines) == [
         CaptionLine(1, 16_000, 32_000, "Caption number too.", speaker=2)
     ]
+
+
+def test_a_second_pass_keeps_what_was_corrected_while_it_was_on_its_way() -> None:
+    revision = CaptionRevision(enabled=True, max_tokens=99)
+    samples = np.zeros(6 * 16_000, np.float32)
+    revision.closed(Window(0, 0, len(samples), samples))
+    words = ("Caption number one.", "Caption number two.", "Caption number three.")
+    lines = [CaptionLine(i, i * 16_000, (i + 1) * 16_000, text, speaker=1) for i, text in enumerate(words)]
+    job = revision.next_job(lines, len(samples) + 1)
+    assert job is not None
+    lines[1] = replace(lines[1], speaker=2)
+    lines[2] = replace(lines[2], text="Leyenda número tres.", language="es")
+    heard = Hypothesis("Caption number one. Caption number too. Caption number tree.")
+    assert revision.revised(job, heard, lines) == [CaptionLine(1, 16_000, 32_000, "Caption number too.", speaker=2)]
 
 
 def test_a_caption_that_a_second_pass_has_no_words_for_is_taken_back() -> None:

@@ -79,8 +79,11 @@ def test_one_that_fails_is_begun_again_when_the_utterance_closes() -> None:
     talk.hear(VOICE + SHORT_PAUSE)
     (job,) = finals_begun(talk)
     talk.session.complete(job, Failed("no memory"), True, talk.now)
+    talk.hear("." * (SECOND // 10))
+    assert finals_begun(talk) == [job]  # not again in the same pause
     talk.hear(SILENCE)
     talk.work()
+    assert len(finals_begun(talk)) == 2
     assert [caption.text for caption in talk.finals] == ["word1 word2."]
     assert talk.of(m.Error) == []
 

@@ -179,3 +179,9 @@ def test_the_same_voices_give_the_same_speakers() -> None:
         return [(speakers.hear(i, part(vector)), speakers.correct()) for i, vector in enumerate(vectors)]
 
     assert run() == run()
+
+
+def test_a_number_that_somebody_had_before_a_restart_is_given_to_nobody_else() -> None:
+    speakers = Speakers()
+    speakers.reserve(3)
+    assert heard(speakers, 0, 1) == [4, 5]
