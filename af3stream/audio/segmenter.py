@@ -81,15 +81,12 @@ class Segmenter:
         """The open utterance, as if it ended now; ``None`` if there is none."""
         return self._utterances.open
 
-    def pausing(self, pause: int) -> Utterance | None:
-        """The open utterance as it will be if its pause holds, once the pause has lasted ``pause`` samples.
+    def pausing(self, pause: int) -> Span | None:
+        """Return the open utterance as it will be if its pause holds, once the pause has lasted ``pause`` samples.
 
-        Until all that belongs to the utterance is there, ``speech_pad_ms`` after its last voiced frame, it is ``None``.
+        It is ``None`` until all that belongs to the utterance is there, ``speech_pad_ms`` after its last voiced frame.
         """
-        span = self._utterances.open
-        if span is None or self._utterances.pause < max(pause, self._pad):
-            return None
-        return Utterance(self._utterance_count, span.start, span.end, self.read(span.start, span.end))
+        return self.open_utterance if self._utterances.pause >= max(pause, self._pad) else None
 
     @property
     def open_window(self) -> Span | None:

@@ -322,7 +322,8 @@ class AudioPipeline:
         early = self._early_pause and self.speakers is None  # else the utterance may have to be divided first
         pausing = self._segmenter.pausing(self._early_pause) if early else None
         if pausing is not None:
-            self.track.begin_final(pausing)
+            if self.track.early_is_due(pausing):
+                self.track.begin_final(pausing, self._segmenter.read(pausing.start, pausing.end))
             return
         self.track.abandon_final()
         span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption

@@ -127,10 +127,16 @@ class CaptionTrack:
         self._jobs.submit(job)
         return job
 
-    def begin_final(self, utterance: Utterance) -> None:
-        """Begin the final caption of an utterance in its pause, unless the captioner has more urgent work."""
-        if self._waiting or self.partial.urgent or self._early.begun(utterance):
-            return
+    def early_is_due(self, span: Span) -> bool:
+        """Return whether the final caption of an utterance is to begin in its pause now.
+
+        It is not if it has begun, or if the captioner has more urgent work.
+        """
+        return not (self._waiting or self.partial.urgent or self._early.begun(span))
+
+    def begin_final(self, span: Span, samples: Samples) -> None:
+        """Begin the final caption of the open utterance in its pause, as it will be if the pause holds."""
+        utterance = Utterance(self._open, span.start, span.end, samples)
         self._abandon_draft()
         self.abandon_final()
         job = self._job(utterance.index, utterance.samples, self.partial.hypothesis, self._languages.final, final=True)

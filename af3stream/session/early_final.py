@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from af3stream.audio.events import Utterance
+from af3stream.audio.events import Span, Utterance
 from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.jobs import CaptionJob
 
@@ -33,9 +33,10 @@ class EarlyFinal:
         """Remember the decode that was begun for an utterance in its pause."""
         self._early = _Early(job, utterance)
 
-    def begun(self, utterance: Utterance) -> bool:
-        """Return whether a decode of this utterance, with this end, was begun."""
-        return self._early is not None and self._early.utterance == utterance
+    def begun(self, span: Span) -> bool:
+        """Return whether a decode of an utterance of this range was begun."""
+        early = self._early
+        return early is not None and Span(early.utterance.start, early.utterance.end) == span
 
     def heard(self, job: CaptionJob, hypothesis: Hypothesis) -> Utterance | None:
         """Keep the words until the utterance closes; returns it, or ``None`` for another job."""
