@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.proxy import Proxy
 from tests.conftest import RECORDINGS
-from tests.integrations.conftest import LONG, RunPlugin, SlowEngine
+from tests.integrations.conftest import RunPlugin
 from tests.server.peers import serving
 
 SPEECH = ["start_of_speech", "end_of_speech"]
@@ -57,28 +57,6 @@ async def test_a_first_connection_that_fails_is_tried_again(run_plugin: RunPlugi
         async with Proxy(lambda: next(ports, service.port)).listening() as proxy:
             told = await run_plugin(proxy.port, "livekit_plugin", "transcribe")
     assert len([said["text"] for _, said in told["events"] if said]) >= 2
-
-
-async def test_agent_answers_what_is_said(run_plugin: RunPlugin) -> None:
-    async with serving(tokens=("secret",)) as service:
-        (user, question), (assistant, answer) = await run_plugin(service.port, "livekit_plugin", "agent")
-    assert (user, assistant) == ("user", "assistant")
-    assert question.startswith("word1 word2") and answer.startswith(f"{question} <- ")
-
-
-async def test_closing_an_answer_cancels_the_question(run_plugin: RunPlugin) -> None:
-    engine = SlowEngine()
-    async with serving(engine, tokens=("secret",)) as service:
-        assert await run_plugin(service.port, "livekit_plugin", "interrupt") == "word"
-    assert engine.counters.decoded_tokens < LONG
-
-
-async def test_another_stream_continues_the_session_of_a_closed_one(run_plugin: RunPlugin, tmp_path: Path) -> None:
-    async with serving(tokens=("secret",), journal=tmp_path) as service:
-        told = await run_plugin(service.port, "livekit_plugin", "resume")
-    start, end = told["heard"]
-    assert start == 0 and end > told["first_s"] + 1
-    assert len(set(told["finals"])) == 2
 
 
 async def test_a_wrong_token_is_not_tried_again(run_plugin: RunPlugin) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.chaos.proxy import Proxy
 from tests.conftest import RECORDINGS
-from tests.integrations.conftest import LONG, RunPlugin, SlowEngine
+from tests.integrations.conftest import RunPlugin
 from tests.server.peers import serving
 
 
@@ -46,28 +46,6 @@ async def test_a_first_connection_that_fails_is_tried_again(run_plugin: RunPlugi
         async with Proxy(lambda: next(ports, service.port)).listening() as proxy:
             told = await run_plugin(proxy.port, "pipecat_plugin", "transcribe")
     assert len([said["text"] for said in told["finals"]]) >= 2
-
-
-async def test_bot_answers_what_is_said(run_plugin: RunPlugin) -> None:
-    async with serving(tokens=("secret",)) as service:
-        (user, question), (assistant, answer) = await run_plugin(service.port, "pipecat_plugin", "agent")
-    assert (user, assistant) == ("user", "assistant")
-    assert question.startswith("word1 word2") and answer.startswith(f"{question} <- ")
-
-
-async def test_an_interruption_cancels_the_question(run_plugin: RunPlugin) -> None:
-    engine = SlowEngine()
-    async with serving(engine, tokens=("secret",)) as service:
-        assert await run_plugin(service.port, "pipecat_plugin", "interrupt") == "word"
-    assert engine.counters.decoded_tokens < LONG
-
-
-async def test_another_service_continues_the_session_of_a_cancelled_one(run_plugin: RunPlugin, tmp_path: Path) -> None:
-    async with serving(tokens=("secret",), journal=tmp_path) as service:
-        told = await run_plugin(service.port, "pipecat_plugin", "resume")
-    start, end = told["heard"]
-    assert start == 0 and end > told["first_s"] + 1
-    assert len(set(told["finals"])) == 2
 
 
 async def test_a_wrong_token_makes_the_service_unusable(run_plugin: RunPlugin) -> None:
