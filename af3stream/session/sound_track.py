@@ -1,4 +1,4 @@
-"""Has the sounds that no caption covers named, and tells the names of which the model is sure."""
+"""Ask for the names of sounds that no caption covers, and tell those that the model is sure of."""
 
 from __future__ import annotations
 
