@@ -144,7 +144,7 @@ class Conversation:
 
     def _carry(self) -> list[m.ServerMessage]:
         for job in self.session.take_cancelled():
-            self.worker.cancel(job)
+            self.worker.cancel("s", job.id)
         while jobs := self.session.take_jobs():
             self.jobs += jobs
             for job in jobs:

@@ -219,7 +219,7 @@ class _Jobs:
         self.changed: Callable[[], None] = _nothing
         self._worker = worker
         self._skipped = skipped
-        self._open: set[Job] = set()
+        self._open: set[int] = set()  # by id
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -236,19 +236,19 @@ class _Jobs:
         if isinstance(job, self._skipped):
             report(job, None, True)
             return
-        self._open.add(job)
+        self._open.add(job.id)
 
         def count(job: Job, result: object, done: bool) -> None:
             report(job, result, done)  # type: ignore[arg-type]
             if done:
-                self._loop.call_soon_threadsafe(self._finish, job)
+                self._loop.call_soon_threadsafe(self._finish, job.id)
 
         self._worker.submit(session, job, count)
 
-    def cancel(self, job: Job) -> None:
-        """Drop a job."""
+    def cancel(self, session: str, job: int) -> None:
+        """Drop the job with this id."""
         self._finish(job)
-        self._worker.cancel(job)
+        self._worker.cancel(session, job)
 
     def attach(self, session: str) -> None:
         """Run the jobs only when no live session has work."""
@@ -261,7 +261,7 @@ class _Jobs:
         """Drop the session's jobs and its context."""
         self._worker.close(session)
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: int) -> None:
         self._open.discard(job)
         self.changed()
 
