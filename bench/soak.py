@@ -119,8 +119,7 @@ class Listening:
             facts,
             start,
             config=settings,
-            engine=loaded.engine,
-            notes=loaded.notes,
+            facts=loaded.facts,
             metrics=Metrics(),
             recorded=partial(journal.audio, facts),
         )

@@ -47,7 +47,8 @@ class Service:
     """The server, with everything that its sessions share.
 
     Attributes:
-        loaded: the engine, and the facts of its checkpoint.
+        loaded: the engine.
+        facts: what sessions need to know of it.
         metrics: the metrics of this server.
         port: the port, once the service listens.
     """
@@ -57,11 +58,12 @@ class Service:
         self.port = config.server.port
         self._config = config
         self.loaded = loaded
+        self.facts = loaded.facts
         self._worker = Worker(loaded.engine, config.model)
         self._tls = Tls(config.server) if config.server.tls_certificate else None
         self._journal = open_journal(config)
         self._hosts = SessionManager(
-            config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
+            config=config, facts=self.facts, worker=self._worker, journal=self._journal, metrics=self.metrics
         )
         self._load = Load(config.server)
         self._clients = AdmittedClients(config.server, self.metrics, self._no_room)
@@ -73,7 +75,7 @@ class Service:
                 self._metrics_text,
                 config.server.max_body_bytes,
                 rest_routes(
-                    Engines(config, loaded, self._worker, self.metrics),
+                    Engines(config, self.facts, self._worker, self.metrics),
                     self._clients.entered,
                     self._clients.authenticate,
                 ),
@@ -183,9 +185,8 @@ class Service:
         user, hosts = self._clients.user(peer), self._hosts
         connection: Connection | RealtimeConnection
         if _is_realtime(peer):
-            captioner = self.loaded.engine.captioner
             connection = RealtimeConnection(
-                peer, config=self._config, captioner=captioner, hosts=hosts, user=user, metrics=self.metrics
+                peer, config=self._config, captioner=self.facts.captioner, hosts=hosts, user=user, metrics=self.metrics
             )
         else:
             connection = Connection(peer, config=self._config.server, hosts=hosts, user=user, metrics=self.metrics)
@@ -217,7 +218,7 @@ class Service:
         """Return the content of `/healthz`."""
         return {
             "status": "ok",
-            "model": self.loaded.engine.name,
+            "model": self.facts.name,
             "sessions": self.sessions,
             "max_sessions": self._config.server.max_sessions,
             "lag_s": self._lag_s,

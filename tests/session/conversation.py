@@ -9,6 +9,7 @@ import numpy as np
 
 from af3stream.config import AudioConfig, CaptionsConfig, Config, QuestionsConfig, ServerConfig
 from af3stream.engine.contract import Engine
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -70,9 +71,7 @@ class Conversation:
                 "s",
                 start or m.Start(),
                 config=config,
-                engine=self.engine,
-                notes=notes,
-                frames=frames,
+                facts=facts_of(self.engine, notes, frames),
                 metrics=self.metrics,
             )
         self.worker.open("s", self.session.audio_source, self.session.note_resident)

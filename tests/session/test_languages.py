@@ -9,6 +9,7 @@ import pytest
 
 from af3stream.config import CaptionsConfig, Config
 from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import CaptionJob, ReviseJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -252,8 +253,7 @@ def session(engine: ScriptedEngine, **start: Any) -> Session:
             "s",
             m.Start(interims=False, **start),
             config=Config(),
-            engine=engine,
-            notes="all",
+            facts=facts_of(engine, "all"),
             metrics=Metrics(),
             recorded=lambda frame: iter(()),
         )
