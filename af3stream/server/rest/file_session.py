@@ -73,7 +73,7 @@ class FileSession:
             facts=replace(facts, notes="off") if captions_only else facts,
             metrics=engines.metrics,
         )
-        self._runner = SessionRunner(session, self._jobs, None, USER)
+        self._runner = SessionRunner(session, self._jobs, None, USER, engines.metrics)
         self._told: deque[m.ServerMessage] = deque()
         self._changed = asyncio.Event()
         self._jobs.changed = self._changed.set
