@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, NamedSound, Samples, Voices
 from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Turn
@@ -155,6 +156,28 @@ class AnswerJob(_Job, frozen=True, eq=False, tag=True):
 
 
 Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | SoundJob | ExtendJob | AnswerJob
+
+
+def samples_of(job: Job) -> list[tuple[int, Samples]]:
+    """Return the samples that a job has, each float32 (n,) with its first position on the session's timeline."""
+    match job:
+        case CaptionJob(start=start, samples=samples) | ReviseJob(start=start, samples=samples):
+            return [(start, samples)]
+        case VoiceJob(start=start, samples=samples):
+            return [(start, samples)]
+        case EncodeJob(segment=segment, samples=samples):
+            return [(segment.start, samples)]
+        case AnswerJob():
+            return [(segment.start, samples) for segment, samples in job.samples.items()]
+        case _:
+            return []
+
+
+def with_samples(job: Job, samples: Sequence[Samples]) -> Job:
+    """Return the same job with other samples, in the order of `samples_of`."""
+    if isinstance(job, AnswerJob):
+        return replace(job, samples=dict(zip(job.samples, samples, strict=True)))
+    return replace(job, samples=samples[0]) if samples else job
 
 
 class Failed(Struct, frozen=True, tag=True):

@@ -270,9 +270,10 @@ def hear(live: Session, scenes: Sequence[str], at: int = 0) -> int:
 
 def test_a_restart_keeps_the_language_and_the_translations() -> None:
     records: list[Record] = []
-    before = session(Interpreter("es", "es"), task="translate")
+    engine = Interpreter("es", "es")
+    before = session(engine, task="translate")
     at = hear(before, [SAYS, VOICE + SAYS])
-    run(before, Worker(before._engine), records)
+    run(before, Worker(engine), records)
     kept = [decode_event(record) for record in records if isinstance(record, EventRecord)]
     captions = [event for event in kept if isinstance(event, m.Caption)]
     assert [caption.language for caption in captions] == ["es", "es"]
