@@ -157,6 +157,13 @@ class ModelConfig(Section, frozen=True):
     drop_after_s: Positive = 900.0  # after this time without work, embeddings are dropped too, if there is a journal
 
 
+class TracingConfig(Section, frozen=True):
+    """Settings of OpenTelemetry traces."""
+
+    endpoint: str = ""  # of OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; empty: nothing is traced
+    ratio: Annotated[float, Meta(gt=0, le=1)] = 1.0  # of utterances and questions that are traced
+
+
 class Config(Section, frozen=True):
     """The settings of the service, by section."""
 
@@ -167,6 +174,7 @@ class Config(Section, frozen=True):
     model: ModelConfig = ModelConfig()
     journal: JournalConfig = JournalConfig()
     uploads: UploadsConfig = UploadsConfig()
+    tracing: TracingConfig = TracingConfig()
 
 
 def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:

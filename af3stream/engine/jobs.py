@@ -37,6 +37,7 @@ class CaptionJob(_Job, frozen=True, eq=False, tag=True):
         late: whether its session is so far behind that questions go first.
         options: language, word times and the like.
         again: the utterance was heard before, in another language.
+        trace: of the utterance, as `af3stream.tracing.Trace.parent` says; empty: it is not traced.
     """
 
     utterance: int
@@ -49,6 +50,7 @@ class CaptionJob(_Job, frozen=True, eq=False, tag=True):
     late: bool = False
     options: CaptionOptions = DEFAULT_OPTIONS
     again: bool = False
+    trace: str = ""
 
 
 class ReviseJob(_Job, frozen=True, eq=False, tag=True):
@@ -144,6 +146,7 @@ class AnswerJob(_Job, frozen=True, eq=False, tag=True):
             Then `PrefixLost` is returned first.
         samples: float32 (n,) of segments that the engine does not know: those of the open window. Their embeddings are
             dropped when the job is done.
+        trace: of the question, as `af3stream.tracing.Trace.parent` says; empty: it is not traced.
     """
 
     parts: tuple[PromptPart, ...]
@@ -153,6 +156,7 @@ class AnswerJob(_Job, frozen=True, eq=False, tag=True):
     prefix: int = 0
     instead: tuple[PromptPart, ...] = ()
     samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
+    trace: str = ""
 
 
 Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | SoundJob | ExtendJob | AnswerJob

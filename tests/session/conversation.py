@@ -17,6 +17,7 @@ from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.session import Session
+from af3stream.tracing import Tracing
 from tests.audio.audio_scenes import SECOND, scene_vad, sound
 
 M = TypeVar("M", bound=m.Message)
@@ -59,6 +60,7 @@ class Conversation:
         model: ModelConfig | None = None,
         scenes: bool = True,
         worker: Any = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.engine = engine or ScriptedEngine()
         self.metrics = Metrics()
@@ -77,6 +79,7 @@ class Conversation:
                 config=config,
                 facts=facts_of(self.engine, notes, frames),
                 metrics=self.metrics,
+                tracing=tracing,
             )
         self.worker.open("s", self.session.audio_source, self.session.note_resident)
         self.now = 0.0
