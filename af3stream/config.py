@@ -166,6 +166,13 @@ class EngineConfig(Section, frozen=True):
     wait_s: Positive = 60.0  # how long a question waits for an engine if there is none
 
 
+class TracingConfig(Section, frozen=True):
+    """Settings of OpenTelemetry traces."""
+
+    endpoint: str = ""  # of OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; empty: nothing is traced
+    ratio: Annotated[float, Meta(gt=0, le=1)] = 1.0  # of utterances and questions that are traced
+
+
 class Config(Section, frozen=True):
     """The settings of the service, by section."""
 
@@ -177,6 +184,7 @@ class Config(Section, frozen=True):
     journal: JournalConfig = JournalConfig()
     uploads: UploadsConfig = UploadsConfig()
     engine: EngineConfig = EngineConfig()
+    tracing: TracingConfig = TracingConfig()
 
 
 def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:

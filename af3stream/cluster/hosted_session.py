@@ -42,7 +42,7 @@ class Pending:
         if not isinstance(job, AnswerJob) or not (self.told or self.prefix_lost):
             return job
         parts = job.instead if self.prefix_lost else job.parts
-        return AnswerJob(parts, job.question, job.max_tokens, job.earlier, samples=job.samples)
+        return AnswerJob(parts, job.question, job.max_tokens, job.earlier, samples=job.samples, trace=job.trace)
 
     def untold(self, piece: str) -> str:
         """Return what of the next piece of an answer was not told, and count it as told."""

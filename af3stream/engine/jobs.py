@@ -21,6 +21,7 @@ class CaptionJob:
         late: whether its session is so far behind that questions go first.
         options: language, word times and the like.
         again: the utterance was heard before, in another language.
+        trace: of the utterance, as `af3stream.tracing.Trace.parent` says; empty: it is not traced.
     """
 
     utterance: int
@@ -32,6 +33,7 @@ class CaptionJob:
     late: bool = False
     options: CaptionOptions = DEFAULT_OPTIONS
     again: bool = False
+    trace: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -129,6 +131,7 @@ class AnswerJob:
             Then `PrefixLost` is returned first.
         samples: float32 (n,) of segments that the engine does not know: those of the open window. Their embeddings are
             dropped when the job is done.
+        trace: of the question, as `af3stream.tracing.Trace.parent` says; empty: it is not traced.
     """
 
     parts: tuple[PromptPart, ...]
@@ -138,6 +141,7 @@ class AnswerJob:
     prefix: int = 0
     instead: tuple[PromptPart, ...] = ()
     samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
+    trace: str = ""
 
 
 Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | SoundJob | ExtendJob | AnswerJob

@@ -32,6 +32,7 @@ from af3stream.server.rest.file_session import Engines
 from af3stream.server.rest.routes import rest_routes
 from af3stream.server.session_manager import SessionManager
 from af3stream.server.tls import Tls
+from af3stream.tracing import Tracing
 
 log = logging.getLogger(__name__)
 wire_log = log.getChild("wire")
@@ -50,18 +51,26 @@ class Service:
         loaded: the engine, and the facts of its checkpoint.
         metrics: the metrics of this server.
         port: the port, once the service listens.
+
+    Args:
+        tracing: makes spans; ``None``: nothing is traced. The caller closes it.
     """
 
-    def __init__(self, config: Config, loaded: Loaded) -> None:
+    def __init__(self, config: Config, loaded: Loaded, tracing: Tracing | None = None) -> None:
         self.metrics = Metrics()
         self.port = config.server.port
         self._config = config
         self.loaded = loaded
-        self._worker = Worker(loaded.engine, config.model)
+        self._worker = Worker(loaded.engine, config.model, tracing)
         self._tls = Tls(config.server) if config.server.tls_certificate else None
         self._journal = open_journal(config)
         self._hosts = SessionManager(
-            config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
+            config=config,
+            loaded=loaded,
+            worker=self._worker,
+            journal=self._journal,
+            metrics=self.metrics,
+            tracing=tracing,
         )
         self._load = Load(config.server)
         self._clients = AdmittedClients(config.server, self.metrics, self._no_room)

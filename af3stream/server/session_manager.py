@@ -25,6 +25,7 @@ from af3stream.server.session_runner import Peer, SessionRunner
 from af3stream.server.tuned_start import TunedStart, tuned
 from af3stream.session.event_log import HistoryEntry, decode_event, read_history
 from af3stream.session.session import Session
+from af3stream.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +39,25 @@ class SessionManager:
 
     Args:
         journal: where sessions are kept; ``None``: a session ends with its connection.
+        tracing: makes spans; ``None``: nothing is traced.
     """
 
     def __init__(
-        self, *, config: Config, loaded: Loaded, worker: Worker, journal: Journal | None, metrics: Metrics
+        self,
+        *,
+        config: Config,
+        loaded: Loaded,
+        worker: Worker,
+        journal: Journal | None,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
     ) -> None:
         self._config = config
         self._loaded = loaded
         self._worker = worker
         self._journal = journal
         self._metrics = metrics
+        self._tracing = tracing
         self._hosts: dict[str, SessionRunner] = {}
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
@@ -201,6 +211,7 @@ class SessionManager:
             frames=self._loaded.frames,
             metrics=self._metrics,
             recorded=partial(self._journal.audio, session_id) if self._journal else None,
+            tracing=self._tracing,
         )
 
     def _admit(self, session: Session, user: str) -> SessionRunner:

@@ -42,6 +42,7 @@ from af3stream.session.event_log import Divided
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.prompt_body import PromptBody, UnreadWindow
+from af3stream.session.session_traces import SessionTraces
 from af3stream.session.speaker_division import SpeakerDivision
 from af3stream.session.speaker_track import SpeakerTrack
 from af3stream.session.window_pipeline import Messages, WindowPipeline
@@ -64,6 +65,7 @@ class AudioPipeline:
     Args:
         replay: gives back the samples of closed windows.
         jobs: where jobs for the engine go.
+        traces: of the utterances; ``None``: they are not traced.
     """
 
     def __init__(
@@ -77,13 +79,16 @@ class AudioPipeline:
         metrics: Metrics,
         replay: AudioReplay,
         jobs: JobTracker,
+        traces: SessionTraces | None = None,
     ) -> None:
         self.receiver = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
         self.captions_in_prompt = notes == "all"
         self.settings = settle(start, config.captions, engine.captioner)
         languages = CaptionLanguages(self.settings.tracker(), self.settings.options)
-        self.track = CaptionTrack(config, interims=start.interims, languages=languages, jobs=jobs, metrics=metrics)
+        self.track = CaptionTrack(
+            config, interims=start.interims, languages=languages, jobs=jobs, metrics=metrics, traces=traces
+        )
         self._revision = CaptionRevision(
             enabled=config.captions.second_pass and engine.captioner.revises,
             max_tokens=config.captions.max_tokens,

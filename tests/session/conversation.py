@@ -16,6 +16,7 @@ from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.session import Session
+from af3stream.tracing import Tracing
 from tests.audio.audio_scenes import SECOND, scene_vad, sound
 
 M = TypeVar("M", bound=m.Message)
@@ -58,6 +59,7 @@ class Conversation:
         model: ModelConfig | None = None,
         scenes: bool = True,
         worker: Any = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.engine = engine or ScriptedEngine()
         self.metrics = Metrics()
@@ -78,6 +80,7 @@ class Conversation:
                 notes=notes,
                 frames=frames,
                 metrics=self.metrics,
+                tracing=tracing,
             )
         self.worker.open("s", self.session.audio_source, self.session.note_resident)
         self.now = 0.0
