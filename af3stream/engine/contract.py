@@ -61,8 +61,7 @@ class Text(Struct, frozen=True, tag=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Instructions:
+class Instructions(Struct, frozen=True, tag=True):
     """The words of the system turn, in place of the checkpoint's own. Only the first part of a body may be this.
 
     A control token that they spell is read as plain characters.

@@ -7,7 +7,7 @@ import unicodedata
 from typing import Final
 
 from af3stream.config import QuestionsConfig
-from af3stream.engine.contract import Engine
+from af3stream.engine.facts import EngineFacts
 from af3stream.errors import BadText, QueryLimit
 
 INSTRUCTIONS_SHARE: Final = 4  # instructions take a quarter of the model's positions at most
@@ -38,7 +38,7 @@ def clean_text(text: str, ref: str | None = None) -> str:
     return cleaned
 
 
-def clean_instructions(text: str, config: QuestionsConfig, engine: Engine) -> str:
+def clean_instructions(text: str, config: QuestionsConfig, facts: EngineFacts) -> str:
     """Return instructions, cleaned like a question, but with their lines and indentation. They may be empty.
 
     Raises:
@@ -48,8 +48,8 @@ def clean_instructions(text: str, config: QuestionsConfig, engine: Engine) -> st
     if len(text) > config.max_instructions_chars:
         raise QueryLimit(f"instructions may have {config.max_instructions_chars} characters")
     cleaned = _readable("\n".join(text.splitlines()), allowed="\n\t")
-    most = engine.capacity.positions // INSTRUCTIONS_SHARE
-    if (found := engine.tokens.count(cleaned)) > most:
+    most = facts.capacity.positions // INSTRUCTIONS_SHARE
+    if (found := facts.tokens.count(cleaned)) > most:
         raise QueryLimit(f"instructions may have {most} tokens of this model, found {found}")
     return cleaned
 

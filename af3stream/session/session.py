@@ -302,7 +302,7 @@ class Session:
 
     def _instruct(self, text: str) -> None:
         """Begin the prompts of later questions with these instructions. Raises as `clean_instructions` does."""
-        self._pipeline.instruct(clean_instructions(text, self._config.questions, self._engine))
+        self._pipeline.instruct(clean_instructions(text, self._config.questions, self._facts))
 
     def _take_audio(self, message: m.Audio | m.Gap, now: float) -> None:
         heard: list[m.ServerMessage] | None
