@@ -10,6 +10,7 @@ from af3stream.engine.contract import AudioSource
 from af3stream.engine.engine_core import Resident
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job
 from af3stream.engine.request import Report
+from af3stream.metrics import Reason
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +63,7 @@ class HostedSession:
         pending: its jobs, the oldest first.
         extended: the last job that extended the KV prefix.
         restoring: the same once more, at a new engine, until it is done.
+        reason: why it was placed last, or is to be placed.
     """
 
     id: str
@@ -72,6 +74,7 @@ class HostedSession:
     pending: dict[Job, Pending] = field(default_factory=dict)
     extended: ExtendJob | None = None
     restoring: Pending | None = None
+    reason: Reason = "new"
 
     @property
     def asks(self) -> bool:
