@@ -137,16 +137,14 @@ class ClusterJobs:
     def submit(self, session: str, job: Job, report: Report) -> None:
         """Queue a job; ``report`` is called with its results in order, the last time with ``done``."""
         hosted = self._sessions[session]
-        pending = hosted.pending[job] = Pending(job, report)
+        pending = hosted.pending[job.id] = Pending(job, report)
         self._send(hosted, pending)
 
     def cancel(self, session: str, job: int) -> None:
         """Drop the job with this id."""
-        hosted = self._sessions[session]
-        for pending in [pending for known, pending in hosted.pending.items() if known.id == job]:
-            del hosted.pending[pending.job]
-            if pending.at and pending.sent:
-                pending.at.link.cancel(session, pending.sent.id)
+        pending = self._sessions[session].pending.pop(job, None)
+        if pending and pending.at and pending.sent:
+            pending.at.link.cancel(session, pending.sent.id)
 
     def attach(self, session: str) -> None:
         """Run the jobs of a session in their turn."""
@@ -252,7 +250,7 @@ class ClusterJobs:
         self, hosted: HostedSession, pending: Pending, member: Member, _: Job, result: Result, done: bool
     ) -> None:
         """Take a result from an engine, unless the job has left it."""
-        if pending.at is not member or pending not in (hosted.pending.get(pending.job), hosted.restoring):
+        if pending.at is not member or pending not in (hosted.pending.get(pending.job.id), hosted.restoring):
             return
         if isinstance(result, PrefixLost):
             pending.prefix_lost = True
@@ -267,7 +265,7 @@ class ClusterJobs:
 
     def _end(self, hosted: HostedSession, pending: Pending, result: Result) -> None:
         """Forget a job, and report its last result."""
-        hosted.pending.pop(pending.job, None)
+        hosted.pending.pop(pending.job.id, None)
         if isinstance(pending.job, ExtendJob) and not isinstance(result, Failed):
             hosted.extended = pending.job
         pending.report(pending.job, result, True)
@@ -282,7 +280,7 @@ class ClusterJobs:
         """Fail the questions that have waited too long for an engine."""
         if Pool.ANSWERS in hosted.engines:
             return
-        for pending in [pending for job, pending in hosted.pending.items() if isinstance(job, AnswerJob)]:
+        for pending in [each for each in hosted.pending.values() if isinstance(each.job, AnswerJob)]:
             pending.waits_from = now if pending.waits_from is None else pending.waits_from
             if now - pending.waits_from > self._wait_s:
                 self._end(hosted, pending, Failed(NO_ENGINE, timed_out=True))
