@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, NamedSound, Samples, Voices
+from af3stream.engine.captioning import (
+    DEFAULT_OPTIONS,
+    CaptionOptions,
+    CaptionRequest,
+    Hypothesis,
+    NamedSound,
+    Samples,
+    Voices,
+)
 from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Turn
 
 
@@ -33,6 +41,11 @@ class CaptionJob:
     options: CaptionOptions = DEFAULT_OPTIONS
     again: bool = False
 
+    @property
+    def request(self) -> CaptionRequest:
+        """What the captioner is asked."""
+        return CaptionRequest(self.samples, self.max_tokens, self.final, self.draft, self.options)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ReviseJob:
@@ -49,6 +62,11 @@ class ReviseJob:
     max_tokens: int
     late: bool = False
     options: CaptionOptions = DEFAULT_OPTIONS
+
+    @property
+    def request(self) -> CaptionRequest:
+        """What the captioner is asked."""
+        return CaptionRequest(self.samples, self.max_tokens, options=self.options)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

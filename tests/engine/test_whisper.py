@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.whisper import LOOP_TOKENS, Decoded, WhisperCaptioner
 from af3stream.engine.whisper_prompt import WhisperPrompt
+from tests.captioned import captioned
 
 RATE = 16_000
 RAIN = Decoded("Rain on the roof.", score=-0.3, silence=0.1, tokens=5)
@@ -68,12 +69,12 @@ class Scripted(WhisperCaptioner):
     def final(self, seconds: float = 5.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
         """The final caption of an utterance of this length."""
         samples = np.zeros(round(seconds * RATE), np.float32)
-        return self.caption(samples, None, final=True, max_tokens=99, options=options)
+        return captioned(self, samples, options=options)
 
     def interim(self, seconds: float = 5.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
         """The interim caption of an utterance of this length."""
         samples = np.zeros(round(seconds * RATE), np.float32)
-        return self.caption(samples, None, final=False, max_tokens=99, options=options)
+        return captioned(self, samples, final=False, options=options)
 
     def _detect(self, encoded: None) -> list[list[tuple[str, float]]]:
         self.detected += 1

@@ -141,10 +141,10 @@ class Decoder:
         draft: Sequence[int],
         max_tokens: int,
         terms: TermTree | None = None,
-    ) -> list[int]:
+    ) -> Iterator[list[int] | None]:
         """Reply to a prompt as `greedy` does, in fewer passes if a draft of the reply is nearly right.
 
-        The first pass reads the prompt and the whole draft. Where the reply departs from the draft, each pass reads its
+        The draft is read with the last chunk of the prompt. Where the reply departs from the draft, each pass reads its
         next token and a guess of what follows: what follows a similar place in the draft, or earlier in the reply.
         Guesses that greedy decoding does not write are rolled back.
 
@@ -153,17 +153,24 @@ class Decoder:
             draft: token ids, without an end token.
             terms: what is made likelier than it is.
 
-        Returns:
-            The reply's token ids, without an end token.
+        Yields:
+            ``None`` after each pass but the last, then the reply's token ids, without an end token.
         """
-        self._counters.prefill_tokens += len(prompt)
-        written, guessed, known, ahead = list[int](), draft[:max_tokens], prompt, AHEAD
+        written, guessed, ahead = list[int](), draft[:max_tokens], AHEAD
+        rest = max(0, len(prompt) - max(1, self._chunk - len(guessed)))  # positions; the others fit beside the draft
+        if rest:
+            for _ in self.prefill(slot, prompt[:rest]):
+                yield None
+        known = prompt[rest:]
+        self._counters.prefill_tokens += len(known)
         while True:
             accepted, token = self._agreed(slot, known, guessed, written, terms)
             for following in [*accepted, token]:
                 written.append(following)
                 if len(written) == max_tokens or self.ends(written):
-                    return [token for token in written if token not in self.stop]
+                    yield [token for token in written if token not in self.stop]
+                    return
+            yield None
             ahead = ahead * AHEAD if guessed and len(accepted) == len(guessed) else AHEAD
             guessed = guess(written, [draft, written[:-1]], min(ahead, max_tokens - len(written)))
             known = self.embed([token])
