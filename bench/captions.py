@@ -142,6 +142,10 @@ class Encoded:
         self.busy_s = 0.0
         self.heard = self.encoded = 0
 
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """As of the wrapped captioner."""
+        return int(self.captioner.kv_bytes(request))
+
     def caption(self, request: CaptionRequest) -> Iterator[Hypothesis | None]:
         """Caption an utterance with the wrapped captioner, in one pass."""
         features: Callable[..., Any] | None = getattr(self.captioner, "_features", None)

@@ -161,6 +161,9 @@ class Captioner(Protocol):
             ``None`` while it works, then the hypothesis.
         """
 
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """Return the most bytes of keys and values that a caption takes while it is made, on the engine's device."""
+
 
 class SoundNamer(Protocol):
     """Names sounds that are no speech, beside any session's KV prefix.
@@ -177,6 +180,9 @@ class SoundNamer(Protocol):
         Yields:
             ``None`` while it works, then the name.
         """
+
+    def kv_bytes(self, frames: int) -> int:
+        """Return the most bytes of keys and values that it takes to name what is heard in so many frames."""
 
 
 def result_of(passes: Iterator[T | None]) -> T:

@@ -103,6 +103,10 @@ class ScriptedCaptioner:
         """What it hears, in one pass."""
         yield self.hear(request)
 
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """None."""
+        return 0
+
     def hear(self, request: CaptionRequest) -> Hypothesis:
         """One word a half second of audio."""
         self._counters.caption_encodes += 1
@@ -131,6 +135,10 @@ class ScriptedSounds:
         """The sound, in the second step."""
         yield None
         yield self.heard
+
+    def kv_bytes(self, frames: int) -> int:
+        """None."""
+        return 0
 
 
 class ScriptedVoices:

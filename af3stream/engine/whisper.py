@@ -154,6 +154,10 @@ class WhisperCaptioner:
         """
         yield (yield from self._caption(request))
 
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """Return 0: each call of the model frees its keys and values."""
+        return 0
+
     def _caption(self, request: CaptionRequest) -> Passes[Hypothesis]:
         samples, options, final = request.samples, request.options, request.final
         seconds = len(samples) / SAMPLING_RATE

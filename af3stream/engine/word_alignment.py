@@ -129,6 +129,10 @@ class AlignedCaptioner:
             words = yield from self._aligner.align(request.samples, heard.text)
             yield replace(heard, words=words)
 
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """As of the captioner."""
+        return self._captioner.kv_bytes(request)
+
 
 def words_of(pieces: Sequence[Piece]) -> list[TimedWord]:
     """Join pieces to words: one for each run between white space, or each piece of a script that is written without it.

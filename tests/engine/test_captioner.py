@@ -53,7 +53,7 @@ def test_a_growing_utterance_is_captioned_as_if_each_time_were_the_first(engine:
 def test_a_draft_with_one_word_otherwise_costs_few_passes(
     engine: Af3Engine, signal: Signal, place: int, edit: Callable[[tuple[int, ...], int], tuple[int, ...]]
 ) -> None:
-    samples = signal(3.0, 6)
+    samples = signal(0.8, 6)
     plain = captioned(engine.captioner, samples, max_tokens=TOKENS)
     draft = Hypothesis("", edit(plain.tokens, place))
     before = engine.counters.forward_passes
@@ -62,10 +62,10 @@ def test_a_draft_with_one_word_otherwise_costs_few_passes(
 
 
 def test_the_longer_a_draft_is_right_the_more_of_it_is_read_in_a_pass(engine: Af3Engine, signal: Signal) -> None:
-    plain = captioned(engine.captioner, signal(3.0, 6), max_tokens=TOKENS)
+    plain = captioned(engine.captioner, signal(0.8, 6), max_tokens=TOKENS)
     before = engine.counters.forward_passes
     draft = Hypothesis("", (7, *plain.tokens[1:]))
-    assert captioned(engine.captioner, signal(3.0, 6), draft, max_tokens=TOKENS) == plain
+    assert captioned(engine.captioner, signal(0.8, 6), draft, max_tokens=TOKENS) == plain
     assert engine.counters.forward_passes - before <= 4  # the first word, 4 words, 16, and the rest
 
 
@@ -95,7 +95,7 @@ def test_what_comes_next_is_guessed_from_the_draft(written: list[int], draft: li
 
 
 def test_an_agreeing_draft_is_read_in_one_pass(engine: Af3Engine, signal: Signal) -> None:
-    samples = signal(3.0, 4)
+    samples = signal(0.8, 4)
     plain = captioned(engine.captioner, samples, max_tokens=TOKENS)
     before = engine.counters.forward_passes
     captioned(engine.captioner, samples, plain, max_tokens=len(plain.tokens))

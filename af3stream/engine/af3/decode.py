@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, takewhile
 from typing import Any, Final
 
@@ -85,6 +86,17 @@ class Decoder:
     def hidden_size(self) -> int:
         """Width of an embedding."""
         return int(self._embed.weight.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where slots are."""
+        device: torch.device = self._language_model.device
+        return device
+
+    @cached_property
+    def position_bytes(self) -> int:
+        """Bytes of keys and values of one position."""
+        return self.new_slot(1).nbytes
 
     def new_slot(self, capacity: int) -> Slot:
         """An empty slot for ``capacity`` positions, in the model's dtype, on its device."""

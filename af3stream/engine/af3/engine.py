@@ -136,6 +136,12 @@ class Af3Engine:
         draft, terms = request.draft.tokens if request.draft else (), self._terms(request.options.vocabulary)
         yield from self._decoder.drafted(slot, body, draft, request.max_tokens, terms)
 
+    def transcription_bytes(self, request: CaptionRequest) -> int:
+        """Return the bytes of keys and values of `transcribe`."""
+        frames = self.tokens.frames(len(request.samples))
+        positions = self._fusion.positions((), TRANSCRIBE) + frames + request.max_tokens
+        return positions * self._decoder.position_bytes
+
     def _term_tree(self, vocabulary: tuple[str, ...]) -> TermTree | None:
         """Terms as they are spelled at the beginning of a reply and within one; ``None`` if there are none."""
         spelled = [encode_text(self._fusion.tokenizer, before + term) for term in vocabulary for before in ("", " ")]
@@ -194,3 +200,7 @@ class Af3Captioner:
         self._engine.counters.caption_encodes += 1
         for tokens in self._engine.transcribe(request):
             yield None if tokens is None else Hypothesis(self._engine.text(tokens), tuple(tokens))
+
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """Return the bytes of the slot of its own that a caption is made in."""
+        return self._engine.transcription_bytes(request)
