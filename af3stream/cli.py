@@ -19,6 +19,7 @@ from af3stream.extras import require
 
 if TYPE_CHECKING:
     from af3stream.engine.factory import Loaded
+    from af3stream.tracing import Tracing
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -69,20 +70,33 @@ def _serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     check_address(config.server)  # before a model is loaded, which takes long
+    tracing = _open_tracing(config, "server")
     loaded = load_engine(config, _say)
     freeze_gc()
-    asyncio.run(_serve_until_told(config, loaded))
+    asyncio.run(_serve_until_told(config, loaded, tracing))
+    if tracing:
+        tracing.close()
     return 0
 
 
-async def _serve_until_told(config: Config, loaded: Loaded) -> None:
+def _open_tracing(config: Config, role: str) -> Tracing | None:
+    """Return what makes the spans of this process, or ``None``."""
+    if not config.tracing.endpoint:
+        return None
+    require("tracing")
+    from af3stream.tracing import open_tracing
+
+    return open_tracing(config.tracing, role)
+
+
+async def _serve_until_told(config: Config, loaded: Loaded, tracing: Tracing | None) -> None:
     from af3stream.server.service import Service
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    async with Service(config, loaded).listening() as service:
+    async with Service(config, loaded, tracing).listening() as service:
         print(f"af3stream {__version__} listens at {service.address}", file=sys.stderr)
         print(f"  model {loaded.engine.name}, captioner {loaded.engine.captioner.name}", file=sys.stderr)
         if loaded.licence:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 T = TypeVar("T")
@@ -58,8 +59,7 @@ class TimedWord:
     probability: float
 
 
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
+class Hypothesis(Struct, frozen=True, tag=True):
     """The words that a captioner finds in an utterance.
 
     Attributes:
@@ -81,8 +81,7 @@ class Hypothesis:
     words: tuple[TimedWord, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NamedSound:
+class NamedSound(Struct, frozen=True, tag=True):
     """What the model says that it hears in a stretch of audio.
 
     Attributes:
@@ -94,8 +93,7 @@ class NamedSound:
     confidence: float
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Voices:
+class Voices(Struct, frozen=True, eq=False, tag=True):
     """The voices of pieces of speech.
 
     Attributes:

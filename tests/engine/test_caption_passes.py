@@ -111,7 +111,7 @@ def test_a_caption_that_is_cancelled_between_passes_frees_its_keys_and_values(
     for _ in range(steps + 1):
         worker.step()
     assert worker.kv_bytes == engine.captioner.kv_bytes(job.request) > 0
-    worker.cancel(job)
+    worker.cancel("a", job.id)
     worker.run_all()
     assert (worker.kv_bytes, len(slots), reports.all) == (0, 0, [])
 

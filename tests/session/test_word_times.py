@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from af3stream.engine.captioning import CaptionRequest, Hypothesis, TimedWord
 from af3stream.engine.counters import Counters
