@@ -10,9 +10,9 @@ in the order in which they come, whatever each was given before (self-clocked fa
 
 While there is always more urgent work, less urgent tasks get a **background share**: at most `BACKGROUND_SHARE` of the
 time that the urgent work takes. A background step only follows a step of the urgent kind, so a new final waits for the
-step under way and no other. So a rebuild makes progress beside a long answer, and hardly delays it. Interims have the
-same share beside answers and catch-up, by themselves, so that words are shown while a window is read. Beside final
-captions they have none, because their finals replace them.
+step under way and no other. So a rebuild makes progress beside a long answer, and hardly delays it. Interims have a
+share of their own beside answers and catch-up, `INTERIM_SHARE`, so that words are shown while a window is read. Beside
+final captions they have none, because their finals replace them.
 
 A session can be **detached**: its client is gone, and its audio is durable. Its tasks run only when no other session
 has a task, never share a step with another session's, and have no background share. So detached sessions cost the
@@ -29,6 +29,7 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 BACKGROUND_SHARE: Final = 0.16  # of the urgent work's device time; steps vary, so it is set below a fifth
+INTERIM_SHARE: Final = 0.25  # of the time of answers and catch-up, for interims beside them
 UNKNOWN_S: Final = 1.0  # assumed length of a step of a kind that never ran
 
 
@@ -103,8 +104,7 @@ class Scheduler(Generic[T]):
     @property
     def _interim_is_due(self) -> bool:
         """Whether answers and catch-up have had so much time that an interim takes its share of it."""
-        saved_s = BACKGROUND_SHARE * self._since_interim_s
-        return saved_s > 0 and saved_s >= self._step_s.get(Priority.INTERIM, 0.0)
+        return self._since_interim_s * INTERIM_SHARE >= self._step_s.get(Priority.INTERIM, UNKNOWN_S)
 
     def like(self, task: Task[T], same: Callable[[T], bool], most: int) -> list[Task[T]]:
         """Return ``task`` and, in the order of their turn, further tasks that can share its step, ``most`` in all."""
