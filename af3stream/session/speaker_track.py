@@ -51,7 +51,7 @@ class SpeakerTrack:
     def begin(self, span: Span, samples: Samples) -> None:
         """Have the voices of the open utterance heard in its pause, as it will be if the pause holds."""
         self.abandon()
-        job = VoiceJob(samples, stretches(len(samples)))
+        job = VoiceJob(samples, stretches(len(samples)), start=span.start)
         self._early = job, span
         self._jobs.submit(job)
 
@@ -75,7 +75,7 @@ class SpeakerTrack:
                 self._jobs.make_due(job, position)
         else:
             self.abandon()
-            job = VoiceJob(utterance.samples, stretches(len(utterance.samples)), late)
+            job = VoiceJob(utterance.samples, stretches(len(utterance.samples)), late, utterance.start)
             self._jobs.submit(job, position)
         self._waiting.append((job, utterance))
 

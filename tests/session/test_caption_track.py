@@ -24,6 +24,7 @@ class Reciter:
     revises = False
     languages: tuple[str, ...] = ()
     translates = False
+    times_words = False
 
     def __init__(self, *texts: str) -> None:
         self._texts = iter(texts)
