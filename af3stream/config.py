@@ -107,7 +107,7 @@ class CaptionsConfig(Section, frozen=True):
     task: Literal["transcribe", "translate"] = "transcribe"  # translate: English beside the original
     vocabulary: Vocabulary = ()  # names and terms that are likely to be said; or the name of a file, a term a line
     interims: bool = True
-    interim_every_s: Positive = 1.0
+    interim_every_s: Positive = 1.0  # of new audio; half of it while the engine has room, more under load
     max_tokens: Count = 224  # of the final caption of one utterance
     beam: Count = 5  # beams of Whisper's search for a final caption; 1: greedy
     speakers: bool = True  # whether a session may ask who speaks; the voice encoder is fetched once, 81 MB
@@ -131,6 +131,7 @@ class QuestionsConfig(Section, frozen=True):
     )
     max_tokens: Count = 192
     max_chars: Count = 2_000
+    max_instructions_chars: Annotated[int, Meta(ge=0)] = 8_000  # of a session's instructions, the system turn
     max_waiting: Count = 4  # questions of a session without an answer
     max_watches: Annotated[int, Meta(ge=0)] = 8
     per_s: Positive = 10.0  # questions, watches, flushes and cancels of a session; bursts of 10 s' worth are allowed

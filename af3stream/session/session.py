@@ -30,6 +30,7 @@ from af3stream.session.event_log import EventLog, HistoryEntry, decode_event
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.lifecycle import Effect, Event, State, illegal, transition
 from af3stream.session.load_shedder import LoadShedder
+from af3stream.session.question_text import clean_instructions
 from af3stream.session.questions import Questions
 from af3stream.session.rate_limiter import RateLimiter
 from af3stream.session.recovery import replay
@@ -50,7 +51,8 @@ class Session:
     Raises:
         BadFormat: for an audio format that the service does not take, or a language, a task or word times that the
             captioner does not have.
-        BadText: for a term of the vocabulary without words.
+        BadText: for a term of the vocabulary without words, or instructions that are not Unicode.
+        QueryLimit: for instructions that are too long.
     """
 
     def __init__(
@@ -69,7 +71,8 @@ class Session:
         self._config = config
         self._facts = facts
         self._format = AudioFormat(start.format, start.rate, start.channels)
-        self._replay = AudioReplay(self._format, recorded, keep=config.model.embeddings_budget_mb > 0)
+        may_lose = config.model.embeddings_budget_mb > 0 or config.engine.kind == "ray"
+        self._replay = AudioReplay(self._format, recorded, keep=may_lose)
         self._jobs = JobTracker()
         self._traces = SessionTraces(tracing, session_id) if tracing else None
         self._pipeline = AudioPipeline(
@@ -81,6 +84,7 @@ class Session:
             jobs=self._jobs,
             traces=self._traces,
         )
+        self._instruct(start.instructions)
         self._log = EventLog(journaled=recorded is not None)
         self._questions = Questions(config.questions, facts.tokens, self._pipeline, self._jobs, metrics, self._traces)
         self._shedder = LoadShedder()
@@ -125,10 +129,7 @@ class Session:
         if isinstance(result, Restarted):
             self._tell([m.error(EngineRestart("the engine ran out of memory, and does its work once more"))])
             return
-        messages = self._pipeline.complete(job, result, done, now)
-        for divided in self._pipeline.take_divided():
-            self._log.divided(divided)
-        self._tell(messages)
+        self._tell(self._pipeline.complete(job, result, done, now))
         if isinstance(job, ReviseJob):
             self._log.revised(job.window)
         if isinstance(job, SoundJob) and not isinstance(result, Failed):
@@ -287,12 +288,19 @@ class Session:
             case m.NameSpeaker(speaker=speaker, name=name):
                 self._rate_limiter.spend(None, now)
                 self._tell(self._pipeline.name_speaker(speaker, name))
+            case m.Instruct(text=text):
+                self._rate_limiter.spend(None, now)
+                self._instruct(text)
             case m.End(total=total):
                 self._tell(self._pipeline.end(total, now))
             case m.Start():
                 if (found := AudioFormat(message.format, message.rate, message.channels)) != self._format:
                     raise BadFormat(f"the session's audio is {self._format}, and stays so; found {found}")
                 raise illegal(self.state, Event.START)
+
+    def _instruct(self, text: str) -> None:
+        """Begin the prompts of later questions with these instructions. Raises as `clean_instructions` does."""
+        self._pipeline.instruct(clean_instructions(text, self._config.questions, self._facts))
 
     def _take_audio(self, message: m.Audio | m.Gap, now: float) -> None:
         heard: list[m.ServerMessage] | None
@@ -316,7 +324,9 @@ class Session:
         self._tell(self._pipeline.cut())
 
     def _tell(self, messages: Iterable[m.ServerMessage]) -> None:
-        """Tell messages, and note those that questions depend on."""
+        """Tell messages, and note those that questions depend on. How utterances were divided goes to the log first."""
+        for divided in self._pipeline.take_divided():
+            self._log.divided(divided)
         for message in messages:
             told = self._log.tell(message)
             if self._traces:
