@@ -163,7 +163,7 @@ class EngineCore:
         A prefix is not appended to under an answer.
         """
         job = task.work.job
-        if _runs(task) and self._awaits_audio(task):
+        if task.work.runs and self._awaits_audio(task):
             return False
         if not isinstance(job, ExtendJob) or job.rebuild:
             return True
