@@ -178,12 +178,17 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
         path: a TOML file, or ``None``.
         overrides: items ``section.key=value``; the value is TOML, or a bare word for a string.
 
+    The tokens may also be in ``$AF3STREAM_TOKEN``, with commas between them, or in the file that
+    ``$AF3STREAM_TOKEN_FILE`` names, one a line.
+
     Raises:
         ConfigError: if the file cannot be read, a key is unknown, or a value is invalid.
     """
     tree: dict[str, Any] = _read(path) if path else {}
     if tokens := os.environ.get("AF3STREAM_TOKEN"):
         _put(tree, "server", "tokens", tokens.split(","))
+    if secret := os.environ.get("AF3STREAM_TOKEN_FILE"):
+        _put(tree, "server", "tokens", read_tokens(Path(secret)))
     for override in overrides:
         _set(tree, override)
     _refuse_unknown(tree)
@@ -225,12 +230,28 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
     Raises:
         ConfigError: if it cannot be read.
     """
+    return tuple(_lines(path, "vocabulary"))
+
+
+def read_tokens(path: Path) -> list[str]:
+    """Read tokens from a file, one a line.
+
+    Raises:
+        ConfigError: if it cannot be read, or has none: everybody could connect then.
+    """
+    if not (tokens := _lines(path, "tokens")):
+        raise ConfigError(f"{quoted(path)} holds no token")
+    return tokens
+
+
+def _lines(path: Path, what: str) -> list[str]:
+    """Return the lines of a file that are not empty."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the vocabulary {quoted(path)}: {reason}") from None
-    return tuple(line.strip() for line in lines if line.strip())
+        raise ConfigError(f"cannot read the {what} {quoted(path)}: {reason}") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

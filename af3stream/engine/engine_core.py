@@ -60,6 +60,11 @@ class EngineCore:
         self.busy_s = self.due_s = 0.0
         self.short_since: float | None = None
 
+    @property
+    def sessions(self) -> int:
+        """Number of open sessions."""
+        return len(self._listeners)
+
     def new_thread(self) -> ThreadExecutor:
         """Run the steps on a thread of their own from now on, within the time limit; the caller stops it."""
         self._executor = executor = ThreadExecutor(self._runner, self._step_timeout_s)

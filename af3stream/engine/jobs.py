@@ -108,12 +108,14 @@ class ExtendJob:
         captions_only: whether the window that it adds stands as its captions alone.
         keep_from: position in samples. The session asks about nothing before it once this job is done, so the
             embeddings of segments that end up to there are dropped.
+        urgent: whether a question waits for it.
     """
 
     parts: tuple[PromptPart, ...]
     rebuild: bool
     captions_only: bool = False
     keep_from: int = 0
+    urgent: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -81,6 +81,11 @@ class Worker:
         self._command(self._core.evict_all)
 
     @property
+    def sessions(self) -> int:
+        """Number of open sessions."""
+        return self._core.sessions
+
+    @property
     def busy_s(self) -> float:
         """Seconds that the device has worked."""
         return self._core.busy_s

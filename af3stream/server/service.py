@@ -19,7 +19,7 @@ from af3stream.config import Config, state_dir
 from af3stream.engine.factory import Loaded
 from af3stream.engine.worker import Worker
 from af3stream.journal.journal import Journal
-from af3stream.metrics import Metrics
+from af3stream.metrics import EMBEDDED, Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
 from af3stream.server.admitted_clients import AdmittedClients
@@ -230,6 +230,17 @@ class Service:
         self.metrics.cost.set(self._load.cost)
         self.metrics.resident.set(resident_bytes())
         self.metrics.sessions.set(self.sessions)
+        if self._journal:
+            self.metrics.journal_bytes.set(self._journal.used_bytes)
+            self.metrics.journal_quota.set(self._journal.quota_bytes)
+        worker = self._worker
+        self.metrics.engines.note(
+            EMBEDDED,
+            sessions=worker.sessions,
+            kv_bytes=worker.kv_bytes,
+            embedding_bytes=worker.embedding_bytes,
+            device_s=worker.busy_s,
+        )
         return self.metrics.render()
 
 

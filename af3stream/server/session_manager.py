@@ -205,7 +205,7 @@ class SessionManager:
 
     def _admit(self, session: Session, user: str) -> SessionRunner:
         self._make_room()
-        host = SessionRunner(session, self._worker, self._journal, user)
+        host = SessionRunner(session, self._worker, self._journal, user, self._metrics)
         self._hosts[session.id] = host
         host.refuse_others(self._refusing)
         return host

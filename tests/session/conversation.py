@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from af3stream.config import AudioConfig, CaptionsConfig, Config, QuestionsConfig, ServerConfig
+from af3stream.config import AudioConfig, CaptionsConfig, Config, ModelConfig, QuestionsConfig, ServerConfig
 from af3stream.engine.contract import Engine
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
@@ -41,6 +41,7 @@ class Conversation:
 
     Args:
         scenes: voice is what a scene says is voice; otherwise, what the real detector hears.
+        worker: what runs the jobs; by default, the engine's own.
     """
 
     def __init__(
@@ -54,16 +55,19 @@ class Conversation:
         captions: CaptionsConfig | None = None,
         questions: QuestionsConfig | None = None,
         server: ServerConfig | None = None,
+        model: ModelConfig | None = None,
         scenes: bool = True,
+        worker: Any = None,
     ) -> None:
         self.engine = engine or ScriptedEngine()
         self.metrics = Metrics()
-        self.worker = Worker(self.engine)
+        self.worker = worker or Worker(self.engine)
         config = Config(
             server or ServerConfig(),
             audio or AudioConfig(),
             captions or CaptionsConfig(),
             questions or QuestionsConfig(),
+            model or ModelConfig(),
         )
         with scene_vad() if scenes else nullcontext():
             self.session = Session(

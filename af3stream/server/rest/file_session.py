@@ -76,7 +76,7 @@ class FileSession:
             frames=loaded.frames,
             metrics=engines.metrics,
         )
-        self._runner = SessionRunner(session, self._jobs, None, USER)
+        self._runner = SessionRunner(session, self._jobs, None, USER, engines.metrics)
         self._told: deque[m.ServerMessage] = deque()
         self._changed = asyncio.Event()
         self._jobs.changed = self._changed.set
