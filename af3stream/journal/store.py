@@ -148,7 +148,8 @@ class Store:
 
     def release(self, session: str) -> None:
         """Close a session until it is opened again. Pending records are dropped, unacknowledged."""
-        if opened := self._open.pop(session, None):
+        if opened := self._held(session):
+            del self._open[session]
             opened.log.close()
             self._seal(opened)
             self._catalog.set_durable(session, opened.acknowledged)
@@ -156,7 +157,7 @@ class Store:
 
     def finish(self, session: str, now: float) -> None:
         """Close a session for good, now or when nothing of it is pending; ``now`` is in unix seconds."""
-        if opened := self._open.get(session):
+        if opened := self._held(session):
             opened.finished_at = now
             if not opened.waits:
                 self._close_finished(opened)
@@ -288,6 +289,17 @@ class Store:
             return
         self.space.used += sum(event.size for event in opened.events)
         opened.events_durable()
+
+    def _held(self, session: str) -> OpenSession | None:
+        """Return an open session that no other server has taken."""
+        opened = self._open.get(session)
+        try:
+            if opened and not self._ownership.holds(session):
+                self._lose(opened)
+                return None
+        except OSError as error:
+            raise storage_failed(error) from error
+        return opened
 
     def _may_acknowledge(self, opened: OpenSession) -> bool:
         """Acknowledge what is durable, unless another server has taken the session: then return false."""
