@@ -133,6 +133,7 @@ class QuestionsConfig(Section, frozen=True):
     )
     max_tokens: Count = 192
     max_chars: Count = 2_000
+    max_instructions_chars: Annotated[int, Meta(ge=0)] = 8_000  # of a session's instructions, the system turn
     max_waiting: Count = 4  # questions of a session without an answer
     max_watches: Annotated[int, Meta(ge=0)] = 8
     per_s: Positive = 10.0  # questions, watches, flushes and cancels of a session; bursts of 10 s' worth are allowed
@@ -159,6 +160,22 @@ class ModelConfig(Section, frozen=True):
     drop_after_s: Positive = 900.0  # after this time without work, embeddings are dropped too, if there is a journal
 
 
+class EngineConfig(Section, frozen=True):
+    """Settings of where the engine runs: in the server's process, or as processes of a Ray cluster."""
+
+    kind: Literal["embedded", "ray"] = "embedded"
+    cluster: str = "auto"  # host:port of the cluster's head; auto: the cluster that this machine belongs to
+    cpus: Positive = 2.0  # CPUs of the cluster that an engine takes; on a GPU, it takes one GPU
+    wait_s: Positive = 60.0  # how long a question waits for an engine if there is none
+
+
+class TracingConfig(Section, frozen=True):
+    """Settings of OpenTelemetry traces."""
+
+    endpoint: str = ""  # of OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; empty: nothing is traced
+    ratio: Annotated[float, Meta(gt=0, le=1)] = 1.0  # of utterances and questions that are traced
+
+
 class Config(Section, frozen=True):
     """The settings of the service, by section."""
 
@@ -169,6 +186,8 @@ class Config(Section, frozen=True):
     model: ModelConfig = ModelConfig()
     journal: JournalConfig = JournalConfig()
     uploads: UploadsConfig = UploadsConfig()
+    engine: EngineConfig = EngineConfig()
+    tracing: TracingConfig = TracingConfig()
 
 
 def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:

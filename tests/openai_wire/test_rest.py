@@ -61,7 +61,7 @@ def refusal(response: httpx2.Response) -> tuple[int, str]:
 async def test_a_transcription_has_the_words_of_the_transcribe_command() -> None:
     async with serving() as service, http(service) as client:
         response = await post(client)
-        expected = await asyncio.to_thread(transcribe, RECORDING, service._config, service.loaded)
+        expected = await asyncio.to_thread(transcribe, RECORDING, service._config, service.backend.loaded)
         assert response.json() == {"text": expected.text, "usage": {"type": "duration", "seconds": 3}}
 
 
@@ -137,7 +137,7 @@ async def test_words_have_times_where_they_are_asked_for() -> None:
 async def test_a_chat_answers_as_the_ask_command_does() -> None:
     async with serving() as service, http(service) as client:
         told = (await client.post(CHAT, json=chat())).json()
-        heard = await asyncio.to_thread(HeardFile, RECORDING, service._config, service.loaded)
+        heard = await asyncio.to_thread(HeardFile, RECORDING, service._config, service.backend.loaded)
         answer = await asyncio.to_thread(heard.ask, "Who is this?")
         choice = told["choices"][0]
         assert (choice["message"]["content"], choice["finish_reason"]) == (answer.text, "stop")
@@ -155,7 +155,7 @@ async def test_a_streamed_chat_has_the_same_words_and_ends_with_done() -> None:
         assert last["usage"] == whole["usage"]
 
 
-async def test_instructions_and_earlier_messages_stand_before_the_question() -> None:
+async def test_instructions_are_the_system_turn_and_earlier_messages_stand_before_the_question() -> None:
     body = chat()
     body["messages"][:0] = [
         {"role": "system", "content": "Be short."},
@@ -164,7 +164,7 @@ async def test_instructions_and_earlier_messages_stand_before_the_question() -> 
     ]
     async with serving() as service, http(service) as client:
         told = (await client.post(CHAT, json=body)).json()["choices"][0]["message"]["content"]
-        assert told.startswith("Be short. User: Hello? Assistant: Hi. Who is this? <- ")
+        assert told.startswith("User: Hello? Assistant: Hi. Who is this? <- [Be short.] | ")
 
 
 async def test_base64_with_escaped_slashes_is_read() -> None:
