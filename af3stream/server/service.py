@@ -141,7 +141,7 @@ class Service:
                 await asyncio.to_thread(self._journal.stop)
             raise cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
-        self.backend.start(self.metrics)
+        self.backend.start(self.metrics, self._hosts)
         chores = [
             asyncio.create_task(_repeat(self._sweep, SWEEP_EVERY_S)),
             asyncio.create_task(_repeat(self._measure_load, LOOK_EVERY_S)),
