@@ -144,11 +144,16 @@ class SessionManager:
             for host in self._hosts.values():
                 host.refuse_others(refusing)
 
-    def drain(self) -> None:
-        """Let every session finish what is pending, and open no more."""
+    def drain(self, *, hand_over: bool) -> None:
+        """Let every session finish what is pending, and open no more.
+
+        Args:
+            hand_over: except those whose clients can resume them at another server.
+        """
         self._draining = True
         for host in self._hosts.values():
-            host.drain()
+            if not hand_over or (host.peer and not host.peer.resumes):
+                host.drain()
 
     async def close(self) -> None:
         """Close all sessions."""
