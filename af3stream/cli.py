@@ -171,18 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"af3stream {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    serve = _add(commands, "serve", _serve, "start a server, which accepts audio over a WebSocket", model=True)
-    serve.add_argument("--host", help="address to listen on")
-    serve.add_argument("--port", type=int, help="port to listen on; 0: any free one")
-    serve.add_argument("--cluster", metavar="ADDRESS", help=f"serve with the engines of a Ray cluster: {CLUSTER}")
-
-    engine = _add(commands, "engine", _engine, "run engines of a Ray cluster, which servers share", model=True)
-    engine.add_argument("--cluster", metavar="ADDRESS", help=f"the cluster: {CLUSTER}")
-    engine.add_argument("--count", type=_positive, default=1, metavar="N", help="engines to run; default: 1")
-    engine.add_argument(
-        "--role", choices=ROLES, default="all", help="the jobs that they do: all (default), answers or captions"
-    )
-    engine.add_argument("--name", default="", help="begins the names of the engines; default: the host's name and ROLE")
+    _add_serving(commands)
 
     listen = commands.add_parser("listen", help="stream a file, the microphone, or standard input to a server")
     listen.set_defaults(command=_listen)
@@ -262,6 +251,22 @@ def _parser() -> argparse.ArgumentParser:
 
     _add(commands, "doctor", _doctor, "report what this machine can run, and what is missing")
     return parser
+
+
+def _add_serving(commands: Any) -> None:
+    """Add the commands that run until they are told to stop."""
+    serve = _add(commands, "serve", _serve, "start a server, which accepts audio over a WebSocket", model=True)
+    serve.add_argument("--host", help="address to listen on")
+    serve.add_argument("--port", type=int, help="port to listen on; 0: any free one")
+    serve.add_argument("--cluster", metavar="ADDRESS", help=f"serve with the engines of a Ray cluster: {CLUSTER}")
+
+    engine = _add(commands, "engine", _engine, "run engines of a Ray cluster, which servers share", model=True)
+    engine.add_argument("--cluster", metavar="ADDRESS", help=f"the cluster: {CLUSTER}")
+    engine.add_argument("--count", type=_positive, default=1, metavar="N", help="engines to run; default: 1")
+    engine.add_argument(
+        "--role", choices=ROLES, default="all", help="the jobs that they do: all (default), answers or captions"
+    )
+    engine.add_argument("--name", default="", help="begins the names of the engines; default: the host's name and ROLE")
 
 
 def _add(commands: Any, name: str, command: Command, help_text: str, *, model: bool = False) -> argparse.ArgumentParser:

@@ -16,8 +16,9 @@ from math import inf
 from typing import Final, Protocol
 
 from af3stream.cluster.hosted_session import HostedSession, Pending
-from af3stream.cluster.members import EngineLoad, Link, Member
+from af3stream.cluster.members import Link, Member
 from af3stream.cluster.placement import Candidate, Pool, Role, place, pool_of
+from af3stream.cluster.wire import EngineLoad
 from af3stream.engine.contract import AudioSegment, AudioSource, Completion
 from af3stream.engine.engine_core import Resident
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Job, PrefixLost, Result
@@ -33,8 +34,8 @@ NO_ROOM: Final = "no engine has room for another session"
 class Listener(Protocol):
     """Is told what happens to sessions."""
 
-    def placed(self, session: str, engine: str, reason: Reason) -> None:
-        """A session is at an engine from now on."""
+    def placed(self, session: str, fence: int, engine: str, reason: Reason) -> None:
+        """A session is at an engine from now on; ``fence``: of its lease, 0 if it has none."""
 
     def superseded(self, session: str) -> None:
         """Another gateway has taken a session."""
@@ -64,6 +65,7 @@ class ClusterJobs:
         self._members: dict[str, Member] = {}
         self._sessions: dict[str, HostedSession] = {}
         self._expected: dict[str, tuple[int, str]] = {}
+        self._hands_over = False
         self.due_s = 0.0
 
     # ---- engines -----------------------------------------------------------------------------------------------------
@@ -178,9 +180,15 @@ class ClusterJobs:
         for member in set(hosted.engines.values()):
             member.link.detach(session)
 
+    def hand_over(self) -> None:
+        """Leave the caches of sessions that are closed from now on: another gateway goes on with them."""
+        self._hands_over = True
+
     def close(self, session: str) -> None:
-        """Drop the session's jobs and its caches."""
+        """Drop the session's jobs, and its caches unless another gateway goes on with it."""
         hosted = self._sessions.pop(session)
+        if self._hands_over:
+            return
         for member in set(hosted.engines.values()):
             member.link.close(session)
 
@@ -222,7 +230,7 @@ class ClusterJobs:
         hosted.engines[pool] = member
         if pool is Pool.ANSWERS:
             hosted.engine = name
-            self._listener.placed(hosted.id, name, hosted.reason)
+            self._listener.placed(hosted.id, hosted.fence, name, hosted.reason)
         if new:
             member.placed += 1
             member.link.open(hosted.id, hosted.source, partial(self._resident, hosted, member), hosted.fence)

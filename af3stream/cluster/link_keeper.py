@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 RECONNECT_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # before the next attempt, after so many failures in a row
 
+
 class ClosableLink(Link, Protocol):
     """A link that is closed when the gateway stops."""
 

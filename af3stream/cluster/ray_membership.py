@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -83,7 +83,8 @@ def look(known: dict[str, EngineAddress]) -> dict[str, EngineAddress]:
     """Return the engines of the cluster by name. One that does not answer now is as it was."""
     import ray
 
-    names, asked = engine_names(), {}
+    names = engine_names()
+    asked: dict[Any, str] = {}
     for name in names:
         with suppress(ValueError):  # it has left since
             asked[ray.get_actor(name).describe.remote()] = name

@@ -21,7 +21,7 @@ class Listener(Protocol):
     """Is told what happens to sessions at the engines of a cluster."""
 
     def placed(self, session: str, engine: str) -> None:
-        """A session is at an engine from now on."""
+        """A session that has a lease is at an engine from now on."""
 
     def superseded(self, session: str) -> None:
         """Another server has taken a session."""
@@ -73,6 +73,9 @@ class Backend(Protocol):
 
     def expect(self, session: str, fence: int, engine: str) -> None:
         """Take the news of a session that is opened next: the fence of its lease, and the engine that had it."""
+
+    def hand_over(self) -> None:
+        """Leave the caches of sessions that are closed from now on to the servers that go on with them."""
 
     def note(self) -> None:
         """Set the metrics of the engines."""
@@ -127,6 +130,9 @@ class EmbeddedBackend:
 
     def expect(self, session: str, fence: int, engine: str) -> None:
         """Do nothing: there is one engine."""
+
+    def hand_over(self) -> None:
+        """Do nothing: no other server has this engine."""
 
     def note(self) -> None:
         """Set the metrics of the engine."""

@@ -83,6 +83,10 @@ class ClusterBackend:
         """Take the news of a session that is opened next: the fence of its lease, and the engine that had it."""
         self.jobs.expect(session, fence, engine)
 
+    def hand_over(self) -> None:
+        """Leave the caches of sessions that are closed from now on to the gateways that go on with them."""
+        self.jobs.hand_over()
+
     def note(self) -> None:
         """Set the metrics of the engines."""
         loads = self.jobs.engines
@@ -98,10 +102,11 @@ class ClusterBackend:
             self._metrics.engines.lost(name)
         self._noted |= loads.keys()
 
-    def placed(self, session: str, engine: str, reason: Reason) -> None:
+    def placed(self, session: str, fence: int, engine: str, reason: Reason) -> None:
         """Take the news that a session is at an engine from now on."""
         self._metrics.placed(reason)
-        self._listener.placed(session, engine)
+        if fence:
+            self._listener.placed(session, engine)
 
     def superseded(self, session: str) -> None:
         """Take the news that another gateway has taken a session."""
@@ -137,7 +142,7 @@ async def joined(config: Config, watch_engines: Watch | None = None) -> AsyncIte
         raise ConfigError("a cluster needs a journal that all gateways share: set journal.folder and journal.shared")
     backend = ClusterBackend(config)
     watch_engines = watch_engines or partial(watch, config.engine.cluster)
-    watching = asyncio.create_task(watch_engines(backend.keeper.see))  # type: ignore[arg-type]
+    watching = asyncio.ensure_future(watch_engines(backend.keeper.see))
     try:
         await backend.connected.wait()
         yield backend

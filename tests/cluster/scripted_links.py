@@ -93,7 +93,7 @@ class Listener:
         self.places: list[tuple[str, Reason]] = []
         self.taken: list[str] = []
 
-    def placed(self, session: str, engine: str, reason: Reason) -> None:
+    def placed(self, session: str, fence: int, engine: str, reason: Reason) -> None:
         self.places.append((engine, reason))
 
     def superseded(self, session: str) -> None:
