@@ -7,9 +7,8 @@ import logging
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from af3stream import __version__
 from af3stream.config import Config
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from af3stream.tracing import Tracing
 
 Say = Callable[[str], None]
-
-STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve(config: Config, say: Say) -> None:
@@ -73,11 +70,8 @@ def run_engines(config: Config, *, count: int, role: Role, name: str, say: Say) 
     from af3stream.cluster import ray_engine
     from af3stream.engine.factory import load_engine
 
-    stop = threading.Event()
-    for each in STOPPING:
-        signal.signal(each, lambda *_: stop.set())
     chosen = name or f"{socket.gethostname()}-{role}"
-    ray_engine.run_engines(config, count=count, role=role, name=chosen, load=load_engine, say=say, stop=stop)
+    ray_engine.run_engines(config, count=count, role=role, name=chosen, load=load_engine, say=say)
 
 
 def _prepare(config: Config, role: str) -> Tracing | None:
@@ -135,6 +129,6 @@ async def _serve_until(
 def _stopping() -> asyncio.Event:
     """Return an event that is set at Ctrl-C or SIGTERM."""
     stop = asyncio.Event()
-    for each in STOPPING:
+    for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     return stop

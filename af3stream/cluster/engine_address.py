@@ -15,12 +15,14 @@ class EngineAddress(Struct, frozen=True):
         address: host:port of its server.
         key: which the gateway proves itself with; another one after each start. It is a secret.
         role: which jobs the engine does.
+        process: its id on its machine.
     """
 
     name: str
     address: str
     key: str
     role: Role
+    process: int
 
     def __repr__(self) -> str:
-        return f"EngineAddress({self.name!r}, {self.address!r}, {self.role!r})"
+        return f"EngineAddress({self.name!r}, {self.address!r}, {self.role!r}, {self.process})"

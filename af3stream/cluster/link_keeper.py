@@ -68,7 +68,8 @@ class LinkKeeper:
                 failures = 0
                 lost = asyncio.Event()
                 self._jobs.add(engine.name, engine.role, link, lost.set)
-                log.info("an engine is connected: engine=%s", engine.name)
+                place = (engine.name, engine.address, engine.process)
+                log.info("an engine is connected: engine=%s address=%s process=%d", *place)
                 self._links.add(link)
                 await lost.wait()
                 self._links.discard(link)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -88,13 +89,14 @@ class RayEngine:
         threading.Thread(target=self._serve, args=(listening,), name="engine server", daemon=True).start()
         listening.wait()
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, str | int]:
         """Return where the engine is reached, as the fields of an `EngineAddress`."""
         return {
             "name": self._name,
             "address": f"{self._host}:{self._server.port}",
             "key": self._key,
             "role": self._role,
+            "process": os.getpid(),
         }
 
     def drain(self) -> int:
@@ -117,10 +119,8 @@ class RayEngine:
             os._exit(1)
 
 
-def run_engines(
-    config: Config, *, count: int, role: Role, name: str, load: Load, say: Progress, stop: threading.Event
-) -> None:
-    """Start engines, keep them until told, then drain and end them.
+def run_engines(config: Config, *, count: int, role: Role, name: str, load: Load, say: Progress) -> None:
+    """Start engines; at Ctrl-C or SIGTERM, drain and end them.
 
     The engines go on if this process is killed. The same command takes them over again.
 
@@ -128,7 +128,6 @@ def run_engines(
         count: how many.
         name: the engines are called ``NAME-1`` and so on; at most one process may use a name.
         load: loads the engine, in its own process.
-        stop: set when the engines are to end.
 
     Raises:
         SetupError: if there is no cluster.
@@ -137,6 +136,7 @@ def run_engines(
     import ray
 
     connect(config.engine.cluster)
+    stop = _stop_signal()  # after Ray has set handlers of its own
     names = [f"{PREFIX}{name}-{i + 1}" for i in range(count)]
     actors = [_start(each, config, role, load) for each in names]
     waiting = {actor.describe.remote(): each for actor, each in zip(actors, names, strict=True)}
@@ -151,6 +151,14 @@ def run_engines(
         time.sleep(LOOK_EVERY_S / 4)
     for actor in actors:
         ray.kill(actor)
+
+
+def _stop_signal() -> threading.Event:
+    """Return an event that is set at Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: stop.set())
+    return stop
 
 
 def _open_tracing(config: Config) -> Tracing | None:
