@@ -34,9 +34,10 @@ cluster = "{address}"
 cpus = 1.0
 lost_after_s = {lost_after_s}
 wait_s = 30.0
-[questions]
-captions_wait_s = 2.0
+[audio]
+window_min_s = {window_min_s}
 """
+AUDIO: Final = {"window_min_s": 3.0}  # so that a short recording has several windows
 
 
 class Process:
@@ -51,6 +52,11 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; ``None``: it runs."""
+        return self._process.poll()
 
     @property
     def log(self) -> str:
@@ -134,7 +140,11 @@ class RayCluster:
     def _config(self, port: int) -> Path:
         path = self.nodes.folder / f"config-{port}.toml"
         text = CONFIG.format(
-            port=port, folder=self.nodes.folder, address=self.nodes.address, lost_after_s=self._lost_after_s
+            port=port,
+            folder=self.nodes.folder,
+            address=self.nodes.address,
+            lost_after_s=self._lost_after_s,
+            **AUDIO,
         )
         path.write_text(text)
         return path
