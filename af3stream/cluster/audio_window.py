@@ -46,7 +46,8 @@ class Chunk(Struct, frozen=True):
 
 def packed(start: int, samples: Samples) -> Chunk:
     """Return samples, float32 (n,), as a chunk. Decoding it gives the same bits."""
-    whole = (samples * 32_768).clip(-32_768, 32_767).astype(INT16)
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = (samples * 32_768).clip(-32_768, 32_767).astype(INT16)
     chunk = Chunk(start, whole.tobytes(), halved=True)
     if chunk.samples.tobytes() == samples.tobytes():
         return chunk

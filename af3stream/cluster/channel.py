@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
@@ -129,6 +129,15 @@ class Channel(Generic[Received]):
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(due):
                         await self._changed.wait()
+
+
+def keepalive(config: EngineConfig) -> dict[str, Any]:
+    """Return websockets' options with which a connection is closed ``lost_after_s`` after the other end is gone.
+
+    The time is that to the next ping, that to its answer, and that for the end of the connection.
+    """
+    part_s = config.lost_after_s / 3
+    return {"ping_interval": part_s, "ping_timeout": part_s, "close_timeout": part_s}
 
 
 def checked(condition: bool, reason: str) -> None:

@@ -55,13 +55,13 @@ class Outgoing:
     @property
     def due(self) -> float | None:
         """When the next batch is due, in clock seconds; ``None``: nothing waits, or no credit is left for it."""
-        return self._due if self._waiting and self._fits(len(self._waiting[0])) else None
+        return self._due if self._waiting and self._fits(len(self._waiting[0]), first=True) else None
 
     def take(self) -> list[bytes]:
         """Return the next batch, which `sent` must follow; what does not fit stays due."""
         batch: list[bytes] = []
         size = 0
-        while self._waiting and self._fits(size + len(self._waiting[0])):
+        while self._waiting and self._fits(size + len(self._waiting[0]), first=not batch):
             if batch and size + len(self._waiting[0]) > BATCH_BYTES:
                 break
             batch.append(self._waiting.popleft())
@@ -75,5 +75,5 @@ class Outgoing:
         """A frame of so many bytes is on its way."""
         self.unprocessed += count
 
-    def _fits(self, size: int) -> bool:
-        return not self.unprocessed or self.unprocessed + size <= self._credit
+    def _fits(self, size: int, *, first: bool) -> bool:
+        return self.unprocessed + size <= self._credit or (first and not self.unprocessed)

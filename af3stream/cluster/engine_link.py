@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from af3stream.cluster.audio_window import SentAudio, packed
-from af3stream.cluster.channel import MIB, Channel, checked, wire_log
+from af3stream.cluster.channel import MIB, Channel, checked, keepalive, wire_log
 from af3stream.cluster.wire import (
     MAX_FRAME_BYTES,
     SUBPROTOCOL,
@@ -115,7 +115,6 @@ class EngineLink:
         Raises:
             LinkError: if there is no engine at the address, it does not answer in time, or it refuses the key.
         """
-        patience_s = config.lost_after_s / 2
         try:
             socket = await connect(
                 f"ws://{address}",
@@ -126,8 +125,7 @@ class EngineLink:
                 max_size=MAX_FRAME_BYTES,
                 max_queue=2,
                 open_timeout=config.lost_after_s,
-                ping_interval=patience_s,
-                ping_timeout=patience_s,
+                **keepalive(config),
                 logger=wire_log,
             )
             async with asyncio.timeout(config.lost_after_s):

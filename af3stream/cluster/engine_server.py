@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from af3stream.cluster.audio_window import ReceivedAudio
-from af3stream.cluster.channel import MIB, Channel, checked, wire_log
+from af3stream.cluster.channel import MIB, Channel, checked, keepalive, wire_log
 from af3stream.cluster.remote_audio import RemoteAudio
 from af3stream.cluster.wire import (
     MAX_FRAME_BYTES,
@@ -93,7 +93,6 @@ class EngineServer:
         Raises:
             OSError: if it cannot listen there.
         """
-        patience_s = self._config.lost_after_s / 2
         async with serve(
             self._handle,
             host,
@@ -103,8 +102,7 @@ class EngineServer:
             compression=None,
             max_size=MAX_FRAME_BYTES,
             max_queue=2,
-            ping_interval=patience_s,
-            ping_timeout=patience_s,
+            **keepalive(self._config),
             server_header=None,
             logger=wire_log,
         ) as server:
@@ -339,6 +337,7 @@ class _Hosted:
         self._hand_over(partial(self._tell, job, result, done))
 
     def _tell_resident(self, segments: frozenset[AudioSegment]) -> None:
+        self._source.forget(segments)
         self._hand_over(lambda: self._put(lambda number: Resident(*number, tuple(segments))))
 
     def _ask(self, segment: AudioSegment) -> None:

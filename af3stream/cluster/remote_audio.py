@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -16,7 +16,7 @@ MOST: Final = 16  # segments that are on their way or wait to be read; the oldes
 class RemoteAudio:
     """Implements `af3stream.engine.contract.AudioSource` by requests to the gateway.
 
-    `fetch` and `read` are called from the engine's threads, one at a time; `arrive` from another one.
+    `fetch`, `read` and `forget` are called from the engine's threads, one at a time; `arrive` from another one.
 
     Args:
         rereads: whether the gateway can read its audio again.
@@ -48,6 +48,11 @@ class RemoteAudio:
             raise lost(segment) from None
         finally:
             self._asked.pop(segment, None)
+
+    def forget(self, segments: Collection[AudioSegment]) -> None:
+        """Drop the samples of segments that are encoded by now."""
+        for segment in self._asked.keys() & set(segments):
+            del self._asked[segment]
 
     def arrive(self, segment: AudioSegment, samples: Samples | None) -> None:
         """Take the samples of a segment; ``None``: they are gone, or do not come in time."""

@@ -30,7 +30,7 @@ its own offset is ahead.
 
 Several servers may share a folder. Then each owner of a session writes in a subfolder of its own, and checks its lease
 between the last sync of a commit and ``done(Commit)``; `af3stream.journal.ownership` describes this. A new owner
-(``Store.take``) reads in this order: facts, events, audio. It copies the event log, so each log is complete. Of the audio
-it copies the last file if that is raw, because its earlier owner may still write it; all files before are complete. Its
-facts say which files of lower fences count, and replace theirs at once.
+(``Store.take``) reads in this order: facts, events, audio. It copies the event log, so each log is complete. Of the
+audio it copies the last file if that is raw, because its earlier owner may still write it; all files before are
+complete. Its facts say which files of lower fences count, and replace theirs at once.
 """

@@ -202,6 +202,13 @@ class Leases:
             return None
         return msgspec.msgpack.decode(data, type=LeaseFile)
 
+    def created_at(self, session: str, fence: int) -> float:
+        """Return when a lease was created, in unix seconds; 0 if it does not exist."""
+        try:
+            return (session_folder(self._folder, session) / f"lease-{fence}").stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def _create(self, folder: Path, fence: int) -> bool:
         """Create a lease; return false if it exists."""
         path = folder / f"lease-{fence}"

@@ -195,7 +195,7 @@ class Store:
         """Clean up after a crash: remove folders without facts, temporary files, and raw files that are sealed.
 
         It also queues complete raw files for sealing. In a shared journal it touches only folders that are no session
-        any more, and finished sessions with raw files, whose leases it takes.
+        any more, and sessions with raw files that finished some time ago, whose leases it takes.
 
         Args:
             now: unix seconds.
@@ -207,7 +207,7 @@ class Store:
         for folder in list((self._folder / "sessions").iterdir()):
             if folder.name in rows:
                 if folder.name not in self._open:
-                    self._tidy_session(rows[folder.name])
+                    self._tidy_session(rows[folder.name], now)
             elif self._is_left(folder, now):
                 self._remove(folder)
 
@@ -401,14 +401,17 @@ class Store:
         except (NoSession, FileNotFoundError):
             return False
 
-    def _tidy_session(self, row: Row) -> None:
+    def _tidy_session(self, row: Row, now: float) -> None:
         session = row.facts.session
         try:
             files = self._catalog.audio_files(row)
             if isinstance(self._ownership, Leases):
-                if row.finished_at is None or all(isinstance(file, SealedFile) for file in files):
+                newest = self._ownership.newest(session)
+                used = self._ownership.created_at(session, newest)
+                done = row.finished_at is not None and max(row.finished_at, used) < now - ABANDONED_S
+                if not done or all(isinstance(file, SealedFile) for file in files):
                     return
-                if not self._take(session, after=self._ownership.newest(session), live=False):
+                if not self._take(session, after=newest, live=False):
                     return
                 self._ownership.drop(session)
                 row = self._catalog.row(session) or row

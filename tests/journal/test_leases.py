@@ -37,6 +37,7 @@ from tests.journal.scenes import (
 )
 
 HOUR = 3_600.0
+LONG_AGO = 1.7e9  # unix seconds
 
 
 def sharing(folder: Path, **changes: Any) -> AbstractContextManager[Journal]:
@@ -418,13 +419,22 @@ def test_what_a_dead_owner_left_of_an_ended_session_is_sealed_at_the_next_start(
             a.create(facts(name))
             a.append(name, [*audio(0, 8 * BLOCK), event(1)], told := Told())
             told.durable(8 * BLOCK, 1)
+        a._clock = lambda: LONG_AGO
         a.finish("talk")
+        a._clock = time.time
+        a.create(facts("just-ended"))
+        a.append("just-ended", audio(0, BLOCK), told := Told())
+        told.durable(BLOCK)
+        a.finish("just-ended")
         (tmp_path / "alive/sessions/talk/fence-1/000009.flac.staged").touch()
         shutil.copytree(tmp_path / "alive", tmp_path / "dead")
+    for name in ("talk", "open"):
+        os.utime(tmp_path / f"dead/sessions/{name}/lease-1", (LONG_AGO, LONG_AGO))
     with sharing(tmp_path / "dead") as b, sharing(tmp_path / "dead") as c:
         talk = tmp_path / "dead/sessions/talk"
         until(lambda: not list(talk.rglob("fence-2/*.raw")))
         assert len(list(talk.glob("fence-2/*.flac"))) == 1 and not list(talk.rglob("*.staged"))
-        assert b.lease("open").fence == 1  # type: ignore[union-attr] # its owner may live
+        for name in ("open", "just-ended"):  # their owner may live
+            assert b.lease(name).fence == 1  # type: ignore[union-attr]
         assert heard(c) == (pcm(0, 8 * BLOCK), [1])
         assert c.recover("talk").finished
