@@ -41,6 +41,11 @@ class LinkKeeper:
         self._keeping: dict[EngineAddress, asyncio.Task[None]] = {}
         self._links: set[ClosableLink] = set()
 
+    @property
+    def names(self) -> set[str]:
+        """The engines that the cluster has, by name."""
+        return {engine.name for engine in self._keeping}
+
     def see(self, engines: list[EngineAddress]) -> None:
         """Take the news which engines there are. A link to one that has left stays until it is lost."""
         for engine in [engine for engine in self._keeping if engine not in engines]:

@@ -98,9 +98,10 @@ class ClusterBackend:
                 embedding_bytes=load.embedding_bytes,
                 device_s=load.busy_s,
             )
+        known = self.keeper.names
         for name in self._noted - loads.keys():
-            self._metrics.engines.lost(name)
-        self._noted |= loads.keys()
+            (self._metrics.engines.lost if name in known else self._metrics.engines.forget)(name)
+        self._noted = self._noted & known | loads.keys()
 
     def placed(self, session: str, fence: int, engine: str, reason: Reason) -> None:
         """Take the news that a session is at an engine from now on."""

@@ -119,9 +119,9 @@ def metric(gateway: Gateway, pattern: str) -> list[str]:
 
 
 async def engine_with_session(gateway: Gateway) -> str:
-    """The name of the engine that has a session."""
+    """The name of the only engine that has a session."""
     async with asyncio.timeout(PATIENCE_S):
-        while not (found := metric(gateway, r'engine_sessions\{engine="(\S+)"\} 1')):  # noqa: ASYNC110 (another process)
+        while len(found := metric(gateway, r'engine_sessions\{engine="(\S+)"\} 1')) != 1:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     return found[0]
 
