@@ -157,6 +157,15 @@ class ModelConfig(Section, frozen=True):
     drop_after_s: Positive = 900.0  # after this time without work, embeddings are dropped too, if there is a journal
 
 
+class EngineConfig(Section, frozen=True):
+    """Settings of where the engine runs: in the server's process, or as processes of a Ray cluster."""
+
+    kind: Literal["embedded", "ray"] = "embedded"
+    cluster: str = "auto"  # host:port of the cluster's head; auto: the cluster that this machine belongs to
+    cpus: Positive = 2.0  # CPUs of the cluster that an engine takes; on a GPU, it takes one GPU
+    wait_s: Positive = 60.0  # how long a question waits for an engine if there is none
+
+
 class TracingConfig(Section, frozen=True):
     """Settings of OpenTelemetry traces."""
 
@@ -174,6 +183,7 @@ class Config(Section, frozen=True):
     model: ModelConfig = ModelConfig()
     journal: JournalConfig = JournalConfig()
     uploads: UploadsConfig = UploadsConfig()
+    engine: EngineConfig = EngineConfig()
     tracing: TracingConfig = TracingConfig()
 
 
