@@ -85,10 +85,10 @@ def transcribe(
         progress(seconds)
 
     audio_format, blocks = stream_blocks(path, BLOCK_MS)
-    naming = config.audio.mode == "everything" and loaded.engine.sounds is not None  # in encoded windows alone
+    naming = config.audio.mode == "everything" and loaded.facts.sure is not None  # in encoded windows alone
     captioned = Loaded(loaded.engine, "all" if naming else "off", loaded.licence, "uncaptioned")
     skipped: tuple[type[Job], ...] = (ExtendJob,) if naming else (EncodeJob, ExtendJob)
-    words = words and loaded.engine.captioner.times_words
+    words = words and loaded.facts.captioner.times_words
     session = _Synchronous(audio_format, config, captioned, hear, skipped=skipped, speakers=speakers, words=words)
     session.send(blocks, sent)
     session.receive(m.End(session.sent))
@@ -130,7 +130,7 @@ class HeardFile:
         if by_ear:
             loaded = Loaded(loaded.engine, "off", loaded.licence)
         audio_format, blocks = _scaled(path) if normalised else stream_blocks(path, BLOCK_MS)
-        unhurried = max(config.questions.read_tokens, loaded.engine.capacity.positions)
+        unhurried = max(config.questions.read_tokens, loaded.facts.capacity.positions)
         questions = msgspec.structs.replace(config.questions, read_tokens=unhurried)
         config = msgspec.structs.replace(config, questions=questions)
         skipped = (CaptionJob, SoundJob) if by_ear else ()
@@ -236,9 +236,7 @@ class _Synchronous:
                 words=words,
             ),
             config=config,
-            engine=loaded.engine,
-            notes=loaded.notes,
-            frames=loaded.frames,
+            facts=loaded.facts,
             metrics=Metrics(),
         )
         self._worker.open(self._session.id, self._session.audio_source, self._session.note_resident)

@@ -43,7 +43,18 @@ LAYERS = {  # top to bottom: a package imports only from below it, and of that o
 QUIET = ("session", "audio", "protocol", "subtitles.py", "config.py", "metrics.py", "errors.py", "models/card.py")
 ENGINE_WITHOUT_MODEL = tuple(
     f"engine/{name}.py"
-    for name in ("contract", "jobs", "request", "scheduler", "scripted", "kv_cache_manager", "worker")
+    for name in (
+        "contract",
+        "facts",
+        "jobs",
+        "kv_cache_manager",
+        "request",
+        "scheduler",
+        "scripted",
+        "serialisation",
+        "token_counter",
+        "worker",
+    )
 )
 CLOCKS_AND_SOCKETS = {"asyncio", "socket", "threading", "time", "websockets"}
 HEAVY = {"torch", "transformers", "faster_whisper"}

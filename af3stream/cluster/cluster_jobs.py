@@ -58,7 +58,6 @@ class ClusterJobs:
         self._most_sessions = most_sessions
         self._members: dict[str, Member] = {}
         self._sessions: dict[str, HostedSession] = {}
-        self._owners: dict[Job, HostedSession] = {}
         self.due_s = 0.0
 
     # ---- engines -----------------------------------------------------------------------------------------------------
@@ -131,16 +130,16 @@ class ClusterJobs:
     def submit(self, session: str, job: Job, report: Report) -> None:
         """Queue a job; ``report`` is called with its results in order, the last time with ``done``."""
         hosted = self._sessions[session]
-        self._owners[job] = hosted
         pending = hosted.pending[job] = Pending(job, report)
         self._send(hosted, pending)
 
-    def cancel(self, job: Job) -> None:
-        """Drop a job."""
-        if hosted := self._owners.pop(job, None):
-            pending = hosted.pending.pop(job)
+    def cancel(self, session: str, job: int) -> None:
+        """Drop the job with this id."""
+        hosted = self._sessions[session]
+        for pending in [pending for known, pending in hosted.pending.items() if known.id == job]:
+            del hosted.pending[pending.job]
             if pending.at and pending.sent:
-                pending.at.link.cancel(pending.sent)
+                pending.at.link.cancel(session, pending.sent.id)
 
     def attach(self, session: str) -> None:
         """Run the jobs of a session in their turn."""
@@ -159,8 +158,6 @@ class ClusterJobs:
     def close(self, session: str) -> None:
         """Drop the session's jobs and its caches."""
         hosted = self._sessions.pop(session)
-        for job in hosted.pending:
-            del self._owners[job]
         for member in set(hosted.engines.values()):
             member.link.close(session)
 
@@ -262,8 +259,7 @@ class ClusterJobs:
 
     def _end(self, hosted: HostedSession, pending: Pending, result: Result) -> None:
         """Forget a job, and report its last result."""
-        if hosted.pending.pop(pending.job, None):
-            del self._owners[pending.job]
+        hosted.pending.pop(pending.job, None)
         if isinstance(pending.job, ExtendJob) and not isinstance(result, Failed):
             hosted.extended = pending.job
         pending.report(pending.job, result, True)

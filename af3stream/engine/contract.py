@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from af3stream.engine.captioning import Captioner, Samples, SoundNamer, VoiceEncoder
 from af3stream.engine.counters import Counters
 
 
-@dataclass(frozen=True, slots=True)
-class AudioSegment:
+class AudioSegment(Struct, frozen=True, tag=True):
     """A stretch of a session's audio in a prompt: a closed window, or the open one as far as it goes.
 
     Its sample range identifies it within its session: the same range is the same audio.
@@ -53,8 +54,7 @@ class AudioSource(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True, tag=True):
     """Words in a prompt's body. A control token that they spell is read as plain characters."""
 
     text: str
@@ -71,8 +71,7 @@ class Turn:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Struct, frozen=True, tag=True):
     """How an answer ended.
 
     Attributes:

@@ -13,7 +13,7 @@ from af3stream.engine.caches import Caches
 from af3stream.engine.contract import AudioSegment, AudioSource, Engine
 from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.executor import Executor, StepTimeout, ThreadExecutor
-from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Job, Restarted, Result
+from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Restarted, Result
 from af3stream.engine.kv_cache_manager import KVCacheManager
 from af3stream.engine.model_runner import ModelRunner, Output, Outputs
 from af3stream.engine.request import Request, Status, batch_limit, priority_of
@@ -59,7 +59,7 @@ class EngineCore:
         self.caches = Caches(kv, embeddings)
         self.scheduler: Scheduler[Request] = Scheduler()
         self._traces = RequestTraces(tracing) if tracing else None
-        self._tasks: dict[Job, Work] = {}
+        self._tasks: dict[tuple[str, int], Work] = {}  # by session and job
         self._listeners: dict[str, Resident] = {}
         self.busy_s = self.due_s = 0.0
         self.short_since: float | None = None
@@ -97,11 +97,13 @@ class EngineCore:
         if self._traces:
             self._traces.submitted(request)
         self.caches.add(request, time.monotonic())
-        self._tasks[request.job] = self.scheduler.submit(request.session, priority_of(request.job), request)
+        self._tasks[request.session, request.job.id] = self.scheduler.submit(
+            request.session, priority_of(request.job), request
+        )
 
-    def cancel(self, job: Job) -> None:
-        """Drop a job, if it is there."""
-        if task := self._tasks.get(job):
+    def cancel(self, session: str, job: int) -> None:
+        """Drop the job with this id, if it is there."""
+        if task := self._tasks.get((session, job)):
             self._drop(task, Status.CANCELLED)
 
     def close(self, session: str) -> None:
@@ -226,7 +228,7 @@ class EngineCore:
     def _drop(self, task: Work, status: Status) -> None:
         """End a request, without a report."""
         self.scheduler.finish(task)
-        self._tasks.pop(task.work.job, None)
+        self._tasks.pop((task.session, task.work.job.id), None)
         if _runs(task):
             self._executor.cancel(task.work)
         self.caches.finish(task.work)

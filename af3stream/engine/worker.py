@@ -62,9 +62,9 @@ class Worker:
         """Queue a job; ``report`` is called with its results in order, the last time with ``done``."""
         self._command(lambda: self._core.submit(Request(session, job, report)))
 
-    def cancel(self, job: Job) -> None:
-        """Drop a job, wherever it is; nothing is reported of it after the running step."""
-        self._command(lambda: self._core.cancel(job))
+    def cancel(self, session: str, job: int) -> None:
+        """Drop the job with this id, wherever it is; nothing is reported of it after the running step."""
+        self._command(lambda: self._core.cancel(session, job))
 
     def detach(self, session: str) -> None:
         """Do a session's jobs only when no other session has any: its client is gone."""

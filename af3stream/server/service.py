@@ -48,7 +48,8 @@ class Service:
     """The server, with everything that its sessions share.
 
     Attributes:
-        loaded: the engine, and the facts of its checkpoint.
+        loaded: the engine.
+        facts: what sessions need to know of it.
         metrics: the metrics of this server.
         port: the port, once the service listens.
 
@@ -61,12 +62,13 @@ class Service:
         self.port = config.server.port
         self._config = config
         self.loaded = loaded
+        self.facts = loaded.facts
         self._worker = Worker(loaded.engine, config.model, tracing)
         self._tls = Tls(config.server) if config.server.tls_certificate else None
         self._journal = open_journal(config)
         self._hosts = SessionManager(
             config=config,
-            loaded=loaded,
+            facts=self.facts,
             worker=self._worker,
             journal=self._journal,
             metrics=self.metrics,
@@ -82,7 +84,7 @@ class Service:
                 self._metrics_text,
                 config.server.max_body_bytes,
                 rest_routes(
-                    Engines(config, loaded, self._worker, self.metrics),
+                    Engines(config, self.facts, self._worker, self.metrics),
                     self._clients.entered,
                     self._clients.authenticate,
                 ),
@@ -192,9 +194,8 @@ class Service:
         user, hosts = self._clients.user(peer), self._hosts
         connection: Connection | RealtimeConnection
         if _is_realtime(peer):
-            captioner = self.loaded.engine.captioner
             connection = RealtimeConnection(
-                peer, config=self._config, captioner=captioner, hosts=hosts, user=user, metrics=self.metrics
+                peer, config=self._config, captioner=self.facts.captioner, hosts=hosts, user=user, metrics=self.metrics
             )
         else:
             connection = Connection(peer, config=self._config.server, hosts=hosts, user=user, metrics=self.metrics)
@@ -226,7 +227,7 @@ class Service:
         """Return the content of `/healthz`."""
         return {
             "status": "ok",
-            "model": self.loaded.engine.name,
+            "model": self.facts.name,
             "sessions": self.sessions,
             "max_sessions": self._config.server.max_sessions,
             "lag_s": self._lag_s,

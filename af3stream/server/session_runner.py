@@ -55,8 +55,8 @@ class Jobs(Protocol):
     def submit(self, session: str, job: Job, report: Report) -> None:
         """Queue a job. ``report`` is called from another thread, in order, the last time with ``done``."""
 
-    def cancel(self, job: Job) -> None:
-        """Drop a job."""
+    def cancel(self, session: str, job: int) -> None:
+        """Drop the job with this id."""
 
     def attach(self, session: str) -> None:
         """Run the jobs of a session in their turn."""
@@ -134,7 +134,7 @@ class SessionRunner:
             return
         session = self.session
         for job in session.take_cancelled():
-            self._worker.cancel(job)
+            self._worker.cancel(session.id, job.id)
         for job in session.take_jobs():
             self._worker.submit(session.id, job, self._report)
         self._write(session.take_records())

@@ -11,7 +11,8 @@ from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
 from af3stream.engine.captioning import Hypothesis
-from af3stream.engine.contract import AudioSegment, Engine, Text
+from af3stream.engine.contract import AudioSegment, Text
+from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,
@@ -28,7 +29,6 @@ from af3stream.engine.prompt_parts import note
 from af3stream.errors import UnknownSpeaker
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
-from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
@@ -73,9 +73,7 @@ class AudioPipeline:
         start: m.Start,
         *,
         config: Config,
-        engine: Engine,
-        notes: Notes,
-        frames: Frames,
+        facts: EngineFacts,
         metrics: Metrics,
         replay: AudioReplay,
         jobs: JobTracker,
@@ -83,32 +81,30 @@ class AudioPipeline:
     ) -> None:
         self.receiver = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
-        self.captions_in_prompt = notes == "all"
-        self.settings = settle(start, config.captions, engine.captioner)
+        self.captions_in_prompt = facts.notes == "all"
+        self.settings = settle(start, config.captions, facts.captioner)
         languages = CaptionLanguages(self.settings.tracker(), self.settings.options)
         self.track = CaptionTrack(
             config, interims=start.interims, languages=languages, jobs=jobs, metrics=metrics, traces=traces
         )
         self._revision = CaptionRevision(
-            enabled=config.captions.second_pass and engine.captioner.revises,
+            enabled=config.captions.second_pass and facts.captioner.revises,
             max_tokens=config.captions.max_tokens,
             options=self.settings.options,
         )
         self._windows = WindowPipeline(
             config.questions,
-            engine=engine,
-            notes=notes,
-            frames=frames,
+            facts=facts,
             naming=self.mode == "everything",
             replay=replay,
             jobs=jobs,
             metrics=metrics,
         )
-        told_apart = start.speakers if config.captions.speakers and engine.voices is not None else False
+        told_apart = start.speakers if config.captions.speakers and facts.voices else False
         self.speakers = SpeakerTrack(told_apart, jobs) if told_apart else None
         self._jobs = jobs
-        self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
-        self._frames = engine.tokens.frames
+        self._segmenter = Segmenter(config.audio, self.mode, seconds(facts.capacity.window_samples))
+        self._frames = facts.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
         self._division = SpeakerDivision(self.speakers, self.track, self._ledger, jobs) if self.speakers else None

@@ -132,8 +132,8 @@ class CaptionTrack:
             urgent: a question waits for it.
         """
         self._abandon_draft()
-        options = self._languages.partial
-        job = self._job(self._open, samples, self.partial.hypothesis, options, final=False, urgent=urgent)
+        utterance, options = Utterance(self._open, span.start, span.end, samples), self._languages.partial
+        job = self._job(utterance, self.partial.hypothesis, options, final=False, urgent=urgent)
         self.partial.begin(job, span, now)
         self._jobs.submit(job)
         return job
@@ -152,7 +152,7 @@ class CaptionTrack:
         self.abandon_final()
         if self._traces:
             self._traces.heard(utterance.index, self.delays.arrival(utterance.start))
-        job = self._job(utterance.index, utterance.samples, self.partial.hypothesis, self._languages.final, final=True)
+        job = self._job(utterance, self.partial.hypothesis, self._languages.final, final=True)
         self._early.begin(job, utterance)
         self._jobs.submit(job)
 
@@ -175,9 +175,7 @@ class CaptionTrack:
             return [] if hypothesis is None else self.delays.observed(self.take_final(job, hypothesis), self.delays.now)
         self.abandon_final()
         late, options = self.are_late(position), self._languages.final
-        self._jobs.submit(
-            self._job(utterance.index, utterance.samples, draft, options, final=True, late=late), position
-        )
+        self._jobs.submit(self._job(utterance, draft, options, final=True, late=late), position)
         return []
 
     def hold(self, utterance: Utterance) -> None:
@@ -206,7 +204,7 @@ class CaptionTrack:
             if self._traces:
                 self._traces.heard(numbered.index, self.delays.arrival(utterance.start), closed_at)
             options = self._languages.final
-            job = self._job(numbered.index, utterance.samples, known, options, final=True, late=late)
+            job = self._job(numbered, known, options, final=True, late=late)
             self._jobs.submit(job, position)
         for utterance, closed_as in behind:
             self._number(utterance, closed_as)
@@ -313,8 +311,7 @@ class CaptionTrack:
 
     def _job(
         self,
-        utterance: int,
-        samples: Samples,
+        utterance: Utterance,
         draft: Hypothesis | None,
         options: CaptionOptions,
         *,
@@ -324,21 +321,22 @@ class CaptionTrack:
         again: bool = False,
     ) -> CaptionJob:
         return CaptionJob(
-            utterance,
-            samples,
+            utterance.index,
+            utterance.samples,
             draft,
             final=final,
             max_tokens=self._max_tokens,
+            start=utterance.start,
             urgent=urgent,
             late=late,
             options=options,
             again=again,
-            trace=self._traces.parent(utterance) if final and self._traces else "",
+            trace=self._traces.parent(utterance.index) if final and self._traces else "",
         )
 
     def _repeat(self, utterance: Utterance, options: CaptionOptions) -> None:
         """Have an utterance captioned once more. Later captions wait for it; it does not count towards the lag."""
-        self._jobs.submit(self._job(utterance.index, utterance.samples, None, options, final=True, again=True))
+        self._jobs.submit(self._job(utterance, None, options, final=True, again=True))
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """Return the final caption; ``None`` if it has no words and the client saw no partial one."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from af3stream.config import QuestionsConfig
-from af3stream.engine.contract import Completion, Engine, Turn
+from af3stream.engine.contract import Completion, TokenCounter, Turn
 from af3stream.engine.jobs import AnswerJob, Failed, PrefixLost, Result
 from af3stream.errors import QueryLimit, UnknownQuestion
 from af3stream.metrics import Metrics
@@ -30,6 +30,7 @@ class Questions:
     Questions are answered one after the other, in the order in which they came; watches come after them.
 
     Args:
+        tokens: counts the positions of a prompt.
         pipeline: composes prompts, and has captioned what a question needs.
         jobs: where jobs for the engine go.
         traces: of the questions; ``None``: they are not traced.
@@ -38,14 +39,14 @@ class Questions:
     def __init__(
         self,
         config: QuestionsConfig,
-        engine: Engine,
+        tokens: TokenCounter,
         pipeline: AudioPipeline,
         jobs: JobTracker,
         metrics: Metrics,
         traces: SessionTraces | None = None,
     ) -> None:
         self._config = config
-        self._tokens = engine.tokens
+        self._tokens = tokens
         self._pipeline = pipeline
         self._jobs = jobs
         self._metrics = metrics

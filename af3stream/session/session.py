@@ -14,13 +14,13 @@ from collections.abc import Iterable, Sequence
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import AudioSegment, AudioSource, Engine
+from af3stream.engine.contract import AudioSegment, AudioSource
+from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import AnswerJob, Failed, Job, Restarted, Result, ReviseJob, SoundJob
 from af3stream.errors import BadFormat, EngineRestart, Refusal
 from af3stream.journal.facts import Recovered
 from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
-from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session import server_messages
 from af3stream.session.acknowledgements import Acknowledgements
@@ -43,8 +43,7 @@ class Session:
     Args:
         session_id: made by the server.
         start: the client's opening message.
-        notes: which captions stand in the prompt.
-        frames: which windows stand in the prompt as audio.
+        facts: of the engine.
         recorded: reads the session's audio from the journal; ``None`` if nothing is kept.
         tracing: makes spans; ``None``: nothing is traced.
 
@@ -60,17 +59,15 @@ class Session:
         start: m.Start,
         *,
         config: Config,
-        engine: Engine,
-        notes: Notes,
+        facts: EngineFacts,
         metrics: Metrics,
-        frames: Frames = "all",
         recorded: Recorded | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self.id = session_id
         self.state = State.OPEN
         self._config = config
-        self._engine = engine
+        self._facts = facts
         self._format = AudioFormat(start.format, start.rate, start.channels)
         self._replay = AudioReplay(self._format, recorded, keep=config.model.embeddings_budget_mb > 0)
         self._jobs = JobTracker()
@@ -78,16 +75,14 @@ class Session:
         self._pipeline = AudioPipeline(
             start,
             config=config,
-            engine=engine,
-            notes=notes,
-            frames=frames,
+            facts=facts,
             metrics=metrics,
             replay=self._replay,
             jobs=self._jobs,
             traces=self._traces,
         )
         self._log = EventLog(journaled=recorded is not None)
-        self._questions = Questions(config.questions, engine, self._pipeline, self._jobs, metrics, self._traces)
+        self._questions = Questions(config.questions, facts.tokens, self._pipeline, self._jobs, metrics, self._traces)
         self._shedder = LoadShedder()
         self._rate_limiter = RateLimiter(config.questions.per_s)
         credit = round(config.server.credit_s * self._format.rate)
@@ -201,7 +196,7 @@ class Session:
             DataLoss: if the client missed events that are neither in memory nor in ``older``.
         """
         ready = server_messages.ready(
-            self._engine,
+            self._facts,
             self._config,
             self._format,
             self._pipeline.mode,

@@ -70,9 +70,9 @@ class ScriptedLink:
         self.submitted.append(job)
         self.worker.submit(session, job, report)
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, session: str, job: int) -> None:
         assert not self._lost
-        self.worker.cancel(job)
+        self.worker.cancel(session, job)
 
     def attach(self, session: str) -> None:
         assert not self._lost

@@ -98,7 +98,7 @@ def test_cancelled_job_is_not_submitted_again() -> None:
     cluster = ScriptedCluster("all", "all")
     told, job = opened(cluster), caption()
     cluster.submit("s", job, told.report)
-    cluster.cancel(job)
+    cluster.cancel("s", job.id)
     (first,) = cluster.holding("s")
     cluster.lose(first)
     cluster.run_all()

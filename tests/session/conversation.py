@@ -9,6 +9,7 @@ import numpy as np
 
 from af3stream.config import AudioConfig, CaptionsConfig, Config, ModelConfig, QuestionsConfig, ServerConfig
 from af3stream.engine.contract import Engine
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -76,9 +77,7 @@ class Conversation:
                 "s",
                 start or m.Start(),
                 config=config,
-                engine=self.engine,
-                notes=notes,
-                frames=frames,
+                facts=facts_of(self.engine, notes, frames),
                 metrics=self.metrics,
                 tracing=tracing,
             )
@@ -151,7 +150,7 @@ class Conversation:
 
     def _carry(self) -> list[m.ServerMessage]:
         for job in self.session.take_cancelled():
-            self.worker.cancel(job)
+            self.worker.cancel("s", job.id)
         while jobs := self.session.take_jobs():
             self.jobs += jobs
             for job in jobs:

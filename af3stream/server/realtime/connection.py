@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.captioning import Captioner
+from af3stream.engine.facts import CaptionerFacts
 from af3stream.errors import BadMessage, Refusal, WrongFrame
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
@@ -48,7 +48,7 @@ class RealtimeConnection:
         socket: ServerConnection,
         *,
         config: Config,
-        captioner: Captioner,
+        captioner: CaptionerFacts,
         hosts: SessionManager,
         user: str,
         metrics: Metrics,

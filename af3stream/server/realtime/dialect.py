@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from af3stream.config import Config
-from af3stream.engine.captioning import Captioner
+from af3stream.engine.facts import CaptionerFacts
 from af3stream.errors import EngineFailed, EngineTimeout, Refusal
 from af3stream.protocol import messages as m
 from af3stream.server.openai_errors import SERVER, ApiError, api_error
@@ -43,7 +43,7 @@ class Dialect:
         self,
         settings: Settings,
         config: Config,
-        captioner: Captioner,
+        captioner: CaptionerFacts,
         emit: Callable[..., None],
         send: Callable[[m.ClientMessage], None],
     ) -> None:

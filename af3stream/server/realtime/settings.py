@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from af3stream.config import AudioConfig
-from af3stream.engine.captioning import Captioner
+from af3stream.engine.facts import CaptionerFacts
 from af3stream.protocol.messages import Mode
 from af3stream.server.caption_hints import language, languages, vocabulary
 from af3stream.server.openai_errors import ApiError
@@ -115,7 +115,7 @@ class Settings(Struct, frozen=True):
         detection = self.turn_detection
         return self.kind == "realtime" and detection is not None and detection.interrupt_response is not False
 
-    def start(self, captioner: Captioner) -> TunedStart:
+    def start(self, captioner: CaptionerFacts) -> TunedStart:
         """Return the opening of a session of the service.
 
         Raises:
