@@ -131,6 +131,7 @@ class QuestionsConfig(Section, frozen=True):
     )
     max_tokens: Count = 192
     max_chars: Count = 2_000
+    max_instructions_chars: Annotated[int, Meta(ge=0)] = 8_000  # of a session's instructions, the system turn
     max_waiting: Count = 4  # questions of a session without an answer
     max_watches: Annotated[int, Meta(ge=0)] = 8
     per_s: Positive = 10.0  # questions, watches, flushes and cancels of a session; bursts of 10 s' worth are allowed

@@ -102,6 +102,7 @@ class HeardFile:
     Args:
         by_ear: put every window into the prompt as audio, without captions.
         normalised: scale the file first, as the model's quickstart does.
+        instructions: the system turn of every question; empty: the model's own.
         progress: called with the seconds processed so far.
 
     Attributes:
@@ -111,6 +112,7 @@ class HeardFile:
     Raises:
         SourceError: if the file cannot be read.
         EngineError: if an utterance cannot be captioned, or a window cannot be encoded.
+        Refusal: for instructions that are too long.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class HeardFile:
         *,
         by_ear: bool = False,
         normalised: bool = False,
+        instructions: str = "",
         progress: Progress = lambda _: None,
     ) -> None:
         self.windows: list[m.Window] = []
@@ -134,7 +137,9 @@ class HeardFile:
         questions = msgspec.structs.replace(config.questions, read_tokens=unhurried)
         config = msgspec.structs.replace(config, questions=questions)
         skipped = (CaptionJob, SoundJob) if by_ear else ()
-        self._session = _Synchronous(audio_format, config, loaded, self._take, skipped=skipped)
+        self._session = _Synchronous(
+            audio_format, config, loaded, self._take, skipped=skipped, instructions=instructions
+        )
         self._session.send(blocks, progress)
         self._session.receive(m.Flush("end"))
         self.seconds = self._session.seconds
@@ -207,6 +212,7 @@ class _Synchronous:
         tell: called with each message of the session.
         skipped: kinds of jobs that are not run, because their results are not needed.
         words: whether captions say when each word was said.
+        instructions: the system turn of every question.
     """
 
     def __init__(
@@ -219,6 +225,7 @@ class _Synchronous:
         skipped: tuple[type[Job], ...] = (),
         speakers: bool | int = False,
         words: bool = False,
+        instructions: str = "",
     ) -> None:
         self.sent = 0
         self._format = audio_format
@@ -234,6 +241,7 @@ class _Synchronous:
                 interims=False,
                 speakers=speakers,
                 words=words,
+                instructions=instructions,
             ),
             config=config,
             facts=loaded.facts,

@@ -25,7 +25,7 @@ LAYERS = {  # top to bottom: a package imports only from below it, and of that o
     "listen": "client audio subtitles protocol errors",
     "client": "protocol errors",
     "server": "cluster session audio journal engine subtitles protocol tracing metrics config errors",
-    "cluster": "engine",
+    "cluster": "engine metrics config errors",
     "offline": "session engine audio protocol metrics config errors",
     "session": "journal engine models audio protocol tracing metrics config errors",
     "journal": "subtitles audio protocol config errors",

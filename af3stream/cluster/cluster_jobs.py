@@ -10,8 +10,8 @@ and its later extensions wait for that; all other jobs do not.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Final, Protocol
 
 from af3stream.cluster.hosted_session import HostedSession, Pending
@@ -21,6 +21,7 @@ from af3stream.engine.contract import AudioSegment, AudioSource, Completion
 from af3stream.engine.engine_core import Resident
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Job, PrefixLost, Result
 from af3stream.engine.request import Report
+from af3stream.metrics import Reason
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ class EngineChoices(Protocol):
     def engine(self, session: str) -> str | None:
         """Return the engine that has had the session, by name."""
 
-    def choose(self, session: str, engine: str) -> None:
-        """Note that the session is at an engine."""
+    def choose(self, session: str, engine: str, reason: Reason) -> None:
+        """Note that the session is at an engine from now on, and why."""
 
 
 class ClusterJobs:
@@ -49,13 +50,16 @@ class ClusterJobs:
     Args:
         choices: where the engines of sessions are remembered.
         wait_s: how long a question waits for an engine, in seconds.
-        most_sessions: how many sessions an engine has time for.
+
+    Attributes:
+        due_s: seconds that the devices have worked for this gateway's sessions, without interim captions. Sessions of
+            one engine count equally.
     """
 
-    def __init__(self, choices: EngineChoices, wait_s: float, most_sessions: Callable[[], float]) -> None:
+    def __init__(self, choices: EngineChoices, wait_s: float) -> None:
         self._choices = choices
         self._wait_s = wait_s
-        self._most_sessions = most_sessions
+        self._most_sessions = inf
         self._members: dict[str, Member] = {}
         self._sessions: dict[str, HostedSession] = {}
         self.due_s = 0.0
@@ -64,6 +68,8 @@ class ClusterJobs:
 
     def add(self, name: str, role: Role, link: Link) -> None:
         """Use an engine. Sessions that wait for one are placed."""
+        if earlier := self._members.get(name):  # it has started again, and its link is not given up yet
+            self._lost(earlier)
         member = self._members[name] = Member(name, role, link, link.load, due_s=link.load.due_s)
         link.on_lost(lambda: self._lost(member))
         self._place_waiting()
@@ -83,12 +89,13 @@ class ClusterJobs:
             return NO_ENGINE
         return None if place(self._candidates(), Pool.ANSWERS, self._session_bytes) else NO_ROOM
 
-    def check(self, now: float) -> None:
+    def check(self, now: float, most_sessions: float = inf) -> None:
         """Move sessions away from engines that drain, and fail questions that wait too long. Called periodically.
 
-        Attributes:
-            due_s: the device seconds of this gateway's sessions are added to it. Sessions of one engine count equally.
+        Args:
+            most_sessions: how many sessions an engine has time for.
         """
+        self._most_sessions = most_sessions
         for member in self._members.values():
             load = member.load()
             if load.sessions:
@@ -98,7 +105,7 @@ class ClusterJobs:
         for member in [member for member in self._members.values() if member.load().draining]:
             for hosted in self._at(member):
                 if all(place(self._candidates(), pool, must=True) for pool in hosted.engines):
-                    self._leave(hosted, member)
+                    self._leave(hosted, member, "drain")
                     member.link.close(hosted.id)
                     self._seat(hosted)
         for hosted in self._sessions.values():
@@ -111,7 +118,7 @@ class ClusterJobs:
         moved = self._at(member)
         log.warning("an engine is lost: engine=%s sessions=%d", member.name, len(moved))
         for hosted in moved:
-            self._leave(hosted, member)
+            self._leave(hosted, member, "failover")
         for hosted in moved:
             self._seat(hosted)
 
@@ -130,16 +137,14 @@ class ClusterJobs:
     def submit(self, session: str, job: Job, report: Report) -> None:
         """Queue a job; ``report`` is called with its results in order, the last time with ``done``."""
         hosted = self._sessions[session]
-        pending = hosted.pending[job] = Pending(job, report)
+        pending = hosted.pending[job.id] = Pending(job, report)
         self._send(hosted, pending)
 
     def cancel(self, session: str, job: int) -> None:
         """Drop the job with this id."""
-        hosted = self._sessions[session]
-        for pending in [pending for known, pending in hosted.pending.items() if known.id == job]:
-            del hosted.pending[pending.job]
-            if pending.at and pending.sent:
-                pending.at.link.cancel(session, pending.sent.id)
+        pending = self._sessions[session].pending.pop(job, None)
+        if pending and pending.at and pending.sent:
+            pending.at.link.cancel(session, pending.sent.id)
 
     def attach(self, session: str) -> None:
         """Run the jobs of a session in their turn."""
@@ -170,8 +175,8 @@ class ClusterJobs:
         return sum(load.kv_bytes for load in loads) // max(1, sum(load.sessions for load in loads))
 
     def _candidates(self) -> list[Candidate]:
-        expected, most = self._session_bytes, self._most_sessions()
-        return [member.candidate(expected, most) for member in self._members.values()]
+        expected = self._session_bytes
+        return [member.candidate(expected, self._most_sessions) for member in self._members.values()]
 
     def _place_waiting(self) -> None:
         waiting = [hosted for hosted in self._sessions.values() if len(hosted.engines) < len(Pool)]
@@ -198,15 +203,16 @@ class ClusterJobs:
         new = member not in hosted.engines.values()
         hosted.engines[pool] = member
         if pool is Pool.ANSWERS:
-            self._choices.choose(hosted.id, name)
+            self._choices.choose(hosted.id, name, hosted.reason)
         if new:
             member.placed += 1
             member.link.open(hosted.id, hosted.source, partial(self._resident, hosted, member))
             if not hosted.attached:
                 member.link.detach(hosted.id)
 
-    def _leave(self, hosted: HostedSession, member: Member) -> None:
+    def _leave(self, hosted: HostedSession, member: Member, reason: Reason) -> None:
         """Take a session, and its jobs, from an engine."""
+        hosted.reason = reason
         if hosted.engines.get(Pool.ANSWERS) is member:
             hosted.resident(frozenset())
             if hosted.extended:
@@ -244,7 +250,7 @@ class ClusterJobs:
         self, hosted: HostedSession, pending: Pending, member: Member, _: Job, result: Result, done: bool
     ) -> None:
         """Take a result from an engine, unless the job has left it."""
-        if pending.at is not member or pending not in (hosted.pending.get(pending.job), hosted.restoring):
+        if pending.at is not member or pending not in (hosted.pending.get(pending.job.id), hosted.restoring):
             return
         if isinstance(result, PrefixLost):
             pending.prefix_lost = True
@@ -259,7 +265,7 @@ class ClusterJobs:
 
     def _end(self, hosted: HostedSession, pending: Pending, result: Result) -> None:
         """Forget a job, and report its last result."""
-        hosted.pending.pop(pending.job, None)
+        hosted.pending.pop(pending.job.id, None)
         if isinstance(pending.job, ExtendJob) and not isinstance(result, Failed):
             hosted.extended = pending.job
         pending.report(pending.job, result, True)
@@ -274,7 +280,7 @@ class ClusterJobs:
         """Fail the questions that have waited too long for an engine."""
         if Pool.ANSWERS in hosted.engines:
             return
-        for pending in [pending for job, pending in hosted.pending.items() if isinstance(job, AnswerJob)]:
+        for pending in [each for each in hosted.pending.values() if isinstance(each.job, AnswerJob)]:
             pending.waits_from = now if pending.waits_from is None else pending.waits_from
             if now - pending.waits_from > self._wait_s:
                 self._end(hosted, pending, Failed(NO_ENGINE, timed_out=True))

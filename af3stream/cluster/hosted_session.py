@@ -10,6 +10,7 @@ from af3stream.engine.contract import AudioSource
 from af3stream.engine.engine_core import Resident
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job
 from af3stream.engine.request import Report
+from af3stream.metrics import Reason
 
 
 @dataclass(eq=False, slots=True)
@@ -59,9 +60,10 @@ class HostedSession:
     Attributes:
         attached: whether its client is there.
         engines: the engine of each pool.
-        pending: its jobs, the oldest first.
+        pending: its jobs by their ids, the oldest first.
         extended: the last job that extended the KV prefix.
         restoring: the same once more, at a new engine, until it is done.
+        reason: why it was placed last, or is to be placed.
     """
 
     id: str
@@ -69,14 +71,15 @@ class HostedSession:
     resident: Resident
     attached: bool = True
     engines: dict[Pool, Member] = field(default_factory=dict)
-    pending: dict[Job, Pending] = field(default_factory=dict)
+    pending: dict[int, Pending] = field(default_factory=dict)
     extended: ExtendJob | None = None
     restoring: Pending | None = None
+    reason: Reason = "new"
 
     @property
     def asks(self) -> bool:
         """Whether a question waits for its answer."""
-        return any(isinstance(job, AnswerJob) for job in self.pending)
+        return any(isinstance(pending.job, AnswerJob) for pending in self.pending.values())
 
     @property
     def rank(self) -> tuple[bool, bool]:

@@ -1,8 +1,9 @@
 """The interface between an engine and the rest of the package. Nothing here imports torch.
 
-A prompt's body is a sequence of **parts**: audio segments and texts (captions). For each session the engine keeps the
-keys and values of the parts that it read last, the KV prefix. A question names the whole body again, and the engine
-reads only the parts that are not in the prefix. So a cache changes the cost of an answer, and never the answer.
+A prompt's body is a sequence of **parts**: instructions, audio segments and texts (captions). For each session the
+engine keeps the keys and values of the parts that it read last, the KV prefix. A question names the whole body again,
+and the engine reads only the parts that are not in the prefix. So a cache changes the cost of an answer, and never the
+answer.
 """
 
 from __future__ import annotations
@@ -60,7 +61,16 @@ class Text(Struct, frozen=True, tag=True):
     text: str
 
 
-PromptPart = AudioSegment | Text
+class Instructions(Struct, frozen=True, tag=True):
+    """The words of the system turn, in place of the checkpoint's own. Only the first part of a body may be this.
+
+    A control token that they spell is read as plain characters.
+    """
+
+    text: str
+
+
+PromptPart = AudioSegment | Text | Instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +153,8 @@ class Context(Prefix, Protocol):
     def extend(self, parts: Sequence[PromptPart]) -> Iterator[None]:
         """Make ``parts`` the kept prefix, and read only what follows the parts that both share. Yields after a pass.
 
-        If they share no part, the new prefix is built beside the kept one, and replaces it at the end.
+        If they share no part, or the instructions alone, the new prefix is built beside the kept one, and replaces it
+        at the end.
 
         Raises:
             ContextFull: if the parts do not fit the language model.

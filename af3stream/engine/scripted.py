@@ -23,6 +23,7 @@ from af3stream.engine.contract import (
     Capacity,
     Completion,
     Embeddings,
+    Instructions,
     Lookup,
     PromptPart,
     Text,
@@ -182,10 +183,19 @@ class ScriptedContext:
     ) -> Generator[str | Completion, None, None]:
         """Repeats the question and names the parts: the length of audio, the words of a text; then the turns."""
         prefilled = len(parts) - shared(parts, self._kept) + 1
-        heard = [part.text.strip() if isinstance(part, Text) else str(self._embeddings(part)) for part in parts]
+        heard = [self._name(part) for part in parts]
         heard += [f"({turn.question} {turn.answer})" for turn in earlier]
         words = f"{question} <- {' | '.join(heard)}".split()
         for i, word in enumerate(words[:max_tokens]):
             self._counters.decoded_tokens += 1
             yield f"{' ' if i else ''}{word}"
         yield Completion(min(len(words), max_tokens), "stop" if len(words) <= max_tokens else "length", prefilled)
+
+    def _name(self, part: PromptPart) -> str:
+        """The words of a text, instructions in brackets, the length of audio."""
+        match part:
+            case Text(text=text):
+                return text.strip()
+            case Instructions(text=text):
+                return f"[{text}]"
+        return str(self._embeddings(part))

@@ -342,6 +342,10 @@ class AudioPipeline:
         """Read windows into the KV prefix from now on; after a restore that waits for the first question."""
         self._windows.context.start_reading()
 
+    def instruct(self, text: str) -> None:
+        """Begin the prompts of later questions with instructions; see `ContextWindow.instruct`."""
+        self._windows.context.instruct(text)
+
     @property
     def context_start(self) -> int:
         """Where the oldest window begins that questions can hear, in samples."""

@@ -52,6 +52,7 @@ def ready(
         max_frame_bytes=config.server.max_frame_bytes,
         max_question_chars=config.questions.max_chars,
         max_questions=config.questions.max_waiting,
+        max_instructions_chars=config.questions.max_instructions_chars,
         features=FEATURES,
         resume=resume,
         received=ack.received,

@@ -30,6 +30,7 @@ from af3stream.session.event_log import EventLog, HistoryEntry, decode_event
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.lifecycle import Effect, Event, State, illegal, transition
 from af3stream.session.load_shedder import LoadShedder
+from af3stream.session.question_text import clean_instructions
 from af3stream.session.questions import Questions
 from af3stream.session.rate_limiter import RateLimiter
 from af3stream.session.recovery import replay
@@ -50,7 +51,8 @@ class Session:
     Raises:
         BadFormat: for an audio format that the service does not take, or a language, a task or word times that the
             captioner does not have.
-        BadText: for a term of the vocabulary without words.
+        BadText: for a term of the vocabulary without words, or instructions that are not Unicode.
+        QueryLimit: for instructions that are too long.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Session:
             jobs=self._jobs,
             traces=self._traces,
         )
+        self._instruct(start.instructions)
         self._log = EventLog(journaled=recorded is not None)
         self._questions = Questions(config.questions, facts.tokens, self._pipeline, self._jobs, metrics, self._traces)
         self._shedder = LoadShedder()
@@ -287,12 +290,19 @@ class Session:
             case m.NameSpeaker(speaker=speaker, name=name):
                 self._rate_limiter.spend(None, now)
                 self._tell(self._pipeline.name_speaker(speaker, name))
+            case m.Instruct(text=text):
+                self._rate_limiter.spend(None, now)
+                self._instruct(text)
             case m.End(total=total):
                 self._tell(self._pipeline.end(total, now))
             case m.Start():
                 if (found := AudioFormat(message.format, message.rate, message.channels)) != self._format:
                     raise BadFormat(f"the session's audio is {self._format}, and stays so; found {found}")
                 raise illegal(self.state, Event.START)
+
+    def _instruct(self, text: str) -> None:
+        """Begin the prompts of later questions with these instructions. Raises as `clean_instructions` does."""
+        self._pipeline.instruct(clean_instructions(text, self._config.questions, self._facts))
 
     def _take_audio(self, message: m.Audio | m.Gap, now: float) -> None:
         heard: list[m.ServerMessage] | None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
-from math import inf
 
 from af3stream.cluster.cluster_jobs import ClusterJobs
 from af3stream.cluster.placement import Role
@@ -16,6 +15,7 @@ from af3stream.engine.jobs import Job
 from af3stream.engine.request import Report
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
+from af3stream.metrics import Reason
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,14 @@ class Choices:
 
     def __init__(self) -> None:
         self.engines: dict[str, str] = {}
+        self.reasons: list[Reason] = []
 
     def engine(self, session: str) -> str | None:
         return self.engines.get(session)
 
-    def choose(self, session: str, engine: str) -> None:
+    def choose(self, session: str, engine: str, reason: Reason) -> None:
         self.engines[session] = engine
+        self.reasons.append(reason)
 
 
 class ScriptedCluster(ClusterJobs):
@@ -115,9 +117,9 @@ class ScriptedCluster(ClusterJobs):
         faults: called before each step, by its number.
     """
 
-    def __init__(self, *roles: Role, wait_s: float = 60.0, most_sessions: float = inf) -> None:
+    def __init__(self, *roles: Role, wait_s: float = 60.0) -> None:
         self.choices = Choices()
-        super().__init__(self.choices, wait_s, lambda: most_sessions)
+        super().__init__(self.choices, wait_s)
         self.links: dict[str, ScriptedLink] = {}
         self.faults: Callable[[int], None] = lambda _: None
         self._names = count(1)

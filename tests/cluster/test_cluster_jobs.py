@@ -14,7 +14,7 @@ from af3stream.config import AudioConfig, ModelConfig, QuestionsConfig
 from af3stream.engine.contract import AudioSegment, Completion, Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, PrefixLost, Result
 from af3stream.protocol import messages as m
-from tests.cluster.scripted_links import ScriptedCluster
+from tests.cluster.scripted_links import ScriptedCluster, ScriptedLink
 from tests.session.conversation import SENTENCE, SILENCE, Conversation
 
 SECOND: Final = np.zeros(16_000, np.float32)
@@ -92,6 +92,7 @@ def test_finished_job_is_not_submitted_again() -> None:
     cluster.lose(first)
     (second,) = cluster.holding("s")
     assert cluster.links[second].submitted == []
+    assert cluster.choices.reasons == ["new", "failover"]
 
 
 def test_cancelled_job_is_not_submitted_again() -> None:
@@ -233,6 +234,7 @@ def test_session_moves_from_an_engine_that_drains() -> None:
     assert list(cluster.holding("s")) == ["engine-2"]
     cluster.run_all()
     assert told.text(job) == ANSWER
+    assert cluster.choices.reasons == ["new", "drain"]
 
 
 def test_session_stays_at_a_draining_engine_while_there_is_no_other() -> None:
@@ -257,7 +259,7 @@ def test_session_returns_to_the_engine_that_another_gateway_chose() -> None:
     cluster = ScriptedCluster()
     cluster.join(kv_bytes=1_000_000)
     cluster.join()
-    cluster.choices.choose("s", "engine-1")
+    cluster.choices.engines["s"] = "engine-1"
     opened(cluster)
     assert list(cluster.holding("s")) == ["engine-1"]
 
@@ -282,7 +284,8 @@ def test_answering_engine_captions_if_the_captioner_is_lost() -> None:
 
 
 def test_engine_without_time_takes_no_new_session() -> None:
-    cluster = ScriptedCluster(most_sessions=2.0)
+    cluster = ScriptedCluster()
+    cluster.check(0.0, most_sessions=2.0)
     cluster.join(sessions=2)
     assert cluster.refusal() == NO_ROOM
     cluster.join(sessions=1)
@@ -295,6 +298,18 @@ def test_device_time_counts_in_proportion_to_the_sessions_of_this_gateway() -> N
     cluster.links["engine-1"].report(sessions=4, due_s=8.0)
     cluster.check(0.0)
     assert cluster.due_s == 2.0
+
+
+def test_engine_that_starts_again_takes_its_sessions_back() -> None:
+    cluster = ScriptedCluster("all")
+    told, job = opened(cluster), caption()
+    cluster.submit("s", job, told.report)
+    again = ScriptedLink()
+    cluster.links["engine-1"] = again
+    cluster.add("engine-1", "all", again)
+    cluster.run_all()
+    assert told.ends(job) == 1
+    assert list(again.opened) == ["s"]
 
 
 def test_closed_session_is_told_nothing_more() -> None:

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import asdict, fields
 
 from af3stream.engine.captioning import CaptionOptions, Hypothesis, NamedSound, TimedWord, Voices
-from af3stream.engine.contract import AudioSegment, Completion, Text, Turn
+from af3stream.engine.contract import AudioSegment, Completion, Instructions, Text, Turn
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,
@@ -29,7 +29,7 @@ from af3stream.engine.serialisation import decode_array, encode_array
 
 SAMPLES = np.linspace(-1, 1, 640, dtype=np.float32)
 SEGMENT = AudioSegment(0, 640, 1)
-PARTS = (SEGMENT, Text("[0:00] Hello.\n"))
+PARTS = (Instructions("Be brief."), SEGMENT, Text("[0:00] Hello.\n"))
 JOBS: list[Job] = [
     CaptionJob(0, SAMPLES, Hypothesis("Hello", (1, 2)), final=True, max_tokens=9, options=CaptionOptions("en")),
     ReviseJob(0, SAMPLES, 9, start=320),

@@ -32,7 +32,7 @@ class Settings(Struct, frozen=True):
     Attributes:
         transcription: ``None``: transcripts are not told, in a conversation.
         turn_detection: ``None``: the client commits.
-        instructions: for every response.
+        instructions: the system turn of every response.
         words, speakers: what `segment` events tell.
     """
 
@@ -133,6 +133,7 @@ class Settings(Struct, frozen=True):
             words=self.words and captioner.times_words,
             speakers=self.speakers or diarizes,
             vocabulary=vocabulary(heard.keywords or (), heard.prompt),
+            instructions=self.instructions,
         )
         return msgspec.structs.replace(start, **self._cutting)
 
