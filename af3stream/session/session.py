@@ -71,7 +71,8 @@ class Session:
         self._config = config
         self._facts = facts
         self._format = AudioFormat(start.format, start.rate, start.channels)
-        self._replay = AudioReplay(self._format, recorded, keep=config.model.embeddings_budget_mb > 0)
+        may_lose = config.model.embeddings_budget_mb > 0 or config.engine.kind == "ray"
+        self._replay = AudioReplay(self._format, recorded, keep=may_lose)
         self._jobs = JobTracker()
         self._traces = SessionTraces(tracing, session_id) if tracing else None
         self._pipeline = AudioPipeline(

@@ -61,7 +61,7 @@ def refusal(response: httpx2.Response) -> tuple[int, str]:
 async def test_a_transcription_has_the_words_of_the_transcribe_command() -> None:
     async with serving() as service, http(service) as client:
         response = await post(client)
-        expected = await asyncio.to_thread(transcribe, RECORDING, service._config, service.loaded)
+        expected = await asyncio.to_thread(transcribe, RECORDING, service._config, service.backend.loaded)
         assert response.json() == {"text": expected.text, "usage": {"type": "duration", "seconds": 3}}
 
 
@@ -137,7 +137,7 @@ async def test_words_have_times_where_they_are_asked_for() -> None:
 async def test_a_chat_answers_as_the_ask_command_does() -> None:
     async with serving() as service, http(service) as client:
         told = (await client.post(CHAT, json=chat())).json()
-        heard = await asyncio.to_thread(HeardFile, RECORDING, service._config, service.loaded)
+        heard = await asyncio.to_thread(HeardFile, RECORDING, service._config, service.backend.loaded)
         answer = await asyncio.to_thread(heard.ask, "Who is this?")
         choice = told["choices"][0]
         assert (choice["message"]["content"], choice["finish_reason"]) == (answer.text, "stop")
