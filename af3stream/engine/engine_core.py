@@ -61,6 +61,7 @@ class EngineCore:
         self._traces = RequestTraces(tracing) if tracing else None
         self._tasks: dict[tuple[str, int], Work] = {}  # by session and job
         self._listeners: dict[str, Resident] = {}
+        self._sources: dict[str, AudioSource] = {}
         self.busy_s = self.due_s = 0.0
         self.short_since: float | None = None
 
@@ -89,6 +90,7 @@ class EngineCore:
     def open(self, session: str, source: AudioSource, resident: Resident) -> None:
         """Begin a session; see `af3stream.engine.worker.Worker.open`."""
         self._listeners[session] = resident
+        self._sources[session] = source
         self._executor.open(session, source)
         self.caches.embeddings.open(session, time.monotonic(), evictable=source.rereads)
 
@@ -111,6 +113,7 @@ class EngineCore:
         for task in self.scheduler.forget(session):
             self._drop(task, Status.CANCELLED)
         self._listeners.pop(session, None)
+        self._sources.pop(session, None)
         self._executor.close(session)
         self.caches.close(session)
 
@@ -144,6 +147,8 @@ class EngineCore:
             try:
                 if self._admit(task):
                     self.short_since = None
+                    if self._awaits_audio(task):
+                        continue
                     return task
                 self.short_since = self.short_since or time.monotonic()
                 return self.scheduler.next(lambda task: _runs(task) and self._may_step(task))
@@ -153,12 +158,24 @@ class EngineCore:
         return None
 
     def _may_step(self, task: Work) -> bool:
-        """Whether nothing else writes where this task would: a prefix is not appended to under an answer."""
+        """Whether a task can make a step now: its audio is here, and nothing else writes where it would.
+
+        A prefix is not appended to under an answer.
+        """
         job = task.work.job
+        if _runs(task) and self._awaits_audio(task):
+            return False
         if not isinstance(job, ExtendJob) or job.rebuild:
             return True
         answers = (other for other in self._tasks.values() if isinstance(other.work.job, AnswerJob))
         return not any(other.session == task.session and _runs(other) for other in answers)
+
+    def _awaits_audio(self, task: Work) -> bool:
+        """Whether the audio that a task's next step encodes is still on its way. What follows it is brought, too."""
+        if (source := self._sources.get(task.session)) is None or not (unread := self._runner.unread(task.work)):
+            return False
+        together = self._engine.encode_together
+        return source.fetch(unread[: 2 * together]) < min(together, len(unread))
 
     def _admit(self, task: Work) -> bool:
         admitted = self.caches.admit(task.work, self._executor.prefix, time.monotonic())

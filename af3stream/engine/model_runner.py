@@ -109,6 +109,17 @@ class ModelRunner:
         if execution and execution.steps:
             execution.steps.close()
 
+    def unread(self, request: Request) -> list[AudioSegment]:
+        """Return the segments that the next steps of a request encode, and whose samples must be read again."""
+        execution, job = self._executions.get(request), request.job
+        if not isinstance(job, SoundJob | ExtendJob | AnswerJob) or (execution and execution.answer):
+            return []
+        if isinstance(job, SoundJob):
+            return self._missing(request.session, [job.segment])
+        own = job.samples if isinstance(job, AnswerJob) else {}
+        needed = request.parts[self.prefix(request.session).held(request.parts) :]
+        return [segment for segment in self._missing(request.session, needed) if segment not in own]
+
     def abandon(self, requests: Sequence[Request]) -> None:
         """Drop what these requests have begun, with the KV prefixes, without touching it: a thread hangs in it."""
         for request in requests:

@@ -10,8 +10,9 @@ in the order in which they come, whatever each was given before (self-clocked fa
 
 While there is always more urgent work, less urgent tasks get a **background share**: at most `BACKGROUND_SHARE` of the
 time that the urgent work takes. A background step only follows a step of the urgent kind, so a new final waits for the
-step under way and no other. So a rebuild makes progress beside a long answer, and hardly delays it. Interims have no
-background share, because their finals replace them.
+step under way and no other. So a rebuild makes progress beside a long answer, and hardly delays it. Interims have a
+share of their own beside answers and catch-up, `INTERIM_SHARE`, so that words are shown while a window is read. Beside
+final captions they have none, because their finals replace them.
 
 A session can be **detached**: its client is gone, and its audio is durable. Its tasks run only when no other session
 has a task, never share a step with another session's, and have no background share. So detached sessions cost the
@@ -28,6 +29,7 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 BACKGROUND_SHARE: Final = 0.16  # of the urgent work's device time; steps vary, so it is set below a fifth
+INTERIM_SHARE: Final = 0.25  # of the time of answers and catch-up, for interims beside them
 UNKNOWN_S: Final = 1.0  # assumed length of a step of a kind that never ran
 
 
@@ -39,6 +41,9 @@ class Priority(IntEnum):
     LATE_FINAL = 2
     CATCH_UP = 3
     INTERIM = 4
+
+
+BESIDE_INTERIMS: Final = (Priority.ANSWER, Priority.CATCH_UP)
 
 
 @dataclass(eq=False, slots=True)
@@ -61,6 +66,7 @@ class Scheduler(Generic[T]):
         self._arrivals = 0
         self._saved_s = 0.0  # background time that is saved up
         self._before: Priority | None = None  # the kind of the last step
+        self._since_interim_s = 0.0  # time of answers and catch-up since the last interim
         self._step_s: dict[Priority, float] = {}  # the last step of each kind
         self._detached: set[str] = set()
 
@@ -84,6 +90,9 @@ class Scheduler(Generic[T]):
 
     def _background_step(self, first: Task[T], tasks: list[Task[T]]) -> Task[T] | None:
         """Return the task that gets a background step instead of ``first``: of the kind that has waited longest."""
+        interims = [task for task in tasks if task.priority is Priority.INTERIM]
+        if interims and first.priority in BESIDE_INTERIMS and self._interim_is_due:
+            return min(interims, key=self._rank)
         waiting = [task for task in tasks if first.priority < task.priority < Priority.INTERIM]
         if self._before != first.priority or not waiting:
             return None
@@ -91,6 +100,11 @@ class Scheduler(Generic[T]):
         if self._saved_s < self._step_s.get(kind, UNKNOWN_S):  # the step's length must be saved up first
             return None
         return min((task for task in waiting if task.priority == kind), key=self._rank)
+
+    @property
+    def _interim_is_due(self) -> bool:
+        """Whether answers and catch-up have had so much time that an interim takes its share of it."""
+        return self._since_interim_s * INTERIM_SHARE >= self._step_s.get(Priority.INTERIM, UNKNOWN_S)
 
     def like(self, task: Task[T], same: Callable[[T], bool], most: int) -> list[Task[T]]:
         """Return ``task`` and, in the order of their turn, further tasks that can share its step, ``most`` in all."""
@@ -107,10 +121,14 @@ class Scheduler(Generic[T]):
             self._before = None
             return
         self._before = kind
+        if kind is Priority.INTERIM:
+            self._since_interim_s = 0.0
+        elif kind in BESIDE_INTERIMS:
+            self._since_interim_s += seconds
         self._level_s[kind] = max(self._level_s.get(kind, 0.0), self._used(tasks[0].session, kind))
         beside = self._beside(tasks[0])
         if any(task.priority < kind for task in beside):
-            self._saved_s -= seconds
+            self._saved_s -= seconds if kind < Priority.INTERIM else 0.0  # interims have a share of their own
         elif any(kind < task.priority < Priority.INTERIM for task in beside):
             self._saved_s += BACKGROUND_SHARE * seconds
         else:

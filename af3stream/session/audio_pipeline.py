@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechStopped, Utterance, Window
@@ -46,6 +47,8 @@ from af3stream.session.session_traces import SessionTraces
 from af3stream.session.speaker_division import SpeakerDivision
 from af3stream.session.speaker_track import SpeakerTrack
 from af3stream.session.window_pipeline import Messages, WindowPipeline
+
+PAUSING: Final = SAMPLE_RATE // 10  # samples without voice from which no partial caption begins
 
 
 class AudioPipeline:
@@ -163,12 +166,11 @@ class AudioPipeline:
                     self._metrics.seconds.labels("skipped").inc(seconds(end - start))
         return messages
 
-    def _close(self, utterance: Utterance) -> Sequence[m.Caption | m.CaptionUpdate]:
+    def _close(self, utterance: Utterance) -> Sequence[m.ServerMessage]:
         """Have a closed utterance captioned, after its voices are heard if speakers are told apart."""
         if self._division is None:
             return self.track.close(utterance, self.position)
-        self._division.close(utterance, self.position)
-        return []
+        return self._division.close(utterance, self.position)
 
     # ---- from the journal --------------------------------------------------------------------------------------------
 
@@ -320,16 +322,34 @@ class AudioPipeline:
 
     def draft_if_due(self, now: float) -> None:
         """Have the open utterance captioned so far if that is due: for good in a pause that may end it."""
-        early = self._early_pause and self.speakers is None  # else the utterance may have to be divided first
-        pausing = self._segmenter.pausing(self._early_pause) if early else None
+        pausing = self._segmenter.pausing(self._early_pause) if self._early_pause else None
         if pausing is not None:
             if self.track.early_is_due(pausing):
-                self.track.begin_final(pausing, self._segmenter.read(pausing.start, pausing.end))
+                self._begin_final(pausing)
             return
-        self.track.abandon_final()
+        self._abandon_final()
+        if self._early_pause and self._segmenter.pause >= PAUSING:
+            return  # a partial caption would delay the final one, which shows the same words
         span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption
         if span is not None and self.track.partial_is_due(span):
             self.track.draft(span, self._segmenter.read(span.start, span.end), now)
+
+    def _begin_final(self, pausing: Span) -> None:
+        """Begin the final caption of an utterance in its pause, after its voices are heard if speakers are told apart.
+
+        An utterance that is to be divided is captioned once it is closed.
+        """
+        start, end = pausing.start, pausing.end
+        if self._division is None or self._division.is_whole(pausing):
+            self.track.begin_final(pausing, self._segmenter.read(start, end))
+        elif not self._division.begun(pausing):
+            self._division.begin(pausing, self._segmenter.read(start, end))
+
+    def _abandon_final(self) -> None:
+        """Give up what was begun in a pause: the voice goes on."""
+        self.track.abandon_final()
+        if self._division is not None:
+            self._division.abandon()
 
     def draft_for_question(self, now: float) -> CaptionJob | None:
         """Have the open utterance captioned so far, urgently; returns the job, or ``None`` if no utterance is open."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from af3stream.audio.events import Utterance
+from af3stream.audio.events import Span, Utterance
+from af3stream.audio.pcm import Samples
 from af3stream.engine.captioning import Voices
 from af3stream.engine.jobs import Result, VoiceJob
 from af3stream.protocol import messages as m
@@ -33,19 +34,44 @@ class SpeakerDivision:
         self._jobs = jobs
         self._divided: list[Divided] = []
 
-    def close(self, utterance: Utterance, position: int) -> None:
-        """Have the voices of a closed utterance heard; ``position``: samples received, at 16 kHz."""
+    def begun(self, span: Span) -> bool:
+        """Return whether the voices of the open utterance are heard, or on their way, as it will be if it ends here."""
+        return self._speakers.begun(span)
+
+    def begin(self, span: Span, samples: Samples) -> None:
+        """Have the voices of the open utterance heard in its pause, as it will be if the pause holds."""
+        self._speakers.begin(span, samples)
+
+    def is_whole(self, span: Span) -> bool:
+        """Return whether the open utterance is not to be divided if it ends here; false if that is not known yet."""
+        return self._speakers.is_whole(span)
+
+    def abandon(self) -> None:
+        """Forget the voices that were begun in a pause: the voice goes on."""
+        self._speakers.abandon()
+
+    def close(self, utterance: Utterance, position: int) -> list[m.ServerMessage]:
+        """Have the voices of a closed utterance heard, or divide it if that was done in the pause.
+
+        Args:
+            position: samples received, at 16 kHz.
+        """
         self._track.hold(utterance)
         self._speakers.close(utterance, position, late=self._track.are_late(position))
+        return self._divide_heard(position)
 
     def complete(self, job: VoiceJob, result: Result, position: int) -> list[m.ServerMessage]:
         """Divide utterances by their voices; if these could not be heard, nobody knows who speaks."""
         self._speakers.heard(job, result if isinstance(result, Voices) else None)
+        return self._divide_heard(position)
+
+    def _divide_heard(self, position: int) -> list[m.ServerMessage]:
+        """Divide the utterances whose voices are heard, the oldest first."""
         messages: list[m.ServerMessage] = []
         while found := self._speakers.next_divided(self._track.oldest_held):
             divided, parts = found
             self._divided.append(divided)
-            self._divide(parts, position)
+            messages += self._divide(parts, position)
             corrected = self._speakers.correct().items()
             messages += [m.SpeakerUpdate(*update) for update in corrected if self._track.correct_speaker(*update)]
             messages += [m.SpeakerNamed(speaker, name) for speaker, name in self._speakers.inherit_names().items()]
@@ -70,6 +96,8 @@ class SpeakerDivision:
         divided, self._divided = self._divided, []
         return divided
 
-    def _divide(self, parts: Sequence[tuple[Utterance, int | None]], position: int) -> None:
+    def _divide(
+        self, parts: Sequence[tuple[Utterance, int | None]], position: int
+    ) -> Sequence[m.Caption | m.CaptionUpdate]:
         self._ledger.utterances += len(parts) - 1
-        self._track.divide(parts, position)
+        return self._track.divide(parts, position)

@@ -26,6 +26,9 @@ class Silence:
 
     rereads = True
 
+    def fetch(self, segments: Sequence[AudioSegment]) -> int:
+        return len(segments)
+
     def read(self, segment: AudioSegment) -> Samples:
         return np.zeros(segment.end - segment.start, np.float32)
 

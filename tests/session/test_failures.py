@@ -15,7 +15,7 @@ from af3stream.errors import EngineFailed
 from af3stream.protocol import messages as m
 from tests.session.conversation import SENTENCE, VOICE, Conversation
 
-WHEN_CLOSED = CaptionsConfig(early_final_ms=0)
+WHEN_CLOSED = CaptionsConfig(early_final_ms=0, interim_every_s=2.0)
 
 
 class Failing(ScriptedEngine):
