@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 
 from af3stream.config import Config, state_dir
 from af3stream.engine.factory import Loaded
+from af3stream.errors import ConfigError
 from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
@@ -40,6 +41,7 @@ wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames:
 
 REALTIME_SUBPROTOCOL: Final = "realtime"
 SWEEP_EVERY_S: Final = 600.0
+RENEW_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 1.0
 
 
@@ -145,6 +147,7 @@ class Service:
         chores = [
             asyncio.create_task(_repeat(self._sweep, SWEEP_EVERY_S)),
             asyncio.create_task(_repeat(self._measure_load, LOOK_EVERY_S)),
+            asyncio.create_task(_repeat(self._hosts.renew_leases, RENEW_EVERY_S)),
         ]
         if self._tls:
             chores.append(asyncio.create_task(self._tls.watch()))
@@ -267,9 +270,11 @@ def open_journal(config: Config) -> Journal | None:
     """Open the journal that the configuration names, if any; by default, each port has its own folder.
 
     Raises:
-        ConfigError: if the folder cannot be used.
+        ConfigError: if the folder cannot be used, or is shared and not named.
     """
     folder = config.journal.folder
+    if config.journal.shared and folder in ("", "auto"):
+        raise ConfigError("journal.shared needs a journal.folder that all servers name")
     if folder == "auto":
         folder = str(state_dir() / str(config.server.port)) if config.server.port else ""
     return Journal(msgspec.structs.replace(config.journal, folder=folder)) if folder else None

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 NO_SUCH = "there is no such session"  # the same text for every reason, so that it reveals nothing
 RETRY_AFTER_MS = 1_000  # for clients during a restart of the server
+NAMES = "."  # follows the session's id in a resume token; tokens of older versions have none
 HISTORY_READS = 3  # reads of the journal per resume; meanwhile, more events may leave the memory
 
 
@@ -81,6 +82,7 @@ class SessionManager:
             BadFormat: if the audio format is not supported.
             NoSession: if the token resumes no session of this user.
             DataLoss: if the client knows of more data than there is, or the journal is damaged.
+            Superseded: if another server takes the session at the same time.
             ShuttingDown: if the server is shutting down.
         """
         if start.resume is None:
@@ -144,6 +146,16 @@ class SessionManager:
             for host in self._hosts.values():
                 host.refuse_others(refusing)
 
+    async def renew_leases(self) -> None:
+        """Renew the leases of a shared journal, and close the sessions that another server has taken."""
+        journal = self._journal
+        if journal is None or not journal.shared:
+            return
+        for session_id in await asyncio.to_thread(journal.renew):
+            host = self._hosts.get(session_id)
+            if host and not await asyncio.to_thread(journal.holds, session_id):  # else it was taken back meanwhile
+                self._supersede(host)
+
     def drain(self) -> None:
         """Let every session finish what is pending, and open no more."""
         self._draining = True
@@ -173,8 +185,11 @@ class SessionManager:
             NoSession: if there is none.
         """
         journal = self._journal
-        session_id = await asyncio.to_thread(journal.session_of_token, _hash(token)) if journal else None
-        facts = await asyncio.to_thread(journal.facts, session_id) if journal and session_id else None
+        session_id, facts = None, None
+        if journal:
+            session_id = await asyncio.to_thread(journal.session_of_token, _hash(token), _session_in(token))
+        if journal and session_id:
+            facts = await asyncio.to_thread(journal.facts, session_id)
         if facts is None or facts.user != user:
             raise NoSession(NO_SUCH)
         return facts
@@ -182,7 +197,12 @@ class SessionManager:
     async def _resume(self, token: str, user: str) -> SessionRunner:
         facts, journal = await self._known(token, user), self._journal
         assert journal
-        await asyncio.to_thread(journal.touch, facts.session)
+        host = self._hosts.get(facts.session)
+        if host and not await asyncio.to_thread(journal.holds, facts.session):
+            self._supersede(host)  # another server took the session, and now its client is here again
+        if closing := self._closing.get(facts.session):
+            await closing
+        await asyncio.to_thread(journal.take, facts.session)
         host = self._hosts.get(facts.session)
         if host is None:
             async with self._recovering:
@@ -213,7 +233,7 @@ class SessionManager:
 
     def _admit(self, session: Session, user: str) -> SessionRunner:
         self._make_room()
-        host = SessionRunner(session, self._worker, self._journal, user, self._metrics)
+        host = SessionRunner(session, self._worker, self._journal, user, self._metrics, self._supersede)
         self._hosts[session.id] = host
         host.refuse_others(self._refusing)
         return host
@@ -223,6 +243,15 @@ class SessionManager:
         alone = [session_id for session_id in self._leaving if session_id in self._hosts]
         while alone and len(self._hosts) >= self._config.server.max_sessions:
             self._close(self._hosts[alone.pop(0)])
+
+    def _supersede(self, host: SessionRunner) -> None:
+        """Close a session that another server has taken, and tell its peer."""
+        if self._hosts.get(host.session.id) is host:
+            log.info("session superseded: session=%s", host.session.id)
+            if host.peer:
+                host.peer.supersede()
+                host.detach()
+            self._close(host)
 
     def _close(self, host: SessionRunner) -> None:
         session_id = host.session.id
@@ -236,7 +265,7 @@ class SessionManager:
         """Create the next token of a session. The previous one stays valid until the peer confirms this one."""
         if self._journal is None:
             return ""
-        token = secrets.token_urlsafe(32)
+        token = f"{host.session.id}{NAMES}{secrets.token_urlsafe(32)}"
         expires_at = time.time() + self._config.journal.retention_h * 3_600
         before, newest = _hash(used) if used else None, _hash(token)
         await asyncio.to_thread(self._journal.set_token, host.session.id, newest, expires_at, before)
@@ -281,3 +310,9 @@ def _history(journal: Journal, session_id: str) -> list[HistoryEntry]:
 
 def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
+
+
+def _session_in(token: str) -> str | None:
+    """Return the session that a token names, so that any server of a shared journal finds it; ``None`` for old ones."""
+    session_id, separator, _ = token.partition(NAMES)
+    return session_id if separator else None

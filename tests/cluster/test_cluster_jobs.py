@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,9 @@ class Silence:
     """Every segment is silent."""
 
     rereads = True
+
+    def fetch(self, segments: Sequence[AudioSegment]) -> int:
+        return len(segments)
 
     def read(self, segment: AudioSegment) -> np.ndarray:
         return np.zeros(segment.end - segment.start, np.float32)
