@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -90,7 +90,7 @@ def test_captions_go_on_without_speakers_if_voices_fail() -> None:
             super().__init__()
             self.voices = self
 
-        def embed(self, pieces: Sequence[Samples]) -> Voices:
+        def embed(self, pieces: Sequence[Samples]) -> Iterator[Voices | None]:
             raise RuntimeError("no voices")
 
     talk = Conversation(START, engine=Deaf())
@@ -107,9 +107,9 @@ class Turning(ScriptedEngine):
         self._turn = iter(voices)
         self.voices = self
 
-    def embed(self, pieces: Sequence[Samples]) -> Voices:
+    def embed(self, pieces: Sequence[Samples]) -> Iterator[Voices | None]:
         vector = np.array(next(self._turn), np.float32)
-        return Voices(np.tile(vector / np.linalg.norm(vector), (len(pieces), 1)))
+        yield Voices(np.tile(vector / np.linalg.norm(vector), (len(pieces), 1)))
 
 
 def test_a_correction_is_told_with_the_speakers_name() -> None:
