@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechStopped, Utterance, Window
@@ -43,9 +43,11 @@ from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.prompt_body import PromptBody, UnreadWindow
 from af3stream.session.session_traces import SessionTraces
-from af3stream.session.speaker_division import SpeakerDivision
+from af3stream.session.speaker_division import SpeakerDivision, StoredDivision
 from af3stream.session.speaker_track import SpeakerTrack
 from af3stream.session.window_pipeline import Messages, WindowPipeline
+
+PAUSING: Final = SAMPLE_RATE // 10  # samples without voice from which no partial caption begins
 
 
 class AudioPipeline:
@@ -59,7 +61,8 @@ class AudioPipeline:
         settings: how captions are made.
         track: the captions of its utterances.
         mode: which audio windows hold.
-        speakers: who speaks; ``None`` if the session does not ask, or the engine cannot tell.
+        speakers: who speaks; ``None`` if the session does not ask.
+        told_apart: whether, or how many, speakers are told apart in what is said from now on.
         captions_in_prompt: whether prompts hold all captions, so that questions wait for them.
 
     Args:
@@ -100,14 +103,17 @@ class AudioPipeline:
             jobs=jobs,
             metrics=metrics,
         )
-        told_apart = start.speakers if config.captions.speakers and facts.voices else False
-        self.speakers = SpeakerTrack(told_apart, jobs) if told_apart else None
+        self.told_apart = start.speakers if config.captions.speakers and facts.voices else False
+        self.speakers = SpeakerTrack(start.speakers, jobs) if start.speakers else None
         self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(facts.capacity.window_samples))
         self._frames = facts.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
-        self._division = SpeakerDivision(self.speakers, self.track, self._ledger, jobs) if self.speakers else None
+        self._division: SpeakerDivision | None = None
+        if self.speakers:
+            hears = bool(self.told_apart)
+            self._division = SpeakerDivision(self.speakers, self.track, self._ledger, hears=hears)
         self._ended = False
         self._closed = 0  # utterances, before they are divided
         self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
@@ -163,12 +169,11 @@ class AudioPipeline:
                     self._metrics.seconds.labels("skipped").inc(seconds(end - start))
         return messages
 
-    def _close(self, utterance: Utterance) -> Sequence[m.Caption | m.CaptionUpdate]:
+    def _close(self, utterance: Utterance) -> Sequence[m.ServerMessage]:
         """Have a closed utterance captioned, after its voices are heard if speakers are told apart."""
         if self._division is None:
             return self.track.close(utterance, self.position)
-        self._division.close(utterance, self.position)
-        return []
+        return self._division.close(utterance, self.position)
 
     # ---- from the journal --------------------------------------------------------------------------------------------
 
@@ -177,10 +182,15 @@ class AudioPipeline:
         for samples in self.receiver.replay(record):
             self._handle(self._segmenter.push(samples))
 
-    def restore_voices(self, divided: deque[Divided], told: Mapping[int, int]) -> None:
-        """Divide closed utterances among speakers as the journal has it; see `SpeakerDivision.restore`."""
+    def begin_replay(self, division: StoredDivision) -> None:
+        """Divide what is replayed from now on among speakers as the journal has it."""
         if self._division:
-            self._division.restore(divided, told, self.position)
+            self._division.begin_replay(division)
+
+    def end_replay(self) -> None:
+        """Let what follows be divided by its voices."""
+        if self._division:
+            self._division.end_replay()
 
     def restore_results(
         self,
@@ -313,23 +323,42 @@ class AudioPipeline:
         revising = self._revision.oldest_pending
         if revising:
             before = min(before, revising.end)
-        messages = self._windows.settle(lines, before, self.position)
+        spoken = [(utterance.start, utterance.end) for utterance in self._unfinished()]
+        messages = self._windows.settle(lines, before, self.position, spoken)
         settled_to = self._windows.context.settled_to
         self.track.forget(min(settled_to, revising.start) if revising else settled_to)
         return messages
 
     def draft_if_due(self, now: float) -> None:
         """Have the open utterance captioned so far if that is due: for good in a pause that may end it."""
-        early = self._early_pause and self.speakers is None  # else the utterance may have to be divided first
-        pausing = self._segmenter.pausing(self._early_pause) if early else None
+        pausing = self._segmenter.pausing(self._early_pause) if self._early_pause else None
         if pausing is not None:
             if self.track.early_is_due(pausing):
-                self.track.begin_final(pausing, self._segmenter.read(pausing.start, pausing.end))
+                self._begin_final(pausing)
             return
-        self.track.abandon_final()
+        self._abandon_final()
+        if self._early_pause and self._segmenter.pause >= PAUSING:
+            return  # a partial caption would delay the final one, which shows the same words
         span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption
         if span is not None and self.track.partial_is_due(span):
             self.track.draft(span, self._segmenter.read(span.start, span.end), now)
+
+    def _begin_final(self, pausing: Span) -> None:
+        """Begin the final caption of an utterance in its pause, after its voices are heard if speakers are told apart.
+
+        An utterance that is to be divided is captioned once it is closed.
+        """
+        start, end = pausing.start, pausing.end
+        if self._division is None or self._division.is_whole(pausing):
+            self.track.begin_final(pausing, self._segmenter.read(start, end))
+        elif not self._division.begun(pausing):
+            self._division.begin(pausing, self._segmenter.read(start, end))
+
+    def _abandon_final(self) -> None:
+        """Give up what was begun in a pause: the voice goes on."""
+        self.track.abandon_final()
+        if self._division is not None:
+            self._division.abandon()
 
     def draft_for_question(self, now: float) -> CaptionJob | None:
         """Have the open utterance captioned so far, urgently; returns the job, or ``None`` if no utterance is open."""

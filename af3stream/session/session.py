@@ -129,10 +129,7 @@ class Session:
         if isinstance(result, Restarted):
             self._tell([m.error(EngineRestart("the engine ran out of memory, and does its work once more"))])
             return
-        messages = self._pipeline.complete(job, result, done, now)
-        for divided in self._pipeline.take_divided():
-            self._log.divided(divided)
-        self._tell(messages)
+        self._tell(self._pipeline.complete(job, result, done, now))
         if isinstance(job, ReviseJob):
             self._log.revised(job.window)
         if isinstance(job, SoundJob) and not isinstance(result, Failed):
@@ -209,7 +206,7 @@ class Session:
             resume=token,
             ack=self._acknowledgements.newest(self.state),
             last_event=self.last_event,
-            speakers=self._pipeline.speakers.wanted if self._pipeline.speakers else False,
+            speakers=self._pipeline.told_apart,
         )
         ended = [self._pipeline.ended()] if self.state is State.ENDED and self.over else []
         return [ready, *self._log.since(last_event, older), *ended]
@@ -327,7 +324,9 @@ class Session:
         self._tell(self._pipeline.cut())
 
     def _tell(self, messages: Iterable[m.ServerMessage]) -> None:
-        """Tell messages, and note those that questions depend on."""
+        """Tell messages, and note those that questions depend on. How utterances were divided goes to the log first."""
+        for divided in self._pipeline.take_divided():
+            self._log.divided(divided)
         for message in messages:
             told = self._log.tell(message)
             if self._traces:
