@@ -5,6 +5,9 @@ one kind, the session with the least device time for that kind goes first; of on
 that asks many questions waits longer for answers, but not for captions. A task runs step by step, and the scheduler
 decides again after each step, so a final caption never waits for a whole answer.
 
+A caption that has begun goes on before the other captions of its kind, until its session had `SLICE_S` more than the
+others. So of short captions that are due at once the first is not as late as the last, and a long one gives way.
+
 A session that had no task of a kind starts level with the one that was served last. So sessions that keep up are served
 in the order in which they come, whatever each was given before (self-clocked fair queueing: S. J. Golestani, 1994).
 
@@ -29,6 +32,7 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 BACKGROUND_SHARE: Final = 0.16  # of the urgent work's device time; steps vary, so it is set below a fifth
+SLICE_S: Final = 0.5  # of device time; most captions of Whisper take less
 INTERIM_SHARE: Final = 0.25  # of the time of answers and catch-up, for interims beside them
 UNKNOWN_S: Final = 1.0  # assumed length of a step of a kind that never ran
 
@@ -43,6 +47,7 @@ class Priority(IntEnum):
     INTERIM = 4
 
 
+CAPTIONS: Final = (Priority.FINAL, Priority.LATE_FINAL, Priority.INTERIM)
 BESIDE_INTERIMS: Final = (Priority.ANSWER, Priority.CATCH_UP)
 
 
@@ -68,6 +73,7 @@ class Scheduler(Generic[T]):
         self._before: Priority | None = None  # the kind of the last step
         self._since_interim_s = 0.0  # time of answers and catch-up since the last interim
         self._step_s: dict[Priority, float] = {}  # the last step of each kind
+        self._begun: dict[Priority, Task[T]] = {}  # the caption of each kind that had the last step
         self._detached: set[str] = set()
 
     def __len__(self) -> int:
@@ -121,6 +127,8 @@ class Scheduler(Generic[T]):
             self._before = None
             return
         self._before = kind
+        if kind in CAPTIONS:
+            self._begun[kind] = tasks[0]
         if kind is Priority.INTERIM:
             self._since_interim_s = 0.0
         elif kind in BESIDE_INTERIMS:
@@ -138,11 +146,14 @@ class Scheduler(Generic[T]):
         """Remove a task that is done, failed or cancelled."""
         if task in self._tasks:
             self._tasks.remove(task)
+        if self._begun.get(task.priority) is task:
+            del self._begun[task.priority]
 
     def forget(self, session: str) -> list[Task[T]]:
         """Remove a session and its tasks, and return the tasks."""
         gone = [task for task in self._tasks if task.session == session]
-        self._tasks = [task for task in self._tasks if task.session != session]
+        for task in gone:
+            self.finish(task)
         for kind in Priority:
             self._used_s.pop((session, kind), None)
         self._detached.discard(session)
@@ -164,7 +175,8 @@ class Scheduler(Generic[T]):
         return [other for other in self._tasks if (other.session in self._detached) == detached]
 
     def _rank(self, task: Task[T]) -> tuple[int, float, int]:
-        return task.priority, self._used(task.session, task.priority), task.arrival
+        ahead = SLICE_S if self._begun.get(task.priority) is task else 0.0
+        return task.priority, self._used(task.session, task.priority) - ahead, task.arrival
 
     def _level(self, session: str, kind: Priority) -> None:
         """Raise a session's device time to the level, if it has no task of this kind: idle time gives no credit."""

@@ -330,13 +330,13 @@ async def test_a_body_that_does_not_go_on_is_given_up() -> None:
 async def test_a_client_that_leaves_costs_nothing_more(stream: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     engine = ScriptedEngine()
-    caption = engine.captioner.caption
+    hear = engine.captioner.hear
 
     def slowly(*args: Any, **kwargs: Any) -> Hypothesis:
         time.sleep(0.5)
-        return caption(*args, **kwargs)
+        return hear(*args, **kwargs)
 
-    monkeypatch.setattr(engine.captioner, "caption", slowly)
+    monkeypatch.setattr(engine.captioner, "hear", slowly)
     async with serving(engine) as service, http(service) as client:
         request = asyncio.create_task(post(client, stream=stream))
         while not service.sessions:  # noqa: ASYNC110 - the service has no reason to tell

@@ -58,6 +58,8 @@ class FileSession:
         Refusal: for what a session does not take.
     """
 
+    resumes = False
+
     def __init__(self, start: m.Start, engines: Engines, *, captions_only: bool) -> None:
         config, facts = engines.config, engines.facts
         unhurried = max(config.questions.read_tokens, facts.capacity.positions)

@@ -157,7 +157,7 @@ def _told(caption: m.Caption, task: m.Task) -> m.Caption:
     """Return the caption in the language of the task. A translation has no word times."""
     if task == "transcribe":
         return caption
-    return msgspec.structs.replace(caption, text=caption.translation or caption.text, words=())
+    return msgspec.structs.replace(caption, text=caption.translation or caption.text, translation="", words=())
 
 
 def _parsed(given: dict[str, Any]) -> _Fields:
