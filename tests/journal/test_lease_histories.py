@@ -1,4 +1,5 @@
 """Whatever several owners do to a session, in whatever order: what one acknowledged, every later one and a reader see.
+No two of them write one file.
 
 The owners are journals on real files, without threads. One may be interrupted at a labelled point of a commit or a
 takeover, and another acts meanwhile. Every record and event is different, so a mixture of two owners is noticed.
@@ -7,13 +8,17 @@ takeover, and another acts meanwhile. Every record and event is different, so a 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -24,7 +29,7 @@ from af3stream.errors import Superseded
 from af3stream.journal.facts import Commit
 from af3stream.journal.faults import hooked
 from af3stream.journal.journal import Journal
-from af3stream.journal.ownership import ABANDONED_S, Leases
+from af3stream.journal.ownership import ABANDONED_S
 from af3stream.journal.records import AudioRecord, EventRecord, Record, encode
 from tests.journal.scenes import config, facts, failing
 
@@ -93,9 +98,13 @@ class Histories(RuleBasedStateMachine):
         self.audio: list[bytes] = []
         self.events: list[bytes] = []
         self.token = b""
+        self.writers: dict[str, Journal] = {}
+        self.acting: list[Journal] = []
+        self.watching = watching(self.opened)
         self.owners = [Owner(self.start()) for _ in range(OWNERS)]
         self.current: Owner | None = self.owners[0]
-        self.owners[0].journal.create(facts())
+        with self.by(self.owners[0]):
+            self.owners[0].journal.create(facts())
         self.owners[0].open = True
 
     def start(self) -> Journal:
@@ -104,6 +113,18 @@ class Histories(RuleBasedStateMachine):
         journal._share()
         journal._writes = True
         return journal
+
+    @contextmanager
+    def by(self, owner: Owner) -> Iterator[None]:
+        """This owner acts within the context."""
+        self.acting.append(owner.journal)
+        yield
+        self.acting.pop()
+
+    def opened(self, path: str, writes: bool) -> None:
+        """Remember who opens which file to write."""
+        if writes and self.acting and "sessions/talk/" in path and path.startswith(str(self.root)):
+            assert self.writers.setdefault(path, self.acting[-1]) is self.acting[-1], f"two owners write {path}"
 
     def unique(self) -> int:
         self.serial += 1
@@ -149,31 +170,39 @@ class Histories(RuleBasedStateMachine):
                 stack.enter_context(interrupted(point, interruption))
             self.take_over(self.owners[who])
 
-    @rule(who=owners)
-    def set_token(self, who: int) -> None:
-        token = b"%d" % self.unique()
-        try:
-            self.owners[who].journal.set_token("talk", token, 3e9)
-        except Superseded:
-            assert self.owners[who] is not self.current or not self.owners[who].open
-        else:
-            assert self.owners[who] is self.current
-            self.token = token
+    @rule(who=owners, other=owners, check=st.integers(0, 4))
+    def set_token(self, who: int, other: int, check: int) -> None:
+        """Another owner may take the session after one of the checks."""
+        owner, token = self.owners[who], b"%d" % self.unique()
+        with ExitStack() as stack:
+            if check and who != other:
+                take = partial(self.take_over, self.owners[other])
+                stack.enter_context(interrupted("lease-checked", take, check))
+            stack.enter_context(self.by(owner))
+            try:
+                owner.journal.set_token("talk", token, 3e9)
+            except Superseded:
+                assert owner is not self.current or not owner.open
+            else:
+                self.token = token  # whoever has the session by now must have it
 
     @rule(who=owners, steps=st.integers(1, 40))
     def seal(self, who: int, steps: int) -> None:
-        for _ in range(steps):
-            self.owners[who].journal._store.step(self.now)
+        with self.by(self.owners[who]):
+            for _ in range(steps):
+                self.owners[who].journal._store.step(self.now)
 
     @rule(who=owners)
     def release(self, who: int) -> None:
-        self.owners[who].journal.release("talk")
+        with self.by(self.owners[who]):
+            self.owners[who].journal.release("talk")
         self.owners[who].open = False
 
     @rule(who=owners)
     def renew(self, who: int) -> None:
         owner = self.owners[who]
-        lost = owner.journal.renew()
+        with self.by(owner):
+            lost = owner.journal.renew()
         assert owner is not self.current or not lost
         owner.open = owner.open and not lost
 
@@ -196,8 +225,9 @@ class Histories(RuleBasedStateMachine):
     def tidy(self, who: int, later: float) -> None:
         """Another server starts, or sweeps; it deletes nothing that is in use."""
         self.now += later
-        self.owners[who].journal._store.tidy(self.now)
-        assert self.owners[who].journal.sweep(self.now) == []
+        with self.by(self.owners[who]):
+            self.owners[who].journal._store.tidy(self.now)
+            assert self.owners[who].journal.sweep(self.now) == []
 
     # ---- what must hold ----------------------------------------------------------------------------------------------
 
@@ -212,15 +242,11 @@ class Histories(RuleBasedStateMachine):
         assert not self.token or reader.session_of_token(self.token, "talk") == "talk"
         reader.stop()
 
-    @invariant()
-    def each_file_has_one_writer(self) -> None:
-        """Owners that are open write in folders of different fences."""
-        fences = [leases._held["talk"] for leases in map(leases_of, self.owners) if "talk" in leases._held]
-        assert len(fences) == len(set(fences))
-
     def teardown(self) -> None:
         for owner in self.owners:
-            owner.journal.stop()
+            with self.by(owner):
+                owner.journal.stop()
+        self.watching.close()
         shutil.rmtree(self.root)
 
     # ---- helpers -----------------------------------------------------------------------------------------------------
@@ -247,7 +273,8 @@ class Histories(RuleBasedStateMachine):
         """Commit, and believe what is told."""
         self.now += 2.0
         owner.commits.clear()
-        owner.journal._store.commit(self.now)
+        with self.by(owner):
+            owner.journal._store.commit(self.now)
         for commit in owner.commits:
             self.acknowledged(owner, commit)
             if commit.superseded:
@@ -269,8 +296,9 @@ class Histories(RuleBasedStateMachine):
             return
         self.current = None
         try:
-            journal.take("talk")
-            recovered = journal.recover("talk")
+            with self.by(owner):
+                journal.take("talk")
+                recovered = journal.recover("talk")
         except Superseded:
             owner.open = False
             return
@@ -310,23 +338,36 @@ def agree(known: list[bytes], index: int, item: bytes, current: bool) -> None:
     known.append(item)
 
 
-def leases_of(owner: Owner) -> Leases:
-    leases = owner.journal._ownership
-    assert isinstance(leases, Leases)
-    return leases
-
-
-def interrupted(point: str, interruption: Callable[[], None]) -> ExitStack:
-    """Interrupt at the first pass of a point."""
-    left = [1]
+@contextmanager
+def interrupted(point: str, interruption: Callable[[], None], passes: int = 1) -> Iterator[None]:
+    """Interrupt once, when a point is passed for so many times."""
+    left = [passes]
 
     def hook(passed: str) -> None:
-        if passed == point and left:
-            left.clear()
+        left[0] -= passed == point
+        if left[0] == 0:
+            left[0] = -1
             interruption()
 
+    with hooked(hook):
+        yield
+
+
+def watching(opened: Callable[[str, bool], None]) -> ExitStack:
+    """Be told of every file that is opened, or gets its name."""
+    really_open, really_replace = os.open, os.replace
+
+    def open_file(path: Any, flags: int, *rest: Any, **named: Any) -> int:
+        opened(str(path), bool(flags & (os.O_WRONLY | os.O_RDWR)))
+        return really_open(path, flags, *rest, **named)
+
+    def replace(old: Any, new: Any) -> None:
+        opened(str(new), True)
+        really_replace(old, new)
+
     stack = ExitStack()
-    stack.enter_context(hooked(hook))
+    stack.enter_context(patch.object(os, "open", open_file))
+    stack.enter_context(patch.object(os, "replace", replace))
     return stack
 
 
