@@ -28,7 +28,13 @@ RETRY_S = 1.0  # delay before records that the journal refused are appended agai
 
 
 class Peer(Protocol):
-    """The receiver of a session's messages: a connection."""
+    """The receiver of a session's messages: a connection.
+
+    Attributes:
+        resumes: whether its client can resume the session over another connection.
+    """
+
+    resumes: bool
 
     def tell(self, messages: Sequence[m.ServerMessage]) -> None:
         """Queue messages for the client, in order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -44,7 +43,7 @@ from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.prompt_body import PromptBody, UnreadWindow
 from af3stream.session.session_traces import SessionTraces
-from af3stream.session.speaker_division import SpeakerDivision
+from af3stream.session.speaker_division import SpeakerDivision, StoredDivision
 from af3stream.session.speaker_track import SpeakerTrack
 from af3stream.session.window_pipeline import Messages, WindowPipeline
 
@@ -62,7 +61,8 @@ class AudioPipeline:
         settings: how captions are made.
         track: the captions of its utterances.
         mode: which audio windows hold.
-        speakers: who speaks; ``None`` if the session does not ask, or the engine cannot tell.
+        speakers: who speaks; ``None`` if the session does not ask.
+        told_apart: whether, or how many, speakers are told apart in what is said from now on.
         captions_in_prompt: whether prompts hold all captions, so that questions wait for them.
 
     Args:
@@ -103,14 +103,17 @@ class AudioPipeline:
             jobs=jobs,
             metrics=metrics,
         )
-        told_apart = start.speakers if config.captions.speakers and facts.voices else False
-        self.speakers = SpeakerTrack(told_apart, jobs) if told_apart else None
+        self.told_apart = start.speakers if config.captions.speakers and facts.voices else False
+        self.speakers = SpeakerTrack(start.speakers, jobs) if start.speakers else None
         self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(facts.capacity.window_samples))
         self._frames = facts.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
-        self._division = SpeakerDivision(self.speakers, self.track, self._ledger, jobs) if self.speakers else None
+        self._division: SpeakerDivision | None = None
+        if self.speakers:
+            hears = bool(self.told_apart)
+            self._division = SpeakerDivision(self.speakers, self.track, self._ledger, hears=hears)
         self._ended = False
         self._closed = 0  # utterances, before they are divided
         self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
@@ -179,10 +182,15 @@ class AudioPipeline:
         for samples in self.receiver.replay(record):
             self._handle(self._segmenter.push(samples))
 
-    def restore_voices(self, divided: deque[Divided], told: Mapping[int, int]) -> None:
-        """Divide closed utterances among speakers as the journal has it; see `SpeakerDivision.restore`."""
+    def begin_replay(self, division: StoredDivision) -> None:
+        """Divide what is replayed from now on among speakers as the journal has it."""
         if self._division:
-            self._division.restore(divided, told, self.position)
+            self._division.begin_replay(division)
+
+    def end_replay(self) -> None:
+        """Let what follows be divided by its voices."""
+        if self._division:
+            self._division.end_replay()
 
     def restore_results(
         self,
@@ -315,7 +323,8 @@ class AudioPipeline:
         revising = self._revision.oldest_pending
         if revising:
             before = min(before, revising.end)
-        messages = self._windows.settle(lines, before, self.position)
+        spoken = [(utterance.start, utterance.end) for utterance in self._unfinished()]
+        messages = self._windows.settle(lines, before, self.position, spoken)
         settled_to = self._windows.context.settled_to
         self.track.forget(min(settled_to, revising.start) if revising else settled_to)
         return messages

@@ -206,7 +206,7 @@ class Session:
             resume=token,
             ack=self._acknowledgements.newest(self.state),
             last_event=self.last_event,
-            speakers=self._pipeline.speakers.wanted if self._pipeline.speakers else False,
+            speakers=self._pipeline.told_apart,
         )
         ended = [self._pipeline.ended()] if self.state is State.ENDED and self.over else []
         return [ready, *self._log.since(last_event, older), *ended]
