@@ -88,7 +88,7 @@ class Service:
                     self._clients.authenticate,
                 ),
                 config.server.origins,
-                self.backend.refusal,
+                self.backend.unready,
             ),
             self._tls.context if self._tls else None,
             self.metrics,
