@@ -303,4 +303,4 @@ def test_two_speakers_that_turned_out_to_be_one_are_one_after_a_restart() -> Non
     hear(first, engine, (LOUD + SILENCE) * 6, 0, records)
     second = new_session(Turning())
     second.restore(reopened(records, joined=True))
-    assert first._pipeline.introduction() == second._pipeline.introduction() != Text("")
+    assert first._pipeline.context.introduction() == second._pipeline.context.introduction() != Text("")
