@@ -1,7 +1,8 @@
 """Simulate 10^3, 10^5 and 10^7 streams: what saturates first, what then changes, and what a thousand hours cost.
 
-Two files hold what it is driven by: `bench/service_times.json`, one measured run of `bench.service_times`, and
-`bench/capacity.toml`, where each figure names its source and whether it is measured, arithmetic, published or assumed.
+Three files hold what it is driven by: `bench/service_times.json` and `bench/eight_streams.json`, the output of the
+benches of these names, and `bench/capacity.toml`, where each figure names its source and whether it is measured,
+arithmetic, published or assumed.
 Streams on one engine are simulated job by job, with af3stream's own scheduler (`bench.simulation`). The first figure is
 how well that reproduces the measured run of eight streams. A cluster is as many such engines as the streams need; the
 queues of what gateways and engines share are simulated at the load of all of them.
@@ -128,8 +129,15 @@ def utterances_s() -> tuple[float, ...]:
 
 @cache
 def measured() -> Figures:
-    """Return the measured run."""
+    """Return the measured service times."""
     run: Figures = json.loads((FOLDER / "service_times.json").read_text())
+    return run
+
+
+@cache
+def measured_streams() -> Figures:
+    """Return the measured run of eight streams."""
+    run: Figures = json.loads((FOLDER / "eight_streams.json").read_text())
     return run
 
 
@@ -201,8 +209,8 @@ def eight_streams() -> Figures:
     The simulation takes the steps that the server recorded in the measured run, because other work on the machine made
     them longer than those of an engine alone.
     """
-    was = measured()["eight_streams"]
-    count, seconds, every_s = 8, 90.0, 20.0
+    was = measured_streams()
+    count, seconds, every_s = was["streams"], was["seconds"], was["asked_every_s"]
     talks = [heard(seconds, index, every_s) for index in range(count)]
     asking = Asking(math.inf, round(was["tokens"] / was["questions"]))
     outcome = run_engine(recorded(was["steps"], talks), talks, asking, apart_s=1 / count)
@@ -271,21 +279,21 @@ def seen(outcome: Outcome) -> dict[str, float]:
 
 def engine(profile: Profile, size: Size) -> Figures:
     """Return how many streams an engine carries, by what bounds it, and what they see then."""
+    by_kv = int(profile.memory / profile.kv_bytes)
     low, high = 0, 1
-    while carries(profile, high, size):
-        low, high = high, 2 * high
-    while high - low > max(1, low // 50):
+    while low < by_kv and carries(profile, high, size):
+        low, high = high, min(2 * high, by_kv)
+    while low < by_kv and high - low > max(1, low // 50):
         middle = (low + high) // 2
         low, high = (middle, high) if carries(profile, middle, size) else (low, middle)
-    by_kv = int(profile.memory / profile.kv_bytes)
-    streams = max(1, min(low, by_kv))
+    streams = max(1, low)
     outcome = simulated(profile, streams, size)
     return {
         "streams": streams,
-        "streams_by_device": low,
+        "streams_by_device": int(streams * BUSY / outcome.due) if low == by_kv else low,
         "streams_by_kv": by_kv,
         "kv_mb_a_session": profile.kv_bytes / 1e6,
-        "saturates_first": "device seconds" if low <= by_kv else "KV bytes",
+        "saturates_first": "KV bytes" if low == by_kv else "device seconds",
         "device_busy": outcome.busy,
         "device_busy_without_partial_captions": outcome.due,
         **seen(outcome),

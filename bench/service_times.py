@@ -1,22 +1,19 @@
-"""Measure the times that `bench.capacity` is driven by, and the eight-stream run that it must reproduce, in one run.
+"""Measure the times that `bench.capacity` is driven by.
 
 The engine does each kind of job alone, without a server: final and partial captions of speech of several lengths, the
 second pass over a window, reading captions and frames into a KV prefix, and answers, alone and in batches. A journal
-commits the audio of several sessions. Then a real server hears eight streams in real time, with a question each 20 s,
-and records its steps (`bench.recorded_server`): beside other work on the machine, they take longer than alone.
+commits the audio of several sessions.
 ``python -m bench.service_times [--quick]``
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -33,8 +30,7 @@ from af3stream.journal.facts import Commit, SessionFacts
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import AudioRecord
 from bench.common import RATE, mini, quick, report, speech
-from bench.live import LISTENS, command, process, stream
-from bench.sessions import QUESTION, together_on
+from bench.sessions import QUESTION
 
 ENGLISH: Final = CaptionOptions(language="en")
 WINDOW_S: Final = 25.0
@@ -51,17 +47,14 @@ class Size:
     """
 
     captions_s: tuple[float, ...] = (3.0, 5.5, 8.0)
-    runs: int = 3
+    runs: int = 2
     batches: tuple[int, ...] = (1, 2, 4, 8)
-    tokens: int = 24
+    tokens: int = 16
     dirty: tuple[int, ...] = (1, 8, 32)
-    commits: int = 40
-    streams: int = 8
-    seconds: float = 90.0
-    asked_every_s: float = 20.0
+    commits: int = 30
 
 
-QUICK: Final = Size((1.0, 2.0), 1, (1, 2), 4, (1, 2), 2, 1, 3.0, 1.0)
+QUICK: Final = Size((1.0, 2.0), 1, (1, 2), 4, (1, 2), 2)
 
 
 class Jobs:
@@ -96,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = QUICK if quick(__doc__, argv) else Size()
     jobs = Jobs(mini())
     figures = {**captions(jobs, size), **reading(jobs, size), **answers(jobs, size), **journal(size)}
-    del jobs
-    report("service_times", **figures, eight_streams=asyncio.run(eight_streams(size)))
+    report("service_times", load_average=os.getloadavg()[0], **figures)
 
 
 def captions(jobs: Jobs, size: Size) -> dict[str, Any]:
@@ -194,63 +186,6 @@ def _commit_s(kept: Journal, dirty: int, commits: int, pcm: bytes) -> float:
 def _session(kept: Journal, name: str) -> str:
     kept.create(SessionFacts(name, "", AudioFormat(), b"{}", time.time(), "bench"))
     return name
-
-
-async def eight_streams(size: Size) -> dict[str, Any]:
-    """Return the figures of `bench.sessions` for its largest number of streams, and the steps of the server."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "steps"
-        serve = command()
-        recorded = [serve[0], "-m", "bench.recorded_server", str(path), *serve[serve.index("serve") :]]
-        async with process(recorded, LISTENS) as (_, url):
-            await stream(url, speech(2.0), question=QUESTION, every_s=1.0)  # warm up
-            warm = len(path.read_text())
-            figures = await together_on(url, size.streams, size.seconds, size.asked_every_s)
-        return {**figures, "steps": summed([json.loads(line) for line in path.read_text()[warm:].splitlines()])}
-
-
-def summed(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what jobs of each kind took in the server.
-
-    For captions that is a line over the seconds of audio, ``[at zero, slope]``, for reading one over the characters of
-    captions, and for tokens the mean seconds of a pass by the answers in it.
-    """
-    captions = [step for step in steps if step["kind"] == "CaptionJob"]
-    lines = {
-        "final": _line([step for step in captions if step["final"]], "audio_s"),
-        "interim": _line([step for step in captions if not step["final"]], "audio_s"),
-        "revise": _line([step for step in steps if step["kind"] == "ReviseJob"], "audio_s"),
-        "extend": _line(_jobs([step for step in steps if step["kind"] == "ExtendJob"]), "characters"),
-        "answer": _line(_jobs([s for s in steps if s["kind"] == "AnswerJob" and not s["token"]]), "characters"),
-    }
-    tokens: dict[str, list[float]] = {}
-    for step in steps:
-        if step["kind"] == "AnswerJob" and step["token"]:
-            tokens.setdefault(str(step["jobs"]), []).append(step["seconds"])
-    return {**lines, "token": {batch: statistics.fmean(seconds) for batch, seconds in sorted(tokens.items())}}
-
-
-def _jobs(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one entry a job, with the seconds of all its steps."""
-    jobs: dict[int, dict[str, Any]] = {}
-    for step in steps:
-        job = jobs.setdefault(step["job"], {**step, "seconds": 0.0})
-        job["seconds"] += step["seconds"]
-    return list(jobs.values())
-
-
-def _line(entries: Sequence[dict[str, Any]], size: str) -> dict[str, float]:
-    """Fit a line of seconds over a size; with one size alone, the line is level."""
-    sizes, seconds = [entry[size] for entry in entries], [entry["seconds"] for entry in entries]
-    if not entries:
-        return {"count": 0, "at_zero": 0.0, "slope": 0.0, "mean_size": 0.0}
-    slope, at_zero = np.polyfit(sizes, seconds, 1) if len(set(sizes)) > 1 else (0.0, statistics.fmean(seconds))
-    return {
-        "count": len(entries),
-        "at_zero": float(at_zero),
-        "slope": float(slope),
-        "mean_size": statistics.fmean(sizes),
-    }
 
 
 if __name__ == "__main__":

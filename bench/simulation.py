@@ -260,7 +260,8 @@ class SimulatedStream:
         for index, (start, end) in enumerate(self._talk.utterances):
             yield from self._interims(start, end)
             yield self._until(end + EARLY_S)
-            work = self._engine.submit(self._name, Priority.FINAL, [times.final(end - start)])
+            priority = Priority.LATE_FINAL if self._late() else Priority.FINAL
+            work = self._engine.submit(self._name, priority, [times.final(end - start)])
             self._env.process(self._tell(index, end, work))
 
     def _interims(self, start: float, end: float) -> Process:
@@ -324,18 +325,24 @@ class SimulatedStream:
 
     def _await_captions(self) -> Process:
         """Wait for the final captions of what was said before, and for a partial one, but not long."""
-        position = self._position
-        ended = [i for i, (_, end) in enumerate(self._talk.utterances) if end <= position]
-        waiting = [i for i in ended if not self._finals[i].processed]
-        if waiting and position - self._talk.utterances[waiting[0]][1] > LATE_S:
+        if self._late():
             return
-        needed = [self._finals[i] for i in waiting]
-        times = self._engine.times
+        position, times = self._position, self._engine.times
+        needed = [self._finals[i] for i in self._waiting()]
         for start, end in self._talk.utterances:
             if times.interim and start < position < end and position - max(start, self._drafted_to) > STALE_S:
                 needed.append(self._engine.submit(self._name, Priority.ANSWER, [times.interim(position - start)]).done)
         if needed:
             yield self._env.all_of(needed) | self._env.timeout(CAPTIONS_WAIT_S)
+
+    def _waiting(self) -> list[int]:
+        """Return the utterances that have ended and have no final caption."""
+        ended = (i for i, (_, end) in enumerate(self._talk.utterances) if end <= self._position)
+        return [i for i in ended if not self._finals[i].triggered]
+
+    def _late(self) -> bool:
+        """Return whether final captions are so far behind that questions go first."""
+        return any(self._position - self._talk.utterances[i][1] > LATE_S for i in self._waiting()[:1])
 
     def _unread(self) -> float:
         """Return the positions of captions and frames that the KV prefix lacks, as many as a question reads."""
