@@ -19,6 +19,7 @@ from af3stream.extras import require
 
 if TYPE_CHECKING:
     from af3stream.engine.factory import Loaded
+    from af3stream.tracing import Tracing
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -69,20 +70,33 @@ def _serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     check_address(config.server)  # before a model is loaded, which takes long
+    tracing = _open_tracing(config, "server")
     loaded = load_engine(config, _say)
     freeze_gc()
-    asyncio.run(_serve_until_told(config, loaded))
+    asyncio.run(_serve_until_told(config, loaded, tracing))
+    if tracing:
+        tracing.close()
     return 0
 
 
-async def _serve_until_told(config: Config, loaded: Loaded) -> None:
+def _open_tracing(config: Config, role: str) -> Tracing | None:
+    """Return what makes the spans of this process, or ``None``."""
+    if not config.tracing.endpoint:
+        return None
+    require("tracing")
+    from af3stream.tracing import open_tracing
+
+    return open_tracing(config.tracing, role)
+
+
+async def _serve_until_told(config: Config, loaded: Loaded, tracing: Tracing | None) -> None:
     from af3stream.server.service import Service
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    async with Service(config, loaded).listening() as service:
+    async with Service(config, loaded, tracing).listening() as service:
         print(f"af3stream {__version__} listens at {service.address}", file=sys.stderr)
         print(f"  model {loaded.engine.name}, captioner {loaded.engine.captioner.name}", file=sys.stderr)
         if loaded.licence:
@@ -113,6 +127,7 @@ def _listen(arguments: argparse.Namespace) -> int:
         translate=arguments.task == "translate",
         vocabulary=read_vocabulary(Path(arguments.vocabulary)) if arguments.vocabulary else (),
         words=arguments.words,
+        instructions=arguments.instructions,
         speakers=arguments.speakers,
     )
     return asyncio.run(listen(options))
@@ -209,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--rate", type=int, default=16_000, help="sample rate of `-`, in Hz")
     listen.add_argument("--channels", type=int, default=1, help="channels of `-`")
     listen.add_argument("--device", metavar="NAME", help="microphone for `mic`: its number, or a part of its name")
-    _add_captioning(listen, speakers=True)
+    _add_captioning(listen, speakers=True, asking=True)
 
     transcribe = _add(commands, "transcribe", _transcribe, "caption files, without a server", model=True)
     transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
@@ -240,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask.add_argument("--normalise", action="store_true", help="scale the file first, as the model's quickstart does")
     ask.add_argument("--json", action="store_true", help="print one JSON line per question")
-    _add_captioning(ask)
+    _add_captioning(ask, asking=True)
 
     pull = commands.add_parser("pull", help="download a model, or check a folder")
     pull.set_defaults(command=_pull)
@@ -277,8 +292,8 @@ def _add(commands: Any, name: str, command: Command, help_text: str, *, model: b
     return parser
 
 
-def _add_captioning(parser: argparse.ArgumentParser, *, speakers: bool = False) -> None:
-    """Add the options that say what is spoken, and whether it is said who speaks."""
+def _add_captioning(parser: argparse.ArgumentParser, *, speakers: bool = False, asking: bool = False) -> None:
+    """Add the options that say what is spoken, whether it is said who speaks, and how questions are answered."""
     parser.add_argument("--language", metavar="CODE", help="of the speech, such as es; default: found by listening")
     parser.add_argument(
         "--languages", type=_codes, metavar="CODE,CODE", help="those that may occur; default: all that are known"
@@ -294,6 +309,10 @@ def _add_captioning(parser: argparse.ArgumentParser, *, speakers: bool = False) 
             default=False,
             metavar="any|N",
             help="say who speaks: any number of people, or so many at most",
+        )
+    if asking:
+        parser.add_argument(
+            "--instructions", default="", metavar="TEXT", help="how to answer: the system turn of every question"
         )
 
 

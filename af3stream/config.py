@@ -131,6 +131,7 @@ class QuestionsConfig(Section, frozen=True):
     )
     max_tokens: Count = 192
     max_chars: Count = 2_000
+    max_instructions_chars: Annotated[int, Meta(ge=0)] = 8_000  # of a session's instructions, the system turn
     max_waiting: Count = 4  # questions of a session without an answer
     max_watches: Annotated[int, Meta(ge=0)] = 8
     per_s: Positive = 10.0  # questions, watches, flushes and cancels of a session; bursts of 10 s' worth are allowed
@@ -157,6 +158,22 @@ class ModelConfig(Section, frozen=True):
     drop_after_s: Positive = 900.0  # after this time without work, embeddings are dropped too, if there is a journal
 
 
+class EngineConfig(Section, frozen=True):
+    """Settings of where the engine runs: in the server's process, or as processes of a Ray cluster."""
+
+    kind: Literal["embedded", "ray"] = "embedded"
+    cluster: str = "auto"  # host:port of the cluster's head; auto: the cluster that this machine belongs to
+    cpus: Positive = 2.0  # CPUs of the cluster that an engine takes; on a GPU, it takes one GPU
+    wait_s: Positive = 60.0  # how long a question waits for an engine if there is none
+
+
+class TracingConfig(Section, frozen=True):
+    """Settings of OpenTelemetry traces."""
+
+    endpoint: str = ""  # of OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; empty: nothing is traced
+    ratio: Annotated[float, Meta(gt=0, le=1)] = 1.0  # of utterances and questions that are traced
+
+
 class Config(Section, frozen=True):
     """The settings of the service, by section."""
 
@@ -167,6 +184,8 @@ class Config(Section, frozen=True):
     model: ModelConfig = ModelConfig()
     journal: JournalConfig = JournalConfig()
     uploads: UploadsConfig = UploadsConfig()
+    engine: EngineConfig = EngineConfig()
+    tracing: TracingConfig = TracingConfig()
 
 
 def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
@@ -176,12 +195,17 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
         path: a TOML file, or ``None``.
         overrides: items ``section.key=value``; the value is TOML, or a bare word for a string.
 
+    The tokens may also be in ``$AF3STREAM_TOKEN``, with commas between them, or in the file that
+    ``$AF3STREAM_TOKEN_FILE`` names, one a line.
+
     Raises:
         ConfigError: if the file cannot be read, a key is unknown, or a value is invalid.
     """
     tree: dict[str, Any] = _read(path) if path else {}
     if tokens := os.environ.get("AF3STREAM_TOKEN"):
         _put(tree, "server", "tokens", tokens.split(","))
+    if secret := os.environ.get("AF3STREAM_TOKEN_FILE"):
+        _put(tree, "server", "tokens", read_tokens(Path(secret)))
     for override in overrides:
         _set(tree, override)
     _refuse_unknown(tree)
@@ -223,12 +247,28 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
     Raises:
         ConfigError: if it cannot be read.
     """
+    return tuple(_lines(path, "vocabulary"))
+
+
+def read_tokens(path: Path) -> list[str]:
+    """Read tokens from a file, one a line.
+
+    Raises:
+        ConfigError: if it cannot be read, or has none: everybody could connect then.
+    """
+    if not (tokens := _lines(path, "tokens")):
+        raise ConfigError(f"{quoted(path)} holds no token")
+    return tokens
+
+
+def _lines(path: Path, what: str) -> list[str]:
+    """Return the lines of a file that are not empty."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the vocabulary {quoted(path)}: {reason}") from None
-    return tuple(line.strip() for line in lines if line.strip())
+        raise ConfigError(f"cannot read the {what} {quoted(path)}: {reason}") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

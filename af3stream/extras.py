@@ -24,10 +24,17 @@ def require(extra: str) -> None:
 
 
 def _packages(extra: str) -> list[str]:
-    """Return the names of the packages that an extra adds."""
+    """Return the names of the packages that an extra adds, those of the extras that it includes too."""
     declared = (requires(PACKAGE) or []) if _installed(PACKAGE) else []
-    chosen = [line for line in declared if re.search(rf";.*extra == [\"']{extra}[\"']", line)]
-    return [name[0] for line in chosen if (name := re.match(r"[\w.-]+", line))]
+    names = []
+    for line in declared:
+        if not re.search(rf";.*extra == [\"']{extra}[\"']", line):
+            continue
+        if included := re.match(rf"{PACKAGE}\[([^]]+)\]", line):
+            names += [name for other in included[1].split(",") for name in _packages(other.strip())]
+        elif name := re.match(r"[\w.-]+", line):
+            names.append(name[0])
+    return names
 
 
 def _installed(name: str) -> bool:

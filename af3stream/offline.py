@@ -85,10 +85,10 @@ def transcribe(
         progress(seconds)
 
     audio_format, blocks = stream_blocks(path, BLOCK_MS)
-    naming = config.audio.mode == "everything" and loaded.engine.sounds is not None  # in encoded windows alone
+    naming = config.audio.mode == "everything" and loaded.facts.sure is not None  # in encoded windows alone
     captioned = Loaded(loaded.engine, "all" if naming else "off", loaded.licence, "uncaptioned")
     skipped: tuple[type[Job], ...] = (ExtendJob,) if naming else (EncodeJob, ExtendJob)
-    words = words and loaded.engine.captioner.times_words
+    words = words and loaded.facts.captioner.times_words
     session = _Synchronous(audio_format, config, captioned, hear, skipped=skipped, speakers=speakers, words=words)
     session.send(blocks, sent)
     session.receive(m.End(session.sent))
@@ -102,6 +102,7 @@ class HeardFile:
     Args:
         by_ear: put every window into the prompt as audio, without captions.
         normalised: scale the file first, as the model's quickstart does.
+        instructions: the system turn of every question; empty: the model's own.
         progress: called with the seconds processed so far.
 
     Attributes:
@@ -111,6 +112,7 @@ class HeardFile:
     Raises:
         SourceError: if the file cannot be read.
         EngineError: if an utterance cannot be captioned, or a window cannot be encoded.
+        Refusal: for instructions that are too long.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class HeardFile:
         *,
         by_ear: bool = False,
         normalised: bool = False,
+        instructions: str = "",
         progress: Progress = lambda _: None,
     ) -> None:
         self.windows: list[m.Window] = []
@@ -130,11 +133,13 @@ class HeardFile:
         if by_ear:
             loaded = Loaded(loaded.engine, "off", loaded.licence)
         audio_format, blocks = _scaled(path) if normalised else stream_blocks(path, BLOCK_MS)
-        unhurried = max(config.questions.read_tokens, loaded.engine.capacity.positions)
+        unhurried = max(config.questions.read_tokens, loaded.facts.capacity.positions)
         questions = msgspec.structs.replace(config.questions, read_tokens=unhurried)
         config = msgspec.structs.replace(config, questions=questions)
         skipped = (CaptionJob, SoundJob) if by_ear else ()
-        self._session = _Synchronous(audio_format, config, loaded, self._take, skipped=skipped)
+        self._session = _Synchronous(
+            audio_format, config, loaded, self._take, skipped=skipped, instructions=instructions
+        )
         self._session.send(blocks, progress)
         self._session.receive(m.Flush("end"))
         self.seconds = self._session.seconds
@@ -207,6 +212,7 @@ class _Synchronous:
         tell: called with each message of the session.
         skipped: kinds of jobs that are not run, because their results are not needed.
         words: whether captions say when each word was said.
+        instructions: the system turn of every question.
     """
 
     def __init__(
@@ -219,6 +225,7 @@ class _Synchronous:
         skipped: tuple[type[Job], ...] = (),
         speakers: bool | int = False,
         words: bool = False,
+        instructions: str = "",
     ) -> None:
         self.sent = 0
         self._format = audio_format
@@ -234,11 +241,10 @@ class _Synchronous:
                 interims=False,
                 speakers=speakers,
                 words=words,
+                instructions=instructions,
             ),
             config=config,
-            engine=loaded.engine,
-            notes=loaded.notes,
-            frames=loaded.frames,
+            facts=loaded.facts,
             metrics=Metrics(),
         )
         self._worker.open(self._session.id, self._session.audio_source, self._session.note_resident)

@@ -120,7 +120,13 @@ def ask(arguments: argparse.Namespace, config: Config, say: Say) -> None:
     doing = "hearing" if arguments.by_ear else "captioning"
     with ProgressLine(f"{doing} {path}", seconds) as line:
         heard = offline.HeardFile(
-            path, config, loaded, by_ear=arguments.by_ear, normalised=arguments.normalise, progress=line.at
+            path,
+            config,
+            loaded,
+            by_ear=arguments.by_ear,
+            normalised=arguments.normalise,
+            instructions=arguments.instructions,
+            progress=line.at,
         )
     rtf = _rtf(time.perf_counter() - began, heard.seconds)
     if not heard.windows and config.audio.mode == "speech":

@@ -28,6 +28,7 @@ from af3stream.engine.af3 import decode
 from af3stream.engine.af3.engine import Af3Captioner, Af3Engine
 from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
 from af3stream.engine.factory import Loaded, load_engine
+from af3stream.engine.facts import facts_of
 from af3stream.engine.worker import Worker
 from af3stream.metrics import Metrics
 from af3stream.models.registry import resolve
@@ -110,7 +111,11 @@ def listen(
     heard = Encoded(loaded.engine.captioner)
     loaded.engine.captioner = heard
     session = Session(
-        "bench", m.Start(interims=interims), config=config(), engine=loaded.engine, notes="off", metrics=Metrics()
+        "bench",
+        m.Start(interims=interims),
+        config=config(),
+        facts=facts_of(loaded.engine),
+        metrics=Metrics(),
     )
     worker.open("bench", session.audio_source, session.note_resident)
     pcm = np.concatenate([(spliced(recordings) * 32_767).astype("<i2"), np.zeros(RATE, "<i2")])

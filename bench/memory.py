@@ -22,6 +22,7 @@ import torch
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.factory import load_engine
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import AnswerJob, Job, Result
 from af3stream.engine.worker import Worker
 from af3stream.metrics import Metrics
@@ -102,8 +103,7 @@ class Listening:
             "bench",
             m.Start(interims=False),
             config=config(),
-            engine=self._engine,
-            notes=loaded.notes,
+            facts=facts_of(self._engine, loaded.notes),
             metrics=Metrics(),
         )
         self._worker.open("bench", self._session.audio_source, self._session.note_resident)

@@ -118,7 +118,7 @@ class Setup:
     def _end(self, anew: Job | None) -> None:
         if anew:
             assert not any(done for _, _, done in self._results[anew]), "the rebuild ended before what it delays"
-            self._worker.cancel(anew)
+            self._worker.cancel("bench", anew.id)
         self._worker.run_all()
 
     def _submit(self, job: Job) -> Job:

@@ -119,8 +119,7 @@ class Listening:
             facts,
             start,
             config=settings,
-            engine=loaded.engine,
-            notes=loaded.notes,
+            facts=loaded.facts,
             metrics=Metrics(),
             recorded=partial(journal.audio, facts),
         )
@@ -161,7 +160,7 @@ class Listening:
     def _carry(self) -> None:
         session = self.session
         for job in session.take_cancelled():
-            self.worker.cancel(job)
+            self.worker.cancel(session.id, job.id)
         while jobs := session.take_jobs():
             self.most["jobs"] = max(self.most["jobs"], len(jobs))
             for job in jobs:

@@ -12,7 +12,7 @@ from af3stream.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AF3STREAM_TOKEN", "AF3STREAM_CACHE", "XDG_CACHE_HOME"):
+    for name in ("AF3STREAM_TOKEN", "AF3STREAM_TOKEN_FILE", "AF3STREAM_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -94,6 +94,23 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_tokens_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AF3STREAM_TOKEN", "a,b")
     assert load().server.tokens == ("a", "b")
+
+
+def test_tokens_come_from_a_file_of_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AF3STREAM_TOKEN_FILE", str(tmp_path / "tokens"))
+    (tmp_path / "tokens").write_text("a\n\nb\n")
+    assert load().server.tokens == ("a", "b")
+
+
+@pytest.mark.parametrize(("text", "reason"), [(None, "cannot read the tokens"), ("\n", "holds no token")])
+def test_a_file_without_tokens_opens_the_server_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, reason: str
+) -> None:
+    monkeypatch.setenv("AF3STREAM_TOKEN_FILE", str(tmp_path / "tokens"))
+    if text is not None:
+        (tmp_path / "tokens").write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        load()
 
 
 def test_settings_are_frozen() -> None:

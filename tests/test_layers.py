@@ -19,20 +19,22 @@ from af3stream.protocol import messages
 ROOT = Path(af3stream.__file__).parent
 
 LAYERS = {  # top to bottom: a package imports only from below it, and of that only what is named here
-    "cli": "recordings stored_sessions listen server engine models config extras errors",
+    "cli": "recordings stored_sessions listen server engine models tracing config extras errors",
     "recordings": "listen offline engine audio subtitles protocol config errors",
     "stored_sessions": "server session journal protocol config errors",
     "listen": "client audio subtitles protocol errors",
     "client": "protocol errors",
-    "server": "session audio journal engine subtitles protocol metrics config errors",
+    "server": "cluster session audio journal engine subtitles protocol tracing metrics config errors",
+    "cluster": "engine metrics config errors",
     "offline": "session engine audio protocol metrics config errors",
-    "session": "journal engine models audio protocol metrics config errors",
+    "session": "journal engine models audio protocol tracing metrics config errors",
     "journal": "subtitles audio protocol config errors",
-    "engine": "models config errors",
+    "engine": "models tracing config errors",
     "subtitles": "protocol errors",
     "models": "config errors",
     "audio": "config errors",
     "protocol": "errors",
+    "tracing": "config",
     "metrics": "",
     "config": "errors",
     "extras": "errors",
@@ -41,7 +43,18 @@ LAYERS = {  # top to bottom: a package imports only from below it, and of that o
 QUIET = ("session", "audio", "protocol", "subtitles.py", "config.py", "metrics.py", "errors.py", "models/card.py")
 ENGINE_WITHOUT_MODEL = tuple(
     f"engine/{name}.py"
-    for name in ("contract", "jobs", "request", "scheduler", "scripted", "kv_cache_manager", "worker")
+    for name in (
+        "contract",
+        "facts",
+        "jobs",
+        "kv_cache_manager",
+        "request",
+        "scheduler",
+        "scripted",
+        "serialisation",
+        "token_counter",
+        "worker",
+    )
 )
 CLOCKS_AND_SOCKETS = {"asyncio", "socket", "threading", "time", "websockets"}
 HEAVY = {"torch", "transformers", "faster_whisper"}

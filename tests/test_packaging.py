@@ -81,6 +81,18 @@ def test_an_installed_extra_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == ["af3stream"]
 
 
+def test_an_extra_needs_the_packages_of_the_extras_that_it_includes(monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, 'no-such-a; extra == "gateway"', 'af3stream[gateway]; extra == "server"')
+    with pytest.raises(SetupError, match=r"^no-such-a not installed: "):
+        extras.require("server")
+
+
+def test_a_gateway_installs_no_torch() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    chosen = dependencies([*project["dependencies"], *project["optional-dependencies"]["gateway"]], [], set())
+    assert {canonicalize_name(each.metadata["Name"]) for each in chosen}.isdisjoint({"torch", "transformers"})
+
+
 def test_the_client_is_imported_where_torch_is_absent() -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S)
@@ -89,7 +101,7 @@ def test_the_client_is_imported_where_torch_is_absent() -> None:
 
 def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    parts = ("server", *PROGRAMS.values())
+    parts = ("gateway", "server", "tracing", *PROGRAMS.values())
     lines = [*project["dependencies"], *(line for part in parts for line in project["optional-dependencies"][part])]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     origins = packages_distributions()

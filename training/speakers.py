@@ -19,6 +19,7 @@ import numpy as np
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config
 from af3stream.engine.captioning import Samples, VoiceEncoder, Voices
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -151,7 +152,7 @@ def heard(conversation: Spliced, encoder: VoiceEncoder, most: bool | int = True)
     engine = ScriptedEngine()
     engine.voices = encoder
     start = m.Start("pcm_f32le", interims=False, speakers=most)
-    session = Session("speakers", start, config=Config(), engine=engine, notes="off", metrics=Metrics())
+    session = Session("speakers", start, config=Config(), facts=facts_of(engine), metrics=Metrics())
     worker, finals, now = Worker(engine), FinalCaptions(), 0.0
 
     def done(job: Job, result: Result, finished: bool) -> None:

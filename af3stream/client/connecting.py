@@ -99,6 +99,7 @@ async def connect(
     task: Task | None = None,
     vocabulary: Sequence[str] = (),
     words: bool = False,
+    instructions: str = "",
     subprotocol: str = MSGPACK,
     reconnect_for: float = 300.0,
     spool: Path | None = None,
@@ -127,6 +128,7 @@ async def connect(
         task: ``translate`` for English beside the original; ``None`` for the server's own choice.
         vocabulary: names and terms that are likely to be said, at most 200 of at most 64 characters.
         words: whether final captions say when each word was said; a server that cannot do that refuses the session.
+        instructions: the system turn of every question; empty for the model's own. ``Session.instruct`` changes them.
         subprotocol: one of ``af3stream.protocol.codec.SUBPROTOCOLS``.
         reconnect_for: seconds without a connection after which the client gives up; 0 for no second attempt. If the
             server keeps no sessions, the client gives up at once.
@@ -162,6 +164,7 @@ async def connect(
         task=task,
         vocabulary=tuple(vocabulary),
         words=words,
+        instructions=instructions,
     )
     if resume:
         start = msgspec.structs.replace(start, resume=resume.token, last_event=resume.last_event)

@@ -22,6 +22,7 @@ from af3stream.protocol.messages import (
     Flush,
     Format,
     Gap,
+    Instruct,
     NameSpeaker,
     Ready,
     Unwatch,
@@ -33,8 +34,9 @@ ENVELOPE_BYTES: Final = 256  # upper bound of a message without its audio
 SAMPLE_BYTES: Final[dict[Format, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1}
 END_REF: Final = "end"  # `end` has no id on the wire; its refusal is recognised by the code
 
-Request = Ask | Cancel | Watch | Unwatch | Flush | NameSpeaker | End
-UNANSWERED: Final = (Unwatch, NameSpeaker)  # kept until the audio after them is durable
+Request = Ask | Cancel | Watch | Unwatch | Flush | NameSpeaker | Instruct | End
+UNANSWERED: Final = Unwatch | NameSpeaker  # kept until the audio after them is durable
+REPLACED: Final = Instruct  # kept until the next one, because the server does not
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ class Outgoing:
 
     def request(self, request: Request) -> Placed:
         """Append a request, after all earlier audio and requests."""
-        if isinstance(request, UNANSWERED):
+        if isinstance(request, UNANSWERED | REPLACED):
             self.settled(_ref(request))
         placed = Placed(request, self.sent)
         self._requests.append(placed)
@@ -199,5 +201,7 @@ def _ref(request: Request) -> str:
             return END_REF
         case NameSpeaker(speaker=speaker):
             return f"speaker {speaker}"  # no id has a space
+        case Instruct():
+            return "the instructions"
         case _:
             return request.id

@@ -15,7 +15,7 @@ from af3stream.client.outgoing import END_REF
 from af3stream.client.requests import RequestSender
 from af3stream.client.transport import ReconnectingTransport, State
 from af3stream.errors import Af3StreamError
-from af3stream.protocol.features import FOLLOW_UPS
+from af3stream.protocol.features import FOLLOW_UPS, INSTRUCTIONS
 from af3stream.protocol.messages import (
     Answer,
     Ask,
@@ -23,6 +23,7 @@ from af3stream.protocol.messages import (
     Ended,
     Flush,
     Flushed,
+    Instruct,
     NameSpeaker,
     Ready,
     Scope,
@@ -226,6 +227,19 @@ class Session:
             ValueError: for a name of more than 64 characters, or a number that no speaker can have.
         """
         await self._requests.send(_valid(NameSpeaker(speaker, name)))
+
+    async def instruct(self, text: str) -> None:
+        """Change the instructions, the system turn of later questions and watches. Empty ones are the model's own.
+
+        The server reads the audio again with them, which takes a while; until then questions hear what is read. A
+        refusal is among the messages: ``query_limit`` or ``bad_text``.
+
+        Raises:
+            ValueError: if the server takes no instructions.
+        """
+        if INSTRUCTIONS not in self.ready.features:
+            raise ValueError("the server takes no instructions")
+        await self._requests.send(Instruct(text))
 
     async def flush(self) -> Flushed:
         """End the open utterance and window now, and wait until every final caption of the audio so far has arrived.

@@ -142,6 +142,10 @@ class SyncSession:
         """See ``Session.unwatch``."""
         self._loop.call(self._session.unwatch(watch_id))
 
+    def instruct(self, text: str) -> None:
+        """See :meth:`Session.instruct`."""
+        self._loop.call(self._session.instruct(text))
+
     def name_speaker(self, speaker: int, name: str) -> None:
         """See :meth:`Session.name_speaker`."""
         self._loop.call(self._session.name_speaker(speaker, name))

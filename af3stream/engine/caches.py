@@ -29,7 +29,7 @@ class Caches:
         """Note a new request."""
         self.kv.touch(request.session, now)
         self.embeddings.touch(request.session, now)
-        self.embeddings.retain(request.session, request.job, segments_of(request.job))
+        self.embeddings.retain(request.session, request.job.id, segments_of(request.job))
 
     def admit(self, request: Request, prefix_of: Callable[[str], Prefix], now: float) -> bool:
         """Reserve the memory of a request that does not run yet; false if it must wait for running ones.
@@ -44,28 +44,28 @@ class Caches:
         if request.status is Status.RUNNING or isinstance(job, CaptionJob | ReviseJob | VoiceJob):
             return True
         if isinstance(job, EncodeJob | SoundJob):
-            return self.embeddings.reserve(session, job, [job.segment], now)
+            return self.embeddings.reserve(session, job.id, [job.segment], now)
         prefix = prefix_of(session)
         self.kv.use(session, prefix, now)
         asked = (job.question, job.max_tokens, job.earlier) if isinstance(job, AnswerJob) else ()
-        if not self.kv.reserve(session, job, lambda: prefix.bytes_for(request.parts_over(prefix), *asked)):
+        if not self.kv.reserve(session, job.id, lambda: prefix.bytes_for(request.parts_over(prefix), *asked)):
             return False
         parts = request.parts_over(prefix)
-        if not self.embeddings.reserve(session, job, segments_in(parts), now):
-            self.kv.release(session, job)
+        if not self.embeddings.reserve(session, job.id, segments_in(parts), now):
+            self.kv.release(session, job.id)
             return False
         request.parts = parts
         return True
 
     def release(self, request: Request) -> None:
         """A request does not run any more."""
-        self.kv.release(request.session, request.job)
-        self.embeddings.release(request.session, request.job)
+        self.kv.release(request.session, request.job.id)
+        self.embeddings.release(request.session, request.job.id)
 
     def finish(self, request: Request) -> None:
         """A request is over."""
         self.release(request)
-        self.embeddings.finish(request.session, request.job)
+        self.embeddings.finish(request.session, request.job.id)
 
     def evict_idle(self, now: float) -> None:
         """Evict what sessions have that had no job for long."""

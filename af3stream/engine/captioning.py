@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
@@ -55,8 +56,7 @@ class TimedWord:
     probability: float
 
 
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
+class Hypothesis(Struct, frozen=True, tag=True):
     """The words that a captioner finds in an utterance.
 
     Attributes:
@@ -78,8 +78,7 @@ class Hypothesis:
     words: tuple[TimedWord, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NamedSound:
+class NamedSound(Struct, frozen=True, tag=True):
     """What the model says that it hears in a stretch of audio.
 
     Attributes:
@@ -91,8 +90,7 @@ class NamedSound:
     confidence: float
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Voices:
+class Voices(Struct, frozen=True, eq=False, tag=True):
     """The voices of pieces of speech.
 
     Attributes:

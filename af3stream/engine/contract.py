@@ -1,8 +1,9 @@
 """The interface between an engine and the rest of the package. Nothing here imports torch.
 
-A prompt's body is a sequence of **parts**: audio segments and texts (captions). For each session the engine keeps the
-keys and values of the parts that it read last, the KV prefix. A question names the whole body again, and the engine
-reads only the parts that are not in the prefix. So a cache changes the cost of an answer, and never the answer.
+A prompt's body is a sequence of **parts**: instructions, audio segments and texts (captions). For each session the
+engine keeps the keys and values of the parts that it read last, the KV prefix. A question names the whole body again,
+and the engine reads only the parts that are not in the prefix. So a cache changes the cost of an answer, and never the
+answer.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from af3stream.engine.captioning import Captioner, Samples, SoundNamer, VoiceEncoder
 from af3stream.engine.counters import Counters
 
 
-@dataclass(frozen=True, slots=True)
-class AudioSegment:
+class AudioSegment(Struct, frozen=True, tag=True):
     """A stretch of a session's audio in a prompt: a closed window, or the open one as far as it goes.
 
     Its sample range identifies it within its session: the same range is the same audio.
@@ -53,14 +55,22 @@ class AudioSource(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True, tag=True):
     """Words in a prompt's body. A control token that they spell is read as plain characters."""
 
     text: str
 
 
-PromptPart = AudioSegment | Text
+class Instructions(Struct, frozen=True, tag=True):
+    """The words of the system turn, in place of the checkpoint's own. Only the first part of a body may be this.
+
+    A control token that they spell is read as plain characters.
+    """
+
+    text: str
+
+
+PromptPart = AudioSegment | Text | Instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +81,7 @@ class Turn:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Struct, frozen=True, tag=True):
     """How an answer ended.
 
     Attributes:
@@ -144,7 +153,8 @@ class Context(Prefix, Protocol):
     def extend(self, parts: Sequence[PromptPart]) -> Iterator[None]:
         """Make ``parts`` the kept prefix, and read only what follows the parts that both share. Yields after a pass.
 
-        If they share no part, the new prefix is built beside the kept one, and replaces it at the end.
+        If they share no part, or the instructions alone, the new prefix is built beside the kept one, and replaces it
+        at the end.
 
         Raises:
             ContextFull: if the parts do not fit the language model.

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from af3stream.engine.contract import AudioSegment, Embeddings
-from af3stream.engine.jobs import Job
 from af3stream.errors import BudgetExceeded
 
 
@@ -23,8 +22,8 @@ class SessionEmbeddings:
         evictable: whether its audio can be read again.
         resident: segments that are encoded.
         temporary: segments whose samples came with a question; they go when no job names them any more.
-        retained: segments that each unfinished job names.
-        pinned: segments that each running job reads.
+        retained: segments that each unfinished job names, by its id.
+        pinned: segments that each running job reads, by its id.
         keep_from: position in samples; segments that end up to there go when no job names them any more.
     """
 
@@ -32,8 +31,8 @@ class SessionEmbeddings:
     evictable: bool = False
     resident: dict[AudioSegment, Embeddings] = field(default_factory=dict)
     temporary: set[AudioSegment] = field(default_factory=set)
-    retained: dict[Job, frozenset[AudioSegment]] = field(default_factory=dict)
-    pinned: dict[Job, frozenset[AudioSegment]] = field(default_factory=dict)
+    retained: dict[int, frozenset[AudioSegment]] = field(default_factory=dict)
+    pinned: dict[int, frozenset[AudioSegment]] = field(default_factory=dict)
     keep_from: int = 0
 
     def pins(self) -> frozenset[AudioSegment]:
@@ -94,7 +93,7 @@ class EmbeddingCache:
         own.used_at = now
         self._sessions[session] = own
 
-    def retain(self, session: str, job: Job, segments: Iterable[AudioSegment]) -> None:
+    def retain(self, session: str, job: int, segments: Iterable[AudioSegment]) -> None:
         """Keep what a queued job names, within the budget, until `finish`."""
         self._sessions[session].retained[job] = frozenset(segments)
 
@@ -115,7 +114,7 @@ class EmbeddingCache:
             (own.temporary.add if temporary else own.temporary.discard)(segment)
             self._changed.add(session)
 
-    def reserve(self, session: str, job: Job, segments: Sequence[AudioSegment], now: float) -> bool:
+    def reserve(self, session: str, job: int, segments: Sequence[AudioSegment], now: float) -> bool:
         """Make room for what a job reads, evicting what others have; false if it must wait for running jobs.
 
         Raises:
@@ -135,12 +134,12 @@ class EmbeddingCache:
             return False
         raise BudgetExceeded("embeddings", self._size(segments), self._budget)
 
-    def release(self, session: str, job: Job) -> None:
+    def release(self, session: str, job: int) -> None:
         """A job does not run any more: it is done, failed or cancelled, or begins again."""
         if own := self._sessions.get(session):
             own.pinned.pop(job, None)
 
-    def finish(self, session: str, job: Job) -> None:
+    def finish(self, session: str, job: int) -> None:
         """A job is over: drop what it alone named."""
         if own := self._sessions.get(session):
             own.pinned.pop(job, None)

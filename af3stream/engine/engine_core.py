@@ -13,12 +13,14 @@ from af3stream.engine.caches import Caches
 from af3stream.engine.contract import AudioSegment, AudioSource, Engine
 from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.executor import Executor, StepTimeout, ThreadExecutor
-from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Job, Restarted, Result
+from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Restarted, Result
 from af3stream.engine.kv_cache_manager import KVCacheManager
 from af3stream.engine.model_runner import ModelRunner, Output, Outputs
 from af3stream.engine.request import Request, Status, batch_limit, priority_of
+from af3stream.engine.request_traces import RequestTraces
 from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.errors import BudgetExceeded
+from af3stream.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +44,10 @@ class EngineCore:
 
     Args:
         limits: how long a step may take, how much memory keys, values and embeddings may, and when they are evicted.
+        tracing: makes spans; ``None``: nothing is traced.
     """
 
-    def __init__(self, engine: Engine, limits: ModelConfig) -> None:
+    def __init__(self, engine: Engine, limits: ModelConfig, tracing: Tracing | None = None) -> None:
         self._engine = engine
         self._step_timeout_s = limits.step_timeout_s
         embeddings = EmbeddingCache(
@@ -55,10 +58,16 @@ class EngineCore:
         kv = KVCacheManager(int(limits.kv_budget_mb * MIB), limits.cool_after_s)
         self.caches = Caches(kv, embeddings)
         self.scheduler: Scheduler[Request] = Scheduler()
-        self._tasks: dict[Job, Work] = {}
+        self._traces = RequestTraces(tracing) if tracing else None
+        self._tasks: dict[tuple[str, int], Work] = {}  # by session and job
         self._listeners: dict[str, Resident] = {}
         self.busy_s = self.due_s = 0.0
         self.short_since: float | None = None
+
+    @property
+    def sessions(self) -> int:
+        """Number of open sessions."""
+        return len(self._listeners)
 
     def new_thread(self) -> ThreadExecutor:
         """Run the steps on a thread of their own from now on, within the time limit; the caller stops it."""
@@ -85,12 +94,16 @@ class EngineCore:
 
     def submit(self, request: Request) -> None:
         """Queue a request."""
+        if self._traces:
+            self._traces.submitted(request)
         self.caches.add(request, time.monotonic())
-        self._tasks[request.job] = self.scheduler.submit(request.session, priority_of(request.job), request)
+        self._tasks[request.session, request.job.id] = self.scheduler.submit(
+            request.session, priority_of(request.job), request
+        )
 
-    def cancel(self, job: Job) -> None:
-        """Drop a job, if it is there."""
-        if task := self._tasks.get(job):
+    def cancel(self, session: str, job: int) -> None:
+        """Drop the job with this id, if it is there."""
+        if task := self._tasks.get((session, job)):
             self._drop(task, Status.CANCELLED)
 
     def close(self, session: str) -> None:
@@ -155,6 +168,8 @@ class EngineCore:
     # ---- run ---------------------------------------------------------------------------------------------------------
 
     def _run(self, tasks: Sequence[Work]) -> Outputs | Exception:
+        if self._traces:
+            self._traces.began(task.work for task in tasks)
         try:
             return self._executor.run([task.work for task in tasks])
         except Exception as error:  # noqa: BLE001 - whatever fails costs jobs, never the thread
@@ -194,6 +209,8 @@ class EngineCore:
         request.decoding = output.decoding
         if isinstance(output.result, str):
             request.reported += len(output.result)
+            if self._traces and output.result:
+                self._traces.told(request)
         if output.done:
             self._finish(task, Status.DONE, output.result)
         elif output.result:
@@ -211,11 +228,13 @@ class EngineCore:
     def _drop(self, task: Work, status: Status) -> None:
         """End a request, without a report."""
         self.scheduler.finish(task)
-        self._tasks.pop(task.work.job, None)
+        self._tasks.pop((task.session, task.work.job.id), None)
         if _runs(task):
             self._executor.cancel(task.work)
         self.caches.finish(task.work)
         task.work.move(status)
+        if self._traces:
+            self._traces.ended(task.work, status)
 
     def _tell_residents(self) -> None:
         for session in self.caches.embeddings.take_changed():

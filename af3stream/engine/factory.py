@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from af3stream.config import CaptionsConfig, Config, cache_dir
 from af3stream.engine.captioning import Captioner
 from af3stream.engine.contract import Engine
+from af3stream.engine.facts import EngineFacts, facts_of
 from af3stream.engine.loading import run_in_thread
 from af3stream.engine.memory import trim_heap
 from af3stream.engine.voices import CampplusVoices
@@ -43,6 +44,11 @@ class Loaded:
     notes: Notes
     licence: str | None
     frames: Frames = "all"
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What sessions need to know of it."""
+        return facts_of(self.engine, self.notes, self.frames, self.licence)
 
 
 def load_engine(config: Config, progress: Progress | None = None) -> Loaded:

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, NamedSound, Samples, Voices
 from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Turn
 
+_numbers: Final = count(1)
 
-@dataclass(frozen=True, eq=False, slots=True)
-class CaptionJob:
+
+class _Job(Struct, frozen=True, eq=False, kw_only=True):
+    """What jobs have in common.
+
+    Attributes:
+        id: larger than those of the jobs that this process made before. So it is unique in its session.
+    """
+
+    id: int = field(default_factory=_numbers.__next__)
+
+
+class CaptionJob(_Job, frozen=True, eq=False, tag=True):
     """Caption one utterance, or the part of it that has arrived. Returns a `Hypothesis`.
 
     Attributes:
         samples: float32 (n,) at 16 kHz.
         draft: the last hypothesis about a shorter part.
         final: whether the utterance is complete.
+        start: where the samples begin on the session's timeline, in samples at 16 kHz.
         urgent: whether a question waits for it.
         late: whether its session is so far behind that questions go first.
         options: language, word times and the like.
         again: the utterance was heard before, in another language.
+        trace: of the utterance, as `af3stream.tracing.Trace.parent` says; empty: it is not traced.
     """
 
     utterance: int
@@ -28,18 +45,20 @@ class CaptionJob:
     draft: Hypothesis | None
     final: bool
     max_tokens: int
+    start: int = 0
     urgent: bool = False
     late: bool = False
     options: CaptionOptions = DEFAULT_OPTIONS
     again: bool = False
+    trace: str = ""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class ReviseJob:
+class ReviseJob(_Job, frozen=True, eq=False, tag=True):
     """Caption all utterances of a closed window at once, a second time. Returns a `Hypothesis`.
 
     Attributes:
         samples: float32 (n,) at 16 kHz, from the first utterance to the end of the last, at most 30 s.
+        start: where the samples begin on the session's timeline, in samples at 16 kHz.
         late: whether its session is so far behind that questions and final captions go first.
         options: as of the captions.
     """
@@ -49,24 +68,25 @@ class ReviseJob:
     max_tokens: int
     late: bool = False
     options: CaptionOptions = DEFAULT_OPTIONS
+    start: int = 0
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class VoiceJob:
+class VoiceJob(_Job, frozen=True, eq=False, tag=True):
     """Hear whose voices are in an utterance, before it is captioned. Returns `Voices`, a row a stretch.
 
     Attributes:
         stretches: start and end in ``samples``, each of at least 0.75 s.
         late: its session is so far behind that questions go first.
+        start: where the samples begin on the session's timeline, in samples at 16 kHz.
     """
 
     samples: Samples
     stretches: tuple[tuple[int, int], ...]
     late: bool = False
+    start: int = 0
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class EncodeJob:
+class EncodeJob(_Job, frozen=True, eq=False, tag=True):
     """Encode one closed window. Returns nothing; the engine keeps the embeddings.
 
     Attributes:
@@ -78,8 +98,7 @@ class EncodeJob:
     samples: Samples
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class SoundJob:
+class SoundJob(_Job, frozen=True, eq=False, tag=True):
     """Name the sound in a stretch of a closed window that no caption covers. Returns a `NamedSound`.
 
     Attributes:
@@ -99,8 +118,7 @@ class SoundJob:
         return first, max(last, first + 1)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class ExtendJob:
+class ExtendJob(_Job, frozen=True, eq=False, tag=True):
     """Make these parts the session's kept KV prefix. Returns nothing.
 
     Attributes:
@@ -108,16 +126,17 @@ class ExtendJob:
         captions_only: whether the window that it adds stands as its captions alone.
         keep_from: position in samples. The session asks about nothing before it once this job is done, so the
             embeddings of segments that end up to there are dropped.
+        urgent: whether a question waits for it.
     """
 
     parts: tuple[PromptPart, ...]
     rebuild: bool
     captions_only: bool = False
     keep_from: int = 0
+    urgent: bool = False
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class AnswerJob:
+class AnswerJob(_Job, frozen=True, eq=False, tag=True):
     """Answer a question over these parts. Returns pieces of text, then a `Completion`.
 
     Attributes:
@@ -127,6 +146,7 @@ class AnswerJob:
             Then `PrefixLost` is returned first.
         samples: float32 (n,) of segments that the engine does not know: those of the open window. Their embeddings are
             dropped when the job is done.
+        trace: of the question, as `af3stream.tracing.Trace.parent` says; empty: it is not traced.
     """
 
     parts: tuple[PromptPart, ...]
@@ -136,13 +156,35 @@ class AnswerJob:
     prefix: int = 0
     instead: tuple[PromptPart, ...] = ()
     samples: Mapping[AudioSegment, Samples] = field(default_factory=dict)
+    trace: str = ""
 
 
 Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | SoundJob | ExtendJob | AnswerJob
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+def samples_of(job: Job) -> list[tuple[int, Samples]]:
+    """Return the samples that a job has, each float32 (n,) with its first position on the session's timeline."""
+    match job:
+        case CaptionJob(start=start, samples=samples) | ReviseJob(start=start, samples=samples):
+            return [(start, samples)]
+        case VoiceJob(start=start, samples=samples):
+            return [(start, samples)]
+        case EncodeJob(segment=segment, samples=samples):
+            return [(segment.start, samples)]
+        case AnswerJob():
+            return [(segment.start, samples) for segment, samples in job.samples.items()]
+        case _:
+            return []
+
+
+def with_samples(job: Job, samples: Sequence[Samples]) -> Job:
+    """Return the same job with other samples, in the order of `samples_of`."""
+    if isinstance(job, AnswerJob):
+        return replace(job, samples=dict(zip(job.samples, samples, strict=True)))
+    return replace(job, samples=samples[0]) if samples else job
+
+
+class Failed(Struct, frozen=True, tag=True):
     """A job could not be done.
 
     Attributes:
@@ -154,13 +196,11 @@ class Failed:
     timed_out: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(Struct, frozen=True, tag=True):
     """The device ran out of memory under a job. All keys and values were evicted, and the job is done once more."""
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixLost:
+class PrefixLost(Struct, frozen=True, tag=True):
     """The kept prefix was evicted: the question is answered over ``instead``."""
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from af3stream.engine.contract import Prefix
-from af3stream.engine.jobs import Job
 from af3stream.errors import BudgetExceeded
 
 
@@ -19,12 +18,12 @@ class SessionPrefix:
 
     Attributes:
         used_at: clock seconds of the last job.
-        reserved: bytes that each running job may take, the kept ones included.
+        reserved: bytes that each running job may take, by its id, the kept ones included.
     """
 
     prefix: Prefix
     used_at: float
-    reserved: dict[Job, int] = field(default_factory=dict)
+    reserved: dict[int, int] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -61,7 +60,7 @@ class KVCacheManager:
         if own := self._sessions.get(session):
             self.use(session, own.prefix, now)
 
-    def reserve(self, session: str, job: Job, needs: Callable[[], int]) -> bool:
+    def reserve(self, session: str, job: int, needs: Callable[[], int]) -> bool:
         """Make room for a job of a session in `use`; false if it must wait for running jobs.
 
         Other sessions' prefixes are evicted, and at last the session's own.
@@ -88,7 +87,7 @@ class KVCacheManager:
             return False
         raise BudgetExceeded("keys and values", needed, self._budget)
 
-    def release(self, session: str, job: Job) -> None:
+    def release(self, session: str, job: int) -> None:
         """A job does not run any more: it is done, failed or cancelled, or begins again."""
         if own := self._sessions.get(session):
             own.reserved.pop(job, None)

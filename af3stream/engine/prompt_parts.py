@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from af3stream.engine.contract import PromptPart, Text
+from af3stream.engine.contract import Instructions, PromptPart, Text
 
 
 def caption_line(text: str, start_s: float, speaker: str | None = None) -> str:
@@ -24,6 +24,17 @@ def note(lines: Iterable[str]) -> Text:
     return Text("".join(f"{line}\n" for line in lines))
 
 
+def instructions_of(parts: Sequence[PromptPart]) -> Instructions | None:
+    """Return the instructions that a body begins with, if there are any."""
+    first = parts[0] if parts else None
+    return first if isinstance(first, Instructions) else None
+
+
 def shared(parts: Sequence[PromptPart], kept: Sequence[PromptPart]) -> int:
-    """Return how many leading parts two bodies share."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts, kept, strict=False)))
+    """Return how many leading parts of a kept prefix a body can use.
+
+    Instructions count only with a part after them, or if the prefix is nothing else: a prefix is not cut down to them.
+    """
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts, kept, strict=False)))
+    only_instructions = common == 1 and len(kept) > 1 and instructions_of(kept) is not None
+    return 0 if only_instructions else common

@@ -137,7 +137,9 @@ def priority_of(job: Job) -> Priority:
             return Priority.LATE_FINAL if late else Priority.FINAL
         case CaptionJob(urgent=False):
             return Priority.INTERIM
-        case AnswerJob() | CaptionJob() | ReviseJob(late=False) | ExtendJob(captions_only=True):
+        case AnswerJob() | CaptionJob() | ReviseJob(late=False):
+            return Priority.ANSWER
+        case ExtendJob(captions_only=True) | ExtendJob(urgent=True):
             return Priority.ANSWER
         case _:
             return Priority.CATCH_UP

@@ -23,6 +23,7 @@ from af3stream.engine.contract import (
     Capacity,
     Completion,
     Embeddings,
+    Instructions,
     Lookup,
     PromptPart,
     Text,
@@ -31,27 +32,11 @@ from af3stream.engine.contract import (
 )
 from af3stream.engine.counters import Counters
 from af3stream.engine.prompt_parts import shared
+from af3stream.engine.token_counter import WordCounter
 
-SAMPLES_A_FRAME = 640  # 25 frames a second at 16 kHz
 BYTES_A_PART = 1 << 20  # what a context says that a part takes
 VOICES = 64  # loudnesses that are told apart
 FRAME_BYTES = 1 << 10  # of one projected frame: 25 KiB a second
-
-
-class ScriptedTokenCounter:
-    """Counts one position for a word, and for 40 ms of audio."""
-
-    def frames(self, samples: int) -> int:
-        """One frame a 40 ms."""
-        return samples // SAMPLES_A_FRAME
-
-    def count(self, text: str) -> int:
-        """One position a word."""
-        return len(text.split())
-
-    def count_turn(self, turn: Turn) -> int:
-        """One position a word."""
-        return self.count(turn.question) + self.count(turn.answer)
 
 
 class ScriptedEngine:
@@ -64,7 +49,7 @@ class ScriptedEngine:
     def __init__(self, window_s: float = 30.0, windows: int = 10, positions: int = 8_192) -> None:
         self.capacity = Capacity(int(window_s * 16_000), windows, positions)
         self.counters = Counters()
-        self.tokens: TokenCounter = ScriptedTokenCounter()
+        self.tokens: TokenCounter = WordCounter()
         self.captioner: Captioner = ScriptedCaptioner(self.counters)
         self.sounds: SoundNamer | None = None
         self.voices: VoiceEncoder | None = ScriptedVoices()
@@ -198,10 +183,19 @@ class ScriptedContext:
     ) -> Generator[str | Completion, None, None]:
         """Repeats the question and names the parts: the length of audio, the words of a text; then the turns."""
         prefilled = len(parts) - shared(parts, self._kept) + 1
-        heard = [part.text.strip() if isinstance(part, Text) else str(self._embeddings(part)) for part in parts]
+        heard = [self._name(part) for part in parts]
         heard += [f"({turn.question} {turn.answer})" for turn in earlier]
         words = f"{question} <- {' | '.join(heard)}".split()
         for i, word in enumerate(words[:max_tokens]):
             self._counters.decoded_tokens += 1
             yield f"{' ' if i else ''}{word}"
         yield Completion(min(len(words), max_tokens), "stop" if len(words) <= max_tokens else "length", prefilled)
+
+    def _name(self, part: PromptPart) -> str:
+        """The words of a text, instructions in brackets, the length of audio."""
+        match part:
+            case Text(text=text):
+                return text.strip()
+            case Instructions(text=text):
+                return f"[{text}]"
+        return str(self._embeddings(part))

@@ -12,6 +12,7 @@ from af3stream.engine.contract import AudioSource, Engine
 from af3stream.engine.engine_core import EngineCore, Resident
 from af3stream.engine.jobs import Job
 from af3stream.engine.request import Report, Request
+from af3stream.tracing import Tracing
 
 STOP_S: Final = 10.0  # how long `stop` waits for the running step
 
@@ -25,10 +26,11 @@ class Worker:
 
     Args:
         limits: how long a step may take, how much memory keys, values and embeddings may, and when they are evicted.
+        tracing: makes spans; ``None``: nothing is traced.
     """
 
-    def __init__(self, engine: Engine, limits: ModelConfig | None = None) -> None:
-        self._core = EngineCore(engine, limits or ModelConfig())
+    def __init__(self, engine: Engine, limits: ModelConfig | None = None, tracing: Tracing | None = None) -> None:
+        self._core = EngineCore(engine, limits or ModelConfig(), tracing)
         self._commands: list[Callable[[], None]] = []
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -60,9 +62,9 @@ class Worker:
         """Queue a job; ``report`` is called with its results in order, the last time with ``done``."""
         self._command(lambda: self._core.submit(Request(session, job, report)))
 
-    def cancel(self, job: Job) -> None:
-        """Drop a job, wherever it is; nothing is reported of it after the running step."""
-        self._command(lambda: self._core.cancel(job))
+    def cancel(self, session: str, job: int) -> None:
+        """Drop the job with this id, wherever it is; nothing is reported of it after the running step."""
+        self._command(lambda: self._core.cancel(session, job))
 
     def detach(self, session: str) -> None:
         """Do a session's jobs only when no other session has any: its client is gone."""
@@ -79,6 +81,11 @@ class Worker:
     def evict_all(self) -> None:
         """Evict all keys and values, and all embeddings that can be made again, before the next step."""
         self._command(self._core.evict_all)
+
+    @property
+    def sessions(self) -> int:
+        """Number of open sessions."""
+        return self._core.sessions
 
     @property
     def busy_s(self) -> float:

@@ -82,6 +82,16 @@ class Journal:
         """Whether the disk, the quota and the queue have room for another session."""
         return self._writer.has_room and self._store.space.holds(ROOM_BYTES)
 
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the folder, as last measured, plus the bytes written since then."""
+        return self._store.space.used
+
+    @property
+    def quota_bytes(self) -> int:
+        """The most bytes of the folder."""
+        return self._store.space.quota
+
     # ---- one session -------------------------------------------------------------------------------------------------
 
     def create(self, facts: SessionFacts) -> None:

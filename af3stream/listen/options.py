@@ -37,6 +37,7 @@ class ListenOptions:
         vocabulary: names and terms that are likely to be said.
         speakers: whether captions say who speaks; a number: so many people at most.
         words: whether captions say when each word was said; caption files are cut by it.
+        instructions: the system turn of every question; empty: the model's own.
     """
 
     source: str
@@ -57,6 +58,7 @@ class ListenOptions:
     vocabulary: tuple[str, ...] = ()
     speakers: bool | int = False
     words: bool = False
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,7 @@ async def _connected(stack: AsyncExitStack, options: ListenOptions, source: Sour
         task="translate" if options.translate else None,
         vocabulary=options.vocabulary,
         words=options.words,
+        instructions=options.instructions,
         speakers=options.speakers,
         on_state=screen.state,
     )

@@ -26,7 +26,8 @@ LANGUAGES: Final = "languages"  # captions have `language` and `translation`
 WORDS: Final = "words"  # final captions have `words`, if `start.words` asks for them
 SPEAKERS: Final = "speakers"  # final captions have `speaker`, if `start.speakers` asks for it
 SOUNDS: Final = "sounds"  # `sound` names what is heard beside speech
-FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS, CAPTION_UPDATES, LANGUAGES, WORDS, SPEAKERS, SOUNDS)
+INSTRUCTIONS: Final = "instructions"  # `start` takes `instructions`; `instruct` changes them
+FEATURES: Final = (ANSWER_REACH, FOLLOW_UPS, CAPTION_UPDATES, LANGUAGES, WORDS, SPEAKERS, SOUNDS, INSTRUCTIONS)
 
 
 def known_to(start: Start) -> frozenset[str]:
@@ -35,6 +36,7 @@ def known_to(start: Start) -> frozenset[str]:
         LANGUAGES: start.language is not None or start.languages or start.task is not None,
         WORDS: start.words,
         SPEAKERS: start.speakers,
+        INSTRUCTIONS: start.instructions,
     }
     return frozenset(start.features) | {name for name, wanted in asked.items() if wanted}
 
@@ -62,6 +64,8 @@ def restrict(message: ServerMessage, features: Collection[str]) -> ServerMessage
                 message = replace(message, words=False)
             if SPEAKERS not in features:
                 message = replace(message, speakers=False)
+            if INSTRUCTIONS not in features:
+                message = replace(message, max_instructions_chars=0)
         case Caption() | CaptionUpdate():
             if LANGUAGES not in features:
                 message = replace(message, language=None, translation="")

@@ -60,6 +60,7 @@ class Start(Request, frozen=True, tag="start"):
     words: bool = False  # whether final captions say when each word was said
     speakers: bool | Speaker = False  # whether final captions have a speaker; a number: the most speakers
     vocabulary: Vocabulary = ()  # names and terms that are likely to be said
+    instructions: str = ""  # the system turn of every question's prompt; empty: the model's own
 
 
 class Audio(Request, frozen=True, tag="audio"):
@@ -127,6 +128,12 @@ class NameSpeaker(Request, frozen=True, tag="name_speaker"):
     name: SpeakerName
 
 
+class Instruct(Request, frozen=True, tag="instruct"):
+    """Change the instructions: the system turn of the questions that follow. Empty ones are the model's own."""
+
+    text: str
+
+
 class End(Request, frozen=True, tag="end"):
     """Declare the audio complete: ``total`` sample frames were sent or declared lost."""
 
@@ -161,6 +168,7 @@ class Ready(Message, frozen=True, tag="ready"):
     task: Task = "transcribe"
     words: bool = False
     speakers: bool | int = False
+    max_instructions_chars: int = 0
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -341,7 +349,7 @@ def error(refusal: Refusal, *, fatal: bool = False, durable: int | None = None) 
     )
 
 
-ClientMessage = Start | Audio | Gap | Ask | Cancel | Watch | Unwatch | Flush | NameSpeaker | End
+ClientMessage = Start | Audio | Gap | Ask | Cancel | Watch | Unwatch | Flush | NameSpeaker | Instruct | End
 ServerMessage = (
     Ready
     | Ack

@@ -40,6 +40,7 @@ def application(
     max_body_bytes: int,
     routes: Sequence[BaseRoute] = (),
     origins: Sequence[str] = (),
+    unready: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
     """Create the application.
 
@@ -50,6 +51,7 @@ def application(
         max_body_bytes: the longest body of a request; a longer one is answered with 413.
         routes: further routes; they may allow longer bodies.
         origins: foreign origins whose pages may read the responses.
+        unready: returns why new clients should go elsewhere, or ``None``; the content of `GET /readyz`.
     """
 
     async def stream(request: Request) -> Response:
@@ -63,6 +65,10 @@ def application(
     async def tell_health(_: Request) -> Response:
         return respond(HTTPStatus.OK, msgspec.json.encode(health()), "application/json")
 
+    async def tell_ready(_: Request) -> Response:
+        reason = unready()
+        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, reason) if reason else respond(HTTPStatus.OK, b"ready\n")
+
     async def tell_metrics(_: Request) -> Response:
         return respond(HTTPStatus.OK, metrics(), "text/plain; version=0.0.4")
 
@@ -75,6 +81,7 @@ def application(
             Route("/", _page),
             Route("/page/{name}", _page),
             Route("/healthz", tell_health),
+            Route("/readyz", tell_ready),
             Route("/metrics", tell_metrics),
             *(Route(path, stream) for path in SOCKET_PATHS),
             *routes,

@@ -33,6 +33,7 @@ logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
 NO_BODY: Final = ((b"content-length", b"0"),)
 ALLOW: Final = "af3stream.allow"  # in a request's scope: a function that gives the answer so many seconds from now
+NO_ROUTE: Final = "none"
 BODY_HEADERS: Final = (b"content-length", b"transfer-encoding")
 
 
@@ -130,6 +131,12 @@ class HttpServer:
                 await asyncio.wait_for(self._empty.wait(), within_s)
         for left in list(self.state.connections):
             left.transport.abort()
+
+    def answered(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a response, by the pattern of its route, so many seconds after its request."""
+        route = getattr(scope.get("route"), "path", NO_ROUTE)
+        self._metrics.responses.labels(route, str(status)).inc()
+        self._metrics.response.labels(route).observe(seconds)
 
     def _refuse(self, status: HTTPStatus, reason: str, retry_after_s: int | None = None) -> Response:
         self._metrics.refusals.labels(str(status.value)).inc()
@@ -244,10 +251,13 @@ class HttpConnection(H11Protocol):
         self._deadline.cancel()
         self._unread_bytes = 0
         patience_s = self._server.config.request_timeout_s
+        asked_at = self.loop.time()
         began = False
 
         async def send_in_time(message: Message) -> None:
             nonlocal began
+            if not began:
+                self._server.answered(scope, message["status"], self.loop.time() - asked_at)
             began = True
             limit.reschedule(self.loop.time() + patience_s)
             await send(message)
@@ -264,6 +274,7 @@ class HttpConnection(H11Protocol):
             if began:
                 self.abort()
             else:
+                self._server.answered(scope, HTTPStatus.REQUEST_TIMEOUT, self.loop.time() - asked_at)
                 await self._server.timed_out()(scope, receive, send)
 
     def _allow(self, seconds: float) -> None:

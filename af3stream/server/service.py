@@ -19,7 +19,7 @@ from af3stream.config import Config, state_dir
 from af3stream.engine.factory import Loaded
 from af3stream.engine.worker import Worker
 from af3stream.journal.journal import Journal
-from af3stream.metrics import Metrics
+from af3stream.metrics import EMBEDDED, Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
 from af3stream.server.admitted_clients import AdmittedClients
@@ -32,6 +32,7 @@ from af3stream.server.rest.file_session import Engines
 from af3stream.server.rest.routes import rest_routes
 from af3stream.server.session_manager import SessionManager
 from af3stream.server.tls import Tls
+from af3stream.tracing import Tracing
 
 log = logging.getLogger(__name__)
 wire_log = log.getChild("wire")
@@ -47,21 +48,31 @@ class Service:
     """The server, with everything that its sessions share.
 
     Attributes:
-        loaded: the engine, and the facts of its checkpoint.
+        loaded: the engine.
+        facts: what sessions need to know of it.
         metrics: the metrics of this server.
         port: the port, once the service listens.
+
+    Args:
+        tracing: makes spans; ``None``: nothing is traced. The caller closes it.
     """
 
-    def __init__(self, config: Config, loaded: Loaded) -> None:
+    def __init__(self, config: Config, loaded: Loaded, tracing: Tracing | None = None) -> None:
         self.metrics = Metrics()
         self.port = config.server.port
         self._config = config
         self.loaded = loaded
-        self._worker = Worker(loaded.engine, config.model)
+        self.facts = loaded.facts
+        self._worker = Worker(loaded.engine, config.model, tracing)
         self._tls = Tls(config.server) if config.server.tls_certificate else None
         self._journal = open_journal(config)
         self._hosts = SessionManager(
-            config=config, loaded=loaded, worker=self._worker, journal=self._journal, metrics=self.metrics
+            config=config,
+            facts=self.facts,
+            worker=self._worker,
+            journal=self._journal,
+            metrics=self.metrics,
+            tracing=tracing,
         )
         self._load = Load(config.server)
         self._clients = AdmittedClients(config.server, self.metrics, self._no_room)
@@ -73,7 +84,7 @@ class Service:
                 self._metrics_text,
                 config.server.max_body_bytes,
                 rest_routes(
-                    Engines(config, loaded, self._worker, self.metrics),
+                    Engines(config, self.facts, self._worker, self.metrics),
                     self._clients.entered,
                     self._clients.authenticate,
                 ),
@@ -183,9 +194,8 @@ class Service:
         user, hosts = self._clients.user(peer), self._hosts
         connection: Connection | RealtimeConnection
         if _is_realtime(peer):
-            captioner = self.loaded.engine.captioner
             connection = RealtimeConnection(
-                peer, config=self._config, captioner=captioner, hosts=hosts, user=user, metrics=self.metrics
+                peer, config=self._config, captioner=self.facts.captioner, hosts=hosts, user=user, metrics=self.metrics
             )
         else:
             connection = Connection(peer, config=self._config.server, hosts=hosts, user=user, metrics=self.metrics)
@@ -217,7 +227,7 @@ class Service:
         """Return the content of `/healthz`."""
         return {
             "status": "ok",
-            "model": self.loaded.engine.name,
+            "model": self.facts.name,
             "sessions": self.sessions,
             "max_sessions": self._config.server.max_sessions,
             "lag_s": self._lag_s,
@@ -230,6 +240,17 @@ class Service:
         self.metrics.cost.set(self._load.cost)
         self.metrics.resident.set(resident_bytes())
         self.metrics.sessions.set(self.sessions)
+        if self._journal:
+            self.metrics.journal_bytes.set(self._journal.used_bytes)
+            self.metrics.journal_quota.set(self._journal.quota_bytes)
+        worker = self._worker
+        self.metrics.engines.note(
+            EMBEDDED,
+            sessions=worker.sessions,
+            kv_bytes=worker.kv_bytes,
+            embedding_bytes=worker.embedding_bytes,
+            device_s=worker.busy_s,
+        )
         return self.metrics.render()
 
 

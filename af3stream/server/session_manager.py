@@ -14,17 +14,17 @@ import msgspec
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.factory import Loaded
-from af3stream.engine.worker import Worker
+from af3stream.engine.facts import EngineFacts
 from af3stream.errors import DataLoss, NoSession, Refusal, ShuttingDown, StorageError
 from af3stream.journal.facts import SessionFacts
 from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
-from af3stream.server.session_runner import Peer, SessionRunner
+from af3stream.server.session_runner import Jobs, Peer, SessionRunner
 from af3stream.server.tuned_start import TunedStart, tuned
 from af3stream.session.event_log import HistoryEntry, decode_event, read_history
 from af3stream.session.session import Session
+from af3stream.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +38,25 @@ class SessionManager:
 
     Args:
         journal: where sessions are kept; ``None``: a session ends with its connection.
+        tracing: makes spans; ``None``: nothing is traced.
     """
 
     def __init__(
-        self, *, config: Config, loaded: Loaded, worker: Worker, journal: Journal | None, metrics: Metrics
+        self,
+        *,
+        config: Config,
+        facts: EngineFacts,
+        worker: Jobs,
+        journal: Journal | None,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
     ) -> None:
         self._config = config
-        self._loaded = loaded
+        self._engine = facts
         self._worker = worker
         self._journal = journal
         self._metrics = metrics
+        self._tracing = tracing
         self._hosts: dict[str, SessionRunner] = {}
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
@@ -152,7 +161,7 @@ class SessionManager:
         if self._journal:
             audio_format = AudioFormat(start.format, start.rate, start.channels)
             opening = msgspec.json.encode(start)
-            facts = SessionFacts(session.id, user, audio_format, opening, time.time(), self._loaded.engine.name)
+            facts = SessionFacts(session.id, user, audio_format, opening, time.time(), self._engine.name)
             await asyncio.to_thread(self._journal.create, facts)
         log.info("session opened: session=%s rate=%d channels=%d", session.id, start.rate, start.channels)
         return self._admit(session, user)
@@ -196,16 +205,15 @@ class SessionManager:
             session_id,
             start,
             config=tuned(self._config, start),
-            engine=self._loaded.engine,
-            notes=self._loaded.notes,
-            frames=self._loaded.frames,
+            facts=self._engine,
             metrics=self._metrics,
             recorded=partial(self._journal.audio, session_id) if self._journal else None,
+            tracing=self._tracing,
         )
 
     def _admit(self, session: Session, user: str) -> SessionRunner:
         self._make_room()
-        host = SessionRunner(session, self._worker, self._journal, user)
+        host = SessionRunner(session, self._worker, self._journal, user, self._metrics)
         self._hosts[session.id] = host
         host.refuse_others(self._refusing)
         return host

@@ -17,6 +17,7 @@ from af3stream.errors import Refusal, StorageError, StorageFull, Superseded
 from af3stream.journal.facts import Commit
 from af3stream.journal.journal import Journal
 from af3stream.journal.records import EventRecord, Record
+from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.session.lifecycle import State
 from af3stream.session.session import Session
@@ -54,8 +55,8 @@ class Jobs(Protocol):
     def submit(self, session: str, job: Job, report: Report) -> None:
         """Queue a job. ``report`` is called from another thread, in order, the last time with ``done``."""
 
-    def cancel(self, job: Job) -> None:
-        """Drop a job."""
+    def cancel(self, session: str, job: int) -> None:
+        """Drop the job with this id."""
 
     def attach(self, session: str) -> None:
         """Run the jobs of a session in their turn."""
@@ -77,7 +78,7 @@ class SessionRunner:
         user: the user that the session belongs to.
     """
 
-    def __init__(self, session: Session, worker: Jobs, journal: Journal | None, user: str) -> None:
+    def __init__(self, session: Session, worker: Jobs, journal: Journal | None, user: str, metrics: Metrics) -> None:
         self.session = session
         self.user = user
         self.peer: Peer | None = None
@@ -87,7 +88,8 @@ class SessionRunner:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._unwritten: deque[Record] = deque()  # appended and not durable; bounded by the credit
+        self._metrics = metrics
+        self._unwritten: deque[tuple[float, Record]] = deque()  # appended when, not durable; bounded by the credit
         self._failing = False  # whether the client was told about the disk error
         self._closed = False
         worker.open(session.id, session.audio_source, self._resident)
@@ -132,7 +134,7 @@ class SessionRunner:
             return
         session = self.session
         for job in session.take_cancelled():
-            self._worker.cancel(job)
+            self._worker.cancel(session.id, job.id)
         for job in session.take_jobs():
             self._worker.submit(session.id, job, self._report)
         self._write(session.take_records())
@@ -162,7 +164,8 @@ class SessionRunner:
 
     def _write(self, records: Sequence[Record]) -> None:
         if self._journal and records:
-            self._unwritten.extend(records)
+            now = time.monotonic()
+            self._unwritten.extend((now, record) for record in records)
             self._journal.append(self.session.id, records, self._written)
 
     def _report(self, job: Job, result: Result, done: bool) -> None:
@@ -183,16 +186,19 @@ class SessionRunner:
             if self.peer:
                 self.peer.tell([_storage_refusal(commit.error, commit.durable)])
         self._failing = commit.error is not None
-        while self._unwritten and _is_durable(self._unwritten[0], commit):
+        now = time.monotonic()
+        if self._unwritten and _is_durable(self._unwritten[0][1], commit):
+            self._metrics.commit.observe(now - self._unwritten[0][0])
+        while self._unwritten and _is_durable(self._unwritten[0][1], commit):
             self._unwritten.popleft()
         if commit.refused and self._retry is None:
             self._retry = self._loop.call_later(RETRY_S, self._append_again)
-        self.session.committed(commit.durable, commit.event, time.monotonic())
+        self.session.committed(commit.durable, commit.event, now)
 
     def _append_again(self) -> None:
         self._retry = None
         if self._journal and not self._closed:
-            self._journal.append(self.session.id, list(self._unwritten), self._written)
+            self._journal.append(self.session.id, [record for _, record in self._unwritten], self._written)
 
     def _hand_over(self, act: Callable[[], None]) -> None:
         try:

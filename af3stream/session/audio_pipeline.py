@@ -11,7 +11,8 @@ from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
 from af3stream.engine.captioning import Hypothesis
-from af3stream.engine.contract import AudioSegment, Engine, Text
+from af3stream.engine.contract import AudioSegment, Text
+from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import (
     AnswerJob,
     CaptionJob,
@@ -28,7 +29,6 @@ from af3stream.engine.prompt_parts import note
 from af3stream.errors import UnknownSpeaker
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
-from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_receiver import AudioReceiver
 from af3stream.session.audio_replay import AudioReplay
@@ -42,6 +42,7 @@ from af3stream.session.event_log import Divided
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.prompt_body import PromptBody, UnreadWindow
+from af3stream.session.session_traces import SessionTraces
 from af3stream.session.speaker_division import SpeakerDivision
 from af3stream.session.speaker_track import SpeakerTrack
 from af3stream.session.window_pipeline import Messages, WindowPipeline
@@ -64,6 +65,7 @@ class AudioPipeline:
     Args:
         replay: gives back the samples of closed windows.
         jobs: where jobs for the engine go.
+        traces: of the utterances; ``None``: they are not traced.
     """
 
     def __init__(
@@ -71,39 +73,38 @@ class AudioPipeline:
         start: m.Start,
         *,
         config: Config,
-        engine: Engine,
-        notes: Notes,
-        frames: Frames,
+        facts: EngineFacts,
         metrics: Metrics,
         replay: AudioReplay,
         jobs: JobTracker,
+        traces: SessionTraces | None = None,
     ) -> None:
         self.receiver = AudioReceiver(AudioFormat(start.format, start.rate, start.channels))
         self.mode: m.Mode = start.mode or config.audio.mode
-        self.captions_in_prompt = notes == "all"
-        self.settings = settle(start, config.captions, engine.captioner)
+        self.captions_in_prompt = facts.notes == "all"
+        self.settings = settle(start, config.captions, facts.captioner)
         languages = CaptionLanguages(self.settings.tracker(), self.settings.options)
-        self.track = CaptionTrack(config, interims=start.interims, languages=languages, jobs=jobs, metrics=metrics)
+        self.track = CaptionTrack(
+            config, interims=start.interims, languages=languages, jobs=jobs, metrics=metrics, traces=traces
+        )
         self._revision = CaptionRevision(
-            enabled=config.captions.second_pass and engine.captioner.revises,
+            enabled=config.captions.second_pass and facts.captioner.revises,
             max_tokens=config.captions.max_tokens,
             options=self.settings.options,
         )
         self._windows = WindowPipeline(
             config.questions,
-            engine=engine,
-            notes=notes,
-            frames=frames,
+            facts=facts,
             naming=self.mode == "everything",
             replay=replay,
             jobs=jobs,
             metrics=metrics,
         )
-        told_apart = start.speakers if config.captions.speakers and engine.voices is not None else False
+        told_apart = start.speakers if config.captions.speakers and facts.voices else False
         self.speakers = SpeakerTrack(told_apart, jobs) if told_apart else None
         self._jobs = jobs
-        self._segmenter = Segmenter(config.audio, self.mode, seconds(engine.capacity.window_samples))
-        self._frames = engine.tokens.frames
+        self._segmenter = Segmenter(config.audio, self.mode, seconds(facts.capacity.window_samples))
+        self._frames = facts.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
         self._division = SpeakerDivision(self.speakers, self.track, self._ledger, jobs) if self.speakers else None
@@ -340,6 +341,10 @@ class AudioPipeline:
     def start_reading(self) -> None:
         """Read windows into the KV prefix from now on; after a restore that waits for the first question."""
         self._windows.context.start_reading()
+
+    def instruct(self, text: str) -> None:
+        """Begin the prompts of later questions with instructions; see `ContextWindow.instruct`."""
+        self._windows.context.instruct(text)
 
     @property
     def context_start(self) -> int:

@@ -31,6 +31,10 @@ class CaptionDelays:
         self.now = now
         self._arrivals.note(position, now)
 
+    def arrival(self, position: int) -> float | None:
+        """Return when the sample at a position arrived; ``None`` if that was before a restart, or too long ago."""
+        return self._arrivals.at(position + 1)
+
     def observed(self, captions: Sequence[Caption | CaptionUpdate], now: float) -> Sequence[Caption | CaptionUpdate]:
         """Observe captions that are told ``now``; returns them."""
         for caption in captions:

@@ -73,10 +73,12 @@ class CaptionRevision:
             window = self._windows[0]
             inside = tuple(line for line in lines if window.start <= line.start and line.end <= window.end)
             if len(inside) > 1 and len({line.language for line in inside}) == 1:
-                samples = window.samples[inside[0].start - window.start : inside[-1].end - window.start]
+                start = inside[0].start
+                samples = window.samples[start - window.start : inside[-1].end - window.start]
                 options = replace(self._options, language=inside[0].language)
-                self._running = _Running(ReviseJob(window.index, samples, self._max_tokens, late, options), inside)
-                return self._running.job
+                job = ReviseJob(window.index, samples, self._max_tokens, late, options, start)
+                self._running = _Running(job, inside)
+                return job
             self._windows.popleft()
         return None
 

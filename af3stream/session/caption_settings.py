@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from af3stream.config import CaptionsConfig
-from af3stream.engine.captioning import Captioner, CaptionOptions
+from af3stream.engine.captioning import CaptionOptions
+from af3stream.engine.facts import CaptionerFacts
 from af3stream.errors import BadFormat, quoted
 from af3stream.protocol.messages import Start, Task
 from af3stream.session.language_tracker import LanguageTracker
@@ -48,7 +49,7 @@ class CaptionSettings:
         return LanguageTracker(None if self.language == AUTO else self.language, self.languages)
 
 
-def settle(start: Start, config: CaptionsConfig, captioner: Captioner) -> CaptionSettings:
+def settle(start: Start, config: CaptionsConfig, captioner: CaptionerFacts) -> CaptionSettings:
     """Return the settings of a session.
 
     Raises:

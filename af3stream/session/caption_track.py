@@ -23,6 +23,7 @@ from af3stream.session.ledger import seconds
 from af3stream.session.load_shedder import DROP_INTERIMS_LAG_S
 from af3stream.session.partial_captions import PartialCaptions
 from af3stream.session.server_messages import failure
+from af3stream.session.session_traces import SessionTraces
 from af3stream.session.speakers import REMEMBERED
 
 
@@ -38,10 +39,18 @@ class CaptionTrack:
         interims: whether the client wants partial captions.
         languages: decides in which language an utterance is captioned.
         jobs: where jobs for the captioner go.
+        traces: of the utterances; ``None``: they are not traced.
     """
 
     def __init__(
-        self, config: Config, *, interims: bool, languages: CaptionLanguages, jobs: JobTracker, metrics: Metrics
+        self,
+        config: Config,
+        *,
+        interims: bool,
+        languages: CaptionLanguages,
+        jobs: JobTracker,
+        metrics: Metrics,
+        traces: SessionTraces | None = None,
     ) -> None:
         self.lines: list[CaptionLine] = []
         self.partial = PartialCaptions(config.captions, wanted=interims)
@@ -50,10 +59,12 @@ class CaptionTrack:
         self._languages = languages
         self._jobs = jobs
         self._metrics = metrics
+        self._traces = traces
         self._waiting: dict[int, Utterance] = {}
         self._open: int = 0  # index of the open utterance, or of the next one
         self._final: dict[int, Hypothesis] = {}  # final hypotheses that wait for that of an earlier utterance
-        self._held: deque[Hypothesis | None] = deque()  # drafts of the newest closed utterances, which may be divided
+        # Of the newest closed utterances, which may be divided: the draft, and when the utterance closed.
+        self._held: deque[tuple[Hypothesis | None, float]] = deque()
         self._closed_as: dict[int, int] = {}  # by number of a waiting utterance: which one the segmenter closed
         self._speakers: dict[int, int] = {}  # of utterances without a final caption
         self._told: dict[int, int | None] = {}  # speakers of the newest utterances with a final caption
@@ -121,8 +132,8 @@ class CaptionTrack:
             urgent: a question waits for it.
         """
         self._abandon_draft()
-        options = self._languages.partial
-        job = self._job(self._open, samples, self.partial.hypothesis, options, final=False, urgent=urgent)
+        utterance, options = Utterance(self._open, span.start, span.end, samples), self._languages.partial
+        job = self._job(utterance, self.partial.hypothesis, options, final=False, urgent=urgent)
         self.partial.begin(job, span, now)
         self._jobs.submit(job)
         return job
@@ -139,7 +150,9 @@ class CaptionTrack:
         utterance = Utterance(self._open, span.start, span.end, samples)
         self._abandon_draft()
         self.abandon_final()
-        job = self._job(utterance.index, utterance.samples, self.partial.hypothesis, self._languages.final, final=True)
+        if self._traces:
+            self._traces.heard(utterance.index, self.delays.arrival(utterance.start))
+        job = self._job(utterance, self.partial.hypothesis, self._languages.final, final=True)
         self._early.begin(job, utterance)
         self._jobs.submit(job)
 
@@ -154,15 +167,15 @@ class CaptionTrack:
         self._waiting[utterance.index] = utterance
         draft = self.partial.close()
         self._open = utterance.index + 1
+        if self._traces:
+            self._traces.heard(utterance.index, self.delays.arrival(utterance.start), self.delays.now)
         if early := self._early.take(utterance):
             job, hypothesis = early
             self._jobs.make_due(job, position)
             return [] if hypothesis is None else self.delays.observed(self.take_final(job, hypothesis), self.delays.now)
         self.abandon_final()
         late, options = self.are_late(position), self._languages.final
-        self._jobs.submit(
-            self._job(utterance.index, utterance.samples, draft, options, final=True, late=late), position
-        )
+        self._jobs.submit(self._job(utterance, draft, options, final=True, late=late), position)
         return []
 
     def hold(self, utterance: Utterance) -> None:
@@ -171,7 +184,7 @@ class CaptionTrack:
         Until then the number of what follows it is not known, so there are no partial captions.
         """
         self._abandon_draft()
-        self._held.append(self.partial.close())
+        self._held.append((self.partial.close(), self.delays.now))
         self._number(utterance, utterance.index)
 
     def divide(self, parts: Sequence[tuple[Utterance, int | None]], position: int) -> None:
@@ -179,7 +192,7 @@ class CaptionTrack:
 
         The first part has the number of the whole. The utterances behind it move on by the number of other parts.
         """
-        first, draft = self.oldest_held, self._held.popleft()
+        first, (draft, closed_at) = self.oldest_held, self._held.popleft()
         numbers = range(first, self._open)
         whole, *behind = ((self._waiting.pop(number), self._closed_as.pop(number)) for number in numbers)
         self._open = first
@@ -188,8 +201,10 @@ class CaptionTrack:
                 self._speakers[self._open] = speaker
             numbered, late = self._number(utterance, whole[1]), self.are_late(position)
             known = draft if len(parts) == 1 else None
+            if self._traces:
+                self._traces.heard(numbered.index, self.delays.arrival(utterance.start), closed_at)
             options = self._languages.final
-            job = self._job(numbered.index, utterance.samples, known, options, final=True, late=late)
+            job = self._job(numbered, known, options, final=True, late=late)
             self._jobs.submit(job, position)
         for utterance, closed_as in behind:
             self._number(utterance, closed_as)
@@ -296,8 +311,7 @@ class CaptionTrack:
 
     def _job(
         self,
-        utterance: int,
-        samples: Samples,
+        utterance: Utterance,
         draft: Hypothesis | None,
         options: CaptionOptions,
         *,
@@ -307,20 +321,22 @@ class CaptionTrack:
         again: bool = False,
     ) -> CaptionJob:
         return CaptionJob(
-            utterance,
-            samples,
+            utterance.index,
+            utterance.samples,
             draft,
             final=final,
             max_tokens=self._max_tokens,
+            start=utterance.start,
             urgent=urgent,
             late=late,
             options=options,
             again=again,
+            trace=self._traces.parent(utterance.index) if final and self._traces else "",
         )
 
     def _repeat(self, utterance: Utterance, options: CaptionOptions) -> None:
         """Have an utterance captioned once more. Later captions wait for it; it does not count towards the lag."""
-        self._jobs.submit(self._job(utterance.index, utterance.samples, None, options, final=True, again=True))
+        self._jobs.submit(self._job(utterance, None, options, final=True, again=True))
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """Return the final caption; ``None`` if it has no words and the client saw no partial one."""
@@ -333,6 +349,8 @@ class CaptionTrack:
                 del self._told[next(iter(self._told))]
             self.lines.append(line)
         if not (line.text or (drafted and self.partial.shown)):
+            if self._traces:
+                self._traces.wordless(utterance.index)
             return None
         self._languages.told(utterance)
         return final_caption(line)

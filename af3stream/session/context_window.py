@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Final
 
 from af3stream.audio.events import Window
-from af3stream.engine.contract import AudioSegment, Capacity, PromptPart
+from af3stream.engine.contract import AudioSegment, Capacity, Instructions, PromptPart
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob
-from af3stream.engine.prompt_parts import shared
+from af3stream.engine.prompt_parts import instructions_of, shared
 from af3stream.models.card import Frames, Notes
 from af3stream.session.caption_line import CaptionLine
 from af3stream.session.closed_window import ClosedWindow, Extension, PrefixLayout, PrefixStatus
@@ -34,13 +34,14 @@ COUNTED: Final = 2_048  # texts whose positions are cached: more than the captio
 class ContextWindow:
     """The newest windows that fit into the positions of the language model, oldest first.
 
-    The KV prefix holds the captions of evicted windows, then closed windows whose captions are final. With notes `all`,
-    each window's captions follow its audio, or stand in its place if the model hears uncaptioned sound alone. So the
-    prefix only grows at its end, and each window is read once. A prompt is the prefix, then what `Selection` chooses of
-    the windows that are not in it.
+    The KV prefix holds the instructions, the captions of evicted windows, then closed windows whose captions are final.
+    With notes `all`, each window's captions follow its audio, or stand in its place if the model hears uncaptioned
+    sound alone. So the prefix only grows at its end, and each window is read once. A prompt is the prefix, then what
+    `Selection` chooses of the windows that are not in it.
 
     Before the context window is full, it rolls: a prefix without the oldest windows is built beside the one in use.
-    Until that is done, prompts begin with the prefix in use.
+    Until that is done, prompts begin with the prefix in use. With other instructions, all windows are read again, and
+    prompts have what is read already.
 
     Attributes:
         resident: windows whose embeddings the engine has, as it last said.
@@ -79,8 +80,9 @@ class ContextWindow:
         self._layout = PrefixLayout(notes, count)
         self._selection = Selection(notes, not self.captions_replace_audio, count)
         self._window_tokens = tokens(capacity.window_samples)
-        by_windows = (capacity.windows + 1) * self._window_tokens + notes_max_tokens  # one more is open
-        self._limit = min(capacity.positions - reply_tokens - QUESTION_TOKENS, by_windows)
+        self._positions = capacity.positions - reply_tokens - QUESTION_TOKENS
+        self._by_windows = (capacity.windows + 1) * self._window_tokens + notes_max_tokens  # one more is open
+        self._instructions: Instructions | None = None
         self._windows: list[ClosedWindow] = []
         self._closed_to = 0
         self.settled_to = 0
@@ -157,6 +159,23 @@ class ContextWindow:
 
     # ---- the KV prefix -----------------------------------------------------------------------------------------------
 
+    def instruct(self, text: str) -> None:
+        """Begin every prompt with these instructions, or with the checkpoint's own if they are empty."""
+        instructions = Instructions(text) if text else None
+        if instructions != self._instructions:
+            self._instructions = instructions
+            self._prefix, self._read = (), 0
+
+    @property
+    def _limit(self) -> int:
+        """Positions of a prompt's body after its instructions."""
+        return min(self._positions - self._layout.cost(self._lead), self._by_windows)
+
+    @property
+    def _lead(self) -> tuple[PromptPart, ...]:
+        """What every body begins with."""
+        return (self._instructions,) if self._instructions else ()
+
     def start_reading(self) -> None:
         """Read windows into the KV prefix from now on. After a restore that waits for the first question."""
         if self._status is PrefixStatus.COLD:
@@ -175,10 +194,10 @@ class ContextWindow:
         staying, notes = self._windows[evicted:], self._evicted_notes_after(evicted)
         ready = self._layout.readable(staying, notes, self._limit)
         already = reading = min(max(0, self._read - evicted), ready)
-        parts = self._layout.compose(staying[:reading], notes)
+        parts = self._lead + self._layout.compose(staying[:reading], notes)
         while parts == self._prefix and reading < ready:
             reading += 1
-            parts = self._layout.compose(staying[:reading], notes)
+            parts = self._lead + self._layout.compose(staying[:reading], notes)
         if parts == self._prefix:
             return None
         rebuild = bool(evicted) and not shared(parts, self._prefix)
@@ -195,7 +214,8 @@ class ContextWindow:
         if (extension := self._extension) is None or extension.job is not job:
             return
         self._evict(extension.evicted)
-        self._prefix, self._read = job.parts, extension.windows
+        if instructions_of(job.parts) == self._instructions:
+            self._prefix, self._read = job.parts, extension.windows
         self._extension, self._status = None, PrefixStatus.IDLE
 
     def lost(self, job: AnswerJob) -> None:
@@ -241,8 +261,9 @@ class ContextWindow:
                 selected = selected[1:]
             return self._body(selected, ()), None
         alone = self._body(self._selection.choose(unread, min(room, self._read_tokens))[0], uncaptioned)
-        left = min(room - self._layout.cost(self._prefix), self._read_tokens)
-        if not self._prefix or len(windows) < len(self._windows) or left < 0:
+        of_windows = self._prefix[len(self._lead) :]
+        left = min(room - self._layout.cost(of_windows), self._read_tokens)
+        if not of_windows or len(windows) < len(self._windows) or left < 0:
             return alone, None
         selected, complete = self._selection.choose(unread[self._read :], left)
         return self._after_prefix(selected, complete, uncaptioned), alone
@@ -259,7 +280,7 @@ class ContextWindow:
         if not selected:
             return None
         covered = coverage(selected, (), uncaptioned, self._closed_to)
-        return PromptBody(parts_of(selected), covered, samples=samples_of(selected))
+        return PromptBody(self._lead + parts_of(selected), covered, samples=samples_of(selected))
 
     def _after_prefix(
         self, selected: Sequence[SelectedWindow], complete: bool, uncaptioned: Sequence[SampleRange]

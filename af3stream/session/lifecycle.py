@@ -26,7 +26,7 @@ class Event(Enum):
     """What happens to a session; the value is its row in the table."""
 
     AUDIO = "`audio`, `gap`"
-    REQUEST = "`ask`, `cancel`, `watch`, `unwatch`, `flush`, `name_speaker`"
+    REQUEST = "`ask`, `cancel`, `watch`, `unwatch`, `flush`, `name_speaker`, `instruct`"
     END = "`end` with the right total"
     WRONG_END = "`end` with another total"
     START = "`start`"

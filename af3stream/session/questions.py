@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from af3stream.config import QuestionsConfig
-from af3stream.engine.contract import Completion, Engine, Turn
+from af3stream.engine.contract import Completion, TokenCounter, Turn
 from af3stream.engine.jobs import AnswerJob, Failed, PrefixLost, Result
 from af3stream.errors import QueryLimit, UnknownQuestion
 from af3stream.metrics import Metrics
@@ -18,6 +18,7 @@ from af3stream.session.ledger import seconds
 from af3stream.session.question import Question, Running, Status, Waiting
 from af3stream.session.question_text import clean
 from af3stream.session.server_messages import failure
+from af3stream.session.session_traces import SessionTraces
 from af3stream.session.watches import Watches
 
 NOTHING_HEARD: Final = "Nothing was heard in this range."
@@ -29,18 +30,27 @@ class Questions:
     Questions are answered one after the other, in the order in which they came; watches come after them.
 
     Args:
+        tokens: counts the positions of a prompt.
         pipeline: composes prompts, and has captioned what a question needs.
         jobs: where jobs for the engine go.
+        traces: of the questions; ``None``: they are not traced.
     """
 
     def __init__(
-        self, config: QuestionsConfig, engine: Engine, pipeline: AudioPipeline, jobs: JobTracker, metrics: Metrics
+        self,
+        config: QuestionsConfig,
+        tokens: TokenCounter,
+        pipeline: AudioPipeline,
+        jobs: JobTracker,
+        metrics: Metrics,
+        traces: SessionTraces | None = None,
     ) -> None:
         self._config = config
-        self._tokens = engine.tokens
+        self._tokens = tokens
         self._pipeline = pipeline
         self._jobs = jobs
         self._metrics = metrics
+        self._traces = traces
         self._exchanges = Exchanges()
         self._watches = Watches(config)
         self._turn: Waiting | Running | None = None  # the question whose turn it is
@@ -80,6 +90,8 @@ class Questions:
         last_s = message.scope.last_s if message.scope else None
         place = next((i for i, other in enumerate(self._queue) if other.watch), len(self._queue))
         self._queue.insert(place, Question(message.id, text, last_s, tokens, now, after))
+        if self._traces:
+            self._traces.asked(message.id)
 
     def cancel(self, question_id: str) -> list[m.ServerMessage]:
         """Cancel a question; returns the answer as far as it came. An unknown id is ignored."""
@@ -182,7 +194,8 @@ class Questions:
         body, instead = body.beside(names), instead and instead.beside(names)
         other = instead.parts if instead else ()
         samples = {**body.samples, **(instead.samples if instead else {})}
-        job = AnswerJob(body.parts, question.text, question.max_tokens, earlier, body.prefix, other, samples)
+        trace = self._traces.run(question.id) if self._traces and question.watch is None else ""
+        job = AnswerJob(body.parts, question.text, question.max_tokens, earlier, body.prefix, other, samples, trace)
         question.move(Status.RUNNING)
         self._turn = Running(question, job, body, instead, after)
         self._jobs.submit(job)
@@ -215,6 +228,8 @@ class Questions:
             case str():
                 if run.first_token_at is None:
                     run.first_token_at = now
+                    if self._traces and question.watch is None:
+                        self._traces.first_token(question.id)
                 run.pieces.append(result)
                 messages += [] if question.watch else [m.AnswerDelta(question.id, result)]
             case Completion():

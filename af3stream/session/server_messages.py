@@ -5,7 +5,7 @@ from __future__ import annotations
 from af3stream import __version__
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import Engine
+from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import Failed
 from af3stream.errors import EngineFailed, EngineTimeout
 from af3stream.protocol import messages as m
@@ -15,7 +15,7 @@ from af3stream.session.ledger import seconds
 
 
 def ready(
-    engine: Engine,
+    facts: EngineFacts,
     config: Config,
     audio: AudioFormat,
     mode: m.Mode,
@@ -40,18 +40,19 @@ def ready(
     return m.Ready(
         session=session,
         server=f"af3stream/{__version__}",
-        model=engine.name,
-        captioner=engine.captioner.name,
+        model=facts.name,
+        captioner=facts.captioner.name,
         format=audio.format,
         rate=audio.rate,
         channels=audio.channels,
         mode=mode,
-        window_s=seconds(engine.capacity.window_samples),
-        horizon_windows=engine.capacity.windows,
+        window_s=seconds(facts.capacity.window_samples),
+        horizon_windows=facts.capacity.windows,
         credit_s=config.server.credit_s,
         max_frame_bytes=config.server.max_frame_bytes,
         max_question_chars=config.questions.max_chars,
         max_questions=config.questions.max_waiting,
+        max_instructions_chars=config.questions.max_instructions_chars,
         features=FEATURES,
         resume=resume,
         received=ack.received,

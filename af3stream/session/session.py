@@ -14,13 +14,13 @@ from collections.abc import Iterable, Sequence
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.contract import AudioSegment, AudioSource, Engine
+from af3stream.engine.contract import AudioSegment, AudioSource
+from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import AnswerJob, Failed, Job, Restarted, Result, ReviseJob, SoundJob
 from af3stream.errors import BadFormat, EngineRestart, Refusal
 from af3stream.journal.facts import Recovered
 from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
-from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session import server_messages
 from af3stream.session.acknowledgements import Acknowledgements
@@ -30,9 +30,12 @@ from af3stream.session.event_log import EventLog, HistoryEntry, decode_event
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.lifecycle import Effect, Event, State, illegal, transition
 from af3stream.session.load_shedder import LoadShedder
+from af3stream.session.question_text import clean_instructions
 from af3stream.session.questions import Questions
 from af3stream.session.rate_limiter import RateLimiter
 from af3stream.session.recovery import replay
+from af3stream.session.session_traces import SessionTraces
+from af3stream.tracing import Tracing
 
 
 class Session:
@@ -41,14 +44,15 @@ class Session:
     Args:
         session_id: made by the server.
         start: the client's opening message.
-        notes: which captions stand in the prompt.
-        frames: which windows stand in the prompt as audio.
+        facts: of the engine.
         recorded: reads the session's audio from the journal; ``None`` if nothing is kept.
+        tracing: makes spans; ``None``: nothing is traced.
 
     Raises:
         BadFormat: for an audio format that the service does not take, or a language, a task or word times that the
             captioner does not have.
-        BadText: for a term of the vocabulary without words.
+        BadText: for a term of the vocabulary without words, or instructions that are not Unicode.
+        QueryLimit: for instructions that are too long.
     """
 
     def __init__(
@@ -57,31 +61,31 @@ class Session:
         start: m.Start,
         *,
         config: Config,
-        engine: Engine,
-        notes: Notes,
+        facts: EngineFacts,
         metrics: Metrics,
-        frames: Frames = "all",
         recorded: Recorded | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.id = session_id
         self.state = State.OPEN
         self._config = config
-        self._engine = engine
+        self._facts = facts
         self._format = AudioFormat(start.format, start.rate, start.channels)
         self._replay = AudioReplay(self._format, recorded, keep=config.model.embeddings_budget_mb > 0)
         self._jobs = JobTracker()
+        self._traces = SessionTraces(tracing, session_id) if tracing else None
         self._pipeline = AudioPipeline(
             start,
             config=config,
-            engine=engine,
-            notes=notes,
-            frames=frames,
+            facts=facts,
             metrics=metrics,
             replay=self._replay,
             jobs=self._jobs,
+            traces=self._traces,
         )
+        self._instruct(start.instructions)
         self._log = EventLog(journaled=recorded is not None)
-        self._questions = Questions(config.questions, engine, self._pipeline, self._jobs, metrics)
+        self._questions = Questions(config.questions, facts.tokens, self._pipeline, self._jobs, metrics, self._traces)
         self._shedder = LoadShedder()
         self._rate_limiter = RateLimiter(config.questions.per_s)
         credit = round(config.server.credit_s * self._format.rate)
@@ -111,6 +115,7 @@ class Session:
         Raises:
             Refusal: if it is refused; it has no effect then. `NoSession` if the state does not allow it.
         """
+        self._note_time(now)
         effect, state = transition(self.state, Event.of(message, self._pipeline.receiver.received))
         if effect is not Effect.IGNORE:
             self._take(message, now)
@@ -119,6 +124,7 @@ class Session:
 
     def complete(self, job: Job, result: Result, done: bool, now: float) -> None:
         """Take a result of a job; ``done``: it is the last one."""
+        self._note_time(now)
         if isinstance(result, Restarted):
             self._tell([m.error(EngineRestart("the engine ran out of memory, and does its work once more"))])
             return
@@ -145,12 +151,14 @@ class Session:
 
     def committed(self, durable: int, record: int, now: float) -> None:
         """Take the news that the journal has so many sample frames, and records of events up to this one."""
+        self._note_time(now)
         self._log.committed(durable, record)
         self._replay.durable(self._log.durable)
         self.advance(now)
 
     def advance(self, now: float) -> None:
         """Do what is due by ``now``."""
+        self._note_time(now)
         self._tell(self._pipeline.settle())
         self._tell(self._shedder.step(self.lag_s, stretched=self._pipeline.track.partial.stretched))
         if not self._shedder.drops_interims:
@@ -191,7 +199,7 @@ class Session:
             DataLoss: if the client missed events that are neither in memory nor in ``older``.
         """
         ready = server_messages.ready(
-            self._engine,
+            self._facts,
             self._config,
             self._format,
             self._pipeline.mode,
@@ -211,7 +219,11 @@ class Session:
 
     def take_messages(self) -> list[m.ServerMessage]:
         """Return the messages to send, in order, and empty the outbox."""
-        return self._log.take_messages()
+        messages = self._log.take_messages()
+        if self._traces:
+            for message in messages:
+                self._traces.told(message)
+        return messages
 
     def take_records(self) -> list[Record]:
         """Return the records to make durable, in order; `committed` must be called once they are."""
@@ -278,12 +290,19 @@ class Session:
             case m.NameSpeaker(speaker=speaker, name=name):
                 self._rate_limiter.spend(None, now)
                 self._tell(self._pipeline.name_speaker(speaker, name))
+            case m.Instruct(text=text):
+                self._rate_limiter.spend(None, now)
+                self._instruct(text)
             case m.End(total=total):
                 self._tell(self._pipeline.end(total, now))
             case m.Start():
                 if (found := AudioFormat(message.format, message.rate, message.channels)) != self._format:
                     raise BadFormat(f"the session's audio is {self._format}, and stays so; found {found}")
                 raise illegal(self.state, Event.START)
+
+    def _instruct(self, text: str) -> None:
+        """Begin the prompts of later questions with these instructions. Raises as `clean_instructions` does."""
+        self._pipeline.instruct(clean_instructions(text, self._config.questions, self._facts))
 
     def _take_audio(self, message: m.Audio | m.Gap, now: float) -> None:
         heard: list[m.ServerMessage] | None
@@ -310,10 +329,16 @@ class Session:
         """Tell messages, and note those that questions depend on."""
         for message in messages:
             told = self._log.tell(message)
+            if self._traces:
+                self._traces.kept(told)
             if isinstance(told, m.Answer):
                 self._questions.record(told)
             elif isinstance(told, m.Window):
                 self._questions.window_closed()
+
+    def _note_time(self, now: float) -> None:
+        if self._traces:
+            self._traces.now = now
 
     def _finished(self) -> bool:
         """Return whether nothing is pending: all audio is durable and captioned, and all questions are answered."""

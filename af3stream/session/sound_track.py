@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.engine.captioning import NamedSound, SoundNamer
+from af3stream.engine.captioning import NamedSound
 from af3stream.engine.jobs import Failed, Job, Result, SoundJob
 from af3stream.protocol.messages import Sound
 from af3stream.session.caption_line import CaptionLine
@@ -48,11 +48,11 @@ class SoundTrack:
     """The stretches without a caption whose sounds are still to be named, the oldest first.
 
     Args:
-        namer: ``None``: no sounds are named.
+        sure: the least confidence of a name that may be told; ``None``: no sounds are named.
     """
 
-    def __init__(self, namer: SoundNamer | None, jobs: JobTracker) -> None:
-        self._sure = namer.sure if namer else None
+    def __init__(self, sure: float | None, jobs: JobTracker) -> None:
+        self._sure = sure
         self._jobs = jobs
         self._waiting: dict[Job, ClosedWindow] = {}
 

@@ -44,7 +44,7 @@ class SpeakerTrack:
 
     def close(self, utterance: Utterance, position: int, *, late: bool) -> None:
         """Have the voices of a closed utterance heard."""
-        job = VoiceJob(utterance.samples, stretches(len(utterance.samples)), late)
+        job = VoiceJob(utterance.samples, stretches(len(utterance.samples)), late, utterance.start)
         self._waiting.append((job, utterance))
         self._jobs.submit(job, position)
 

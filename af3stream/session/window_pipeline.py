@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from af3stream.audio.events import Window
 from af3stream.config import QuestionsConfig
-from af3stream.engine.contract import Engine
+from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import EncodeJob, Failed, Result
 from af3stream.metrics import Metrics
-from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.audio_replay import AudioReplay
 from af3stream.session.caption_line import CaptionLine
@@ -32,8 +31,6 @@ class WindowPipeline:
 
     Args:
         naming: whether sounds that no caption covers are named.
-        notes: which captions stand in the prompt beside the audio.
-        frames: which windows stand in the prompt as audio.
         replay: gives back the samples of closed windows.
         jobs: where jobs for the engine go.
     """
@@ -42,25 +39,23 @@ class WindowPipeline:
         self,
         config: QuestionsConfig,
         *,
-        engine: Engine,
-        notes: Notes,
-        frames: Frames,
+        facts: EngineFacts,
         naming: bool,
         replay: AudioReplay,
         jobs: JobTracker,
         metrics: Metrics,
     ) -> None:
         self.context = ContextWindow(
-            engine.capacity,
-            notes,
-            frames,
+            facts.capacity,
+            facts.notes,
+            facts.frames,
             notes_max_tokens=config.notes_max_tokens,
             reply_tokens=config.max_tokens,
             read_tokens=config.read_tokens,
-            tokens=engine.tokens.frames,
-            count=engine.tokens.count,
+            tokens=facts.tokens.frames,
+            count=facts.tokens.count,
         )
-        self.sounds = SoundTrack(engine.sounds if naming else None, jobs)
+        self.sounds = SoundTrack(facts.sure if naming else None, jobs)
         self._replay = replay
         self._jobs = jobs
         self._metrics = metrics

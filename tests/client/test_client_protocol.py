@@ -204,6 +204,18 @@ def test_requests_are_said_again_in_their_places_between_the_audio():
     assert before[:2] == [m.Watch("w1", "Loud?"), m.Audio(0, bytes(20))]
 
 
+def test_the_newest_instructions_are_said_on_every_connection():
+    session = opened()
+    session.outgoing.request(m.Instruct("Be brief."))
+    session.outgoing.request(m.Instruct("Rhyme."))
+    session.outgoing.append(10, bytes(20))
+    assert say_all(session) == [m.Instruct("Rhyme."), m.Audio(0, bytes(20))]
+    session.receive(m.Ack(10, 10, 10))
+    session.cut()
+    session.resumed(again(received=10, durable=10))
+    assert say_all(session) == [m.Instruct("Rhyme.")]
+
+
 def test_what_is_said_again_is_within_the_credit_of_then():
     session = opened()
     session.outgoing.append(16_000, bytes(32_000))

@@ -24,6 +24,7 @@ from af3stream.protocol.messages import (
     Error,
     Flush,
     Gap,
+    Instruct,
     NameSpeaker,
     Scope,
     ServerMessage,
@@ -330,6 +331,24 @@ async def test_a_speaker_is_named():
         await session.flush()
         assert server.heard[0].speakers == 2
         assert server.heard[1] == NameSpeaker(1, "Anna")
+
+
+async def test_instructions_are_given_at_the_start_and_changed():
+    async with serving(polite) as server, connect(server.url, instructions="Be brief.") as session:
+        await session.instruct("Rhyme.")
+        await session.flush()
+        assert server.heard[0].instructions == "Be brief."
+        assert server.heard[1] == Instruct("Rhyme.")
+
+
+async def test_a_server_of_an_older_version_is_sent_no_instructions():
+    async def older(peer: Peer) -> None:
+        await peer.open(features=())
+        await converse(peer)
+
+    async with serving(older) as server, connect(server.url) as session:
+        with pytest.raises(ValueError, match="takes no instructions"):
+            await session.instruct("Rhyme.")
 
 
 async def test_a_refused_end_raises_and_may_be_tried_again():

@@ -11,6 +11,7 @@ import soundfile
 from af3stream.config import Config, ModelConfig
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.facts import facts_of
 from af3stream.engine.worker import Worker
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
@@ -44,7 +45,7 @@ class Conversation:
         self._worker = Worker(self.engine)
         self._now = 0.0
         self._session = Session(
-            "s", m.Start(interims=interims), config=Config(), engine=self.engine, notes="off", metrics=Metrics()
+            "s", m.Start(interims=interims), config=Config(), facts=facts_of(self.engine), metrics=Metrics()
         )
         self._worker.open("s", self._session.audio_source, self._session.note_resident)
 

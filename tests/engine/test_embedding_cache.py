@@ -269,7 +269,7 @@ def test_the_budget_is_never_exceeded(budget: int, acts: list[tuple[str, int, in
     sessions: list[list[AudioSegment]] = [[] for _ in range(4)]
     for name in range(4):
         embeddings.open(str(name), now, evictable=True)
-    under_way: dict[Job, tuple[int, list[AudioSegment]]] = {}
+    under_way: dict[int, tuple[int, list[AudioSegment]]] = {}
     for act, which, number in acts:
         sounds = sessions[which]
         if act == "encode":
@@ -286,7 +286,7 @@ def test_the_budget_is_never_exceeded(budget: int, acts: list[tuple[str, int, in
             embeddings.finish(str(under_way.pop(job)[0]), job)
         elif act == "ask" and sounds:
             read = sounds[-1 - number % len(sounds) :]
-            job = AnswerJob(tuple(read), "", 1)
+            job = AnswerJob(tuple(read), "", 1).id
             try:
                 if embeddings.reserve(str(which), job, read, now):
                     under_way[job] = which, read

@@ -287,7 +287,7 @@ def test_a_cancelled_job_is_closed_and_reported_no_more() -> None:
     engine, reports = Watched(), Reports()
     worker = silent_worker(engine)
     job, other = AnswerJob((second(),), "one two three four", 9), AnswerJob((second(),), "Next?", 9)
-    engine.after_piece = lambda: worker.cancel(job)
+    engine.after_piece = lambda: worker.cancel("s", job.id)
     worker.submit("s", job, reports)
     worker.submit("s", other, reports)
     worker.run_all()
@@ -301,8 +301,8 @@ def test_a_job_cancelled_before_its_turn_is_never_begun() -> None:
     worker = silent_worker(engine)
     job = caption()
     worker.submit("s", job, reports)
-    worker.cancel(job)
-    worker.cancel(caption())  # nor does one that was never there matter
+    worker.cancel("s", job.id)
+    worker.cancel("s", caption().id)  # nor does one that was never there matter
     worker.run_all()
     assert reports.all == [] and engine.counters.caption_encodes == 0
 

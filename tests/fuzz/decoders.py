@@ -25,6 +25,7 @@ with atheris.instrument_imports(include=["af3stream"], enable_loader_override=Fa
     from af3stream.client.errors import ServerError
     from af3stream.client.replay_buffer import Memory
     from af3stream.config import Config
+    from af3stream.engine.facts import facts_of
     from af3stream.engine.scripted import ScriptedEngine
     from af3stream.errors import BadAudio, BadFormat, BadMessage, BadOffset, BadText, Refusal
     from af3stream.journal import records
@@ -39,7 +40,7 @@ with atheris.instrument_imports(include=["af3stream"], enable_loader_override=Fa
 TRACE: Final = Path(__file__).parents[1] / "traces" / "conversation.jsonl"
 LONGEST: Final = 4_096  # bytes of an input
 LONGEST_REFUSAL: Final = 500  # characters
-CONFIG, ENGINE, METRICS = Config(), ScriptedEngine(), Metrics()
+CONFIG, FACTS, METRICS = Config(), facts_of(ScriptedEngine()), Metrics()
 FORMATS: Final = (AudioFormat(), AudioFormat("pcm_f32le", 48_000, 2), AudioFormat("mulaw", 8_000))
 
 Parse = Callable[[bytes], None]
@@ -71,7 +72,7 @@ def to_a_session(message: m.ClientMessage) -> None:
     """What a client says first, or to a session that has just begun."""
     first = message if isinstance(message, m.Start) else m.Start()
     with suppress(Refusal):
-        session = Session("s", first, config=CONFIG, engine=ENGINE, notes="off", metrics=METRICS)
+        session = Session("s", first, config=CONFIG, facts=FACTS, metrics=METRICS)
         session.receive(message, 0.0)
         session.take_messages()
 

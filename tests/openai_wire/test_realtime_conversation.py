@@ -6,6 +6,7 @@ import base64
 
 import pytest
 
+from af3stream.config import QuestionsConfig
 from af3stream.protocol import messages as m
 from tests.openai_wire.realtime_peer import Event, RealtimePeer, SlowEngine, realtime, spoken
 from tests.server.peers import serving, talking
@@ -97,9 +98,32 @@ async def test_a_deleted_item_takes_its_turn_out() -> None:
         assert answer_of(await peer.ask("When?")).startswith("User: Who? When? <- ")
 
 
-async def test_items_of_the_client_and_instructions_stand_before_the_question() -> None:
+async def test_instructions_are_the_system_turn_of_every_response() -> None:
     async with serving() as service, realtime(service) as peer:
         await peer.update(instructions="Be short.")
+        await heard(peer)
+        assert answer_of(await peer.ask("Who?")).startswith("Who? <- [Be short.] | ")
+        await peer.update(instructions="Rhyme.")
+        assert answer_of(await peer.ask("When?")).startswith("When? <- [Rhyme.] | ")
+        told = answer_of(await peer.ask("Where?", instructions="In French."))
+        assert told.startswith("In French. Where? <- [Rhyme.] | ")
+        told = answer_of(await peer.ask("Why?", instructions="Rhyme.\nIn French."))  # as LiveKit joins them
+        assert told.startswith("In French. Why? <- [Rhyme.] | ")
+        await peer.update(instructions=None)
+        assert "[" not in answer_of(await peer.ask("How?")).split("(")[0]
+
+
+async def test_instructions_that_are_too_long_are_cut_off() -> None:
+    async with serving(questions=QuestionsConfig(max_instructions_chars=9)) as service, realtime(service) as peer:
+        assert (await peer.update(instructions="Be short. And rhyme."))["instructions"] == "Be short."
+        await heard(peer)
+        assert "[Be short.]" in answer_of(await peer.ask("Who?"))
+
+
+async def test_items_of_the_client_and_its_system_messages_stand_before_the_question() -> None:
+    async with serving() as service, realtime(service) as peer:
+        content = [{"type": "input_text", "text": "Be short."}]
+        await peer.say("conversation.item.create", item={"type": "message", "role": "system", "content": content})
         await heard(peer)
         for role, kind, text in (("user", "input_text", "Hello?"), ("assistant", "output_text", "Hi.")):
             content = [{"type": kind, "text": text}]

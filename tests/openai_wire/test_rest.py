@@ -155,7 +155,7 @@ async def test_a_streamed_chat_has_the_same_words_and_ends_with_done() -> None:
         assert last["usage"] == whole["usage"]
 
 
-async def test_instructions_and_earlier_messages_stand_before_the_question() -> None:
+async def test_instructions_are_the_system_turn_and_earlier_messages_stand_before_the_question() -> None:
     body = chat()
     body["messages"][:0] = [
         {"role": "system", "content": "Be short."},
@@ -164,7 +164,7 @@ async def test_instructions_and_earlier_messages_stand_before_the_question() -> 
     ]
     async with serving() as service, http(service) as client:
         told = (await client.post(CHAT, json=body)).json()["choices"][0]["message"]["content"]
-        assert told.startswith("Be short. User: Hello? Assistant: Hi. Who is this? <- ")
+        assert told.startswith("User: Hello? Assistant: Hi. Who is this? <- [Be short.] | ")
 
 
 async def test_base64_with_escaped_slashes_is_read() -> None:

@@ -29,6 +29,7 @@ from af3stream.protocol import messages as m
 from af3stream.protocol.codec import MSGPACK, Codec, client_codec
 from af3stream.server.http import STREAM_PATH
 from af3stream.server.service import Service
+from af3stream.tracing import Tracing
 
 M = TypeVar("M", bound=m.Message)
 PATIENCE_S = 60.0  # a loaded machine
@@ -43,6 +44,7 @@ async def serving(
     model: ModelConfig | None = None,
     journal: Path | JournalConfig | None = None,
     uploads: UploadsConfig | None = None,
+    tracing: Tracing | None = None,
     **server: Any,
 ) -> AsyncIterator[Service]:
     """A service over the scripted engine, on any free port; keeps sessions where it is given a folder."""
@@ -54,7 +56,7 @@ async def serving(
         journal=journal if isinstance(journal, JournalConfig) else JournalConfig(folder=str(journal or "")),
         uploads=uploads or UploadsConfig(),
     )
-    async with Service(config, Loaded(engine or ScriptedEngine(), "off", None)).listening() as service:
+    async with Service(config, Loaded(engine or ScriptedEngine(), "off", None), tracing).listening() as service:
         yield service
 
 

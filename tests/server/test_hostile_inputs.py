@@ -103,6 +103,9 @@ CASES = [
          "bad_message", 4400, start=m.Start(speakers=True)),
     Case("a speaker of 2^63", [packed(type="name_speaker", speaker=1 << 63, name="A")] * 3, "bad_message", 4400),
     Case("a name with controls", [m.NameSpeaker(1, "\x1b[2JAnna")], "bad_text", start=m.Start(speakers=True)),
+    Case("instructions of 100 kB", [m.Instruct("x" * 100_000)] * 4, "query_limit"),
+    Case("half a surrogate pair in instructions", ['{"type":"instruct","text":"\\udfff"}'] * 4,
+         "bad_text", subprotocol=JSON),
     Case("a path for a token", [m.Start(resume="../../etc/passwd")], "no_session"),
     Case("another total", [m.End(1)], "bad_end"),
 ]  # fmt: skip

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from af3stream.protocol import messages as m
+from af3stream.server.http import application
 from tests.server.peers import get, serving, settled, talking
 from tests.server.test_sessions import FRAMES, RATE, speak
 
@@ -87,3 +90,42 @@ async def test_nothing_else_is_served(target: str) -> None:
 async def test_the_stream_is_no_page() -> None:
     async with serving() as service:
         assert (await get(service, "/v1/stream"))[0] == 426
+
+
+async def test_responses_are_counted_by_route_and_status() -> None:
+    async with serving() as service:
+        await get(service, "/page/style.css")
+        await get(service, "/nothing")
+        body = (await get(service, "/metrics"))[2].decode()
+    assert 'af3stream_http_responses_total{route="/page/{name}",status="200"} 1.0' in body
+    assert 'af3stream_http_responses_total{route="none",status="404"} 1.0' in body
+    assert 'af3stream_http_response_seconds_count{route="/page/{name}"} 1.0' in body
+
+
+async def test_the_embedded_engine_has_the_gauges_of_an_engine(tmp_path: Path) -> None:
+    async with serving(journal=tmp_path) as service, talking(service) as peer:
+        await speak(peer)
+        await peer.tell(m.Flush("f"))
+        await peer.until(m.Window)
+        await peer.tell(m.Ask("q", "What?"))
+        await peer.until(m.Answer)
+        body = (await get(service, "/metrics"))[2].decode()
+    lines = [line.rsplit(" ", 1) for line in body.splitlines() if not line.startswith("#")]
+    value = {name: float(number) for name, number in lines}
+    assert value['af3stream_engine_up{engine="embedded"}'] == value['af3stream_engine_sessions{engine="embedded"}'] == 1
+    assert value['af3stream_engine_device_seconds{engine="embedded"}'] == value["af3stream_device_seconds"] > 0
+    assert value['af3stream_engine_embedding_bytes{engine="embedded"}'] > 0
+    assert 0 < value["af3stream_journal_bytes"] < value["af3stream_journal_quota_bytes"]
+    assert value["af3stream_commit_seconds_count"] > 0
+
+
+async def test_a_server_that_listens_is_ready() -> None:
+    async with serving() as service:
+        assert (await get(service, "/readyz"))[0] == 200
+
+
+@pytest.mark.parametrize(("reason", "status"), [(None, 200), ("no engine can be reached", 503)])
+def test_readiness_says_why_clients_should_go_elsewhere(reason: str | None, status: int) -> None:
+    app = application(lambda _: None, dict, bytes, 1 << 20, unready=lambda: reason)
+    answer = TestClient(app).get("/readyz")
+    assert (answer.status_code, answer.text) == (status, f"{reason or 'ready'}\n")

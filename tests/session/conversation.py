@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from af3stream.config import AudioConfig, CaptionsConfig, Config, QuestionsConfig, ServerConfig
+from af3stream.config import AudioConfig, CaptionsConfig, Config, ModelConfig, QuestionsConfig, ServerConfig
 from af3stream.engine.contract import Engine
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -16,6 +17,7 @@ from af3stream.metrics import Metrics
 from af3stream.models.card import Frames, Notes
 from af3stream.protocol import messages as m
 from af3stream.session.session import Session
+from af3stream.tracing import Tracing
 from tests.audio.audio_scenes import SECOND, scene_vad, sound
 
 M = TypeVar("M", bound=m.Message)
@@ -41,6 +43,7 @@ class Conversation:
 
     Args:
         scenes: voice is what a scene says is voice; otherwise, what the real detector hears.
+        worker: what runs the jobs; by default, the engine's own.
     """
 
     def __init__(
@@ -54,26 +57,29 @@ class Conversation:
         captions: CaptionsConfig | None = None,
         questions: QuestionsConfig | None = None,
         server: ServerConfig | None = None,
+        model: ModelConfig | None = None,
         scenes: bool = True,
+        worker: Any = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.engine = engine or ScriptedEngine()
         self.metrics = Metrics()
-        self.worker = Worker(self.engine)
+        self.worker = worker or Worker(self.engine)
         config = Config(
             server or ServerConfig(),
             audio or AudioConfig(),
             captions or CaptionsConfig(),
             questions or QuestionsConfig(),
+            model or ModelConfig(),
         )
         with scene_vad() if scenes else nullcontext():
             self.session = Session(
                 "s",
                 start or m.Start(),
                 config=config,
-                engine=self.engine,
-                notes=notes,
-                frames=frames,
+                facts=facts_of(self.engine, notes, frames),
                 metrics=self.metrics,
+                tracing=tracing,
             )
         self.worker.open("s", self.session.audio_source, self.session.note_resident)
         self.now = 0.0
@@ -144,7 +150,7 @@ class Conversation:
 
     def _carry(self) -> list[m.ServerMessage]:
         for job in self.session.take_cancelled():
-            self.worker.cancel(job)
+            self.worker.cancel("s", job.id)
         while jobs := self.session.take_jobs():
             self.jobs += jobs
             for job in jobs:

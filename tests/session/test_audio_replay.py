@@ -18,6 +18,7 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config, ModelConfig
 from af3stream.engine.captioning import Samples
 from af3stream.engine.contract import Embeddings
+from af3stream.engine.facts import facts_of
 from af3stream.engine.worker import Worker
 from af3stream.errors import DataLoss
 from af3stream.journal.facts import Recovered, SessionFacts
@@ -68,8 +69,7 @@ class Talk:
             "s",
             self._start,
             config=config,
-            engine=self.engine,
-            notes="off",
+            facts=facts_of(self.engine),
             metrics=Metrics(),
             recorded=self.recorded if journaled else None,
         )

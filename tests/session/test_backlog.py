@@ -31,7 +31,7 @@ def caption(talk: Conversation) -> None:
     """Let the captioner work, and nothing else of the engine."""
     hear = talk.engine.captioner.caption
     for job in [job for job in talk.jobs if isinstance(job, CaptionJob) and job.final]:
-        talk.worker.cancel(job)
+        talk.worker.cancel("s", job.id)
         talk.session.complete(job, hear(job.samples, None, final=True, max_tokens=99), True, talk.now)
     talk._carry()
 
@@ -72,7 +72,7 @@ def test_a_window_that_is_encoded_is_heard_too_where_there_is_room_beside_all_ca
     talk = behind(3, read_tokens=110, read=1)
     talk.session.note_resident(frozenset(job.segment for job in talk.asked_of_engine(EncodeJob)))
     for job in talk.asked_of_engine(EncodeJob)[1:]:
-        talk.worker.cancel(job)
+        talk.worker.cancel("s", job.id)
         talk.session.complete(job, None, True, talk.now)
     assert shape(asked(talk).parts) == "S 1 1 S 1"
 

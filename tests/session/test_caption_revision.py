@@ -242,7 +242,7 @@ def journaled(together: str = CORRECTED) -> Session:
 
 def heard(session: Session, records: list[Record], *, revise: bool) -> list[m.ServerMessage]:
     """Speak a window and have it captioned; ``revise``: up to its second pass."""
-    worker, told = Worker(session._engine), list[m.ServerMessage]()
+    worker, told = Worker(HearsBetterTogether(CORRECTED)), list[m.ServerMessage]()
     worker.open("s", session.audio_source, session.note_resident)
     speech = pcm(SEVERAL)
     session.receive(m.Audio(0, speech), 0.0)

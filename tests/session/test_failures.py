@@ -131,7 +131,7 @@ def test_a_prefix_that_could_not_be_kept_costs_no_answer() -> None:
     talk.tell(m.Flush("f"))
     while not (extends := talk.asked_of_engine(ExtendJob)):
         talk.work_once()
-    talk.worker.cancel(extends[0])
+    talk.worker.cancel("s", extends[0].id)
     talk.session.complete(extends[0], Failed("no"), True, talk.now)
     talk.work()
     assert talk.ask().text == "What? <- 1s"

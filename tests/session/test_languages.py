@@ -9,6 +9,7 @@ import pytest
 
 from af3stream.config import CaptionsConfig, Config
 from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import CaptionJob, ReviseJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -252,8 +253,7 @@ def session(engine: ScriptedEngine, **start: Any) -> Session:
             "s",
             m.Start(interims=False, **start),
             config=Config(),
-            engine=engine,
-            notes="all",
+            facts=facts_of(engine, "all"),
             metrics=Metrics(),
             recorded=lambda frame: iter(()),
         )
@@ -270,9 +270,10 @@ def hear(live: Session, scenes: Sequence[str], at: int = 0) -> int:
 
 def test_a_restart_keeps_the_language_and_the_translations() -> None:
     records: list[Record] = []
-    before = session(Interpreter("es", "es"), task="translate")
+    engine = Interpreter("es", "es")
+    before = session(engine, task="translate")
     at = hear(before, [SAYS, VOICE + SAYS])
-    run(before, Worker(before._engine), records)
+    run(before, Worker(engine), records)
     kept = [decode_event(record) for record in records if isinstance(record, EventRecord)]
     captions = [event for event in kept if isinstance(event, m.Caption)]
     assert [caption.language for caption in captions] == ["es", "es"]

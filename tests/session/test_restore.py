@@ -12,6 +12,7 @@ from af3stream.audio.pcm import AudioFormat
 from af3stream.config import AudioConfig, Config
 from af3stream.engine.captioning import Hypothesis, Samples
 from af3stream.engine.contract import Text, Turn
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import AnswerJob, ExtendJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -66,9 +67,7 @@ def new_session(
             "s",
             start or m.Start(interims=False),
             config=Config(audio=audio or AudioConfig()),
-            engine=engine,
-            notes="all",
-            frames=frames,
+            facts=facts_of(engine, "all", frames),
             metrics=Metrics(),
             recorded=lambda frame: iter(()),
         )

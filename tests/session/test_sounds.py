@@ -9,6 +9,7 @@ import pytest
 from af3stream.config import Config
 from af3stream.engine.captioning import NamedSound
 from af3stream.engine.contract import Embeddings
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import AnswerJob, ExtendJob, SoundJob
 from af3stream.engine.scripted import ScriptedEngine, ScriptedSounds
 from af3stream.engine.worker import Worker
@@ -129,9 +130,7 @@ def session(engine: ScriptedEngine, records: Sequence[Record] = ()) -> Session:
             "s",
             START,
             config=Config(audio=EAGER),
-            engine=engine,
-            notes="all",
-            frames="uncaptioned",
+            facts=facts_of(engine, "all", "uncaptioned"),
             metrics=Metrics(),
             recorded=lambda frame: (record for record in audio if record.end > frame),
         )

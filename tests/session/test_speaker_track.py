@@ -11,6 +11,7 @@ import pytest
 from af3stream.config import CaptionsConfig, Config
 from af3stream.engine.captioning import Samples, Voices
 from af3stream.engine.contract import Text
+from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import AnswerJob, CaptionJob, ExtendJob, VoiceJob
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
@@ -187,8 +188,7 @@ def new_session(engine: ScriptedEngine) -> Session:
             "s",
             m.Start(interims=False, speakers=True),
             config=Config(),
-            engine=engine,
-            notes="all",
+            facts=facts_of(engine, "all"),
             metrics=Metrics(),
             recorded=lambda frame: iter(()),
         )

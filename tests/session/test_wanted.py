@@ -127,7 +127,8 @@ def test_what_has_no_words_after_that_is_left_out_and_the_answer_says_so() -> No
     talk.hear(VOICE + SILENCE)
     talk.tell(m.Ask("q", "What?"))
     talk.pass_time(2.01)
-    talk.worker.cancel(next(job for job in reversed(talk.jobs) if isinstance(job, CaptionJob) and job.final))
+    last = next(job for job in reversed(talk.jobs) if isinstance(job, CaptionJob) and job.final)
+    talk.worker.cancel("s", last.id)
     talk.work()
     (answer,) = talk.of(m.Answer)
     assert answer.text == "What? <- 5.24s | [0:00] word1 word2. [0:01] word1 word2."
@@ -168,7 +169,7 @@ def test_captions_before_a_hole_are_not_said_to_reach_over_it() -> None:
     talk.tell(m.Ask("q", "What?"))
     talk.pass_time(0.51)
     assert len(talk.asked_of_engine(AnswerJob)) == 1
-    talk.worker.cancel(late)
+    talk.worker.cancel("s", late.id)
     talk.work()
     (answer,) = talk.of(m.Answer)
     assert (answer.captions_from, answer.captioned_until) == (0.0, 3.24)

@@ -13,12 +13,12 @@ from af3stream.engine.af3.prompt import Unframer, detokenize
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
 from af3stream.engine.contract import Completion, Lookup, PromptPart, Turn
 from af3stream.engine.counters import Counters
-from af3stream.engine.prompt_parts import shared
+from af3stream.engine.prompt_parts import instructions_of, shared
 
 
 @dataclass(eq=False, slots=True)
 class Prefix:
-    """What a slot holds: the template's head, then whole parts.
+    """What a slot holds: the template's head, unless instructions replace it, then whole parts.
 
     Attributes:
         ends: positions up to the end of the head, then up to the end of each part.
@@ -126,7 +126,7 @@ class PrefixContext:
         prefix, common = self._reusable(parts)
         if prefix is None:
             self._counters.rebuilds += self._kept is not None
-            prefix = self._fresh()
+            prefix = self._fresh(parts)
         else:
             prefix.cut(common)
         for part, embeddings in zip(parts[common:], self._embed(parts[common:]), strict=True):
@@ -152,7 +152,7 @@ class PrefixContext:
     ) -> Generator[str | Reply | Completion, None, None]:
         prefix, common = self._reusable(parts)
         if prefix is None:  # a slot of its own, which is dropped at the end
-            prefix = self._fresh()
+            prefix = self._fresh(parts)
         slot = prefix.slot
         aside = slot.snapshot(prefix.ends[common])
         try:
@@ -175,11 +175,14 @@ class PrefixContext:
         if self._kept is None:
             return None, 0
         common = shared(parts, self._kept.parts)
-        return (self._kept if common or not self._kept.parts else None), common
+        same_head = not (self._kept.parts or instructions_of(parts))
+        return (self._kept if common or same_head else None), common
 
-    def _fresh(self) -> Prefix:
-        """Return a new prefix that holds the template's head, a few dozen positions."""
+    def _fresh(self, parts: Sequence[PromptPart]) -> Prefix:
+        """Return a new prefix for these parts. It holds the template's head, a few dozen positions, unless they do."""
         slot = self._decoder.new_slot(self._capacity)
+        if instructions_of(parts):
+            return Prefix(slot, ends=[0])
         for _ in self._decoder.prefill(slot, self._fusion.head()):
             pass
         return Prefix(slot, ends=[slot.length])

@@ -15,7 +15,6 @@ from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.prompt import TRANSCRIBE, encode_text, read_template, strip_framing
 from af3stream.engine.af3.prompt_embedder import PromptEmbedder
 from af3stream.engine.af3.sound_namer import Af3SoundNamer
-from af3stream.engine.af3.token_counter import LockedTokenCounter
 from af3stream.engine.af3.vocabulary import TermTree
 from af3stream.engine.captioning import (
     DEFAULT_OPTIONS,
@@ -28,6 +27,7 @@ from af3stream.engine.captioning import (
 )
 from af3stream.engine.contract import Answering, Capacity, Embeddings, Lookup, TokenCounter, Turn
 from af3stream.engine.counters import Counters
+from af3stream.engine.token_counter import TokenizerCounter
 from af3stream.errors import ContextFull
 from af3stream.models.card import PLAIN, Wording
 
@@ -72,7 +72,7 @@ class Af3Engine:
         asking = read_template(loaded.processor, wording.system)
         self._asking = PromptEmbedder(asking, tokenizer, self._decoder, wording.instruction or "")
         turn = self._asking.positions((), "", [Turn("", "")]) - self._asking.positions(())
-        self.tokens: TokenCounter = LockedTokenCounter(tokenizer, loaded.alignment, turn)
+        self.tokens: TokenCounter = TokenizerCounter.of(tokenizer, loaded.alignment, turn)
         self._terms = lru_cache(maxsize=8)(self._term_tree)
         self.captioner: Captioner = captioner or Af3Captioner(self)
         self.sounds: SoundNamer | None = None if sure is None else Af3SoundNamer(self._asking, self._decoder, sure)

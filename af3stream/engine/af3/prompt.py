@@ -10,6 +10,7 @@ from af3stream.errors import ModelError
 
 TRANSCRIBE: Final = "Transcribe the input speech."
 
+_SYSTEM: Final = "SYSTEM"
 _QUESTION: Final = "QUESTION"
 _ANSWER: Final = "ANSWER"
 _NEXT: Final = "FOLLOWING"
@@ -26,11 +27,13 @@ class Template:
 
     Attributes:
         head: token ids of the system turn and the header of the user's turn.
+        system: of another system turn, the token ids before and after its words, the latter up to the audio.
         tail: token ids from the end of the user's words to the start of the assistant's.
         between: token ids from the end of the assistant's words to the start of the user's next.
     """
 
     head: tuple[int, ...]
+    system: tuple[tuple[int, ...], tuple[int, ...]]
     tail: tuple[int, ...]
     between: tuple[int, ...]
 
@@ -42,7 +45,8 @@ def read_template(processor: Any, system: str | None = None) -> Template:
         system: the system turn; ``None``: the template's own.
 
     Raises:
-        ModelError: if the template does not put the audio right before the text, or the turns one after another.
+        ModelError: if the template has no system turn, or does not put the audio right before the text, or the turns
+            one after another.
     """
     head, sound, rest = _render(processor, system, _QUESTION).partition(processor.audio_token)
     before, question, tail = rest.partition(_QUESTION)
@@ -54,10 +58,15 @@ def read_template(processor: Any, system: str | None = None) -> Template:
     if not (chat.startswith(first) and following) or end != tail:
         raise ModelError("the checkpoint's chat template does not put the turns of a chat one after another")
 
+    opening, found, closing = _render(processor, _SYSTEM, _QUESTION).partition(_SYSTEM)
+    closing, _, _ = closing.partition(processor.audio_token)
+    if not found:
+        raise ModelError("the checkpoint's chat template has no system turn")
+
     def encode(text: str) -> tuple[int, ...]:
         return tuple(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    return Template(encode(head), encode(tail), encode(between))
+    return Template(encode(head), (encode(opening), encode(closing)), encode(tail), encode(between))
 
 
 def _render(processor: Any, system: str | None, *texts: str) -> str:

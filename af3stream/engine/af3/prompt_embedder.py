@@ -9,7 +9,8 @@ import torch
 
 from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.prompt import Template, encode_text
-from af3stream.engine.contract import AudioSegment, Embeddings, Lookup, PromptPart, Turn
+from af3stream.engine.contract import AudioSegment, Embeddings, Instructions, Lookup, PromptPart, Turn
+from af3stream.engine.prompt_parts import instructions_of
 from af3stream.errors import AlignmentMismatch
 
 
@@ -35,8 +36,13 @@ class PromptEmbedder:
         return len(self._template.head) + len(self.question_ids(""))
 
     def head(self) -> torch.Tensor:
-        """The system turn and the user header, (n, hidden)."""
+        """The checkpoint's own system turn and the user header, (n, hidden)."""
         return self._decoder.embed(self._template.head)
+
+    def _instructed(self, instructions: Instructions) -> list[int]:
+        """Token ids of a system turn of these words and of the user header."""
+        before, after = self._template.system
+        return [*before, *encode_text(self.tokenizer, instructions.text), *after]
 
     def question(self, text: str, earlier: Sequence[Turn] = ()) -> torch.Tensor:
         """The earlier turns, the user's words and the end of the turn, (n, hidden)."""
@@ -61,13 +67,19 @@ class PromptEmbedder:
 
     def positions(self, parts: Sequence[PromptPart], question: str = "", earlier: Sequence[Turn] = ()) -> int:
         """Positions of a prompt: the template, the parts, the earlier turns and the question."""
-        words = [part.text for part in parts if not isinstance(part, AudioSegment)]
-        frames = sum(part.tokens for part in parts if isinstance(part, AudioSegment))
-        asked = len(self._template.head) + len(self.question_ids(question, earlier))
-        return asked + frames + sum(len(encode_text(self.tokenizer, text)) for text in words)
+        own_head = () if instructions_of(parts) else self._template.head
+        return len(own_head) + sum(map(self._size, parts)) + len(self.question_ids(question, earlier))
+
+    def _size(self, part: PromptPart) -> int:
+        match part:
+            case AudioSegment(tokens=tokens):
+                return tokens
+            case Instructions():
+                return len(self._instructed(part))
+        return len(encode_text(self.tokenizer, part.text))
 
     def parts(self, parts: Sequence[PromptPart], embeddings: Lookup) -> Iterator[torch.Tensor]:
-        """Each part's embeddings, (n_i, hidden).
+        """Each part's embeddings, (n_i, hidden); of instructions, with the user header after them.
 
         Args:
             embeddings: of a segment, (K, hidden), on any device.
@@ -76,7 +88,13 @@ class PromptEmbedder:
             AlignmentMismatch: if a segment's embeddings are not ``tokens`` frames.
         """
         for part in parts:
-            yield self._segment(part, embeddings(part)) if isinstance(part, AudioSegment) else self.text(part.text)
+            match part:
+                case AudioSegment():
+                    yield self._segment(part, embeddings(part))
+                case Instructions():
+                    yield self._decoder.embed(self._instructed(part))
+                case _:
+                    yield self.text(part.text)
 
     def text(self, text: str) -> torch.Tensor:
         """Words in the body, (n, hidden)."""

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.captioning import Captioner
+from af3stream.engine.facts import CaptionerFacts
 from af3stream.errors import BadMessage, Refusal, WrongFrame
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
@@ -27,6 +28,7 @@ from af3stream.server.realtime.frames import Frames, asked_for
 from af3stream.server.realtime.settings import Kind, Settings
 from af3stream.server.session_manager import SessionManager, going_away
 from af3stream.server.session_runner import SessionRunner, superseded
+from af3stream.server.tuned_start import TunedStart
 from af3stream.session.lifecycle import State
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class RealtimeConnection:
         socket: ServerConnection,
         *,
         config: Config,
-        captioner: Captioner,
+        captioner: CaptionerFacts,
         hosts: SessionManager,
         user: str,
         metrics: Metrics,
@@ -67,7 +69,7 @@ class RealtimeConnection:
         self._dialect = Dialect(settings, config, captioner, self._out.emit, self._send)
         self._strikes: Counter[str] = Counter()
         self._host: SessionRunner | None = None
-        self._start: m.Start | None = None
+        self._start: TunedStart | None = None  # what the open session began with, and its newest instructions
         self._audio: Appended | None = None
         self._sent = self._processed = 0  # sample frames
         self._changed = asyncio.Event()
@@ -178,6 +180,13 @@ class RealtimeConnection:
             await self._renew()
             await self._open(start)
 
+    def _instruct(self) -> None:
+        """Give the open session the instructions in force, if they changed."""
+        text = self._dialect.start.instructions
+        if self._host and self._start and text != self._start.instructions:
+            self._send(m.Instruct(text))
+            self._start = msgspec.structs.replace(self._start, instructions=text)
+
     async def _renew(self) -> None:
         """End the session, because another one with new settings continues."""
         host = self._host
@@ -256,6 +265,8 @@ class RealtimeConnection:
             case _ if isinstance(event, SESSION_EVENTS):
                 await self._ready()
         self._dialect.take(event)
+        if isinstance(event, events.SessionUpdate):
+            self._instruct()
 
     async def _append_parts(self, item: events.Item) -> None:
         """Send the audio of a created item to the session."""

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from af3stream.config import Config
-from af3stream.engine.captioning import Captioner
+from af3stream.engine.facts import CaptionerFacts
 from af3stream.errors import EngineFailed, EngineTimeout, Refusal
 from af3stream.protocol import messages as m
 from af3stream.server.openai_errors import SERVER, ApiError, api_error
@@ -43,7 +45,7 @@ class Dialect:
         self,
         settings: Settings,
         config: Config,
-        captioner: Captioner,
+        captioner: CaptionerFacts,
         emit: Callable[..., None],
         send: Callable[[m.ClientMessage], None],
     ) -> None:
@@ -148,16 +150,14 @@ class Dialect:
 
     def _update(self, settings: Settings) -> None:
         settings.start(self._captioner)  # refuses what no session can be
-        self.settings = settings
+        most = self._config.questions.max_instructions_chars
+        self.settings = settings = msgspec.structs.replace(settings, instructions=settings.instructions[:most])
         self._transcripts.silent = not settings.tells_transcripts
-        self._responses.turns.instructions = settings.instructions[: self._config.questions.max_chars // 2]
+        self._responses.turns.instructions = settings.instructions
         self._responses.max_output_tokens = settings.max_output_tokens
 
     def _session(self) -> Wire:
-        told = self.settings.wire(self._id, self._expires_at, self._config.audio)
-        if "instructions" in told:
-            told["instructions"] = self._responses.turns.instructions
-        return told
+        return self.settings.wire(self._id, self._expires_at, self._config.audio)
 
     def _commit(self) -> None:
         """End the open item, and request its transcript."""

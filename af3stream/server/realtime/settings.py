@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from af3stream.config import AudioConfig
-from af3stream.engine.captioning import Captioner
+from af3stream.engine.facts import CaptionerFacts
 from af3stream.protocol.messages import Mode
 from af3stream.server.caption_hints import language, languages, vocabulary
 from af3stream.server.openai_errors import ApiError
@@ -32,7 +32,7 @@ class Settings(Struct, frozen=True):
     Attributes:
         transcription: ``None``: transcripts are not told, in a conversation.
         turn_detection: ``None``: the client commits.
-        instructions: for every response.
+        instructions: the system turn of every response.
         words, speakers: what `segment` events tell.
     """
 
@@ -115,7 +115,7 @@ class Settings(Struct, frozen=True):
         detection = self.turn_detection
         return self.kind == "realtime" and detection is not None and detection.interrupt_response is not False
 
-    def start(self, captioner: Captioner) -> TunedStart:
+    def start(self, captioner: CaptionerFacts) -> TunedStart:
         """Return the opening of a session of the service.
 
         Raises:
@@ -133,6 +133,7 @@ class Settings(Struct, frozen=True):
             words=self.words and captioner.times_words,
             speakers=self.speakers or diarizes,
             vocabulary=vocabulary(heard.keywords or (), heard.prompt),
+            instructions=self.instructions,
         )
         return msgspec.structs.replace(start, **self._cutting)
 

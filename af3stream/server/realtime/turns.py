@@ -35,7 +35,7 @@ class Turns:
         max_chars: of a question.
 
     Attributes:
-        instructions: of the session.
+        instructions: of the session, which every prompt begins with.
     """
 
     def __init__(self, conversation: Conversation, max_chars: int) -> None:
@@ -74,7 +74,7 @@ class Turns:
         else:
             after, items = self._loose()
             question = next((item for item in items if item["id"] == question_id), None)
-        own = self.instructions if settings.instructions is None else settings.instructions
+        own = (settings.instructions or "").removeprefix(self.instructions)
         instructions = "\n".join([own, *(text_of(item) for item in items if item["role"] == "system")])
         before = items[: items.index(question)] if question else items
         turns = [

@@ -47,7 +47,8 @@ class Chat:
         body = await self._uploads.body(request, stack)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="af3stream-")))
         asked = await asyncio.to_thread(read_chat, body, folder)
-        session = await stack.enter_async_context(FileSession(START, self._engines, captions_only=False))
+        start = msgspec.structs.replace(START, instructions=asked.instructions)
+        session = await stack.enter_async_context(FileSession(start, self._engines, captions_only=False))
         answering = _Answering(session, asked, self._uploads.config.max_s, self._engines.config.questions.max_chars)
         if asked.stream:
             return event_stream(answering.chunks(), self._uploads.config.answer_s, done=True)
@@ -92,7 +93,7 @@ class _Answering:
         asked = self._asked
         async for message in self._session.send(_samples(asked.audio), self._most_s):
             self._take(message)
-        question = with_chat(asked.question, asked.instructions, asked.earlier, self._max_chars)
+        question = with_chat(asked.question, "", asked.earlier, self._max_chars)
         async for answered in self._session.ask(question, asked.max_tokens, self._take):
             yield answered
 

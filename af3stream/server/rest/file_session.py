@@ -10,22 +10,21 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-import msgspec
+from msgspec.structs import replace
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
 from af3stream.engine.contract import AudioSource
 from af3stream.engine.engine_core import Resident
-from af3stream.engine.factory import Loaded
+from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import EncodeJob, ExtendJob, Job
 from af3stream.engine.request import Report
-from af3stream.engine.worker import Worker
 from af3stream.errors import EngineError, EngineRestart
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
 from af3stream.protocol.features import CAPTION_UPDATES, LANGUAGES, SPEAKERS
 from af3stream.server.openai_errors import ApiError
-from af3stream.server.session_runner import SessionRunner
+from af3stream.server.session_runner import Jobs, SessionRunner
 from af3stream.session.lifecycle import State
 from af3stream.session.session import Session
 
@@ -38,8 +37,8 @@ class Engines:
     """The parts of the service that a session needs."""
 
     config: Config
-    loaded: Loaded
-    worker: Worker
+    facts: EngineFacts
+    worker: Jobs
     metrics: Metrics
 
 
@@ -60,23 +59,21 @@ class FileSession:
     """
 
     def __init__(self, start: m.Start, engines: Engines, *, captions_only: bool) -> None:
-        config, loaded = engines.config, engines.loaded
-        unhurried = max(config.questions.read_tokens, loaded.engine.capacity.positions)
-        questions = msgspec.structs.replace(config.questions, read_tokens=unhurried)
-        start = msgspec.structs.replace(start, interims=False, features=FEATURES)
+        config, facts = engines.config, engines.facts
+        unhurried = max(config.questions.read_tokens, facts.capacity.positions)
+        questions = replace(config.questions, read_tokens=unhurried)
+        start = replace(start, interims=False, features=FEATURES)
         self.sent = 0
         self._audio = AudioFormat(start.format, start.rate, start.channels)
         self._jobs = _Jobs(engines.worker, skipped=(EncodeJob, ExtendJob) if captions_only else ())
         session = Session(
             f"file-{secrets.token_hex(8)}",
             start,
-            config=msgspec.structs.replace(config, questions=questions),
-            engine=loaded.engine,
-            notes="off" if captions_only else loaded.notes,
-            frames=loaded.frames,
+            config=replace(config, questions=questions),
+            facts=replace(facts, notes="off") if captions_only else facts,
             metrics=engines.metrics,
         )
-        self._runner = SessionRunner(session, self._jobs, None, USER)
+        self._runner = SessionRunner(session, self._jobs, None, USER, engines.metrics)
         self._told: deque[m.ServerMessage] = deque()
         self._changed = asyncio.Event()
         self._jobs.changed = self._changed.set
@@ -215,11 +212,11 @@ class _Jobs:
         changed: called when a job is done.
     """
 
-    def __init__(self, worker: Worker, skipped: tuple[type[Job], ...]) -> None:
+    def __init__(self, worker: Jobs, skipped: tuple[type[Job], ...]) -> None:
         self.changed: Callable[[], None] = _nothing
         self._worker = worker
         self._skipped = skipped
-        self._open: set[Job] = set()
+        self._open: set[int] = set()  # by id
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -236,19 +233,19 @@ class _Jobs:
         if isinstance(job, self._skipped):
             report(job, None, True)
             return
-        self._open.add(job)
+        self._open.add(job.id)
 
         def count(job: Job, result: object, done: bool) -> None:
             report(job, result, done)  # type: ignore[arg-type]
             if done:
-                self._loop.call_soon_threadsafe(self._finish, job)
+                self._loop.call_soon_threadsafe(self._finish, job.id)
 
         self._worker.submit(session, job, count)
 
-    def cancel(self, job: Job) -> None:
-        """Drop a job."""
+    def cancel(self, session: str, job: int) -> None:
+        """Drop the job with this id."""
         self._finish(job)
-        self._worker.cancel(job)
+        self._worker.cancel(session, job)
 
     def attach(self, session: str) -> None:
         """Run the jobs only when no live session has work."""
@@ -261,7 +258,7 @@ class _Jobs:
         """Drop the session's jobs and its context."""
         self._worker.close(session)
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: int) -> None:
         self._open.discard(job)
         self.changed()
 

@@ -33,8 +33,8 @@ def rest_routes(engines: Engines, enter: Enter, authenticate: Callable[[Request]
     uploads = UploadEndpoints(engines.config.uploads, enter, engines.config.server.request_timeout_s)
     transcriptions, chat = Transcriptions(engines, uploads), Chat(engines, uploads)
     created = int(time.time())
-    engine = engines.loaded.engine
-    models = {name: _model(name, created) for name in (engine.name, engine.captioner.name)}
+    facts = engines.facts
+    models = {name: _model(name, created) for name in (facts.name, facts.captioner.name)}
 
     async def list_models(request: Request) -> Response:
         return _told(request, lambda: {"object": "list", "data": [*models.values()]})

@@ -66,7 +66,7 @@ class Transcriptions:
         if fields.stream and fields.response_format in ("srt", "vtt", "verbose_json"):
             raise ApiError(f"{fields.response_format} is not streamed", param="stream", code="unsupported_value")
         audio, blocks = await asyncio.to_thread(_opened, path)
-        captioner = self._engines.loaded.engine.captioner
+        captioner = self._engines.facts.captioner
         start = _start(fields, task, audio, captioner.languages)
         if TYPES.get(fields.response_format) and captioner.times_words:
             start = msgspec.structs.replace(start, words=True)  # cues are cut where words are

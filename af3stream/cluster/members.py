@@ -1,0 +1,113 @@
+"""The engines of a cluster, as a gateway knows them: what each reports, and how many sessions it was given since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from af3stream.cluster.placement import Candidate, Role
+from af3stream.engine.contract import AudioSource
+from af3stream.engine.engine_core import Resident
+from af3stream.engine.jobs import Job
+from af3stream.engine.request import Report
+
+SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
+
+
+class EngineLoad(Protocol):
+    """What an engine last reported of itself; it never changes.
+
+    Attributes:
+        sessions: those of all gateways.
+        kv_bytes: keys and values that are written, or reserved for a running job.
+        kv_limit_bytes: the most that there may be; 0: no limit.
+        due_s: seconds that the device has worked for what cannot be shed.
+        busy_s: seconds that the device has worked.
+        short_s: how long a job has waited for memory that others have, in seconds; 0: none does.
+        draining: whether the engine is about to stop.
+    """
+
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def kv_bytes(self) -> int: ...
+    @property
+    def kv_limit_bytes(self) -> int: ...
+    @property
+    def due_s(self) -> float: ...
+    @property
+    def busy_s(self) -> float: ...
+    @property
+    def short_s(self) -> float: ...
+    @property
+    def draining(self) -> bool: ...
+
+
+class Link(Protocol):
+    """An engine, as a gateway reaches it. It runs jobs as `af3stream.engine.worker.Worker` does.
+
+    All is called on one thread, reports included.
+    """
+
+    @property
+    def load(self) -> EngineLoad:
+        """What the engine last reported; another object after each report."""
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Have a function called once if the link is lost."""
+
+    def open(self, session: str, source: AudioSource, resident: Resident) -> None: ...
+
+    def submit(self, session: str, job: Job, report: Report) -> None: ...
+
+    def cancel(self, session: str, job: int) -> None: ...
+
+    def attach(self, session: str) -> None: ...
+
+    def detach(self, session: str) -> None: ...
+
+    def close(self, session: str) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """An engine of the cluster.
+
+    Attributes:
+        placed: sessions that were placed there since its load was reported.
+        counted: that load.
+        due_s: of the device, as it was counted last.
+    """
+
+    name: str
+    role: Role
+    link: Link
+    counted: EngineLoad
+    placed: int = 0
+    due_s: float = 0.0
+
+    def load(self) -> EngineLoad:
+        """Return the engine's load. A new report counts the sessions that were placed before it."""
+        if self.link.load is not self.counted:
+            self.counted, self.placed = self.link.load, 0
+        return self.counted
+
+    def candidate(self, session_bytes: int, most_sessions: float) -> Candidate:
+        """Return the engine for placement.
+
+        Args:
+            session_bytes: keys and values of a session that was placed after the last report.
+            most_sessions: how many sessions it has time for.
+        """
+        load = self.load()
+        sessions = load.sessions + self.placed
+        return Candidate(
+            self.name,
+            self.role,
+            reserved_bytes=load.kv_bytes + self.placed * session_bytes,
+            limit_bytes=load.kv_limit_bytes,
+            sessions=sessions,
+            draining=load.draining,
+            overloaded=load.short_s > SHORT_FOR_S or (sessions > 0 and sessions + 1 > most_sessions),
+        )

@@ -1,0 +1,156 @@
+"""Engines of a cluster in the test's own thread: each is a worker over the scripted engine, and can be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+
+from af3stream.cluster.cluster_jobs import ClusterJobs
+from af3stream.cluster.placement import Role
+from af3stream.config import ModelConfig
+from af3stream.engine.contract import AudioSource
+from af3stream.engine.engine_core import Resident
+from af3stream.engine.jobs import Job
+from af3stream.engine.request import Report
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.worker import Worker
+from af3stream.metrics import Reason
+
+
+@dataclass(frozen=True)
+class ScriptedLoad:
+    """What a scripted engine reports."""
+
+    sessions: int = 0
+    kv_bytes: int = 0
+    kv_limit_bytes: int = 0
+    due_s: float = 0.0
+    busy_s: float = 0.0
+    short_s: float = 0.0
+    draining: bool = False
+
+
+class ScriptedLink:
+    """An engine that works when `step` is called.
+
+    Attributes:
+        submitted: the jobs that it was given.
+        opened: the sessions that it has.
+    """
+
+    def __init__(self, model: ModelConfig | None = None) -> None:
+        self.load = ScriptedLoad()
+        self.engine = ScriptedEngine()
+        self.worker = Worker(self.engine, model)
+        self.submitted: list[Job] = []
+        self.opened: dict[str, bool] = {}  # and whether they are attached
+        self._on_lost: Callable[[], None] = lambda: None
+        self._lost = False
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        self._on_lost = callback
+
+    def lose(self) -> None:
+        """The engine is gone, with what it knew."""
+        self._lost = True
+        self._on_lost()
+
+    def report(self, **load: object) -> None:
+        """Report another load."""
+        self.load = replace(self.load, **load)  # type: ignore[arg-type]
+
+    def open(self, session: str, source: AudioSource, resident: Resident) -> None:
+        assert not self._lost and session not in self.opened
+        self.opened[session] = True
+        self.worker.open(session, source, resident)
+
+    def submit(self, session: str, job: Job, report: Report) -> None:
+        assert not self._lost and session in self.opened
+        self.submitted.append(job)
+        self.worker.submit(session, job, report)
+
+    def cancel(self, session: str, job: int) -> None:
+        assert not self._lost
+        self.worker.cancel(session, job)
+
+    def attach(self, session: str) -> None:
+        assert not self._lost
+        self.opened[session] = True
+        self.worker.attach(session)
+
+    def detach(self, session: str) -> None:
+        assert not self._lost
+        self.opened[session] = False
+        self.worker.detach(session)
+
+    def close(self, session: str) -> None:
+        assert not self._lost
+        del self.opened[session]
+        self.worker.close(session)
+
+    def step(self) -> bool:
+        """Do one step; returns whether there was one to do."""
+        return not self._lost and self.worker.step()
+
+
+class Choices:
+    """Remembers engines in memory."""
+
+    def __init__(self) -> None:
+        self.engines: dict[str, str] = {}
+        self.reasons: list[Reason] = []
+
+    def engine(self, session: str) -> str | None:
+        return self.engines.get(session)
+
+    def choose(self, session: str, engine: str, reason: Reason) -> None:
+        self.engines[session] = engine
+        self.reasons.append(reason)
+
+
+class ScriptedCluster(ClusterJobs):
+    """A gateway's jobs, and the engines that do them, one step of each at a time.
+
+    Attributes:
+        links: the engines that are not lost, by name.
+        faults: called before each step, by its number.
+    """
+
+    def __init__(self, *roles: Role, wait_s: float = 60.0) -> None:
+        self.choices = Choices()
+        super().__init__(self.choices, wait_s)
+        self.links: dict[str, ScriptedLink] = {}
+        self.faults: Callable[[int], None] = lambda _: None
+        self._names = count(1)
+        self.steps = 0
+        for role in roles:
+            self.join(role)
+
+    def join(self, role: Role = "all", model: ModelConfig | None = None, **load: object) -> str:
+        """Add an engine; returns its name."""
+        name = f"engine-{next(self._names)}"
+        link = self.links[name] = ScriptedLink(model)
+        link.report(**load)
+        self.add(name, role, link)
+        return name
+
+    def lose(self, name: str) -> None:
+        """Lose an engine."""
+        self.links.pop(name).lose()
+
+    def step(self) -> bool:
+        """Have every engine do one step; returns whether there was one to do."""
+        self.faults(self.steps)
+        self.steps += 1
+        worked = [link.step() for link in list(self.links.values())]
+        return any(worked)
+
+    def run_all(self) -> None:
+        """Work until nothing is left."""
+        while self.step():
+            pass
+
+    def holding(self, session: str) -> Iterator[str]:
+        """The engines that have a session."""
+        return (name for name, link in self.links.items() if session in link.opened)

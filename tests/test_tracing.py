@@ -1,0 +1,172 @@
+"""The traces of utterances and questions: their spans, in order, in one trace, without words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from af3stream.config import TracingConfig
+from af3stream.engine.jobs import AnswerJob, CaptionJob, Failed, Job
+from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.worker import Worker
+from af3stream.protocol import messages as m
+from af3stream.tracing import Tracing, open_tracing
+from tests.server.peers import Peer, serving, talking
+from tests.server.test_sessions import speak
+from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
+
+QUESTION = "Who speaks of the harvest?"
+
+
+@dataclass
+class Spans:
+    """The spans that `tracing` has exported."""
+
+    tracing: Tracing
+    exporter: InMemorySpanExporter
+
+    @property
+    def all(self) -> list[ReadableSpan]:
+        return [*self.exporter.get_finished_spans()]
+
+    def named(self, name: str) -> ReadableSpan:
+        """The only span of this name."""
+        [span] = [span for span in self.all if span.name == name]
+        return span
+
+    def below(self, root: ReadableSpan) -> list[str]:
+        """The names of a root's spans, by their starts."""
+        spans = [span for span in self.all if span.parent]
+        assert {(span.parent and span.parent.span_id, span.context.trace_id) for span in spans} <= {
+            (other.context.span_id, other.context.trace_id) for other in self.all if not other.parent
+        }
+        mine = [span for span in spans if span.context.trace_id == root.context.trace_id]
+        return [span.name for span in sorted(mine, key=lambda span: (span.start_time or 0, span.end_time or 0))]
+
+
+def collected(provider: TracerProvider) -> Spans:
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return Spans(Tracing(provider), exporter)
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    found = collected(TracerProvider())
+    yield found
+    found.tracing.close()
+
+
+def seconds(span: ReadableSpan) -> float:
+    assert span.start_time and span.end_time
+    return (span.end_time - span.start_time) / 1e9
+
+
+async def converse(peer: Peer) -> None:
+    await speak(peer)
+    await peer.tell(m.Flush("f"))
+    await peer.until(m.Flushed)
+    await peer.tell(m.Ask("q-harvest", QUESTION))
+    await peer.until(m.Answer)
+
+
+async def test_an_utterance_is_one_trace_from_its_audio_to_its_final_caption(spans: Spans, tmp_path: Path) -> None:
+    async with serving(journal=tmp_path, tracing=spans.tracing) as service, talking(service) as peer:
+        await converse(peer)
+    root = spans.named("utterance")
+    assert sorted(spans.below(root)) == ["commit", "decode", "queue", "receive"]
+    assert root.attributes and root.attributes["af3stream.utterance"] == 0
+
+
+async def test_a_question_is_one_trace_from_asking_to_its_answer(spans: Spans, tmp_path: Path) -> None:
+    async with serving(journal=tmp_path, tracing=spans.tracing) as service, talking(service) as peer:
+        await converse(peer)
+    root = spans.named("question")
+    assert spans.below(root) == ["wait", "queue", "prefill", "decode", "commit"]
+    assert [event.name for event in root.events] == ["first token"]
+    assert root.attributes and root.attributes["af3stream.finish"] == "stop"
+
+
+async def test_spans_hold_no_words_and_no_names_that_clients_chose(spans: Spans, tmp_path: Path) -> None:
+    async with serving(journal=tmp_path, tracing=spans.tracing) as service, talking(service) as peer:
+        await converse(peer)
+    told = "\n".join(span.to_json() for span in spans.all)
+    assert peer.finals
+    for words in (QUESTION, "harvest", *(caption.text for caption in peer.finals), peer.of(m.Answer)[0].text):
+        assert words not in told
+
+
+def test_the_span_receive_ends_with_the_pause(spans: Spans) -> None:
+    Conversation(tracing=spans.tracing).hear(SENTENCE)
+    receive = spans.named("receive")
+    assert seconds(receive) == pytest.approx(1.0 + 0.6 - 0.1)  # voice and pause, after the first block
+    assert receive.start_time == spans.named("utterance").start_time
+
+
+def test_a_final_caption_that_is_begun_again_stays_in_its_trace(spans: Spans) -> None:
+    engine = ScriptedEngine()
+    worker = Worker(engine, tracing=spans.tracing)
+    conversation = Conversation(engine=engine, worker=worker, tracing=spans.tracing)
+    conversation.hear(VOICE + SILENCE[:20] + VOICE + SILENCE)  # the first pause is too short
+    jobs = [job for job in conversation.asked_of_engine(CaptionJob) if job.final]
+    assert len(jobs) > 1 and len({job.trace for job in jobs}) == 1
+    assert spans.below(spans.named("utterance")).count("decode") == len(jobs)
+
+
+def test_an_utterance_without_words_ends_its_trace(spans: Spans) -> None:
+    conversation = Conversation(m.Start(interims=False), tracing=spans.tracing)
+    conversation.engine.captioner.caption = None  # type: ignore[assignment]  # every attempt fails
+    conversation.hear(SENTENCE)
+    root = spans.named("utterance")
+    assert root.attributes and root.attributes["af3stream.words"] is False
+
+
+def test_a_question_that_fails_ends_its_trace_with_the_error(spans: Spans) -> None:
+    conversation = Conversation(tracing=spans.tracing)
+    conversation.hear(SENTENCE)
+    conversation.working = False
+    conversation.tell(m.Ask("q", QUESTION))
+    [job] = conversation.asked_of_engine(AnswerJob)
+    conversation.session.complete(job, Failed("the engine failed"), True, conversation.now)
+    conversation.session.take_messages()
+    root = spans.named("question")
+    assert root.attributes and root.attributes["af3stream.error"] == "engine_failed"
+
+
+def test_a_cancelled_question_ends_its_trace(spans: Spans) -> None:
+    conversation = Conversation(tracing=spans.tracing)
+    conversation.hear(SENTENCE)
+    conversation.working = False
+    conversation.tell(m.Ask("q", QUESTION))
+    conversation.tell(m.Cancel("q"))
+    root = spans.named("question")
+    assert root.attributes and root.attributes["af3stream.finish"] == "cancelled"
+
+
+def test_what_is_not_sampled_costs_the_engine_nothing() -> None:
+    spans = collected(TracerProvider(sampler=ALWAYS_OFF))
+    conversation = Conversation(tracing=spans.tracing)
+    conversation.hear(SENTENCE)
+    conversation.ask()
+    traced: list[Job] = [job for job in conversation.jobs if isinstance(job, CaptionJob | AnswerJob) and job.trace]
+    assert not traced and not spans.all
+    spans.tracing.close()
+
+
+def test_a_job_without_tracing_has_no_trace() -> None:
+    conversation = Conversation()
+    conversation.hear(SENTENCE)
+    assert {job.trace for job in conversation.asked_of_engine(CaptionJob)} == {""}
+
+
+def test_the_exporter_is_made_from_the_settings() -> None:
+    tracing = open_tracing(TracingConfig(endpoint="http://127.0.0.1:9/v1/traces", ratio=0.5), "server")
+    assert tracing.start("utterance", 0.0).started == 0.0
+    tracing.close()
