@@ -14,28 +14,30 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from af3stream.cluster.engine_address import EngineAddress
+from af3stream.cluster.engine_server import EngineServer
+from af3stream.server.cluster_backend import ClusterBackend
 from hypothesis import strategies as st
 
-from af3stream.cluster.engine_link import EngineLink, LinkError
-from af3stream.cluster.engine_server import EngineServer
 from af3stream.config import Config, EngineConfig, JournalConfig, ServerConfig
 from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.server.service import Service
+from tests.chaos.histories import History, check, live
 from tests.chaos.house import COMMIT_EVERY_MS, CREDIT_S, DRAIN_S, PATIENCE_S, SEGMENT_S
 from tests.chaos.proxy import Proxy, Way
 
 GATEWAYS: Final = 2
 ENGINES: Final = 3
 KEY: Final = "the key of the engines"
-LOST_AFTER_S: Final = 0.6  # a stall of more is a partition
+ENGINE: Final = EngineConfig(kind="ray", lost_after_s=0.6)  # a stall of more is a partition
 SPLITS: Final = (7, 100, 1_448)  # bytes
 
 
@@ -163,17 +165,19 @@ class Process:
     """A gateway or an engine.
 
     Attributes:
+        id: of the process.
         port: where it listens, ``None`` while it does not.
     """
 
     def __init__(self, forks: Forks, order: dict[str, Any]) -> None:
+        self.id = 0
         self.port: int | None = None
         self._forks, self._order = forks, order
         self._turn = asyncio.Lock()
 
     async def start(self) -> None:
         """Listen on a new port."""
-        self._process, self.port = await asyncio.to_thread(self._forks.fork, self._order)
+        self.id, self.port = await asyncio.to_thread(self._forks.fork, self._order)
 
     async def restart(self, how: signal.Signals, seconds: float) -> None:
         """End the process, and start another after some time; one restart after the other."""
@@ -185,19 +189,19 @@ class Process:
     async def freeze(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after some time."""
         async with self._turn:
-            os.kill(self._process, signal.SIGSTOP)
+            os.kill(self.id, signal.SIGSTOP)
             try:
                 await asyncio.sleep(seconds)
             finally:
-                os.kill(self._process, signal.SIGCONT)
+                os.kill(self.id, signal.SIGCONT)
 
     async def stop(self, how: signal.Signals) -> None:
         """End the process."""
         if self.port is None:
             return
         self.port = None
-        ended = os.pidfd_open(self._process)
-        os.kill(self._process, how)
+        ended = os.pidfd_open(self.id)
+        os.kill(self.id, how)
         ready, _, _ = await asyncio.to_thread(select.select, [ended], [], [], PATIENCE_S)
         os.close(ended)
         assert ready, "a process does not stop"
@@ -264,16 +268,55 @@ class Cluster:
             await process.stop(signal.SIGKILL)
 
 
+async def play(history: History, folder: Path, forks: Forks) -> None:
+    """Live a history in a cluster, and check what must hold; an assertion fails where it does not."""
+    lived = await live(history, Cluster(folder / "journal", forks), folder, examined=True)
+    check(history, lived, folder)
+
+
 # ---- inside a process ------------------------------------------------------------------------------------------------
 
 
 async def _serve(order: dict[str, Any]) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    if order["kind"] == "engine":
-        await _run_engine(stopped)
-    else:
-        await _run_gateway(order, stopped)
+    match order["kind"]:
+        case "engine":
+            await _run_engine(stopped)
+        case "gateway":
+            await _run_gateway(order, stopped)
+        case "server":
+            await _run_server(order, stopped)
+
+
+def _config(order: dict[str, Any], **journal: Any) -> Config:
+    return Config(
+        ServerConfig(port=0, credit_s=CREDIT_S, drain_s=DRAIN_S, max_sessions=64, admit_busy=0),
+        journal=JournalConfig(folder=order["folder"], segment_s=SEGMENT_S, commit_every_ms=COMMIT_EVERY_MS, **journal),
+        engine=ENGINE,
+    )
+
+
+async def _run_server(order: dict[str, Any], stopped: asyncio.Event) -> None:
+    loaded = Loaded(ScriptedEngine(), "off", None)
+    async with Service(_config(order), loaded).listening() as service:
+        print(os.getpid(), service.port, flush=True)
+        await stopped.wait()
+
+
+async def _run_gateway(order: dict[str, Any], stopped: asyncio.Event) -> None:
+    config = _config(order, shared=True, owner=order["name"])
+    engines = [
+        EngineAddress(f"e{index}", f"127.0.0.1:{port}", KEY, "all") for index, port in enumerate(order["engines"])
+    ]
+
+    async def watch(seen: Callable[[list[EngineAddress]], None]) -> None:
+        seen(engines)
+        await asyncio.Event().wait()
+
+    async with ClusterBackend(config, watch).connected() as backend, Service(config, backend).listening() as service:
+        print(os.getpid(), service.port, flush=True)
+        await stopped.wait()
 
 
 async def _run_engine(stopped: asyncio.Event) -> None:

@@ -125,7 +125,6 @@ class Restart:
     ms: int
 
 
-
 @dataclass(frozen=True, slots=True)
 class History:
     """Attributes:
@@ -380,10 +379,13 @@ def check(history: History, lived: Lived, folder: Path) -> None:
     assert sum(isinstance(message, m.Answer) for message in told) == len(answers)
     assert answers == {answer.id: answer for answer in lived.answers}
     assert list(answers.keys() ^ lived.asked) == []
-    if not any(
-        isinstance(step, Flush) or (isinstance(step, Restart) and step.how == "SIGTERM") for step in history.steps
-    ):
+    if any(isinstance(step, Flush) or (isinstance(step, Restart) and step.how == "SIGTERM") for step in history.steps):
+        return
+    if lived.examined is None:
         assert spans(finals) == spans(undisturbed(history.format, lived.parts))
+    else:
+        question = f"Question {len(lived.asked) - 1}?"
+        assert lived.examined.text == undisturbed_answer(history.format, lived.parts, question)
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,6 +438,21 @@ def spans(finals: Sequence[m.Caption]) -> list[tuple[int, str, float, float]]:
 
 def undisturbed(sound: AudioFormat, parts: Sequence[bytes | int]) -> list[m.Caption]:
     """The final captions of a session to which nothing happens."""
+    alone, at = _told(sound, parts)
+    alone.tell(m.End(at))
+    return alone.finals
+
+
+def undisturbed_answer(sound: AudioFormat, parts: Sequence[bytes | int], question: str) -> str:
+    """What a session to which nothing happens answers about everything that was said."""
+    alone, _ = _told(sound, parts)
+    alone.tell(m.Flush("all"))
+    alone.tell(m.Ask("everything", question))
+    return alone.of(m.Answer)[-1].text
+
+
+def _told(sound: AudioFormat, parts: Sequence[bytes | int]) -> tuple[Conversation, int]:
+    """A session in one thread that has heard everything, and the number of its sample frames."""
     alone = Conversation(m.Start(sound.format, sound.rate, sound.channels), scenes=False)
     at = 0
     for part in parts:
@@ -445,8 +462,7 @@ def undisturbed(sound: AudioFormat, parts: Sequence[bytes | int]) -> list[m.Capt
         else:
             alone.tell(m.Gap(at, part))
             at += part
-    alone.tell(m.End(at))
-    return alone.finals
+    return alone, at
 
 
 # ---- what is said ----------------------------------------------------------------------------------------------------
