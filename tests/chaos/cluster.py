@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 
 from af3stream.cluster.engine_address import EngineAddress
 from af3stream.cluster.engine_server import EngineServer
-from af3stream.server.cluster_backend import ClusterBackend
+from af3stream.server.cluster_backend import joined
 from hypothesis import strategies as st
 
 from af3stream.config import Config, EngineConfig, JournalConfig, ServerConfig
@@ -314,7 +314,7 @@ async def _run_gateway(order: dict[str, Any], stopped: asyncio.Event) -> None:
         seen(engines)
         await asyncio.Event().wait()
 
-    async with ClusterBackend(config, watch).connected() as backend, Service(config, backend).listening() as service:
+    async with joined(config, watch) as backend, Service(config, backend).listening() as service:
         print(os.getpid(), service.port, flush=True)
         await stopped.wait()
 
