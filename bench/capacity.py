@@ -33,6 +33,7 @@ from bench.simulation import (
     Line,
     Outcome,
     ServiceTimes,
+    Table,
     Talk,
     conversation,
     run_engine,
@@ -46,6 +47,7 @@ CONTEXT_S: Final = 600.0  # of a full context window
 CHUNK_CHARACTERS: Final = 512  # of captions in a reading step of 128 positions
 QUESTION_POSITIONS: Final = 32
 SEED: Final = 26
+RUNS: Final = 16
 Figures = dict[str, Any]
 
 
@@ -162,7 +164,7 @@ def cpu() -> Profile:
         frames_s=0.0,
         tokens_s=f["stream.tokens_s"],
     )
-    asking = Asking(QuestionsConfig().read_tokens, int(f["stream.answer_tokens"]))
+    asking = Asking(QuestionsConfig().read_tokens, (int(f["stream.answer_tokens"]),))
     memory = f["cpu.engine_memory_bytes"] - f["cpu.weights_bytes"]
     return Profile(
         "mini on two cores", times, asking, memory, f["cpu.kv_bytes_a_position"], times.tokens_s, f["cpu.dollars_h"]
@@ -196,7 +198,7 @@ def gpu(name: str, *, captions: bool = True) -> Profile:
         tokens_s=0.0,
     )
     memory = f["gpu.engine_memory_bytes"] - f["gpu.weights_bytes"]
-    asking = Asking(4_096, int(f["stream.answer_tokens"]))
+    asking = Asking(4_096, (int(f["stream.answer_tokens"]),))
     return Profile(name, times, asking, memory, f["gpu.kv_bytes_a_position"], f["gpu.frames_s"], f["gpu.dollars_h"])
 
 
@@ -207,14 +209,15 @@ def eight_streams() -> Figures:
     """Return the measured figures of eight streams, the simulated ones, and their ratios.
 
     The simulation takes the steps that the server recorded in the measured run, because other work on the machine made
-    them longer than those of an engine alone.
+    them longer than those of an engine alone. Its figures are means of several runs, because steps vary.
     """
     was = measured_streams()
     count, seconds, every_s = was["streams"], was["seconds"], was["asked_every_s"]
     talks = [heard(seconds, index, every_s) for index in range(count)]
-    asking = Asking(math.inf, round(was["tokens"] / was["questions"]))
-    outcome = run_engine(recorded(was["steps"], talks), talks, asking, apart_s=1 / count)
-    simulated = {**seen(outcome), "device_busy": outcome.busy, "finals": float(len(outcome.lags_s))}
+    times, asking = recorded(was["steps"]), Asking(math.inf, tuple(was["answer_tokens"]))
+    runs = [run_engine(times, talks, asking, apart_s=1 / count, seed=seed) for seed in range(RUNS)]
+    each = [{**seen(run), "device_busy": run.busy, "finals": float(len(run.lags_s))} for run in runs]
+    simulated = {name: sum(run[name] for run in each) / RUNS for name in each[0]}
     compared = {
         name: {"measured": was[name], "simulated": value, "ratio": value / was[name]}
         for name, value in simulated.items()
@@ -222,29 +225,25 @@ def eight_streams() -> Figures:
     return {"by_figure": compared, "worst_ratio": max(max(c["ratio"], 1 / c["ratio"]) for c in compared.values())}
 
 
-def recorded(steps: Figures, talks: Sequence[Talk]) -> ServiceTimes:
+def recorded(steps: Figures) -> ServiceTimes:
     """Return the times of the steps that a server recorded. Positions are characters of captions."""
     lines = {
         name: Line(fit["at_zero"], fit["slope"]) for name, fit in steps.items() if name != "token" and fit["count"]
     }
-    token = Line.through({float(batch): seconds for batch, seconds in steps["token"].items()})
-    spoken_s = [
-        sum(end - start for start, end in talk.utterances if window[0] <= start and end <= window[1])
-        for talk in talks
-        for window in talk.windows
-    ]
-    characters_s = steps["extend"]["mean_size"] * len(spoken_s) / sum(spoken_s)
+    token = Table(tuple((float(batch), seconds) for batch, seconds in steps["token"].items()))
+    fits = [fit for name, fit in steps.items() if name != "token"]
     return ServiceTimes(
         lines["final"],
         lines.get("interim"),
         lines.get("revise"),
         Line(0.0, 0.0),
-        lines["extend"],
+        lines.get("extend", Line(0.0, 0.0)),
         lines["answer"],
         token,
         chunk=CHUNK_CHARACTERS,
         frames_s=0.0,
-        tokens_s=characters_s,
+        tokens_s=figures()["stream.characters_s"],
+        spread=sum(fit["spread"] * fit["count"] for fit in fits) / sum(fit["count"] for fit in fits),
     )
 
 

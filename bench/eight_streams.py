@@ -60,8 +60,9 @@ async def measure(size: Size) -> dict[str, Any]:
 def summed(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what jobs of each kind took in the server.
 
-    For captions that is a line over the seconds of audio, ``[at zero, slope]``, for reading one over the characters of
-    captions, and for tokens the mean seconds of a pass by the answers in it.
+    For captions that is a line over the seconds of audio, for reading one over the characters of captions, and for
+    tokens the mean seconds of a pass by the answers in it. ``spread``: the standard deviation of a job's seconds over
+    those of its line.
     """
     captions = [step for step in steps if step["kind"] == "CaptionJob"]
     lines = {
@@ -91,13 +92,14 @@ def _line(entries: Sequence[dict[str, Any]], size: str) -> dict[str, float]:
     """Fit a line of seconds over a size; with one size alone, the line is level."""
     sizes, seconds = [entry[size] for entry in entries], [entry["seconds"] for entry in entries]
     if not entries:
-        return {"count": 0, "at_zero": 0.0, "slope": 0.0, "mean_size": 0.0}
+        return {"count": 0, "at_zero": 0.0, "slope": 0.0, "mean_size": 0.0, "spread": 0.0}
     slope, at_zero = np.polyfit(sizes, seconds, 1) if len(set(sizes)) > 1 else (0.0, statistics.fmean(seconds))
     return {
         "count": len(entries),
         "at_zero": float(at_zero),
         "slope": float(slope),
         "mean_size": statistics.fmean(sizes),
+        "spread": float(np.std(np.asarray(seconds) / (at_zero + slope * np.asarray(sizes)))),
     }
 
 

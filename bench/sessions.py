@@ -86,7 +86,7 @@ async def served(size: Size) -> tuple[dict[str, Any], dict[str, Any]]:
     return asked, alone
 
 
-async def together_on(url: str, count: int, seconds: float, every_s: float) -> dict[str, float]:
+async def together_on(url: str, count: int, seconds: float, every_s: float) -> dict[str, Any]:
     """Run concurrent streams, which start within a second of each other."""
     before, began = await device_s(url), time.monotonic()
 
@@ -98,7 +98,7 @@ async def together_on(url: str, count: int, seconds: float, every_s: float) -> d
     heard = await asyncio.gather(*(one(index) for index in range(count)))
     busy = (await device_s(url) - before) / (time.monotonic() - began)
     lags = [lag for one in heard for lag in one.final_lags_s]
-    figures = {
+    figures: dict[str, Any] = {
         "finals": float(len(lags)),
         "final_lag_mean_s": statistics.fmean(lags),
         "final_lag_p95_s": p95(lags),
@@ -112,7 +112,7 @@ async def together_on(url: str, count: int, seconds: float, every_s: float) -> d
             "questions": float(len(asked)),
             "ttft_mean_s": statistics.fmean(first),
             "ttft_p95_s": p95(first),
-            "tokens": float(sum(question.tokens for question in asked)),
+            "answer_tokens": [question.tokens for question in asked],
             "tokens_a_second": tokens_a_second_of((one.first, one.done, one.tokens) for one in asked),
         }
     return figures

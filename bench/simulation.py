@@ -22,6 +22,7 @@ Process = Generator[simpy.Event, Any, None]
 
 EARLY_S: Final = 0.01  # from the end of an utterance, its padding included, to the start of its final caption
 TOLD_S: Final = 0.36  # from there to the end of the pause; a final caption is told no sooner
+TOLD_TOKENS: Final = 2  # an answer's first words are told once it is clear that no framing ("The content ...") begins
 LATE_S: Final = 8.0  # final captions that are further behind wait for answers
 INTERIM_EVERY_S: Final = 1.0
 STALE_S: Final = 2.0  # a question has a partial caption made if the newest one lacks more
@@ -50,6 +51,17 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A time by a number, between measured points in a straight line."""
+
+    points: tuple[tuple[float, float], ...]
+
+    def __call__(self, size: float) -> float:
+        sizes, seconds = zip(*self.points, strict=True)
+        return float(np.interp(size, sizes, seconds))
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceTimes:
     """What the device needs for a step of each kind, in seconds.
 
@@ -62,6 +74,7 @@ class ServiceTimes:
         chunk: positions of one reading step.
         frames_s: frames in the prompt a second of audio; 0 if captions stand in their place.
         tokens_s: positions of captions a second of speech.
+        spread: standard deviation of a step's seconds over their mean.
     """
 
     final: Line | None
@@ -70,10 +83,11 @@ class ServiceTimes:
     encode: Line
     extend: Line
     answer: Line
-    token: Line
+    token: Line | Table
     chunk: int
     frames_s: float
     tokens_s: float
+    spread: float = 0.0
 
     def steps(self, reading: Line, positions: float) -> list[float]:
         """Return the steps that read so many positions."""
@@ -103,11 +117,11 @@ class Asking:
 
     Attributes:
         most: positions that it reads at most beside the KV prefix.
-        tokens: of its answer.
+        tokens: of its answer; one of these numbers.
     """
 
     most: float
-    tokens: int
+    tokens: tuple[int, ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -116,12 +130,14 @@ class Work:
 
     Attributes:
         extends: whether it appends to the KV prefix, which no answer of its session may use meanwhile.
-        first: triggered with its first token.
+        decoded: tokens so far.
+        first: triggered with its first words.
     """
 
     steps: list[float]
     done: simpy.Event
     tokens: int = 0
+    decoded: int = 0
     extends: bool = False
     first: simpy.Event | None = None
     begun: bool = False
@@ -140,8 +156,9 @@ class SimulatedEngine:
         due_s: of them, those for what cannot be shed: all but partial captions.
     """
 
-    def __init__(self, env: simpy.Environment, times: ServiceTimes) -> None:
+    def __init__(self, env: simpy.Environment, times: ServiceTimes, rng: random.Random) -> None:
         self._env = env
+        self.rng = rng
         self.times = times
         self._scheduler: Scheduler[Work] = Scheduler()
         self._wake = env.event()
@@ -177,6 +194,8 @@ class SimulatedEngine:
             if task.work.decoding:
                 tasks = self._scheduler.like(task, lambda work: work.decoding, MAX_DECODE_BATCH)
             seconds = self.times.token(len(tasks)) if task.work.decoding else task.work.steps.pop(0)
+            if (spread := self.times.spread) > 0:
+                seconds *= self.rng.gammavariate(1 / spread**2, spread**2)
             for each in tasks:
                 each.work.begun = True
             if task.work.tokens:
@@ -197,9 +216,10 @@ class SimulatedEngine:
         if work.steps:
             return
         if work.tokens:
-            if work.first and not work.first.triggered:
-                work.first.succeed()
             work.tokens -= 1
+            work.decoded += 1
+            if work.first and work.decoded >= min(TOLD_TOKENS, work.decoded + work.tokens) and not work.first.triggered:
+                work.first.succeed()
         if not work.tokens:
             self._answering.discard(task.session)
             self._scheduler.finish(task)
@@ -301,6 +321,8 @@ class SimulatedStream:
         if times.revise and len(inside) > 1:
             yield engine.submit(self._name, Priority.ANSWER, [times.revise(speech_s)]).done
         yield encoded.done
+        if self._position > self._talk.seconds:  # the session has ended: its prefix is extended no more
+            return
         reading = times.steps(times.extend, speech_s * times.tokens_s + (end - start) * times.frames_s)
         priority = Priority.CATCH_UP if times.frames_s else Priority.ANSWER
         yield engine.submit(self._name, priority, reading, extends=True).done
@@ -313,15 +335,14 @@ class SimulatedStream:
             yield turn
             yield from self._await_captions()
             steps = self._engine.times.steps(self._engine.times.answer, self._unread())
-            work = self._engine.submit(
-                self._name, Priority.ANSWER, steps, tokens=self._asking.tokens, first=self._env.event()
-            )
+            tokens = self._engine.rng.choice(self._asking.tokens)
+            work = self._engine.submit(self._name, Priority.ANSWER, steps, tokens=tokens, first=self._env.event())
             assert work.first
             yield work.first
             first = self._env.now
             yield work.done
         self._outcome.first_s.append(first - asked)
-        self._outcome.answers.append((first, self._env.now, self._asking.tokens))
+        self._outcome.answers.append((first, self._env.now, tokens))
 
     def _await_captions(self) -> Process:
         """Wait for the final captions of what was said before, and for a partial one, but not long."""
@@ -352,14 +373,14 @@ class SimulatedStream:
         return min(self._asking.most, speech_s * times.tokens_s + frames)
 
 
-def run_engine(times: ServiceTimes, talks: Sequence[Talk], asking: Asking, apart_s: float) -> Outcome:
+def run_engine(times: ServiceTimes, talks: Sequence[Talk], asking: Asking, apart_s: float, seed: int = 0) -> Outcome:
     """Simulate streams on one engine, until all their answers are complete.
 
     Args:
         apart_s: seconds from the start of one stream to that of the next.
     """
     env = simpy.Environment()
-    engine, outcome = SimulatedEngine(env, times), Outcome()
+    engine, outcome = SimulatedEngine(env, times, random.Random(seed)), Outcome()
     finished: list[float] = []
 
     def start(index: int, talk: Talk) -> Process:

@@ -42,15 +42,15 @@ def test_arrivals_wait_as_long_as_in_an_m_m_1_queue() -> None:
 
 def test_a_lone_stream_waits_for_its_own_steps_and_the_end_of_the_pause() -> None:
     talk = Talk(20.0, ((0.0, 5.0), (6.0, 16.0)), (), (18.0,))
-    outcome = run_engine(TIMES, [talk], Asking(400, 11), apart_s=1.0)
+    outcome = run_engine(TIMES, [talk], Asking(400, (11,)), apart_s=1.0)
     assert outcome.lags_s == pytest.approx([0.51, 1.01])  # the second caption takes longer than the pause
-    assert outcome.first_s == pytest.approx([0.5])
-    assert outcome.answers[0][1] - outcome.answers[0][0] == pytest.approx(10 * 0.05)
+    assert outcome.first_s == pytest.approx([0.5 + 0.05])  # the words of an answer begin with its second token
+    assert outcome.answers[0][1] - outcome.answers[0][0] == pytest.approx(9 * 0.05)
 
 
 def test_answers_of_several_sessions_are_decoded_in_one_batch() -> None:
     talks = [Talk(1.0, (), (), (0.5,)) for _ in range(4)]
-    outcome = run_engine(TIMES, talks, Asking(400, 101), apart_s=0.0)
+    outcome = run_engine(TIMES, talks, Asking(400, (101,)), apart_s=0.0)
     together = max(done for _, done, _ in outcome.answers) - min(first for first, _, _ in outcome.answers)
     assert together < 0.5 * 4 * 100 * 0.05  # one after another
 
