@@ -1,8 +1,7 @@
 """Simulate 10^3, 10^5 and 10^7 streams: what saturates first, what then changes, and what a thousand hours cost.
 
-Three files hold what it is driven by: `bench/service_times.json` and `bench/eight_streams.json`, the output of the
-benches of these names, and `bench/capacity.toml`, where each figure names its source and whether it is measured,
-arithmetic, published or assumed.
+`bench/capacity.toml` holds what it is driven by: each figure names its source, and whether it is measured, arithmetic,
+published or assumed. `bench/eight_streams.json` is the measured run of `bench.eight_streams` that it must reproduce.
 Streams on one engine are simulated job by job, with af3stream's own scheduler (`bench.simulation`). The first figure is
 how well that reproduces the measured run of eight streams. A cluster is as many such engines as the streams need; the
 queues of what gateways and engines share are simulated at the load of all of them.
@@ -26,7 +25,6 @@ from af3stream.audio.segmenter import Segmenter
 from af3stream.config import AudioConfig, QuestionsConfig
 from bench.common import RATE, p95, quick, report
 from bench.live import spoken
-from bench.service_times import WINDOW_S
 from bench.sessions import PAUSE_S, tokens_a_second_of
 from bench.simulation import (
     Asking,
@@ -130,39 +128,28 @@ def utterances_s() -> tuple[float, ...]:
 
 
 @cache
-def measured() -> Figures:
-    """Return the measured service times."""
-    run: Figures = json.loads((FOLDER / "service_times.json").read_text())
-    return run
-
-
-@cache
 def measured_streams() -> Figures:
     """Return the measured run of eight streams."""
     run: Figures = json.loads((FOLDER / "eight_streams.json").read_text())
     return run
 
 
-def points(name: str) -> dict[float, float]:
-    """Return measured seconds by size."""
-    return {float(size): seconds for size, seconds in measured()[name].items()}
-
-
 def cpu() -> Profile:
     """Return `mini` on two cores, as measured: its prompt holds captions in place of audio."""
-    run, f = measured(), figures()
-    read = run["read_captions_s"] / run["caption_positions"]
+    f = figures()
+    read, first, one, four = f["cpu.read_s"], f["cpu.first_token_s"], f["cpu.token_s"], f["cpu.token_of_four_s"]
     times = ServiceTimes(
-        Line.through(points("final_s")),
-        Line.through(points("interim_s")),
-        Line.through(points("revise_s")),
-        Line.through({30.0: run["encode_window_s"]}),
+        Line(0.0, f["cpu.final_s"]),
+        Line(f["cpu.interim_s"], 0.0),
+        Line(0.0, f["cpu.revise_s"]),
+        Line(0.0, 0.0),
         Line(0.0, read),
-        Line(run["first_token_s"], read),
-        Line.through(points("token_s")),
+        Line(first, read),
+        Line.through({1.0: one, 4.0: four}),
         chunk=128,
         frames_s=0.0,
         tokens_s=f["stream.tokens_s"],
+        spread=spread(),
     )
     asking = Asking(QuestionsConfig().read_tokens, (int(f["stream.answer_tokens"]),))
     memory = f["cpu.engine_memory_bytes"] - f["cpu.weights_bytes"]
@@ -231,7 +218,6 @@ def recorded(steps: Figures) -> ServiceTimes:
         name: Line(fit["at_zero"], fit["slope"]) for name, fit in steps.items() if name != "token" and fit["count"]
     }
     token = Table(tuple((float(batch), seconds) for batch, seconds in steps["token"].items()))
-    fits = [fit for name, fit in steps.items() if name != "token"]
     return ServiceTimes(
         lines["final"],
         lines.get("interim"),
@@ -243,8 +229,15 @@ def recorded(steps: Figures) -> ServiceTimes:
         chunk=CHUNK_CHARACTERS,
         frames_s=0.0,
         tokens_s=figures()["stream.characters_s"],
-        spread=sum(fit["spread"] * fit["count"] for fit in fits) / sum(fit["count"] for fit in fits),
+        spread=spread(),
     )
+
+
+@cache
+def spread() -> float:
+    """Return how much the steps of one kind vary in the measured run: standard deviation over mean."""
+    fits = [fit for name, fit in measured_streams()["steps"].items() if name != "token"]
+    return float(sum(fit["spread"] * fit["count"] for fit in fits) / sum(fit["count"] for fit in fits))
 
 
 def heard(seconds: float, index: int, ask_every_s: float) -> Talk:
@@ -316,7 +309,7 @@ def simulated(profile: Profile, streams: int, size: Size) -> Outcome:
         )
         for _ in range(streams)
     ]
-    return run_engine(profile.times, talks, profile.asking, apart_s=WINDOW_S / streams)
+    return run_engine(profile.times, talks, profile.asking, apart_s=AudioConfig().window_min_s / streams)
 
 
 # ---- a cluster -------------------------------------------------------------------------------------------------------
@@ -329,11 +322,12 @@ def cluster(profile: Profile, on_engine: int, streams: int, size: Size) -> Figur
     cluster is then divided into cells, each with a file server, a Ray head and gateways of its own.
     """
     f, rng = figures(), random.Random(SEED)
+    sync_s = f["storage.commit_s"]
     engines = math.ceil(streams / max(1.0, HEADROOM * on_engine))
-    on_gateway = min(f["gateway.share"] / f["gateway.cpu_s"], f["gateway.commit_delay_s"] / sync_s())
+    on_gateway = min(f["gateway.share"] / f["gateway.cpu_s"], f["gateway.commit_delay_s"] / sync_s)
     gateways = math.ceil(streams / on_gateway)
     here = streams / gateways  # on a gateway
-    syncs = streams / max(f["stream.message_s"], here * sync_s())
+    syncs = streams / max(f["stream.message_s"], here * sync_s)
     loads = {
         "file server, synced writes": syncs / f["storage.syncs_s"],
         "file server, bytes": streams * f["stream.bytes_s"] / f["storage.bytes_s"],
@@ -348,7 +342,7 @@ def cluster(profile: Profile, on_engine: int, streams: int, size: Size) -> Figur
         here / f["stream.message_s"], lambda: f["gateway.cpu_s"] * f["stream.message_s"], 1, size.arrivals, rng
     )
     in_a_cell = syncs / cells
-    server = waits(in_a_cell, sync_s, math.ceil(f["storage.syncs_s"] * sync_s()), size.arrivals, rng)
+    server = waits(in_a_cell, lambda: sync_s, math.ceil(f["storage.syncs_s"] * sync_s), size.arrivals, rng)
     hours = 1_000 / streams  # of the whole cluster, for a thousand hours of streams
     stored_gb = 1_000 * 3_600 * f["stream.bytes_s"] * f["storage.kept_share"] / 1e9
     cost = {
@@ -367,12 +361,6 @@ def cluster(profile: Profile, on_engine: int, streams: int, size: Size) -> Figur
         "file_server_wait_p95_s": p95(server),
         "dollars_a_thousand_hours": {**cost, "all": sum(cost.values())},
     }
-
-
-@cache
-def sync_s() -> float:
-    """Return the seconds that one more session adds to a commit."""
-    return Line.through(points("commit_s")).slope
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_every_figure_names_its_source_and_how_it_is_known() -> None:
         for figure in section.values():
             assert figure["mark"] in ("measured", "arithmetic", "published", "assumed")
             assert figure["source"]
-    assert capacity.measured()["machine"] and capacity.measured()["date"]
+    assert capacity.measured_streams()["machine"] and capacity.measured_streams()["date"]
 
 
 def test_the_bench_prints_engines_clusters_and_what_saturates(capsys: pytest.CaptureFixture[str]) -> None:
