@@ -72,6 +72,8 @@ class JournalConfig(Section, frozen=True):
     quota_mb: Count = 2_048  # the most disk space of the folder
     reserve_mb: Annotated[int, Meta(ge=0)] = 256  # disk space left free for others
     waiting_mb: Count = 64  # the most audio in memory that is not durable yet
+    shared: bool = False  # whether several servers use the folder; each session then has a lease
+    owner: str = ""  # name of this server in leases; empty: the name of the host
 
 
 class UploadsConfig(Section, frozen=True):
@@ -107,7 +109,7 @@ class CaptionsConfig(Section, frozen=True):
     task: Literal["transcribe", "translate"] = "transcribe"  # translate: English beside the original
     vocabulary: Vocabulary = ()  # names and terms that are likely to be said; or the name of a file, a term a line
     interims: bool = True
-    interim_every_s: Positive = 1.0
+    interim_every_s: Positive = 1.0  # of new audio; half of it while the engine has room, more under load
     max_tokens: Count = 224  # of the final caption of one utterance
     beam: Count = 5  # beams of Whisper's search for a final caption; 1: greedy
     speakers: bool = True  # whether a session may ask who speaks; the voice encoder is fetched once, 81 MB
@@ -165,6 +167,12 @@ class EngineConfig(Section, frozen=True):
     cluster: str = "auto"  # host:port of the cluster's head; auto: the cluster that this machine belongs to
     cpus: Positive = 2.0  # CPUs of the cluster that an engine takes; on a GPU, it takes one GPU
     wait_s: Positive = 60.0  # how long a question waits for an engine if there is none
+    coalesce_ms: Annotated[int, Meta(ge=0)] = 50  # how long messages wait to be sent together; urgent ones do not
+    credit_mb: Count = 16  # the most data between a gateway and an engine that is not processed, each way
+    queue_mb: Count = 64  # the most data that waits to be sent; a link that is so far behind is given up
+    lost_after_s: Positive = 10.0  # a gateway or an engine that does not answer for this time is lost
+    keep_s: Positive = 120.0  # how long an engine keeps the caches of a session whose gateway is lost
+    read_timeout_s: Positive = 10.0  # how long a job waits for older audio of its session
 
 
 class TracingConfig(Section, frozen=True):

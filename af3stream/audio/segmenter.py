@@ -81,6 +81,11 @@ class Segmenter:
         """The open utterance, as if it ended now; ``None`` if there is none."""
         return self._utterances.open
 
+    @property
+    def pause(self) -> int:
+        """How many samples of the open utterance's end are unvoiced so far; 0 if none is open."""
+        return self._utterances.pause
+
     def pausing(self, pause: int) -> Span | None:
         """Return the open utterance as it will be if its pause holds, once the pause has lasted ``pause`` samples.
 

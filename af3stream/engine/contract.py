@@ -47,6 +47,13 @@ class AudioSource(Protocol):
     @property
     def rereads(self) -> bool: ...
 
+    def fetch(self, segments: Sequence[AudioSegment]) -> int:
+        """Begin to bring segments here, if they are elsewhere, and return at once.
+
+        Returns:
+            How many of the first can be read without waiting. If it is none, the source wakes the worker later.
+        """
+
     def read(self, segment: AudioSegment) -> Samples:
         """Return the samples of a closed window, float32 (end - start,).
 

@@ -78,9 +78,12 @@ class EmbeddingCache:
         return self._size(segment for own in self._sessions.values() for segment in own.pins() | own.resident.keys())
 
     def open(self, session: str, now: float, *, evictable: bool) -> None:
-        """Begin a session; ``evictable``: its audio can be read again."""
+        """Begin a session, or go on with one; ``evictable``: its audio can be read again."""
         self.touch(session, now)
-        self._sessions[session].evictable = evictable
+        own = self._sessions[session]
+        own.evictable = evictable
+        if own.resident:  # its listener is another one
+            self._changed.add(session)
 
     def close(self, session: str) -> None:
         """Drop all of a session."""

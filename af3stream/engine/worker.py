@@ -74,6 +74,10 @@ class Worker:
         """Do a session's jobs in their turn again."""
         self._command(lambda: self._core.scheduler.attach(session))
 
+    def wake(self) -> None:
+        """Look again for something to do: audio that a job waits for is here."""
+        self._command(lambda: None)
+
     def close(self, session: str) -> None:
         """Drop a session's jobs, keys and values, and embeddings."""
         self._command(lambda: self._core.close(session))
@@ -127,17 +131,24 @@ class Worker:
 
     def _loop(self) -> None:
         executor = self._core.new_thread()
-        while self._wait():
+        worked = True
+        while self._wait(worked):
             self._core.caches.evict_idle(time.monotonic())
-            self.step()
+            worked = self.step()
         executor.stop()
 
-    def _wait(self) -> bool:
-        """Wait until there is something to do, or to evict; false if it is time to stop."""
+    def _wait(self, worked: bool) -> bool:
+        """Wait until there is something to do, or to evict; false if it is time to stop.
+
+        Args:
+            worked: whether the last step found something to do. If not, all jobs wait for audio.
+        """
         with self._wake:
             deadline = self._core.caches.next_deadline()
             idle_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._wake.wait_for(lambda: self._stopping or self._commands or len(self._core.scheduler), idle_s)
+            self._wake.wait_for(
+                lambda: self._stopping or self._commands or (worked and len(self._core.scheduler)), idle_s
+            )
             return not self._stopping
 
     def _command(self, command: Callable[[], None]) -> None:

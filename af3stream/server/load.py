@@ -42,6 +42,7 @@ class Now:
         short_of_memory: a job has waited long for KV cache or embeddings of other sessions.
         storing: the journal accepts audio, or there is none.
         resident_bytes: resident memory of the process; 0 if it is unknown.
+        engines: engines that share the sessions.
     """
 
     sessions: int
@@ -49,6 +50,7 @@ class Now:
     short_of_memory: bool
     storing: bool
     resident_bytes: int
+    engines: int = 1
 
 
 class Load:
@@ -73,6 +75,12 @@ class Load:
         """Device seconds per second of audio, as last measured; 0 before the first measurement."""
         return self._cost
 
+    @property
+    def most_sessions(self) -> float:
+        """How many sessions an engine has time for; infinite before the first measurement."""
+        busy = self._config.admit_busy
+        return busy / self._cost if busy and self._cost else inf
+
     def overload(self, now: Now) -> str | None:
         """Return why the current sessions are overloaded, or ``None``."""
         config = self._config
@@ -91,8 +99,7 @@ class Load:
 
         If a slow machine refused its first session, its speed could not be measured again.
         """
-        busy = self._config.admit_busy
-        if busy and now.sessions and (now.sessions + 1) * self._cost > busy:
+        if now.sessions and now.sessions + 1 > self.most_sessions * now.engines:
             return "the engine has no time for another session"
         return self.overload(now)
 

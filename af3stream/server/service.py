@@ -17,12 +17,13 @@ from websockets.typing import Subprotocol
 
 from af3stream.config import Config, state_dir
 from af3stream.engine.factory import Loaded
-from af3stream.engine.worker import Worker
+from af3stream.errors import ConfigError
 from af3stream.journal.journal import Journal
-from af3stream.metrics import EMBEDDED, Metrics
+from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
 from af3stream.server import http
 from af3stream.server.admitted_clients import AdmittedClients
+from af3stream.server.backend import Backend, EmbeddedBackend
 from af3stream.server.connection import Connection
 from af3stream.server.http_server import HttpServer
 from af3stream.server.load import Done, Load, Now, resident_bytes
@@ -40,36 +41,34 @@ wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames:
 
 REALTIME_SUBPROTOCOL: Final = "realtime"
 SWEEP_EVERY_S: Final = 600.0
+RENEW_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 1.0
-SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
+OWING_EVERY_S: Final = 0.1
 
 
 class Service:
     """The server, with everything that its sessions share.
 
     Attributes:
-        loaded: the engine.
-        facts: what sessions need to know of it.
+        backend: what runs the jobs.
         metrics: the metrics of this server.
         port: the port, once the service listens.
 
     Args:
+        engine: an engine, which runs in this process, or another backend.
         tracing: makes spans; ``None``: nothing is traced. The caller closes it.
     """
 
-    def __init__(self, config: Config, loaded: Loaded, tracing: Tracing | None = None) -> None:
+    def __init__(self, config: Config, engine: Loaded | Backend, tracing: Tracing | None = None) -> None:
         self.metrics = Metrics()
         self.port = config.server.port
         self._config = config
-        self.loaded = loaded
-        self.facts = loaded.facts
-        self._worker = Worker(loaded.engine, config.model, tracing)
+        self.backend = EmbeddedBackend(engine, config, tracing) if isinstance(engine, Loaded) else engine
         self._tls = Tls(config.server) if config.server.tls_certificate else None
         self._journal = open_journal(config)
         self._hosts = SessionManager(
             config=config,
-            facts=self.facts,
-            worker=self._worker,
+            backend=self.backend,
             journal=self._journal,
             metrics=self.metrics,
             tracing=tracing,
@@ -84,11 +83,12 @@ class Service:
                 self._metrics_text,
                 config.server.max_body_bytes,
                 rest_routes(
-                    Engines(config, self.facts, self._worker, self.metrics),
+                    Engines(config, self.backend.facts, self.backend.jobs, self.metrics),
                     self._clients.entered,
                     self._clients.authenticate,
                 ),
                 config.server.origins,
+                self.backend.unready,
             ),
             self._tls.context if self._tls else None,
             self.metrics,
@@ -143,10 +143,11 @@ class Service:
                 await asyncio.to_thread(self._journal.stop)
             raise cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
-        self._worker.start()
+        self.backend.start(self.metrics, self._hosts)
         chores = [
             asyncio.create_task(_repeat(self._sweep, SWEEP_EVERY_S)),
             asyncio.create_task(_repeat(self._measure_load, LOOK_EVERY_S)),
+            asyncio.create_task(_repeat(self._hosts.renew_leases, RENEW_EVERY_S)),
         ]
         if self._tls:
             chores.append(asyncio.create_task(self._tls.watch()))
@@ -157,7 +158,7 @@ class Service:
                 chore.cancel()
             await self._drain(server)
             await self._hosts.close()
-            await asyncio.to_thread(self._worker.stop)
+            await self.backend.stop()
             if self._journal:
                 await asyncio.to_thread(self._journal.stop)
 
@@ -170,17 +171,18 @@ class Service:
         """Measure the load, and tell every session when no new sessions are admitted."""
         audio = "af3stream_audio_seconds_total"
         heard = [self.metrics.registry.get_sample_value(audio, {"fate": fate}) for fate in ("decoded", "skipped")]
-        self._load.note(Done(time.monotonic(), self._worker.due_s, sum(seconds or 0.0 for seconds in heard)))
+        self._load.note(Done(time.monotonic(), self.backend.due_s, sum(seconds or 0.0 for seconds in heard)))
+        self.backend.check(self._load.most_sessions)
         self._hosts.refuse_others(self._load.overload(self._now()) is not None)
 
     def _now(self) -> Now:
-        short_since = self._worker.short_since
         return Now(
             self.sessions,
             self._hosts.lags_s,
-            short_since is not None and time.monotonic() - short_since > SHORT_FOR_S,
+            self.backend.short_of_memory,
             self._journal is None or self._journal.has_room,
             resident_bytes(),
+            self.backend.engines,
         )
 
     def _no_room(self, user: str) -> str | None:
@@ -188,14 +190,21 @@ class Service:
 
         A user who may resume a session in memory always fits.
         """
-        return None if self._hosts.awaits(user) else self._load.refusal(self._now())
+        if self._hosts.awaits(user):
+            return None
+        return self.backend.refusal() or self._load.refusal(self._now())
 
     async def _handle(self, peer: ServerConnection) -> None:
         user, hosts = self._clients.user(peer), self._hosts
         connection: Connection | RealtimeConnection
         if _is_realtime(peer):
             connection = RealtimeConnection(
-                peer, config=self._config, captioner=self.facts.captioner, hosts=hosts, user=user, metrics=self.metrics
+                peer,
+                config=self._config,
+                captioner=self.backend.facts.captioner,
+                hosts=hosts,
+                user=user,
+                metrics=self.metrics,
             )
         else:
             connection = Connection(peer, config=self._config.server, hosts=hosts, user=user, metrics=self.metrics)
@@ -209,25 +218,41 @@ class Service:
                 self._empty.set()
 
     async def _drain(self, server: Server) -> None:
-        """Refuse new work, let sessions and requests finish what is pending, and close."""
+        """Refuse new work, let sessions and requests finish what is pending, and close.
+
+        If other servers can go on with the sessions, a client is sent away as soon as it waits for no answer.
+        """
         server.close(close_connections=False)
         for connection in list(self._connections):
             if connection.idle:
                 connection.go_away()
-        self._hosts.drain()
+        self._hosts.drain(hand_over=self.backend.hands_over)
         http_closed = asyncio.create_task(self._http.close(self._config.server.drain_s))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), self._config.server.drain_s)
+            async with asyncio.timeout(self._config.server.drain_s):
+                if self.backend.hands_over:
+                    await self._hand_over()
+                await self._empty.wait()
         for connection in list(self._connections):
             connection.go_away()
         await http_closed
         await server.wait_closed()
 
+    async def _hand_over(self) -> None:
+        """Send clients away, so that they resume at another server; one that waits for an answer goes later."""
+        self.backend.hand_over()
+        staying = [connection for connection in self._connections if isinstance(connection, Connection)]
+        while staying:
+            for connection in [connection for connection in staying if not connection.owing]:
+                connection.go_away()
+                staying.remove(connection)
+            await asyncio.sleep(OWING_EVERY_S)
+
     def _health(self) -> dict[str, Any]:
         """Return the content of `/healthz`."""
         return {
             "status": "ok",
-            "model": self.facts.name,
+            "model": self.backend.facts.name,
             "sessions": self.sessions,
             "max_sessions": self._config.server.max_sessions,
             "lag_s": self._lag_s,
@@ -236,21 +261,14 @@ class Service:
     def _metrics_text(self) -> bytes:
         """Return the content of `/metrics`."""
         self.metrics.lag.set(self._lag_s)
-        self.metrics.device.set(self._worker.busy_s)
+        self.metrics.device.set(self.backend.busy_s)
         self.metrics.cost.set(self._load.cost)
         self.metrics.resident.set(resident_bytes())
         self.metrics.sessions.set(self.sessions)
         if self._journal:
             self.metrics.journal_bytes.set(self._journal.used_bytes)
             self.metrics.journal_quota.set(self._journal.quota_bytes)
-        worker = self._worker
-        self.metrics.engines.note(
-            EMBEDDED,
-            sessions=worker.sessions,
-            kv_bytes=worker.kv_bytes,
-            embedding_bytes=worker.embedding_bytes,
-            device_s=worker.busy_s,
-        )
+        self.backend.note()
         return self.metrics.render()
 
 
@@ -268,9 +286,11 @@ def open_journal(config: Config) -> Journal | None:
     """Open the journal that the configuration names, if any; by default, each port has its own folder.
 
     Raises:
-        ConfigError: if the folder cannot be used.
+        ConfigError: if the folder cannot be used, or is shared and not named.
     """
     folder = config.journal.folder
+    if config.journal.shared and folder in ("", "auto"):
+        raise ConfigError("journal.shared needs a journal.folder that all servers name")
     if folder == "auto":
         folder = str(state_dir() / str(config.server.port)) if config.server.port else ""
     return Journal(msgspec.structs.replace(config.journal, folder=folder)) if folder else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,6 +55,10 @@ class AudioReplay:
     def rereads(self) -> bool:
         """Whether a window can be read after it was encoded."""
         return self._keep or self._recorded is not None
+
+    def fetch(self, segments: Sequence[AudioSegment]) -> int:
+        """All are in memory or on disk."""
+        return len(segments)
 
     def read(self, segment: AudioSegment) -> Samples:
         """Return the samples of a closed window, float32 (end - start,).

@@ -167,8 +167,18 @@ class CaptionTrack:
         self._waiting[utterance.index] = utterance
         draft = self.partial.close()
         self._open = utterance.index + 1
+        return self._caption(utterance, draft, self.delays.now, position)
+
+    def _caption(
+        self, utterance: Utterance, draft: Hypothesis | None, closed_at: float, position: int
+    ) -> Sequence[Caption | CaptionUpdate]:
+        """Have an utterance that waits captioned for good; returns the final caption if it was made in the pause.
+
+        Args:
+            closed_at: when its pause ended, in clock seconds.
+        """
         if self._traces:
-            self._traces.heard(utterance.index, self.delays.arrival(utterance.start), self.delays.now)
+            self._traces.heard(utterance.index, self.delays.arrival(utterance.start), closed_at)
         if early := self._early.take(utterance):
             job, hypothesis = early
             self._jobs.make_due(job, position)
@@ -187,27 +197,27 @@ class CaptionTrack:
         self._held.append((self.partial.close(), self.delays.now))
         self._number(utterance, utterance.index)
 
-    def divide(self, parts: Sequence[tuple[Utterance, int | None]], position: int) -> None:
+    def divide(self, parts: Sequence[tuple[Utterance, int | None]], position: int) -> Sequence[Caption | CaptionUpdate]:
         """Have the parts of the oldest held utterance captioned, each with its speaker.
 
         The first part has the number of the whole. The utterances behind it move on by the number of other parts.
+
+        Returns:
+            The final caption of an utterance that is not divided, if it was made in the pause.
         """
         first, (draft, closed_at) = self.oldest_held, self._held.popleft()
         numbers = range(first, self._open)
         whole, *behind = ((self._waiting.pop(number), self._closed_as.pop(number)) for number in numbers)
         self._open = first
+        captions: list[Caption | CaptionUpdate] = []
         for utterance, speaker in parts:
             if speaker is not None:
                 self._speakers[self._open] = speaker
-            numbered, late = self._number(utterance, whole[1]), self.are_late(position)
             known = draft if len(parts) == 1 else None
-            if self._traces:
-                self._traces.heard(numbered.index, self.delays.arrival(utterance.start), closed_at)
-            options = self._languages.final
-            job = self._job(numbered, known, options, final=True, late=late)
-            self._jobs.submit(job, position)
+            captions += self._caption(self._number(utterance, whole[1]), known, closed_at, position)
         for utterance, closed_as in behind:
             self._number(utterance, closed_as)
+        return captions
 
     def _number(self, utterance: Utterance, closed_as: int) -> Utterance:
         """Give an utterance that waits the next number."""

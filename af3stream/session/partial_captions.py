@@ -15,7 +15,10 @@ from af3stream.session.caption_line import CaptionLine
 from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.ledger import seconds
 
-STRETCH: Final = 2.0  # the pause between two partial captions is at least this many times what the last one took
+ROOM: Final = 4.0  # while there is room, the distance between two partial captions is so many times what the last took
+OFTEN: Final = 0.5  # the least distance, as a share of the configured one
+STRETCH: Final = 2.0  # under load, the distance is at least so many times what the last took
+LONGEST_S: Final = 3.0  # of new audio; load alone does not make the distance longer
 STALE: Final = 2.0  # intervals; if more audio came since the last partial caption, a question waits for another
 FULL_STOPS: Final = ".…。"  # a captioner ends every text with one; while the utterance is open, nobody said it
 
@@ -32,7 +35,9 @@ class _Running:
 class PartialCaptions:
     """The partial captions of one session. At most one is on its way.
 
-    The next is due after `captions.interim_every_s` seconds of new audio, or later if the last one took long.
+    The next is due after `captions.interim_every_s` seconds of new audio: twice as often while the engine has room, and
+    less often if the last one took long. So they take at most a quarter of an engine that has little else to do, and at
+    most half of it under load.
 
     Attributes:
         shown: whether the client gets them.
@@ -70,8 +75,14 @@ class PartialCaptions:
         """Return whether one of the open utterance so far is due."""
         if not self.shown or self._running is not None:
             return False
-        step = max(self._every, int(STRETCH * self._took_s * SAMPLE_RATE))
-        return span.end - max(span.start, self._heard_to) >= step
+        return span.end - max(span.start, self._heard_to) >= self._distance
+
+    @property
+    def _distance(self) -> float:
+        """The new audio after which the next one is due, in samples."""
+        took = self._took_s * SAMPLE_RATE
+        loaded = min(STRETCH * took, LONGEST_S * SAMPLE_RATE)
+        return max(OFTEN * self._every, min(ROOM * took, self._every), loaded)
 
     def is_stale(self, span: Span) -> bool:
         """Return whether the newest one lacks much of the open utterance so far."""

@@ -71,7 +71,8 @@ class Session:
         self._config = config
         self._facts = facts
         self._format = AudioFormat(start.format, start.rate, start.channels)
-        self._replay = AudioReplay(self._format, recorded, keep=config.model.embeddings_budget_mb > 0)
+        may_lose = config.model.embeddings_budget_mb > 0 or config.engine.kind == "ray"
+        self._replay = AudioReplay(self._format, recorded, keep=may_lose)
         self._jobs = JobTracker()
         self._traces = SessionTraces(tracing, session_id) if tracing else None
         self._pipeline = AudioPipeline(
@@ -128,10 +129,7 @@ class Session:
         if isinstance(result, Restarted):
             self._tell([m.error(EngineRestart("the engine ran out of memory, and does its work once more"))])
             return
-        messages = self._pipeline.complete(job, result, done, now)
-        for divided in self._pipeline.take_divided():
-            self._log.divided(divided)
-        self._tell(messages)
+        self._tell(self._pipeline.complete(job, result, done, now))
         if isinstance(job, ReviseJob):
             self._log.revised(job.window)
         if isinstance(job, SoundJob) and not isinstance(result, Failed):
@@ -147,7 +145,7 @@ class Session:
 
     def note_resident(self, windows: frozenset[AudioSegment]) -> None:
         """Take the news that the engine has the embeddings of these windows, and of no others."""
-        self._pipeline.note_resident(windows)
+        self._pipeline.context.note_resident(windows)
 
     def committed(self, durable: int, record: int, now: float) -> None:
         """Take the news that the journal has so many sample frames, and records of events up to this one."""
@@ -162,11 +160,11 @@ class Session:
         self._tell(self._pipeline.settle())
         self._tell(self._shedder.step(self.lag_s, stretched=self._pipeline.track.partial.stretched))
         if not self._shedder.drops_interims:
-            self._pipeline.draft_if_due(now)
+            self._pipeline.utterance.draft_if_due(now)
         self._tell(self._questions.advance(now))
-        self._pipeline.extend_prefix()
+        self._pipeline.context.extend_prefix()
         if not self._questions.running:  # a running one may read windows that have left the context window
-            self._replay.forget_before(self._pipeline.context_start)
+            self._replay.forget_before(self._pipeline.context.start)
         self._tell(self._acknowledgements.take_due(now, self.state))
         if self._finished():
             effect, self.state = transition(self.state, Event.FINISHED)
@@ -208,7 +206,7 @@ class Session:
             resume=token,
             ack=self._acknowledgements.newest(self.state),
             last_event=self.last_event,
-            speakers=self._pipeline.speakers.wanted if self._pipeline.speakers else False,
+            speakers=self._pipeline.told_apart,
         )
         ended = [self._pipeline.ended()] if self.state is State.ENDED and self.over else []
         return [ready, *self._log.since(last_event, older), *ended]
@@ -302,7 +300,7 @@ class Session:
 
     def _instruct(self, text: str) -> None:
         """Begin the prompts of later questions with these instructions. Raises as `clean_instructions` does."""
-        self._pipeline.instruct(clean_instructions(text, self._config.questions, self._facts))
+        self._pipeline.context.instruct(clean_instructions(text, self._config.questions, self._facts))
 
     def _take_audio(self, message: m.Audio | m.Gap, now: float) -> None:
         heard: list[m.ServerMessage] | None
@@ -326,7 +324,9 @@ class Session:
         self._tell(self._pipeline.cut())
 
     def _tell(self, messages: Iterable[m.ServerMessage]) -> None:
-        """Tell messages, and note those that questions depend on."""
+        """Tell messages, and note those that questions depend on. How utterances were divided goes to the log first."""
+        for divided in self._pipeline.take_divided():
+            self._log.divided(divided)
         for message in messages:
             told = self._log.tell(message)
             if self._traces:

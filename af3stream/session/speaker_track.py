@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from af3stream.audio.events import Utterance
+from af3stream.audio.events import Span, Utterance
+from af3stream.audio.pcm import Samples
 from af3stream.engine.captioning import Voices
 from af3stream.engine.jobs import VoiceJob
 from af3stream.errors import BadText, UnknownSpeaker
@@ -35,22 +36,54 @@ class SpeakerTrack:
     """
 
     def __init__(self, wanted: bool | int, jobs: JobTracker) -> None:
-        self.wanted = wanted
         self._jobs = jobs
         self.names: dict[int, str] = {}
         self._speakers = Speakers(MOST if wanted is True else min(int(wanted), MOST))
         self._waiting: deque[tuple[VoiceJob, Utterance]] = deque()
         self._heard: dict[VoiceJob, list[Part]] = {}
+        self._early: tuple[VoiceJob, Span] | None = None  # of the open utterance, begun in its pause
+
+    def begun(self, span: Span) -> bool:
+        """Return whether the voices of the open utterance are heard, or on their way, as it will be if it ends here."""
+        return self._early is not None and self._early[1] == span
+
+    def begin(self, span: Span, samples: Samples) -> None:
+        """Have the voices of the open utterance heard in its pause, as it will be if the pause holds."""
+        self.abandon()
+        job = VoiceJob(samples, stretches(len(samples)), start=span.start)
+        self._early = job, span
+        self._jobs.submit(job)
+
+    def is_whole(self, span: Span) -> bool:
+        """Return whether the open utterance has one part if it ends here; false if its voices are not heard yet."""
+        if self._early is None or self._early[1] != span or self._early[0] not in self._heard:
+            return False
+        return len(self._speakers.join(self._heard[self._early[0]])) == 1
+
+    def abandon(self) -> None:
+        """Forget the voices that were begun in a pause: the voice goes on."""
+        early, self._early = self._early, None
+        if early is not None and self._heard.pop(early[0], None) is None:
+            self._jobs.cancel(early[0])
 
     def close(self, utterance: Utterance, position: int, *, late: bool) -> None:
-        """Have the voices of a closed utterance heard."""
-        job = VoiceJob(utterance.samples, stretches(len(utterance.samples)), late, utterance.start)
+        """Have the voices of a closed utterance heard, unless that was begun in its pause."""
+        if self._early is not None and self.begun(Span(utterance.start, utterance.end)):
+            (job, _), self._early = self._early, None
+            if job not in self._heard:
+                self._jobs.make_due(job, position)
+        else:
+            self.abandon()
+            job = VoiceJob(utterance.samples, stretches(len(utterance.samples)), late, utterance.start)
+            self._jobs.submit(job, position)
         self._waiting.append((job, utterance))
-        self._jobs.submit(job, position)
 
     def heard(self, job: VoiceJob, voices: Voices | None) -> None:
         """Take the voices of an utterance; ``None``: they could not be heard, and nobody knows who speaks."""
         self._jobs.finish(job)
+        early = self._early is not None and self._early[0] is job
+        if not early and all(job is not waiting for waiting, _ in self._waiting):
+            return  # given up
         if voices is None or not job.stretches:
             self._heard[job] = [Part(0, len(job.samples), None)]
         else:
@@ -71,24 +104,24 @@ class SpeakerTrack:
         kept = Divided(utterance, tuple(part.end for part in parts), speakers, voices)
         return kept, _pieces(whole, kept)
 
-    def restore(self, kept: Divided, told: Mapping[int, int]) -> list[tuple[Utterance, int | None]]:
-        """Divide the oldest utterance that waits as the journal has it.
+    def restore(self, whole: Utterance, kept: Divided, told: Mapping[int, int]) -> list[tuple[Utterance, int | None]]:
+        """Divide an utterance as the journal has it. What is learned of the voices is what was learned then.
 
         Args:
             told: speakers of utterances, as they were told and corrected.
         """
-        job, whole = self._waiting.popleft()
-        self._jobs.finish(job)
-        speakers = tuple(told.get(kept.utterance + i, speaker) for i, speaker in enumerate(kept.speakers))
-        for speaker in kept.speakers:
-            self._speakers.reserve(speaker or 0)
         start = 0
-        for i, (end, speaker, voice) in enumerate(zip(kept.ends, speakers, kept.voices, strict=True)):
+        for i, (end, speaker, voice) in enumerate(zip(kept.ends, kept.speakers, kept.voices, strict=True)):
             if speaker is not None and voice:
                 vector = np.frombuffer(voice, STORED).astype(np.float32)
-                self._speakers.add(kept.utterance + i, speaker, Part(start, end, vector))
+                self._speakers.restore(kept.utterance + i, speaker, Part(start, end, vector))
             start = end
+        speakers = tuple(told.get(kept.utterance + i, speaker) for i, speaker in enumerate(kept.speakers))
         return _pieces(whole, Divided(kept.utterance, kept.ends, speakers, kept.voices))
+
+    def move(self, utterance: int, speaker: int) -> None:
+        """Correct the speaker of an utterance, as was decided before."""
+        self._speakers.move(utterance, speaker)
 
     def correct(self) -> dict[int, int]:
         """Return the utterances whose speaker is another one by now, with that speaker."""

@@ -51,6 +51,9 @@ class Recording:
         self._windows[segment] = samples
         return segment
 
+    def fetch(self, segments: Sequence[AudioSegment]) -> int:
+        return len(segments)
+
     def read(self, segment: AudioSegment) -> Samples:
         return self._windows[segment]
 

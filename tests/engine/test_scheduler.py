@@ -14,7 +14,7 @@ from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.contract import AudioSegment
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, ReviseJob
 from af3stream.engine.request import priority_of
-from af3stream.engine.scheduler import BACKGROUND_SHARE, Priority, Scheduler, Task
+from af3stream.engine.scheduler import BACKGROUND_SHARE, INTERIM_SHARE, SLICE_S, Priority, Scheduler, Task
 
 FINAL, ANSWER, LATE_FINAL, CATCH_UP, INTERIM = Priority
 SOUND = AudioSegment(0, 640, 1)
@@ -375,11 +375,45 @@ def test_all_work_is_done_without_a_pause(work: list[Simulated]) -> None:
 def test_what_is_lent_stays_within_its_share(work: list[Simulated]) -> None:
     device = Device(work)
     device.run()
-    lent = [end - begin for begin, end, _, in_turn in device.ran if not in_turn]
     in_turn = sum(end - begin for begin, end, _, in_turn in device.ran if in_turn)
-    longer = max(lent, default=0.0)  # than the last step of its kind, by which it was lent
-    assert sum(lent) <= BACKGROUND_SHARE * in_turn + longer + 1e-6
-    assert all(each.priority != INTERIM for _, _, each, in_turn in device.ran if not in_turn)
+    for interims, share in ((False, BACKGROUND_SHARE), (True, INTERIM_SHARE)):
+        lent = [e - b for b, e, each, turn in device.ran if not turn and (each.priority is INTERIM) == interims]
+        longer = max(lent, default=0.0)  # than the last step of its kind, by which it was lent
+        assert sum(lent) <= share * in_turn / (1 - BACKGROUND_SHARE) + longer + 1e-6
+
+
+@pytest.mark.parametrize("finals", [FINAL, LATE_FINAL])
+def test_interims_have_no_share_beside_finals(finals: Priority) -> None:
+    busy = [Simulated("busy", finals, 0.0, 1, 0.4) for _ in range(50)]
+    interim = Simulated("talking", INTERIM, 0.0, 1, 0.02)
+    Device([*busy, interim]).run()
+    assert interim.began_at >= 20.0 - 1e-6
+
+
+@pytest.mark.parametrize("waiting", [ANSWER, CATCH_UP])
+def test_an_interim_waits_for_the_step_under_way_of_an_answer_or_of_catch_up(waiting: Priority) -> None:
+    before = Simulated("talking", INTERIM, 0.0, 1, 0.1)  # what such a step takes is known
+    long = Simulated("a", waiting, 0.05, 20, 0.7)
+    interims = [Simulated("talking", INTERIM, second + 0.5, 1, 0.1) for second in range(1, 12)]
+    Device([before, long, *interims]).run()
+    assert all(each.began_at - each.comes_at <= 0.7 for each in interims)
+    assert long.done_at - long.began_at <= 20 * 0.7 * (1 + INTERIM_SHARE)
+
+
+def test_interims_without_end_delay_an_answer_by_their_share() -> None:
+    before = Simulated("talking", INTERIM, 0.0, 1, 0.3)
+    interims = [Simulated("talking", INTERIM, 0.0, 1, 0.3) for _ in range(100)]
+    answer = Simulated("a", ANSWER, 0.0, 100, 0.1)
+    Device([before, answer, *interims]).run()
+    assert answer.done_at - answer.began_at <= 100 * 0.1 * (1 + INTERIM_SHARE) + 1e-6
+
+
+def test_the_steps_of_an_interim_follow_each_other() -> None:
+    before = Simulated("talking", INTERIM, 0.0, 1, 0.1)
+    reading = Simulated("a", CATCH_UP, 0.05, 20, 1.0)
+    interims = [Simulated("talking", INTERIM, second + 0.5, 2, 0.1) for second in range(1, 12, 2)]
+    Device([before, reading, *interims]).run()
+    assert all(each.done_at - each.began_at <= 0.2 + 1e-6 for each in interims)
 
 
 @given(WORK)
@@ -412,6 +446,29 @@ def test_a_rebuild_delays_a_running_answer_by_a_fifth_at_most(step_s: float) -> 
     Device([before, rebuild, answer]).run(until=12.0)
     assert answer.done_at - answer.began_at <= 100 * 0.03 * (1 + BACKGROUND_SHARE) + 1e-6
     assert answer.began_at - answer.comes_at <= step_s  # the step under way
+
+
+@pytest.mark.parametrize("kind", [FINAL, LATE_FINAL, INTERIM])
+def test_short_captions_that_come_at_once_are_made_one_after_another(kind: Priority) -> None:
+    captions = [Simulated(session, kind, 0.0, 4, 0.1) for session in "abc"]
+    Device(captions).run()
+    assert [round(each.done_at, 3) for each in captions] == [0.4, 0.8, 1.2]
+
+
+@pytest.mark.parametrize("kind", [FINAL, LATE_FINAL, INTERIM])
+def test_a_long_caption_gives_way_to_another_sessions_after_its_slice(kind: Priority) -> None:
+    long, short = Simulated("a", kind, 0.0, 100, 0.1), Simulated("b", kind, 0.25, 4, 0.1)
+    Device([long, short]).run()
+    assert short.began_at - short.comes_at <= SLICE_S + 0.2 + 1e-6  # the step under way, and one over the slice
+    assert round(short.done_at - short.began_at, 3) == 0.4
+
+
+def test_long_captions_share_the_device_by_slices() -> None:
+    captions = [Simulated(session, FINAL, 0.0, 1_000, 0.03) for session in "abc"]
+    device = Device(captions)
+    device.run(until=60.0)
+    used = [sum(end - begin for begin, end, work, _ in device.ran if work is each) for each in captions]
+    assert max(used) - min(used) <= SLICE_S + 0.03 + 1e-6
 
 
 @given(st.lists(st.sampled_from([0.03, 0.2, 0.7]), min_size=2, max_size=6))

@@ -39,6 +39,6 @@ async def test_a_page_with_the_agents_package_asks_about_audio(bundle: str) -> N
         await browser.close()
     assert told["errors"] == []
     assert told["transcript"].startswith("word1 word2")
-    assert told["status"] == "completed" and told["answer"].startswith("Be short. Who is this? <- ")
+    assert told["status"] == "completed" and told["answer"].startswith("Who is this? <- [Be short.] | ")
     assert ["user", ["Who is this?"]] in told["history"]
     assert ["assistant", [told["answer"]]] in told["history"]

@@ -384,7 +384,7 @@ async def test_who_is_silent_for_long_keeps_no_keys_and_values(tmp_path: Path, u
         await peer.tell(m.Flush("f"), m.Ask("q", "What?"))
         before = (await peer.until(m.Answer)).text
         async with asyncio.timeout(PATIENCE_S):
-            while service._worker.kv_bytes:  # noqa: ASYNC110 - the worker has no reason to tell
+            while service.backend.jobs.kv_bytes:  # noqa: ASYNC110 - the worker has no reason to tell
                 await asyncio.sleep(0.02)
         await peer.tell(m.Ask("r", "What?"))
         assert (await peer.until(m.Answer)).text == before

@@ -24,6 +24,7 @@ M = TypeVar("M", bound=m.Message)
 J = TypeVar("J", bound=Job)
 
 VOICE, SILENCE = "#" * SECOND, "." * SECOND  # a second of each
+CAPTIONS = CaptionsConfig(interim_every_s=2.0)  # the engine has room, so a partial caption comes each second
 BLOCK = 5  # characters of a scene in one message: 100 ms
 SENTENCE = VOICE + SILENCE  # an utterance of 1.24 s, and a pause that ends it
 
@@ -68,7 +69,7 @@ class Conversation:
         config = Config(
             server or ServerConfig(),
             audio or AudioConfig(),
-            captions or CaptionsConfig(),
+            captions or CAPTIONS,
             questions or QuestionsConfig(),
             model or ModelConfig(),
         )

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from af3stream.audio import SAMPLE_RATE
+from af3stream.audio.events import Span
 from af3stream.config import CaptionsConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis
+from af3stream.engine.counters import Counters
 from af3stream.engine.jobs import CaptionJob, EncodeJob
-from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.protocol import messages as m
 from af3stream.session.hallucinations import agreed, without_loops
-from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
+from af3stream.session.partial_captions import PartialCaptions
+from tests.session.conversation import SECOND, SENTENCE, SILENCE, VOICE, Conversation
 
 
-class Reciter:
+class Reciter(ScriptedCaptioner):
     """A captioner that says one thing after the other, whatever it hears, and remembers the drafts it was given."""
 
-    name = "reciter"
-    revises = False
-    languages: tuple[str, ...] = ()
-    translates = False
-
     def __init__(self, *texts: str) -> None:
+        super().__init__(Counters())
         self._texts = iter(texts)
         self.drafts: list[str | None] = []
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        self.drafts.append(draft and draft.text)
+    def hear(self, request: CaptionRequest) -> Hypothesis:
+        self.drafts.append(request.draft and request.draft.text)
         return Hypothesis(next(self._texts))
 
 
 def reciting(*texts: str) -> Conversation:
     engine = ScriptedEngine()
-    engine.captioner = Reciter(*texts)  # type: ignore[assignment]
+    engine.captioner = Reciter(*texts)
     return Conversation(engine=engine)
 
 
@@ -57,10 +50,37 @@ def test_interims_come_before_the_final_of_the_same_utterance() -> None:
     assert captions[-1].stable == captions[-1].text
 
 
-def test_interims_come_as_often_as_configured() -> None:
-    talk = Conversation(captions=CaptionsConfig(interim_every_s=0.5))
+def test_interims_come_twice_as_often_as_configured_while_the_engine_has_room() -> None:
+    talk = Conversation(captions=CaptionsConfig(interim_every_s=1.0))
     talk.hear(VOICE * 3)
     assert [caption.end for caption in talk.interims] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("took_s", "every_s"), [(0.0, 0.5), (0.2, 0.8), (0.3, 1.0), (0.5, 1.0), (0.6, 1.2), (2.0, 3.0)]
+)
+def test_the_distance_between_interims_grows_with_what_the_last_one_took(took_s: float, every_s: float) -> None:
+    partial = PartialCaptions(CaptionsConfig(interim_every_s=1.0), wanted=True)
+    job = CaptionJob(0, np.zeros(0, np.float32), None, final=False, max_tokens=1)
+    partial.begin(job, Span(0, SAMPLE_RATE), 1.0)
+    partial.take(job, Hypothesis("one"), 1.0 + took_s)
+    due = next(s for s in range(SAMPLE_RATE, 5 * SAMPLE_RATE, SAMPLE_RATE // 10) if partial.is_due(Span(0, s)))
+    assert due / SAMPLE_RATE == pytest.approx(1.0 + every_s, abs=0.1001)
+    assert partial.stretched == (took_s > 0.5)
+
+
+def test_no_interim_begins_in_a_pause_that_may_end_the_utterance() -> None:
+    talk = Conversation()
+    talk.hear("#" * (SECOND * 17 // 20) + "." * (SECOND // 5))
+    assert talk.asked_of_engine(CaptionJob) == []
+    talk.hear(VOICE)
+    assert [job.final for job in talk.asked_of_engine(CaptionJob)] == [False]
+
+
+def test_an_interim_begins_in_a_pause_if_no_final_does() -> None:
+    talk = Conversation(captions=CaptionsConfig(interim_every_s=2.0, early_final_ms=0))
+    talk.hear("#" * (SECOND * 17 // 20) + "." * (SECOND // 5))
+    assert [job.final for job in talk.asked_of_engine(CaptionJob)] == [False]
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -148,10 +168,10 @@ def test_a_slow_engine_is_asked_for_interims_less_often() -> None:
     talk.working = False
     talk.hear(VOICE * 3)
     assert talk.work()[-1] == m.Degraded("interims_stretched", 0.0)  # it took 2 s for the first
+    talk.hear(VOICE[: SECOND * 9 // 10])
+    assert [caption.end for caption in talk.interims] == [1.0]  # and the next one's turn comes after 3 s
     talk.hear(VOICE)
-    assert [caption.end for caption in talk.interims] == [1.0]  # and the next one's turn comes after 4 s
-    talk.hear(VOICE)
-    assert [caption.end for caption in talk.interims] == [1.0, 5.0]
+    assert [caption.end for caption in talk.interims] == [1.0, 4.0]
     assert talk.of(m.Degraded)[-1].level == "none"
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from af3stream.config import QuestionsConfig
+from af3stream.config import CaptionsConfig, QuestionsConfig
 from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.contract import Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, Failed
 from af3stream.protocol import messages as m
+from tests.captioned import captioned
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation, kinds
 
 
 def behind(scene: str, start: m.Start | None = None) -> Conversation:
     """Someone who speaks a scene while the engine does nothing, with captions in the prompt."""
-    talk = Conversation(start, notes="all")
+    talk = Conversation(start, notes="all", captions=CaptionsConfig())
     talk.working = False
     talk.hear(scene)
     return talk
@@ -34,7 +35,7 @@ def test_and_not_for_what_is_said_after_it() -> None:
     talk.tell(m.Ask("q", "What?"))
     talk.hear(VOICE + SILENCE[:40])
     first, second = (job for job in talk.asked_of_engine(CaptionJob) if job.final)
-    talk.session.complete(first, talk.engine.captioner.caption(first.samples, None, final=True, max_tokens=9), True, 4)
+    talk.session.complete(first, captioned(talk.engine.captioner, first.samples, max_tokens=9), True, 4)
     assert [type(job) for job in talk.session.take_jobs()][:1] == [AnswerJob]
     assert talk.session._pipeline.track.oldest_waiting is not None and not second.urgent
 
@@ -44,7 +45,7 @@ def test_an_open_utterance_whose_words_are_behind_is_heard_first_and_as_urgently
     (slow,) = talk.asked_of_engine(CaptionJob)
     talk.tell(m.Ask("q", "What?"))
     _, urgent = talk.asked_of_engine(CaptionJob)
-    assert (len(slow.samples), slow.urgent) == (16_000, False)
+    assert (len(slow.samples), slow.urgent) == (8_000, False)
     assert (len(urgent.samples), urgent.urgent) == (48_000, True)
     talk.work()
     assert talk.of(m.Answer)[0].text == "What? <- 3s | [0:00] word1 word2 word3 word4 word5 word6"
@@ -60,7 +61,7 @@ def test_words_that_keep_up_are_not_heard_again() -> None:
 
 
 def test_who_wants_no_interims_is_answered_with_the_words_and_shown_none() -> None:
-    talk = Conversation(m.Start(interims=False), notes="all")
+    talk = Conversation(m.Start(interims=False), notes="all", captions=CaptionsConfig())
     talk.hear(VOICE * 3)
     assert talk.ask().text == "What? <- 3s | [0:00] word1 word2 word3 word4 word5 word6"
     assert talk.of(m.Caption) == []
