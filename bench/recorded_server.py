@@ -15,6 +15,7 @@ from af3stream import cli
 from af3stream.engine.contract import PromptPart, Text
 from af3stream.engine.engine_core import EngineCore, Work
 from af3stream.engine.jobs import AnswerJob, CaptionJob, ExtendJob, ReviseJob
+from af3stream.engine.request import Status
 from bench.common import RATE
 
 
@@ -48,7 +49,10 @@ def _write(file: IO[str], tasks: Sequence[Work], seconds: float) -> None:
         case ExtendJob():
             entry |= {"characters": characters(job.parts[-1:])}
         case AnswerJob():
-            entry |= {"token": tasks[0].work.decoding, "characters": characters(job.parts[job.prefix :])}
+            entry |= {
+                "token": tasks[0].work.status is Status.DECODING,
+                "characters": characters(job.parts[job.prefix :]),
+            }
     file.write(json.dumps(entry) + "\n")
 
 

@@ -7,6 +7,7 @@ The gateways reach the engines through proxies, so links are cut and stalled as 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import select
@@ -20,15 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from af3stream.cluster.engine_address import EngineAddress
-from af3stream.cluster.engine_server import EngineServer
-from af3stream.server.cluster_backend import joined
 from hypothesis import strategies as st
 
+from af3stream.cluster.engine_address import EngineAddress
+from af3stream.cluster.engine_server import EngineServer
 from af3stream.config import Config, EngineConfig, JournalConfig, ServerConfig
 from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
+from af3stream.server.cluster_backend import joined
 from af3stream.server.service import Service
 from tests.chaos.histories import History, check, live
 from tests.chaos.house import COMMIT_EVERY_MS, CREDIT_S, DRAIN_S, PATIENCE_S, SEGMENT_S
@@ -36,6 +37,7 @@ from tests.chaos.proxy import Proxy, Way
 
 GATEWAYS: Final = 2
 ENGINES: Final = 3
+PR_SET_PDEATHSIG: Final = 1
 KEY: Final = "the key of the engines"
 ENGINE: Final = EngineConfig(kind="ray", lost_after_s=0.6)  # a stall of more is a partition
 SPLITS: Final = (7, 100, 1_448)  # bytes
@@ -307,7 +309,7 @@ async def _run_server(order: dict[str, Any], stopped: asyncio.Event) -> None:
 async def _run_gateway(order: dict[str, Any], stopped: asyncio.Event) -> None:
     config = _config(order, shared=True, owner=order["name"])
     engines = [
-        EngineAddress(f"e{index}", f"127.0.0.1:{port}", KEY, "all") for index, port in enumerate(order["engines"])
+        EngineAddress(f"e{index}", f"127.0.0.1:{port}", KEY, "all", 0) for index, port in enumerate(order["engines"])
     ]
 
     async def watch(seen: Callable[[list[EngineAddress]], None]) -> None:
@@ -329,7 +331,8 @@ async def _run_engine(stopped: asyncio.Event) -> None:
 
 
 def _live(order: dict[str, Any]) -> None:
-    """The life of a forked process."""
+    """The life of a forked process; it ends with its parent."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         asyncio.run(_serve(order))
