@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -193,7 +197,36 @@ async def test_spans_of_an_engine_in_another_process_join_the_trace(spans: Spans
     remote.tracing.close()
 
 
-def test_the_exporter_is_made_from_the_settings() -> None:
-    tracing = open_tracing(TracingConfig(endpoint="http://127.0.0.1:9/v1/traces", ratio=0.5), "server")
-    assert tracing.start("utterance", 0.0).started == 0.0
-    tracing.close()
+class Collector(BaseHTTPRequestHandler):
+    """Keeps what is exported to it, on its server."""
+
+    server: CollectorServer
+
+    def do_POST(self) -> None:
+        body = gzip.decompress if self.headers.get("Content-Encoding") == "gzip" else bytes
+        exported = ExportTraceServiceRequest.FromString(body(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.exported.append((self.path, exported))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class CollectorServer(HTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Collector)
+        self.exported: list[tuple[str, ExportTraceServiceRequest]] = []
+
+
+def test_traces_are_exported_over_http() -> None:
+    with CollectorServer() as collector:
+        threading.Thread(target=collector.handle_request, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{collector.server_port}/v1/traces"
+        tracing = open_tracing(TracingConfig(endpoint=endpoint), "gateway")
+        tracing.start("utterance", time.monotonic()).end(time.monotonic())
+        tracing.close()
+        [(path, exported)] = collector.exported
+    [resource] = exported.resource_spans
+    named = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert (path, named["service.name"]) == ("/v1/traces", "af3stream-gateway")
+    assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["utterance"]
