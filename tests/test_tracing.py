@@ -28,6 +28,7 @@ from tests.cluster.links import Running, Timeline, Told
 from tests.server.peers import Peer, serving, talking
 from tests.server.test_sessions import speak
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
+from tests.session.test_speaker_track import START, TALK
 
 QUESTION = "Who speaks of the harvest?"
 
@@ -125,6 +126,17 @@ def test_a_final_caption_that_is_begun_again_stays_in_its_trace(spans: Spans) ->
     jobs = [job for job in conversation.asked_of_engine(CaptionJob) if job.final]
     assert len(jobs) > 1 and len({job.trace for job in jobs}) == 1
     assert spans.below(spans.named("utterance")).count("decode") == len(jobs)
+
+
+def test_the_parts_of_a_divided_utterance_have_a_trace_each(spans: Spans) -> None:
+    conversation = Conversation(START, tracing=spans.tracing)
+    conversation.hear(TALK)
+    roots = [span for span in spans.all if span.name == "utterance"]
+    numbers = [span.attributes["af3stream.utterance"] for span in roots if span.attributes]
+    assert numbers == [caption.utterance for caption in conversation.finals] == [0, 1, 2, 3, 4]
+    starts = [span.start_time or 0 for span in roots]
+    assert starts == sorted({*starts})
+    assert all(spans.below(root) == ["receive", "commit"] for root in roots)
 
 
 def test_an_utterance_without_words_ends_its_trace(spans: Spans) -> None:
