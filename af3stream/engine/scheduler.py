@@ -34,6 +34,7 @@ T = TypeVar("T")
 BACKGROUND_SHARE: Final = 0.16  # of the urgent work's device time; steps vary, so it is set below a fifth
 SLICE_S: Final = 0.5  # of device time; most captions of Whisper take less
 INTERIM_SHARE: Final = 0.25  # of the time of answers and catch-up, for interims beside them
+MOST_SAVED_S: Final = 0.5  # of that share; as long as a long step of an interim
 UNKNOWN_S: Final = 1.0  # assumed length of a step of a kind that never ran
 
 
@@ -71,7 +72,7 @@ class Scheduler(Generic[T]):
         self._arrivals = 0
         self._saved_s = 0.0  # background time that is saved up
         self._before: Priority | None = None  # the kind of the last step
-        self._since_interim_s = 0.0  # time of answers and catch-up since the last interim
+        self._saved_for_interims_s = 0.0  # of the time of answers and catch-up
         self._step_s: dict[Priority, float] = {}  # the last step of each kind
         self._begun: dict[Priority, Task[T]] = {}  # the caption of each kind that had the last step
         self._detached: set[str] = set()
@@ -109,8 +110,8 @@ class Scheduler(Generic[T]):
 
     @property
     def _interim_is_due(self) -> bool:
-        """Whether answers and catch-up have had so much time that an interim takes its share of it."""
-        return self._since_interim_s * INTERIM_SHARE >= self._step_s.get(Priority.INTERIM, UNKNOWN_S)
+        """Whether answers and catch-up have had so much time that the next step of an interim takes its share of it."""
+        return self._saved_for_interims_s >= self._step_s.get(Priority.INTERIM, MOST_SAVED_S)
 
     def like(self, task: Task[T], same: Callable[[T], bool], most: int) -> list[Task[T]]:
         """Return ``task`` and, in the order of their turn, further tasks that can share its step, ``most`` in all."""
@@ -130,9 +131,9 @@ class Scheduler(Generic[T]):
         if kind in CAPTIONS:
             self._begun[kind] = tasks[0]
         if kind is Priority.INTERIM:
-            self._since_interim_s = 0.0
+            self._saved_for_interims_s = max(0.0, self._saved_for_interims_s - seconds)
         elif kind in BESIDE_INTERIMS:
-            self._since_interim_s += seconds
+            self._saved_for_interims_s = min(MOST_SAVED_S, self._saved_for_interims_s + INTERIM_SHARE * seconds)
         self._level_s[kind] = max(self._level_s.get(kind, 0.0), self._used(tasks[0].session, kind))
         beside = self._beside(tasks[0])
         if any(task.priority < kind for task in beside):

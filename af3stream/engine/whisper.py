@@ -42,6 +42,7 @@ UNSURE_LANGUAGE: Final = 0.8  # the likeliest language of noise has less; noise 
 LOOP_COMPRESSION: Final = 2.4  # the library's compression_ratio_threshold
 LOOP_TOKENS: Final = 6  # tokens of a phrase that may not repeat, in an interim caption and after a loop was found
 FASTEST_SPEECH: Final = 30.0  # characters a second; nobody speaks faster
+USUAL_TOKENS: Final = 15.0  # a second; in scripts with a token or more a word, people say fewer
 LONG_S: Final = 20.0  # input from which the encoder's attention takes more memory than anything else
 LEAST_LIKELY: Final = 1e-3  # a language less probable than that is not named
 # Of languages that are compared: the powers of the detector's probability and of the words' mean probability a token.
@@ -184,13 +185,23 @@ class WhisperCaptioner:
         return said if english.made_up(seconds) else replace(said, translation=english.hypothesis(seconds).text)
 
     def _search(self, encoded: Any, language: str, request: CaptionRequest) -> Passes[Decoded]:
-        """Search the words of an utterance in a language; the words of a final that loop are searched once more."""
+        """Search the words of an utterance in a language; the words of a final that loop are searched once more.
+
+        Those of an interim are searched up to as many tokens as people usually say, and further only if they are not
+        made up: a decode that loops goes on to its limit.
+        """
         prompt = self._prompt.ids(language, "transcribe", request.options.vocabulary)
         yield None
+        seconds = len(request.samples) / SAMPLING_RATE
         if not request.final:
+            few = min(request.max_tokens, round(USUAL_TOKENS * max(seconds, 1.0)))
+            heard = self._write(encoded, prompt, few, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
+            if heard.tokens < few or few == request.max_tokens or heard.made_up(seconds):
+                return heard
+            yield None  # a script with few letters a token
             return self._write(encoded, prompt, request.max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
         heard = self._write(encoded, prompt, request.max_tokens, beam_size=self._beam)
-        if not heard.made_up(len(request.samples) / SAMPLING_RATE):
+        if not heard.made_up(seconds):
             return heard
         yield None
         beam, tokens = self._beam, request.max_tokens

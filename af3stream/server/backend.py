@@ -71,6 +71,12 @@ class Backend(Protocol):
     def refusal(self) -> str | None:
         """Return why no engine takes another session, or ``None``."""
 
+    def unready(self) -> str | None:
+        """Return why new clients should go to another server, or ``None``.
+
+        A full server is ready: it answers with Retry-After, and resumes the sessions that it has.
+        """
+
     def expect(self, session: str, fence: int, engine: str) -> None:
         """Take the news of a session that is opened next: the fence of its lease, and the engine that had it."""
 
@@ -126,6 +132,10 @@ class EmbeddedBackend:
 
     def refusal(self) -> str | None:
         """Return ``None``: `af3stream.server.load.Load` decides."""
+        return None
+
+    def unready(self) -> str | None:
+        """Return ``None``: the engine is there."""
         return None
 
     def expect(self, session: str, fence: int, engine: str) -> None:

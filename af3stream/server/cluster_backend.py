@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from af3stream.cluster.cluster_jobs import ClusterJobs
+from af3stream.cluster.cluster_jobs import NO_ENGINE, ClusterJobs
 from af3stream.cluster.engine_address import EngineAddress
 from af3stream.cluster.engine_link import EngineLink, LinkError
 from af3stream.cluster.link_keeper import LinkKeeper
@@ -79,6 +79,10 @@ class ClusterBackend:
         """Return why no engine takes another session, or ``None``."""
         return self.jobs.refusal()
 
+    def unready(self) -> str | None:
+        """Return why new clients should go to another gateway, or ``None``."""
+        return None if self.jobs.engines else NO_ENGINE
+
     def expect(self, session: str, fence: int, engine: str) -> None:
         """Take the news of a session that is opened next: the fence of its lease, and the engine that had it."""
         self.jobs.expect(session, fence, engine)
@@ -98,10 +102,12 @@ class ClusterBackend:
                 embedding_bytes=load.embedding_bytes,
                 device_s=load.busy_s,
             )
-        known = self.keeper.names
-        for name in self._noted - loads.keys():
-            (self._metrics.engines.lost if name in known else self._metrics.engines.forget)(name)
-        self._noted = self._noted & known | loads.keys()
+        known = self.keeper.names | loads.keys()
+        for name in known - loads.keys():
+            self._metrics.engines.lost(name)
+        for name in self._noted - known:
+            self._metrics.engines.forget(name)
+        self._noted = known
 
     def placed(self, session: str, fence: int, engine: str, reason: Reason) -> None:
         """Take the news that a session is at an engine from now on."""

@@ -405,7 +405,15 @@ def test_interims_without_end_delay_an_answer_by_their_share() -> None:
     interims = [Simulated("talking", INTERIM, 0.0, 1, 0.3) for _ in range(100)]
     answer = Simulated("a", ANSWER, 0.0, 100, 0.1)
     Device([before, answer, *interims]).run()
-    assert answer.done_at - answer.began_at <= 100 * 0.1 * (1 + INTERIM_SHARE) + 0.3
+    assert answer.done_at - answer.began_at <= 100 * 0.1 * (1 + INTERIM_SHARE) + 1e-6
+
+
+def test_the_steps_of_an_interim_follow_each_other() -> None:
+    before = Simulated("talking", INTERIM, 0.0, 1, 0.1)
+    reading = Simulated("a", CATCH_UP, 0.05, 20, 1.0)
+    interims = [Simulated("talking", INTERIM, second + 0.5, 2, 0.1) for second in range(1, 12, 2)]
+    Device([before, reading, *interims]).run()
+    assert all(each.done_at - each.began_at <= 0.2 + 1e-6 for each in interims)
 
 
 @given(WORK)

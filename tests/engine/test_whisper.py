@@ -44,6 +44,7 @@ class Scripted(WhisperCaptioner):
     Attributes:
         padded_s: seconds of each input that was encoded.
         options: the library's options of each decode.
+        limits: the most tokens of each decode.
         prompts: the prompt of each decode, as text.
         calls: what the model was called for.
 
@@ -65,6 +66,7 @@ class Scripted(WhisperCaptioner):
         self._said = [(f"<|{code}|>", chance) for code, chance in probable]
         self.padded_s: list[float] = []
         self.options: list[dict[str, Any]] = []
+        self.limits: list[int] = []
         self.prompts: list[str] = []
         self.calls: list[str] = []
 
@@ -90,6 +92,7 @@ class Scripted(WhisperCaptioner):
     def _write(self, encoded: None, prompt: list[int], max_tokens: int, **options: Any) -> Decoded:
         self.calls.append("search")
         self.options.append(options)
+        self.limits.append(max_tokens)
         self.prompts.append(self._tokenizer.decode(prompt, skip_special_tokens=False))
         return next(self._decodes)
 
@@ -207,6 +210,22 @@ def test_an_interim_that_loops_has_no_words_and_is_not_decoded_again() -> None:
     captioner = Scripted(LOOP, RAIN)
     assert captioner.interim(options=ENGLISH) == Hypothesis("", language="en")
     assert len(captioner.options) == 1
+
+
+def test_an_interim_is_decoded_to_as_many_tokens_as_people_usually_say() -> None:
+    captioner = Scripted(RAIN)
+    captioner.interim(5.0)
+    assert captioner.limits == [75]
+
+
+def test_an_interim_that_reaches_this_limit_is_decoded_further_unless_it_is_made_up() -> None:
+    cut, whole = replace(RAIN, tokens=75), replace(RAIN, text=f"{RAIN.text} And then more.", tokens=90)
+    captioner = Scripted(cut, whole)
+    assert captioner.interim(5.0).text == whole.text
+    assert captioner.limits == [75, 99]
+    captioner = Scripted(replace(FAST, text=FAST.text * 9, tokens=75), whole)
+    assert captioner.interim(5.0, ENGLISH) == Hypothesis("", language="en")
+    assert captioner.limits == [75]
 
 
 def test_more_words_than_anybody_can_say_in_the_time_are_a_loop() -> None:
