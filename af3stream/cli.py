@@ -5,21 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from af3stream import __version__, stored_sessions
 from af3stream.config import Config, load, read_vocabulary
 from af3stream.errors import EngineError, Refusal, SetupError, quoted
 from af3stream.extras import require
-
-if TYPE_CHECKING:
-    from af3stream.engine.factory import Loaded
-    from af3stream.tracing import Tracing
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -32,8 +26,11 @@ OPTIONS: Final = {
     "languages": "captions.languages",
     "task": "captions.task",
     "vocabulary": "captions.vocabulary",
+    "cluster": "engine.cluster",
 }
 SERVER: Final = "server"  # the extra that runs a model
+CLUSTER: Final = "host:port of its head, or `auto`"
+ROLES: Final = ("all", "answers", "captions")
 CAPTION_FORMATS: Final = ("vtt", "srt", "json")
 
 
@@ -60,50 +57,25 @@ def _say(sentence: str) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
-    require(SERVER)
     config = _config(arguments)
-    _say(f"starting a server with {config.model.name}")
-    from af3stream.engine.factory import load_engine
-    from af3stream.engine.memory import freeze_gc
-    from af3stream.server.ports import check_address
+    gateway = config.engine.kind == "ray"
+    for extra in ("gateway", "cluster") if gateway else (SERVER,):
+        require(extra)
+    from af3stream import serving
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("websockets").setLevel(logging.WARNING)
-    check_address(config.server)  # before a model is loaded, which takes long
-    tracing = _open_tracing(config, "server")
-    loaded = load_engine(config, _say)
-    freeze_gc()
-    asyncio.run(_serve_until_told(config, loaded, tracing))
-    if tracing:
-        tracing.close()
+    (serving.serve_gateway if gateway else serving.serve)(config, _say)
     return 0
 
 
-def _open_tracing(config: Config, role: str) -> Tracing | None:
-    """Return what makes the spans of this process, or ``None``."""
-    if not config.tracing.endpoint:
-        return None
-    require("tracing")
-    from af3stream.tracing import open_tracing
+def _engine(arguments: argparse.Namespace) -> int:
+    """Run engines of a cluster until Ctrl-C or SIGTERM."""
+    for extra in (SERVER, "cluster"):
+        require(extra)
+    from af3stream import serving
 
-    return open_tracing(config.tracing, role)
-
-
-async def _serve_until_told(config: Config, loaded: Loaded, tracing: Tracing | None) -> None:
-    from af3stream.server.service import Service
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
-    async with Service(config, loaded, tracing).listening() as service:
-        print(f"af3stream {__version__} listens at {service.address}", file=sys.stderr)
-        print(f"  model {loaded.engine.name}, captioner {loaded.engine.captioner.name}", file=sys.stderr)
-        if loaded.licence:
-            print(f"  licence: {loaded.licence}", file=sys.stderr)
-        sys.stderr.flush()
-        await stop.wait()
-        _say("finishing what is pending")
+    config = _config(arguments)
+    serving.run_engines(config, count=arguments.count, role=arguments.role, name=arguments.name, say=_say)
+    return 0
 
 
 def _listen(arguments: argparse.Namespace) -> int:
@@ -186,6 +158,8 @@ def _config(arguments: argparse.Namespace) -> Config:
         value = getattr(arguments, option, None)
         if value is not None:
             overrides.append(f"{key}={json.dumps(value)}")
+    if getattr(arguments, "cluster", None):
+        overrides.append("engine.kind=ray")
     return load(arguments.config, tuple(overrides))
 
 
@@ -197,9 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"af3stream {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    serve = _add(commands, "serve", _serve, "start a server, which accepts audio over a WebSocket", model=True)
-    serve.add_argument("--host", help="address to listen on")
-    serve.add_argument("--port", type=int, help="port to listen on; 0: any free one")
+    _add_serving(commands)
 
     listen = commands.add_parser("listen", help="stream a file, the microphone, or standard input to a server")
     listen.set_defaults(command=_listen)
@@ -279,6 +251,22 @@ def _parser() -> argparse.ArgumentParser:
 
     _add(commands, "doctor", _doctor, "report what this machine can run, and what is missing")
     return parser
+
+
+def _add_serving(commands: Any) -> None:
+    """Add the commands that run until they are told to stop."""
+    serve = _add(commands, "serve", _serve, "start a server, which accepts audio over a WebSocket", model=True)
+    serve.add_argument("--host", help="address to listen on")
+    serve.add_argument("--port", type=int, help="port to listen on; 0: any free one")
+    serve.add_argument("--cluster", metavar="ADDRESS", help=f"serve with the engines of a Ray cluster: {CLUSTER}")
+
+    engine = _add(commands, "engine", _engine, "run engines of a Ray cluster, which servers share", model=True)
+    engine.add_argument("--cluster", metavar="ADDRESS", help=f"the cluster: {CLUSTER}")
+    engine.add_argument("--count", type=_positive, default=1, metavar="N", help="engines to run; default: 1")
+    engine.add_argument(
+        "--role", choices=ROLES, default="all", help="the jobs that they do: all (default), answers or captions"
+    )
+    engine.add_argument("--name", default="", help="begins the names of the engines; default: the host's name and ROLE")
 
 
 def _add(commands: Any, name: str, command: Command, help_text: str, *, model: bool = False) -> argparse.ArgumentParser:

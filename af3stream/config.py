@@ -72,6 +72,8 @@ class JournalConfig(Section, frozen=True):
     quota_mb: Count = 2_048  # the most disk space of the folder
     reserve_mb: Annotated[int, Meta(ge=0)] = 256  # disk space left free for others
     waiting_mb: Count = 64  # the most audio in memory that is not durable yet
+    shared: bool = False  # whether several servers use the folder; each session then has a lease
+    owner: str = ""  # name of this server in leases; empty: the name of the host
 
 
 class UploadsConfig(Section, frozen=True):

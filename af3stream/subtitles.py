@@ -12,6 +12,7 @@ from typing import Final, Self
 import msgspec
 
 from af3stream.errors import SourceError
+from af3stream.protocol.final_captions import FinalCaptions
 from af3stream.protocol.messages import Caption
 
 VTT_HEADER: Final = "WEBVTT\n\n"
@@ -28,7 +29,7 @@ CLAUSE_COST, WORD_COST = 0.25, 0.5  # relative to half a cue: how far from the m
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """At most two lines of text, shown from ``start`` to ``end`` seconds.
+    """At most two lines of text, and below them those of its translation, shown from ``start`` to ``end`` seconds.
 
     Attributes:
         speaker: who says them; empty: not known.
@@ -53,13 +54,18 @@ class _Word:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """The words of one cue, and the time in which they were spoken."""
+    """The words of one cue, and the time in which they were spoken.
+
+    Attributes:
+        below: the lines of its translation.
+    """
 
     start_ms: int
     end_ms: int
     lines: tuple[str, ...]
     speaker: str = ""
     begins: bool = True
+    below: tuple[str, ...] = ()
 
     @property
     def least_ms(self) -> int:
@@ -105,7 +111,8 @@ def cues(finals: Iterable[Caption], speaker: Callable[[Caption], str] = speaker_
     A caption that exceeds two lines of 42 characters or 7 s is split near its middle: at the end of a sentence, else of
     a clause or at a pause, else of a word. A cue is shown while its words are said; the time of a caption without word
     times is divided by characters. A cue lasts at least 1 s, and as long as it takes to read it at 20 characters a
-    second, if the next one leaves room. Cues do not overlap, and every character except white space is kept.
+    second, if the next one leaves room. Cues do not overlap, and every character except white space is kept. The words
+    of a translation stand below those of the caption, divided among its cues by the length of their texts.
 
     Args:
         speaker: returns who says a caption; empty: nobody is named.
@@ -128,7 +135,8 @@ class CaptionWriter:
     """Write final captions to a ``.vtt``, ``.srt`` or ``.jsonl`` file as they arrive. The file is always valid.
 
     The end of the newest caption's last cue depends on the start of the next caption. So the cues of the newest caption
-    are written again with the next caption. Their text, and so their length in bytes, does not change.
+    are written again with the next caption. Their text, and so their length in bytes, does not change. `finish` writes
+    the file again as it is to stay: with corrections and with the names of speakers.
 
     Raises:
         SourceError: if the suffix is unknown, or the file cannot be written; from any method, if the disk fails.
@@ -164,6 +172,19 @@ class CaptionWriter:
             self._newest_at = self._write(self._newest_at, _json_line(final))
         elif (pieces := _pieces(final, speaker_number(final))) and not (final.utterance < 0 and self._is_late(pieces)):
             self._add_pieces(pieces)
+
+    def finish(self, finals: FinalCaptions) -> None:
+        """Write the file again, and close it: all captions and sounds with their corrections and speakers' names."""
+        captions = [caption for caption in finals.with_sounds if caption.text]
+        if self._kind == ".jsonl":
+            text = "".join(_json_line(caption, finals.names.get(caption.speaker or 0, "")) for caption in captions)
+        else:
+            text = (to_vtt if self._kind == ".vtt" else to_srt)(cues(captions, finals.speaker))
+        try:
+            self._file.truncate(self._write(0, text))
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self.close()
 
     def close(self) -> None:
         """Close the file."""
@@ -217,11 +238,11 @@ def _srt_block(cue: Cue, number: int) -> str:
     return f"{number}\n{_stamp(cue.start, ',')} --> {_stamp(cue.end, ',')}\n{name}{cue.text}\n\n"
 
 
-def _json_line(final: Caption) -> str:
+def _json_line(final: Caption, name: str = "") -> str:
     fields = {"utterance": final.utterance, "start": final.start, "end": final.end, "text": final.text}
     if final.speaker is not None:
         fields["speaker"] = final.speaker
-    more = {"language": final.language, "translation": final.translation, "words": final.words}
+    more = {"name": name, "language": final.language, "translation": final.translation, "words": final.words}
     fields |= {name: value for name, value in more.items() if value}
     return msgspec.json.encode(fields).decode() + "\n"
 
@@ -244,19 +265,47 @@ def _timed(pieces: Sequence[_Piece], *, floor_ms: int, until_ms: int | None) -> 
         end = min(max(piece.end_ms, start + piece.least_ms), start + LONGEST_MS)
         if following is not None:
             end = min(end, max(following, start + 1))  # a cue without duration would be invalid
-        timed.append(Cue(start / 1_000, end / 1_000, "\n".join(piece.lines), piece.speaker, piece.begins))
+        text = "\n".join((*piece.lines, *piece.below))
+        timed.append(Cue(start / 1_000, end / 1_000, text, piece.speaker, piece.begins))
         floor_ms = end
     return timed
 
 
 def _pieces(caption: Caption, speaker: str) -> list[_Piece]:
     pieces = _broken(_words(caption))
-    return [replace(piece, speaker=speaker, begins=piece is pieces[0]) for piece in pieces]
+    below = _divided(_runs(caption.translation), [sum(map(len, piece.lines)) for piece in pieces])
+    return [
+        replace(piece, speaker=speaker, begins=piece is pieces[0], below=tuple(_filled(part)))
+        for piece, part in zip(pieces, below, strict=True)
+    ]
+
+
+def _divided(texts: list[str], shares: list[int]) -> list[list[str]]:
+    """Divide texts into as many parts as there are shares, in proportion to these."""
+    whole = sum(shares)
+    cuts = [0, *(round(len(texts) * end / whole) for end in accumulate(shares))]
+    return [texts[begin:end] for begin, end in pairwise(cuts)]
+
+
+def _filled(texts: Iterable[str]) -> list[str]:
+    """Join texts to as few lines as they need."""
+    lines: list[str] = []
+    for text in texts:
+        if lines and len(lines[-1]) + 1 + len(text) <= LINE_CHARS:
+            lines[-1] += f" {text}"
+        else:
+            lines.append(text)
+    return lines
+
+
+def _runs(text: str) -> list[str]:
+    """Return what is between white space; a run that is longer than a line is split into pieces of a line."""
+    return [run[at : at + LINE_CHARS] for run in text.split() for at in range(0, len(run), LINE_CHARS)]
 
 
 def _words(caption: Caption) -> list[_Word]:
-    """Return the words; a word that is longer than a line is split into pieces of a line."""
-    texts = [run[at : at + LINE_CHARS] for run in caption.text.split() for at in range(0, len(run), LINE_CHARS)]
+    """Return the words, or as much of one as fits into a line, with their times."""
+    texts = _runs(caption.text)
     letters = [(letter, word) for word in caption.words for letter in "".join(word.text.split())]
     if "".join(texts) == "".join(letter for letter, _ in letters):
         ends = [*accumulate(map(len, texts), initial=0)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +26,7 @@ import soundfile
 from af3stream.engine import whisper
 from af3stream.engine.af3 import decode
 from af3stream.engine.af3.engine import Af3Captioner, Af3Engine
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis, Samples, result_of
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.engine.facts import facts_of
 from af3stream.engine.worker import Worker
@@ -147,16 +147,12 @@ class Encoded:
         self.busy_s = 0.0
         self.heard = self.encoded = 0
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        """Caption an utterance with the wrapped captioner."""
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """As of the wrapped captioner."""
+        return int(self.captioner.kv_bytes(request))
+
+    def caption(self, request: CaptionRequest) -> Iterator[Hypothesis | None]:
+        """Caption an utterance with the wrapped captioner, in one pass."""
         features: Callable[..., Any] | None = getattr(self.captioner, "_features", None)
         frames = 0
 
@@ -171,14 +167,14 @@ class Encoded:
         if features is not None:
             self.captioner._features = noted
         try:
-            return self.captioner.caption(samples, draft, final=final, max_tokens=max_tokens, options=options)  # type: ignore[no-any-return]
+            yield result_of(self.captioner.caption(request))
         finally:
             self.busy_s += time.perf_counter() - began
             if features is not None:
                 self.captioner._features = features
-            if not final:
-                self.heard += len(samples)
-                self.encoded += frames or len(samples)
+            if not request.final:
+                self.heard += len(request.samples)
+                self.encoded += frames or len(request.samples)
 
 
 def spliced(recordings: list[Samples]) -> Samples:
@@ -221,7 +217,8 @@ def grow(captioner: Af3Captioner, recording: Samples, draft: bool, tokens: int, 
     written = []
     for end in [*range(RATE, len(recording), RATE), len(recording)]:
         began = time.perf_counter()
-        last = captioner.caption(recording[:end], last if draft else None, final=False, max_tokens=tokens)
+        request = CaptionRequest(recording[:end], tokens, final=False, draft=last if draft else None)
+        last = result_of(captioner.caption(request))
         took.append(time.perf_counter() - began)
         written.append(last)
     return written

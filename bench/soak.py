@@ -266,7 +266,7 @@ class Soak:
             figures.windows.append((listening.now, self._spent / self._heard))
             self._spent = self._heard = 0.0
         self._asked += 1
-        state = "window_open" if listening.session._pipeline.open_window() else "nothing_open"
+        state = "window_open" if listening.session._pipeline.context.open_window() else "nothing_open"
         began, clock = time.process_time(), time.monotonic()
         listening.tell(m.Ask(f"q{self._asked}", "What was said about the young man?", max_tokens=ANSWER_TOKENS))
         figures.questions[state].append((listening.now, time.process_time() - began))

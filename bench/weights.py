@@ -13,6 +13,7 @@ import jiwer
 import soundfile
 
 from af3stream.engine.af3.engine import Af3Captioner, Af3Engine
+from af3stream.engine.captioning import CaptionRequest, result_of
 from af3stream.engine.encoded_audio import EncodedAudio
 from bench.common import RECORDINGS, endless, loaded, quick, report, speech, timed
 from bench.floor import tensors, written_in
@@ -56,7 +57,7 @@ def measure(engine: Af3Engine, size: Size) -> tuple[str, dict[str, float]]:
     """Caption the recordings with AF3, and return the captions and the figures."""
     captioner, paths = Af3Captioner(engine), sorted(RECORDINGS.glob("*.wav"))[: size.recordings]
     recordings = [soundfile.read(path, dtype="float32")[0] for path in paths]
-    heard = [captioner.caption(each, None, final=True, max_tokens=size.tokens).text for each in recordings]
+    heard = [result_of(captioner.caption(CaptionRequest(each, size.tokens))).text for each in recordings]
     endless(engine)
     audio = EncodedAudio()
     (first,) = audio.encode(engine, [speech(30.0)])

@@ -54,6 +54,7 @@ GROUPS = {
         "test_benches.py",
         "test_embedding_cache.py",
         "test_hangs_and_memory.py",
+        "test_ray.py",
         "test_worker.py",
     },
 }

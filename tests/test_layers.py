@@ -19,13 +19,14 @@ from af3stream.protocol import messages
 ROOT = Path(af3stream.__file__).parent
 
 LAYERS = {  # top to bottom: a package imports only from below it, and of that only what is named here
-    "cli": "recordings stored_sessions listen server engine models tracing config extras errors",
+    "cli": "serving recordings stored_sessions listen models config extras errors",
+    "serving": "server cluster engine tracing config extras",
     "recordings": "listen offline engine audio subtitles protocol config errors",
     "stored_sessions": "server session journal protocol config errors",
     "listen": "client audio subtitles protocol errors",
     "client": "protocol errors",
     "server": "cluster session audio journal engine subtitles protocol tracing metrics config errors",
-    "cluster": "engine metrics config errors",
+    "cluster": "engine tracing metrics config errors",
     "offline": "session engine audio protocol metrics config errors",
     "session": "journal engine models audio protocol tracing metrics config errors",
     "journal": "subtitles audio protocol config errors",

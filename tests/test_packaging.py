@@ -101,7 +101,7 @@ def test_the_client_is_imported_where_torch_is_absent() -> None:
 
 def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    parts = ("gateway", "server", "tracing", *PROGRAMS.values())
+    parts = ("gateway", "server", "cluster", "tracing", *PROGRAMS.values())
     lines = [*project["dependencies"], *(line for part in parts for line in project["optional-dependencies"][part])]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     origins = packages_distributions()

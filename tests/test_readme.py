@@ -15,11 +15,13 @@ import tomllib
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+import yaml
 
 from af3stream import cli
 from af3stream.config import Config
@@ -132,6 +134,22 @@ def ffmpeg(words: list[str]) -> None:
     assert (ROOT / words[words.index("-i") + 1]).is_file()
 
 
+def docker(words: list[str]) -> None:
+    """Check the files, the target and the profile of a command."""
+    options = dict(pairwise(words))
+    text = (ROOT / options["-f"]).read_text()
+    if words[0] == "build":
+        assert f" AS {options['--target']}\n" in text
+    else:
+        services = yaml.safe_load(text)["services"].values()
+        assert options.get("--profile") in {None, *(name for each in services for name in each.get("profiles", []))}
+
+
+def kubectl(words: list[str]) -> None:
+    options = dict(pairwise(words))
+    assert all((ROOT / options[name]).exists() for name in ("-f", "-k") if name in options)
+
+
 PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "af3stream": af3stream,
     "python": python,
@@ -143,6 +161,8 @@ PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     ".": source,
     "ffmpeg": ffmpeg,
     "tee": lambda words: None,
+    "docker": docker,
+    "kubectl": kubectl,
 }
 
 
@@ -164,9 +184,8 @@ def test_extras_files_and_settings_that_are_named_exist(page: Path) -> None:
         link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.S))
     ]
     files = [page.parent / link for link in links if link and "://" not in link]
-    files += [
-        ROOT / name for name in re.findall(r"`((?:configs|af3stream_clients|scripts|tests|training)/[\w./-]+\w)`", text)
-    ]
+    folders = "configs|deploy|af3stream_clients|scripts|tests|training"
+    files += [ROOT / name for name in re.findall(rf"`((?:{folders})/[\w./-]+\w)`", text)]
     assert [file for file in files if not file.exists()] == []
     sections = {field.name: field.type.__struct_fields__ for field in msgspec.structs.fields(Config)}
     settings = re.findall(rf"`(?!model\.safetensors|journal\.db)({'|'.join(sections)})\.(\w+)(?:=[^`]*)?`", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from af3stream.config import TracingConfig
+from af3stream.engine.contract import Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, Failed, Job
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.protocol import messages as m
 from af3stream.tracing import Tracing, open_tracing
+from tests.cluster.links import Running, Timeline, Told
 from tests.server.peers import Peer, serving, talking
 from tests.server.test_sessions import speak
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
@@ -164,6 +167,30 @@ def test_a_job_without_tracing_has_no_trace() -> None:
     conversation = Conversation()
     conversation.hear(SENTENCE)
     assert {job.trace for job in conversation.asked_of_engine(CaptionJob)} == {""}
+
+
+async def test_spans_of_an_engine_in_another_process_join_the_trace(spans: Spans) -> None:
+    remote = collected(TracerProvider())
+    traced = [spans.tracing.start(name, time.monotonic()) for name in ("utterance", "question")]
+    caption, answer = (
+        CaptionJob(0, Timeline().at(0, 16_000), None, final=True, max_tokens=9, trace=traced[0].parent),
+        AnswerJob((Text("[0:00] word1.\n"),), "What?", 9, trace=traced[1].parent),
+    )
+    async with Running(tracing=remote.tracing) as engine:
+        link, told = await engine.link(), Told()
+        link.open("s", Timeline(), told.resident)
+        for job in (caption, answer):
+            link.submit("s", job, told.report)
+        await told.finished(caption, answer)
+        await link.disconnect()
+    for trace in traced:
+        trace.end(time.monotonic())
+    for name, expected in (("utterance", ["queue", "decode"]), ("question", ["queue", "prefill", "decode"])):
+        root = spans.named(name).context
+        found = [span for span in remote.all if span.context.trace_id == root.trace_id]
+        assert {span.parent.span_id for span in found if span.parent} == {root.span_id}
+        assert sorted(span.name for span in found) == sorted(expected)
+    remote.tracing.close()
 
 
 def test_the_exporter_is_made_from_the_settings() -> None:

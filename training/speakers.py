@@ -18,7 +18,7 @@ import numpy as np
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.config import Config
-from af3stream.engine.captioning import Samples, VoiceEncoder, Voices
+from af3stream.engine.captioning import Samples, VoiceEncoder, Voices, result_of
 from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
@@ -139,12 +139,12 @@ class Timed:
     def __init__(self, encoder: VoiceEncoder) -> None:
         self.name, self._encoder, self.seconds = encoder.name, encoder, 0.0
 
-    def embed(self, pieces: Sequence[Samples]) -> Voices:
-        """As the encoder does."""
+    def embed(self, pieces: Sequence[Samples]) -> Iterator[Voices | None]:
+        """As the encoder does, in one pass."""
         began = time.process_time()
-        found = self._encoder.embed(pieces)
+        found = result_of(self._encoder.embed(pieces))
         self.seconds += time.process_time() - began
-        return found
+        yield found
 
 
 def heard(conversation: Spliced, encoder: VoiceEncoder, most: bool | int = True) -> list[Told]:

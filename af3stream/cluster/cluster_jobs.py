@@ -10,13 +10,15 @@ and its later extensions wait for that; all other jobs do not.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from math import inf
 from typing import Final, Protocol
 
 from af3stream.cluster.hosted_session import HostedSession, Pending
-from af3stream.cluster.members import EngineLoad, Link, Member
+from af3stream.cluster.members import Link, Member
 from af3stream.cluster.placement import Candidate, Pool, Role, place, pool_of
+from af3stream.cluster.wire import EngineLoad
 from af3stream.engine.contract import AudioSegment, AudioSource, Completion
 from af3stream.engine.engine_core import Resident
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Job, PrefixLost, Result
@@ -29,14 +31,14 @@ NO_ENGINE: Final = "no engine is there"
 NO_ROOM: Final = "no engine has room for another session"
 
 
-class EngineChoices(Protocol):
-    """Remembers which engine a session is at, so that another gateway finds its warm caches."""
+class Listener(Protocol):
+    """Is told what happens to sessions."""
 
-    def engine(self, session: str) -> str | None:
-        """Return the engine that has had the session, by name."""
+    def placed(self, session: str, fence: int, engine: str, reason: Reason) -> None:
+        """A session is at an engine from now on; ``fence``: of its lease, 0 if it has none."""
 
-    def choose(self, session: str, engine: str, reason: Reason) -> None:
-        """Note that the session is at an engine from now on, and why."""
+    def superseded(self, session: str) -> None:
+        """Another gateway has taken a session."""
 
 
 class ClusterJobs:
@@ -48,7 +50,7 @@ class ClusterJobs:
     All methods are called on one thread.
 
     Args:
-        choices: where the engines of sessions are remembered.
+        listener: told what happens to sessions.
         wait_s: how long a question waits for an engine, in seconds.
 
     Attributes:
@@ -56,22 +58,29 @@ class ClusterJobs:
             one engine count equally.
     """
 
-    def __init__(self, choices: EngineChoices, wait_s: float) -> None:
-        self._choices = choices
+    def __init__(self, listener: Listener, wait_s: float) -> None:
+        self._listener = listener
         self._wait_s = wait_s
         self._most_sessions = inf
         self._members: dict[str, Member] = {}
         self._sessions: dict[str, HostedSession] = {}
+        self._expected: dict[str, tuple[int, str]] = {}
+        self._hands_over = False
         self.due_s = 0.0
 
     # ---- engines -----------------------------------------------------------------------------------------------------
 
-    def add(self, name: str, role: Role, link: Link) -> None:
-        """Use an engine. Sessions that wait for one are placed."""
+    def add(self, name: str, role: Role, link: Link, lost: Callable[[], None] | None = None) -> None:
+        """Use an engine. Sessions that wait for one are placed.
+
+        Args:
+            lost: called once the engine is lost, and its sessions are placed anew.
+        """
         if earlier := self._members.get(name):  # it has started again, and its link is not given up yet
-            self._lost(earlier)
+            self._lost(earlier, None)
         member = self._members[name] = Member(name, role, link, link.load, due_s=link.load.due_s)
-        link.on_lost(lambda: self._lost(member))
+        link.on_superseded(self._superseded)
+        link.on_lost(partial(self._lost, member, lost))
         self._place_waiting()
 
     @property
@@ -111,7 +120,7 @@ class ClusterJobs:
         for hosted in self._sessions.values():
             self._give_up(hosted, now)
 
-    def _lost(self, member: Member) -> None:
+    def _lost(self, member: Member, tell: Callable[[], None] | None) -> None:
         """Place the sessions of an engine anew that cannot be reached any more."""
         if self._members.get(member.name) is member:
             del self._members[member.name]
@@ -121,6 +130,12 @@ class ClusterJobs:
             self._leave(hosted, member, "failover")
         for hosted in moved:
             self._seat(hosted)
+        if tell:
+            tell()
+
+    def _superseded(self, session: str) -> None:
+        if session in self._sessions:
+            self._listener.superseded(session)
 
     def _at(self, member: Member) -> list[HostedSession]:
         """Return the sessions of an engine, the most urgent first."""
@@ -129,9 +144,14 @@ class ClusterJobs:
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
+    def expect(self, session: str, fence: int, engine: str) -> None:
+        """Take the news of a session that is opened next: the fence of its lease, and the engine that had it."""
+        self._expected[session] = fence, engine
+
     def open(self, session: str, source: AudioSource, resident: Resident) -> None:
         """Place a session."""
-        hosted = self._sessions[session] = HostedSession(session, source, resident)
+        fence, engine = self._expected.pop(session, (0, ""))
+        hosted = self._sessions[session] = HostedSession(session, source, resident, fence, engine)
         self._seat(hosted)
 
     def submit(self, session: str, job: Job, report: Report) -> None:
@@ -160,9 +180,15 @@ class ClusterJobs:
         for member in set(hosted.engines.values()):
             member.link.detach(session)
 
+    def hand_over(self) -> None:
+        """Leave the caches of sessions that are closed from now on: another gateway goes on with them."""
+        self._hands_over = True
+
     def close(self, session: str) -> None:
-        """Drop the session's jobs and its caches."""
+        """Drop the session's jobs, and its caches unless another gateway goes on with it."""
         hosted = self._sessions.pop(session)
+        if self._hands_over:
+            return
         for member in set(hosted.engines.values()):
             member.link.close(session)
 
@@ -195,7 +221,7 @@ class ClusterJobs:
     def _choose(self, hosted: HostedSession, pool: Pool) -> None:
         """Place one kind of a session's jobs."""
         answers = hosted.engines.get(Pool.ANSWERS)
-        sticky = answers.name if answers else self._choices.engine(hosted.id)
+        sticky = answers.name if answers else hosted.engine
         name = place(self._candidates(), pool, self._session_bytes, sticky, must=True)
         if name is None:
             return
@@ -203,10 +229,11 @@ class ClusterJobs:
         new = member not in hosted.engines.values()
         hosted.engines[pool] = member
         if pool is Pool.ANSWERS:
-            self._choices.choose(hosted.id, name, hosted.reason)
+            hosted.engine = name
+            self._listener.placed(hosted.id, hosted.fence, name, hosted.reason)
         if new:
             member.placed += 1
-            member.link.open(hosted.id, hosted.source, partial(self._resident, hosted, member))
+            member.link.open(hosted.id, hosted.source, partial(self._resident, hosted, member), hosted.fence)
             if not hosted.attached:
                 member.link.detach(hosted.id)
 

@@ -58,6 +58,8 @@ class HostedSession:
     """A session of this gateway.
 
     Attributes:
+        fence: of its lease.
+        engine: the one that has had it last, by name; empty: none.
         attached: whether its client is there.
         engines: the engine of each pool.
         pending: its jobs by their ids, the oldest first.
@@ -69,6 +71,8 @@ class HostedSession:
     id: str
     source: AudioSource
     resident: Resident
+    fence: int = 0
+    engine: str = ""
     attached: bool = True
     engines: dict[Pool, Member] = field(default_factory=dict)
     pending: dict[int, Pending] = field(default_factory=dict)

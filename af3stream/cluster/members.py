@@ -7,41 +7,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from af3stream.cluster.placement import Candidate, Role
+from af3stream.cluster.wire import EngineLoad
 from af3stream.engine.contract import AudioSource
 from af3stream.engine.engine_core import Resident
 from af3stream.engine.jobs import Job
 from af3stream.engine.request import Report
 
 SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
-
-
-class EngineLoad(Protocol):
-    """What an engine last reported of itself; it never changes.
-
-    Attributes:
-        sessions: those of all gateways.
-        kv_bytes: keys and values that are written, or reserved for a running job.
-        kv_limit_bytes: the most that there may be; 0: no limit.
-        due_s: seconds that the device has worked for what cannot be shed.
-        busy_s: seconds that the device has worked.
-        short_s: how long a job has waited for memory that others have, in seconds; 0: none does.
-        draining: whether the engine is about to stop.
-    """
-
-    @property
-    def sessions(self) -> int: ...
-    @property
-    def kv_bytes(self) -> int: ...
-    @property
-    def kv_limit_bytes(self) -> int: ...
-    @property
-    def due_s(self) -> float: ...
-    @property
-    def busy_s(self) -> float: ...
-    @property
-    def short_s(self) -> float: ...
-    @property
-    def draining(self) -> bool: ...
 
 
 class Link(Protocol):
@@ -57,7 +29,10 @@ class Link(Protocol):
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Have a function called once if the link is lost."""
 
-    def open(self, session: str, source: AudioSource, resident: Resident) -> None: ...
+    def on_superseded(self, callback: Callable[[str], None]) -> None:
+        """Have a function called with each session that another gateway has taken over."""
+
+    def open(self, session: str, source: AudioSource, resident: Resident, fence: int = 0) -> None: ...
 
     def submit(self, session: str, job: Job, report: Report) -> None: ...
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from af3stream.engine.contract import Prefix
 from af3stream.engine.embedding_cache import EmbeddingCache
-from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ReviseJob, SoundJob, VoiceJob
+from af3stream.engine.jobs import AnswerJob, ExtendJob, Job
 from af3stream.engine.kv_cache_manager import KVCacheManager
-from af3stream.engine.request import Request, Status, segments_in, segments_of
+from af3stream.engine.request import Request, segments_in, segments_of
 
 
 class Caches:
@@ -19,11 +19,15 @@ class Caches:
     Attributes:
         kv: of keys and values.
         embeddings: of windows.
+
+    Args:
+        kv_apart: the bytes of keys and values that a job takes beside its session's prefix.
     """
 
-    def __init__(self, kv: KVCacheManager, embeddings: EmbeddingCache) -> None:
+    def __init__(self, kv: KVCacheManager, embeddings: EmbeddingCache, kv_apart: Callable[[Job], int]) -> None:
         self.kv = kv
         self.embeddings = embeddings
+        self._kv_apart = kv_apart
 
     def add(self, request: Request, now: float) -> None:
         """Note a new request."""
@@ -32,7 +36,7 @@ class Caches:
         self.embeddings.retain(request.session, request.job.id, segments_of(request.job))
 
     def admit(self, request: Request, prefix_of: Callable[[str], Prefix], now: float) -> bool:
-        """Reserve the memory of a request that does not run yet; false if it must wait for running ones.
+        """Reserve the memory of a request that does not run; false if it must wait for running ones.
 
         Args:
             prefix_of: returns a session's KV prefix.
@@ -41,11 +45,19 @@ class Caches:
             BudgetExceeded: if it does not fit a budget alone.
         """
         session, job = request.session, request.job
-        if request.status is Status.RUNNING or isinstance(job, CaptionJob | ReviseJob | VoiceJob):
-            return True
-        if isinstance(job, EncodeJob | SoundJob):
-            return self.embeddings.reserve(session, job.id, [job.segment], now)
-        prefix = prefix_of(session)
+        if isinstance(job, ExtendJob | AnswerJob):
+            return self._admit_to(prefix_of(session), request, job, now)
+        segments = segments_of(job)
+        if segments and not self.embeddings.reserve(session, job.id, segments, now):
+            return False
+        if not self.kv.reserve_apart(session, job.id, self._kv_apart(job)):
+            self.embeddings.release(session, job.id)
+            return False
+        return True
+
+    def _admit_to(self, prefix: Prefix, request: Request, job: ExtendJob | AnswerJob, now: float) -> bool:
+        """Reserve the memory of a request over its session's KV prefix."""
+        session = request.session
         self.kv.use(session, prefix, now)
         asked = (job.question, job.max_tokens, job.earlier) if isinstance(job, AnswerJob) else ()
         if not self.kv.reserve(session, job.id, lambda: prefix.bytes_for(request.parts_over(prefix), *asked)):

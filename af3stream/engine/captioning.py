@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
+T = TypeVar("T")
+Passes = Generator[None, None, T]  # a computation that yields between its passes, and returns its result
 
 Samples = NDArray[np.float32]  # (n,) mono, 16 kHz, within [-1, 1]
 
@@ -101,13 +104,36 @@ class Voices(Struct, frozen=True, eq=False, tag=True):
     vectors: NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class CaptionRequest:
+    """An utterance to caption, and how.
+
+    Attributes:
+        samples: float32 (n,) at 16 kHz, at most 30 s.
+        max_tokens: tokens of the caption at most.
+        final: whether the utterance is complete.
+        draft: the last hypothesis about a shorter part of it; it may save time, and never changes the words.
+        options: language, word times and the like.
+    """
+
+    samples: Samples
+    max_tokens: int
+    final: bool = True
+    draft: Hypothesis | None = None
+    options: CaptionOptions = DEFAULT_OPTIONS
+
+
 class VoiceEncoder(Protocol):
     """Voices as vectors, by which speakers are told apart."""
 
     name: str
 
-    def embed(self, pieces: Sequence[Samples]) -> Voices:
-        """Return the voices of pieces of speech, each of at least 0.75 s at 16 kHz."""
+    def embed(self, pieces: Sequence[Samples]) -> Iterator[Voices | None]:
+        """Hear the voices of pieces of speech, each of at least 0.75 s at 16 kHz. Yields after each pass.
+
+        Yields:
+            ``None`` while it works, then the voices.
+        """
 
 
 class Captioner(Protocol):
@@ -126,24 +152,15 @@ class Captioner(Protocol):
     translates: bool
     times_words: bool
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        """Caption an utterance.
+    def caption(self, request: CaptionRequest) -> Iterator[Hypothesis | None]:
+        """Caption an utterance. Yields after each pass. A caller may stop between passes, and drops the iterator then.
 
-        Args:
-            samples: float32 (n,) at 16 kHz, at most 30 s.
-            draft: the last hypothesis about a shorter part of it; it may save time, and never changes the words.
-            final: whether the utterance is complete.
-            max_tokens: tokens of the caption at most.
-            options: language, word times and the like.
+        Yields:
+            ``None`` while it works, then the hypothesis.
         """
+
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """Return the most bytes of keys and values that a caption takes while it is made, on the engine's device."""
 
 
 class SoundNamer(Protocol):
@@ -161,3 +178,13 @@ class SoundNamer(Protocol):
         Yields:
             ``None`` while it works, then the name.
         """
+
+    def kv_bytes(self, frames: int) -> int:
+        """Return the most bytes of keys and values that it takes to name what is heard in so many frames."""
+
+
+def result_of(passes: Iterator[T | None]) -> T:
+    """Run all passes of a computation, one after another, and return its result."""
+    *_, result = passes
+    assert result is not None, "the last pass has the result"
+    return result

@@ -16,7 +16,7 @@ from af3stream.engine.executor import Executor, StepTimeout, ThreadExecutor
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Restarted, Result
 from af3stream.engine.kv_cache_manager import KVCacheManager
 from af3stream.engine.model_runner import ModelRunner, Output, Outputs
-from af3stream.engine.request import Request, Status, batch_limit, priority_of
+from af3stream.engine.request import Attempt, Request, Status, batch_limit, kv_apart, priority_of
 from af3stream.engine.request_traces import RequestTraces
 from af3stream.engine.scheduler import Priority, Scheduler, Task
 from af3stream.errors import BudgetExceeded
@@ -56,7 +56,7 @@ class EngineCore:
         self._runner = ModelRunner(engine, embeddings)
         self._executor: Executor = self._runner
         kv = KVCacheManager(int(limits.kv_budget_mb * MIB), limits.cool_after_s)
-        self.caches = Caches(kv, embeddings)
+        self.caches = Caches(kv, embeddings, lambda job: kv_apart(job, engine))
         self.scheduler: Scheduler[Request] = Scheduler()
         self._traces = RequestTraces(tracing) if tracing else None
         self._tasks: dict[tuple[str, int], Work] = {}  # by session and job
@@ -120,7 +120,7 @@ class EngineCore:
     def evict_all(self) -> None:
         """Evict what every request has. Those that run begin again."""
         for task in self._tasks.values():
-            if _runs(task):
+            if task.work.runs:
                 self._executor.cancel(task.work)
                 self._requeue(task)
         self.caches.evict_all()
@@ -151,7 +151,7 @@ class EngineCore:
                         continue
                     return task
                 self.short_since = self.short_since or time.monotonic()
-                return self.scheduler.next(lambda task: _runs(task) and self._may_step(task))
+                return self.scheduler.next(lambda task: task.work.runs and self._may_step(task))
             except BudgetExceeded as error:
                 self._fail([task], error)
         self.short_since = None
@@ -163,12 +163,12 @@ class EngineCore:
         A prefix is not appended to under an answer.
         """
         job = task.work.job
-        if _runs(task) and self._awaits_audio(task):
+        if task.work.runs and self._awaits_audio(task):
             return False
         if not isinstance(job, ExtendJob) or job.rebuild:
             return True
         answers = (other for other in self._tasks.values() if isinstance(other.work.job, AnswerJob))
-        return not any(other.session == task.session and _runs(other) for other in answers)
+        return not any(other.session == task.session and other.work.runs for other in answers)
 
     def _awaits_audio(self, task: Work) -> bool:
         """Whether the audio that a task's next step encodes is still on its way. What follows it is brought, too."""
@@ -178,6 +178,8 @@ class EngineCore:
         return source.fetch(unread[: 2 * together]) < min(together, len(unread))
 
     def _admit(self, task: Work) -> bool:
+        if task.work.runs:
+            return True
         admitted = self.caches.admit(task.work, self._executor.prefix, time.monotonic())
         task.work.move(Status.RUNNING if admitted else Status.WAITING)
         return admitted
@@ -223,7 +225,7 @@ class EngineCore:
         own = job.samples if isinstance(job, AnswerJob) else {}
         for segment, embeddings in output.encoded.items():
             self.caches.embeddings.store(task.session, segment, embeddings, temporary=segment in own)
-        request.decoding = output.decoding
+        request.move(Status.DECODING if output.decoding else Status.RUNNING)
         if isinstance(output.result, str):
             request.reported += len(output.result)
             if self._traces and output.result:
@@ -246,7 +248,7 @@ class EngineCore:
         """End a request, without a report."""
         self.scheduler.finish(task)
         self._tasks.pop((task.session, task.work.job.id), None)
-        if _runs(task):
+        if task.work.runs:
             self._executor.cancel(task.work)
         self.caches.finish(task.work)
         task.work.move(status)
@@ -264,12 +266,12 @@ class EngineCore:
         """A step failed. If the device ran out of memory, it is done once more, with nothing else kept."""
         kinds, first = [type(task.work.job).__name__ for task in tasks], tasks[0]
         log.warning("jobs failed: session=%s jobs=%s error=%s", first.session, kinds, type(error).__name__)
-        if not _is_out_of_memory(error) or first.work.retried:
+        if not _is_out_of_memory(error) or first.work.attempt is Attempt.LAST:
             self._lose(tasks, Failed(f"the engine failed: {type(error).__name__}"))
             return
         self.evict_all()
         for task in tasks:
-            task.work.solo = task.work.retried = True
+            task.work.attempt = Attempt.LAST
         for task in {task.session: task for task in tasks}.values():
             task.work.report(task.work.job, Restarted(), False)
 
@@ -285,17 +287,14 @@ class EngineCore:
     def _lose(self, tasks: Sequence[Work], failed: Failed) -> None:
         """Report that a job failed. Of several, one may be to blame: each is tried again by itself."""
         for task in tasks:
-            task.work.solo = True
+            if task.work.attempt is Attempt.FIRST:
+                task.work.attempt = Attempt.ALONE
         if len(tasks) == 1:
             self._finish(tasks[0], Status.FAILED, failed)
 
     def _requeue(self, task: Work) -> None:
         self.caches.release(task.work)
-        task.work.requeue()
-
-
-def _runs(task: Work) -> bool:
-    return task.work.status is Status.RUNNING
+        task.work.move(Status.QUEUED)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -43,7 +43,7 @@ class Executor(Protocol):
         """
 
     def cancel(self, request: Request) -> None:
-        """Take back what a request that has begun changed in its session's KV prefix."""
+        """Free what a request that has begun holds, and take back what it changed in its session's KV prefix."""
 
     def close(self, session: str) -> None:
         """Drop all of a session."""
@@ -87,7 +87,7 @@ class ThreadExecutor:
         return future.result()
 
     def cancel(self, request: Request) -> None:
-        """Take back what a request changed; see `Executor`. It copies tensors, which the thread alone does."""
+        """Free what a request holds; see `Executor`. It copies tensors, which the thread alone does."""
         self._submit(partial(self._runner.cancel, request)).result()
 
     def close(self, session: str) -> None:

@@ -9,7 +9,15 @@ from typing import Final
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, NamedSound, Samples, Voices
+from af3stream.engine.captioning import (
+    DEFAULT_OPTIONS,
+    CaptionOptions,
+    CaptionRequest,
+    Hypothesis,
+    NamedSound,
+    Samples,
+    Voices,
+)
 from af3stream.engine.contract import AudioSegment, Completion, PromptPart, Turn
 
 _numbers: Final = count(1)
@@ -52,6 +60,11 @@ class CaptionJob(_Job, frozen=True, eq=False, tag=True):
     again: bool = False
     trace: str = ""
 
+    @property
+    def request(self) -> CaptionRequest:
+        """What the captioner is asked."""
+        return CaptionRequest(self.samples, self.max_tokens, self.final, self.draft, self.options)
+
 
 class ReviseJob(_Job, frozen=True, eq=False, tag=True):
     """Caption all utterances of a closed window at once, a second time. Returns a `Hypothesis`.
@@ -69,6 +82,11 @@ class ReviseJob(_Job, frozen=True, eq=False, tag=True):
     late: bool = False
     options: CaptionOptions = DEFAULT_OPTIONS
     start: int = 0
+
+    @property
+    def request(self) -> CaptionRequest:
+        """What the captioner is asked."""
+        return CaptionRequest(self.samples, self.max_tokens, options=self.options)
 
 
 class VoiceJob(_Job, frozen=True, eq=False, tag=True):

@@ -43,11 +43,13 @@ class KVCacheManager:
         self._budget = budget
         self._evict_after_s = evict_after_s
         self._sessions: dict[str, SessionPrefix] = {}  # the least recently used first
+        self._apart: dict[tuple[str, int], int] = {}  # bytes of running jobs that use no prefix
 
     @property
     def bytes(self) -> int:
         """Bytes of keys and values that are written, or reserved for a running job."""
-        return sum(own.bytes for own in list(self._sessions.values()))
+        prefixes = sum(own.bytes for own in list(self._sessions.values()))
+        return prefixes + sum([*self._apart.values()])
 
     def use(self, session: str, prefix: Prefix, now: float) -> None:
         """Note a job that reads or writes a session's prefix."""
@@ -74,21 +76,27 @@ class KVCacheManager:
         if not self._budget:
             return True
         own = self._sessions[session]
-        for other in [*(other for other in self._sessions.values() if other is not own), own]:
-            if self._fits(own, needs()):
-                break
-            if not other.reserved:
-                other.prefix.evict()
-        needed = needs()
-        if self._fits(own, needed):
-            own.reserved[job] = needed
+        if self._make_room(lambda: self._fits(own, needs()), last=own):
+            own.reserved[job] = needs()
             return True
-        if any(other.reserved for other in self._sessions.values()):
-            return False
-        raise BudgetExceeded("keys and values", needed, self._budget)
+        return self._wait(needs())
+
+    def reserve_apart(self, session: str, job: int, needed: int) -> bool:
+        """Make room for a job whose keys and values are its own, as those of a caption; see `reserve`.
+
+        Raises:
+            BudgetExceeded: if the job does not fit the budget alone.
+        """
+        if not (self._budget and needed):
+            return True
+        if self._make_room(lambda: self.bytes + needed <= self._budget):
+            self._apart[session, job] = needed
+            return True
+        return self._wait(needed)
 
     def release(self, session: str, job: int) -> None:
         """A job does not run any more: it is done, failed or cancelled, or begins again."""
+        self._apart.pop((session, job), None)
         if own := self._sessions.get(session):
             own.reserved.pop(job, None)
 
@@ -112,6 +120,25 @@ class KVCacheManager:
     def forget(self, session: str) -> None:
         """Drop a session's prefix."""
         self._sessions.pop(session, None)
+
+    def _make_room(self, fits: Callable[[], bool], last: SessionPrefix | None = None) -> bool:
+        """Evict the prefixes that no running job uses, up to where a job fits; returns whether it does."""
+        for other in sorted(self._sessions.values(), key=lambda other: other is last):
+            if fits():
+                return True
+            if not other.reserved:
+                other.prefix.evict()
+        return fits()
+
+    def _wait(self, needed: int) -> bool:
+        """Return false if running jobs will make room.
+
+        Raises:
+            BudgetExceeded: if there are none.
+        """
+        if self._apart or any(own.reserved for own in self._sessions.values()):
+            return False
+        raise BudgetExceeded("keys and values", needed, self._budget)
 
     def _fits(self, own: SessionPrefix, needed: int) -> bool:
         return self.bytes - own.bytes + sum(own.reserved.values()) + needed <= self._budget

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from af3stream.engine.captioning import Samples, Voices
+from af3stream.engine.captioning import Samples
 from af3stream.engine.contract import Answering, AudioSegment, AudioSource, Context, Embeddings, Engine, PromptPart
 from af3stream.engine.embedding_cache import EmbeddingCache
 from af3stream.engine.jobs import (
@@ -83,20 +83,8 @@ class ModelRunner:
 
     def run(self, requests: Sequence[Request]) -> Outputs:
         """Run one step of these requests, of one kind, together."""
-        job, captioner = requests[0].job, self._engine.captioner
-        match job:
-            case EncodeJob():
-                return [*self._encode(requests)]
-            case CaptionJob():
-                heard = captioner.caption(
-                    job.samples, job.draft, final=job.final, max_tokens=job.max_tokens, options=job.options
-                )
-                return [Output(heard, done=True)]
-            case ReviseJob():
-                heard = captioner.caption(job.samples, None, final=True, max_tokens=job.max_tokens, options=job.options)
-                return [Output(heard, done=True)]
-            case VoiceJob():
-                return [Output(self._hear_voices(job), done=True)]
+        if isinstance(requests[0].job, EncodeJob):
+            return [*self._encode(requests)]
         executions = [self._begun(request) for request in requests]
         answers = [execution.answer for execution in executions if execution.answer]
         if len(answers) > 1:
@@ -104,7 +92,7 @@ class ModelRunner:
         return [self._advance(*each) for each in zip(requests, executions, strict=True)]
 
     def cancel(self, request: Request) -> None:
-        """Take back what a request that has begun changed in its session's KV prefix."""
+        """Free what a request that has begun holds, and take back what it changed in its session's KV prefix."""
         execution = self._executions.pop(request, None)
         if execution and execution.steps:
             execution.steps.close()
@@ -123,7 +111,7 @@ class ModelRunner:
     def abandon(self, requests: Sequence[Request]) -> None:
         """Drop what these requests have begun, with the KV prefixes, without touching it: a thread hangs in it."""
         for request in requests:
-            if self._executions.pop(request, None) and not isinstance(request.job, SoundJob):
+            if self._executions.pop(request, None) and isinstance(request.job, ExtendJob | AnswerJob):
                 self._contexts.pop(request.session, None)
 
     def close(self, session: str) -> None:
@@ -132,16 +120,6 @@ class ModelRunner:
         self._sources.pop(session, None)
 
     # ---- one step ----------------------------------------------------------------------------------------------------
-
-    def _hear_voices(self, job: VoiceJob) -> Voices:
-        """Return the voices of an utterance.
-
-        Raises:
-            ModelError: if the engine has no voice encoder, or its weights cannot be loaded.
-        """
-        if self._engine.voices is None:
-            raise ModelError("no voice encoder is loaded")
-        return self._engine.voices.embed([job.samples[start:end] for start, end in job.stretches])
 
     def _encode(self, requests: Sequence[Request]) -> Iterator[Output]:
         """Encode the windows of these requests that are not resident, in one pass."""
@@ -153,12 +131,20 @@ class ModelRunner:
 
     def _begun(self, request: Request) -> Execution:
         if request not in self._executions:
-            execution = self._executions[request] = Execution()
-            job = request.job
-            execution.steps = (
-                self._name_sound(request, job) if isinstance(job, SoundJob) else self._steps(request, execution)
-            )
+            self._executions[request] = Execution()
+            self._executions[request].steps = self._begin(request)
         return self._executions[request]
+
+    def _begin(self, request: Request) -> Generator[Output, None, None]:
+        match request.job:
+            case CaptionJob() | ReviseJob() as job:
+                return _outputs(self._engine.captioner.caption(job.request))
+            case VoiceJob() as job:
+                return self._hear_voices(job)
+            case SoundJob() as job:
+                return self._name_sound(request, job)
+            case _:
+                return self._steps(request, self._executions[request])
 
     def _advance(self, request: Request, execution: Execution) -> Output | Exception:
         """Do one step of a request that has several."""
@@ -193,6 +179,16 @@ class ModelRunner:
             answer.close()
             execution.answer = None
 
+    def _hear_voices(self, job: VoiceJob) -> Generator[Output, None, None]:
+        """Hear the voices of an utterance, one pass a step.
+
+        Raises:
+            ModelError: if the engine has no voice encoder, or its weights cannot be loaded.
+        """
+        if self._engine.voices is None:
+            raise ModelError("no voice encoder is loaded")
+        yield from _outputs(self._engine.voices.embed([job.samples[start:end] for start, end in job.stretches]))
+
     def _name_sound(self, request: Request, job: SoundJob) -> Generator[Output, None, None]:
         """Name the sound of a stretch, one pass a step, in keys and values of its own.
 
@@ -202,8 +198,8 @@ class ModelRunner:
         if self._engine.sounds is None:
             raise ModelError("this model names no sounds")
         yield from self._encode_missing(request, lambda: [job.segment])
-        for name in self._engine.sounds.name(self._embeddings.get(request.session, job.segment), *job.frames):
-            yield Output(name, done=name is not None)
+        frames = self._embeddings.get(request.session, job.segment)
+        yield from _outputs(self._engine.sounds.name(frames, *job.frames))
 
     def _encode_missing(self, request: Request, parts: Callable[[], Sequence[PromptPart]]) -> Iterator[Output]:
         """Encode what a request reads and no prefix holds, one pass a step."""
@@ -216,6 +212,12 @@ class ModelRunner:
 
     def _missing(self, session: str, parts: Sequence[PromptPart]) -> list[AudioSegment]:
         return [segment for segment in segments_in(parts) if self._embeddings.get(session, segment) is None]
+
+
+def _outputs(passes: Iterator[Result]) -> Generator[Output, None, None]:
+    """Return the steps of a computation that has its result at the end, and nothing before it."""
+    for result in passes:
+        yield Output(result, done=result is not None)
 
 
 def _read(segment: AudioSegment, source: AudioSource | None) -> Samples:

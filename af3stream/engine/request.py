@@ -32,19 +32,31 @@ class Status(Enum):
     QUEUED = "queued"
     WAITING = "waiting for memory"
     RUNNING = "running"
+    DECODING = "decoding"  # its next step writes a token of an answer, and may be shared
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
+_ENDED: Final = (Status.FAILED, Status.CANCELLED)
+
 NEXT: Final = {
-    Status.QUEUED: (Status.WAITING, Status.RUNNING, Status.FAILED, Status.CANCELLED),
-    Status.WAITING: (Status.QUEUED, Status.RUNNING, Status.FAILED, Status.CANCELLED),
-    Status.RUNNING: (Status.QUEUED, Status.DONE, Status.FAILED, Status.CANCELLED),
+    Status.QUEUED: (Status.WAITING, Status.RUNNING, *_ENDED),
+    Status.WAITING: (Status.QUEUED, Status.RUNNING, *_ENDED),
+    Status.RUNNING: (Status.QUEUED, Status.DECODING, Status.DONE, *_ENDED),
+    Status.DECODING: (Status.QUEUED, Status.RUNNING, Status.DONE, *_ENDED),
     Status.DONE: (),
     Status.FAILED: (),
     Status.CANCELLED: (),
 }
+
+
+class Attempt(Enum):
+    """What was tried before."""
+
+    FIRST = "nothing failed"
+    ALONE = "a step failed that it shared"  # so it shares no other one
+    LAST = "the device ran out of memory"  # nor does it begin once more
 
 
 @dataclass(eq=False, slots=True)
@@ -54,9 +66,6 @@ class Request:
     Attributes:
         report: called with each result, in order; the last time with ``done``.
         parts: what a job over the KV prefix reads; decided when its memory is reserved.
-        decoding: whether its next step writes a token of an answer.
-        solo: whether it shares no step with others, because a step that it shared failed.
-        retried: whether the device ran out of memory under it once.
         reported: characters of the answer that were reported.
     """
 
@@ -64,11 +73,14 @@ class Request:
     job: Job
     report: Report
     status: Status = Status.QUEUED
+    attempt: Attempt = Attempt.FIRST
     parts: tuple[PromptPart, ...] = ()
-    decoding: bool = False
-    solo: bool = False
-    retried: bool = False
     reported: int = 0
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has its memory, and may have begun."""
+        return self.status in (Status.RUNNING, Status.DECODING)
 
     def move(self, status: Status) -> None:
         """Take another status.
@@ -79,11 +91,6 @@ class Request:
         if status is not self.status and status not in NEXT[self.status]:
             raise ValueError(f"a request that is {self.status.value} cannot be {status.value}")
         self.status = status
-
-    def requeue(self) -> None:
-        """Begin again; what was reported stays reported."""
-        self.move(Status.QUEUED)
-        self.decoding = False
 
     def parts_over(self, prefix: Prefix) -> tuple[PromptPart, ...]:
         """Return what a job over the KV prefix reads, as things stand.
@@ -119,11 +126,22 @@ def segments_of(job: Job) -> list[AudioSegment]:
 
 def batch_limit(request: Request, engine: Engine) -> int:
     """Return how many requests like this one may share a step."""
-    if request.solo:
+    if request.attempt is not Attempt.FIRST:
         return 1
     if isinstance(request.job, EncodeJob):
         return engine.encode_together
-    return MAX_DECODE_BATCH if request.decoding else 1
+    return MAX_DECODE_BATCH if request.status is Status.DECODING else 1
+
+
+def kv_apart(job: Job, engine: Engine) -> int:
+    """Return the most bytes of keys and values that a job takes beside its session's KV prefix."""
+    match job:
+        case CaptionJob() | ReviseJob():
+            return engine.captioner.kv_bytes(job.request)
+        case SoundJob(frames=(first, last)) if engine.sounds:
+            return engine.sounds.kv_bytes(last - first)
+        case _:
+            return 0
 
 
 def priority_of(job: Job) -> Priority:

@@ -5,6 +5,9 @@ one kind, the session with the least device time for that kind goes first; of on
 that asks many questions waits longer for answers, but not for captions. A task runs step by step, and the scheduler
 decides again after each step, so a final caption never waits for a whole answer.
 
+A caption that has begun goes on before the other captions of its kind, until its session had `SLICE_S` more than the
+others. So of short captions that are due at once the first is not as late as the last, and a long one gives way.
+
 A session that had no task of a kind starts level with the one that was served last. So sessions that keep up are served
 in the order in which they come, whatever each was given before (self-clocked fair queueing: S. J. Golestani, 1994).
 
@@ -29,7 +32,9 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 BACKGROUND_SHARE: Final = 0.16  # of the urgent work's device time; steps vary, so it is set below a fifth
+SLICE_S: Final = 0.5  # of device time; most captions of Whisper take less
 INTERIM_SHARE: Final = 0.25  # of the time of answers and catch-up, for interims beside them
+MOST_SAVED_S: Final = 0.5  # of that share; as long as a long step of an interim
 UNKNOWN_S: Final = 1.0  # assumed length of a step of a kind that never ran
 
 
@@ -43,6 +48,7 @@ class Priority(IntEnum):
     INTERIM = 4
 
 
+CAPTIONS: Final = (Priority.FINAL, Priority.LATE_FINAL, Priority.INTERIM)
 BESIDE_INTERIMS: Final = (Priority.ANSWER, Priority.CATCH_UP)
 
 
@@ -66,8 +72,9 @@ class Scheduler(Generic[T]):
         self._arrivals = 0
         self._saved_s = 0.0  # background time that is saved up
         self._before: Priority | None = None  # the kind of the last step
-        self._since_interim_s = 0.0  # time of answers and catch-up since the last interim
+        self._saved_for_interims_s = 0.0  # of the time of answers and catch-up
         self._step_s: dict[Priority, float] = {}  # the last step of each kind
+        self._begun: dict[Priority, Task[T]] = {}  # the caption of each kind that had the last step
         self._detached: set[str] = set()
 
     def __len__(self) -> int:
@@ -103,8 +110,8 @@ class Scheduler(Generic[T]):
 
     @property
     def _interim_is_due(self) -> bool:
-        """Whether answers and catch-up have had so much time that an interim takes its share of it."""
-        return self._since_interim_s * INTERIM_SHARE >= self._step_s.get(Priority.INTERIM, UNKNOWN_S)
+        """Whether answers and catch-up have had so much time that the next step of an interim takes its share of it."""
+        return self._saved_for_interims_s >= self._step_s.get(Priority.INTERIM, MOST_SAVED_S)
 
     def like(self, task: Task[T], same: Callable[[T], bool], most: int) -> list[Task[T]]:
         """Return ``task`` and, in the order of their turn, further tasks that can share its step, ``most`` in all."""
@@ -121,10 +128,12 @@ class Scheduler(Generic[T]):
             self._before = None
             return
         self._before = kind
+        if kind in CAPTIONS:
+            self._begun[kind] = tasks[0]
         if kind is Priority.INTERIM:
-            self._since_interim_s = 0.0
+            self._saved_for_interims_s = max(0.0, self._saved_for_interims_s - seconds)
         elif kind in BESIDE_INTERIMS:
-            self._since_interim_s += seconds
+            self._saved_for_interims_s = min(MOST_SAVED_S, self._saved_for_interims_s + INTERIM_SHARE * seconds)
         self._level_s[kind] = max(self._level_s.get(kind, 0.0), self._used(tasks[0].session, kind))
         beside = self._beside(tasks[0])
         if any(task.priority < kind for task in beside):
@@ -138,11 +147,14 @@ class Scheduler(Generic[T]):
         """Remove a task that is done, failed or cancelled."""
         if task in self._tasks:
             self._tasks.remove(task)
+        if self._begun.get(task.priority) is task:
+            del self._begun[task.priority]
 
     def forget(self, session: str) -> list[Task[T]]:
         """Remove a session and its tasks, and return the tasks."""
         gone = [task for task in self._tasks if task.session == session]
-        self._tasks = [task for task in self._tasks if task.session != session]
+        for task in gone:
+            self.finish(task)
         for kind in Priority:
             self._used_s.pop((session, kind), None)
         self._detached.discard(session)
@@ -164,7 +176,8 @@ class Scheduler(Generic[T]):
         return [other for other in self._tasks if (other.session in self._detached) == detached]
 
     def _rank(self, task: Task[T]) -> tuple[int, float, int]:
-        return task.priority, self._used(task.session, task.priority), task.arrival
+        ahead = SLICE_S if self._begun.get(task.priority) is task else 0.0
+        return task.priority, self._used(task.session, task.priority) - ahead, task.arrival
 
     def _level(self, session: str, kind: Priority) -> None:
         """Raise a session's device time to the level, if it has no task of this kind: idle time gives no credit."""

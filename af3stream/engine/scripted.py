@@ -7,9 +7,8 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from af3stream.engine.captioning import (
-    DEFAULT_OPTIONS,
     Captioner,
-    CaptionOptions,
+    CaptionRequest,
     Hypothesis,
     NamedSound,
     Samples,
@@ -85,21 +84,21 @@ class ScriptedCaptioner:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
+    def caption(self, request: CaptionRequest) -> Iterator[Hypothesis | None]:
+        """What it hears, in one pass."""
+        yield self.hear(request)
+
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """None."""
+        return 0
+
+    def hear(self, request: CaptionRequest) -> Hypothesis:
         """One word a half second of audio."""
         self._counters.caption_encodes += 1
-        words = [f"word{i + 1}" for i in range(min(max_tokens, len(samples) // 8_000))]
-        text = " ".join(words) + ("." if final else "")
+        words = [f"word{i + 1}" for i in range(min(request.max_tokens, len(request.samples) // 8_000))]
+        text = " ".join(words) + ("." if request.final else "")
         timed: tuple[TimedWord, ...] = ()
-        if final and options.words:
+        if request.final and request.options.words:
             self._counters.alignments += 1
             timed = tuple(TimedWord(word, i * 8_000, (i + 1) * 8_000, 1.0) for i, word in enumerate(text.split()))
         return Hypothesis(text, tuple(range(len(words))), words=timed)
@@ -122,18 +121,22 @@ class ScriptedSounds:
         yield None
         yield self.heard
 
+    def kv_bytes(self, frames: int) -> int:
+        """None."""
+        return 0
+
 
 class ScriptedVoices:
     """Tells voices apart by their loudness."""
 
     name = "scripted"
 
-    def embed(self, pieces: Sequence[Samples]) -> Voices:
-        """A unit vector for each loudness, in steps of a half."""
+    def embed(self, pieces: Sequence[Samples]) -> Iterator[Voices | None]:
+        """A unit vector for each loudness, in steps of a half; in one pass."""
         rows = np.zeros((len(pieces), VOICES), np.float32)
         for row, piece in zip(rows, pieces, strict=True):
             row[int(np.log(max(float(np.abs(piece).max()), 1e-6)) / np.log(1.5)) % VOICES] = 1
-        return Voices(rows)
+        yield Voices(rows)
 
 
 class ScriptedContext:

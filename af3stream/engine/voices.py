@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
@@ -46,8 +46,8 @@ class CampplusVoices:
         self._folder = folder
         self._device = device
 
-    def embed(self, pieces: Sequence[Samples]) -> Voices:
-        """Return the voices of pieces of speech; those of one length are heard together.
+    def embed(self, pieces: Sequence[Samples]) -> Iterator[Voices | None]:
+        """Hear the voices of pieces of speech; those of one length are heard together. Yields after each pass.
 
         Raises:
             ModelError: if the weights cannot be loaded.
@@ -55,12 +55,15 @@ class CampplusVoices:
         by_length: defaultdict[int, list[int]] = defaultdict(list)
         for number, piece in enumerate(pieces):
             by_length[len(piece)].append(number)
+        passes = [
+            group[first : first + TOGETHER] for group in by_length.values() for first in range(0, len(group), TOGETHER)
+        ]
         vectors = np.zeros((len(pieces), SIZE), np.float32)
-        for numbers in by_length.values():
-            for first in range(0, len(numbers), TOGETHER):
-                chosen = numbers[first : first + TOGETHER]
-                vectors[chosen] = self._embed(np.stack([pieces[number] for number in chosen]))
-        return Voices(vectors)
+        for done, chosen in enumerate(passes):
+            if done:
+                yield None
+            vectors[chosen] = self._embed(np.stack([pieces[number] for number in chosen]))
+        yield Voices(vectors)
 
     def _embed(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Voices of (n, samples) float32.  # (n, SIZE), each of length 1"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import exp
 from pathlib import Path
@@ -11,7 +12,15 @@ from typing import Any, Final
 import numpy as np
 from msgspec.structs import replace
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples, TimedWord
+from af3stream.engine.captioning import (
+    DEFAULT_OPTIONS,
+    CaptionOptions,
+    CaptionRequest,
+    Hypothesis,
+    Passes,
+    Samples,
+    TimedWord,
+)
 from af3stream.engine.counters import Counters
 from af3stream.engine.memory import trim_heap
 from af3stream.engine.whisper_prompt import LONGEST, WhisperPrompt
@@ -33,6 +42,7 @@ UNSURE_LANGUAGE: Final = 0.8  # the likeliest language of noise has less; noise 
 LOOP_COMPRESSION: Final = 2.4  # the library's compression_ratio_threshold
 LOOP_TOKENS: Final = 6  # tokens of a phrase that may not repeat, in an interim caption and after a loop was found
 FASTEST_SPEECH: Final = 30.0  # characters a second; nobody speaks faster
+USUAL_TOKENS: Final = 15.0  # a second; in scripts with a token or more a word, people say fewer
 LONG_S: Final = 20.0  # input from which the encoder's attention takes more memory than anything else
 LEAST_LIKELY: Final = 1e-3  # a language less probable than that is not named
 # Of languages that are compared: the powers of the detector's probability and of the words' mean probability a token.
@@ -138,49 +148,75 @@ class WhisperCaptioner:
         self._prompt = WhisperPrompt(self._tokenizer, whisper.supported_languages, multilingual=self.translates)
         self.languages = self._prompt.languages
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        """Transcribe float32 (n,) at 16 kHz, at most 30 s. The draft is not used: decoding again costs less.
+    def caption(self, request: CaptionRequest) -> Iterator[Hypothesis | None]:
+        """Transcribe an utterance. Yields after each call of the model.
 
-        The translation of a final caption is a second search over the same encoding.
+        These are the encoder, the detection of the language, each search, and the alignment of words. The draft is not
+        used: decoding again costs less. The translation of a final caption is a second search over the same encoding.
         """
+        yield (yield from self._caption(request))
+
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """Return 0: each call of the model frees its keys and values."""
+        return 0
+
+    def _caption(self, request: CaptionRequest) -> Passes[Hypothesis]:
+        samples, options, final = request.samples, request.options, request.final
         seconds = len(samples) / SAMPLING_RATE
         pad_s, least_s = (FINAL_PAD_S, FINAL_LEAST_S) if final else (INTERIM_PAD_S, INTERIM_LEAST_S)
         encoded = self._encoded(samples, min(FULL_S, max(least_s, seconds + pad_s)))
-        language, probable, detected = self._language(encoded, options)
+        language, probable, detected = yield from self._language(encoded, options)
         if options.compare:
-            probable = self._compared(encoded, dict(probable), options.compare, seconds, max_tokens)
+            probable = yield from self._compared(encoded, dict(probable), options.compare, seconds, request.max_tokens)
             language = probable[0][0]
-        prompt = self._prompt.ids(language, "transcribe", options.vocabulary)
-        if final:
-            heard = self._write(encoded, prompt, max_tokens, beam_size=self._beam)
-            if heard.made_up(seconds):
-                heard = self._write(encoded, prompt, max_tokens, beam_size=self._beam, no_repeat_ngram_size=LOOP_TOKENS)
-        else:
-            heard = self._write(encoded, prompt, max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
+        heard = yield from self._search(encoded, language, request)
         said = Hypothesis("") if heard.made_up(seconds) else heard.hypothesis(seconds, detected)
         if not said.text and (detected < UNSURE_LANGUAGE or language == next(iter(probable), (language,))[0]):
             probable = ()  # nobody speaks: no other language would give words
         said = replace(said, language=language, languages=probable)
         if final and options.words and said.text:
+            yield None
             said = replace(said, words=self._aligner.align(encoded, heard.ids, language, samples))
         if not (final and said.text and options.translate and self.translates) or language == "en":
             return said
-        english = self._write(encoded, self._prompt.ids(language, "translate"), max_tokens, beam_size=self._beam)
+        yield None
+        prompt = self._prompt.ids(language, "translate")
+        english = self._write(encoded, prompt, request.max_tokens, beam_size=self._beam)
         return said if english.made_up(seconds) else replace(said, translation=english.hypothesis(seconds).text)
 
-    def align(self, samples: Samples, text: str) -> tuple[TimedWord, ...]:
-        """Return the words of a text that somebody else heard in (n,) at 16 kHz, n at most 30 s, with their times."""
+    def _search(self, encoded: Any, language: str, request: CaptionRequest) -> Passes[Decoded]:
+        """Search the words of an utterance in a language; the words of a final that loop are searched once more.
+
+        Those of an interim are searched up to as many tokens as people usually say, and further only if they are not
+        made up: a decode that loops goes on to its limit.
+        """
+        prompt = self._prompt.ids(language, "transcribe", request.options.vocabulary)
+        yield None
+        seconds = len(request.samples) / SAMPLING_RATE
+        if not request.final:
+            few = min(request.max_tokens, round(USUAL_TOKENS * max(seconds, 1.0)))
+            heard = self._write(encoded, prompt, few, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
+            if heard.tokens < few or few == request.max_tokens or heard.made_up(seconds):
+                return heard
+            yield None  # a script with few letters a token
+            return self._write(encoded, prompt, request.max_tokens, beam_size=1, no_repeat_ngram_size=LOOP_TOKENS)
+        heard = self._write(encoded, prompt, request.max_tokens, beam_size=self._beam)
+        if not heard.made_up(seconds):
+            return heard
+        yield None
+        beam, tokens = self._beam, request.max_tokens
+        return self._write(encoded, prompt, tokens, beam_size=beam, no_repeat_ngram_size=LOOP_TOKENS)
+
+    def align(self, samples: Samples, text: str) -> Passes[tuple[TimedWord, ...]]:
+        """Give the words of a text that somebody else heard in (n,) at 16 kHz, n at most 30 s, their times.
+
+        Yields after each call of the model, and returns the words.
+        """
         encoded = self._encoded(samples, min(FULL_S, max(FINAL_LEAST_S, len(samples) / SAMPLING_RATE + FINAL_PAD_S)))
         tokens = self._tokenizer.encode(f" {text}", add_special_tokens=False).ids
-        return self._aligner.align(encoded, tokens, self._language(encoded, DEFAULT_OPTIONS)[0], samples)
+        language, _, _ = yield from self._language(encoded, DEFAULT_OPTIONS)
+        yield None
+        return self._aligner.align(encoded, tokens, language, samples)
 
     def _encoded(self, samples: Samples, padded_s: float) -> Any:
         """Return the encoder's states of samples that are padded to ``padded_s``, as a CTranslate2 `StorageView`."""
@@ -206,7 +242,9 @@ class WhisperCaptioner:
         )[0]
         return Decoded.of(result, self._tokenizer)
 
-    def _language(self, encoded: Any, options: CaptionOptions) -> tuple[str, tuple[tuple[str, float], ...], float]:
+    def _language(
+        self, encoded: Any, options: CaptionOptions
+    ) -> Passes[tuple[str, tuple[tuple[str, float], ...], float]]:
         """Return the language to write in, the probability of each one that may occur, and that of the likeliest.
 
         If the language is not detected, there are no probabilities, and the last is 1.
@@ -216,6 +254,7 @@ class WhisperCaptioner:
         told = options.language if options.language in self.languages else None
         if told and not options.detect:
             return told, (), 1.0
+        yield None
         found = [(token.strip("<|>"), chance) for token, chance in self._model.detect_language(encoded)[0]]
         allowed = [(code, chance) for code, chance in found if code in (options.languages or self.languages)] or found
         probable = tuple((code, chance) for code, chance in allowed if chance >= LEAST_LIKELY)
@@ -223,10 +262,11 @@ class WhisperCaptioner:
 
     def _compared(
         self, encoded: Any, probable: dict[str, float], languages: tuple[str, ...], seconds: float, max_tokens: int
-    ) -> tuple[tuple[str, float], ...]:
+    ) -> Passes[tuple[tuple[str, float], ...]]:
         """How probable each of these languages is, the likeliest first, by the detector and by the words in it."""
         scores: dict[str, float] = {}
         for code in languages:
+            yield None
             heard = self._write(encoded, self._prompt.ids(code, "transcribe"), max_tokens, beam_size=1)
             words = 0.0 if heard.made_up(seconds) else exp(WORDS_POWER * heard.score)
             scores[code] = max(LEAST_LIKELY, probable.get(code, 0.0)) ** DETECTOR_POWER * max(words, LEAST_LIKELY**2)

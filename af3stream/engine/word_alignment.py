@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, Captioner, CaptionOptions, Hypothesis, Samples, TimedWord
+from af3stream.engine.captioning import Captioner, CaptionRequest, Hypothesis, Passes, Samples, TimedWord
 from af3stream.engine.counters import Counters
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class WordAligner:
 class Aligner(Protocol):
     """Gives words of a text their times."""
 
-    def align(self, samples: Samples, text: str) -> tuple[TimedWord, ...]:
+    def align(self, samples: Samples, text: str) -> Passes[tuple[TimedWord, ...]]:
         """Return the words of a text that was heard in (n,) at 16 kHz, n at most 30 s."""
 
 
@@ -118,22 +118,21 @@ class AlignedCaptioner:
         self._load = load
         self._aligner: Aligner | None = None
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
+    def caption(self, request: CaptionRequest) -> Iterator[Hypothesis | None]:
         """Hear an utterance as the captioner does; the words of a final caption have times if that is asked for."""
-        heard = self._captioner.caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
-        if not (final and options.words and heard.text):
-            return heard
-        if self._aligner is None:
-            self._aligner = self._load()
-        return replace(heard, words=self._aligner.align(samples, heard.text))
+        for heard in self._captioner.caption(request):
+            if not (heard and heard.text and request.final and request.options.words):
+                yield heard
+                continue
+            yield None
+            if self._aligner is None:
+                self._aligner = self._load()
+            words = yield from self._aligner.align(request.samples, heard.text)
+            yield replace(heard, words=words)
+
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """As of the captioner."""
+        return self._captioner.kv_bytes(request)
 
 
 def words_of(pieces: Sequence[Piece]) -> list[TimedWord]:

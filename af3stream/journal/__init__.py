@@ -27,4 +27,10 @@ relies on them. An incomplete record is a torn tail if it is above the mark, and
 in the same way: a process appends only to a log that it has written and synced itself, and first replaces a log of an
 earlier process. A power cut together with a failing disk may hide the last seconds; the client detects that, because
 its own offset is ahead.
+
+Several servers may share a folder. Then each owner of a session writes in a subfolder of its own, and checks its lease
+between the last sync of a commit and ``done(Commit)``; `af3stream.journal.ownership` describes this. A new owner
+(``Store.take``) reads in this order: facts, events, audio. It copies the event log, so each log is complete. Of the
+audio it copies the last file if that is raw, because its earlier owner may still write it; all files before are
+complete. Its facts say which files of lower fences count, and replace theirs at once.
 """

@@ -6,7 +6,10 @@ Every write is durable when the method returns. A folder holds:
     events.log      its events, in commits
     segments.log    which segments are sealed, in commits
 
-Facts are cached. They are read again when the file has changed, because another process may delete a session.
+Facts are cached. They are read again when the file has changed, because another process may delete or take a session.
+
+In a shared journal, the folder is the one of the newest owner (`af3stream.journal.ownership`). An owner that has lost
+its lease changes nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +27,15 @@ import msgspec
 
 from af3stream.errors import NoSession, StorageError
 from af3stream.journal import commit_log, disk
-from af3stream.journal.commit_log import CommitLog
-from af3stream.journal.errors import storage_failed
+from af3stream.journal.commit_log import CommitLog, LogContent
+from af3stream.journal.errors import storage_failed, superseded
 from af3stream.journal.facts import Row, SessionFacts
 from af3stream.journal.facts_file import FACTS, FactsFile, Signature, read_facts, signature, write_facts
 from af3stream.journal.faults import point
+from af3stream.journal.ownership import Leases, Ownership, fence_folder
+from af3stream.journal.reading import AudioFile
 from af3stream.journal.records import EventRecord
-from af3stream.journal.segments import Sealed, session_folder
+from af3stream.journal.segments import Sealed, SealedFile, raw_files, session_folder
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +45,14 @@ SEGMENTS: Final = "segments.log"
 
 @dataclass(slots=True)
 class _Cached:
-    """A session's facts and the length of its event log, each with the signature of the file that was read."""
+    """A session's facts and the length of its event log, each with the signature of the file that was read.
 
+    Attributes:
+        fence, folder: the owner that wrote the facts, and its folder.
+    """
+
+    fence: int
+    folder: Path
     signature: Signature
     facts: FactsFile
     log_signature: Signature | None = None
@@ -51,8 +62,22 @@ class _Cached:
 
 @dataclass(frozen=True, slots=True)
 class _OpenLogs:
+    folder: Path
     events: CommitLog
     segments: CommitLog
+
+
+@dataclass(frozen=True, slots=True)
+class TakenAudio:
+    """What a new owner found of a session's audio.
+
+    Attributes:
+        last: number of the last file of lower fences that counts; later ones were copied.
+        end: the first missing frame.
+    """
+
+    last: int
+    end: int
 
 
 class Catalog:
@@ -65,26 +90,35 @@ class Catalog:
         StorageError: from any method, if the disk fails.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ownership: Ownership) -> None:
         self._folder = folder
+        self._ownership = ownership
         self._lock = RLock()
         self._cached: dict[str, _Cached] = {}
         self._tokens: dict[bytes, str] | None = None  # built when it is first needed
         self._logs: dict[str, _OpenLogs] = {}
 
     def create(self, facts: SessionFacts) -> None:
-        """Add a session.
+        """Add a session, and take it.
 
         Raises:
             StorageError: also if the session exists already.
         """
-        folder = session_folder(self._folder, facts.session)
+        folder, leases = session_folder(self._folder, facts.session), self._ownership
         with self._lock:
             if self._facts(facts.session) is not None:
                 raise StorageError
             try:
                 disk.make_folder(folder)
-                self._write(facts.session, FactsFile.of(facts))
+                if not isinstance(leases, Leases):
+                    self._write(facts.session, 0, folder, FactsFile.of(facts))
+                    return
+                fence = leases.claim(facts.session, after=0)
+                if fence is None:
+                    raise StorageError
+                disk.make_folder(fence_folder(folder, fence))
+                self._write(facts.session, fence, fence_folder(folder, fence), FactsFile.of(facts, live=True))
+                leases.hold(facts.session, fence)
             except OSError as error:
                 raise storage_failed(error) from error
 
@@ -95,7 +129,21 @@ class Catalog:
             if file is None:
                 return None
             durable, events = self._reached(session, file)
-            return Row(file.session_facts(session), file.touched_at, file.finished_at, durable, events)
+            cached, folder = self._cached[session], session_folder(self._folder, session)
+            lower = [(fence_folder(folder, fence), last) for fence, last in file.lower]
+            return Row(
+                file.session_facts(session),
+                file.touched_at,
+                file.finished_at,
+                durable,
+                events,
+                file.live,
+                cached.fence,
+                (*lower, (cached.folder, None)),
+                file.events,
+                file.log_bytes,
+                file.engine,
+            )
 
     def rows(self) -> list[Row]:
         """Return all sessions, the oldest first. A session with damaged facts is logged and left out."""
@@ -110,8 +158,13 @@ class Catalog:
         return sorted(rows, key=lambda row: (row.facts.created_at, row.facts.session))
 
     def set_token(self, session: str, token_hash: bytes, expires_at: float, before: bytes | None) -> None:
-        """Set the token of a session. ``before``, the token that resumed it, stays valid until `confirm_token`."""
-        self._update(session, token_hash=token_hash, token_expires_at=expires_at, token_before=before)
+        """Set the token of a session. ``before``, the token that resumed it, stays valid until `confirm_token`.
+
+        Raises:
+            Superseded: if another server has taken the session. The token then does not count.
+        """
+        if not self._update(session, token_hash=token_hash, token_expires_at=expires_at, token_before=before):
+            raise superseded()
 
     def confirm_token(self, session: str, token_hash: bytes) -> None:
         """Invalidate the previous token, if this token is the newest."""
@@ -120,21 +173,39 @@ class Catalog:
             if file is not None and file.token_hash == token_hash and file.token_before is not None:
                 self._update(session, token_before=None)
 
-    def session_of_token(self, token_hash: bytes, now: float) -> str | None:
-        """Return the session that a token resumes; ``None`` if there is none, or the token has expired."""
+    def session_of_token(self, token_hash: bytes, now: float, named: str | None) -> str | None:
+        """Return the session that a token resumes; ``None`` if there is none, or the token has expired.
+
+        Args:
+            named: the session that the token names; ``None`` for a token of an older version, which needs an index of
+                all sessions.
+        """
         with self._lock:
-            if self._tokens is None:
-                self._tokens = {}
-                for row in self.rows():
-                    self._index(row.facts.session, self._cached[row.facts.session].facts)
-            session = self._tokens.get(token_hash)
+            session = named if named is not None else self._indexed().get(token_hash)
             file = self._facts(session) if session else None
             good = file is not None and token_hash in file.tokens and file.token_expires_at > now
             return session if good else None
 
+    def _indexed(self) -> dict[bytes, str]:
+        if self._tokens is None:
+            self._tokens = {}
+            for row in self.rows():
+                self._index(row.facts.session, self._cached[row.facts.session].facts)
+        return self._tokens
+
     def touch(self, session: str, now: float) -> None:
         """Record the time at which a client last used the session."""
         self._update(session, touched_at=now)
+
+    def set_engine(self, session: str, engine: str) -> None:
+        """Record the name of the engine that serves the session."""
+        self._update(session, engine=engine)
+
+    def set_live(self, session: str) -> None:
+        """Record that the owner of a session has it open, if that is not recorded yet."""
+        with self._lock:
+            if self._ownership.shared and (file := self._facts(session)) and not file.live:
+                self._update(session, live=True)
 
     def finish(self, session: str, durable: int, now: float) -> None:
         """Record that the session has ended, and its number of frames."""
@@ -156,11 +227,72 @@ class Catalog:
                 raise storage_failed(error) from error
             self._forget(session)
 
+    def drop(self, session: str) -> None:
+        """Forget what is open and cached of a session that another server has taken."""
+        with self._lock:
+            self._logs.pop(session, None)
+            self._forget(session)
+
+    def audio_files(self, row: Row) -> list[AudioFile]:
+        """Return the files with the audio of a session, in order.
+
+        Raw files are listed before the sealed segments are, so none is missed that is sealed meanwhile.
+
+        Raises:
+            DataLoss: if the log of sealed segments is damaged.
+        """
+        parts = row.parts
+        raw = [file for folder, last in parts for file in raw_files(folder) if last is None or file.number <= last]
+        sealed = {
+            segment.number: SealedFile(folder, segment)
+            for folder, last in parts
+            for segment in self._segments(folder)
+            if last is None or segment.number <= last
+        }
+        files: list[AudioFile] = [*sealed.values(), *(file for file in raw if file.number not in sealed)]
+        return sorted(files, key=lambda file: file.number)
+
+    def take_over(self, row: Row, fence: int, audio: TakenAudio, events: bytes, *, live: bool) -> None:
+        """Continue a session under a fence that was claimed. The files of the new owner count when this returns.
+
+        Args:
+            row: the session under its earlier owner, as it was read after the claim.
+            audio: what counts of its audio; the rest is in the folder of the new owner.
+            events: the whole event log.
+
+        Raises:
+            Superseded: if another server has taken the session meanwhile.
+        """
+        assert isinstance(self._ownership, Leases)
+        session = row.facts.session
+        folder = fence_folder(session_folder(self._folder, session), fence)
+        count = len(commit_log.scan(events).items)
+        with self._lock:
+            try:
+                if events:
+                    disk.reveal(disk.stage(folder / EVENTS, events), folder / EVENTS)
+                point("takeover-written")
+                file = read_facts(row.folder / FACTS)
+                lower = (*file.lower, (row.fence, audio.last))
+                kept = {"durable": audio.end, "events": count, "log_bytes": len(events), "lower": lower, "live": live}
+                self._write(session, fence, folder, msgspec.structs.replace(file, **kept))
+                point("takeover-done")
+                self._ownership.hold(session, fence)
+                if self._ownership.holds(session):
+                    return
+            except OSError as error:
+                raise storage_failed(error) from error
+            self._forget(session)
+        raise superseded()
+
     def open(self, session: str) -> None:
         """Open a session's logs for writing, and make their content durable."""
-        folder = session_folder(self._folder, session)
+        with self._lock:
+            if self._facts(session) is None:
+                raise NoSession("there is no such session")
+            folder = self._cached[session].folder
         try:
-            logs = _OpenLogs(CommitLog(folder, EVENTS), CommitLog(folder, SEGMENTS))
+            logs = _OpenLogs(folder, CommitLog(folder, EVENTS), CommitLog(folder, SEGMENTS))
             logs.events.make_durable()
         except OSError as error:
             raise storage_failed(error) from error
@@ -175,39 +307,53 @@ class Catalog:
         except OSError as error:
             raise storage_failed(error) from error
 
-    def events(self, session: str) -> list[EventRecord]:
+    def events(self, row: Row) -> list[EventRecord]:
         """Return all durable events of a session, by number.
 
         Raises:
             DataLoss: if an event is missing or damaged.
         """
-        with self._lock:
-            file, logs = self._facts(session), self._logs.get(session)
-        if file is None:
-            return []
+        logs = self._logs.get(row.facts.session)
         count = logs.events.count if logs else None  # events that are not synced yet do not count
-        least = {"least_bytes": file.log_bytes, "least_items": max(file.events, count or 0)}
-        items = self._read(session, EVENTS, **least)[:count]
+        items = self._event_log(row, count or 0).items[:count]
         return [EventRecord(number, message) for number, message in enumerate(items, start=1)]
 
-    def add_segment(self, session: str, sealed: Sealed) -> None:
-        """Record that a segment is sealed."""
+    def event_log(self, row: Row) -> tuple[bytes, int]:
+        """Return the bytes of a session's event log, and the number of frames that it says are durable.
+
+        Raises:
+            DataLoss: if an event is missing or damaged.
+        """
+        content = self._event_log(row, 0)
+        try:
+            return commit_log.read_bytes(row.folder / EVENTS)[: content.size], content.durable
+        except OSError as error:
+            raise storage_failed(error) from error
+
+    def _event_log(self, row: Row, count: int) -> LogContent:
+        try:
+            return commit_log.read(
+                row.folder, EVENTS, least_bytes=row.log_bytes, least_items=max(row.log_events, count)
+            )
+        except OSError as error:
+            raise storage_failed(error) from error
+
+    def add_segment(self, session: str, folder: Path, sealed: Sealed) -> None:
+        """Record that a segment is sealed, in a folder of the session."""
         logs = self._logs.get(session)
         try:
-            segments = logs.segments if logs else CommitLog(session_folder(self._folder, session), SEGMENTS)
+            segments = logs.segments if logs and logs.folder == folder else CommitLog(folder, SEGMENTS)
             segments.append([msgspec.msgpack.encode(sealed)], sealed.end)
         except OSError as error:
             raise storage_failed(error) from error
 
-    def segments(self, session: str) -> list[Sealed]:
-        """Return the sealed segments of a session, in order.
-
-        Raises:
-            DataLoss: if their log is damaged.
-        """
-        decoded = (msgspec.msgpack.decode(item, type=Sealed) for item in self._read(session, SEGMENTS))
-        newest = {sealed.number: sealed for sealed in decoded}
-        return [newest[number] for number in sorted(newest)]
+    def _segments(self, folder: Path) -> list[Sealed]:
+        """Return the sealed segments in a folder; one that was sealed twice is there twice, the newest last."""
+        try:
+            items = commit_log.read(folder, SEGMENTS).items
+        except OSError as error:
+            raise storage_failed(error) from error
+        return [msgspec.msgpack.decode(item, type=Sealed) for item in items]
 
     def _names(self) -> list[str]:
         try:
@@ -215,20 +361,17 @@ class Catalog:
         except OSError as error:
             raise storage_failed(error) from error
 
-    def _read(self, session: str, name: str, **least: int) -> list[bytes]:
-        try:
-            return commit_log.read(session_folder(self._folder, session), name, **least).items
-        except OSError as error:
-            raise storage_failed(error) from error
-
     def _facts(self, session: str) -> FactsFile | None:
         """Return the content of a session's file."""
         try:
-            path = session_folder(self._folder, session) / FACTS
-            found = signature(path)
-            cached = self._cached.get(session)
-            if found and not (cached and cached.signature == found):
-                self._remember(session, found, read_facts(path))
+            fence, folder = self._ownership.fence(session), session_folder(self._folder, session)
+            found = None
+            if fence is not None:
+                folder = fence_folder(folder, fence)
+                found = self._ownership.look(folder / FACTS)
+                cached = self._cached.get(session)
+                if found and not (cached and cached.signature == found):
+                    self._remember(session, fence, folder, found, read_facts(folder / FACTS))
         except NoSession:
             return None
         except FileNotFoundError:
@@ -244,7 +387,8 @@ class Catalog:
         """Return how many frames and events of a session are known to be durable."""
         if logs := self._logs.get(session):
             return max(file.durable, logs.events.durable), logs.events.count
-        path, cached = session_folder(self._folder, session) / EVENTS, self._cached[session]
+        cached = self._cached[session]
+        path = cached.folder / EVENTS
         try:
             found = signature(path)
             if found is None or found.size == file.log_bytes:
@@ -265,28 +409,35 @@ class Catalog:
             if logs:
                 changes |= {"events": logs.events.count, "log_bytes": logs.events.size}
                 durable = max(durable, logs.events.durable)
-            self._update(session, durable=max(durable, file.durable), **changes)
+            self._update(session, durable=max(durable, file.durable), live=False, **changes)
             self._logs.pop(session, None)
 
-    def _update(self, session: str, **changes: Any) -> None:
-        """Replace some of a session's facts, if the session exists."""
+    def _update(self, session: str, **changes: Any) -> bool:
+        """Replace some of a session's facts, if the session exists; return false if another server has taken it."""
         with self._lock:
-            file = self._facts(session)
-            if file is None:
-                return
             try:
-                self._write(session, msgspec.structs.replace(file, **changes))
+                if not self._ownership.holds(session):
+                    return False
+                file = self._facts(session)
+                if file is not None:
+                    cached = self._cached[session]
+                    self._write(session, cached.fence, cached.folder, msgspec.structs.replace(file, **changes))
+                return self._ownership.holds(session)
+            except NoSession:
+                return True
             except OSError as error:
                 raise storage_failed(error) from error
 
-    def _write(self, session: str, file: FactsFile) -> None:
-        path = session_folder(self._folder, session) / FACTS
-        self._remember(session, write_facts(path, file), file)
+    def _write(self, session: str, fence: int, folder: Path, file: FactsFile) -> None:
+        self._remember(session, fence, folder, write_facts(folder / FACTS, file), file)
 
-    def _remember(self, session: str, found: Signature, file: FactsFile) -> None:
+    def _remember(self, session: str, fence: int, folder: Path, found: Signature, file: FactsFile) -> None:
         cached = self._cached.get(session)
         self._forget(session)
-        self._cached[session] = replace(cached, signature=found, facts=file) if cached else _Cached(found, file)
+        same = cached is not None and cached.folder == folder
+        self._cached[session] = (
+            replace(cached, signature=found, facts=file) if cached and same else _Cached(fence, folder, found, file)
+        )
         self._index(session, file)
 
     def _index(self, session: str, file: FactsFile) -> None:

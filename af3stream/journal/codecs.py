@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import DataLoss
-from af3stream.journal.segments import Codec, Sealed
+from af3stream.journal.segments import Codec, SealedFile
 
 ZLIB_LEVEL = 1  # higher levels make PCM hardly smaller
 
@@ -60,14 +59,15 @@ def decode(codec: Codec, data: bytes, audio_format: AudioFormat) -> Iterator[byt
         raise ValueError(str(error)) from None
 
 
-def unsealed(folder: Path, segment: Sealed, audio_format: AudioFormat) -> bytes:
+def unsealed(file: SealedFile, audio_format: AudioFormat) -> bytes:
     """Yield a sealed segment's audio, as the client sent it.
 
     Raises:
         DataLoss: if the file is missing or damaged.
     """
+    segment = file.segment
     try:
-        pcm = b"".join(decode(segment.codec, (folder / segment.name).read_bytes(), audio_format))
+        pcm = b"".join(decode(segment.codec, (file.folder / segment.name).read_bytes(), audio_format))
     except (OSError, ValueError):
         pcm = None
     if pcm is None or zlib.crc32(pcm) != segment.checksum:

@@ -77,9 +77,9 @@ def sync_folder(path: Path) -> None:
         os.close(file)
 
 
-def lock(path: Path) -> FileLock | None:
+def lock(path: Path, wait_s: float = 0.0) -> FileLock | None:
     """Take a lock that lasts until it is released or the process ends. Return ``None`` if another process holds it."""
-    taken = FileLock(path, timeout=0, mode=FILE_MODE, thread_local=False)
+    taken = FileLock(path, timeout=wait_s, mode=FILE_MODE, thread_local=False)
     try:
         taken.acquire()
     except Timeout:

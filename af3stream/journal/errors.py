@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from af3stream.errors import Af3StreamError, StorageError, StorageFull
+from af3stream.errors import Af3StreamError, StorageError, StorageFull, Superseded
 
 
 class TornRecord(Af3StreamError):
@@ -20,3 +20,8 @@ def storage_failed(error: OSError | StorageError) -> StorageError:
     if isinstance(error, StorageError):
         return error
     return StorageFull() if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError()
+
+
+def superseded() -> Superseded:
+    """Return the error for a session whose lease another server has taken."""
+    return Superseded("another server took the session over")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from af3stream.audio.pcm import AudioFormat
@@ -35,13 +36,48 @@ class SessionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The facts and state of a session. Times are unix seconds; ``durable`` is a number of frames."""
+    """The facts and state of a session. Times are unix seconds; ``durable`` is a number of frames.
+
+    Attributes:
+        live: in a shared journal, whether the owner has the session open, if it has not crashed.
+        fence: of the owner.
+        parts: the folders with audio that counts, by fence; each with the number of the last raw file or segment that
+            counts, or ``None`` for all.
+        log_events, log_bytes: what the facts say of the event log: that it has at least so much.
+        engine: name of the engine that serves the session, or empty.
+    """
 
     facts: SessionFacts
     touched_at: float
     finished_at: float | None
     durable: int
     events: int
+    live: bool
+    fence: int
+    parts: tuple[tuple[Path, int | None], ...]
+    log_events: int
+    log_bytes: int
+    engine: str
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the owner."""
+        return self.parts[-1][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may write a session.
+
+    Attributes:
+        owner: name of the server that took the session last; empty in a journal of one server.
+        fence: counts the owners of a session; 0 in a journal of one server.
+        engine: name of the engine that serves the session, or empty.
+    """
+
+    owner: str
+    fence: int
+    engine: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +110,7 @@ class Commit:
         error: why not more is durable. Pending records are kept and tried again each second, unless ``refused``.
         refused: some records were not kept. Append again from ``durable`` and ``event + 1`` on; records that are kept
             are ignored.
+        superseded: another server took the session. Pending records are dropped, and later ones are ignored.
     """
 
     session: str
@@ -81,6 +118,7 @@ class Commit:
     event: int
     error: Failure | None = None
     refused: bool = False
+    superseded: bool = False
 
 
 Done = Callable[[Commit], None]

@@ -23,6 +23,10 @@ class FactsFile(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         events, log_bytes: number of events in the log, and its size, when the session was last closed.
+        lower: in a shared journal, where the audio of lower fences is: each fence, and the number of its last raw file
+            or segment that counts. The event log of a fence holds the events of all lower fences, too.
+        live: in a shared journal, whether the owner has the session open.
+        engine: name of the engine that serves the session, or empty.
     """
 
     version: int = VERSION
@@ -41,6 +45,9 @@ class FactsFile(msgspec.Struct, frozen=True, kw_only=True):
     token_hash: bytes | None = None
     token_expires_at: float = 0.0
     token_before: bytes | None = None
+    lower: tuple[tuple[int, int], ...] = ()
+    live: bool = False
+    engine: str = ""
 
     @classmethod
     def of(cls, facts: SessionFacts, **state: Any) -> FactsFile:

@@ -34,6 +34,10 @@ POINTS: Final = (
     "tail-revealed",
     "session-forgotten",  # the facts of a session are deleted, and its other files are not
     "session-deleted",
+    "lease-claimed",  # a lease is created, and its owner has read nothing yet
+    "takeover-written",  # a new owner has written everything but its facts
+    "takeover-done",  # the facts of a new owner are on disk, and count
+    "lease-checked",  # no newer lease was seen; the acknowledgement follows
 )
 Hook = Callable[[str], None]
 

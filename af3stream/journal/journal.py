@@ -15,16 +15,19 @@ from af3stream.errors import ConfigError, NoSession, SetupError
 from af3stream.journal import disk
 from af3stream.journal.catalog import Catalog
 from af3stream.journal.errors import storage_failed
-from af3stream.journal.facts import Done, Recovered, Row, SessionFacts, SessionSummary
+from af3stream.journal.facts import Done, Lease, Recovered, Row, SessionFacts, SessionSummary
 from af3stream.journal.migrate import migrate
+from af3stream.journal.ownership import ABANDONED_S, Leases, Ownership, SoleOwner
 from af3stream.journal.reading import Timeline, hear, read_timeline
 from af3stream.journal.records import AudioInput, EventRecord, Record
-from af3stream.journal.segments import session_folder
+from af3stream.journal.segments import MARK, session_folder
 from af3stream.journal.store import Store
 from af3stream.journal.writer import Writer
 
 FILLED: Final = 0.9  # share of the quota above which a sweep deletes finished sessions
 ROOM_BYTES: Final = 1 << 21  # a minute of 16-bit audio at 16 kHz
+SHARED: Final = "shared"  # this file marks a folder that several servers use
+LOCK_S: Final = 10.0  # the longest wait for another server that makes the same folder shared
 
 
 class Journal:
@@ -44,15 +47,19 @@ class Journal:
         self._folder = Path(config.folder)
         self._retention_s = config.retention_h * 3_600
         self._clock = clock
+        self._shared = config.shared
         self._lock: FileLock | None = None
+        self._writes = False
         try:
             self._folder.mkdir(mode=disk.FOLDER_MODE, parents=True, exist_ok=True)
             disk.make_folder(self._folder / "sessions")
         except OSError as error:
             raise ConfigError(f"the journal's folder {self._folder} cannot be used: {error.strerror}") from None
         migrate(self._folder)
-        self._catalog = Catalog(self._folder)
-        self._store = Store(self._folder, config, self._catalog)
+        is_shared = config.shared or (self._folder / SHARED).exists()
+        self._ownership: Ownership = Leases(self._folder, config.owner) if is_shared else SoleOwner()
+        self._catalog = Catalog(self._folder, self._ownership)
+        self._store = Store(self._folder, config, self._catalog, self._ownership)
         self._writer = Writer(
             self._store, commit_every_s=config.commit_every_ms / 1_000, waiting_bytes=config.waiting_mb << 20
         )
@@ -61,18 +68,43 @@ class Journal:
         """Start to write, and clean up after a crash.
 
         Raises:
-            ConfigError: if another server writes to this folder.
+            ConfigError: if another server writes to this folder, and it is not shared; or if it is shared, and the
+                configuration says that it is not.
         """
-        self._lock = disk.lock(self._folder / "lock")
-        if self._lock is None:
-            raise ConfigError(f"another server writes the journal in {self._folder}")
-        self._store.tidy()
+        if self._shared:
+            self._share()
+        else:
+            self._lock = disk.lock(self._folder / "lock")
+            if self._lock is None:
+                raise ConfigError(f"another server writes the journal in {self._folder}")
+            if (self._folder / SHARED).exists():
+                self._unlock()
+                raise ConfigError(f"several servers use the journal in {self._folder}: set journal.shared to true")
+        self._writes = True
+        self._store.tidy(self._clock())
         self._store.space.measure()
         self._writer.start()
 
+    def _share(self) -> None:
+        """Mark the folder as shared. The lock excludes a server that uses it alone."""
+        if (self._folder / SHARED).exists():
+            return
+        self._lock = disk.lock(self._folder / "lock", LOCK_S)
+        if self._lock is None:
+            raise ConfigError(f"a server whose journal is not shared writes the journal in {self._folder}")
+        try:
+            disk.reveal(disk.stage(self._folder / SHARED, b""), self._folder / SHARED)
+        except OSError as error:
+            raise storage_failed(error) from error
+        finally:
+            self._unlock()
+
     def stop(self) -> None:
-        """Commit pending records, if the disk allows it, and close everything."""
+        """Commit pending records, if the disk allows it, release all sessions, and close everything."""
         self._writer.stop()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -102,7 +134,7 @@ class Journal:
         """
         session_folder(self._folder, facts.session)
         self._catalog.create(facts)
-        self._writer.call(partial(self._store.open, facts, 0, 0))
+        self._writer.call(partial(self._store.open, self._row(facts.session), 0))
 
     def append(self, session: str, records: Sequence[Record], done: Done) -> None:
         """Make records durable: audio and gaps that continue the timeline, and events that continue the numbers.
@@ -114,23 +146,79 @@ class Journal:
         """
         self._writer.append(session, records, done)
 
+    @property
+    def shared(self) -> bool:
+        """Whether several servers use the folder, so that another one may take any session."""
+        return self._ownership.shared
+
+    def take(self, session: str) -> None:
+        """Let this server write a session, and record that a client uses it now.
+
+        In a shared journal this takes the session's lease, also from an owner that lives. That owner then acknowledges
+        nothing any more, and finds out at its next commit, or when it renews its leases.
+
+        Raises:
+            NoSession: if the session does not exist.
+            DataLoss: if acknowledged data is damaged or missing in the raw files.
+            Superseded: if another server has taken it meanwhile.
+        """
+        self._writer.call(partial(self._store.take, session))
+        self.touch(session)
+
+    def holds(self, session: str) -> bool:
+        """Return whether this server may write a session; always true if the journal is not shared."""
+        try:
+            return self._ownership.holds(session)
+        except OSError as error:
+            raise storage_failed(error) from error
+
+    def lease(self, session: str) -> Lease | None:
+        """Return who may write a session, and which engine serves it; ``None`` if the session does not exist."""
+        row = self._catalog.row(session)
+        if row is None:
+            return None
+        owner = ""
+        if isinstance(self._ownership, Leases) and (file := self._ownership.read(session, row.fence)):
+            owner = file.owner
+        return Lease(owner, row.fence, row.engine)
+
+    def set_engine(self, session: str, engine: str) -> None:
+        """Record the name of the engine that serves a session, so that the next owner may use the same.
+
+        It does nothing if another server has taken the session.
+        """
+        self._catalog.set_engine(session, engine)
+
+    def renew(self) -> list[str]:
+        """Show other servers that this one lives, and return the open sessions that another server has taken.
+
+        These are closed. In a shared journal, call it every few seconds.
+        """
+        return self._writer.call(self._store.renew)
+
     def recover(self, session: str) -> Recovered:
         """Read a session and all of its audio. It may then be appended to, unless it is finished.
 
         An incomplete record above the acknowledged offset is ignored. A session that is being written is read up to its
-        durable offset.
+        durable offset. In a shared journal, a server that has started takes the session's lease.
 
         Raises:
             NoSession: if the session does not exist.
             DataLoss: if acknowledged data is damaged or missing; for sealed segments, while the audio is consumed.
+            Superseded: if another server has taken it meanwhile.
         """
-        row = self._row(session)
-        events = self._catalog.events(session)
-        timeline = None
-        if self._lock is not None and row.finished_at is None:
-            timeline = self._writer.call(partial(self._store.open, row.facts, row.durable, len(events)))
-        durable, timeline = (timeline.end, timeline) if timeline else self._timeline(row)
-        return Recovered(row.facts, durable, events, self._hear(row, timeline, 0, durable), row.finished_at is not None)
+        if self._writes:
+            self._writer.call(partial(self._store.take, session))
+        while True:
+            row = self._row(session)
+            events = self._catalog.events(row)
+            timeline = None
+            if self._writes and row.finished_at is None:
+                timeline = self._writer.call(partial(self._store.open, row, len(events)))
+            durable, timeline = (timeline.end, timeline) if timeline else self._timeline(row)
+            if self._writes or self._row(session).fence == row.fence:  # else a new owner continued while this read
+                audio = hear(timeline.pieces, row.facts.format, start=0, end=durable)
+                return Recovered(row.facts, durable, events, audio, row.finished_at is not None)
 
     def audio(self, session: str, start: int = 0) -> Iterator[AudioInput]:
         """Yield the durable audio from the frame ``start`` on; the first record may begin earlier.
@@ -139,15 +227,16 @@ class Journal:
         """
         row = self._row(session)
         durable, timeline = self._timeline(row)
-        return self._hear(row, timeline, start, durable)
+        return hear(timeline.pieces, row.facts.format, start=start, end=durable)
 
     def events(self, session: str) -> list[EventRecord]:
-        """Return all durable events of a session, by number.
+        """Return all durable events of a session, by number; none if it does not exist.
 
         Raises:
             DataLoss: if one is missing or damaged.
         """
-        return self._catalog.events(session)
+        row = self._catalog.row(session)
+        return self._catalog.events(row) if row else []
 
     def facts(self, session: str) -> SessionFacts | None:
         """Return the facts of a session, or ``None`` if it does not exist."""
@@ -159,6 +248,9 @@ class Journal:
 
         ``before``, the token that resumed it now, stays valid until `confirm_token`, because the client may not receive
         the new one.
+
+        Raises:
+            Superseded: if another server has taken the session. The token then does not count.
         """
         self._catalog.set_token(session, token_hash, expires_at, before)
 
@@ -166,16 +258,23 @@ class Journal:
         """Record that the client has this token. If it is the newest, the previous one becomes invalid."""
         self._catalog.confirm_token(session, token_hash)
 
-    def session_of_token(self, token_hash: bytes) -> str | None:
-        """Return the session that a token resumes; ``None`` if there is none, or the token has expired."""
-        return self._catalog.session_of_token(token_hash, self._clock())
+    def session_of_token(self, token_hash: bytes, named: str | None = None) -> str | None:
+        """Return the session that a token resumes; ``None`` if there is none, or the token has expired.
+
+        Args:
+            named: the session that the token names, if it names one. Otherwise all sessions are read once.
+        """
+        return self._catalog.session_of_token(token_hash, self._clock(), named)
 
     def touch(self, session: str) -> None:
-        """Record that a client uses a session now."""
+        """Record that a client uses a session now. It does nothing if another server has taken the session."""
         self._catalog.touch(session, self._clock())
 
     def release(self, session: str) -> None:
-        """Close the files of a session until it is recovered again. Pending records are dropped, unacknowledged."""
+        """Close the files of a session until it is recovered again. Pending records are dropped, unacknowledged.
+
+        In a shared journal this releases the session's lease.
+        """
         self._writer.call(partial(self._store.release, session))
 
     def finish(self, session: str) -> None:
@@ -206,7 +305,10 @@ class Journal:
             SetupError: if another process writes it.
         """
         row = self._row(session)
-        if self._lock is None and row.finished_at is None:
+        if self._ownership.shared:
+            if not self._ownership.holds(session) and self._in_use(row):
+                raise SetupError(f"the session {session} is open on a server, and can be deleted when it has ended")
+        elif not self._writes and row.finished_at is None:
             lock = disk.lock(self._folder / "lock")
             if lock is None:
                 raise SetupError(f"the session {session} is open on a server, and can be deleted when it has ended")
@@ -217,12 +319,14 @@ class Journal:
         """Delete expired sessions, and sessions beyond the quota; return their ids.
 
         First it deletes every session that no client has used for the retention time. Then, while more than 90 % of the
-        quota is in use, it deletes the session that finished longest ago. It never deletes an open session.
+        quota is in use, it deletes the session that finished longest ago. It never deletes an open session; in a shared
+        journal, a session counts as open while its owner renews its lease.
 
         Args:
             now: unix seconds.
         """
-        closed = [row for row in self._catalog.rows() if row.facts.session not in self._store]
+        rows = self._catalog.rows()
+        closed = [row for row in rows if row.facts.session not in self._store and not self._in_use(row)]
         old = [row for row in closed if self._last_used(row) < now - self._retention_s]
         finished = [row for row in closed if row.finished_at and row not in old]
         finished.sort(key=lambda row: row.finished_at or 0.0)
@@ -240,12 +344,15 @@ class Journal:
         session = row.facts.session
 
         def delete() -> bool:
+            newest = self._ownership.newest(session)
             if self._catalog.row(session) != row or session in self._store:
                 return False
-            self._store.delete(session)
-            return True
+            return self._store.delete(session, after=newest)
 
-        return self._writer.call(delete)
+        try:
+            return self._writer.call(delete)
+        except NoSession:  # another server has deleted it
+            return False
 
     def _row(self, session: str) -> Row:
         row = self._catalog.row(session)
@@ -255,23 +362,21 @@ class Journal:
 
     def _timeline(self, row: Row) -> tuple[int, Timeline]:
         """Return the first frame that is not durable, and the audio on disk. Change nothing."""
-        session = row.facts.session
-        durable = self._store.durable(session)
-        folder = session_folder(self._folder, session)
+        durable = self._store.durable(row.facts.session)
         try:
-            timeline = read_timeline(folder, row.durable, lambda: self._catalog.segments(session))
+            timeline = read_timeline(row.folder, row.durable, partial(self._catalog.audio_files, row))
         except OSError as error:
             raise storage_failed(error) from error
         return timeline.end if durable is None else durable, timeline
 
-    def _hear(self, row: Row, timeline: Timeline, start: int, end: int) -> Iterator[AudioInput]:
-        folder = session_folder(self._folder, row.facts.session)
-        return hear(folder, timeline.pieces, row.facts.format, start=start, end=end)
+    def _in_use(self, row: Row) -> bool:
+        """Return whether another server has the session open, as far as it can be known."""
+        return row.live and self._last_used(row) > self._clock() - ABANDONED_S
 
     def _last_used(self, row: Row) -> float:
         """Return when a client last used a session, or it was last written, in unix seconds."""
         try:
-            written = (session_folder(self._folder, row.facts.session) / "mark").stat().st_mtime
+            written = (row.folder / MARK).stat().st_mtime
         except FileNotFoundError:
             return row.touched_at
         return max(row.touched_at, written)

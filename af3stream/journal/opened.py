@@ -23,6 +23,7 @@ class OpenSession:
 
     Attributes:
         event: number of the last durable event.
+        acknowledged, acknowledged_event: how much of the audio and of the events may be reported as durable.
         audio, events: records that are not durable yet.
         dones: callbacks to call after the next commit.
         next_offset, next_event: the next frame and event number to append.
@@ -35,6 +36,8 @@ class OpenSession:
     facts: SessionFacts
     log: SegmentLog
     event: int
+    acknowledged: int
+    acknowledged_event: int
     next_offset: int
     next_event: int
     audio: list[AudioInput] = field(default_factory=list)
@@ -92,12 +95,16 @@ class OpenSession:
         self.size -= sum(event.size for event in self.events)
         self.events = []
 
-    def tell(self, dones: Iterable[Done], *, refused: bool = False) -> None:
-        """Report the durable state to the callbacks."""
+    def acknowledge(self) -> None:
+        """Let everything that is durable be reported."""
+        self.acknowledged, self.acknowledged_event = self.log.durable, self.event
+
+    def tell(self, dones: Iterable[Done], *, refused: bool = False, superseded: bool = False) -> None:
+        """Report the acknowledged state to the callbacks."""
         error: Failure | None = cast(Failure, self.error.code) if self.error else None
         if refused:
             error = error or "storage_full"
-        commit = Commit(self.facts.session, self.log.durable, self.event, error, refused)
+        commit = Commit(self.facts.session, self.acknowledged, self.acknowledged_event, error, refused, superseded)
         point("tell")
         for done in dones:
             try:

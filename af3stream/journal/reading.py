@@ -13,11 +13,12 @@ from af3stream.errors import DataLoss
 from af3stream.journal.codecs import unsealed
 from af3stream.journal.errors import TornRecord
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord, decode
-from af3stream.journal.segments import Mark, Raw, Sealed, raw_files
+from af3stream.journal.segments import Mark, Raw, SealedFile
 
 BLOCK_S = 1  # seconds of a sealed segment in one record
 
-Piece = Sealed | list[AudioInput]
+AudioFile = Raw | SealedFile
+Piece = SealedFile | list[AudioInput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,37 +58,29 @@ def scan(data: bytes, first: int) -> list[AudioInput]:
     return records
 
 
-def read_timeline(folder: Path, acknowledged: int, sealed: Callable[[], Sequence[Sealed]]) -> Timeline:
-    """Read the audio in a session's folder, without changing anything. Sealed segments are opened only when consumed.
+def read_timeline(folder: Path, acknowledged: int, files: Callable[[], Sequence[AudioFile]]) -> Timeline:
+    """Read the audio of a session, without changing anything. Sealed segments are opened only when consumed.
 
-    The session may be written at the same time. So the mark is read before the files, and the files are listed before
-    the
-    sealed segments: nothing that was acknowledged before the call is missed.
+    The session may be written at the same time. So the mark is read before the files: nothing that was acknowledged
+    before the call is missed.
 
     Args:
+        folder: with the mark.
         acknowledged: the number of frames that are known to be durable.
-        sealed: returns the sealed segments at the time of the call.
+        files: returns the files at the time of the call, in order; without raw files that are sealed.
 
     Raises:
         DataLoss: if acknowledged audio is damaged or missing in the raw files.
     """
     mark = max(acknowledged, Mark.read(folder))
     while True:
-        files = _files(raw_files(folder), sealed())
         try:
-            return _joined(files, mark)
+            return _joined(files(), mark)
         except FileNotFoundError:  # sealed or replaced since it was listed
             continue
 
 
-def _files(raw: Sequence[Raw], sealed: Sequence[Sealed]) -> list[Raw | Sealed]:
-    """Return the files that count, in order. A raw file whose sealed segment exists does not count."""
-    numbers = {segment.number for segment in sealed}
-    files: list[Raw | Sealed] = [*sealed, *(file for file in raw if file.number not in numbers)]
-    return sorted(files, key=lambda file: file.number)
-
-
-def _joined(files: Sequence[Raw | Sealed], mark: int) -> Timeline:
+def _joined(files: Sequence[AudioFile], mark: int) -> Timeline:
     """Join the files to one timeline: each one ends where the next begins."""
     pieces: list[Piece] = []
     raw: list[tuple[Raw, int]] = []
@@ -95,7 +88,7 @@ def _joined(files: Sequence[Raw | Sealed], mark: int) -> Timeline:
     for index, file in enumerate(files):
         if file.first != end:  # the previous file is missing
             raise DataLoss("frames", *sorted((end, file.first)))
-        if isinstance(file, Sealed):
+        if isinstance(file, SealedFile):
             pieces.append(file)
             end = file.end
             continue
@@ -111,33 +104,31 @@ def _joined(files: Sequence[Raw | Sealed], mark: int) -> Timeline:
     if end < mark:
         raise DataLoss("frames", end, mark)
     last = pieces[-1] if pieces else []
-    mark = max(mark, end if isinstance(last, Sealed) else files[-1].first if files else 0)
-    tail = () if isinstance(last, Sealed) else tuple(record for record in last if record.offset >= mark)
+    mark = max(mark, end if isinstance(last, SealedFile) else files[-1].first if files else 0)
+    tail = () if isinstance(last, SealedFile) else tuple(record for record in last if record.offset >= mark)
     closed = tuple((file, min(reached, mark)) for file, reached in raw)
     return Timeline(mark, end, tuple(pieces), closed, tail, files[-1].number + 1 if files else 1)
 
 
-def hear(
-    folder: Path, pieces: Iterable[Piece], audio_format: AudioFormat, *, start: int, end: int
-) -> Iterator[AudioInput]:
+def hear(pieces: Iterable[Piece], audio_format: AudioFormat, *, start: int, end: int) -> Iterator[AudioInput]:
     """Yield the records that overlap the range from ``start`` to ``end``, in order; the first may begin earlier.
 
     Raises:
         DataLoss: at a sealed segment that is damaged or missing, before any of it is yielded.
     """
     for piece in pieces:
-        if isinstance(piece, Sealed):
+        if isinstance(piece, SealedFile):
             if piece.end <= start:
                 continue
-            records: Iterable[AudioInput] = _sealed_records(folder, piece, audio_format)
+            records: Iterable[AudioInput] = _sealed_records(piece, audio_format)
         else:
             records = piece
         yield from (record for record in records if start < record.end <= end)
 
 
-def _sealed_records(folder: Path, segment: Sealed, audio_format: AudioFormat) -> Iterator[AudioInput]:
+def _sealed_records(file: SealedFile, audio_format: AudioFormat) -> Iterator[AudioInput]:
     """Yield a sealed segment as records of at most one second, with its gaps."""
-    pcm = unsealed(folder, segment, audio_format)
+    segment, pcm = file.segment, unsealed(file, audio_format)
     size, at, offset = audio_format.bytes_per_frame, 0, segment.first
     for frames, is_gap in msgspec.json.decode(segment.parts, type=list[tuple[int, bool]]):
         if is_gap:

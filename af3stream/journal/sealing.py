@@ -29,9 +29,10 @@ AGAIN_AFTER_S: Final = 60.0  # the delay after a disk error
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A complete raw file that ends at the frame ``end``."""
+    """A complete raw file that ends at the frame ``end``. Its sealed file is written to ``folder``."""
 
     session: str
+    folder: Path
     audio_format: AudioFormat
     raw: Raw
     end: int
@@ -96,7 +97,7 @@ class Sealer:
 
     def _seal(self, closed: Closed) -> Generator[None, None, None]:
         """Seal one segment. If the check fails, it stays raw."""
-        folder, raw, audio_format = closed.raw.path.parent, closed.raw, closed.audio_format
+        folder, raw, audio_format = closed.folder, closed.raw, closed.audio_format
         if closed.end == raw.first:
             disk.remove(raw.path)
             return
@@ -123,7 +124,7 @@ class Sealer:
         point("seal-verified")
         disk.reveal(staged, folder / sealed.name)
         point("seal-revealed")
-        self._catalog.add_segment(closed.session, sealed)
+        self._catalog.add_segment(closed.session, folder, sealed)
         point("seal-recorded")
         disk.remove(raw.path)
         self._space.used += len(encoded) - len(data)

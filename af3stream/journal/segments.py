@@ -19,9 +19,10 @@ from af3stream.journal.records import AudioInput, encode
 
 Codec = Literal["flac", "zlib"]
 
+MARK: Final = "mark"
 _SESSION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RAW: Final = re.compile(r"(\d+)-(\d+)\.raw")
-_MARK: Final = struct.Struct("<QI")  # the acknowledged offset, crc32 of its bytes
+_ACKNOWLEDGED: Final = struct.Struct("<QI")  # the acknowledged offset, crc32 of its bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,29 @@ class Sealed:
         return f"{self.number:06d}.{self.codec}"
 
 
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """A sealed segment, and the folder that holds its file."""
+
+    folder: Path
+    segment: Sealed
+
+    @property
+    def number(self) -> int:
+        """The number of the raw file that it replaces."""
+        return self.segment.number
+
+    @property
+    def first(self) -> int:
+        """Its first frame."""
+        return self.segment.first
+
+    @property
+    def end(self) -> int:
+        """The frame after it."""
+        return self.segment.end
+
+
 def session_folder(folder: Path, session: str) -> Path:
     """Return the folder of a session.
 
@@ -82,7 +106,7 @@ def raw_path(folder: Path, number: int, first: int) -> Path:
 class Mark:
     """A file that records how much of a session's audio, or of a log, is acknowledged. It is not synced."""
 
-    def __init__(self, folder: Path, name: str = "mark") -> None:
+    def __init__(self, folder: Path, name: str = MARK) -> None:
         self._file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
 
     def write(self, frames: int) -> None:
@@ -92,17 +116,17 @@ class Mark:
         """
         offset = frames.to_bytes(8, "little")
         with suppress(OSError):
-            os.pwrite(self._file, _MARK.pack(frames, zlib.crc32(offset)), 0)
+            os.pwrite(self._file, _ACKNOWLEDGED.pack(frames, zlib.crc32(offset)), 0)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
 
     @staticmethod
-    def read(folder: Path, name: str = "mark") -> int:
+    def read(folder: Path, name: str = MARK) -> int:
         """Return the acknowledged offset, in frames or bytes; 0 if the file has none."""
         try:
-            frames, checksum = _MARK.unpack((folder / name).read_bytes())
+            frames, checksum = _ACKNOWLEDGED.unpack((folder / name).read_bytes())
         except (FileNotFoundError, struct.error):
             return 0
         return int(frames) if checksum == zlib.crc32(frames.to_bytes(8, "little")) else 0

@@ -6,26 +6,30 @@ It has no thread, clock or queue; `Writer` provides them.
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from errno import ENOENT, ENOTEMPTY
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Final
 
 from af3stream.config import JournalConfig
-from af3stream.errors import DataLoss, StorageError, StorageFull
+from af3stream.errors import DataLoss, NoSession, StorageError, StorageFull, Superseded
 from af3stream.journal import disk
-from af3stream.journal.catalog import Catalog
-from af3stream.journal.errors import storage_failed
-from af3stream.journal.facts import Done, Row, SessionFacts
+from af3stream.journal.catalog import Catalog, TakenAudio
+from af3stream.journal.errors import storage_failed, superseded
+from af3stream.journal.facts import Done, Row
 from af3stream.journal.facts_file import FACTS
 from af3stream.journal.faults import point
 from af3stream.journal.opened import OpenSession
+from af3stream.journal.ownership import ABANDONED_S, DELETED, Leases, Ownership, fence_folder
 from af3stream.journal.reading import Timeline, read_timeline
 from af3stream.journal.records import Record, encode
 from af3stream.journal.sealing import Closed, Sealer
-from af3stream.journal.segments import Sealed, SegmentLog, raw_files, raw_path, session_folder
+from af3stream.journal.segments import MARK, SealedFile, SegmentLog, raw_files, raw_path, session_folder
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +43,12 @@ class Store:
         space: how much more may be written.
     """
 
-    def __init__(self, folder: Path, config: JournalConfig, catalog: Catalog) -> None:
+    def __init__(self, folder: Path, config: JournalConfig, catalog: Catalog, ownership: Ownership) -> None:
         self.space = disk.Space(folder, quota_mb=config.quota_mb, reserve_mb=config.reserve_mb)
         self._folder = folder
         self._segment_s = config.segment_s
         self._catalog = catalog
+        self._ownership = ownership
         self._sealer = Sealer(self._catalog, self.space)
         self._open: dict[str, OpenSession] = {}
 
@@ -62,21 +67,40 @@ class Store:
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
-    def open(self, facts: SessionFacts, acknowledged: int, event: int) -> Timeline | None:
+    def take(self, session: str) -> None:
+        """Take the lease of a session, if the journal is shared and this process does not hold it.
+
+        Raises:
+            NoSession: if the session does not exist.
+            DataLoss: if acknowledged data is damaged or missing.
+            Superseded: if another server has taken it meanwhile.
+            StorageError: if the disk fails.
+        """
+        try:
+            if not self._ownership.holds(session):
+                self._take(session, after=None, live=True)
+        except OSError as error:
+            raise storage_failed(error) from error
+
+    def open(self, row: Row, event: int) -> Timeline | None:
         """Open a session for writing, and return the content of its folder; ``None`` if it is open already.
 
         Complete records above the mark are written again, into a new file that appears at once: the sync of their old
         file may have failed.
 
+        Args:
+            event: number of the last durable event.
+
         Raises:
             DataLoss: if acknowledged audio is damaged or missing.
+            Superseded: if another server has taken the session.
             StorageError: if the disk fails.
         """
+        facts, folder = row.facts, row.folder
         if facts.session in self._open:
             return None
-        folder = session_folder(self._folder, facts.session)
         try:
-            timeline = read_timeline(folder, acknowledged, lambda: self._catalog.segments(facts.session))
+            timeline = read_timeline(folder, row.durable, partial(self._catalog.audio_files, row))
             closed, number = list(timeline.raw), timeline.next_number
             if timeline.tail:
                 path = raw_path(folder, number, timeline.mark)
@@ -87,39 +111,64 @@ class Store:
                 number += 1
             disk.make_folder(folder)
             self._catalog.open(facts.session)
+            self._catalog.set_live(facts.session)
             segment_frames = round(self._segment_s * facts.format.rate)
             segment_log = SegmentLog(folder, timeline.end, number, segment_frames)
+            if not self._ownership.holds(facts.session):
+                segment_log.close()
+                self._catalog.drop(facts.session)
+                raise superseded()
         except OSError as error:
             raise storage_failed(error) from error
-        opened = OpenSession(facts, segment_log, event, next_offset=timeline.end, next_event=event + 1)
+        end = timeline.end
+        opened = OpenSession(facts, segment_log, event, end, event, next_offset=end, next_event=event + 1)
         self._open[facts.session] = opened
-        for raw, end in closed:
-            self._sealer.add(Closed(facts.session, facts.format, raw, end))
+        for raw, raw_end in closed:
+            self._sealer.add(Closed(facts.session, folder, facts.format, raw, raw_end))
         return timeline
 
     def durable(self, session: str) -> int | None:
-        """Return the first frame of an open session that is not durable; ``None`` if the session is not open."""
+        """Return the first frame of an open session that is not acknowledged; ``None`` if the session is not open."""
         opened = self._open.get(session)
-        return opened.log.durable if opened else None
+        return opened.acknowledged if opened else None
+
+    def renew(self) -> list[str]:
+        """Show other servers that this one lives, and return the sessions that another server has taken."""
+        lost = []
+        for session, opened in list(self._open.items()):
+            try:
+                if self._ownership.holds(session):
+                    os.utime(opened.log.folder / MARK)
+                else:
+                    self._lose(opened)
+                    lost.append(session)
+            except OSError as error:
+                log.warning("a lease cannot be renewed: session=%s error=%s", session, error)
+        return lost
 
     def release(self, session: str) -> None:
         """Close a session until it is opened again. Pending records are dropped, unacknowledged."""
-        if opened := self._open.pop(session, None):
+        if opened := self._held(session):
+            del self._open[session]
             opened.log.close()
             self._seal(opened)
-            self._catalog.set_durable(session, opened.log.durable)
+            self._catalog.set_durable(session, opened.acknowledged)
+            self._ownership.drop(session)
 
     def finish(self, session: str, now: float) -> None:
         """Close a session for good, now or when nothing of it is pending; ``now`` is in unix seconds."""
-        if opened := self._open.get(session):
+        if opened := self._held(session):
             opened.finished_at = now
             if not opened.waits:
                 self._close_finished(opened)
         else:
             self._catalog.finish(session, 0, now)
 
-    def delete(self, session: str) -> None:
-        """Delete the facts of a session, and then its folder.
+    def delete(self, session: str, after: int | None = None) -> bool:
+        """Delete the facts of a session, and then its folder; return false if it has another owner meanwhile.
+
+        Args:
+            after: in a shared journal: delete only if no newer lease exists than this one.
 
         Raises:
             StorageError: if the disk fails; `tidy` removes a folder without facts.
@@ -127,25 +176,40 @@ class Store:
         self._sealer.drop(session)
         if opened := self._open.pop(session, None):
             opened.log.close()
+        folder = session_folder(self._folder, session)
+        try:
+            if isinstance(self._ownership, Leases):
+                if not self._ownership.holds(session) and self._ownership.claim(session, after) is None:
+                    return False
+                folder = self._hide(folder)
+                self._ownership.drop(session)
+        except OSError as error:
+            raise storage_failed(error) from error
         self._catalog.delete(session)
         point("session-forgotten")
-        self._remove(session_folder(self._folder, session))
+        self._remove(folder)
         point("session-deleted")
+        return True
 
-    def tidy(self) -> None:
+    def tidy(self, now: float) -> None:
         """Clean up after a crash: remove folders without facts, temporary files, and raw files that are sealed.
 
-        It also queues complete raw files for sealing.
+        It also queues complete raw files for sealing. In a shared journal it touches only folders that are no session
+        any more, and sessions with raw files that finished some time ago, whose leases it takes.
+
+        Args:
+            now: unix seconds.
 
         Raises:
             StorageError: if the disk fails.
         """
         rows = {row.facts.session: row for row in self._catalog.rows()}
         for folder in list((self._folder / "sessions").iterdir()):
-            if not (folder / FACTS).exists():
+            if folder.name in rows:
+                if folder.name not in self._open:
+                    self._tidy_session(rows[folder.name], now)
+            elif self._is_left(folder, now):
                 self._remove(folder)
-            elif folder.name in rows and folder.name not in self._open:
-                self._tidy_session(folder, rows[folder.name])
 
     def close(self) -> None:
         """Close everything. A disk error here loses nothing that was acknowledged."""
@@ -192,7 +256,10 @@ class Store:
             if opened.events and not opened.error:
                 self._commit_events(opened)
         for opened in due:
-            self._conclude(opened, now)
+            if self._may_acknowledge(opened):
+                self._conclude(opened, now)
+            else:
+                self._lose(opened)
 
     def step(self, now: float) -> bool:
         """Do some milliseconds of background work, and return whether there may be more."""
@@ -223,6 +290,39 @@ class Store:
         self.space.used += sum(event.size for event in opened.events)
         opened.events_durable()
 
+    def _held(self, session: str) -> OpenSession | None:
+        """Return an open session that no other server has taken."""
+        opened = self._open.get(session)
+        try:
+            if opened and not self._ownership.holds(session):
+                self._lose(opened)
+                return None
+        except OSError as error:
+            raise storage_failed(error) from error
+        return opened
+
+    def _may_acknowledge(self, opened: OpenSession) -> bool:
+        """Acknowledge what is durable, unless another server has taken the session: then return false."""
+        try:
+            if not self._ownership.holds(opened.facts.session):
+                return False
+        except OSError as error:
+            log.error("a lease cannot be checked: session=%s error=%s", opened.facts.session, error)
+            opened.error = storage_failed(error)
+            return True
+        opened.acknowledge()
+        return True
+
+    def _lose(self, opened: OpenSession) -> None:
+        """Close a session that another server has taken, and write it no more."""
+        session = opened.facts.session
+        log.info("another server took a session: session=%s", session)
+        del self._open[session]
+        opened.log.close()
+        self._sealer.drop(session)
+        self._catalog.drop(session)
+        opened.tell(list(opened.dones), superseded=True)
+
     def _conclude(self, opened: OpenSession, now: float) -> None:
         """Report the result of a commit, and start a new file, or close the session, if that is due."""
         dones = list(opened.dones)
@@ -243,40 +343,95 @@ class Store:
     def _seal(self, opened: OpenSession) -> None:
         closed, opened.log.closed = opened.log.closed, []
         for raw, end in closed:
-            self._sealer.add(Closed(opened.facts.session, opened.facts.format, raw, end))
+            self._sealer.add(Closed(opened.facts.session, opened.log.folder, opened.facts.format, raw, end))
 
     def _close_finished(self, opened: OpenSession) -> None:
         assert opened.finished_at is not None
-        self._catalog.finish(opened.facts.session, opened.log.durable, opened.finished_at)
-        del self._open[opened.facts.session]
+        session = opened.facts.session
+        self._catalog.finish(session, opened.acknowledged, opened.finished_at)
+        del self._open[session]
         opened.log.close()
         self._seal(opened)
+        self._ownership.drop(session)
 
-    def _tidy_session(self, folder: Path, row: Row) -> None:
-        try:
-            segments = self._catalog.segments(folder.name)
-        except DataLoss as error:
-            log.error("a session is damaged: session=%s error=%s", folder.name, error)
-            return
-        sealed = {segment.number for segment in segments}
-        for path in list(folder.glob(f"*{disk.STAGED}")):
-            disk.remove(path)
-        left = [raw for raw in raw_files(folder) if raw.number not in sealed]
-        for raw in raw_files(folder):
-            if raw.number in sealed:
-                disk.remove(raw.path)
-        keep = 0 if row.finished_at else 1  # the last file may have a torn tail
-        if len(left) > keep:
-            self._seal_left(folder, row, segments, keep)
+    def _take(self, session: str, *, after: int | None, live: bool) -> bool:
+        """Claim the next lease of a session, and continue in a folder of its own; return false if it is not claimed.
 
-    def _seal_left(self, folder: Path, row: Row, segments: Sequence[Sealed], keep: int) -> None:
+        The events are copied, and so is the last file of audio if it is raw: its earlier owner may still write it.
+        """
+        assert isinstance(self._ownership, Leases)
+        if opened := self._open.get(session):
+            self._lose(opened)
+        self._catalog.drop(session)
+        fence = self._ownership.claim(session, after)
+        if fence is None:
+            return False
+        row = self._catalog.row(session)
+        if row is None:
+            raise NoSession("there is no such session")
+        events, durable = self._catalog.event_log(row)  # before the audio: an event implies its audio
+        timeline = read_timeline(row.folder, max(row.durable, durable), partial(self._catalog.audio_files, row))
+        folder = fence_folder(session_folder(self._folder, session), fence)
+        disk.make_folder(folder)
+        last = timeline.next_number - 1
+        if timeline.pieces and isinstance(records := timeline.pieces[-1], list):
+            if records:
+                path = raw_path(folder, last, records[0].offset)
+                disk.reveal(disk.stage(path, b"".join(map(encode, records))), path)
+            last -= 1
+        self._catalog.take_over(row, fence, TakenAudio(last, timeline.end), events, live=live)
+        log.info("a session is taken over: session=%s fence=%d", session, fence)
+        return True
+
+    def _hide(self, folder: Path) -> Path:
+        """Rename the folder of a session so that it is none, and return the new path."""
+        hidden = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}{DELETED}")
+        folder.rename(hidden)
+        disk.sync_folder(hidden.parent)
+        return hidden
+
+    def _is_left(self, folder: Path, now: float) -> bool:
+        """Return whether a folder without readable facts is what a crash left."""
+        if not isinstance(self._ownership, Leases):
+            return not (folder / FACTS).exists()
+        if folder.name.endswith(DELETED):
+            return True
         try:
-            closed = read_timeline(folder, row.durable, lambda: segments).raw
+            return self._ownership.fence(folder.name) is None and folder.stat().st_mtime < now - ABANDONED_S
+        except (NoSession, FileNotFoundError):
+            return False
+
+    def _tidy_session(self, row: Row, now: float) -> None:
+        session = row.facts.session
+        try:
+            files = self._catalog.audio_files(row)
+            if isinstance(self._ownership, Leases):
+                newest = self._ownership.newest(session)
+                used = self._ownership.created_at(session, newest)
+                done = row.finished_at is not None and max(row.finished_at, used) < now - ABANDONED_S
+                if not done or all(isinstance(file, SealedFile) for file in files):
+                    return
+                if not self._take(session, after=newest, live=False):
+                    return
+                self._ownership.drop(session)
+                row = self._catalog.row(session) or row
+                files = self._catalog.audio_files(row)
+            sealed = {file.number for file in files if isinstance(file, SealedFile)}
+            for folder, last in row.parts:
+                for path in list(folder.glob(f"*{disk.STAGED}")):
+                    disk.remove(path)
+                for raw in raw_files(folder):
+                    if raw.number in sealed and (last is None or raw.number <= last):
+                        disk.remove(raw.path)
+            keep = 0 if row.finished_at else 1  # the last file may have a torn tail
+            if len(files) - len(sealed) > keep:
+                closed = read_timeline(row.folder, row.durable, partial(self._catalog.audio_files, row)).raw
+                for raw, end in closed[: len(closed) - keep]:
+                    self._sealer.add(Closed(session, row.folder, row.facts.format, raw, end))
         except DataLoss as error:
-            log.error("a session is damaged: session=%s error=%s", folder.name, error)
-            return
-        for raw, end in closed[: len(closed) - keep]:
-            self._sealer.add(Closed(folder.name, row.facts.format, raw, end))
+            log.error("a session is damaged: session=%s error=%s", session, error)
+        except (NoSession, Superseded):
+            return  # another server has deleted or taken it meanwhile
 
     def _remove(self, folder: Path) -> None:
         """Remove the files of a session, also while a server seals them."""

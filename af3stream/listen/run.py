@@ -17,7 +17,7 @@ from af3stream.listen.options import ListenOptions, Question, question
 from af3stream.listen.screen import Screen, open_screen
 from af3stream.listen.sources import Source, open_source
 from af3stream.protocol.features import FOLLOW_UPS
-from af3stream.protocol.final_captions import sound_caption
+from af3stream.protocol.final_captions import FinalCaptions, sound_caption
 from af3stream.protocol.messages import Caption, Sound
 from af3stream.subtitles import CaptionWriter
 
@@ -162,6 +162,7 @@ class _Exchange:
         self._session, self._screen, self._writer = session, screen, writer
         self._timed = sorted((q for q in questions if q.at is not None), key=lambda q: q.at or 0.0)
         self._last = [q for q in questions if q.at is None]
+        self._finals = FinalCaptions()
         self._asking: set[asyncio.Task[None]] = set()
         self._asked: str | None = None  # the id of the newest question
         self._places = asyncio.Semaphore(max(1, session.ready.max_questions))
@@ -183,6 +184,8 @@ class _Exchange:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if self._writer:
+                self._writer.finish(self._finals)
 
     def stop(self) -> None:
         """Stop sending audio."""
@@ -229,6 +232,7 @@ class _Exchange:
         self._screen.show(self._session.ready)
         try:
             async for message in self._session:
+                self._finals.add(message)
                 if self._writer and isinstance(message, Caption) and message.final:
                     self._writer.add(message)
                 elif self._writer and isinstance(message, Sound):

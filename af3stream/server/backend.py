@@ -17,6 +17,16 @@ from af3stream.tracing import Tracing
 SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
 
 
+class Listener(Protocol):
+    """Is told what happens to sessions at the engines of a cluster."""
+
+    def placed(self, session: str, engine: str) -> None:
+        """A session that has a lease is at an engine from now on."""
+
+    def superseded(self, session: str) -> None:
+        """Another server has taken a session."""
+
+
 class Backend(Protocol):
     """Runs jobs.
 
@@ -30,9 +40,10 @@ class Backend(Protocol):
         short_of_memory: whether a job has waited long for memory that others have.
     """
 
-    facts: EngineFacts
-    hands_over: bool
-
+    @property
+    def facts(self) -> EngineFacts: ...
+    @property
+    def hands_over(self) -> bool: ...
     @property
     def jobs(self) -> Jobs: ...
     @property
@@ -44,7 +55,7 @@ class Backend(Protocol):
     @property
     def short_of_memory(self) -> bool: ...
 
-    def start(self, metrics: Metrics) -> None:
+    def start(self, metrics: Metrics, listener: Listener) -> None:
         """Run jobs from now on."""
 
     async def stop(self) -> None:
@@ -59,6 +70,18 @@ class Backend(Protocol):
 
     def refusal(self) -> str | None:
         """Return why no engine takes another session, or ``None``."""
+
+    def unready(self) -> str | None:
+        """Return why new clients should go to another server, or ``None``.
+
+        A full server is ready: it answers with Retry-After, and resumes the sessions that it has.
+        """
+
+    def expect(self, session: str, fence: int, engine: str) -> None:
+        """Take the news of a session that is opened next: the fence of its lease, and the engine that had it."""
+
+    def hand_over(self) -> None:
+        """Leave the caches of sessions that are closed from now on to the servers that go on with them."""
 
     def note(self) -> None:
         """Set the metrics of the engines."""
@@ -95,7 +118,7 @@ class EmbeddedBackend:
         since = self.jobs.short_since
         return since is not None and time.monotonic() - since > SHORT_FOR_S
 
-    def start(self, metrics: Metrics) -> None:
+    def start(self, metrics: Metrics, listener: Listener) -> None:
         """Work on a thread from now on."""
         self._metrics = metrics.engines
         self.jobs.start()
@@ -110,6 +133,16 @@ class EmbeddedBackend:
     def refusal(self) -> str | None:
         """Return ``None``: `af3stream.server.load.Load` decides."""
         return None
+
+    def unready(self) -> str | None:
+        """Return ``None``: the engine is there."""
+        return None
+
+    def expect(self, session: str, fence: int, engine: str) -> None:
+        """Do nothing: there is one engine."""
+
+    def hand_over(self) -> None:
+        """Do nothing: no other server has this engine."""
 
     def note(self) -> None:
         """Set the metrics of the engine."""

@@ -36,6 +36,8 @@ class Connection:
         user: the user that the handshake admitted.
     """
 
+    resumes = True
+
     def __init__(
         self, socket: ServerConnection, *, config: ServerConfig, hosts: SessionManager, user: str, metrics: Metrics
     ) -> None:
@@ -115,6 +117,11 @@ class Connection:
         """Whether the connection has no session."""
         return self._host is None
 
+    @property
+    def owing(self) -> bool:
+        """Whether the peer waits for an answer, or for the end of its session."""
+        return self._host is not None and self._host.session.owing
+
     # ---- the socket --------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
@@ -128,7 +135,7 @@ class Connection:
             except TimeoutError:
                 if open_by is not None:
                     raise IdleTimeout(f"no session was opened within {self._config.open_timeout_s:g} s") from None
-                if self._host and self._host.session.owing:
+                if self.owing:
                     continue  # the peer waits for a reply
                 raise IdleTimeout(f"nothing arrived for {timeout:g} s") from None
             try:

@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 
 from af3stream.config import Config, state_dir
 from af3stream.engine.factory import Loaded
+from af3stream.errors import ConfigError
 from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol.codec import SUBPROTOCOLS
@@ -40,7 +41,9 @@ wire_log.setLevel(logging.INFO)  # at DEBUG, websockets logs headers and frames:
 
 REALTIME_SUBPROTOCOL: Final = "realtime"
 SWEEP_EVERY_S: Final = 600.0
+RENEW_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 1.0
+OWING_EVERY_S: Final = 0.1
 
 
 class Service:
@@ -65,8 +68,7 @@ class Service:
         self._journal = open_journal(config)
         self._hosts = SessionManager(
             config=config,
-            facts=self.backend.facts,
-            worker=self.backend.jobs,
+            backend=self.backend,
             journal=self._journal,
             metrics=self.metrics,
             tracing=tracing,
@@ -86,7 +88,7 @@ class Service:
                     self._clients.authenticate,
                 ),
                 config.server.origins,
-                self.backend.refusal,
+                self.backend.unready,
             ),
             self._tls.context if self._tls else None,
             self.metrics,
@@ -141,10 +143,11 @@ class Service:
                 await asyncio.to_thread(self._journal.stop)
             raise cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
-        self.backend.start(self.metrics)
+        self.backend.start(self.metrics, self._hosts)
         chores = [
             asyncio.create_task(_repeat(self._sweep, SWEEP_EVERY_S)),
             asyncio.create_task(_repeat(self._measure_load, LOOK_EVERY_S)),
+            asyncio.create_task(_repeat(self._hosts.renew_leases, RENEW_EVERY_S)),
         ]
         if self._tls:
             chores.append(asyncio.create_task(self._tls.watch()))
@@ -215,19 +218,35 @@ class Service:
                 self._empty.set()
 
     async def _drain(self, server: Server) -> None:
-        """Refuse new work, let sessions and requests finish what is pending, and close."""
+        """Refuse new work, let sessions and requests finish what is pending, and close.
+
+        If other servers can go on with the sessions, a client is sent away as soon as it waits for no answer.
+        """
         server.close(close_connections=False)
         for connection in list(self._connections):
             if connection.idle:
                 connection.go_away()
-        self._hosts.drain()
+        self._hosts.drain(hand_over=self.backend.hands_over)
         http_closed = asyncio.create_task(self._http.close(self._config.server.drain_s))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), self._config.server.drain_s)
+            async with asyncio.timeout(self._config.server.drain_s):
+                if self.backend.hands_over:
+                    await self._hand_over()
+                await self._empty.wait()
         for connection in list(self._connections):
             connection.go_away()
         await http_closed
         await server.wait_closed()
+
+    async def _hand_over(self) -> None:
+        """Send clients away, so that they resume at another server; one that waits for an answer goes later."""
+        self.backend.hand_over()
+        staying = [connection for connection in self._connections if isinstance(connection, Connection)]
+        while staying:
+            for connection in [connection for connection in staying if not connection.owing]:
+                connection.go_away()
+                staying.remove(connection)
+            await asyncio.sleep(OWING_EVERY_S)
 
     def _health(self) -> dict[str, Any]:
         """Return the content of `/healthz`."""
@@ -267,9 +286,11 @@ def open_journal(config: Config) -> Journal | None:
     """Open the journal that the configuration names, if any; by default, each port has its own folder.
 
     Raises:
-        ConfigError: if the folder cannot be used.
+        ConfigError: if the folder cannot be used, or is shared and not named.
     """
     folder = config.journal.folder
+    if config.journal.shared and folder in ("", "auto"):
+        raise ConfigError("journal.shared needs a journal.folder that all servers name")
     if folder == "auto":
         folder = str(state_dir() / str(config.server.port)) if config.server.port else ""
     return Journal(msgspec.structs.replace(config.journal, folder=folder)) if folder else None

@@ -14,13 +14,13 @@ import msgspec
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.engine.facts import EngineFacts
 from af3stream.errors import DataLoss, NoSession, Refusal, ShuttingDown, StorageError
 from af3stream.journal.facts import SessionFacts
 from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
 from af3stream.protocol import messages as m
-from af3stream.server.session_runner import Jobs, Peer, SessionRunner
+from af3stream.server.backend import Backend
+from af3stream.server.session_runner import Peer, SessionRunner
 from af3stream.server.tuned_start import TunedStart, tuned
 from af3stream.session.event_log import HistoryEntry, decode_event, read_history
 from af3stream.session.session import Session
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 NO_SUCH = "there is no such session"  # the same text for every reason, so that it reveals nothing
 RETRY_AFTER_MS = 1_000  # for clients during a restart of the server
+NAMES = "."  # follows the session's id in a resume token; tokens of older versions have none
 HISTORY_READS = 3  # reads of the journal per resume; meanwhile, more events may leave the memory
 
 
@@ -45,15 +46,13 @@ class SessionManager:
         self,
         *,
         config: Config,
-        facts: EngineFacts,
-        worker: Jobs,
+        backend: Backend,
         journal: Journal | None,
         metrics: Metrics,
         tracing: Tracing | None = None,
     ) -> None:
         self._config = config
-        self._engine = facts
-        self._worker = worker
+        self._backend = backend
         self._journal = journal
         self._metrics = metrics
         self._tracing = tracing
@@ -62,6 +61,7 @@ class SessionManager:
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._resuming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by session
         self._recovering = asyncio.Lock()  # one at a time: a recovery uses a whole core
+        self._noting: set[asyncio.Future[None]] = set()
         self._draining = False
         self._refusing = False
 
@@ -81,6 +81,7 @@ class SessionManager:
             BadFormat: if the audio format is not supported.
             NoSession: if the token resumes no session of this user.
             DataLoss: if the client knows of more data than there is, or the journal is damaged.
+            Superseded: if another server takes the session at the same time.
             ShuttingDown: if the server is shutting down.
         """
         if start.resume is None:
@@ -144,11 +145,38 @@ class SessionManager:
             for host in self._hosts.values():
                 host.refuse_others(refusing)
 
-    def drain(self) -> None:
-        """Let every session finish what is pending, and open no more."""
+    def placed(self, session_id: str, engine: str) -> None:
+        """Record which engine has a session, so that another server finds its caches there."""
+        if self._journal and self._journal.shared:
+            task = asyncio.ensure_future(asyncio.to_thread(self._journal.set_engine, session_id, engine))
+            self._noting.add(task)
+            task.add_done_callback(self._noted)
+
+    def superseded(self, session_id: str) -> None:
+        """Close a session that another server has at its engine."""
+        if host := self._hosts.get(session_id):
+            self._supersede(host)
+
+    async def renew_leases(self) -> None:
+        """Renew the leases of a shared journal, and close the sessions that another server has taken."""
+        journal = self._journal
+        if journal is None or not journal.shared:
+            return
+        for session_id in await asyncio.to_thread(journal.renew):
+            host = self._hosts.get(session_id)
+            if host and not await asyncio.to_thread(journal.holds, session_id):  # else it was taken back meanwhile
+                self._supersede(host)
+
+    def drain(self, *, hand_over: bool = False) -> None:
+        """Let every session finish what is pending, and open no more.
+
+        Args:
+            hand_over: except those whose clients can resume them at another server.
+        """
         self._draining = True
         for host in self._hosts.values():
-            host.drain()
+            if not hand_over or (host.peer and not host.peer.resumes):
+                host.drain()
 
     async def close(self) -> None:
         """Close all sessions."""
@@ -161,8 +189,9 @@ class SessionManager:
         if self._journal:
             audio_format = AudioFormat(start.format, start.rate, start.channels)
             opening = msgspec.json.encode(start)
-            facts = SessionFacts(session.id, user, audio_format, opening, time.time(), self._engine.name)
+            facts = SessionFacts(session.id, user, audio_format, opening, time.time(), self._backend.facts.name)
             await asyncio.to_thread(self._journal.create, facts)
+            await self._expect(self._journal, session.id)
         log.info("session opened: session=%s rate=%d channels=%d", session.id, start.rate, start.channels)
         return self._admit(session, user)
 
@@ -173,8 +202,11 @@ class SessionManager:
             NoSession: if there is none.
         """
         journal = self._journal
-        session_id = await asyncio.to_thread(journal.session_of_token, _hash(token)) if journal else None
-        facts = await asyncio.to_thread(journal.facts, session_id) if journal and session_id else None
+        session_id, facts = None, None
+        if journal:
+            session_id = await asyncio.to_thread(journal.session_of_token, _hash(token), _session_in(token))
+        if journal and session_id:
+            facts = await asyncio.to_thread(journal.facts, session_id)
         if facts is None or facts.user != user:
             raise NoSession(NO_SUCH)
         return facts
@@ -182,7 +214,12 @@ class SessionManager:
     async def _resume(self, token: str, user: str) -> SessionRunner:
         facts, journal = await self._known(token, user), self._journal
         assert journal
-        await asyncio.to_thread(journal.touch, facts.session)
+        host = self._hosts.get(facts.session)
+        if host and not await asyncio.to_thread(journal.holds, facts.session):
+            self._supersede(host)  # another server took the session, and now its client is here again
+        if closing := self._closing.get(facts.session):
+            await closing
+        await asyncio.to_thread(journal.take, facts.session)
         host = self._hosts.get(facts.session)
         if host is None:
             async with self._recovering:
@@ -197,15 +234,21 @@ class SessionManager:
         session = self._session(facts.session, msgspec.json.decode(facts.start, type=TunedStart))
         recovered = await asyncio.to_thread(journal.recover, facts.session)
         await asyncio.to_thread(session.restore, recovered)
+        await self._expect(journal, facts.session)
         log.info("session recovered: session=%s frames=%d", facts.session, recovered.durable)
         return self._admit(session, facts.user)
+
+    async def _expect(self, journal: Journal, session_id: str) -> None:
+        """Tell the backend of the lease of a session that is opened next."""
+        if journal.shared and (lease := await asyncio.to_thread(journal.lease, session_id)):
+            self._backend.expect(session_id, lease.fence, lease.engine)
 
     def _session(self, session_id: str, start: m.Start) -> Session:
         return Session(
             session_id,
             start,
             config=tuned(self._config, start),
-            facts=self._engine,
+            facts=self._backend.facts,
             metrics=self._metrics,
             recorded=partial(self._journal.audio, session_id) if self._journal else None,
             tracing=self._tracing,
@@ -213,16 +256,30 @@ class SessionManager:
 
     def _admit(self, session: Session, user: str) -> SessionRunner:
         self._make_room()
-        host = SessionRunner(session, self._worker, self._journal, user, self._metrics)
+        host = SessionRunner(session, self._backend.jobs, self._journal, user, self._metrics, self._supersede)
         self._hosts[session.id] = host
         host.refuse_others(self._refusing)
         return host
+
+    def _noted(self, task: asyncio.Future[None]) -> None:
+        self._noting.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.warning("an engine cannot be recorded: error=%s", type(error).__name__)
 
     def _make_room(self) -> None:
         """Release sessions without a connection to make room for one with a connection."""
         alone = [session_id for session_id in self._leaving if session_id in self._hosts]
         while alone and len(self._hosts) >= self._config.server.max_sessions:
             self._close(self._hosts[alone.pop(0)])
+
+    def _supersede(self, host: SessionRunner) -> None:
+        """Close a session that another server has taken, and tell its peer."""
+        if self._hosts.get(host.session.id) is host:
+            log.info("session superseded: session=%s", host.session.id)
+            if host.peer:
+                host.peer.supersede()
+                host.detach()
+            self._close(host)
 
     def _close(self, host: SessionRunner) -> None:
         session_id = host.session.id
@@ -236,7 +293,7 @@ class SessionManager:
         """Create the next token of a session. The previous one stays valid until the peer confirms this one."""
         if self._journal is None:
             return ""
-        token = secrets.token_urlsafe(32)
+        token = f"{host.session.id}{NAMES}{secrets.token_urlsafe(32)}"
         expires_at = time.time() + self._config.journal.retention_h * 3_600
         before, newest = _hash(used) if used else None, _hash(token)
         await asyncio.to_thread(self._journal.set_token, host.session.id, newest, expires_at, before)
@@ -281,3 +338,9 @@ def _history(journal: Journal, session_id: str) -> list[HistoryEntry]:
 
 def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
+
+
+def _session_in(token: str) -> str | None:
+    """Return the session that a token names, so that any server of a shared journal finds it; ``None`` for old ones."""
+    session_id, separator, _ = token.partition(NAMES)
+    return session_id if separator else None

@@ -28,7 +28,13 @@ RETRY_S = 1.0  # delay before records that the journal refused are appended agai
 
 
 class Peer(Protocol):
-    """The receiver of a session's messages: a connection."""
+    """The receiver of a session's messages: a connection.
+
+    Attributes:
+        resumes: whether its client can resume the session over another connection.
+    """
+
+    resumes: bool
 
     def tell(self, messages: Sequence[m.ServerMessage]) -> None:
         """Queue messages for the client, in order."""
@@ -76,9 +82,18 @@ class SessionRunner:
     Args:
         journal: where the session is kept, or ``None``.
         user: the user that the session belongs to.
+        on_superseded: called once another server has taken the session. Nothing of it is acknowledged any more.
     """
 
-    def __init__(self, session: Session, worker: Jobs, journal: Journal | None, user: str, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        session: Session,
+        worker: Jobs,
+        journal: Journal | None,
+        user: str,
+        metrics: Metrics,
+        on_superseded: Callable[[SessionRunner], None] | None = None,
+    ) -> None:
         self.session = session
         self.user = user
         self.peer: Peer | None = None
@@ -89,6 +104,7 @@ class SessionRunner:
         self._timer: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._metrics = metrics
+        self._on_superseded = on_superseded
         self._unwritten: deque[tuple[float, Record]] = deque()  # appended when, not durable; bounded by the credit
         self._failing = False  # whether the client was told about the disk error
         self._closed = False
@@ -181,6 +197,10 @@ class SessionRunner:
         self._hand_over(lambda: self._commit(commit))
 
     def _commit(self, commit: Commit) -> None:
+        if commit.superseded:
+            if self._on_superseded:
+                self._on_superseded(self)
+            return
         if commit.error and not self._failing:
             log.error("the journal cannot write: session=%s error=%s", self.session.id, commit.error)
             if self.peer:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.audio.events import Event, Skipped, Span, SpeechStarted, SpeechStopped, Utterance, Window
+from af3stream.audio.events import Event, Skipped, SpeechStarted, SpeechStopped, Utterance, Window
 from af3stream.audio.pcm import AudioFormat, Samples
 from af3stream.audio.segmenter import Segmenter
 from af3stream.config import Config
 from af3stream.engine.captioning import Hypothesis
-from af3stream.engine.contract import AudioSegment, Text
 from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import (
     AnswerJob,
@@ -26,7 +23,6 @@ from af3stream.engine.jobs import (
     SoundJob,
     VoiceJob,
 )
-from af3stream.engine.prompt_parts import note
 from af3stream.errors import UnknownSpeaker
 from af3stream.journal.records import AudioInput
 from af3stream.metrics import Metrics
@@ -42,13 +38,12 @@ from af3stream.session.closed_window import ClosedWindow
 from af3stream.session.event_log import Divided
 from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger, seconds
-from af3stream.session.prompt_body import PromptBody, UnreadWindow
+from af3stream.session.open_utterance import OpenUtterance
+from af3stream.session.question_context import QuestionContext
 from af3stream.session.session_traces import SessionTraces
-from af3stream.session.speaker_division import SpeakerDivision
+from af3stream.session.speaker_division import SpeakerDivision, StoredDivision
 from af3stream.session.speaker_track import SpeakerTrack
 from af3stream.session.window_pipeline import Messages, WindowPipeline
-
-PAUSING: Final = SAMPLE_RATE // 10  # samples without voice from which no partial caption begins
 
 
 class AudioPipeline:
@@ -61,8 +56,11 @@ class AudioPipeline:
         receiver: what arrived.
         settings: how captions are made.
         track: the captions of its utterances.
+        utterance: the open one.
+        context: what questions read.
         mode: which audio windows hold.
-        speakers: who speaks; ``None`` if the session does not ask, or the engine cannot tell.
+        speakers: who speaks; ``None`` if the session does not ask.
+        told_apart: whether, or how many, speakers are told apart in what is said from now on.
         captions_in_prompt: whether prompts hold all captions, so that questions wait for them.
 
     Args:
@@ -103,17 +101,23 @@ class AudioPipeline:
             jobs=jobs,
             metrics=metrics,
         )
-        told_apart = start.speakers if config.captions.speakers and facts.voices else False
-        self.speakers = SpeakerTrack(told_apart, jobs) if told_apart else None
+        self.told_apart = start.speakers if config.captions.speakers and facts.voices else False
+        self.speakers = SpeakerTrack(start.speakers, jobs) if start.speakers else None
         self._jobs = jobs
         self._segmenter = Segmenter(config.audio, self.mode, seconds(facts.capacity.window_samples))
-        self._frames = facts.tokens.frames
         self._metrics = metrics
         self._ledger = Ledger()
-        self._division = SpeakerDivision(self.speakers, self.track, self._ledger, jobs) if self.speakers else None
+        self._division: SpeakerDivision | None = None
+        if self.speakers:
+            hears = bool(self.told_apart)
+            self._division = SpeakerDivision(self.speakers, self.track, self._ledger, hears=hears)
+        early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
+        self.utterance = OpenUtterance(self._segmenter, self.track, self._division, early_pause)
+        self.context = QuestionContext(
+            self._windows.context, self._segmenter, self.track, self.utterance, self.speakers, facts.tokens, jobs
+        )
         self._ended = False
         self._closed = 0  # utterances, before they are divided
-        self._early_pause = config.captions.early_final_ms * SAMPLE_RATE // 1_000
 
     # ---- audio -------------------------------------------------------------------------------------------------------
 
@@ -179,10 +183,15 @@ class AudioPipeline:
         for samples in self.receiver.replay(record):
             self._handle(self._segmenter.push(samples))
 
-    def restore_voices(self, divided: deque[Divided], told: Mapping[int, int]) -> None:
-        """Divide closed utterances among speakers as the journal has it; see `SpeakerDivision.restore`."""
+    def begin_replay(self, division: StoredDivision) -> None:
+        """Divide what is replayed from now on among speakers as the journal has it."""
         if self._division:
-            self._division.restore(divided, told, self.position)
+            self._division.begin_replay(division)
+
+    def end_replay(self) -> None:
+        """Let what follows be divided by its voices."""
+        if self._division:
+            self._division.end_replay()
 
     def restore_results(
         self,
@@ -239,12 +248,6 @@ class AudioPipeline:
         """Seconds of audio received since the oldest unfinished job became due."""
         return seconds(self._jobs.lag(self.position))
 
-    @property
-    def draft_is_stale(self) -> bool:
-        """Whether the partial caption of the open utterance lacks much of it."""
-        span = self._segmenter.open_utterance
-        return span is not None and self.track.is_stale(span)
-
     def processed(self, *, receiving: bool) -> int:
         """Return the client frames before everything that is open or pending.
 
@@ -257,29 +260,6 @@ class AudioPipeline:
             starts.append(self._segmenter.settled)
         return self.receiver.frames_before(min(starts)) if starts else self.receiver.received
 
-    def open_window(self) -> UnreadWindow | None:
-        """Return the open window so far, without its captions."""
-        span = self._segmenter.open_window
-        tokens = self._frames(span.end - span.start) if span else 0
-        if span is None or not tokens:
-            return None
-        sound = AudioSegment(span.start, span.end, tokens)
-        samples = self._segmenter.read(span.start, span.end)
-        spoken = tuple((utterance.start, utterance.end) for utterance in self._unfinished())
-        return UnreadWindow(span.start, span.end, sound, (), spoken, samples=samples)
-
-    def prompt(self, last_s: float | None, question_tokens: int) -> tuple[PromptBody | None, PromptBody | None]:
-        """Compose the prompt of a question about the last seconds, or about everything; see `ContextWindow.prompt`."""
-        since = 0 if last_s is None else max(0, self.position - round(last_s * SAMPLE_RATE))
-        context, track = self._windows.context, self.track
-        lines = [*(line for line in track.lines if line.end > context.settled_to), *track.partial.lines.values()]
-        uncaptioned = [(utterance.start, utterance.end) for utterance in track.uncaptioned]
-        return context.prompt(since, self.open_window(), lines, question_tokens, uncaptioned)
-
-    def introduction(self) -> Text:
-        """Return what stands beside a question: who the speakers are. Empty if nothing is known of them."""
-        return note(self.speakers.introduction() if self.speakers else [])
-
     def ended(self) -> m.Ended:
         """Return the session's last message: what became of all audio."""
         return self._ledger.ended(self.receiver)
@@ -289,18 +269,13 @@ class AudioPipeline:
         """The oldest utterance to caption, window to revise, and window to encode."""
         return self.track.oldest_waiting, self._revision.oldest_pending, self._windows.context.oldest_pending
 
-    def _unfinished(self) -> list[Span | Utterance]:
-        """Return the utterances without a final caption, the open one included."""
-        open_utterance = self._segmenter.open_utterance
-        return [*self.track.waiting, *([open_utterance] if open_utterance else [])]
-
     def _final_before(self) -> int:
         """Return the position before which windows must end so that all their captions are final.
 
         If captions replace audio, an utterance that only begins in a window counts, too.
         """
         if self._windows.context.captions_replace_audio:
-            return min((utterance.start for utterance in self._unfinished()), default=self.position) + 1
+            return min((utterance.start for utterance in self.utterance.with_unfinished()), default=self.position) + 1
         waiting = self.track.oldest_waiting
         return waiting.end if waiting else self.position + 1
 
@@ -315,70 +290,11 @@ class AudioPipeline:
         revising = self._revision.oldest_pending
         if revising:
             before = min(before, revising.end)
-        messages = self._windows.settle(lines, before, self.position)
+        spoken = [(utterance.start, utterance.end) for utterance in self.utterance.with_unfinished()]
+        messages = self._windows.settle(lines, before, self.position, spoken)
         settled_to = self._windows.context.settled_to
         self.track.forget(min(settled_to, revising.start) if revising else settled_to)
         return messages
-
-    def draft_if_due(self, now: float) -> None:
-        """Have the open utterance captioned so far if that is due: for good in a pause that may end it."""
-        pausing = self._segmenter.pausing(self._early_pause) if self._early_pause else None
-        if pausing is not None:
-            if self.track.early_is_due(pausing):
-                self._begin_final(pausing)
-            return
-        self._abandon_final()
-        if self._early_pause and self._segmenter.pause >= PAUSING:
-            return  # a partial caption would delay the final one, which shows the same words
-        span = self._segmenter.open_utterance  # up to its last voice: a pause needs no new caption
-        if span is not None and self.track.partial_is_due(span):
-            self.track.draft(span, self._segmenter.read(span.start, span.end), now)
-
-    def _begin_final(self, pausing: Span) -> None:
-        """Begin the final caption of an utterance in its pause, after its voices are heard if speakers are told apart.
-
-        An utterance that is to be divided is captioned once it is closed.
-        """
-        start, end = pausing.start, pausing.end
-        if self._division is None or self._division.is_whole(pausing):
-            self.track.begin_final(pausing, self._segmenter.read(start, end))
-        elif not self._division.begun(pausing):
-            self._division.begin(pausing, self._segmenter.read(start, end))
-
-    def _abandon_final(self) -> None:
-        """Give up what was begun in a pause: the voice goes on."""
-        self.track.abandon_final()
-        if self._division is not None:
-            self._division.abandon()
-
-    def draft_for_question(self, now: float) -> CaptionJob | None:
-        """Have the open utterance captioned so far, urgently; returns the job, or ``None`` if no utterance is open."""
-        span = self._segmenter.open_utterance
-        if span is None:
-            return None
-        return self.track.draft(span, self._segmenter.read(span.start, span.end), now, urgent=True)
-
-    def start_reading(self) -> None:
-        """Read windows into the KV prefix from now on; after a restore that waits for the first question."""
-        self._windows.context.start_reading()
-
-    def instruct(self, text: str) -> None:
-        """Begin the prompts of later questions with instructions; see `ContextWindow.instruct`."""
-        self._windows.context.instruct(text)
-
-    @property
-    def context_start(self) -> int:
-        """Where the oldest window begins that questions can hear, in samples."""
-        return self._windows.context.start
-
-    def note_resident(self, windows: frozenset[AudioSegment]) -> None:
-        """Take the news that the engine has the embeddings of these windows, and of no others."""
-        self._windows.context.resident = windows
-
-    def extend_prefix(self) -> None:
-        """Have the KV prefix brought up to date if that is due."""
-        if (job := self._windows.context.next_extend()) is not None:
-            self._jobs.submit(job)
 
     def take_divided(self) -> list[Divided]:
         """Return how utterances were divided, for the journal, and empty the list."""

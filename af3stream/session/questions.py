@@ -168,7 +168,7 @@ class Questions:
         pipeline, wait_s = self._pipeline, self._config.captions_wait_s
         if not (wait_s and pipeline.captions_in_prompt) or pipeline.track.are_late(pipeline.position):
             return Waiting(question, 0, None, now)
-        draft = pipeline.draft_for_question(now) if pipeline.draft_is_stale else None
+        draft = pipeline.utterance.draft_for_question(now) if pipeline.utterance.draft_is_stale else None
         return Waiting(question, pipeline.utterances, draft, now + wait_s)
 
     def _run(self, question: Question) -> Iterator[m.ServerMessage]:
@@ -180,11 +180,11 @@ class Questions:
             yield m.error(UnknownQuestion(message, ref=question.id))
             return
         earlier, after = self._earlier(exchange), exchange.ref if exchange else None
-        names = self._pipeline.introduction()
+        names = self._pipeline.context.introduction()
         tokens = self._tokens.count(question.text) + self._tokens.count(names.text)
         tokens += sum(self._tokens.count_turn(turn) for turn in earlier)
-        self._pipeline.start_reading()
-        body, instead = self._pipeline.prompt(question.last_s, tokens)
+        self._pipeline.context.start_reading()
+        body, instead = self._pipeline.context.prompt(question.last_s, tokens)
         if body is None:
             self._close(question, Status.DONE)
             if question.watch is None:

@@ -12,6 +12,7 @@ from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
 from af3stream.protocol.messages import Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate
 from af3stream.session.audio_pipeline import AudioPipeline
 from af3stream.session.event_log import Cut, Divided, KeptMessage, Named, Revised
+from af3stream.session.speaker_division import StoredDivision
 from af3stream.session.word_times import kept as kept_words
 
 
@@ -40,6 +41,7 @@ def replay(
     revised_to = inf if ended else max(revised, default=-1)
     named = {event.start: event.text for event in kept if isinstance(event, Sound)}
     named_to = inf if ended else max((event.until for event in kept if isinstance(event, Named)), default=0)
+    pipeline.begin_replay(StoredDivision(divided, speakers, finals_to))
     cuts = deque(event.offset for event in kept if isinstance(event, Cut))
     receiver = pipeline.receiver
     for record in audio:
@@ -48,11 +50,10 @@ def replay(
                 cuts.popleft()
                 pipeline.cut()
             pipeline.replay(piece)
-            pipeline.restore_voices(divided, speakers)
             pipeline.restore_results(finals, finals_to, revised_to, named, named_to)
     if cuts or ended:
         pipeline.cut()
-    pipeline.restore_voices(divided, speakers)
+    pipeline.end_replay()
     pipeline.restore_results(finals, finals_to, revised_to, named, named_to)
     for event in kept:
         if isinstance(event, SpeakerNamed) and pipeline.speakers:

@@ -145,7 +145,7 @@ class Session:
 
     def note_resident(self, windows: frozenset[AudioSegment]) -> None:
         """Take the news that the engine has the embeddings of these windows, and of no others."""
-        self._pipeline.note_resident(windows)
+        self._pipeline.context.note_resident(windows)
 
     def committed(self, durable: int, record: int, now: float) -> None:
         """Take the news that the journal has so many sample frames, and records of events up to this one."""
@@ -160,11 +160,11 @@ class Session:
         self._tell(self._pipeline.settle())
         self._tell(self._shedder.step(self.lag_s, stretched=self._pipeline.track.partial.stretched))
         if not self._shedder.drops_interims:
-            self._pipeline.draft_if_due(now)
+            self._pipeline.utterance.draft_if_due(now)
         self._tell(self._questions.advance(now))
-        self._pipeline.extend_prefix()
+        self._pipeline.context.extend_prefix()
         if not self._questions.running:  # a running one may read windows that have left the context window
-            self._replay.forget_before(self._pipeline.context_start)
+            self._replay.forget_before(self._pipeline.context.start)
         self._tell(self._acknowledgements.take_due(now, self.state))
         if self._finished():
             effect, self.state = transition(self.state, Event.FINISHED)
@@ -206,7 +206,7 @@ class Session:
             resume=token,
             ack=self._acknowledgements.newest(self.state),
             last_event=self.last_event,
-            speakers=self._pipeline.speakers.wanted if self._pipeline.speakers else False,
+            speakers=self._pipeline.told_apart,
         )
         ended = [self._pipeline.ended()] if self.state is State.ENDED and self.over else []
         return [ready, *self._log.since(last_event, older), *ended]
@@ -300,7 +300,7 @@ class Session:
 
     def _instruct(self, text: str) -> None:
         """Begin the prompts of later questions with these instructions. Raises as `clean_instructions` does."""
-        self._pipeline.instruct(clean_instructions(text, self._config.questions, self._facts))
+        self._pipeline.context.instruct(clean_instructions(text, self._config.questions, self._facts))
 
     def _take_audio(self, message: m.Audio | m.Gap, now: float) -> None:
         heard: list[m.ServerMessage] | None

@@ -61,11 +61,17 @@ class SoundTrack:
         """Whether a sound is still to be named."""
         return bool(self._waiting)
 
-    def settle(self, window: ClosedWindow, lines: Iterable[CaptionLine]) -> None:
-        """Have the sounds of a window named whose captions are final; ``lines``: these, and others."""
+    def settle(self, window: ClosedWindow, lines: Iterable[CaptionLine], spoken: Iterable[tuple[int, int]]) -> None:
+        """Have the sounds of a window named whose captions are final.
+
+        Args:
+            lines: these captions, and others.
+            spoken: ranges of utterances without a final caption: one may begin in the window, and end after it.
+        """
         if self._sure is None or window.sound is None:
             return
-        for start, end in uncaptioned(window.start, window.end, [(line.start, line.end) for line in lines]):
+        covered = [*((line.start, line.end) for line in lines), *spoken]
+        for start, end in uncaptioned(window.start, window.end, covered):
             if end - start >= SHORTEST:
                 job = SoundJob(window.index, window.sound, start, end)
                 self._waiting[job] = window

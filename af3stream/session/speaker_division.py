@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from af3stream.audio.events import Span, Utterance
 from af3stream.audio.pcm import Samples
@@ -12,9 +13,24 @@ from af3stream.engine.jobs import Result, VoiceJob
 from af3stream.protocol import messages as m
 from af3stream.session.caption_track import CaptionTrack
 from af3stream.session.event_log import Divided
-from af3stream.session.job_tracker import JobTracker
 from af3stream.session.ledger import Ledger
 from af3stream.session.speaker_track import SpeakerTrack
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDivision:
+    """How the journal's utterances were divided.
+
+    Attributes:
+        divided: the records, oldest first; what is used is taken off.
+        told: the speakers of utterances, corrections included.
+        finals_to: the newest utterance with a final caption. One up to there without a record was not divided: at that
+            time voices were not heard.
+    """
+
+    divided: deque[Divided]
+    told: Mapping[int, int]
+    finals_to: int
 
 
 class SpeakerDivision:
@@ -24,15 +40,16 @@ class SpeakerDivision:
         speakers: who speaks.
         track: has the parts captioned.
         ledger: counts them.
-        jobs: where jobs for the engine go.
+        hears: whether voices are heard. If not, only what the journal has divided is divided.
     """
 
-    def __init__(self, speakers: SpeakerTrack, track: CaptionTrack, ledger: Ledger, jobs: JobTracker) -> None:
+    def __init__(self, speakers: SpeakerTrack, track: CaptionTrack, ledger: Ledger, *, hears: bool) -> None:
         self._speakers = speakers
         self._track = track
         self._ledger = ledger
-        self._jobs = jobs
+        self._hears = hears
         self._divided: list[Divided] = []
+        self._stored: StoredDivision | None = None  # while the journal is replayed
 
     def begun(self, span: Span) -> bool:
         """Return whether the voices of the open utterance are heard, or on their way, as it will be if it ends here."""
@@ -44,7 +61,7 @@ class SpeakerDivision:
 
     def is_whole(self, span: Span) -> bool:
         """Return whether the open utterance is not to be divided if it ends here; false if that is not known yet."""
-        return self._speakers.is_whole(span)
+        return not self._hears or self._speakers.is_whole(span)
 
     def abandon(self) -> None:
         """Forget the voices that were begun in a pause: the voice goes on."""
@@ -57,6 +74,10 @@ class SpeakerDivision:
             position: samples received, at 16 kHz.
         """
         self._track.hold(utterance)
+        if self._stored is not None and self._divide_as_stored(utterance, self._stored, position):
+            return []
+        if not self._hears:
+            return [*self._divide([(utterance, None)], position)]
         self._speakers.close(utterance, position, late=self._track.are_late(position))
         return self._divide_heard(position)
 
@@ -77,19 +98,30 @@ class SpeakerDivision:
             messages += [m.SpeakerNamed(speaker, name) for speaker, name in self._speakers.inherit_names().items()]
         return messages
 
-    def restore(self, divided: deque[Divided], told: Mapping[int, int], position: int) -> None:
-        """Divide closed utterances as the journal has it; the voices of the others are still to be heard.
+    def begin_replay(self, stored: StoredDivision) -> None:
+        """Divide the utterances that close from now on as the journal has it."""
+        self._stored = stored
 
-        Args:
-            divided: what the journal has, oldest first; what is used is taken off.
-            told: the speakers of utterances, corrections included.
-            position: samples received, at 16 kHz.
-        """
-        for job in self._jobs.take_new():
-            if isinstance(job, VoiceJob) and divided:
-                self._divide(self._speakers.restore(divided.popleft(), told), position)
-            else:
-                self._jobs.submit(job)
+    def end_replay(self) -> None:
+        """Let the journal decide no more. Speakers that were told stay, whatever is decided of their voices today."""
+        stored, self._stored = self._stored, None
+        for utterance, speaker in stored.told.items() if stored else ():
+            self._speakers.move(utterance, speaker)
+
+    def _divide_as_stored(self, utterance: Utterance, stored: StoredDivision, position: int) -> bool:
+        """Divide the utterance that closed last, if the journal knows of it; returns whether it does."""
+        number = self._track.oldest_held
+        if stored.divided and stored.divided[0].utterance == number:
+            parts = self._speakers.restore(utterance, stored.divided.popleft(), stored.told)
+            self._divide(parts, position)
+            for corrected, speaker in self._speakers.correct().items():
+                if corrected not in stored.told:
+                    self._track.correct_speaker(corrected, speaker)
+            return True
+        if number <= stored.finals_to:
+            self._divide([(utterance, None)], position)
+            return True
+        return False
 
     def take_divided(self) -> list[Divided]:
         """Return how utterances were divided, for the journal, and empty the list."""

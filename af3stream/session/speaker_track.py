@@ -36,7 +36,6 @@ class SpeakerTrack:
     """
 
     def __init__(self, wanted: bool | int, jobs: JobTracker) -> None:
-        self.wanted = wanted
         self._jobs = jobs
         self.names: dict[int, str] = {}
         self._speakers = Speakers(MOST if wanted is True else min(int(wanted), MOST))
@@ -105,24 +104,24 @@ class SpeakerTrack:
         kept = Divided(utterance, tuple(part.end for part in parts), speakers, voices)
         return kept, _pieces(whole, kept)
 
-    def restore(self, kept: Divided, told: Mapping[int, int]) -> list[tuple[Utterance, int | None]]:
-        """Divide the oldest utterance that waits as the journal has it.
+    def restore(self, whole: Utterance, kept: Divided, told: Mapping[int, int]) -> list[tuple[Utterance, int | None]]:
+        """Divide an utterance as the journal has it. What is learned of the voices is what was learned then.
 
         Args:
             told: speakers of utterances, as they were told and corrected.
         """
-        job, whole = self._waiting.popleft()
-        self._jobs.finish(job)
-        speakers = tuple(told.get(kept.utterance + i, speaker) for i, speaker in enumerate(kept.speakers))
-        for speaker in kept.speakers:
-            self._speakers.reserve(speaker or 0)
         start = 0
-        for i, (end, speaker, voice) in enumerate(zip(kept.ends, speakers, kept.voices, strict=True)):
+        for i, (end, speaker, voice) in enumerate(zip(kept.ends, kept.speakers, kept.voices, strict=True)):
             if speaker is not None and voice:
                 vector = np.frombuffer(voice, STORED).astype(np.float32)
-                self._speakers.add(kept.utterance + i, speaker, Part(start, end, vector))
+                self._speakers.restore(kept.utterance + i, speaker, Part(start, end, vector))
             start = end
+        speakers = tuple(told.get(kept.utterance + i, speaker) for i, speaker in enumerate(kept.speakers))
         return _pieces(whole, Divided(kept.utterance, kept.ends, speakers, kept.voices))
+
+    def move(self, utterance: int, speaker: int) -> None:
+        """Correct the speaker of an utterance, as was decided before."""
+        self._speakers.move(utterance, speaker)
 
     def correct(self) -> dict[int, int]:
         """Return the utterances whose speaker is another one by now, with that speaker."""

@@ -160,9 +160,9 @@ class Speakers:
         """Whether somebody has spoken under this number, or under one that turned out to be this speaker."""
         return 1 <= speaker <= self._newest
 
-    def reserve(self, speaker: int) -> None:
-        """Give no new person this number: somebody had it before a restart."""
-        self._newest = max(self._newest, speaker)
+    def centroids(self) -> dict[int, Vector]:
+        """Return each speaker's centroid, of length 1."""
+        return {speaker: _unit(known.total) for speaker, known in sorted(self._known.items())}
 
     def hear(self, utterance: int, part: Part) -> int | None:
         """Return who speaks in an utterance; ``None`` if it is too short to tell."""
@@ -201,6 +201,12 @@ class Speakers:
         nearest = max(likeness, key=lambda speaker: likeness[speaker], default=None)
         return nearest, -1.0 if nearest is None else likeness[nearest]
 
+    def restore(self, utterance: int, speaker: int, part: Part) -> None:
+        """Take a part that began this speaker, or was given to it, as `hear` did then: the centroids are the same."""
+        known = self._known.get(speaker)
+        alike = part.voice is None or known is None or float(part.voice @ _unit(known.total)) >= SAME
+        self.add(utterance, speaker, part, learn=alike)
+
     def add(self, utterance: int, speaker: int, part: Part, *, learn: bool = True) -> None:
         """Take a part whose speaker is decided; ``learn``: its voice counts for the speaker's centroid."""
         if part.voice is None:
@@ -224,7 +230,7 @@ class Speakers:
     def move(self, utterance: int, speaker: int) -> None:
         """Correct the speaker of an utterance, as was decided before."""
         for heard in self._heard:
-            if heard.utterance == utterance:
+            if heard.utterance == utterance and heard.speaker != speaker:
                 self._move(heard, speaker)
 
     def _merge(self) -> None:

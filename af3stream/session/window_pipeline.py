@@ -73,15 +73,21 @@ class WindowPipeline:
         if not self.context.captions_replace_audio:  # else its captions decide whether it is encoded
             self._jobs.submit(closed.encode_job(), position)
 
-    def settle(self, lines: Sequence[CaptionLine], final_before: int, position: int) -> Messages:
-        """Let windows take final captions as notes; if captions replace audio, encode those that need it."""
+    def settle(
+        self, lines: Sequence[CaptionLine], final_before: int, position: int, spoken: Sequence[tuple[int, int]]
+    ) -> Messages:
+        """Let windows take final captions as notes; if captions replace audio, encode those that need it.
+
+        Args:
+            spoken: ranges of utterances without a final caption.
+        """
         messages: Messages = []
         for window in self.context.settle(lines, final_before):
             if self.context.captions_replace_audio and window.sound:
                 self._jobs.submit(window.encode_job(), position)
             elif self.context.captions_replace_audio:
                 messages.append(self._readable(window))
-            self.sounds.settle(window, lines)
+            self.sounds.settle(window, lines, spoken)
         return messages
 
     def encoded(self, job: EncodeJob, result: Result) -> Messages:

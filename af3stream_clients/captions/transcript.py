@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Final
 
 from af3stream.protocol.messages import Caption, CaptionUpdate, ServerMessage, SpeakerNamed, SpeakerUpdate
-from af3stream.subtitles import LINE_CHARS, Cue, cues, to_srt, to_vtt
+from af3stream.subtitles import Cue, cues, to_srt, to_vtt
 from af3stream_clients.captions.formatting import clock
 from af3stream_clients.speaker_names import SpeakerNames
 
@@ -166,25 +164,13 @@ def _corrected(line: Line, update: CaptionUpdate) -> Line:
 
 
 def _cues(lines: list[Line]) -> list[Cue]:
-    """Return the cues of lines, with the speakers' names. Below the words is their part of the translation."""
-    captions = [Caption(line.utterance, line.text, line.start, line.end, line.final) for line in lines]
-    names = {line.utterance: line.name for line in lines}
-    by_caption: list[list[Cue]] = []
-    for cue in cues(captions, lambda caption: names[caption.utterance]):
-        if cue.begins:
-            by_caption.append([])
-        by_caption[-1].append(cue)
-    return [
-        cue for line, own in zip(lines, by_caption, strict=True) for cue in _translated(own, line.translation.split())
+    """Return the cues of lines, with the speakers' names and the translations."""
+    captions = [
+        Caption(line.utterance, line.text, line.start, line.end, line.final, translation=line.translation)
+        for line in lines
     ]
-
-
-def _translated(own: list[Cue], words: list[str]) -> list[Cue]:
-    """Divide the words of a translation among the cues of its caption, by the length of their texts."""
-    ends = [*accumulate(len(cue.text) for cue in own)]
-    cuts = [0, *(round(len(words) * end / ends[-1]) for end in ends)]
-    parts = [textwrap.fill(" ".join(words[begin:end]), LINE_CHARS) for begin, end in pairwise(cuts)]
-    return [replace(cue, text=f"{cue.text}\n{part}") if part else cue for cue, part in zip(own, parts, strict=True)]
+    names = {line.utterance: line.name for line in lines}
+    return cues(captions, lambda caption: names[caption.utterance])
 
 
 WRITERS: Final[dict[str, Callable[[list[Line]], str]]] = {

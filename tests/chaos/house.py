@@ -7,6 +7,7 @@ names: a start costs a fork.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import signal
@@ -36,9 +37,9 @@ class Builder:
     def __init__(self, orders: IO[str], built: IO[str]) -> None:
         self._orders, self._built = orders, built
 
-    def build(self, folder: Path) -> tuple[int, int]:
+    def build(self, folder: Path, shared: bool = False) -> tuple[int, int]:
         """A server that listens, with its journal in a folder; returns its process and its port."""
-        print(folder, file=self._orders, flush=True)
+        print(json.dumps([str(folder), shared]), file=self._orders, flush=True)
         process, port = map(int, self._built.readline().split())
         assert port, f"the server does not start on {folder}"
         return process, port
@@ -59,17 +60,19 @@ class House:
 
     Attributes:
         folder: of its journal.
+        shared: whether other servers use it, too.
         port: where it listens, ``None`` while it does not.
     """
 
-    def __init__(self, folder: Path, builder: Builder) -> None:
+    def __init__(self, folder: Path, builder: Builder, shared: bool = False) -> None:
         self.folder = folder
+        self.shared = shared
         self.port: int | None = None
         self._builder = builder
 
     async def start(self) -> None:
         """Listen on a new port."""
-        self._process, self.port = await asyncio.to_thread(self._builder.build, self.folder)
+        self._process, self.port = await asyncio.to_thread(self._builder.build, self.folder, self.shared)
 
     async def stop(self, how: signal.Signals) -> None:
         """SIGKILL or SIGTERM, up to the process' end."""
@@ -81,23 +84,23 @@ class House:
         assert ready, "the server does not stop"
 
 
-async def _serve(folder: Path) -> None:
+async def _serve(folder: str, shared: bool) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     config = Config(
         ServerConfig(port=0, credit_s=CREDIT_S, drain_s=DRAIN_S),
-        journal=JournalConfig(folder=str(folder), segment_s=SEGMENT_S, commit_every_ms=COMMIT_EVERY_MS),
+        journal=JournalConfig(folder=folder, segment_s=SEGMENT_S, commit_every_ms=COMMIT_EVERY_MS, shared=shared),
     )
     async with Service(config, Loaded(ScriptedEngine(), "off", None)).listening() as service:
         print(os.getpid(), service.port, flush=True)
         await stopped.wait()
 
 
-def _live(folder: Path) -> None:
+def _live(folder: str, shared: bool) -> None:
     """The life of a forked process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        asyncio.run(_serve(folder))
+        asyncio.run(_serve(folder, shared))
     except BaseException:  # noqa: BLE001 - the process ends with it
         traceback.print_exc()
         print(os.getpid(), 0, flush=True)
@@ -109,7 +112,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that ended are gone at once
     for line in sys.stdin:
         if os.fork() == 0:
-            _live(Path(line.strip()))
+            _live(*json.loads(line))
 
 
 if __name__ == "__main__":

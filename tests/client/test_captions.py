@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from af3stream.errors import SourceError
 from af3stream.listen.screen import PlainLines
-from af3stream.protocol.final_captions import sound_caption
-from af3stream.protocol.messages import Caption, Sound, Word
+from af3stream.protocol.final_captions import FinalCaptions, sound_caption
+from af3stream.protocol.messages import Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate, Word
 from af3stream.subtitles import CaptionWriter, Cue, cues, to_srt, to_vtt
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "cues.json").read_text(encoding="utf-8"))
@@ -210,6 +210,64 @@ def test_jsonl_holds_one_object_for_each_caption(tmp_path: Path):
             "words": [{"text": "Yes.", "start": 4.25, "end": 4.5, "probability": 0.75}],
         },
     ]
+
+
+def test_a_translation_stands_below_the_words_of_a_cue():
+    (cue,) = cues([Caption(0, "Buenos días.", 1.0, 3.0, final=True, language="es", translation="Good morning.")])
+    assert cue.text == "Buenos días.\nGood morning."
+
+
+@given(TEXTS.filter(str.strip), TEXTS)
+def test_a_translation_is_divided_among_the_cues_of_its_caption_and_stays_in_order(text: str, translation: str):
+    made = cues([Caption(0, text, 0.0, 20.0, final=True, translation=translation)])
+    plain = cues([Caption(0, text, 0.0, 20.0, final=True)])
+    below = [cue.text.removeprefix(bare.text) for cue, bare in zip(made, plain, strict=True)]
+    assert letters(below) == letters([translation])
+    assert all(len(line) <= 42 for each in below for line in each.split("\n"))
+
+
+CORRECTED = (
+    Caption(0, "Call me Ismael.", 0.0, 2.0, final=True, speaker=1),
+    Caption(1, "Uh.", 2.0, 2.5, final=True),
+    Caption(2, "Some years ago.", 3.0, 5.0, final=True, speaker=2),
+    CaptionUpdate(0, "Call me Ishmael.", 0.0, 2.0),
+    CaptionUpdate(1, "", 2.0, 2.5),
+    SpeakerUpdate(2, 1),
+    Sound("[bell]", 2.0, 3.0),
+    SpeakerNamed(1, "Herman"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        (
+            "talk.vtt",
+            "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\n<v Herman>Call me Ishmael.\n\n"
+            "00:00:02.000 --> 00:00:03.000\n[bell]\n\n00:00:03.000 --> 00:00:05.000\n<v Herman>Some years ago.\n\n",
+        ),
+        (
+            "talk.srt",
+            "1\n00:00:00,000 --> 00:00:02,000\nHerman: Call me Ishmael.\n\n"
+            "2\n00:00:02,000 --> 00:00:03,000\n[bell]\n\n3\n00:00:03,000 --> 00:00:05,000\nHerman: Some years ago.\n\n",
+        ),
+        (
+            "talk.jsonl",
+            '{"utterance":0,"start":0.0,"end":2.0,"text":"Call me Ishmael.","speaker":1,"name":"Herman"}\n'
+            '{"utterance":-1,"start":2.0,"end":3.0,"text":"[bell]"}\n'
+            '{"utterance":2,"start":3.0,"end":5.0,"text":"Some years ago.","speaker":1,"name":"Herman"}\n',
+        ),
+    ],
+)
+def test_a_finished_file_has_the_corrections_and_the_names_of_speakers(name: str, written: str, tmp_path: Path):
+    finals = FinalCaptions()
+    with CaptionWriter(tmp_path / name) as writer:
+        for message in CORRECTED:
+            finals.add(message)
+            if isinstance(message, Caption):
+                writer.add(message)
+        writer.finish(finals)
+    assert (tmp_path / name).read_text() == written
 
 
 def test_a_sound_is_a_cue_unless_a_later_caption_is_written_already(tmp_path: Path):

@@ -35,12 +35,14 @@ from af3stream.protocol.messages import (
     Ask,
     Audio,
     Caption,
+    CaptionUpdate,
     End,
     Error,
     Flush,
     Flushed,
     Gap,
     Sound,
+    SpeakerNamed,
     Speech,
     Start,
     Watch,
@@ -238,6 +240,21 @@ async def test_captions_go_to_a_file(recording: str, tmp_path: Path):
     async with serving(polite) as server:
         assert await listen(fast(recording, server.url, captions=path)) == 0
     assert path.read_text() == "WEBVTT\n\n00:00:00.500 --> 00:00:01.500\nCall me Ishmael.\n\n"
+
+
+async def test_a_captions_file_ends_with_corrections_and_names_even_if_the_session_breaks_off(
+    recording: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    async def script(peer: Peer) -> None:
+        await peer.open()
+        await peer.send(msgspec.structs.replace(final("Call me Ismael.", 0.5, 1.5), speaker=1))
+        await peer.send(CaptionUpdate(0, "Call me Ishmael.", 0.5, 1.5), SpeakerNamed(1, "Herman"))
+        await peer.send(Error("overloaded", "no more", fatal=True, retryable=False))
+
+    path = tmp_path / "captions.vtt"
+    async with serving(script) as server:
+        assert await listen(fast(recording, server.url, captions=path)) == 1
+    assert path.read_text() == "WEBVTT\n\n00:00:00.500 --> 00:00:01.500\n<v Herman>Call me Ishmael.\n\n"
 
 
 async def test_ctrl_c_ends_the_session_and_waits_for_the_tail(pipe, capsys: pytest.CaptureFixture[str]):

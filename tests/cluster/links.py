@@ -21,6 +21,7 @@ from af3stream.engine.jobs import Job, Result
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.errors import DataLoss
+from af3stream.tracing import Tracing
 
 KEY = "the key of the engine"
 QUICK = EngineConfig(lost_after_s=5.0, keep_s=5.0, read_timeout_s=2.0)
@@ -106,10 +107,14 @@ class Running:
     """
 
     def __init__(
-        self, engine: Engine | None = None, config: EngineConfig = QUICK, model: ModelConfig | None = None
+        self,
+        engine: Engine | None = None,
+        config: EngineConfig = QUICK,
+        model: ModelConfig | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.engine = engine or ScriptedEngine()
-        self.worker = Worker(self.engine, model)
+        self.worker = Worker(self.engine, model, tracing)
         self.server = EngineServer(self.worker, facts_of(self.engine), KEY, config, model)
         self._config = config
         self._stack = AsyncExitStack()

@@ -69,12 +69,16 @@ class RayNodes:
     Attributes:
         address: of the head.
         folder: of all logs.
-        head: the head, which has no CPUs for engines.
+        head: the head.
         nodes: the others.
+
+    Args:
+        head_cpus: CPUs that the head has for engines.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, head_cpus: int) -> None:
         self.folder = folder
+        self._head_cpus = head_cpus
         self._port = free_port()
         self.address = f"127.0.0.1:{self._port}"
         self._temp = folder / "ray"
@@ -86,7 +90,7 @@ class RayNodes:
         """Start the head, or start it again with what it knew."""
         (self._temp / "ray_current_cluster").unlink(missing_ok=True)  # left by a head that was killed
         (self.folder / "head").mkdir(exist_ok=True)
-        options = ["--head", f"--port={self._port}", "--num-cpus=0", f"--temp-dir={self._temp}"]
+        options = ["--head", f"--port={self._port}", f"--num-cpus={self._head_cpus}", f"--temp-dir={self._temp}"]
         self.head = self._start([*options, "--include-dashboard=false"])
 
     def add_node(self, cpus: int = 2) -> Node:
@@ -109,10 +113,10 @@ class RayNodes:
 
 
 @contextmanager
-def ray_nodes(nodes: int = 1, cpus: int = 2) -> Iterator[RayNodes]:
-    """A head and further nodes while the context lasts."""
+def ray_nodes(nodes: int, cpus: int) -> Iterator[RayNodes]:
+    """A head and further nodes while the context lasts. A head alone has the CPUs."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets need a short path
-    cluster = RayNodes(folder)
+    cluster = RayNodes(folder, 0 if nodes else cpus)
     try:
         for _ in range(nodes):
             cluster.add_node(cpus)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from itertools import count
+
+from msgspec.structs import replace
 
 from af3stream.cluster.cluster_jobs import ClusterJobs
 from af3stream.cluster.placement import Role
+from af3stream.cluster.wire import EngineLoad
 from af3stream.config import ModelConfig
 from af3stream.engine.contract import AudioSource
 from af3stream.engine.engine_core import Resident
@@ -16,19 +18,6 @@ from af3stream.engine.request import Report
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.metrics import Reason
-
-
-@dataclass(frozen=True)
-class ScriptedLoad:
-    """What a scripted engine reports."""
-
-    sessions: int = 0
-    kv_bytes: int = 0
-    kv_limit_bytes: int = 0
-    due_s: float = 0.0
-    busy_s: float = 0.0
-    short_s: float = 0.0
-    draining: bool = False
 
 
 class ScriptedLink:
@@ -40,7 +29,7 @@ class ScriptedLink:
     """
 
     def __init__(self, model: ModelConfig | None = None) -> None:
-        self.load = ScriptedLoad()
+        self.load = EngineLoad()
         self.engine = ScriptedEngine()
         self.worker = Worker(self.engine, model)
         self.submitted: list[Job] = []
@@ -58,9 +47,12 @@ class ScriptedLink:
 
     def report(self, **load: object) -> None:
         """Report another load."""
-        self.load = replace(self.load, **load)  # type: ignore[arg-type]
+        self.load = replace(self.load, **load)
 
-    def open(self, session: str, source: AudioSource, resident: Resident) -> None:
+    def on_superseded(self, callback: Callable[[str], None]) -> None:
+        self.supersede = callback
+
+    def open(self, session: str, source: AudioSource, resident: Resident, fence: int = 0) -> None:
         assert not self._lost and session not in self.opened
         self.opened[session] = True
         self.worker.open(session, source, resident)
@@ -94,19 +86,18 @@ class ScriptedLink:
         return not self._lost and self.worker.step()
 
 
-class Choices:
-    """Remembers engines in memory."""
+class Listener:
+    """What was told of sessions."""
 
     def __init__(self) -> None:
-        self.engines: dict[str, str] = {}
-        self.reasons: list[Reason] = []
+        self.places: list[tuple[str, Reason]] = []
+        self.taken: list[str] = []
 
-    def engine(self, session: str) -> str | None:
-        return self.engines.get(session)
+    def placed(self, session: str, fence: int, engine: str, reason: Reason) -> None:
+        self.places.append((engine, reason))
 
-    def choose(self, session: str, engine: str, reason: Reason) -> None:
-        self.engines[session] = engine
-        self.reasons.append(reason)
+    def superseded(self, session: str) -> None:
+        self.taken.append(session)
 
 
 class ScriptedCluster(ClusterJobs):
@@ -118,8 +109,8 @@ class ScriptedCluster(ClusterJobs):
     """
 
     def __init__(self, *roles: Role, wait_s: float = 60.0) -> None:
-        self.choices = Choices()
-        super().__init__(self.choices, wait_s)
+        self.listener = Listener()
+        super().__init__(self.listener, wait_s)
         self.links: dict[str, ScriptedLink] = {}
         self.faults: Callable[[int], None] = lambda _: None
         self._names = count(1)

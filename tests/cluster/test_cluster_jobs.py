@@ -96,7 +96,7 @@ def test_finished_job_is_not_submitted_again() -> None:
     cluster.lose(first)
     (second,) = cluster.holding("s")
     assert cluster.links[second].submitted == []
-    assert cluster.choices.reasons == ["new", "failover"]
+    assert cluster.listener.places == [(first, "new"), (second, "failover")]
 
 
 def test_cancelled_job_is_not_submitted_again() -> None:
@@ -238,7 +238,7 @@ def test_session_moves_from_an_engine_that_drains() -> None:
     assert list(cluster.holding("s")) == ["engine-2"]
     cluster.run_all()
     assert told.text(job) == ANSWER
-    assert cluster.choices.reasons == ["new", "drain"]
+    assert cluster.listener.places == [("engine-1", "new"), ("engine-2", "drain")]
 
 
 def test_session_stays_at_a_draining_engine_while_there_is_no_other() -> None:
@@ -263,7 +263,7 @@ def test_session_returns_to_the_engine_that_another_gateway_chose() -> None:
     cluster = ScriptedCluster()
     cluster.join(kv_bytes=1_000_000)
     cluster.join()
-    cluster.choices.engines["s"] = "engine-1"
+    cluster.expect("s", 2, "engine-1")
     opened(cluster)
     assert list(cluster.holding("s")) == ["engine-1"]
 
@@ -314,6 +314,14 @@ def test_engine_that_starts_again_takes_its_sessions_back() -> None:
     cluster.run_all()
     assert told.ends(job) == 1
     assert list(again.opened) == ["s"]
+
+
+def test_session_that_another_gateway_took_is_superseded() -> None:
+    cluster = ScriptedCluster("all")
+    opened(cluster)
+    cluster.links["engine-1"].supersede("s")
+    cluster.links["engine-1"].supersede("another")
+    assert cluster.listener.taken == ["s"]
 
 
 def test_closed_session_is_told_nothing_more() -> None:

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from af3stream.cluster import wire
 from af3stream.cluster.engine_link import EngineLink, LinkError
-from af3stream.engine.captioning import Hypothesis
+from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.contract import Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
@@ -88,7 +87,7 @@ class Wordy(ScriptedEngine):
 class WordyCaptioner(ScriptedCaptioner):
     """Says 100 kB."""
 
-    def caption(self, *arguments: Any, **options: Any) -> Hypothesis:
+    def hear(self, request: CaptionRequest) -> Hypothesis:
         return Hypothesis("word " * 20_000)
 
 

@@ -18,9 +18,10 @@ from af3stream.engine.factory import Loaded
 from af3stream.protocol.messages import Caption
 from af3stream.server.service import Service
 from tests.conftest import RECORDINGS
-from tests.openai_wire.conftest import clients_python, run_client
+from tests.openai_wire.conftest import clients_python, node_modules, run_client
+from tests.openai_wire.test_browser import bundle
 
-__all__ = ["clients_python", "run_client"]  # fixtures
+__all__ = ["bundle", "clients_python", "node_modules", "run_client"]  # fixtures
 
 PAUSE_S = 1.0
 
@@ -33,6 +34,11 @@ class RunningService:
     ws: str
     config: Config
     loaded: Loaded
+
+    @property
+    def port(self) -> int:
+        """On the loopback address."""
+        return int(self.http.rpartition(":")[2])
 
 
 @pytest.fixture(scope="session")

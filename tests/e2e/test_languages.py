@@ -10,6 +10,7 @@ from af3stream.engine.captioning import CaptionOptions, Hypothesis
 from af3stream.engine.counters import Counters
 from af3stream.engine.whisper import WhisperCaptioner
 from af3stream.models.registry import resolve
+from tests.captioned import captioned
 from tests.conftest import RECORDINGS
 
 pytestmark = pytest.mark.mini
@@ -25,7 +26,7 @@ def captioner() -> WhisperCaptioner:
 
 def said(captioner: WhisperCaptioner, recording: str, options: CaptionOptions) -> Hypothesis:
     samples: np.ndarray = soundfile.read(next(RECORDINGS.glob(recording)), dtype="float32")[0]
-    return captioner.caption(samples, None, final=True, max_tokens=99, options=options)
+    return captioned(captioner, samples, options=options)
 
 
 def test_it_knows_the_languages_that_whisper_was_trained_on(captioner: WhisperCaptioner) -> None:

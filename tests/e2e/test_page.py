@@ -654,6 +654,8 @@ def random_captions(generator: random.Random) -> list[dict[str, object]]:
         if generator.random() < 0.5:
             captions[-1]["speaker"] = generator.randint(1, 3)
         if generator.random() < 0.5:
+            captions[-1]["translation"] = " ".join(generator.choices(words, k=generator.randint(0, 40)))
+        if generator.random() < 0.5:
             bounds = sorted(generator.uniform(start, clock) for _ in range(2 * len(text.split())))
             captions[-1]["words"] = [
                 {"text": word, "start": bounds[2 * i], "end": bounds[2 * i + 1], "probability": 1.0}

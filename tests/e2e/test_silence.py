@@ -14,6 +14,7 @@ import soundfile
 from af3stream import offline
 from af3stream.engine.factory import Loaded
 from af3stream.engine.whisper import Decoded, WhisperCaptioner
+from tests.captioned import captioned
 from tests.conftest import RECORDINGS
 from tests.e2e.conftest import RunningService
 
@@ -76,14 +77,14 @@ def test_a_final_that_loops_is_written_without_repeats(mini: Loaded, monkeypatch
         return replace(heard, text="had he married, " * 40) if len(written) == 1 else heard
 
     monkeypatch.setattr(captioner, "_write", looping_at_first)
-    heard = captioner.caption(recorded("*0920.wav"), None, final=True, max_tokens=99)
+    heard = captioned(captioner, recorded("*0920.wav"))
     assert heard.text == written[-1] and heard.text.startswith("Had he married a more amiable woman")
     assert len(written) == 2
 
 
 def test_the_same_samples_have_the_same_final_caption(mini: Loaded) -> None:
     """A caption that is made again from the journal has the words that it had."""
-    finals = {mini.engine.captioner.caption(recorded("*0870.wav"), None, final=True, max_tokens=99) for _ in range(3)}
+    finals = {captioned(mini.engine.captioner, recorded("*0870.wav")) for _ in range(3)}
     assert len(finals) == 1
 
 

@@ -14,6 +14,7 @@ from af3stream import offline
 from af3stream.engine.captioning import CaptionOptions
 from af3stream.engine.whisper import WhisperCaptioner
 from af3stream.engine.word_alignment import AlignedCaptioner
+from tests.captioned import captioned
 from tests.conftest import RECORDINGS
 from tests.e2e.conftest import RunningService
 from tests.engine.test_word_alignment import Plain
@@ -76,9 +77,9 @@ def test_words_of_another_captioner_are_where_they_are_said(service: RunningServ
     assert isinstance(whisper, WhisperCaptioner)
     samples, _ = soundfile.read(RECORDINGS / "sense_and_sensibility_01_austen_64kb-0880.wav", dtype="float32")
     options = CaptionOptions(language="en", words=True)
-    own = whisper.caption(samples, None, final=True, max_tokens=99, options=options)
+    own = captioned(whisper, samples, options=options)
     captioner = AlignedCaptioner(Plain(service.loaded.engine.counters, own.text), lambda: whisper)
-    other = captioner.caption(samples, None, final=True, max_tokens=99, options=options)
+    other = captioned(captioner, samples, options=options)
     assert [word.text for word in other.words] == own.text.split()
     for mine, theirs in zip(own.words, other.words, strict=True):
         assert abs(mine.start - theirs.start) < OFF_S * RATE

@@ -10,7 +10,8 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint
 from af3stream.engine.af3.decode import guess
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
-from af3stream.engine.captioning import Hypothesis, Samples
+from af3stream.engine.captioning import Hypothesis, Samples, result_of
+from tests.captioned import captioned
 from tests.engine import reference
 
 pytestmark = pytest.mark.device
@@ -20,7 +21,7 @@ TOKENS = 32
 
 def test_a_caption_is_what_generate_transcribes(engine: Af3Engine, loaded: LoadedCheckpoint, signal: Signal) -> None:
     for seconds in (0.4, 3.3, 11.0):
-        heard = engine.captioner.caption(signal(seconds, 1), None, final=True, max_tokens=TOKENS)
+        heard = captioned(engine.captioner, signal(seconds, 1), max_tokens=TOKENS)
         assert list(heard.tokens) == reference.stock_reply(loaded, signal(seconds, 1), TRANSCRIBE, TOKENS)
 
 
@@ -29,17 +30,17 @@ def test_a_caption_is_what_generate_transcribes(engine: Af3Engine, loaded: Loade
 def test_a_caption_with_a_draft_equals_one_without(
     engine: Af3Engine, signal: Signal, kept: int, wrong: tuple[int, ...]
 ) -> None:
-    plain = engine.captioner.caption(signal(5.0, 2), None, final=True, max_tokens=TOKENS)
+    plain = captioned(engine.captioner, signal(5.0, 2), max_tokens=TOKENS)
     draft = Hypothesis("", plain.tokens[:kept] + wrong)
-    assert engine.captioner.caption(signal(5.0, 2), draft, final=True, max_tokens=TOKENS) == plain
+    assert captioned(engine.captioner, signal(5.0, 2), draft, max_tokens=TOKENS) == plain
 
 
 def test_a_growing_utterance_is_captioned_as_if_each_time_were_the_first(engine: Af3Engine, signal: Signal) -> None:
     draft = None
     for seconds in (1.0, 2.0, 3.0, 4.0):
         samples = signal(4.0, 3)[: round(seconds * 16_000)]
-        plain = engine.captioner.caption(samples, None, final=False, max_tokens=TOKENS)
-        draft = engine.captioner.caption(samples, draft, final=False, max_tokens=TOKENS)
+        plain = captioned(engine.captioner, samples, final=False, max_tokens=TOKENS)
+        draft = captioned(engine.captioner, samples, draft, final=False, max_tokens=TOKENS)
         assert draft == plain
 
 
@@ -52,19 +53,19 @@ def test_a_growing_utterance_is_captioned_as_if_each_time_were_the_first(engine:
 def test_a_draft_with_one_word_otherwise_costs_few_passes(
     engine: Af3Engine, signal: Signal, place: int, edit: Callable[[tuple[int, ...], int], tuple[int, ...]]
 ) -> None:
-    samples = signal(5.0, 6)
-    plain = engine.captioner.caption(samples, None, final=True, max_tokens=TOKENS)
+    samples = signal(0.8, 6)
+    plain = captioned(engine.captioner, samples, max_tokens=TOKENS)
     draft = Hypothesis("", edit(plain.tokens, place))
     before = engine.counters.forward_passes
-    assert engine.captioner.caption(samples, draft, final=True, max_tokens=TOKENS) == plain
+    assert captioned(engine.captioner, samples, draft, max_tokens=TOKENS) == plain
     assert engine.counters.forward_passes - before <= 2 + (len(plain.tokens) - place) / 2
 
 
 def test_the_longer_a_draft_is_right_the_more_of_it_is_read_in_a_pass(engine: Af3Engine, signal: Signal) -> None:
-    plain = engine.captioner.caption(signal(5.0, 6), None, final=True, max_tokens=TOKENS)
+    plain = captioned(engine.captioner, signal(0.8, 6), max_tokens=TOKENS)
     before = engine.counters.forward_passes
     draft = Hypothesis("", (7, *plain.tokens[1:]))
-    assert engine.captioner.caption(signal(5.0, 6), draft, final=True, max_tokens=TOKENS) == plain
+    assert captioned(engine.captioner, signal(0.8, 6), draft, max_tokens=TOKENS) == plain
     assert engine.counters.forward_passes - before <= 4  # the first word, 4 words, 16, and the rest
 
 
@@ -74,7 +75,7 @@ def test_a_reply_that_repeats_itself_is_its_own_draft(engine: Af3Engine, monkeyp
         decoder, "likeliest", lambda states: [loop[slot.length - len(states) + i] for i in range(len(states))]
     )
     slot, before = decoder.new_slot(64), engine.counters.forward_passes
-    assert decoder.drafted(slot, decoder.embed([1]), [], 23) == loop[:23]
+    assert result_of(decoder.drafted(slot, decoder.embed([1]), [], 23)) == loop[:23]
     assert engine.counters.forward_passes - before <= 5 + 23 / 4  # once word by word, then a round a pass
 
 
@@ -94,8 +95,8 @@ def test_what_comes_next_is_guessed_from_the_draft(written: list[int], draft: li
 
 
 def test_an_agreeing_draft_is_read_in_one_pass(engine: Af3Engine, signal: Signal) -> None:
-    samples = signal(5.0, 4)
-    plain = engine.captioner.caption(samples, None, final=True, max_tokens=TOKENS)
+    samples = signal(0.8, 4)
+    plain = captioned(engine.captioner, samples, max_tokens=TOKENS)
     before = engine.counters.forward_passes
-    engine.captioner.caption(samples, plain, final=True, max_tokens=len(plain.tokens))
+    captioned(engine.captioner, samples, plain, max_tokens=len(plain.tokens))
     assert engine.counters.forward_passes - before == 1

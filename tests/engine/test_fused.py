@@ -18,8 +18,9 @@ from af3stream.engine.af3.decode import Decoder, Reply
 from af3stream.engine.af3.encoder import Encoder
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.linear import FEW, HalfEmbedding, HalfLinear, exactly_half, keep_in_half
-from af3stream.engine.captioning import Samples
+from af3stream.engine.captioning import Hypothesis, Samples
 from af3stream.errors import ModelError
+from tests.captioned import captioned
 from tests.checkpoints import make_tiny
 from tests.engine.conftest import answer, model_config, new_context, parts_of
 
@@ -60,7 +61,7 @@ def answered(engine: Af3Engine, signal: Callable[[float, int], Samples]) -> list
     context = new_context(engine)
     list(context.extend(parts))
     questions = ("What was said?", "Who spoke?")
-    heard = engine.hear(signal(5.0, 3), "Transcribe.", [5, 6, 7, 8], TOKENS)
+    heard = captioned(engine.captioner, signal(5.0, 3), Hypothesis("", (5, 6, 7, 8)), max_tokens=TOKENS).tokens
     return [*(answer(context, parts, question, TOKENS)[0] for question in questions), heard]
 
 

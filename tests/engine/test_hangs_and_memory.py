@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from af3stream.config import ModelConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis, Samples
 from af3stream.engine.contract import Completion, Embeddings, Lookup, PromptPart, Text, Turn
 from af3stream.engine.jobs import AnswerJob, EncodeJob, ExtendJob, Failed, Restarted
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
@@ -56,17 +56,9 @@ class StuckCaptioner(ScriptedCaptioner):
         super().__init__(engine.counters)
         self._engine = engine
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        self._engine.hang_if(samples)
-        return super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
+    def hear(self, request: CaptionRequest) -> Hypothesis:
+        self._engine.hang_if(request.samples)
+        return super().hear(request)
 
 
 # ---- hangs -----------------------------------------------------------------------------------------------------------
@@ -159,17 +151,9 @@ class FullCaptioner(ScriptedCaptioner):
         super().__init__(engine.counters)
         self._engine = engine
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
+    def hear(self, request: CaptionRequest) -> Hypothesis:
         self._engine.fill()
-        return super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
+        return super().hear(request)
 
 
 @pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError])

@@ -14,6 +14,7 @@ from af3stream.engine.contract import Completion, Lookup, Text, Turn
 from af3stream.engine.jobs import AnswerJob, ExtendJob, Job, Result
 from af3stream.engine.prompt_parts import caption_line, note
 from af3stream.models.card import Wording
+from tests.captioned import captioned
 from tests.engine import reference
 from tests.engine.conftest import answer, new_context, new_worker, parts_of
 
@@ -76,8 +77,8 @@ def test_an_instruction_stands_right_before_each_question_and_in_no_caption(
     *pieces, _ = new_context(instructed).answer(parts, QUESTION, TOKENS, CHAT)
     assert pieces == expected
     assert instructed.generate([QUESTION], [audio]) == plain.generate([QUESTION], [audio])
-    assert instructed.captioner.caption(audio, None, final=True, max_tokens=9).tokens == (
-        plain.captioner.caption(audio, None, final=True, max_tokens=9).tokens
+    assert captioned(instructed.captioner, audio, max_tokens=9).tokens == (
+        captioned(plain.captioner, audio, max_tokens=9).tokens
     )
 
 

@@ -12,6 +12,7 @@ from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
 from af3stream.engine.af3.repetition import LEAST, PERIOD, TIMES, repeats
 from af3stream.engine.captioning import Samples
+from tests.captioned import captioned
 from tests.checkpoints import make_tiny
 from tests.engine import reference
 from tests.engine.conftest import answer, model_config, new_context, parts_of
@@ -75,10 +76,10 @@ def test_a_caption_that_loops_ends_at_the_same_token_with_and_without_a_draft(
 ) -> None:
     engine, samples = Af3Engine(looping, "looping"), signal(3.0, 1)
     expected = reference.stock_reply(looping, samples, TRANSCRIBE, TOKENS)
-    plain = engine.captioner.caption(samples, None, final=True, max_tokens=TOKENS)
+    plain = captioned(engine.captioner, samples, max_tokens=TOKENS)
     assert repeats(expected)
     assert list(plain.tokens) == expected
-    assert engine.captioner.caption(samples, plain, final=True, max_tokens=TOKENS) == plain
+    assert captioned(engine.captioner, samples, plain, max_tokens=TOKENS) == plain
 
 
 def test_a_batch_of_replies_that_loop_is_that_of_generate(looping: LoadedCheckpoint, signal: Signal) -> None:

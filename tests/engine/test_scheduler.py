@@ -14,7 +14,7 @@ from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.contract import AudioSegment
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Job, ReviseJob
 from af3stream.engine.request import priority_of
-from af3stream.engine.scheduler import BACKGROUND_SHARE, INTERIM_SHARE, Priority, Scheduler, Task
+from af3stream.engine.scheduler import BACKGROUND_SHARE, INTERIM_SHARE, SLICE_S, Priority, Scheduler, Task
 
 FINAL, ANSWER, LATE_FINAL, CATCH_UP, INTERIM = Priority
 SOUND = AudioSegment(0, 640, 1)
@@ -405,7 +405,15 @@ def test_interims_without_end_delay_an_answer_by_their_share() -> None:
     interims = [Simulated("talking", INTERIM, 0.0, 1, 0.3) for _ in range(100)]
     answer = Simulated("a", ANSWER, 0.0, 100, 0.1)
     Device([before, answer, *interims]).run()
-    assert answer.done_at - answer.began_at <= 100 * 0.1 * (1 + INTERIM_SHARE) + 0.3
+    assert answer.done_at - answer.began_at <= 100 * 0.1 * (1 + INTERIM_SHARE) + 1e-6
+
+
+def test_the_steps_of_an_interim_follow_each_other() -> None:
+    before = Simulated("talking", INTERIM, 0.0, 1, 0.1)
+    reading = Simulated("a", CATCH_UP, 0.05, 20, 1.0)
+    interims = [Simulated("talking", INTERIM, second + 0.5, 2, 0.1) for second in range(1, 12, 2)]
+    Device([before, reading, *interims]).run()
+    assert all(each.done_at - each.began_at <= 0.2 + 1e-6 for each in interims)
 
 
 @given(WORK)
@@ -438,6 +446,29 @@ def test_a_rebuild_delays_a_running_answer_by_a_fifth_at_most(step_s: float) -> 
     Device([before, rebuild, answer]).run(until=12.0)
     assert answer.done_at - answer.began_at <= 100 * 0.03 * (1 + BACKGROUND_SHARE) + 1e-6
     assert answer.began_at - answer.comes_at <= step_s  # the step under way
+
+
+@pytest.mark.parametrize("kind", [FINAL, LATE_FINAL, INTERIM])
+def test_short_captions_that_come_at_once_are_made_one_after_another(kind: Priority) -> None:
+    captions = [Simulated(session, kind, 0.0, 4, 0.1) for session in "abc"]
+    Device(captions).run()
+    assert [round(each.done_at, 3) for each in captions] == [0.4, 0.8, 1.2]
+
+
+@pytest.mark.parametrize("kind", [FINAL, LATE_FINAL, INTERIM])
+def test_a_long_caption_gives_way_to_another_sessions_after_its_slice(kind: Priority) -> None:
+    long, short = Simulated("a", kind, 0.0, 100, 0.1), Simulated("b", kind, 0.25, 4, 0.1)
+    Device([long, short]).run()
+    assert short.began_at - short.comes_at <= SLICE_S + 0.2 + 1e-6  # the step under way, and one over the slice
+    assert round(short.done_at - short.began_at, 3) == 0.4
+
+
+def test_long_captions_share_the_device_by_slices() -> None:
+    captions = [Simulated(session, FINAL, 0.0, 1_000, 0.03) for session in "abc"]
+    device = Device(captions)
+    device.run(until=60.0)
+    used = [sum(end - begin for begin, end, work, _ in device.ran if work is each) for each in captions]
+    assert max(used) - min(used) <= SLICE_S + 0.03 + 1e-6
 
 
 @given(st.lists(st.sampled_from([0.03, 0.2, 0.7]), min_size=2, max_size=6))

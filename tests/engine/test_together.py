@@ -12,7 +12,7 @@ from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.captioning import Samples
 from af3stream.engine.contract import Answering, Completion, Lookup, PromptPart, Text, Turn
-from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Result
+from af3stream.engine.jobs import AnswerJob, ExtendJob, Failed, Restarted, Result
 from af3stream.engine.request import MAX_DECODE_BATCH
 from af3stream.engine.scripted import ScriptedContext, ScriptedEngine
 from tests.engine.conftest import answer, model_config, new_context, new_worker, parts_of
@@ -74,12 +74,19 @@ def test_questions_are_read_one_chunk_a_step_however_many_sessions_ask(
 
 
 class Joint(ScriptedEngine):
-    """Notes how many answers each joint step is for, and fails where it is told to."""
+    """Notes how many answers each joint step is for, and fails where it is told to.
 
-    def __init__(self, fail: int = -1, mute: str = "") -> None:
+    Args:
+        fail: the joint step that fails.
+        mute: the question whose answer fails after a word.
+        full: the question whose answer has no memory for its second word, so many times.
+    """
+
+    def __init__(self, fail: int = -1, mute: str = "", full: tuple[str, int] = ("", 0)) -> None:
         super().__init__()
         self.sizes: list[int] = []
         self._fail, self._mute = fail, mute
+        self.full, self.left = full
 
     def decode_batch(self, answers: Sequence[Answering]) -> None:
         self.sizes.append(len(answers))
@@ -96,6 +103,9 @@ class Joint(ScriptedEngine):
                 for written, piece in enumerate(super().answer(parts, question, max_tokens, earlier)):
                     if question == engine._mute and written == 1:
                         raise OSError("a secret of the device")
+                    if question == engine.full and written == 1 and engine.left:
+                        engine.left -= 1
+                        raise MemoryError
                     yield piece
 
         return Context(self.counters, embeddings)
@@ -136,6 +146,32 @@ def test_an_answer_that_fails_among_others_is_lost_alone() -> None:
     first, lost, last = ask(Joint(mute="b?"), ["a?", "b?", "c?"])
     assert (first, last) == (told("a?"), told("c?"))
     assert lost == ["b?", Failed("the engine failed: OSError")]
+
+
+@pytest.mark.usefixtures("even_steps")
+@pytest.mark.parametrize("full", ["a?", "b?", "c?"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_answer_without_memory_among_others_costs_them_no_word_and_tells_none_twice(full: str, times: int) -> None:
+    questions = ["a?", "b?", "c?"]
+    results = dict(zip(questions, ask(Joint(full=(full, times)), questions), strict=True))
+    once, twice = [full, Restarted(), *told(full)[1:]], [full, Restarted(), Failed("the engine failed: MemoryError")]
+    assert results.pop(full) == (once if times == 1 else twice)
+    assert results == {question: told(question) for question in questions if question != full}
+
+
+def test_the_thread_goes_on_after_an_answer_without_memory_among_others() -> None:
+    worker, reports = new_worker(Joint(full=("b?", 2))), Reports()
+    jobs = [AnswerJob((Text("a"),), question, 9) for question in ("a?", "b?", "c?")]
+    for session, job in zip("abc", jobs, strict=True):
+        worker.submit(session, job, reports)
+    worker.start()
+    reports.wait_for(*jobs)
+    later = AnswerJob((Text("a"),), "b?", 9)
+    worker.submit("b", later, reports)
+    reports.wait_for(later)
+    worker.stop()
+    assert [result for result, _ in reports.of(later)] == told("b?")
+    assert [len([done for _, done in reports.of(job) if done]) for job in jobs] == [1, 1, 1]
 
 
 def test_two_questions_of_one_session_follow_each_other() -> None:

@@ -10,6 +10,7 @@ import torch
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.vocabulary import FIRST, NEXT, TermTree
 from af3stream.engine.captioning import CaptionOptions, Hypothesis, Samples
+from tests.captioned import captioned
 
 pytestmark = pytest.mark.device
 Signal = Callable[[float, int], Samples]
@@ -39,17 +40,17 @@ def test_the_likeliest_tokens_follow_what_was_guessed_before_them() -> None:
 
 
 def test_an_empty_vocabulary_changes_no_token(engine: Af3Engine, signal: Signal) -> None:
-    plain = engine.captioner.caption(signal(3.0, 1), None, final=True, max_tokens=TOKENS)
-    empty = engine.captioner.caption(signal(3.0, 1), None, final=True, max_tokens=TOKENS, options=CaptionOptions())
+    plain = captioned(engine.captioner, signal(3.0, 1), max_tokens=TOKENS)
+    empty = captioned(engine.captioner, signal(3.0, 1), max_tokens=TOKENS, options=CaptionOptions())
     assert empty == plain
 
 
 @pytest.mark.parametrize("kept", [0, 3, TOKENS])
 def test_a_draft_changes_no_token_with_a_vocabulary(engine: Af3Engine, signal: Signal, kept: int) -> None:
     options = CaptionOptions(vocabulary=("rain on the roof", "Ugarte"))
-    plain = engine.captioner.caption(signal(5.0, 2), None, final=True, max_tokens=TOKENS, options=options)
+    plain = captioned(engine.captioner, signal(5.0, 2), max_tokens=TOKENS, options=options)
     draft = Hypothesis("", (*plain.tokens[:kept], 7, 9))
-    assert engine.captioner.caption(signal(5.0, 2), draft, final=True, max_tokens=TOKENS, options=options) == plain
+    assert captioned(engine.captioner, signal(5.0, 2), draft, max_tokens=TOKENS, options=options) == plain
 
 
 def test_no_term_is_a_control_token(engine: Af3Engine) -> None:

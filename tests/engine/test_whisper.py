@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, CaptionRequest, Hypothesis, Samples
 from af3stream.engine.whisper import LOOP_TOKENS, Decoded, WhisperCaptioner
 from af3stream.engine.whisper_prompt import WhisperPrompt
+from tests.captioned import captioned
 
 RATE = 16_000
 RAIN = Decoded("Rain on the roof.", score=-0.3, silence=0.1, tokens=5)
@@ -43,7 +44,9 @@ class Scripted(WhisperCaptioner):
     Attributes:
         padded_s: seconds of each input that was encoded.
         options: the library's options of each decode.
+        limits: the most tokens of each decode.
         prompts: the prompt of each decode, as text.
+        calls: what the model was called for.
 
     Args:
         probable: what the detector says of any input.
@@ -63,27 +66,33 @@ class Scripted(WhisperCaptioner):
         self._said = [(f"<|{code}|>", chance) for code, chance in probable]
         self.padded_s: list[float] = []
         self.options: list[dict[str, Any]] = []
+        self.limits: list[int] = []
         self.prompts: list[str] = []
+        self.calls: list[str] = []
 
     def final(self, seconds: float = 5.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
         """The final caption of an utterance of this length."""
         samples = np.zeros(round(seconds * RATE), np.float32)
-        return self.caption(samples, None, final=True, max_tokens=99, options=options)
+        return captioned(self, samples, options=options)
 
     def interim(self, seconds: float = 5.0, options: CaptionOptions = DEFAULT_OPTIONS) -> Hypothesis:
         """The interim caption of an utterance of this length."""
         samples = np.zeros(round(seconds * RATE), np.float32)
-        return self.caption(samples, None, final=False, max_tokens=99, options=options)
+        return captioned(self, samples, final=False, options=options)
 
     def _detect(self, encoded: None) -> list[list[tuple[str, float]]]:
+        self.calls.append("detect")
         self.detected += 1
         return [self._said]
 
     def _encoded(self, samples: Samples, padded_s: float) -> None:
+        self.calls.append("encode")
         self.padded_s.append(padded_s)
 
     def _write(self, encoded: None, prompt: list[int], max_tokens: int, **options: Any) -> Decoded:
+        self.calls.append("search")
         self.options.append(options)
+        self.limits.append(max_tokens)
         self.prompts.append(self._tokenizer.decode(prompt, skip_special_tokens=False))
         return next(self._decodes)
 
@@ -98,6 +107,38 @@ def test_an_interim_caption_is_one_greedy_decode_that_repeats_no_phrase() -> Non
     captioner = Scripted(RAIN)
     assert captioner.interim().text == RAIN.text
     assert captioner.options == [{"beam_size": 1, "no_repeat_ngram_size": LOOP_TOKENS}]
+
+
+@pytest.mark.parametrize(
+    ("decodes", "options", "final", "passes"),
+    [
+        pytest.param([RAIN], ENGLISH, True, ["encode", "search"], id="the language is told"),
+        pytest.param([RAIN], CaptionOptions(), True, ["encode", "detect", "search"], id="it is detected"),
+        pytest.param([LOOP, RAIN], ENGLISH, True, ["encode", "search", "search"], id="the words loop"),
+        pytest.param([LOOP], ENGLISH, False, ["encode", "search"], id="those of an interim"),
+        pytest.param(
+            [RAIN, RAIN],
+            CaptionOptions(language="es", translate=True),
+            True,
+            ["encode", "search", "search"],
+            id="a translation",
+        ),
+        pytest.param(
+            [RAIN, RAIN, RAIN],
+            CaptionOptions(detect=True, language="en", compare=("en", "es")),
+            True,
+            ["encode", "detect", "search", "search", "search"],
+            id="languages are compared",
+        ),
+    ],
+)
+def test_each_call_of_the_model_is_a_pass(
+    decodes: list[Decoded], options: CaptionOptions, final: bool, passes: list[str]
+) -> None:
+    captioner = Scripted(*decodes)
+    steps = captioner.caption(CaptionRequest(np.zeros(RATE, np.float32), 99, final, None, options))
+    assert [len(captioner.calls) for _ in steps] == [*range(1, len(passes) + 1)]
+    assert captioner.calls == passes
 
 
 @pytest.mark.parametrize(("seconds", "padded_s"), [(1, 15), (9, 15), (12, 17), (28, 30)])
@@ -169,6 +210,22 @@ def test_an_interim_that_loops_has_no_words_and_is_not_decoded_again() -> None:
     captioner = Scripted(LOOP, RAIN)
     assert captioner.interim(options=ENGLISH) == Hypothesis("", language="en")
     assert len(captioner.options) == 1
+
+
+def test_an_interim_is_decoded_to_as_many_tokens_as_people_usually_say() -> None:
+    captioner = Scripted(RAIN)
+    captioner.interim(5.0)
+    assert captioner.limits == [75]
+
+
+def test_an_interim_that_reaches_this_limit_is_decoded_further_unless_it_is_made_up() -> None:
+    cut, whole = replace(RAIN, tokens=75), replace(RAIN, text=f"{RAIN.text} And then more.", tokens=90)
+    captioner = Scripted(cut, whole)
+    assert captioner.interim(5.0).text == whole.text
+    assert captioner.limits == [75, 99]
+    captioner = Scripted(replace(FAST, text=FAST.text * 9, tokens=75), whole)
+    assert captioner.interim(5.0, ENGLISH) == Hypothesis("", language="en")
+    assert captioner.limits == [75]
 
 
 def test_more_words_than_anybody_can_say_in_the_time_are_a_loop() -> None:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from af3stream.config import CaptionsConfig, Config
 from af3stream.engine import factory
-from af3stream.engine.captioning import CaptionOptions, Hypothesis, Samples, TimedWord
+from af3stream.engine.captioning import CaptionOptions, CaptionRequest, Hypothesis, Passes, Samples, TimedWord
 from af3stream.engine.counters import Counters
 from af3stream.engine.scripted import ScriptedCaptioner
 from af3stream.engine.whisper import Decoded
 from af3stream.engine.word_alignment import AlignedCaptioner, Piece, trimmed, words_of
+from tests.captioned import captioned
 from tests.engine.test_whisper import RAIN, Scripted
 
 RATE = 16_000
@@ -114,7 +115,7 @@ class Aligned(Scripted):
 
 
 def heard(captioner: Aligned, *, final: bool, options: CaptionOptions) -> Hypothesis:
-    return captioner.caption(np.zeros(RATE, np.float32), None, final=final, max_tokens=9, options=options)
+    return captioned(captioner, np.zeros(RATE, np.float32), final=final, max_tokens=9, options=options)
 
 
 def test_a_final_has_word_times_where_they_are_asked_for_over_the_same_encoding() -> None:
@@ -140,9 +141,10 @@ def test_nothing_is_aligned_otherwise(decode: Decoded, final: bool, words: bool)
 class Halves:
     """Gives each word of a text an equal share."""
 
-    def align(self, samples: Samples, text: str) -> tuple[TimedWord, ...]:
+    def align(self, samples: Samples, text: str) -> Passes[tuple[TimedWord, ...]]:
         words = text.split()
         share = len(samples) // len(words)
+        yield None
         return tuple(TimedWord(word, i * share, (i + 1) * share, 1.0) for i, word in enumerate(words))
 
 
@@ -155,7 +157,7 @@ class Plain(ScriptedCaptioner):
         super().__init__(counters)
         self.text = text
 
-    def caption(self, *args: Any, **named: Any) -> Hypothesis:
+    def hear(self, request: CaptionRequest) -> Hypothesis:
         return Hypothesis(self.text)
 
 
@@ -164,10 +166,10 @@ def test_another_captioner_has_times_by_an_aligner_that_is_loaded_when_it_is_nee
     captioner = AlignedCaptioner(Plain(Counters()), lambda: loaded.append(1) or Halves())  # type: ignore[func-returns-value]
     samples = np.zeros(RATE, np.float32)
     for final, options in ((True, CaptionOptions()), (False, WORDS)):
-        assert captioner.caption(samples, None, final=final, max_tokens=9, options=options).words == ()
+        assert captioned(captioner, samples, final=final, max_tokens=9, options=options).words == ()
     assert not loaded and captioner.times_words
     for _ in range(2):
-        words = captioner.caption(samples, None, final=True, max_tokens=9, options=WORDS).words
+        words = captioned(captioner, samples, max_tokens=9, options=WORDS).words
         assert words == (TimedWord("Good", 0, 8_000, 1.0), TimedWord("morning.", 8_000, RATE, 1.0))
     assert loaded == [1]
 

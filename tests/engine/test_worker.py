@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from af3stream.config import ModelConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis, Samples
 from af3stream.engine.contract import AudioSegment, Completion, Embeddings, Engine, Lookup, PromptPart, Text, Turn
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed, Job, PrefixLost, Result
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedContext, ScriptedEngine
@@ -219,15 +219,7 @@ class Choosy(ScriptedEngine):
 
 
 class Deaf(ScriptedCaptioner):
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
+    def hear(self, request: CaptionRequest) -> Hypothesis:
         raise ValueError("a secret of the device")
 
 

@@ -1,4 +1,4 @@
-"""A journal's whole life, for a parent that kills it: `python -m tests.journal.child FOLDER`.
+"""A journal's whole life, for a parent that kills it: `python -m tests.journal.child FOLDER [shared]`.
 
 Prints what it is told, line by line: `SESSION DURABLE EVENT`.
 """
@@ -30,19 +30,19 @@ class Saying(Told):
         super().__call__(commit)
 
 
-def main(folder: Path) -> None:
-    with running(folder, segment_s=SEGMENT_S) as journal:
+def main(folder: Path, shared: bool) -> None:
+    with running(folder, segment_s=SEGMENT_S, shared=shared) as journal:
         say("old", journal.recover("old").durable, 0)  # it has a tail above its mark
         journal.create(facts())
         for number, batch in enumerate(BATCHES, start=1):
             journal.append("talk", batch, told := Saying())
             told.durable(4 * BLOCK * number, number)
         journal.finish("talk")
-        until(lambda: not list((folder / "sessions/talk").glob("*.raw")))
+        until(lambda: not list((folder / "sessions/talk").rglob("*.raw")))
         say("deleting", 0, 0)
         journal.delete("old")
         say("deleted", 0, 0)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:] == ["shared"])

@@ -38,7 +38,8 @@ class Histories(RuleBasedStateMachine):
         self.journal = Journal(config(self.root / str(self.lives), segment_s=0.1))
         # it writes; only its thread is missing, so that a rule decides when
         self.journal._lock = disk.lock(self.root / str(self.lives) / "lock")
-        self.journal._store.tidy()
+        self.journal._writes = True
+        self.journal._store.tidy(now=0.0)
         self.store = self.journal._store
 
     @property

@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 ALL = [record for batch in BATCHES for record in batch]
 WHOLE = joined(record for record in ALL if not isinstance(record, EventRecord))
 OLD_END = 6 * BLOCK
+OF_LEASES = {"lease-claimed", "takeover-written", "takeover-done", "lease-checked"}
+OF_TAILS = {"tail-staged", "tail-revealed"}  # a new owner writes the tail with the rest of its file
 
 
 def prepare(folder: Path) -> None:
@@ -38,10 +40,10 @@ def prepare(folder: Path) -> None:
     mark.close()
 
 
-def killed_at(order: str, folder: Path) -> dict[str, tuple[int, int]]:
+def killed_at(order: str, folder: Path, shared: bool) -> dict[str, tuple[int, int]]:
     """Run the child until it dies at a point; returns what it was last told of each session."""
     environment = os.environ | {"AF3STREAM_KILL_AT": order}
-    command = [sys.executable, "-m", "tests.journal.child", str(folder)]
+    command = [sys.executable, "-m", "tests.journal.child", str(folder), *["shared"] * shared]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     lines = [line.split() for line in ended.stdout.splitlines()]
@@ -73,22 +75,37 @@ def check_talk(journal: Journal, durable: int, number: int) -> None:
     assert (joined(again.audio), len(again.events)) == (WHOLE, len(BATCHES))
 
 
-def test_the_child_passes_every_point(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shared", "others"), [(False, OF_LEASES), (True, OF_TAILS)])
+def test_the_child_passes_every_point(tmp_path: Path, shared: bool, others: set[str]) -> None:
     prepare(tmp_path)
     passed = Counter[str]()
     with hooked(lambda label: passed.update([label])):
-        main(tmp_path / "journal")
-    assert set(passed) == set(POINTS)
+        main(tmp_path / "journal", shared)
+    assert set(passed) == set(POINTS) - others
 
 
 @pytest.mark.parametrize(
     "order",
-    [*POINTS, "audio-written:5", "log-commit:6", "log-commit:2", "events-committed:3", "mark-written:7", "tell:4"],
+    [
+        *(label for label in POINTS if label not in OF_LEASES),
+        *("audio-written:5", "log-commit:6", "log-commit:2", "events-committed:3", "mark-written:7", "tell:4"),
+    ],
 )
 def test_killed_at(order: str, tmp_path: Path) -> None:
+    check_after_kill(order, tmp_path, shared=False)
+
+
+@pytest.mark.parametrize(
+    "order", [*sorted(OF_LEASES), "lease-checked:9", "events-committed", "seal-recorded", "session-forgotten"]
+)
+def test_killed_with_leases_at(order: str, tmp_path: Path) -> None:
+    check_after_kill(order, tmp_path, shared=True)
+
+
+def check_after_kill(order: str, tmp_path: Path, *, shared: bool) -> None:
     prepare(tmp_path)
-    told = killed_at(order, tmp_path / "journal")
-    with running(tmp_path / "journal") as journal:
+    told = killed_at(order, tmp_path / "journal", shared)
+    with running(tmp_path / "journal", shared=shared) as journal:
         check_old(journal, told)
         if journal.facts("talk"):
             check_talk(journal, *told.get("talk", (0, 0)))

@@ -13,7 +13,7 @@ from af3stream.journal.commit_log import scan
 from af3stream.journal.journal import Journal
 from af3stream.journal.reading import read_timeline
 from af3stream.journal.records import AudioRecord, encode
-from af3stream.journal.segments import Mark
+from af3stream.journal.segments import Mark, raw_files
 from tests.journal.scenes import BLOCK, Told, audio, config, event, facts, pcm, record_session, reopened, running
 
 RECORD = len(encode(audio(0, BLOCK)[0]))  # bytes; all records are as long
@@ -52,7 +52,7 @@ def test_cut_at_any_byte_above_the_mark_the_whole_records_count(talk: Path) -> N
     data = raw(talk).read_bytes()
     for size in range(2 * RECORD, 4 * RECORD + 1):
         raw(talk).write_bytes(data[:size])
-        assert read_timeline(talk, 0, list).end == size // RECORD * BLOCK
+        assert read_timeline(talk, 0, lambda: raw_files(talk)).end == size // RECORD * BLOCK
 
 
 def test_cut_at_any_byte_below_the_mark_the_loss_is_named(talk: Path) -> None:
@@ -60,7 +60,7 @@ def test_cut_at_any_byte_below_the_mark_the_loss_is_named(talk: Path) -> None:
     for size in range(4 * RECORD):
         raw(talk).write_bytes(data[:size])
         with pytest.raises(DataLoss) as caught:
-            read_timeline(talk, 0, list)
+            read_timeline(talk, 0, lambda: raw_files(talk))
         assert (caught.value.start, caught.value.end) == (size // RECORD * BLOCK, 4 * BLOCK)
 
 

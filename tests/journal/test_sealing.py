@@ -171,7 +171,9 @@ def test_a_session_that_comes_back_before_it_is_sealed_is_sealed_once(tmp_path: 
             store.commit(now=0.0)
             store.step(now=0.0)
             store.release("talk")
-            store.open(facts(), 0, 0)
+            row = store._catalog.row("talk")
+            assert row
+            store.open(row, 0)
         while store.step(now=0.0):
             pass
         assert sorted(path.name for path in (tmp_path / "sessions/talk").iterdir()) == [

@@ -25,6 +25,14 @@ async def test_a_streamed_transcription(run_client: RunClient) -> None:
         assert "".join(text for _, text in deltas) == done[1]
 
 
+async def test_logprobs_and_a_chunking_strategy(run_client: RunClient) -> None:
+    async with serving() as service:
+        text, tokens = await run_client(service, "openai_files", "logprobs")
+        assert tokens == text != ""
+        whole, cut = await run_client(service, "openai_files", "chunking")
+        assert cut > whole == 1
+
+
 async def test_a_chat_about_audio_whole_and_streamed(run_client: RunClient) -> None:
     async with serving() as service:
         whole, streamed, tokens = await run_client(service, "openai_files", "chat")
@@ -40,7 +48,9 @@ async def test_models(run_client: RunClient) -> None:
 async def test_errors_are_the_packages_own(run_client: RunClient) -> None:
     async with serving(tokens=("secret",)) as service:
         told = await run_client(service, "openai_files", "errors")
-        assert told == [["invalid_file", "file"], ["invalid_api_key", None]]
+        assert told == [
+            ["invalid_file", "file"], ["unsupported_value", "known_speaker_names"], ["invalid_api_key", None],
+        ]  # fmt: skip
 
 
 async def test_the_async_client(run_client: RunClient) -> None:

@@ -366,3 +366,29 @@ async def test_segments_have_word_times_where_they_are_asked_for() -> None:
         segment = await peer.until("segment")
         assert [word["word"] for word in segment["words"]] == segment["text"].split()
         assert (await peer.until("completed"))["transcript"] == segment["text"]
+
+
+LOGPROBS = "item.input_audio_transcription.logprobs"
+
+
+async def test_logprobs_are_of_the_words_that_make_up_the_transcript() -> None:
+    async with serving() as service, realtime(service, TRANSCRIPTION) as peer:
+        assert (await peer.update(include=[LOGPROBS]))["include"] == [LOGPROBS]
+        await peer.append(spoken())
+        completed = await peer.until("completed")
+        assert "".join(entry["token"] for entry in completed["logprobs"]) == completed["transcript"] != ""
+        assert all(entry["logprob"] <= 0 for entry in completed["logprobs"])
+        assert (await peer.update(include=None))["include"] is None
+        await peer.append(spoken())
+        assert "logprobs" not in await peer.until("completed")
+
+
+async def test_logprobs_that_the_captioner_does_not_have_are_refused() -> None:
+    engine = ScriptedEngine()
+    engine.captioner.times_words = False
+    async with serving(engine) as service, realtime(service, TRANSCRIPTION) as peer:
+        await peer.say("session.update", session={"include": [LOGPROBS]}, event_id="mine")
+        error = (await peer.until("error"))["error"]
+        assert (error["code"], error["param"]) == ("unsupported_value", "session.include")
+        await peer.append(spoken())
+        assert (await peer.until("completed"))["transcript"]

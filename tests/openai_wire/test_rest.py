@@ -6,10 +6,12 @@ import asyncio
 import base64
 import json
 import tempfile
+import threading
 import time
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,17 @@ def refusal(response: httpx2.Response) -> tuple[int, str]:
     error = response.json()["error"]
     assert set(error) == {"type", "code", "message", "param"}
     return response.status_code, error["code"]
+
+
+def repeated(folder: Path, times: int) -> Path:
+    """A file that says the sentence so many times."""
+    path = folder / "long.wav"
+    with wave.open(str(RECORDING)) as source, wave.open(str(path), "wb") as file:
+        file.setparams(source.getparams())
+        frames = source.readframes(source.getnframes())
+        for _ in range(times):
+            file.writeframes(frames)
+    return path
 
 
 # ---- transcriptions --------------------------------------------------------------------------------------------------
@@ -108,12 +121,7 @@ async def test_a_streamed_diarized_transcription_tells_segments() -> None:
 
 
 async def test_a_long_file_is_transcribed_beyond_the_credit(tmp_path: Path) -> None:
-    path = tmp_path / "long.wav"
-    with wave.open(str(RECORDING)) as source, wave.open(str(path), "wb") as file:
-        file.setparams(source.getparams())
-        frames = source.readframes(source.getnframes())
-        for _ in range(60):
-            file.writeframes(frames)
+    path = repeated(tmp_path, 60)
     async with serving(credit_s=70) as service, http(service) as client:
         with path.open("rb") as file:
             response = await client.post(TRANSCRIPTIONS, files={"file": file}, data={"stream": "true"})
@@ -129,6 +137,96 @@ async def test_words_have_times_where_they_are_asked_for() -> None:
         assert [word["word"] for word in told["words"]] == told["text"].split()
         assert all(0 <= word["start"] <= word["end"] <= told["duration"] for word in told["words"])
         assert "segments" not in told
+
+
+async def test_logprobs_are_of_the_words_that_make_up_the_text() -> None:
+    async with serving() as service, http(service) as client:
+        plain = (await post(client)).json()
+        told = (await post(client, **{"include[]": ["logprobs"]})).json()
+        assert "".join(entry["token"] for entry in told["logprobs"]) == told["text"] == plain["text"]
+        assert all(entry["logprob"] <= 0 for entry in told["logprobs"])
+        assert all(bytes(entry["bytes"]).decode() == entry["token"] for entry in told["logprobs"])
+        assert "logprobs" not in plain
+        *deltas, done = events((await post(client, stream="true", **{"include[]": ["logprobs"]})).text)
+        assert done["logprobs"] == told["logprobs"]
+        for delta in deltas:
+            assert "".join(entry["token"] for entry in delta["logprobs"]) == delta["delta"]
+
+
+async def test_a_streamed_transcription_tells_captions_while_the_file_is_heard(tmp_path: Path) -> None:
+    resume, path = threading.Event(), repeated(tmp_path, 30)
+
+    class Waiting(ScriptedEngine):
+        def __init__(self) -> None:
+            super().__init__(window_s=10.0)
+            hear, heard = self.captioner.caption, count(1)
+
+            def caption(*args: Any, **options: Any) -> Hypothesis:
+                if next(heard) > 20:
+                    assert resume.wait(30)
+                return hear(*args, **options)
+
+            self.captioner.caption = caption  # type: ignore[method-assign]
+
+    async with serving(Waiting()) as service, http(service) as client:
+        with path.open("rb") as file:
+            asking = {"files": {"file": file}, "data": {"stream": "true"}}
+            async with client.stream("POST", TRANSCRIPTIONS, **asking) as response:
+                lines = response.aiter_lines()
+                while not (line := await anext(lines)).startswith("data:"):
+                    pass
+                assert "transcript.text.delta" in line and not resume.is_set()
+                resume.set()
+                rest = [line async for line in lines]
+        assert "transcript.text.done" in "".join(rest)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        {"chunking_strategy[type]": "server_vad", "chunking_strategy[silence_duration_ms]": "50"},
+        {"chunking_strategy": '{"type": "server_vad", "silence_duration_ms": 50}'},
+    ],
+    ids=["as the package sends it", "as JSON"],
+)
+async def test_a_chunking_strategy_says_which_pause_ends_an_utterance(spelled: dict[str, str]) -> None:
+    async with serving() as service, http(service) as client:
+        whole = (await post(client, response_format="verbose_json", chunking_strategy="auto")).json()
+        cut = (await post(client, response_format="verbose_json", **spelled)).json()
+        assert len(cut["segments"]) > len(whole["segments"]) == 1
+
+
+class Plain(ScriptedEngine):
+    """Times no words, and knows no voices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.captioner.times_words = False
+        self.voices = None
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"known_speaker_names[]": ["Anna"]}, "known_speaker_names"),
+        ({"stream": "true", "response_format": "srt"}, "stream"),
+        ({"include[]": ["logprobs"], "response_format": "verbose_json"}, "include"),
+        ({"include[]": ["logprobs"]}, "include"),
+        ({"response_format": "verbose_json", "timestamp_granularities[]": ["word"]}, "timestamp_granularities"),
+        ({"response_format": "diarized_json"}, "response_format"),
+    ],
+)
+async def test_what_cannot_be_answered_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    async with serving(Plain()) as service, http(service) as client:
+        response = await post(client, **fields)
+        assert refusal(response) == (400, "unsupported_value")
+        assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("strategy", ["{", "[]", '{"type": "semantic"}', "vad"])
+async def test_an_unknown_chunking_strategy_is_refused(strategy: str) -> None:
+    async with serving() as service, http(service) as client:
+        assert refusal(await post(client, chunking_strategy=strategy)) == (400, "invalid_value")
 
 
 # ---- chat ------------------------------------------------------------------------------------------------------------
@@ -330,13 +428,13 @@ async def test_a_body_that_does_not_go_on_is_given_up() -> None:
 async def test_a_client_that_leaves_costs_nothing_more(stream: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     engine = ScriptedEngine()
-    caption = engine.captioner.caption
+    hear = engine.captioner.hear
 
     def slowly(*args: Any, **kwargs: Any) -> Hypothesis:
         time.sleep(0.5)
-        return caption(*args, **kwargs)
+        return hear(*args, **kwargs)
 
-    monkeypatch.setattr(engine.captioner, "caption", slowly)
+    monkeypatch.setattr(engine.captioner, "hear", slowly)
     async with serving(engine) as service, http(service) as client:
         request = asyncio.create_task(post(client, stream=stream))
         while not service.sessions:  # noqa: ASYNC110 - the service has no reason to tell

@@ -149,7 +149,7 @@ class _FailingContext(ScriptedContext):
 
 
 class _FailingCaptioner(ScriptedCaptioner):
-    def caption(self, *args: Any, **kwargs: Any) -> Any:
+    def hear(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("broken")
 
 
@@ -178,13 +178,13 @@ class Slow(ScriptedEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        caption = self.captioner.caption
+        hear = self.captioner.hear
 
         def slowly(*args: Any, **kwargs: Any) -> Any:
             time.sleep(0.3)
-            return caption(*args, **kwargs)
+            return hear(*args, **kwargs)
 
-        self.captioner.caption = slowly  # type: ignore[method-assign]
+        self.captioner.hear = slowly  # type: ignore[method-assign]
 
 
 async def test_a_client_far_ahead_of_the_engine_is_not_taken_for_gone() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from af3stream.config import ServerConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.journal import disk
@@ -144,20 +144,13 @@ class Laborious(ScriptedEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        caption = self.captioner.caption
+        hear = self.captioner.hear
 
-        def slowly(
-            samples: Samples,
-            draft: Hypothesis | None,
-            *,
-            final: bool,
-            max_tokens: int,
-            options: CaptionOptions = DEFAULT_OPTIONS,
-        ) -> Hypothesis:
-            time.sleep(len(samples) / 16_000 / 20)
-            return caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
+        def slowly(request: CaptionRequest) -> Hypothesis:
+            time.sleep(len(request.samples) / 16_000 / 20)
+            return hear(request)
 
-        self.captioner.caption = slowly  # type: ignore[method-assign]
+        self.captioner.hear = slowly  # type: ignore[method-assign]
 
 
 async def test_no_device_time_no_session(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from af3stream.config import JournalConfig, ModelConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.errors import StorageError, StorageFull
 from af3stream.journal.catalog import Catalog
@@ -549,21 +549,14 @@ class Gated(ScriptedEngine):
     def __init__(self) -> None:
         super().__init__()
         self.gate, self.heard = threading.Event(), list[int]()
-        caption = self.captioner.caption
+        hear = self.captioner.hear
 
-        def gated(
-            samples: Samples,
-            draft: Hypothesis | None,
-            *,
-            final: bool,
-            max_tokens: int,
-            options: CaptionOptions = DEFAULT_OPTIONS,
-        ) -> Hypothesis:
+        def gated(request: CaptionRequest) -> Hypothesis:
             assert self.gate.wait(PATIENCE_S)
-            self.heard.append(len(samples))
-            return caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
+            self.heard.append(len(request.samples))
+            return hear(request)
 
-        self.captioner.caption = gated  # type: ignore[method-assign]
+        self.captioner.hear = gated  # type: ignore[method-assign]
 
 
 async def test_sessions_whose_clients_are_gone_are_captioned_after_those_whose_are_there(

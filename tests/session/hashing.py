@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis, Samples
 from af3stream.engine.contract import Embeddings
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 
@@ -27,14 +27,6 @@ class Hashing(ScriptedEngine):
 
 
 class HashingCaptioner(ScriptedCaptioner):
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
-        return Hypothesis(named(samples))
+    def hear(self, request: CaptionRequest) -> Hypothesis:
+        super().hear(request)
+        return Hypothesis(named(request.samples))

@@ -9,6 +9,7 @@ from af3stream.engine.contract import AudioSegment, PromptPart, Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, PrefixLost
 from af3stream.models.card import Notes
 from af3stream.protocol import messages as m
+from tests.captioned import captioned
 from tests.session.conversation import SECOND, SILENCE, VOICE, Conversation
 
 EAGER = AudioConfig(window_min_s=1.0)  # every pause closes a window
@@ -29,10 +30,9 @@ def behind(windows: int, read_tokens: int, read: int = 0, notes: Notes = "all", 
 
 def caption(talk: Conversation) -> None:
     """Let the captioner work, and nothing else of the engine."""
-    hear = talk.engine.captioner.caption
     for job in [job for job in talk.jobs if isinstance(job, CaptionJob) and job.final]:
         talk.worker.cancel("s", job.id)
-        talk.session.complete(job, hear(job.samples, None, final=True, max_tokens=99), True, talk.now)
+        talk.session.complete(job, captioned(talk.engine.captioner, job.samples), True, talk.now)
     talk._carry()
 
 

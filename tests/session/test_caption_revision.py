@@ -11,7 +11,7 @@ import pytest
 
 from af3stream.audio.events import Window
 from af3stream.config import CaptionsConfig
-from af3stream.engine.captioning import Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.contract import Text
 from af3stream.engine.jobs import AnswerJob, EncodeJob, Job, ReviseJob
 from af3stream.engine.scripted import ScriptedEngine
@@ -43,11 +43,11 @@ class HearsBetterTogether(ScriptedEngine):
         numbers = chain(("one", "two", "three"), map(str, count(4)))
         self.together = together
 
-        def caption(samples: Samples, draft: Hypothesis | None, **_: object) -> Hypothesis:
-            window = len(samples) > 2 * 16_000
+        def hear(request: CaptionRequest) -> Hypothesis:
+            window = len(request.samples) > 2 * 16_000
             return Hypothesis(self.together if window else f"Caption number {next(numbers)}.")
 
-        self.captioner.caption = caption  # type: ignore[method-assign]
+        self.captioner.hear = hear  # type: ignore[method-assign]
         self.captioner.revises = True
 
 

@@ -8,44 +8,32 @@ import pytest
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Span
 from af3stream.config import CaptionsConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis
+from af3stream.engine.counters import Counters
 from af3stream.engine.jobs import CaptionJob, EncodeJob
-from af3stream.engine.scripted import ScriptedEngine
+from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
 from af3stream.protocol import messages as m
 from af3stream.session.hallucinations import agreed, without_loops
 from af3stream.session.partial_captions import PartialCaptions
 from tests.session.conversation import SECOND, SENTENCE, SILENCE, VOICE, Conversation
 
 
-class Reciter:
+class Reciter(ScriptedCaptioner):
     """A captioner that says one thing after the other, whatever it hears, and remembers the drafts it was given."""
 
-    name = "reciter"
-    revises = False
-    languages: tuple[str, ...] = ()
-    translates = False
-    times_words = False
-
     def __init__(self, *texts: str) -> None:
+        super().__init__(Counters())
         self._texts = iter(texts)
         self.drafts: list[str | None] = []
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        self.drafts.append(draft and draft.text)
+    def hear(self, request: CaptionRequest) -> Hypothesis:
+        self.drafts.append(request.draft and request.draft.text)
         return Hypothesis(next(self._texts))
 
 
 def reciting(*texts: str) -> Conversation:
     engine = ScriptedEngine()
-    engine.captioner = Reciter(*texts)  # type: ignore[assignment]
+    engine.captioner = Reciter(*texts)
     return Conversation(engine=engine)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from af3stream.config import CaptionsConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis, Samples
 from af3stream.engine.contract import Embeddings
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob, Failed
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
@@ -41,18 +41,10 @@ class FailingCaptioner(ScriptedCaptioner):
         super().__init__(engine.counters)
         self._engine = engine
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        if final:
+    def hear(self, request: CaptionRequest) -> Hypothesis:
+        if request.final:
             self._engine.fail("captions")
-        return super().caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
+        return super().hear(request)
 
 
 @pytest.mark.parametrize("what", ["captions", "encodes"])

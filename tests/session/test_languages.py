@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from af3stream.config import CaptionsConfig, Config
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionOptions, CaptionRequest, Hypothesis
 from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import CaptionJob, ReviseJob
 from af3stream.engine.scripted import ScriptedEngine
@@ -46,18 +46,11 @@ class Interpreter(ScriptedEngine):
         self.asked: list[CaptionOptions] = []
         self.captioner.languages = ("en", "es", "fr")
         self.captioner.translates = True
-        self.captioner.caption = self._caption  # type: ignore[method-assign]
+        self.captioner.hear = self._hear  # type: ignore[method-assign]
 
-    def _caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        if not final:
+    def _hear(self, request: CaptionRequest) -> Hypothesis:
+        samples, options = request.samples, request.options
+        if not request.final:
             spoken = self._spoken[len(self._heard)]
         else:
             self.asked.append(options)
@@ -154,12 +147,12 @@ def test_questions_read_the_caption_in_the_right_language() -> None:
 
 def test_a_correction_that_finds_no_words_leaves_the_caption(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = talking("en", "es", "es", "es")
-    caption = talk.engine.captioner.caption
-    monkeypatch.setattr(
-        talk.engine.captioner,
-        "caption",
-        lambda *audio, **how: Hypothesis("") if how["options"].language == "es" else caption(*audio, **how),
-    )
+    hear = talk.engine.captioner.hear
+
+    def no_spanish(request: CaptionRequest) -> Hypothesis:
+        return Hypothesis("") if request.options.language == "es" else hear(request)
+
+    monkeypatch.setattr(talk.engine.captioner, "hear", no_spanish)
     say(talk, SAYS, *[VOICE * 3 + SILENCE] * 3)
     assert talk.of(m.CaptionUpdate) == []
     assert talk.finals[1].text.startswith("en ")

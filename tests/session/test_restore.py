@@ -10,7 +10,7 @@ import pytest
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import AudioConfig, Config
-from af3stream.engine.captioning import Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.contract import Text, Turn
 from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import AnswerJob, ExtendJob
@@ -35,12 +35,12 @@ class DeafToTheFirst(ScriptedEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.captioner.caption = self._caption  # type: ignore[method-assign]
+        self.captioner.hear = self._hear  # type: ignore[method-assign]
         self.calls = 0
 
-    def _caption(self, samples: Samples, draft: Hypothesis | None, **_: object) -> Hypothesis:
+    def _hear(self, request: CaptionRequest) -> Hypothesis:
         self.calls += 1
-        return Hypothesis("" if self.calls == 1 else f"{len(samples)} samples")
+        return Hypothesis("" if self.calls == 1 else f"{len(request.samples)} samples")
 
 
 def run(session: Session, worker: Worker, records: list[Record]) -> list[m.ServerMessage]:

@@ -15,6 +15,7 @@ from af3stream.engine.scripted import ScriptedEngine, ScriptedSounds
 from af3stream.engine.worker import Worker
 from af3stream.journal.records import EventRecord, Record
 from af3stream.metrics import Metrics
+from af3stream.models.card import Notes
 from af3stream.protocol import messages as m
 from af3stream.session.session import Session
 from af3stream.session.sound_track import MOST_AFTER_RESTART, bracketed
@@ -72,6 +73,18 @@ def test_only_the_hole_between_captions_is_asked_about() -> None:
     first, second = talk.finals[0], talk.finals[-1]
     assert talk.of(m.Sound) == [m.Sound("[bell]", first.end, second.start)]
     assert job.frames == (first.end * 16_000 // 640, second.start * 16_000 // 640)
+
+
+@pytest.mark.parametrize("notes", ["forgotten", "all"])
+def test_speech_whose_caption_is_not_there_yet_is_no_sound(notes: Notes) -> None:
+    engine = ScriptedEngine(window_s=5.0)
+    engine.sounds = ScriptedSounds(BELL)
+    talk = Conversation(START, engine=engine, notes=notes)
+    talk.hear(SENTENCE * 2 + VOICE * 6 + SILENCE)
+    windows = talk.of(m.Window)
+    assert any(window.start < said.start < window.end < said.end for window in windows for said in talk.finals)
+    talk.end()
+    assert talk.asked_of_engine(SoundJob) == []
 
 
 @pytest.mark.parametrize(

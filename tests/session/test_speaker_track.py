@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -90,7 +90,7 @@ def test_captions_go_on_without_speakers_if_voices_fail() -> None:
             super().__init__()
             self.voices = self
 
-        def embed(self, pieces: Sequence[Samples]) -> Voices:
+        def embed(self, pieces: Sequence[Samples]) -> Iterator[Voices | None]:
             raise RuntimeError("no voices")
 
     talk = Conversation(START, engine=Deaf())
@@ -107,9 +107,9 @@ class Turning(ScriptedEngine):
         self._turn = iter(voices)
         self.voices = self
 
-    def embed(self, pieces: Sequence[Samples]) -> Voices:
+    def embed(self, pieces: Sequence[Samples]) -> Iterator[Voices | None]:
         vector = np.array(next(self._turn), np.float32)
-        return Voices(np.tile(vector / np.linalg.norm(vector), (len(pieces), 1)))
+        yield Voices(np.tile(vector / np.linalg.norm(vector), (len(pieces), 1)))
 
 
 def test_a_correction_is_told_with_the_speakers_name() -> None:
@@ -182,12 +182,12 @@ def test_names_stand_beside_the_question_and_numbers_in_the_prefix() -> None:
 # ---- a restart -------------------------------------------------------------------------------------------------------
 
 
-def new_session(engine: ScriptedEngine) -> Session:
+def new_session(engine: ScriptedEngine, captions: CaptionsConfig | None = None) -> Session:
     with scene_vad():
         return Session(
             "s",
             m.Start(interims=False, speakers=True),
-            config=Config(),
+            config=Config(captions=captions or CaptionsConfig()),
             facts=facts_of(engine, "all"),
             metrics=Metrics(),
             recorded=lambda frame: iter(()),
@@ -255,3 +255,52 @@ def test_a_correction_survives_a_restart() -> None:
     for message in second.greet():
         finals.add(message)
     assert [caption.speaker for caption in finals] == [1] * 6
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["as it came", "joined by sealing"])
+@pytest.mark.parametrize(
+    "configured", [[True, False], [False, True], [True, False, True], [False, True, False]], ids=str
+)
+def test_a_restart_with_speakers_switched_on_or_off_keeps_numbers_and_tells_nothing_twice(
+    configured: list[bool], joined: bool
+) -> None:
+    engine, records, told, at = ScriptedEngine(), list[Record](), list[m.ServerMessage](), 0
+    for number, on in enumerate(configured):
+        session = new_session(engine, captions=CaptionsConfig(speakers=on))
+        if number:
+            session.restore(reopened(records, joined))
+            ready, *again = session.greet()
+            assert again == [message for message in told if isinstance(message, m.Caption)]
+            assert isinstance(ready, m.Ready) and ready.speakers is on
+            assert session.take_jobs() == []
+        told += hear(session, engine, TALK, at, records)
+        at += len(pcm(TALK)) // 2
+    finals = [message for message in told if isinstance(message, m.Caption)]
+    parts = [5 if on else 4 for on in configured]  # one utterance has two speakers
+    assert [caption.utterance for caption in finals] == [*range(sum(parts))]
+    assert [caption.event for caption in finals] == [*range(1, 1 + sum(parts))]
+    expected = [[1, 2, 1, 2, 2] if on else [None] * 4 for on in configured]
+    assert speakers(finals) == [speaker for each in expected for speaker in each]
+
+
+def test_names_of_speakers_stay_after_a_restart_without_speakers() -> None:
+    engine, records = ScriptedEngine(), list[Record]()
+    first = new_session(engine)
+    hear(first, engine, TALK, 0, records)
+    first.receive(m.NameSpeaker(2, "Ben"), 0.0)
+    run(first, Worker(engine), records)
+    second = new_session(engine, captions=CaptionsConfig(speakers=False))
+    second.restore(reopened(records, joined=True))
+    second.receive(m.Ask("q", "Who?"), 0.0)
+    (job,) = (job for job in second.take_jobs() if isinstance(job, AnswerJob))
+    assert job.parts[-1] == Text("Speaker 2 is Ben.\n")
+
+
+def test_two_speakers_that_turned_out_to_be_one_are_one_after_a_restart() -> None:
+    voices = [(1.0, 0.0), (0.0, 1.0), (0.75, 0.65), (0.7, 0.7), (0.6, 0.8), (0.7, 0.7)]
+    engine, records = Turning(*voices), list[Record]()
+    first = new_session(engine)
+    hear(first, engine, (LOUD + SILENCE) * 6, 0, records)
+    second = new_session(Turning())
+    second.restore(reopened(records, joined=True))
+    assert first._pipeline.context.introduction() == second._pipeline.context.introduction() != Text("")

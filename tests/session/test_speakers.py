@@ -168,11 +168,17 @@ def test_an_utterance_goes_to_the_speaker_whose_voice_is_closer_by_now() -> None
     assert speakers.correct() == {}
 
 
-def test_the_same_voices_give_the_same_speakers() -> None:
+def people(count: int) -> NDArray[np.float32]:
+    """So many voices of four people, who are not very unlike."""
     random = np.random.default_rng(5)
-    vectors = random.normal(size=(60, SIZE)).astype(np.float32)
-    vectors[:, :4] += 3 * np.eye(4, dtype=np.float32)[random.integers(0, 4, 60)]
+    vectors = random.normal(size=(count, SIZE)).astype(np.float32)
+    vectors[:, :4] += 3 * np.eye(4, dtype=np.float32)[random.integers(0, 4, count)]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float16).astype(np.float32)  # as the journal has them
+
+
+def test_the_same_voices_give_the_same_speakers() -> None:
+    vectors = people(60)
 
     def run() -> list[tuple[int | None, dict[int, int]]]:
         speakers = Speakers()
@@ -181,7 +187,24 @@ def test_the_same_voices_give_the_same_speakers() -> None:
     assert run() == run()
 
 
+def test_speakers_that_are_restored_are_those_that_were_heard() -> None:
+    vectors = people(60)
+    live, restored = Speakers(), Speakers()
+    for i, vector in enumerate(vectors[:40]):
+        seconds = 1.0 + i % 3  # short parts go to the nearest speaker, and are not learned if they are unlike
+        speaker = live.hear(i, part(vector, seconds))
+        assert speaker is not None
+        restored.restore(i, speaker, part(vector, seconds))
+        assert restored.correct() == live.correct()
+    assert live.centroids().keys() == restored.centroids().keys()
+    for speaker, centroid in live.centroids().items():
+        np.testing.assert_array_equal(centroid, restored.centroids()[speaker])
+    for i, vector in enumerate(vectors[40:], 40):
+        assert restored.hear(i, part(vector)) == live.hear(i, part(vector))
+    assert restored.aliases == live.aliases
+
+
 def test_a_number_that_somebody_had_before_a_restart_is_given_to_nobody_else() -> None:
     speakers = Speakers()
-    speakers.reserve(3)
+    speakers.restore(0, 3, part(voice(5)))
     assert heard(speakers, 0, 1) == [4, 5]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from af3stream.config import AudioConfig
-from af3stream.engine.captioning import DEFAULT_OPTIONS, CaptionOptions, Hypothesis, Samples
+from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.contract import AudioSegment, Text
 from af3stream.engine.jobs import EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
@@ -24,18 +24,10 @@ class Deaf(ScriptedEngine):
         captioner, most = self.captioner, 32_000
 
         class Captioner(ScriptedCaptioner):
-            def caption(
-                self,
-                samples: Samples,
-                draft: Hypothesis | None,
-                *,
-                final: bool,
-                max_tokens: int,
-                options: CaptionOptions = DEFAULT_OPTIONS,
-            ) -> Hypothesis:
-                if len(samples) > most:
+            def hear(self, request: CaptionRequest) -> Hypothesis:
+                if len(request.samples) > most:
                     return Hypothesis("")
-                return captioner.caption(samples, draft, final=final, max_tokens=max_tokens, options=options)
+                return captioner.hear(request)
 
         self.captioner = Captioner(self.counters)
 

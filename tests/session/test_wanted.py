@@ -9,6 +9,7 @@ from af3stream.engine.captioning import Hypothesis
 from af3stream.engine.contract import Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, Failed
 from af3stream.protocol import messages as m
+from tests.captioned import captioned
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation, kinds
 
 
@@ -34,7 +35,7 @@ def test_and_not_for_what_is_said_after_it() -> None:
     talk.tell(m.Ask("q", "What?"))
     talk.hear(VOICE + SILENCE[:40])
     first, second = (job for job in talk.asked_of_engine(CaptionJob) if job.final)
-    talk.session.complete(first, talk.engine.captioner.caption(first.samples, None, final=True, max_tokens=9), True, 4)
+    talk.session.complete(first, captioned(talk.engine.captioner, first.samples, max_tokens=9), True, 4)
     assert [type(job) for job in talk.session.take_jobs()][:1] == [AnswerJob]
     assert talk.session._pipeline.track.oldest_waiting is not None and not second.urgent
 

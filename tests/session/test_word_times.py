@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from af3stream.engine.captioning import Hypothesis, TimedWord
+from af3stream.engine.captioning import CaptionRequest, Hypothesis, TimedWord
 from af3stream.engine.counters import Counters
 from af3stream.engine.jobs import CaptionJob
 from af3stream.engine.scripted import ScriptedEngine
@@ -151,13 +150,13 @@ class TimesBoth(HearsBetterTogether):
 
     def __init__(self, together: str) -> None:
         super().__init__(together)
-        caption = self.captioner.caption
+        hear = self.captioner.hear
 
-        def with_words(*args: Any, **named: Any) -> Hypothesis:
-            said = caption(*args, **named)
+        def with_words(request: CaptionRequest) -> Hypothesis:
+            said = hear(request)
             return replace(said, words=tuple(timed(said.text)))
 
-        self.captioner.caption = with_words  # type: ignore[method-assign]
+        self.captioner.hear = with_words  # type: ignore[method-assign]
 
 
 def test_a_correction_has_the_words_and_the_times_of_the_second_pass() -> None:

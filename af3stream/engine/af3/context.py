@@ -85,9 +85,7 @@ class PrefixContext:
         self._capacity = capacity
         self._counters = counters
         self._kept: Prefix | None = None
-        one = decoder.new_slot(1)
-        self._position_bytes = one.nbytes
-        self._touched_only = one.device.type == "cpu"  # elsewhere a slot takes all its memory at once
+        self._touched_only = decoder.device.type == "cpu"  # elsewhere a slot takes all its memory at once
 
     @property
     def kept_tokens(self) -> int:
@@ -108,10 +106,10 @@ class PrefixContext:
         if prefix is None:
             return self.kept_bytes + self._slot_bytes(positions)
         aside = prefix.slot.length - prefix.ends[common] if question else 0
-        return self._slot_bytes(max(positions, prefix.slot.written)) + aside * self._position_bytes
+        return self._slot_bytes(max(positions, prefix.slot.written)) + aside * self._decoder.position_bytes
 
     def _slot_bytes(self, positions: int) -> int:
-        return (positions if self._touched_only else self._capacity) * self._position_bytes
+        return (positions if self._touched_only else self._capacity) * self._decoder.position_bytes
 
     def evict(self) -> None:
         """Give up the keys and values; the next call makes them again from the embeddings."""

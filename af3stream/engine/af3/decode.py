@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, takewhile
 from typing import Any, Final
 
@@ -86,6 +87,17 @@ class Decoder:
         """Width of an embedding."""
         return int(self._embed.weight.shape[1])
 
+    @property
+    def device(self) -> torch.device:
+        """Where slots are."""
+        device: torch.device = self._language_model.device
+        return device
+
+    @cached_property
+    def position_bytes(self) -> int:
+        """Bytes of keys and values of one position."""
+        return self.new_slot(1).nbytes
+
     def new_slot(self, capacity: int) -> Slot:
         """An empty slot for ``capacity`` positions, in the model's dtype, on its device."""
         model = self._language_model
@@ -141,10 +153,10 @@ class Decoder:
         draft: Sequence[int],
         max_tokens: int,
         terms: TermTree | None = None,
-    ) -> list[int]:
+    ) -> Iterator[list[int] | None]:
         """Reply to a prompt as `greedy` does, in fewer passes if a draft of the reply is nearly right.
 
-        The first pass reads the prompt and the whole draft. Where the reply departs from the draft, each pass reads its
+        The draft is read with the last chunk of the prompt. Where the reply departs from the draft, each pass reads its
         next token and a guess of what follows: what follows a similar place in the draft, or earlier in the reply.
         Guesses that greedy decoding does not write are rolled back.
 
@@ -153,17 +165,24 @@ class Decoder:
             draft: token ids, without an end token.
             terms: what is made likelier than it is.
 
-        Returns:
-            The reply's token ids, without an end token.
+        Yields:
+            ``None`` after each pass but the last, then the reply's token ids, without an end token.
         """
-        self._counters.prefill_tokens += len(prompt)
-        written, guessed, known, ahead = list[int](), draft[:max_tokens], prompt, AHEAD
+        written, guessed, ahead = list[int](), draft[:max_tokens], AHEAD
+        rest = max(0, len(prompt) - max(1, self._chunk - len(guessed)))  # positions; the others fit beside the draft
+        if rest:
+            for _ in self.prefill(slot, prompt[:rest]):
+                yield None
+        known = prompt[rest:]
+        self._counters.prefill_tokens += len(known)
         while True:
             accepted, token = self._agreed(slot, known, guessed, written, terms)
             for following in [*accepted, token]:
                 written.append(following)
                 if len(written) == max_tokens or self.ends(written):
-                    return [token for token in written if token not in self.stop]
+                    yield [token for token in written if token not in self.stop]
+                    return
+            yield None
             ahead = ahead * AHEAD if guessed and len(accepted) == len(guessed) else AHEAD
             guessed = guess(written, [draft, written[:-1]], min(ahead, max_tokens - len(written)))
             known = self.embed([token])

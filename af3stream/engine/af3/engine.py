@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import torch
@@ -17,9 +17,8 @@ from af3stream.engine.af3.prompt_embedder import PromptEmbedder
 from af3stream.engine.af3.sound_namer import Af3SoundNamer
 from af3stream.engine.af3.vocabulary import TermTree
 from af3stream.engine.captioning import (
-    DEFAULT_OPTIONS,
     Captioner,
-    CaptionOptions,
+    CaptionRequest,
     Hypothesis,
     Samples,
     SoundNamer,
@@ -120,25 +119,28 @@ class Af3Engine:
         if len(waiting) > 1:
             self._decoder.advance(waiting)
 
-    def hear(
-        self, samples: Samples, prompt: str, draft: Sequence[int], max_tokens: int, vocabulary: tuple[str, ...] = ()
-    ) -> list[int]:
-        """Reply to a prompt over one piece of audio, in a slot of its own; a draft of the reply is verified.
+    def transcribe(self, request: CaptionRequest) -> Iterator[list[int] | None]:
+        """Ask for a transcription of an utterance, in a slot of its own; a draft is verified. Yields after a pass.
 
         Args:
-            samples: float32 (n,) at 16 kHz, at most the longest window.
-            draft: token ids, without an end token.
+            request: of its options, only the vocabulary is used: its terms are made likelier.
 
-        Args:
-            vocabulary: terms that are made likelier; without any, the reply is the one of greedy decoding.
-
-        Returns:
-            The reply's token ids, without an end token: those of greedy decoding, whatever the draft.
+        Yields:
+            ``None`` while it works, then the reply's token ids, without an end token. Without a vocabulary they are
+            those of greedy decoding, whatever the draft.
         """
-        (frames,) = self._encode([samples])
-        body = torch.cat([self._fusion.head(), frames, self._fusion.question(prompt)])
-        slot = self._decoder.new_slot(len(body) + max_tokens)
-        return self._decoder.drafted(slot, body, draft, max_tokens, self._terms(vocabulary))
+        (frames,) = self._encode([request.samples])
+        yield None
+        body = torch.cat([self._fusion.head(), frames, self._fusion.question(TRANSCRIBE)])
+        slot = self._decoder.new_slot(len(body) + request.max_tokens)
+        draft, terms = request.draft.tokens if request.draft else (), self._terms(request.options.vocabulary)
+        yield from self._decoder.drafted(slot, body, draft, request.max_tokens, terms)
+
+    def transcription_bytes(self, request: CaptionRequest) -> int:
+        """Return the bytes of keys and values of `transcribe`."""
+        frames = self.tokens.frames(len(request.samples))
+        positions = self._fusion.positions((), TRANSCRIBE) + frames + request.max_tokens
+        return positions * self._decoder.position_bytes
 
     def _term_tree(self, vocabulary: tuple[str, ...]) -> TermTree | None:
         """Terms as they are spelled at the beginning of a reply and within one; ``None`` if there are none."""
@@ -193,19 +195,12 @@ class Af3Captioner:
     def __init__(self, engine: Af3Engine) -> None:
         self._engine = engine
 
-    def caption(
-        self,
-        samples: Samples,
-        draft: Hypothesis | None,
-        *,
-        final: bool,
-        max_tokens: int,
-        options: CaptionOptions = DEFAULT_OPTIONS,
-    ) -> Hypothesis:
-        """Transcribe float32 (n,) at 16 kHz; the draft saves time and does not change the words.
-
-        Of the options, only the vocabulary is used.
-        """
+    def caption(self, request: CaptionRequest) -> Iterator[Hypothesis | None]:
+        """Transcribe an utterance; see `Af3Engine.transcribe`. Of the options, only the vocabulary is used."""
         self._engine.counters.caption_encodes += 1
-        tokens = self._engine.hear(samples, TRANSCRIBE, draft.tokens if draft else (), max_tokens, options.vocabulary)
-        return Hypothesis(self._engine.text(tokens), tuple(tokens))
+        for tokens in self._engine.transcribe(request):
+            yield None if tokens is None else Hypothesis(self._engine.text(tokens), tuple(tokens))
+
+    def kv_bytes(self, request: CaptionRequest) -> int:
+        """Return the bytes of the slot of its own that a caption is made in."""
+        return self._engine.transcription_bytes(request)

@@ -50,3 +50,7 @@ class Af3SoundNamer:
         words = [token for token in written if token not in self._decoder.stop]
         text = strip_framing(self._embedder.tokenizer.decode(words, skip_special_tokens=True))
         yield NamedSound(text, exp(sum(log_probabilities) / len(log_probabilities)))
+
+    def kv_bytes(self, frames: int) -> int:
+        """Return the bytes of the slot of its own that a name is made in."""
+        return (self._embedder.positions((), QUESTION) + frames + MAX_TOKENS) * self._decoder.position_bytes

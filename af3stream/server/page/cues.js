@@ -16,12 +16,15 @@ const WHITE_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202
 
 /**
  * Cues `{start, end, text, speaker, begins}` from final captions in the order of their arrival; `text` has at most two
- * lines, and `begins` says whether the caption begins with this cue. A caption's `name` is that of its speaker.
+ * lines, and below them those of its translation. `begins` says whether the caption begins with this cue. A caption's
+ * `name` is that of its speaker.
  */
 export function cues(finals) {
   const pieces = finals.flatMap((caption) => {
     const speaker = caption.name || (caption.speaker ? `Speaker ${caption.speaker}` : "");
-    return broken(words(caption)).map((piece, at) => ({ ...piece, speaker, begins: at === 0 }));
+    const pieces = broken(words(caption));
+    const below = divided(inLine(caption.translation ?? ""), pieces.map(({ lines }) => letters(lines)));
+    return pieces.map((piece, at) => ({ ...piece, speaker, begins: at === 0, below: filled(below[at]) }));
   });
   let floor = 0;
   return pieces.map((piece, at) => {
@@ -29,31 +32,61 @@ export function cues(finals) {
     const following = pieces[at + 1]?.start ?? Infinity;
     const end = Math.min(Math.max(piece.end, start + least(piece)), start + LONGEST_MS);
     floor = Math.min(end, Math.max(following, start + 1)); // a cue of no duration would not be valid
-    return { start, end: floor, text: piece.lines.join("\n"), speaker: piece.speaker, begins: piece.begins };
+    const text = [...piece.lines, ...piece.below].join("\n");
+    return { start, end: floor, text, speaker: piece.speaker, begins: piece.begins };
   });
 }
 
 /** How long a piece is to be shown if there is room. */
 function least({ lines }) {
-  const letters = lines.reduce((sum, line) => sum + count(line), 0);
-  return Math.max(SHORTEST_MS, Math.floor((letters * 1_000) / READING_CHARS_S));
+  return Math.max(SHORTEST_MS, Math.floor((letters(lines) * 1_000) / READING_CHARS_S));
 }
 
-/** What is between white space, `{text, start, end}`; a run that is longer than a line, in pieces of a line. */
-function words({ text, start, end, words: timed = [] }) {
-  const texts = runs(text).flatMap((run) => {
-    const letters = [...run];
+const letters = (lines) => lines.reduce((sum, line) => sum + count(line), 0);
+
+/** Texts in as many parts as there are shares, in proportion to these. */
+function divided(texts, shares) {
+  const whole = shares.reduce((sum, share) => sum + share, 0);
+  let end = 0;
+  let cut = 0;
+  return shares.map((share) => {
+    end += share;
+    const begin = cut;
+    cut = rounded((texts.length * end) / whole);
+    return texts.slice(begin, cut);
+  });
+}
+
+/** Texts joined to as few lines as they need. */
+function filled(texts) {
+  const lines = [];
+  for (const text of texts) {
+    if (lines.length && count(lines.at(-1)) + 1 + count(text) <= LINE_CHARS) lines.push(`${lines.pop()} ${text}`);
+    else lines.push(text);
+  }
+  return lines;
+}
+
+/** What is between white space; a run that is longer than a line, in pieces of a line. */
+function inLine(text) {
+  return runs(text).flatMap((run) => {
+    const all = [...run];
     const pieces = [];
-    for (let at = 0; at < letters.length; at += LINE_CHARS) pieces.push(letters.slice(at, at + LINE_CHARS).join(""));
+    for (let at = 0; at < all.length; at += LINE_CHARS) pieces.push(all.slice(at, at + LINE_CHARS).join(""));
     return pieces;
   });
-  const letters = timed.flatMap((word) => [...runs(word.text).join("")].map((letter) => ({ letter, word })));
-  if (texts.join("") === letters.map(({ letter }) => letter).join("")) {
+}
+
+/** The words of a caption, or as much of one as fits into a line, `{text, start, end}`. */
+function words({ text, start, end, words: timed = [] }) {
+  const texts = inLine(text);
+  const said = timed.flatMap((word) => [...runs(word.text).join("")].map((letter) => ({ letter, word })));
+  if (texts.join("") === said.map(({ letter }) => letter).join("")) {
     let at = 0;
     return texts.map((each) => {
       const first = at;
       at += count(each);
-      return { text: each, start: ms(letters[first].word.start), end: ms(letters[at - 1].word.end) };
+      return { text: each, start: ms(said[first].word.start), end: ms(said[at - 1].word.end) };
     });
   }
   const from = ms(start);

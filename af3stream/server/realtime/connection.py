@@ -45,6 +45,8 @@ class RealtimeConnection:
         user: the user that the handshake authenticated.
     """
 
+    resumes = False
+
     def __init__(
         self,
         socket: ServerConnection,

@@ -153,6 +153,7 @@ class Dialect:
         most = self._config.questions.max_instructions_chars
         self.settings = settings = msgspec.structs.replace(settings, instructions=settings.instructions[:most])
         self._transcripts.silent = not settings.tells_transcripts
+        self._transcripts.logprobs = settings.logprobs
         self._responses.turns.instructions = settings.instructions
         self._responses.max_output_tokens = settings.max_output_tokens
 

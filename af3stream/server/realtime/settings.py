@@ -13,13 +13,12 @@ from af3stream.protocol.messages import Mode
 from af3stream.server.caption_hints import language, languages, vocabulary
 from af3stream.server.openai_errors import ApiError
 from af3stream.server.realtime.client_events import Format, Input, Tokens, Transcription, TurnDetection, Update
-from af3stream.server.tuned_start import TunedStart
+from af3stream.server.tuned_start import TunedStart, cutting
 
 PCM_RATE: Final = 24_000  # Hz, unless the client says another
 G711_RATE: Final = 8_000
-VAD_LEVELS: Final = (0.25, 0.45, 0.7)  # thresholds from which webrtcvad's levels 1, 2 and 3 are taken
-MOST_PAD_MS: Final = 1_000
 EAGERNESS_MS: Final = {"low": 1_500, "high": 300}  # of silence that ends an item; else as configured
+LOGPROBS: Final = "item.input_audio_transcription.logprobs"
 DIARIZE: Final = "-diarize"  # ends the names of models that tell speakers
 
 Kind = Literal["realtime", "transcription"]
@@ -34,6 +33,7 @@ class Settings(Struct, frozen=True):
         turn_detection: ``None``: the client commits.
         instructions: the system turn of every response.
         words, speakers: what `segment` events tell.
+        logprobs: whether `completed` tells how probable each word is.
     """
 
     kind: Kind = "realtime"
@@ -45,6 +45,7 @@ class Settings(Struct, frozen=True):
     max_output_tokens: Tokens = "inf"
     words: bool = False
     speakers: bool | int = False
+    logprobs: bool = False
     mode: Mode | None = None
 
     def updated(self, update: Update) -> Settings:
@@ -61,6 +62,7 @@ class Settings(Struct, frozen=True):
             "max_output_tokens": _or(update.max_output_tokens, "inf"),
             "words": UNSET if beyond is UNSET else beyond.words,
             "speakers": UNSET if beyond is UNSET else beyond.speakers,
+            "logprobs": UNSET if update.include is UNSET else LOGPROBS in (update.include or ()),
         }
         return msgspec.structs.replace(self, **{name: value for name, value in changed.items() if value is not UNSET})
 
@@ -91,6 +93,7 @@ class Settings(Struct, frozen=True):
             transcription=None if new.transcription is None else heard,
             words=self.words,
             speakers=self.speakers,
+            logprobs=self.logprobs,
         )
 
     @property
@@ -119,8 +122,11 @@ class Settings(Struct, frozen=True):
         """Return the opening of a session of the service.
 
         Raises:
-            ApiError: for a language that the captioner does not know.
+            ApiError: for a language that the captioner does not know, or log probabilities that it does not have.
         """
+        if self.logprobs and not captioner.times_words:
+            said = f"the captioner {captioner.name} does not tell how probable words are"
+            raise ApiError(said, code="unsupported_value", param="session.include")
         heard = self.transcription or Transcription()
         diarizes = (heard.model or self.model).endswith(DIARIZE)
         known, param = captioner.languages, "session.audio.input.transcription.language"
@@ -130,7 +136,7 @@ class Settings(Struct, frozen=True):
             mode=self.mode,
             language=language(heard.language, known, param),
             languages=languages(heard.languages or (), known, param + "s"),
-            words=self.words and captioner.times_words,
+            words=(self.words or self.logprobs) and captioner.times_words,
             speakers=self.speakers or diarizes,
             vocabulary=vocabulary(heard.keywords or (), heard.prompt),
             instructions=self.instructions,
@@ -141,14 +147,10 @@ class Settings(Struct, frozen=True):
     def _cutting(self) -> dict[str, int | None]:
         """How speech is cut; ``None``: as configured."""
         detection = self.turn_detection or TurnDetection()
-        threshold, pad_ms, pause_ms = detection.threshold, detection.prefix_padding_ms, detection.silence_duration_ms
+        pause_ms = detection.silence_duration_ms
         if detection.type == "semantic_vad":
             pause_ms = EAGERNESS_MS.get(detection.eagerness or "auto")
-        return {
-            "vad_level": None if threshold is None else sum(threshold >= at for at in VAD_LEVELS),
-            "speech_pad_ms": None if pad_ms is None else min(pad_ms, MOST_PAD_MS),
-            "pause_ms": pause_ms,
-        }
+        return cutting(detection.threshold, detection.prefix_padding_ms, pause_ms)
 
     def wire(self, session_id: str, expires_at: int, audio: AudioConfig) -> Wire:
         """Return the session as clients are told of it."""
@@ -158,7 +160,8 @@ class Settings(Struct, frozen=True):
             "noise_reduction": None,
             "turn_detection": self._detection(audio),
         }
-        common = {"type": self.kind, "id": session_id, "expires_at": expires_at, "include": None}
+        common = {"type": self.kind, "id": session_id, "expires_at": expires_at}
+        common["include"] = [LOGPROBS] if self.logprobs else None
         if self.kind == "transcription":
             return {**common, "object": "realtime.transcription_session", "audio": {"input": heard}}
         output = {"format": {"type": "audio/pcm", "rate": PCM_RATE}, "voice": "alloy", "speed": 1.0}

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from af3stream.protocol import messages as m
-from af3stream.server.rest.formats import speaker_label
+from af3stream.server.logprobs import word_logprobs
+from af3stream.server.rest.formats import Fields, speaker_label
 
 EVENTS: Final = "conversation.item.input_audio_transcription."
 TOLERANCE_S: Final = 1e-3  # times of captions are rounded
@@ -24,6 +25,7 @@ class AudioItem:
         end: ``None`` while it is open.
         flushed: whether it is complete when its flush is answered, and not with the caption that reaches its end.
         discarded: whether no transcript is sent.
+        logprobs: of the final words.
         told: what the deltas of the newest utterance made up.
     """
 
@@ -34,6 +36,7 @@ class AudioItem:
     discarded: bool = False
     texts: list[str] = field(default_factory=list)
     languages: list[str] = field(default_factory=list)
+    logprobs: list[Fields] = field(default_factory=list)
     told: str = ""
     utterance: int | None = None
 
@@ -52,10 +55,11 @@ class Transcripts:
 
     Attributes:
         silent: whether the client is told nothing.
+        logprobs: whether `completed` tells how probable each word is.
     """
 
     def __init__(self, emit: Emit, completed: Callable[[AudioItem], None]) -> None:
-        self.silent = False
+        self.silent = self.logprobs = False
         self._emit = emit
         self._completed = completed
         self._items: deque[AudioItem] = deque()
@@ -134,6 +138,8 @@ class Transcripts:
             item.told = words
         if not caption.final:
             return
+        if self.logprobs:
+            item.logprobs += word_logprobs(caption, " " if item.transcript else "")
         item.texts.append(caption.text)
         if caption.language and caption.language not in item.languages:
             item.languages.append(caption.language)
@@ -162,6 +168,7 @@ class Transcripts:
                 transcript=item.transcript,
                 usage={"type": "duration", "seconds": seconds},
                 **({"languages": [{"code": code} for code in item.languages]} if item.languages else {}),
+                **({"logprobs": item.logprobs} if self.logprobs else {}),
             )
         if not item.discarded:
             self._completed(item)

@@ -25,6 +25,7 @@ from af3stream.protocol import messages as m
 from af3stream.protocol.features import CAPTION_UPDATES, LANGUAGES, SPEAKERS
 from af3stream.server.openai_errors import ApiError
 from af3stream.server.session_runner import Jobs, SessionRunner
+from af3stream.server.tuned_start import tuned
 from af3stream.session.lifecycle import State
 from af3stream.session.session import Session
 
@@ -58,6 +59,8 @@ class FileSession:
         Refusal: for what a session does not take.
     """
 
+    resumes = False
+
     def __init__(self, start: m.Start, engines: Engines, *, captions_only: bool) -> None:
         config, facts = engines.config, engines.facts
         unhurried = max(config.questions.read_tokens, facts.capacity.positions)
@@ -69,7 +72,7 @@ class FileSession:
         session = Session(
             f"file-{secrets.token_hex(8)}",
             start,
-            config=replace(config, questions=questions),
+            config=tuned(replace(config, questions=questions), start),
             facts=replace(facts, notes="off") if captions_only else facts,
             metrics=engines.metrics,
         )

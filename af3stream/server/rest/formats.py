@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from af3stream.protocol import messages as m
+from af3stream.server.logprobs import word_logprobs
 from af3stream.subtitles import cues, to_srt, to_vtt
 
 ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"]
@@ -37,6 +38,11 @@ class Transcript:
         return " ".join(caption.text for caption in self.captions)
 
     @property
+    def logprobs(self) -> list[Fields]:
+        """Log probabilities of all words."""
+        return [each for i, caption in enumerate(self.captions) for each in word_logprobs(caption, " " * bool(i))]
+
+    @property
     def usage(self) -> Fields:
         """The usage: seconds of audio."""
         return {"type": "duration", "seconds": round(self.seconds)}
@@ -52,11 +58,14 @@ def as_text(transcript: Transcript, response_format: ResponseFormat) -> str:
     return transcript.text + "\n"
 
 
-def as_object(transcript: Transcript, response_format: ResponseFormat, *, words: bool, segments: bool) -> Fields:
+def as_object(
+    transcript: Transcript, response_format: ResponseFormat, *, words: bool, segments: bool, logprobs: bool = False
+) -> Fields:
     """Return the JSON object.
 
     Args:
         words, segments: what `verbose_json` has.
+        logprobs: whether `json` has log probabilities.
     """
     match response_format:
         case "verbose_json":
@@ -70,7 +79,8 @@ def as_object(transcript: Transcript, response_format: ResponseFormat, *, words:
                 "segments": [spoken_segment(number, caption) for number, caption in numbered],
                 "usage": transcript.usage,
             }
-    return {"text": transcript.text, "usage": transcript.usage}
+    probable = {"logprobs": transcript.logprobs} if logprobs else {}
+    return {"text": transcript.text, **probable, "usage": transcript.usage}
 
 
 def spoken_segment(number: int, caption: m.Caption) -> Fields:

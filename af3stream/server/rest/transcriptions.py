@@ -10,7 +10,7 @@ from http import HTTPStatus
 from itertools import islice, takewhile
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -18,18 +18,33 @@ from starlette.responses import Response
 
 from af3stream.audio.files import stream_blocks
 from af3stream.audio.pcm import AudioFormat
+from af3stream.engine.facts import CaptionerFacts
 from af3stream.errors import SourceError
 from af3stream.protocol import messages as m
 from af3stream.protocol.final_captions import FinalCaptions
 from af3stream.server.caption_hints import language, languages, vocabulary
 from af3stream.server.http_answers import respond
+from af3stream.server.logprobs import word_logprobs
 from af3stream.server.openai_errors import ApiError
 from af3stream.server.rest.file_session import Engines, FileSession
-from af3stream.server.rest.formats import TYPES, ResponseFormat, Transcript, as_object, as_text, spoken_segment
+from af3stream.server.rest.formats import TYPES, Fields, ResponseFormat, Transcript, as_object, as_text, spoken_segment
 from af3stream.server.rest.uploads import UploadEndpoints, event_stream, while_listening
+from af3stream.server.tuned_start import TunedStart, cutting
 
 BLOCK_MS: Final = 1_000
+CHUNKING: Final = "chunking_strategy"
+LISTS: Final = ("languages", "keywords", "include", "timestamp_granularities", "known_speaker_names")  # or one text
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=600_000)]
 Texts = list[str]
+
+
+class _Chunking(msgspec.Struct):
+    """How speech is cut; what is left out is as configured."""
+
+    type: Literal["server_vad"]
+    threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    prefix_padding_ms: Milliseconds | None = None
+    silence_duration_ms: Annotated[int, msgspec.Meta(ge=1, le=600_000)] | None = None
 
 
 class _Fields(msgspec.Struct):
@@ -43,6 +58,20 @@ class _Fields(msgspec.Struct):
     response_format: ResponseFormat = "json"
     stream: bool = False
     timestamp_granularities: tuple[Literal["word", "segment"], ...] = ("segment",)
+    include: tuple[Literal["logprobs"], ...] = ()
+    chunking_strategy: Literal["auto"] | _Chunking = "auto"
+    known_speaker_names: Texts = []
+    known_speaker_references: Texts = []
+
+    @property
+    def words(self) -> bool:
+        """Whether `verbose_json` has words."""
+        return self.response_format == "verbose_json" and "word" in self.timestamp_granularities
+
+    @property
+    def logprobs(self) -> bool:
+        """Whether `json` has log probabilities."""
+        return bool(self.include)
 
 
 class Transcriptions:
@@ -63,25 +92,29 @@ class Transcriptions:
     async def _answer(self, request: Request, stack: AsyncExitStack, task: m.Task) -> Response:
         path, given = await self._uploads.form(request, stack)
         fields = _parsed(given)
-        if fields.stream and fields.response_format in ("srt", "vtt", "verbose_json"):
-            raise ApiError(f"{fields.response_format} is not streamed", param="stream", code="unsupported_value")
-        audio, blocks = await asyncio.to_thread(_opened, path)
         captioner = self._engines.facts.captioner
+        _check(fields, task, captioner)
+        audio, blocks = await asyncio.to_thread(_opened, path)
         start = _start(fields, task, audio, captioner.languages)
         if TYPES.get(fields.response_format) and captioner.times_words:
             start = msgspec.structs.replace(start, words=True)  # cues are cut where words are
         session = FileSession(start, self._engines, captions_only=True)
+        if start.speakers and not session.ready.speakers:
+            raise _unsupported("response_format", "this server does not tell speakers apart")
         hearing = _Hearing(session, blocks, self._uploads.config.max_s, task)
         await stack.enter_async_context(session)
         if fields.stream:
-            events = hearing.events(spoken=fields.response_format == "diarized_json")
+            spoken = fields.response_format == "diarized_json"
+            events = hearing.events(spoken=spoken, logprobs=fields.logprobs)
             return event_stream(events, self._uploads.config.answer_s, done=False)
         async with asyncio.timeout(self._uploads.config.answer_s):
             transcript = await while_listening(request, hearing.transcript())
         if kind := TYPES.get(fields.response_format):
             return respond(HTTPStatus.OK, as_text(transcript, fields.response_format).encode(), kind)
-        wanted = fields.timestamp_granularities
-        answer = as_object(transcript, fields.response_format, words="word" in wanted, segments="segment" in wanted)
+        segments = "segment" in fields.timestamp_granularities
+        answer = as_object(
+            transcript, fields.response_format, words=fields.words, segments=segments, logprobs=fields.logprobs
+        )
         return respond(HTTPStatus.OK, msgspec.json.encode(answer), "application/json")
 
 
@@ -101,21 +134,24 @@ class _Hearing:
             pass
         return self._transcript()
 
-    async def events(self, *, spoken: bool) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, *, spoken: bool, logprobs: bool) -> AsyncIterator[Fields]:
         """Transcribe the file, and yield an event for each caption when its text is final.
 
         Args:
             spoken: yield segments with speakers, too.
+            logprobs: tell how probable each word is.
         """
         number = 0
-        async for caption in self._settled():
-            text = _told(caption, self._task).text
+        async for settled in self._settled():
+            caption, before = _told(settled, self._task), " " * bool(number)
             if spoken:
-                yield spoken_segment(number, _told(caption, self._task))
-            yield {"type": "transcript.text.delta", "delta": f" {text}" if number else text}
+                yield spoken_segment(number, caption)
+            probable = {"logprobs": word_logprobs(caption, before)} if logprobs else {}
+            yield {"type": "transcript.text.delta", "delta": before + caption.text, **probable}
             number += 1
         transcript = self._transcript()
-        yield {"type": "transcript.text.done", "text": transcript.text, "usage": transcript.usage}
+        probable = {"logprobs": transcript.logprobs} if logprobs else {}
+        yield {"type": "transcript.text.done", "text": transcript.text, **probable, "usage": transcript.usage}
 
     def _transcript(self) -> Transcript:
         captions = [caption for caption in self._captions if caption.text]
@@ -157,18 +193,50 @@ def _told(caption: m.Caption, task: m.Task) -> m.Caption:
     """Return the caption in the language of the task. A translation has no word times."""
     if task == "transcribe":
         return caption
-    return msgspec.structs.replace(caption, text=caption.translation or caption.text, words=())
+    return msgspec.structs.replace(caption, text=caption.translation or caption.text, translation="", words=())
 
 
 def _parsed(given: dict[str, Any]) -> _Fields:
-    listed = {name: [given[name]] for name in ("languages", "keywords") if isinstance(given.get(name), str)}
+    listed = {name: [given[name]] for name in LISTS if isinstance(given.get(name), str)}
+    chunking = {name[len(CHUNKING) + 1 : -1]: value for name, value in given.items() if name.startswith(f"{CHUNKING}[")}
+    nested: dict[str, Any] = {CHUNKING: chunking} if chunking else {}
+    if str(given.get(CHUNKING, "")).startswith("{"):
+        try:
+            nested = {CHUNKING: msgspec.json.decode(given[CHUNKING])}
+        except msgspec.DecodeError:
+            raise ApiError("it is neither auto nor JSON", param=CHUNKING, code="invalid_value") from None
     try:
-        return msgspec.convert({**given, **listed}, _Fields, strict=False)
+        return msgspec.convert({**given, **listed, **nested}, _Fields, strict=False)
     except msgspec.ValidationError as error:
         raise _wrong(error) from None
 
 
-def _start(fields: _Fields, task: m.Task, audio: AudioFormat, known: Sequence[str]) -> m.Start:
+def _check(fields: _Fields, task: m.Task, captioner: CaptionerFacts) -> None:
+    """Refuse what cannot be answered.
+
+    Raises:
+        ApiError: naming the field.
+    """
+    kind = fields.response_format
+    if fields.stream and kind in ("srt", "vtt", "verbose_json"):
+        raise _unsupported("stream", f"{kind} is not streamed")
+    if fields.known_speaker_names or fields.known_speaker_references:
+        raise _unsupported("known_speaker_names", "speakers are told apart, and not recognised by samples of them")
+    if fields.words and not captioner.times_words:
+        raise _unsupported("timestamp_granularities", f"the captioner {captioner.name} does not time words")
+    if fields.logprobs and kind != "json":
+        raise _unsupported("include", f"only json has logprobs, not {kind}")
+    if fields.logprobs and task == "translate":
+        raise _unsupported("include", "a translation has no logprobs")
+    if fields.logprobs and not captioner.times_words:
+        raise _unsupported("include", f"the captioner {captioner.name} does not tell how probable words are")
+
+
+def _unsupported(param: str, message: str) -> ApiError:
+    return ApiError(message, param=param, code="unsupported_value")
+
+
+def _start(fields: _Fields, task: m.Task, audio: AudioFormat, known: Sequence[str]) -> TunedStart:
     """Return the `start` message of the file's session."""
     given = {
         "type": "start",
@@ -178,14 +246,17 @@ def _start(fields: _Fields, task: m.Task, audio: AudioFormat, known: Sequence[st
         "language": language(fields.language, known, "language"),
         "languages": languages(fields.languages, known, "languages"),
         "task": None if task == "transcribe" else task,
-        "words": "word" in fields.timestamp_granularities,
+        "words": fields.words or fields.logprobs,
         "speakers": fields.response_format == "diarized_json",
         "vocabulary": vocabulary(fields.keywords, fields.prompt),
     }
     try:
-        return msgspec.convert(given, m.Start)
+        start = msgspec.convert(given, TunedStart)
     except msgspec.ValidationError as error:
         raise _wrong(error) from None
+    if (cut := fields.chunking_strategy) == "auto":
+        return start
+    return msgspec.structs.replace(start, **cutting(cut.threshold, cut.prefix_padding_ms, cut.silence_duration_ms))
 
 
 def _wrong(error: msgspec.ValidationError) -> ApiError:

@@ -34,6 +34,24 @@ def stream(client: openai.OpenAI) -> Any:
         ]
 
 
+def logprobs(client: openai.OpenAI) -> Any:
+    with RECORDING.open("rb") as file:
+        answer = client.audio.transcriptions.create(model="mini", file=file, include=["logprobs"])
+    return [answer.text, "".join(each.token or "" for each in answer.logprobs or ())]
+
+
+def chunking(client: openai.OpenAI) -> Any:
+    segments = []
+    for pause_ms in (600, 50):
+        strategy: Any = {"type": "server_vad", "silence_duration_ms": pause_ms}
+        with RECORDING.open("rb") as file:
+            answer = client.audio.transcriptions.create(
+                model="mini", file=file, response_format="verbose_json", chunking_strategy=strategy
+            )
+        segments.append(len(answer.segments or ()))
+    return segments
+
+
 def chat(client: openai.OpenAI) -> Any:
     data = base64.b64encode(RECORDING.read_bytes()).decode()
     parts: Any = [
@@ -55,6 +73,10 @@ def errors(client: openai.OpenAI) -> Any:
     told = []
     try:
         client.audio.transcriptions.create(model="mini", file=b"no audio")
+    except openai.BadRequestError as error:
+        told.append([error.code, error.param])
+    try:
+        client.audio.transcriptions.create(model="mini", file=RECORDING, known_speaker_names=["Anna"])
     except openai.BadRequestError as error:
         told.append([error.code, error.param])
     try:

@@ -1,0 +1,207 @@
+"""Engines as actors of a Ray cluster: start them, find them, drain them.
+
+Ray decides on which machine an engine runs, gives it a GPU or CPUs, and starts it again if it dies. It carries no audio
+and no jobs: a gateway connects to the address that `RayEngine.describe` gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from af3stream.cluster.engine_server import EngineServer
+from af3stream.cluster.placement import Role
+from af3stream.config import Config
+from af3stream.engine.memory import freeze_gc
+from af3stream.engine.worker import Worker
+from af3stream.errors import EngineError, SetupError
+
+if TYPE_CHECKING:
+    from af3stream.engine.factory import Loaded
+    from af3stream.tracing import Tracing
+
+NAMESPACE: Final = "af3stream"
+PREFIX: Final = "engine-"
+LOOK_EVERY_S: Final = 1.0
+
+Load = Callable[[Config], "Loaded"]
+Progress = Callable[[str], None]
+
+
+def connect(cluster: str) -> None:
+    """Join a Ray cluster, through the node that runs on this machine.
+
+    Raises:
+        SetupError: if there is none.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    try:
+        ray.init(address=cluster, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SetupError(f"cannot join the cluster {cluster}: {reason}") from None
+
+
+def engine_names() -> list[str]:
+    """Return the names of the cluster's engines, those that are about to start included."""
+    from ray.util import list_named_actors
+
+    return sorted(name for name in list_named_actors() if name.startswith(PREFIX))
+
+
+class RayEngine:
+    """The actor: an engine in a process of its own, and its server.
+
+    Args:
+        name: of the actor.
+        config: JSON of the configuration.
+        role: which jobs the engine does.
+        load: loads the engine.
+    """
+
+    def __init__(self, name: str, config: bytes, role: Role, load: Load) -> None:
+        import ray
+
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        logging.getLogger("websockets").setLevel(logging.WARNING)
+        settings = msgspec.json.decode(config, type=Config)
+        loaded, tracing = load(settings), _open_tracing(settings)
+        freeze_gc()
+        self._worker = Worker(loaded.engine, settings.model, tracing)
+        self._key = secrets.token_urlsafe(32)
+        self._server = EngineServer(self._worker, loaded.facts, self._key, settings.engine, settings.model)
+        self._name, self._role, self._host = name, role, ray.util.get_node_ip_address()
+        self._loop = asyncio.new_event_loop()
+        listening = threading.Event()
+        threading.Thread(target=self._serve, args=(listening,), name="engine server", daemon=True).start()
+        listening.wait()
+
+    def describe(self) -> dict[str, str | int]:
+        """Return where the engine is reached, as the fields of an `EngineAddress`."""
+        return {
+            "name": self._name,
+            "address": f"{self._host}:{self._server.port}",
+            "key": self._key,
+            "role": self._role,
+            "process": os.getpid(),
+        }
+
+    def drain(self) -> int:
+        """Have the gateways move the sessions to other engines; returns how many sessions are left."""
+        self._loop.call_soon_threadsafe(self._server.drain)
+        return self._worker.sessions
+
+    def _serve(self, listening: threading.Event) -> None:
+        """Serve on a thread of its own. If that fails, the process ends, and Ray starts the engine again."""
+
+        async def serve() -> None:
+            async with self._server.listening(self._host):
+                self._worker.start()
+                listening.set()
+                await asyncio.Event().wait()
+
+        try:
+            self._loop.run_until_complete(serve())
+        finally:
+            os._exit(1)
+
+
+def run_engines(config: Config, *, count: int, role: Role, name: str, load: Load, say: Progress) -> None:
+    """Start engines; at Ctrl-C or SIGTERM, drain and end them.
+
+    The engines go on if this process is killed. The same command takes them over again.
+
+    Args:
+        count: how many.
+        name: the engines are called ``NAME-1`` and so on; at most one process may use a name.
+        load: loads the engine, in its own process.
+
+    Raises:
+        SetupError: if there is no cluster.
+        EngineError: if an engine cannot be loaded.
+    """
+    import ray
+
+    connect(config.engine.cluster)
+    stop = _stop_signal()  # after Ray has set handlers of its own
+    names = [f"{PREFIX}{name}-{i + 1}" for i in range(count)]
+    actors = [_start(each, config, role, load) for each in names]
+    waiting = {actor.describe.remote(): each for actor, each in zip(actors, names, strict=True)}
+    while waiting and not stop.is_set():
+        ready, _ = ray.wait([*waiting], timeout=LOOK_EVERY_S)
+        for reference in ready:
+            _check(reference, waiting.pop(reference), say)
+    stop.wait()
+    say("draining")
+    deadline = time.monotonic() + config.server.drain_s
+    while _sessions(actors) and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S / 4)
+    for actor in actors:
+        ray.kill(actor)
+
+
+def _stop_signal() -> threading.Event:
+    """Return an event that is set at Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: stop.set())
+    return stop
+
+
+def _open_tracing(config: Config) -> Tracing | None:
+    from af3stream.tracing import open_tracing
+
+    return open_tracing(config.tracing, "engine") if config.tracing.endpoint else None
+
+
+def _start(name: str, config: Config, role: Role, load: Load) -> Any:
+    """Start an engine, unless it is there."""
+    import ray
+
+    on_gpu = config.model.device.startswith("cuda")
+    actor = ray.remote(RayEngine).options(
+        name=name,
+        lifetime="detached",
+        get_if_exists=True,
+        max_restarts=-1,
+        max_task_retries=0,
+        max_concurrency=4,
+        num_gpus=1 if on_gpu else 0,
+        num_cpus=0 if on_gpu else config.engine.cpus,
+        scheduling_strategy="SPREAD",
+    )
+    return actor.remote(name, msgspec.json.encode(config), role, load)
+
+
+def _check(described: Any, name: str, say: Progress) -> None:
+    import ray
+
+    try:
+        ray.get(described)
+    except ray.exceptions.RayActorError as error:
+        raise EngineError(f"{name} cannot start: {str(error).strip().splitlines()[-1]}") from None
+    say(f"{name} is ready")
+
+
+def _sessions(actors: Sequence[Any]) -> int:
+    """Have engines drain; returns how many sessions they still have. One that is lost has none."""
+    import ray
+
+    left = 0
+    for drained in [actor.drain.remote() for actor in actors]:
+        with suppress(ray.exceptions.RayError):
+            left += ray.get(drained, timeout=LOOK_EVERY_S)
+    return left

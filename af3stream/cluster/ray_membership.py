@@ -1,0 +1,105 @@
+"""Tell a gateway which engines the cluster has.
+
+Ray ends a process that cannot reach the cluster's head for long. So the gateway is not in the cluster itself: it starts
+a **watcher**, a process that looks for engines and prints what it finds. If the watcher ends, it is started again; in
+the meantime, the gateway goes on with the engines that it knows.
+
+The watcher prints a line of JSON each time the engines change. It has their keys, and is never logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from af3stream.cluster.engine_address import EngineAddress
+from af3stream.cluster.ray_engine import connect, engine_names
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 0.5
+DESCRIBE_S: Final = 2.0  # how long an engine may take to say its address; one that loads a model takes longer
+RESTART_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # before the watcher is started again, after so many failures in a row
+LINE_BYTES: Final = 1 << 20
+
+Seen = Callable[[list[EngineAddress]], None]
+
+
+async def watch(cluster: str, seen: Seen) -> None:
+    """Report the engines of a cluster each time they change, until cancelled.
+
+    Args:
+        cluster: ``host:port`` of the head, or ``auto``.
+        seen: called with all engines.
+    """
+    failures = 0
+    while True:
+        watcher = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", __name__, cluster),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES,
+        )
+        try:
+            assert watcher.stdout
+            while line := await watcher.stdout.readline():
+                failures = 0
+                seen(msgspec.json.decode(line, type=list[EngineAddress]))
+        finally:
+            with suppress(ProcessLookupError):
+                watcher.kill()
+            code = await watcher.wait()
+        wait_s = RESTART_S[min(failures, len(RESTART_S) - 1)]
+        log.warning("the cluster's watcher ended, another one starts: code=%d in_s=%g", code, wait_s)
+        failures += 1
+        await asyncio.sleep(wait_s)
+
+
+def main() -> None:
+    """Look for engines until standard input ends: its other end is the gateway."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    connect(sys.argv[1])
+    known: dict[str, EngineAddress] = {}
+    told: list[EngineAddress] | None = None
+    while True:
+        known = look(known)
+        if told != (now := sorted(known.values(), key=lambda engine: engine.name)):
+            told = now
+            sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+            sys.stdout.buffer.flush()
+        time.sleep(LOOK_EVERY_S)
+
+
+def look(known: dict[str, EngineAddress]) -> dict[str, EngineAddress]:
+    """Return the engines of the cluster by name. One that does not answer now is as it was."""
+    import ray
+
+    names = engine_names()
+    asked: dict[Any, str] = {}
+    for name in names:
+        with suppress(ValueError):  # it has left since
+            asked[ray.get_actor(name).describe.remote()] = name
+    ready, _ = ray.wait([*asked], num_returns=len(asked), timeout=DESCRIBE_S) if asked else ([], [])
+    found = {}
+    for reference in ready:
+        with suppress(ray.exceptions.RayError):  # it is about to start
+            found[asked[reference]] = EngineAddress(**ray.get(reference))
+    return {name: found.get(name) or known[name] for name in names if name in found or name in known}
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
