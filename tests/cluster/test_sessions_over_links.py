@@ -27,7 +27,7 @@ from af3stream.server.rest.file_session import Engines, FileSession
 from af3stream.server.session_runner import Jobs
 from tests.audio.audio_scenes import scene_vad
 from tests.cluster.links import KEY, Running, Timeline, Told, linked
-from tests.cluster.scripted_links import Choices
+from tests.cluster.scripted_links import Listener
 from tests.cluster.test_engine_link import Gated
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, pcm
 
@@ -120,7 +120,7 @@ async def test_an_answer_goes_on_at_another_engine_if_its_own_is_lost() -> None:
     engines, told = (Gated(), Gated()), Told()
     job = AnswerJob((Text("Hello."),), "What is said here?", 9)
     async with Running(engines[0]) as first, Running(engines[1]) as second:
-        cluster = ClusterJobs(Choices(), 60.0)
+        cluster = ClusterJobs(Listener(), 60.0)
         for name, running in (("first", first), ("second", second)):
             cluster.add(name, "all", await running.link())
         cluster.open("s", Timeline(), told.resident)

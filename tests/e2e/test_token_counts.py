@@ -7,8 +7,8 @@ from hypothesis import given, settings
 
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import encode_text
-from af3stream.engine.facts import EngineFacts
 from af3stream.engine.factory import Loaded
+from af3stream.engine.facts import EngineFacts
 from tests.engine.test_facts import TEXTS
 
 
