@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from af3stream import cli
+from af3stream.arguments import parser_of
 from af3stream.config import load
 
 FOLDER = Path(__file__).parents[2] / "deploy/kubernetes"
@@ -87,7 +88,7 @@ def test_engines_keep_their_names_when_their_command_starts_again() -> None:
     [container] = named("Deployment", "engines")["spec"]["template"]["spec"]["containers"]
     compose = yaml.safe_load((FOLDER.parent / "compose.yaml").read_text())
     for command in (container["args"], compose["services"]["engines"]["command"]):
-        given = cli._parser().parse_args(command)
+        given = parser_of(cli.COMMANDS).parse_args(command)
         assert (given.count, given.name) == (RAY["spec"]["workerGroupSpecs"][0]["replicas"], "blue")
 
 
