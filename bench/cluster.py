@@ -47,7 +47,7 @@ class Size:
     heard_s: float = 120.0
 
 
-QUICK: Final = Size(2, 8.5, 1.0, 20.0)
+QUICK: Final = Size(2, 5.5, 1.0, 10.0)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
