@@ -8,7 +8,7 @@ its answer. Its other spans may come from other processes. They find the root by
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from af3stream import __version__
 from af3stream.config import TracingConfig
@@ -16,6 +16,8 @@ from af3stream.config import TracingConfig
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
+
+EXPORT_S: Final = 5.0  # how long an export is tried, and so how long a process waits at its end
 
 Attribute = str | bool | int | float
 
@@ -105,7 +107,7 @@ def open_tracing(config: TracingConfig, role: str) -> Tracing:
 
     resource = Resource.create({"service.name": f"af3stream-{role}", "service.version": __version__})
     provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(config.ratio)))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=config.endpoint)))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=config.endpoint, timeout=EXPORT_S)))
     return Tracing(provider)
 
 

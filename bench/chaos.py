@@ -1,7 +1,8 @@
 """Run sessions under faults: random histories of cuts, stalls, kills and restarts, each checked to the last sample.
 
-``python -m bench.chaos --histories 300 --seed 1`` runs them one after another (``tests.chaos.histories``). If one
-fails, it is shrunk, and the exit code is 1.
+``python -m bench.chaos [--cluster] --histories 300 --seed 1`` runs them one after another (``tests.chaos.histories``):
+on one server, or on two gateways and three engines (``tests.chaos.cluster``). If one fails, it is shrunk, and the exit
+code is 1.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from bench.common import report
-from tests.chaos.histories import History, Speak, histories, play
+from tests.chaos import cluster
+from tests.chaos import histories as histories_on_a_server
+from tests.chaos.histories import History, Speak, histories
 from tests.chaos.house import building
 
 LEAST, MOST = 10, 40  # steps in a history
@@ -29,6 +35,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--histories", type=int, default=300)
     arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--cluster", action="store_true", help="two gateways and three engines")
     options = arguments.parse_args()
     played: list[History] = []
 
@@ -40,11 +47,11 @@ def main() -> None:
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    @given(history=histories(LEAST, MOST))
+    @given(history=histories(LEAST, MOST, cluster.STEPS if options.cluster else ()))
     def live(history: History) -> None:
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
             try:
-                asyncio.run(play(history, Path(folder), builder))
+                asyncio.run(play(history, Path(folder)))
             except BaseException as error:
                 print(f"failed with {error!r}:\n{history}", file=sys.stderr, flush=True)
                 raise
@@ -54,7 +61,7 @@ def main() -> None:
 
     began, failed = time.monotonic(), False
     try:
-        with building() as builder:
+        with playing(options.cluster) as play:
             live()
     except Exception:  # noqa: BLE001 - a history may fail with any error
         failed = True
@@ -64,12 +71,24 @@ def main() -> None:
         "chaos",
         histories=len(played),
         seed=options.seed,
+        cluster=options.cluster,
         failed=failed,
         steps=dict(Counter(type(step).__name__.lower() for step in steps)),
         audio_s=sum(step.ms for step in steps if isinstance(step, Speak)) / 1_000,
         took_s=time.monotonic() - began,
     )
     sys.exit(failed)
+
+
+@contextmanager
+def playing(on_cluster: bool) -> Iterator[Callable[[History, Path], Coroutine[Any, Any, None]]]:
+    """Return what plays a history in a folder, while the context lasts."""
+    if on_cluster:
+        with cluster.forking() as forks:
+            yield lambda history, folder: cluster.play(history, folder, forks)
+    else:
+        with building() as builder:
+            yield lambda history, folder: histories_on_a_server.play(history, folder, builder)
 
 
 if __name__ == "__main__":

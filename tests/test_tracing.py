@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -24,6 +28,7 @@ from tests.cluster.links import Running, Timeline, Told
 from tests.server.peers import Peer, serving, talking
 from tests.server.test_sessions import speak
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
+from tests.session.test_speaker_track import START, TALK
 
 QUESTION = "Who speaks of the harvest?"
 
@@ -123,6 +128,17 @@ def test_a_final_caption_that_is_begun_again_stays_in_its_trace(spans: Spans) ->
     assert spans.below(spans.named("utterance")).count("decode") == len(jobs)
 
 
+def test_the_parts_of_a_divided_utterance_have_a_trace_each(spans: Spans) -> None:
+    conversation = Conversation(START, tracing=spans.tracing)
+    conversation.hear(TALK)
+    roots = [span for span in spans.all if span.name == "utterance"]
+    numbers = [span.attributes["af3stream.utterance"] for span in roots if span.attributes]
+    assert numbers == [caption.utterance for caption in conversation.finals] == [0, 1, 2, 3, 4]
+    starts = [span.start_time or 0 for span in roots]
+    assert starts == sorted({*starts})
+    assert all(spans.below(root) == ["receive", "commit"] for root in roots)
+
+
 def test_an_utterance_without_words_ends_its_trace(spans: Spans) -> None:
     conversation = Conversation(m.Start(interims=False), tracing=spans.tracing)
     conversation.engine.captioner.caption = None  # type: ignore[assignment]  # every attempt fails
@@ -193,7 +209,36 @@ async def test_spans_of_an_engine_in_another_process_join_the_trace(spans: Spans
     remote.tracing.close()
 
 
-def test_the_exporter_is_made_from_the_settings() -> None:
-    tracing = open_tracing(TracingConfig(endpoint="http://127.0.0.1:9/v1/traces", ratio=0.5), "server")
-    assert tracing.start("utterance", 0.0).started == 0.0
-    tracing.close()
+class Collector(BaseHTTPRequestHandler):
+    """Keeps what is exported to it, on its server."""
+
+    server: CollectorServer
+
+    def do_POST(self) -> None:
+        body = gzip.decompress if self.headers.get("Content-Encoding") == "gzip" else bytes
+        exported = ExportTraceServiceRequest.FromString(body(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.exported.append((self.path, exported))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class CollectorServer(HTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Collector)
+        self.exported: list[tuple[str, ExportTraceServiceRequest]] = []
+
+
+def test_traces_are_exported_over_http() -> None:
+    with CollectorServer() as collector:
+        threading.Thread(target=collector.handle_request, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{collector.server_port}/v1/traces"
+        tracing = open_tracing(TracingConfig(endpoint=endpoint), "gateway")
+        tracing.start("utterance", time.monotonic()).end(time.monotonic())
+        tracing.close()
+        [(path, exported)] = collector.exported
+    [resource] = exported.resource_spans
+    named = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert (path, named["service.name"]) == ("/v1/traces", "af3stream-gateway")
+    assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["utterance"]

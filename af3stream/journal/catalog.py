@@ -285,18 +285,15 @@ class Catalog:
             self._forget(session)
         raise superseded()
 
-    def open(self, session: str) -> None:
+    def open(self, row: Row) -> None:
         """Open a session's logs for writing, and make their content durable."""
-        with self._lock:
-            if self._facts(session) is None:
-                raise NoSession("there is no such session")
-            folder = self._cached[session].folder
+        folder = row.folder
         try:
             logs = _OpenLogs(folder, CommitLog(folder, EVENTS), CommitLog(folder, SEGMENTS))
             logs.events.make_durable()
         except OSError as error:
             raise storage_failed(error) from error
-        self._logs[session] = logs
+        self._logs[row.facts.session] = logs
 
     def commit(self, session: str, events: Sequence[EventRecord], durable: int) -> None:
         """Add events of an open session in one commit, with the number of its durable frames."""
@@ -416,11 +413,14 @@ class Catalog:
         """Replace some of a session's facts, if the session exists; return false if another server has taken it."""
         with self._lock:
             try:
-                if not self._ownership.holds(session):
+                fence = self._ownership.held(session)
+                if fence is None:
                     return False
                 file = self._facts(session)
                 if file is not None:
                     cached = self._cached[session]
+                    if cached.fence != fence:  # another server has taken the session since it was checked
+                        return False
                     self._write(session, cached.fence, cached.folder, msgspec.structs.replace(file, **changes))
                 return self._ownership.holds(session)
             except NoSession:

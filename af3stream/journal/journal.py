@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from filelock import FileLock
 
 from af3stream.config import JournalConfig
-from af3stream.errors import ConfigError, NoSession, SetupError
+from af3stream.errors import ConfigError, DataLoss, NoSession, SetupError
 from af3stream.journal import disk
 from af3stream.journal.catalog import Catalog
 from af3stream.journal.errors import storage_failed
@@ -28,6 +28,7 @@ FILLED: Final = 0.9  # share of the quota above which a sweep deletes finished s
 ROOM_BYTES: Final = 1 << 21  # a minute of 16-bit audio at 16 kHz
 SHARED: Final = "shared"  # this file marks a folder that several servers use
 LOCK_S: Final = 10.0  # the longest wait for another server that makes the same folder shared
+Result = TypeVar("Result")
 
 
 class Journal:
@@ -209,25 +210,29 @@ class Journal:
         """
         if self._writes:
             self._writer.call(partial(self._store.take, session))
-        while True:
-            row = self._row(session)
+
+        def read(row: Row) -> Recovered:
             events = self._catalog.events(row)
             timeline = None
             if self._writes and row.finished_at is None:
                 timeline = self._writer.call(partial(self._store.open, row, len(events)))
             durable, timeline = (timeline.end, timeline) if timeline else self._timeline(row)
-            if self._writes or self._row(session).fence == row.fence:  # else a new owner continued while this read
-                audio = hear(timeline.pieces, row.facts.format, start=0, end=durable)
-                return Recovered(row.facts, durable, events, audio, row.finished_at is not None)
+            audio = hear(timeline.pieces, row.facts.format, start=0, end=durable)
+            return Recovered(row.facts, durable, events, audio, row.finished_at is not None)
+
+        return self._read(session, read)
 
     def audio(self, session: str, start: int = 0) -> Iterator[AudioInput]:
         """Yield the durable audio from the frame ``start`` on; the first record may begin earlier.
 
         Raises as `recover`.
         """
-        row = self._row(session)
-        durable, timeline = self._timeline(row)
-        return hear(timeline.pieces, row.facts.format, start=start, end=durable)
+
+        def read(row: Row) -> Iterator[AudioInput]:
+            durable, timeline = self._timeline(row)
+            return hear(timeline.pieces, row.facts.format, start=start, end=durable)
+
+        return self._read(session, read)
 
     def events(self, session: str) -> list[EventRecord]:
         """Return all durable events of a session, by number; none if it does not exist.
@@ -359,6 +364,25 @@ class Journal:
         if row is None:
             raise NoSession("there is no such session")
         return row
+
+    def _read(self, session: str, read: Callable[[Row], Result]) -> Result:
+        """Read the files of a session's owner; again if another one continued meanwhile.
+
+        What the earlier owner wrote then does not count, and the new one may have sealed its raw files.
+        """
+        while True:
+            row = self._row(session)
+            try:
+                result = read(row)
+            except DataLoss:
+                if not self._has_moved(row):
+                    raise
+            else:
+                if not self._has_moved(row):
+                    return result
+
+    def _has_moved(self, row: Row) -> bool:
+        return self._ownership.shared and self._row(row.facts.session).fence != row.fence
 
     def _timeline(self, row: Row) -> tuple[int, Timeline]:
         """Return the first frame that is not durable, and the audio on disk. Change nothing."""

@@ -63,8 +63,14 @@ class Ownership(Protocol):
             NoSession: if the id is not a valid one of a server.
         """
 
+    def held(self, session: str) -> int | None:
+        """Return the fence under which this process may write the session; ``None`` if it may not.
+
+        What it wrote before this call may be acknowledged.
+        """
+
     def holds(self, session: str) -> bool:
-        """Return whether this process may write the session, and acknowledge what it wrote before this call."""
+        """Return whether this process may write the session."""
 
     def newest(self, session: str) -> int:
         """Return the fence of the newest lease of a session, 0 before the first.
@@ -86,6 +92,10 @@ class SoleOwner:
     shared = False
 
     def fence(self, session: str) -> int | None:
+        """Return 0."""
+        return 0
+
+    def held(self, session: str) -> int | None:
         """Return 0."""
         return 0
 
@@ -128,24 +138,28 @@ class Leases:
 
     def fence(self, session: str) -> int | None:
         """Return the held fence, else the newest one with facts. See `Ownership.fence`."""
-        held = self._held.get(session)
-        return held if held is not None and self.holds(session) else self._newest_facts(session)
+        held = self.held(session)
+        return held if held is not None else self._newest_facts(session)
 
-    def holds(self, session: str) -> bool:
-        """Return whether this process holds the newest lease. Once it does not, its lease is forgotten.
+    def held(self, session: str) -> int | None:
+        """Return the fence of this process if it is the newest. Once it is not, it is forgotten.
 
         This costs two system calls. On a network file system, the first asks the server if negative lookups are not
         cached; the second does, because opening a file revalidates it. The second detects that the session is deleted.
         """
         fence = self._held.get(session)
         if fence is None:
-            return False
+            return None
         folder = session_folder(self._folder, session)
         if not _exists(folder / f"lease-{fence + 1}") and _opens(folder / f"lease-{fence}"):
             point("lease-checked")
-            return True
+            return fence
         self.drop(session)
-        return False
+        return None
+
+    def holds(self, session: str) -> bool:
+        """Return whether this process holds the newest lease."""
+        return self.held(session) is not None
 
     def look(self, path: Path) -> Signature | None:
         """Return the signature of a file; opening it makes a network file system ask the server."""
@@ -222,6 +236,8 @@ class Leases:
         except FileExistsError:
             if path.read_bytes() != content:  # the same: the reply to an earlier attempt of the kernel was lost
                 return False
+        except FileNotFoundError:  # another server has removed the staged file, or the session
+            return False
         finally:
             staged.unlink(missing_ok=True)
         disk.sync_folder(folder)

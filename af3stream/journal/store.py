@@ -78,7 +78,7 @@ class Store:
         """
         try:
             if not self._ownership.holds(session):
-                self._take(session, after=None, live=True)
+                self._take(session, live=True)
         except OSError as error:
             raise storage_failed(error) from error
 
@@ -100,6 +100,8 @@ class Store:
         if facts.session in self._open:
             return None
         try:
+            if self._ownership.held(facts.session) != row.fence:
+                raise superseded()
             timeline = read_timeline(folder, row.durable, partial(self._catalog.audio_files, row))
             closed, number = list(timeline.raw), timeline.next_number
             if timeline.tail:
@@ -110,7 +112,7 @@ class Store:
                 point("tail-revealed")
                 number += 1
             disk.make_folder(folder)
-            self._catalog.open(facts.session)
+            self._catalog.open(row)
             self._catalog.set_live(facts.session)
             segment_frames = round(self._segment_s * facts.format.rate)
             segment_log = SegmentLog(folder, timeline.end, number, segment_frames)
@@ -163,6 +165,7 @@ class Store:
                 self._close_finished(opened)
         else:
             self._catalog.finish(session, 0, now)
+            self._ownership.drop(session)
 
     def delete(self, session: str, after: int | None = None) -> bool:
         """Delete the facts of a session, and then its folder; return false if it has another owner meanwhile.
@@ -354,8 +357,10 @@ class Store:
         self._seal(opened)
         self._ownership.drop(session)
 
-    def _take(self, session: str, *, after: int | None, live: bool) -> bool:
-        """Claim the next lease of a session, and continue in a folder of its own; return false if it is not claimed.
+    def _take(self, session: str, *, after: int | None = None, live: bool) -> int | None:
+        """Claim the next lease of a session, and continue in a folder of its own. Return the fence.
+
+        With ``after``, return ``None`` if a newer lease exists than this one.
 
         The events are copied, and so is the last file of audio if it is raw: its earlier owner may still write it.
         """
@@ -365,7 +370,7 @@ class Store:
         self._catalog.drop(session)
         fence = self._ownership.claim(session, after)
         if fence is None:
-            return False
+            return None
         row = self._catalog.row(session)
         if row is None:
             raise NoSession("there is no such session")
@@ -381,7 +386,7 @@ class Store:
             last -= 1
         self._catalog.take_over(row, fence, TakenAudio(last, timeline.end), events, live=live)
         log.info("a session is taken over: session=%s fence=%d", session, fence)
-        return True
+        return fence
 
     def _hide(self, folder: Path) -> Path:
         """Rename the folder of a session so that it is none, and return the new path."""
@@ -411,15 +416,16 @@ class Store:
                 done = row.finished_at is not None and max(row.finished_at, used) < now - ABANDONED_S
                 if not done or all(isinstance(file, SealedFile) for file in files):
                     return
-                if not self._take(session, after=newest, live=False):
-                    return
+                fence = self._take(session, after=newest, live=False)
                 self._ownership.drop(session)
-                row = self._catalog.row(session) or row
-                files = self._catalog.audio_files(row)
+                taken = self._catalog.row(session)
+                if fence is None or taken is None or taken.fence != fence:
+                    return  # another server has it now
+                row, files = taken, self._catalog.audio_files(taken)
             sealed = {file.number for file in files if isinstance(file, SealedFile)}
+            for path in list(session_folder(self._folder, session).rglob(f"*{disk.STAGED}")):
+                disk.remove(path)
             for folder, last in row.parts:
-                for path in list(folder.glob(f"*{disk.STAGED}")):
-                    disk.remove(path)
                 for raw in raw_files(folder):
                     if raw.number in sealed and (last is None or raw.number <= last):
                         disk.remove(raw.path)

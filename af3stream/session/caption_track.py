@@ -25,6 +25,7 @@ from af3stream.session.partial_captions import PartialCaptions
 from af3stream.session.server_messages import failure
 from af3stream.session.session_traces import SessionTraces
 from af3stream.session.speakers import REMEMBERED
+from af3stream.session.utterance_queue import UtteranceQueue
 
 
 class CaptionTrack:
@@ -60,12 +61,10 @@ class CaptionTrack:
         self._jobs = jobs
         self._metrics = metrics
         self._traces = traces
-        self._waiting: dict[int, Utterance] = {}
-        self._open: int = 0  # index of the open utterance, or of the next one
+        self._queue = UtteranceQueue()
         self._final: dict[int, Hypothesis] = {}  # final hypotheses that wait for that of an earlier utterance
         # Of the newest closed utterances, which may be divided: the draft, and when the utterance closed.
         self._held: deque[tuple[Hypothesis | None, float]] = deque()
-        self._closed_as: dict[int, int] = {}  # by number of a waiting utterance: which one the segmenter closed
         self._speakers: dict[int, int] = {}  # of utterances without a final caption
         self._told: dict[int, int | None] = {}  # speakers of the newest utterances with a final caption
         self._early = EarlyFinal()
@@ -75,7 +74,7 @@ class CaptionTrack:
     @property
     def waiting(self) -> list[Utterance]:
         """The closed utterances without a final caption."""
-        return [*self._waiting.values()]
+        return self._queue.all
 
     @property
     def uncaptioned(self) -> list[Utterance]:
@@ -86,14 +85,14 @@ class CaptionTrack:
     @property
     def oldest_waiting(self) -> Utterance | None:
         """The first closed utterance without a final caption."""
-        return next(iter(self._waiting.values()), None)
+        return self._queue.oldest
 
     def has_finals(self, utterances: int) -> bool:
         """Return whether the final caption of every utterance before this one is there, and no correction is due."""
         oldest = self.oldest_waiting
         if oldest is not None and oldest.index in self._languages.correcting:
             return False
-        return oldest is None or self._closed_as.get(oldest.index, oldest.index) >= utterances
+        return not self._queue.closed_before(utterances)
 
     def has(self, utterances: int, draft: CaptionJob | None) -> bool:
         """Return whether the final captions of the utterances before this one, and a partial one, are there.
@@ -102,7 +101,7 @@ class CaptionTrack:
             draft: the job of the partial caption, if one is needed. It counts as there if it failed. If its utterance
                 closed meanwhile, the final caption is needed instead.
         """
-        closed = draft is not None and draft.utterance < self._open
+        closed = draft is not None and draft.utterance < self._queue.open
         return self.has_finals(utterances + closed) and not (draft and self.partial.awaits(draft))
 
     def partial_is_due(self, span: Span) -> bool:
@@ -121,7 +120,7 @@ class CaptionTrack:
     @property
     def oldest_held(self) -> int:
         """The number of the oldest utterance that may still be divided, or of the next one."""
-        return self._open - len(self._held)
+        return self._queue.oldest_held
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
@@ -132,7 +131,7 @@ class CaptionTrack:
             urgent: a question waits for it.
         """
         self._abandon_draft()
-        utterance, options = Utterance(self._open, span.start, span.end, samples), self._languages.partial
+        utterance, options = Utterance(self._queue.open, span.start, span.end, samples), self._languages.partial
         job = self._job(utterance, self.partial.hypothesis, options, final=False, urgent=urgent)
         self.partial.begin(job, span, now)
         self._jobs.submit(job)
@@ -143,11 +142,11 @@ class CaptionTrack:
 
         It is not if it has begun, or if the captioner has more urgent work.
         """
-        return not (self._waiting or self.partial.urgent or self._early.begun(span))
+        return not (self._queue or self.partial.urgent or self._early.begun(span))
 
     def begin_final(self, span: Span, samples: Samples) -> None:
         """Begin the final caption of the open utterance in its pause, as it will be if the pause holds."""
-        utterance = Utterance(self._open, span.start, span.end, samples)
+        utterance = Utterance(self._queue.open, span.start, span.end, samples)
         self._abandon_draft()
         self.abandon_final()
         if self._traces:
@@ -164,10 +163,8 @@ class CaptionTrack:
     def close(self, utterance: Utterance, position: int) -> Sequence[Caption | CaptionUpdate]:
         """Have a closed utterance captioned for good; returns the final caption if it was made in the pause."""
         self._abandon_draft()
-        self._waiting[utterance.index] = utterance
         draft = self.partial.close()
-        self._open = utterance.index + 1
-        return self._caption(utterance, draft, self.delays.now, position)
+        return self._caption(self._queue.add(utterance), draft, self.delays.now, position)
 
     def _caption(
         self, utterance: Utterance, draft: Hypothesis | None, closed_at: float, position: int
@@ -195,7 +192,7 @@ class CaptionTrack:
         """
         self._abandon_draft()
         self._held.append((self.partial.close(), self.delays.now))
-        self._number(utterance, utterance.index)
+        self._queue.add(utterance, hold=True)
 
     def divide(self, parts: Sequence[tuple[Utterance, int | None]], position: int) -> Sequence[Caption | CaptionUpdate]:
         """Have the parts of the oldest held utterance captioned, each with its speaker.
@@ -205,30 +202,18 @@ class CaptionTrack:
         Returns:
             The final caption of an utterance that is not divided, if it was made in the pause.
         """
-        first, (draft, closed_at) = self.oldest_held, self._held.popleft()
-        numbers = range(first, self._open)
-        whole, *behind = ((self._waiting.pop(number), self._closed_as.pop(number)) for number in numbers)
-        self._open = first
+        draft, closed_at = self._held.popleft()
+        numbered = self._queue.divide([part for part, _ in parts])
         captions: list[Caption | CaptionUpdate] = []
-        for utterance, speaker in parts:
+        for utterance, (_, speaker) in zip(numbered, parts, strict=True):
             if speaker is not None:
-                self._speakers[self._open] = speaker
-            known = draft if len(parts) == 1 else None
-            captions += self._caption(self._number(utterance, whole[1]), known, closed_at, position)
-        for utterance, closed_as in behind:
-            self._number(utterance, closed_as)
+                self._speakers[utterance.index] = speaker
+            captions += self._caption(utterance, draft if len(parts) == 1 else None, closed_at, position)
         return captions
-
-    def _number(self, utterance: Utterance, closed_as: int) -> Utterance:
-        """Give an utterance that waits the next number."""
-        numbered = replace(utterance, index=self._open)
-        self._waiting[self._open], self._closed_as[self._open] = numbered, closed_as
-        self._open += 1
-        return numbered
 
     def correct_speaker(self, utterance: int, speaker: int) -> bool:
         """Give an utterance another speaker; returns whether its final caption was told with the one before."""
-        if utterance in self._waiting:
+        if utterance in self._queue:
             self._speakers[utterance] = speaker
         self.revise([replace(line, speaker=speaker) for line in self.lines if line.utterance == utterance])
         if utterance not in self._told:
@@ -266,13 +251,12 @@ class CaptionTrack:
             if (options := self._languages.review(oldest, heard)) is not None:
                 self._repeat(oldest, options)
                 break
-            del self._waiting[oldest.index]
+            self._queue.take(oldest.index)
             for utterance, options in self._languages.wrong():
-                self._waiting[utterance.index] = utterance
+                self._queue.put_back(utterance)
                 if (speaker := self._told.get(utterance.index)) is not None:
                     self._speakers[utterance.index] = speaker
                 self._repeat(utterance, options)
-            self._waiting = dict(sorted(self._waiting.items()))
             correcting = oldest.index in self._languages.correcting
             captions.append(self._correct(oldest, heard) if correcting else self._finish(oldest, heard))
         return [caption for caption in captions if caption is not None]
@@ -280,7 +264,7 @@ class CaptionTrack:
     def restore_final(self, job: CaptionJob, hypothesis: Hypothesis) -> None:
         """Take the final hypothesis about an utterance that the client was told before a restart, in order."""
         self._jobs.finish(job)
-        utterance = self._waiting.pop(job.utterance)
+        utterance = self._queue.take(job.utterance)
         self._languages.restore(utterance, hypothesis.language)
         self._finish(utterance, hypothesis)
 
@@ -350,7 +334,6 @@ class CaptionTrack:
 
     def _finish(self, utterance: Utterance, hypothesis: Hypothesis) -> Caption | None:
         """Return the final caption; ``None`` if it has no words and the client saw no partial one."""
-        self._closed_as.pop(utterance.index, None)
         line = caption_line(utterance, hypothesis, self._speakers.pop(utterance.index, None))
         drafted = self.partial.lines.pop(utterance.index, None)
         if line.text:

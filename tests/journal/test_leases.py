@@ -17,6 +17,7 @@ import pytest
 from af3stream.errors import ConfigError, NoSession, SetupError, Superseded
 from af3stream.journal import ownership
 from af3stream.journal.export import export
+from af3stream.journal.facts import Row
 from af3stream.journal.faults import hooked
 from af3stream.journal.journal import Journal
 from af3stream.journal.ownership import ABANDONED_S
@@ -190,6 +191,24 @@ def test_a_segment_that_two_owners_seal_counts_once(tmp_path: Path) -> None:
         assert heard(b) == (pcm(0, 9 * BLOCK), [])
         with sharing(tmp_path) as c:
             assert heard(c) == (pcm(0, 9 * BLOCK), [])
+
+
+def test_a_reader_whose_files_a_new_owner_seals_reads_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sharing(tmp_path, segment_s=0.05) as a, sharing(tmp_path, segment_s=0.05) as b, reading(tmp_path) as reader:
+        a.create(facts())
+        a._store._sealer.step = lambda now: False  # type: ignore[method-assign]
+        for at in range(0, 9 * BLOCK, 3 * BLOCK):
+            say(a, at, at + 3 * BLOCK)
+        audio_files = reader._catalog.audio_files
+
+        def late(row: Row) -> Any:
+            if row.fence == 1:
+                b.recover("talk")
+                until(lambda: not list((tmp_path / "sessions/talk/fence-1").glob("00000[12]-*.raw")))
+            return audio_files(row)
+
+        monkeypatch.setattr(reader._catalog, "audio_files", late)
+        assert heard(reader) == (pcm(0, 9 * BLOCK), [])
 
 
 @pytest.mark.parametrize("label", ["lease-claimed", "takeover-written", "takeover-done"])
