@@ -138,3 +138,13 @@ def test_eight_streams_records_the_steps_of_the_server(capsys: pytest.CaptureFix
     steps = printed("eight_streams", capsys)["steps"]
     assert steps["final"]["count"] > 0
     assert sum(steps["token"].values()) > 0
+
+
+def test_cluster_measures_a_gateway_and_an_engine_against_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = printed("cluster", capsys)
+    for way in ("one_process", "gateway_and_engine"):
+        assert figures[way]["final"]["count"] > 0
+        assert figures[way]["first_token"]["count"] >= figures["streams"]
+    assert all(cost > 0 for cost in figures["gateway_and_engine"]["cpu_s_an_audio_second"].values())
+    assert 0 < figures["recovery"]["all_answered_s"] < figures["must"]["recovery_s"]
+    assert len(tables.lines("python -m bench.cluster", figures)) == 4
