@@ -37,6 +37,7 @@ test-fast: setup
 test-long: setup system mini-train-smoke
 	$(BIN)/pytest -m long --durations=0
 	$(BIN)/python -m bench.chaos --histories 300
+	$(BIN)/python -m bench.chaos --cluster --histories 300
 	$(BIN)/python -m tests.fuzz.decoders -runs=1000000 -seed=1
 
 check: setup

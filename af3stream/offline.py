@@ -232,6 +232,8 @@ class _Synchronous:
         self._tell = tell
         self._skipped = skipped
         self._worker = Worker(loaded.engine)
+        captions = msgspec.structs.replace(config.captions, early_final_ms=0)  # nobody waits for the end of a pause
+        config = msgspec.structs.replace(config, captions=captions)
         self._session = Session(
             "offline",
             m.Start(

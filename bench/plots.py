@@ -135,6 +135,19 @@ def peers(f: Figures, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
+def cluster(f: Figures, axes: Axes) -> None:
+    """Plot the time to the first token in one process, and through a gateway and an engine."""
+    ways = {"one process": "one_process", "gateway and engine": "gateway_and_engine"}
+    medians = {name: f[way]["first_token"]["p50_ms"] for name, way in ways.items()}
+    bars(axes, "time to the first token without a model, median, ms", medians, others=["one process"])
+
+
+def capacity(f: Figures, axes: Axes) -> None:
+    """Plot the delays of eight streams, simulated over measured."""
+    ratios = {name.removesuffix("_s"): of["ratio"] for name, of in f["eight_streams"]["by_figure"].items()}
+    bars(axes, "eight streams, simulated over measured", ratios, others=[])
+
+
 PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "encode": ("encode", encode),
     "append": ("append", append),
@@ -148,6 +161,8 @@ PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "http_cost": ("http-cost", http_cost),
     "lease_cost": ("lease-cost", lease_cost),
     "peers": ("peers", peers),
+    "cluster": ("cluster", cluster),
+    "capacity": ("capacity", capacity),
 }
 
 

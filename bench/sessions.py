@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,7 +86,7 @@ async def served(size: Size) -> tuple[dict[str, Any], dict[str, Any]]:
     return asked, alone
 
 
-async def together_on(url: str, count: int, seconds: float, every_s: float) -> dict[str, float]:
+async def together_on(url: str, count: int, seconds: float, every_s: float) -> dict[str, Any]:
     """Run concurrent streams, which start within a second of each other."""
     before, began = await device_s(url), time.monotonic()
 
@@ -97,7 +98,7 @@ async def together_on(url: str, count: int, seconds: float, every_s: float) -> d
     heard = await asyncio.gather(*(one(index) for index in range(count)))
     busy = (await device_s(url) - before) / (time.monotonic() - began)
     lags = [lag for one in heard for lag in one.final_lags_s]
-    figures = {
+    figures: dict[str, Any] = {
         "finals": float(len(lags)),
         "final_lag_mean_s": statistics.fmean(lags),
         "final_lag_p95_s": p95(lags),
@@ -111,7 +112,8 @@ async def together_on(url: str, count: int, seconds: float, every_s: float) -> d
             "questions": float(len(asked)),
             "ttft_mean_s": statistics.fmean(first),
             "ttft_p95_s": p95(first),
-            "tokens_a_second": written(heard),
+            "answer_tokens": [question.tokens for question in asked],
+            "tokens_a_second": tokens_a_second_of((one.first, one.done, one.tokens) for one in asked),
         }
     return figures
 
@@ -124,14 +126,18 @@ def unfairness(lags: list[list[float]]) -> float:
     return max(p95(one) / p95(rest) for one, rest in zip(lags, others, strict=True))
 
 
-def written(heard: list[Heard]) -> float:
-    """Return the tokens per second of all sessions while at least one answer is being decoded."""
-    spans = sorted((asked.first, asked.done) for one in heard for asked in one.asked)
-    tokens = sum(asked.tokens for one in heard for asked in one.asked)
+def tokens_a_second_of(answers: Iterable[tuple[float, float, int]]) -> float:
+    """Return the tokens per second of all sessions while at least one answer is being decoded.
+
+    Args:
+        answers: of each, the times of its first token and of its end, and its tokens.
+    """
     busy = reached = 0.0
-    for first, done in spans:
+    tokens = 0
+    for first, done, count in sorted(answers):
         busy += max(0.0, done - max(first, reached))
         reached = max(reached, done)
+        tokens += count
     return tokens / busy if busy else 0.0
 
 

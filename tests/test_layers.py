@@ -19,7 +19,8 @@ from af3stream.protocol import messages
 ROOT = Path(af3stream.__file__).parent
 
 LAYERS = {  # top to bottom: a package imports only from below it, and of that only what is named here
-    "cli": "serving recordings stored_sessions listen models config extras errors",
+    "cli": "arguments serving recordings stored_sessions listen models config extras errors",
+    "arguments": "stored_sessions listen errors",
     "serving": "server cluster engine tracing config extras",
     "recordings": "listen offline engine audio subtitles protocol config errors",
     "stored_sessions": "server session journal protocol config errors",

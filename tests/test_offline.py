@@ -67,6 +67,12 @@ def test_a_transcript_needs_no_window_of_the_model(tmp_path: Path) -> None:
     assert loaded.engine.counters.encoder_passes == loaded.engine.counters.prefill_tokens == 0
 
 
+def test_each_utterance_of_a_file_is_captioned_once_however_its_blocks_lie_in_the_pauses(tmp_path: Path) -> None:
+    short, loaded = "." * (len(VOICE) * 3 // 10), scripted()
+    heard = offline.transcribe(file(tmp_path, (VOICE[len(short) :] + short) * 5 + SILENCE), Config(), loaded)
+    assert len(heard.captions) == loaded.engine.counters.caption_encodes == 1
+
+
 def test_a_transcript_has_sounds_in_their_place_in_the_mode_everything(tmp_path: Path) -> None:
     scene = file(tmp_path, SENTENCE + VOICE * 4 + SILENCE + SENTENCE)
     for mode, texts in (

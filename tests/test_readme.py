@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from af3stream import cli
+from af3stream.arguments import parser_of
 from af3stream.config import Config
 from af3stream.listen.options import question
 from af3stream.models.card import Card
@@ -98,7 +99,7 @@ def parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
 
 
 def af3stream(words: list[str]) -> None:
-    given = parsed(cli._parser(), words)
+    given = parsed(parser_of(cli.COMMANDS), words)
     if hasattr(given, "set"):
         cli._config(given)
     for spelled in [*getattr(given, "ask", []), *getattr(given, "question", [])]:

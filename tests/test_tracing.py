@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from tests.cluster.links import Running, Timeline, Told
 from tests.server.peers import Peer, serving, talking
 from tests.server.test_sessions import speak
 from tests.session.conversation import SENTENCE, SILENCE, VOICE, Conversation
+from tests.session.test_speaker_track import START, TALK
 
 QUESTION = "Who speaks of the harvest?"
 
@@ -127,6 +130,17 @@ def test_a_final_caption_that_is_begun_again_stays_in_its_trace(spans: Spans) ->
     assert spans.below(spans.named("utterance")).count("decode") == len(jobs)
 
 
+def test_the_parts_of_a_divided_utterance_have_a_trace_each(spans: Spans) -> None:
+    conversation = Conversation(START, tracing=spans.tracing)
+    conversation.hear(TALK)
+    roots = [span for span in spans.all if span.name == "utterance"]
+    numbers = [span.attributes["af3stream.utterance"] for span in roots if span.attributes]
+    assert numbers == [caption.utterance for caption in conversation.finals] == [0, 1, 2, 3, 4]
+    starts = [span.start_time or 0 for span in roots]
+    assert starts == sorted({*starts})
+    assert all(spans.below(root) == ["receive", "commit"] for root in roots)
+
+
 def test_an_utterance_without_words_ends_its_trace(spans: Spans) -> None:
     conversation = Conversation(m.Start(interims=False), tracing=spans.tracing)
     conversation.engine.captioner.caption = None  # type: ignore[assignment]  # every attempt fails
@@ -165,6 +179,11 @@ def test_what_is_not_sampled_costs_the_engine_nothing() -> None:
     traced: list[Job] = [job for job in conversation.jobs if isinstance(job, CaptionJob | AnswerJob) and job.trace]
     assert not traced and not spans.all
     spans.tracing.close()
+
+
+def test_nothing_of_opentelemetry_is_imported_while_tracing_is_off() -> None:
+    code = "import sys, af3stream.server.service, af3stream.engine.worker; print('opentelemetry' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_a_job_without_tracing_has_no_trace() -> None:

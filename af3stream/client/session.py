@@ -235,10 +235,12 @@ class Session:
         refusal is among the messages: ``query_limit`` or ``bad_text``.
 
         Raises:
-            ValueError: if the server takes no instructions.
+            ValueError: if the server takes no instructions, or none of this length.
         """
         if INSTRUCTIONS not in self.ready.features:
             raise ValueError("the server takes no instructions")
+        if len(text) > (most := self.ready.max_instructions_chars):
+            raise ValueError(f"instructions may have {most} characters")
         await self._requests.send(Instruct(text))
 
     async def flush(self) -> Flushed:

@@ -13,7 +13,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from af3stream.cluster.audio_window import SentAudio, packed
+from af3stream.cluster.audio_window import Chunk, SentAudio, packed
 from af3stream.cluster.channel import MIB, Channel, checked, keepalive, wire_log
 from af3stream.cluster.wire import (
     MAX_FRAME_BYTES,
@@ -260,12 +260,16 @@ class EngineLink:
         """Read older audio of a session, beside the event loop, and send it."""
         try:
             async with self._reading:
-                chunk = packed(segment.start, await asyncio.to_thread(own.source.read, segment))
+                chunk = await asyncio.to_thread(_read, own.source, segment)
         except Exception as error:  # noqa: BLE001 - whatever fails costs the job that reads
             log.warning("audio cannot be read: session=%s error=%s", session, type(error).__name__)
             chunk = None
         if self._sessions.get(session) is own:
             self._put(session, lambda number: Samples(*number, segment, chunk), urgent=True)
+
+
+def _read(source: AudioSource, segment: AudioSegment) -> Chunk:
+    return packed(segment.start, source.read(segment))
 
 
 def _nothing(*_: object) -> None:

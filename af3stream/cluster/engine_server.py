@@ -48,6 +48,7 @@ from af3stream.cluster.wire import (
     is_urgent,
 )
 from af3stream.config import EngineConfig, ModelConfig
+from af3stream.engine.captioning import Samples as Float32
 from af3stream.engine.contract import AudioSegment
 from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import Job, Result, samples_of, with_samples
@@ -275,6 +276,7 @@ class _Hosted:
         self._sent = 0
         self._jobs: dict[int, Job] = {}
         self._leaving: asyncio.TimerHandle | None = None
+        self._reads: dict[AudioSegment, asyncio.TimerHandle] = {}  # ends the wait for a segment
         self._source = RemoteAudio(self._ask, config.read_timeout_s, rereads=opened.rereads)
         worker.open(self.session, self._source, self._tell_resident)
         worker.attach(self.session)
@@ -362,11 +364,15 @@ class _Hosted:
         if self.gateway is None:
             self._arrive(segment, None)
             return
-        self._loop.call_later(self._config.read_timeout_s, self._arrive, segment, None)
+        if earlier := self._reads.pop(segment, None):
+            earlier.cancel()
+        self._reads[segment] = self._loop.call_later(self._config.read_timeout_s, self._arrive, segment, None)
         self._put(lambda number: Read(*number, segment), urgent=True)
 
-    def _arrive(self, segment: AudioSegment, samples: object) -> None:
-        self._source.arrive(segment, samples)  # type: ignore[arg-type]
+    def _arrive(self, segment: AudioSegment, samples: Float32 | None) -> None:
+        if waiting := self._reads.pop(segment, None):
+            waiting.cancel()
+        self._source.arrive(segment, samples)
         self._worker.wake()
 
     def _put(self, message: Callable[[Number], Reported | Resident | Read], *, urgent: bool = False) -> None:

@@ -26,6 +26,7 @@ from af3stream.cluster.ray_engine import connect, engine_names
 
 log = logging.getLogger(__name__)
 
+COMMAND: Final = (sys.executable, "-m", __name__)
 LOOK_EVERY_S: Final = 0.5
 DESCRIBE_S: Final = 2.0  # how long an engine may take to say its address; one that loads a model takes longer
 RESTART_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # before the watcher is started again, after so many failures in a row
@@ -44,19 +45,21 @@ async def watch(cluster: str, seen: Seen) -> None:
     failures = 0
     while True:
         watcher = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", __name__, cluster),
+            *COMMAND,
+            cluster,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
         )
+        assert watcher.stdin and watcher.stdout
         try:
-            assert watcher.stdout
             while line := await watcher.stdout.readline():
                 failures = 0
                 seen(msgspec.json.decode(line, type=list[EngineAddress]))
         finally:
             with suppress(ProcessLookupError):
                 watcher.kill()
+            watcher.stdin.close()
             code = await watcher.wait()
         wait_s = RESTART_S[min(failures, len(RESTART_S) - 1)]
         log.warning("the cluster's watcher ended, another one starts: code=%d in_s=%g", code, wait_s)

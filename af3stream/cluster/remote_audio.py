@@ -10,7 +10,7 @@ from af3stream.engine.captioning import Samples
 from af3stream.engine.contract import AudioSegment
 from af3stream.errors import DataLoss
 
-MOST: Final = 16  # segments that are on their way or wait to be read; the oldest go
+MOST: Final = 16  # segments that are on their way or wait to be read, besides those of the last `fetch`
 
 
 class RemoteAudio:
@@ -33,6 +33,9 @@ class RemoteAudio:
     def fetch(self, segments: Sequence[AudioSegment]) -> int:
         """Ask for segments; returns how many of the first are here, or lost."""
         futures = [self._future(segment) for segment in segments]
+        others = [segment for segment in self._asked if segment not in segments]
+        for oldest in others[: max(0, len(others) - MOST)]:
+            del self._asked[oldest]
         return next((count for count, future in enumerate(futures) if not future.done()), len(futures))
 
     def read(self, segment: AudioSegment) -> Samples:
@@ -66,8 +69,6 @@ class RemoteAudio:
 
     def _future(self, segment: AudioSegment) -> Future[Samples]:
         if segment not in self._asked:
-            for oldest in list(self._asked)[: len(self._asked) + 1 - MOST]:
-                del self._asked[oldest]
             self._asked[segment] = Future()
             self._ask(segment)
         return self._asked[segment]

@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 
 STREAM_PATH: Final = "/v1/stream"
 REALTIME_PATH: Final = "/v1/realtime"
-SOCKET_PATHS: Final = (STREAM_PATH, REALTIME_PATH)
+TRANSLATIONS_PATH: Final = "/v1/realtime/translations"
+REALTIME_PATHS: Final = (REALTIME_PATH, TRANSLATIONS_PATH)
+SOCKET_PATHS: Final = (STREAM_PATH, *REALTIME_PATHS)
 API_PREFIX: Final = "/v1/"
 PAGE_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PAGE_POLICY: Final = (

@@ -197,7 +197,8 @@ class Service:
     async def _handle(self, peer: ServerConnection) -> None:
         user, hosts = self._clients.user(peer), self._hosts
         connection: Connection | RealtimeConnection
-        if _is_realtime(peer):
+        path = _path(peer)
+        if path in http.REALTIME_PATHS:
             connection = RealtimeConnection(
                 peer,
                 config=self._config,
@@ -205,6 +206,7 @@ class Service:
                 hosts=hosts,
                 user=user,
                 metrics=self.metrics,
+                translates=path == http.TRANSLATIONS_PATH,
             )
         else:
             connection = Connection(peer, config=self._config.server, hosts=hosts, user=user, metrics=self.metrics)
@@ -297,7 +299,7 @@ def open_journal(config: Config) -> Journal | None:
 
 
 def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    if _is_realtime(connection):
+    if _path(connection) in http.REALTIME_PATHS:
         return next((name for name in offered if name == REALTIME_SUBPROTOCOL), None)
     for name in offered:
         if name in SUBPROTOCOLS:
@@ -305,5 +307,6 @@ def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subproto
     raise NegotiationError(f"offer one of the subprotocols {', '.join(SUBPROTOCOLS)}")
 
 
-def _is_realtime(connection: ServerConnection) -> bool:
-    return connection.request is not None and urlsplit(connection.request.path).path == http.REALTIME_PATH
+def _path(connection: ServerConnection) -> str:
+    assert connection.request
+    return urlsplit(connection.request.path).path

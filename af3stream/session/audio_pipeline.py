@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.audio.events import Event, Skipped, SpeechStarted, SpeechStopped, Utterance, Window
@@ -41,8 +41,9 @@ from af3stream.session.ledger import Ledger, seconds
 from af3stream.session.open_utterance import OpenUtterance
 from af3stream.session.question_context import QuestionContext
 from af3stream.session.session_traces import SessionTraces
-from af3stream.session.speaker_division import SpeakerDivision, StoredDivision
+from af3stream.session.speaker_division import SpeakerDivision
 from af3stream.session.speaker_track import SpeakerTrack
+from af3stream.session.stored_results import StoredResults
 from af3stream.session.window_pipeline import Messages, WindowPipeline
 
 
@@ -183,43 +184,27 @@ class AudioPipeline:
         for samples in self.receiver.replay(record):
             self._handle(self._segmenter.push(samples))
 
-    def begin_replay(self, division: StoredDivision) -> None:
+    def begin_replay(self, stored: StoredResults) -> None:
         """Divide what is replayed from now on among speakers as the journal has it."""
         if self._division:
-            self._division.begin_replay(division)
+            self._division.begin_replay(stored)
 
     def end_replay(self) -> None:
         """Let what follows be divided by its voices."""
         if self._division:
             self._division.end_replay()
 
-    def restore_results(
-        self,
-        finals: Mapping[int, Hypothesis],
-        finals_to: int,
-        revised_to: float,
-        named: Mapping[float, str],
-        named_to: float,
-    ) -> None:
-        """Take what the journal has in place of results of the engine. Jobs without a result there stay.
-
-        Captions become final in order, so an utterance up to ``finals_to`` without a text has no words.
-
-        Args:
-            finals: by utterance.
-            finals_to: the newest utterance with a final caption.
-            revised_to: index of the newest window whose captions were revised.
-            named, named_to: as of `SoundTrack.restore`.
-        """
+    def restore_results(self, stored: StoredResults) -> None:
+        """Take what the journal has in place of results of the engine. Jobs without a result there stay."""
         self._jobs.take_cancelled()
         for job in self._jobs.take_new():
-            if isinstance(job, CaptionJob) and job.utterance <= finals_to:
-                self.track.restore_final(job, finals.get(job.utterance, Hypothesis("")))
+            if isinstance(job, CaptionJob) and job.utterance <= stored.finals_to:
+                self.track.restore_final(job, stored.finals.get(job.utterance, Hypothesis("")))
             else:
                 self._jobs.submit(job)
-        self._revision.skip(revised_to)
+        self._revision.skip(stored.revised_to)
         self.settle()
-        for job in self._windows.sounds.restore(self._jobs.take_new(), named, named_to):
+        for job in self._windows.sounds.restore(self._jobs.take_new(), stored.named, stored.named_to):
             if isinstance(job, EncodeJob):
                 self._windows.restore(job)
             else:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from math import inf
 
-from af3stream.engine.captioning import Hypothesis
 from af3stream.journal.records import AudioInput, AudioRecord, GapRecord
-from af3stream.protocol.messages import Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate
+from af3stream.protocol.messages import SpeakerNamed
 from af3stream.session.audio_pipeline import AudioPipeline
-from af3stream.session.event_log import Cut, Divided, KeptMessage, Named, Revised
-from af3stream.session.speaker_division import StoredDivision
-from af3stream.session.word_times import kept as kept_words
+from af3stream.session.event_log import Cut, KeptMessage
+from af3stream.session.stored_results import StoredResults
 
 
 def replay(
@@ -32,16 +29,8 @@ def replay(
     Raises:
         DataLoss: if something that was acknowledged is damaged or missing.
     """
-    finals = {event.utterance: _hypothesis(event) for event in kept if isinstance(event, Caption | CaptionUpdate)}
-    said = [event for event in kept if isinstance(event, Caption | SpeakerUpdate)]
-    speakers = {event.utterance: event.speaker for event in said if event.speaker is not None}
-    divided = deque(event for event in kept if isinstance(event, Divided))
-    finals_to = max(finals, default=-1)
-    revised = (event.window for event in kept if isinstance(event, Revised))
-    revised_to = inf if ended else max(revised, default=-1)
-    named = {event.start: event.text for event in kept if isinstance(event, Sound)}
-    named_to = inf if ended else max((event.until for event in kept if isinstance(event, Named)), default=0)
-    pipeline.begin_replay(StoredDivision(divided, speakers, finals_to))
+    stored = StoredResults.of(kept, ended=ended)
+    pipeline.begin_replay(stored)
     cuts = deque(event.offset for event in kept if isinstance(event, Cut))
     receiver = pipeline.receiver
     for record in audio:
@@ -50,19 +39,14 @@ def replay(
                 cuts.popleft()
                 pipeline.cut()
             pipeline.replay(piece)
-            pipeline.restore_results(finals, finals_to, revised_to, named, named_to)
+            pipeline.restore_results(stored)
     if cuts or ended:
         pipeline.cut()
     pipeline.end_replay()
-    pipeline.restore_results(finals, finals_to, revised_to, named, named_to)
+    pipeline.restore_results(stored)
     for event in kept:
         if isinstance(event, SpeakerNamed) and pipeline.speakers:
             pipeline.speakers.restore_name(event.speaker, event.name)
-
-
-def _hypothesis(event: Caption | CaptionUpdate) -> Hypothesis:
-    """Return what was heard, as far as the journal has it."""
-    return Hypothesis(event.text, language=event.language, translation=event.translation, words=kept_words(event))
 
 
 def split(record: AudioInput, cuts: Sequence[int], frame_bytes: int) -> Iterator[AudioInput]:

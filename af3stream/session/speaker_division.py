@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from af3stream.audio.events import Span, Utterance
 from af3stream.audio.pcm import Samples
@@ -15,22 +13,7 @@ from af3stream.session.caption_track import CaptionTrack
 from af3stream.session.event_log import Divided
 from af3stream.session.ledger import Ledger
 from af3stream.session.speaker_track import SpeakerTrack
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDivision:
-    """How the journal's utterances were divided.
-
-    Attributes:
-        divided: the records, oldest first; what is used is taken off.
-        told: the speakers of utterances, corrections included.
-        finals_to: the newest utterance with a final caption. One up to there without a record was not divided: at that
-            time voices were not heard.
-    """
-
-    divided: deque[Divided]
-    told: Mapping[int, int]
-    finals_to: int
+from af3stream.session.stored_results import StoredResults
 
 
 class SpeakerDivision:
@@ -49,7 +32,7 @@ class SpeakerDivision:
         self._ledger = ledger
         self._hears = hears
         self._divided: list[Divided] = []
-        self._stored: StoredDivision | None = None  # while the journal is replayed
+        self._stored: StoredResults | None = None  # while the journal is replayed
 
     def begun(self, span: Span) -> bool:
         """Return whether the voices of the open utterance are heard, or on their way, as it will be if it ends here."""
@@ -98,7 +81,7 @@ class SpeakerDivision:
             messages += [m.SpeakerNamed(speaker, name) for speaker, name in self._speakers.inherit_names().items()]
         return messages
 
-    def begin_replay(self, stored: StoredDivision) -> None:
+    def begin_replay(self, stored: StoredResults) -> None:
         """Divide the utterances that close from now on as the journal has it."""
         self._stored = stored
 
@@ -108,7 +91,7 @@ class SpeakerDivision:
         for utterance, speaker in stored.told.items() if stored else ():
             self._speakers.move(utterance, speaker)
 
-    def _divide_as_stored(self, utterance: Utterance, stored: StoredDivision, position: int) -> bool:
+    def _divide_as_stored(self, utterance: Utterance, stored: StoredResults, position: int) -> bool:
         """Divide the utterance that closed last, if the journal knows of it; returns whether it does."""
         number = self._track.oldest_held
         if stored.divided and stored.divided[0].utterance == number:

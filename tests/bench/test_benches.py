@@ -134,3 +134,23 @@ async def test_the_server_that_is_measured_is_a_process_with_the_settings_of_the
     assert (health["status"], health["model"]) == ("ok", tiny_folder.name)
     with pytest.raises(OSError):
         await asyncio.to_thread(urllib.request.urlopen, f"{url}/healthz")
+
+
+def test_commits_measures_one_session_and_several(capsys: pytest.CaptureFixture[str]) -> None:
+    assert all(seconds > 0 for seconds in printed("commits", capsys)["commit_s"].values())
+
+
+def test_eight_streams_records_the_steps_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = printed("eight_streams", capsys)["steps"]
+    assert steps["final"]["count"] > 0
+    assert sum(steps["token"].values()) > 0
+
+
+def test_cluster_measures_a_gateway_and_an_engine_against_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = printed("cluster", capsys)
+    for way in ("one_process", "gateway_and_engine"):
+        assert figures[way]["final"]["count"] > 0
+        assert figures[way]["first_token"]["count"] >= figures["streams"]
+    assert all(cost > 0 for cost in figures["gateway_and_engine"]["cpu_s_an_audio_second"].values())
+    assert 0 < figures["recovery"]["all_answered_s"] < figures["must"]["recovery_s"]
+    assert len(tables.lines("python -m bench.cluster", figures)) == 4

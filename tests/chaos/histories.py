@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import io
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol
 from unittest.mock import patch
 
 import numpy as np
@@ -125,9 +125,6 @@ class Restart:
     ms: int
 
 
-Step = Speak | Lose | Ask | Cancel | Watch | Flush | Wait | Cut | Stall | Split | Restart
-
-
 @dataclass(frozen=True, slots=True)
 class History:
     """Attributes:
@@ -139,7 +136,7 @@ class History:
     format: AudioFormat
     spooled: bool
     ends: bool
-    steps: tuple[Step, ...]
+    steps: tuple[Any, ...]
 
 
 _WAYS: Final = st.sampled_from(["up", "down"])
@@ -167,9 +164,9 @@ _STEPS: Final = st.one_of(
 )
 
 
-def histories(least: int, most: int) -> st.SearchStrategy[History]:
-    """Histories of so many steps, some of them several at one offset."""
-    single = [_STEPS.map(lambda step: [step]) for _ in range(4)]
+def histories(least: int, most: int, more: Sequence[st.SearchStrategy[Any]] = ()) -> st.SearchStrategy[History]:
+    """Histories of so many steps, some of them several at one offset; ``more``: further steps."""
+    single = [st.one_of(_STEPS, *more).map(lambda step: [step]) for _ in range(4)]
     several = st.lists(st.one_of(*single, _AT_ONE_OFFSET), min_size=least, max_size=most)
     steps = several.map(lambda parts: tuple(step for part in parts for step in part)[:most])
     ends = st.sampled_from([True, True, True, False])
@@ -178,22 +175,47 @@ def histories(least: int, most: int) -> st.SearchStrategy[History]:
 
 async def play(history: History, folder: Path, builder: Builder) -> None:
     """Live a history, and check what must hold; an assertion fails where it does not."""
-    house = House(folder / "journal", builder)
-    proxy = Proxy(lambda: house.port)
+    lived = await live(history, House(folder / "journal", builder), folder)
+    check(history, lived, folder)
+
+
+class Site(Protocol):
+    """What runs the servers of a history."""
+
+    @property
+    def port(self) -> int | None:
+        """Where the client's next connection goes."""
+
+    def standing(self) -> AbstractAsyncContextManager[None]:
+        """Run while the context lasts."""
+
+    async def restart(self, how: signal.Signals, seconds: float) -> None:
+        """End the server that the client has, and start it again after some time."""
+
+    async def kill(self) -> None:
+        """End every server at once."""
+
+
+class Step(Protocol):
+    """A step that a site does."""
+
+    async def do(self, site: Any, proxy: Proxy) -> None:
+        """Do it."""
+
+
+async def live(
+    history: History, site: Site, folder: Path, *, examined: bool = False, patience_s: float = PATIENCE_S
+) -> Lived:
+    """Live a history; returns what its client knows at the end.
+
+    Args:
+        examined: whether the client asks one question about everything before it ends the session.
+        patience_s: for the whole history.
+    """
+    proxy = Proxy(lambda: site.port)
     with patch.object(client_line, "random", lambda: CHANCE):
-        async with asyncio.timeout(PATIENCE_S), proxy.listening(), _standing(house):
-            life = await _Life(history, house, proxy).live(folder)
-    check(history, life, folder)
-
-
-@asynccontextmanager
-async def _standing(house: House) -> AsyncIterator[None]:
-    await house.start()
-    try:
-        yield
-    finally:
-        if house.port is not None:
-            await house.stop(signal.SIGTERM)
+        async with asyncio.timeout(patience_s), proxy.listening(), site.standing():
+            return await _Life(history, site, proxy, examined).live(folder)
 
 
 @dataclass
@@ -214,13 +236,14 @@ class Lived:
     said: list[m.ServerMessage] = field(default_factory=list)
     answers: list[m.Answer] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    examined: m.Answer | None = None
 
 
 class _Life:
     """Does the steps of a history, one after another."""
 
-    def __init__(self, history: History, house: House, proxy: Proxy) -> None:
-        self._history, self._house, self._proxy = history, house, proxy
+    def __init__(self, history: History, site: Site, proxy: Proxy, examined: bool) -> None:
+        self._history, self._site, self._proxy, self._examined = history, site, proxy, examined
         self._lived = Lived()
         self._talk, self._at = talk(history.format), 0
         self._asking: list[asyncio.Task[m.Answer]] = []
@@ -282,8 +305,10 @@ class _Life:
                 self._proxy.split(way, size)
             case Restart(how, ms):
                 await self._settled()
-                self._restarting = asyncio.create_task(self._restart(signal.Signals[how], ms / 1_000))
+                self._restarting = asyncio.create_task(self._site.restart(signal.Signals[how], ms / 1_000))
                 await asyncio.sleep(0)
+            case _:
+                await step.do(self._site, self._proxy)
 
     async def _ask(self, session: Session, cancelled: bool) -> None:
         under_way = [asking for asking in self._asking if not asking.done()]
@@ -298,12 +323,12 @@ class _Life:
         if cancelled:
             await stream.cancel()
 
-    async def _restart(self, how: signal.Signals, seconds: float) -> None:
-        await self._house.stop(how)
-        await asyncio.sleep(seconds)
-        await self._house.start()
-
     async def _end(self, session: Session) -> None:
+        if self._examined:
+            await session.flush()
+            await asyncio.gather(*self._asking)
+            await self._ask(session, cancelled=False)
+            self._lived.examined = await self._asking[-1]
         ended = await session.end()
         assert ended.total == session.sent
         self._lived.answers = await asyncio.gather(*self._asking)
@@ -313,7 +338,7 @@ class _Life:
     async def _die(self, session: Session) -> None:
         await self._settled()
         self._proxy.cut()
-        await self._house.stop(signal.SIGKILL)
+        await self._site.kill()
         for task in [*self._asking, *self._flushing]:
             task.cancel()
         await asyncio.wait([*self._asking, *self._flushing, asyncio.create_task(asyncio.sleep(0))])
@@ -357,10 +382,13 @@ def check(history: History, lived: Lived, folder: Path) -> None:
     assert sum(isinstance(message, m.Answer) for message in told) == len(answers)
     assert answers == {answer.id: answer for answer in lived.answers}
     assert list(answers.keys() ^ lived.asked) == []
-    if not any(
-        isinstance(step, Flush) or (isinstance(step, Restart) and step.how == "SIGTERM") for step in history.steps
-    ):
+    if any(isinstance(step, Flush) or (isinstance(step, Restart) and step.how == "SIGTERM") for step in history.steps):
+        return
+    if lived.examined is None:
         assert spans(finals) == spans(undisturbed(history.format, lived.parts))
+    else:
+        question = f"Question {len(lived.asked) - 1}?"
+        assert lived.examined.text == undisturbed_answer(history.format, lived.parts, question)
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +441,21 @@ def spans(finals: Sequence[m.Caption]) -> list[tuple[int, str, float, float]]:
 
 def undisturbed(sound: AudioFormat, parts: Sequence[bytes | int]) -> list[m.Caption]:
     """The final captions of a session to which nothing happens."""
+    alone, at = _told(sound, parts)
+    alone.tell(m.End(at))
+    return alone.finals
+
+
+def undisturbed_answer(sound: AudioFormat, parts: Sequence[bytes | int], question: str) -> str:
+    """What a session to which nothing happens answers about everything that was said."""
+    alone, _ = _told(sound, parts)
+    alone.tell(m.Flush("all"))
+    alone.tell(m.Ask("everything", question))
+    return alone.of(m.Answer)[-1].text
+
+
+def _told(sound: AudioFormat, parts: Sequence[bytes | int]) -> tuple[Conversation, int]:
+    """A session in one thread that has heard everything, and the number of its sample frames."""
     alone = Conversation(m.Start(sound.format, sound.rate, sound.channels), scenes=False)
     at = 0
     for part in parts:
@@ -422,8 +465,7 @@ def undisturbed(sound: AudioFormat, parts: Sequence[bytes | int]) -> list[m.Capt
         else:
             alone.tell(m.Gap(at, part))
             at += part
-    alone.tell(m.End(at))
-    return alone.finals
+    return alone, at
 
 
 # ---- what is said ----------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -73,6 +73,26 @@ class House:
     async def start(self) -> None:
         """Listen on a new port."""
         self._process, self.port = await asyncio.to_thread(self._builder.build, self.folder, self.shared)
+
+    @asynccontextmanager
+    async def standing(self) -> AsyncIterator[None]:
+        """Listen while the context lasts."""
+        await self.start()
+        try:
+            yield
+        finally:
+            if self.port is not None:
+                await self.stop(signal.SIGTERM)
+
+    async def restart(self, how: signal.Signals, seconds: float) -> None:
+        """End the process, and start another after some time."""
+        await self.stop(how)
+        await asyncio.sleep(seconds)
+        await self.start()
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        await self.stop(signal.SIGKILL)
 
     async def stop(self, how: signal.Signals) -> None:
         """SIGKILL or SIGTERM, up to the process' end."""

@@ -47,6 +47,7 @@ READY = Ready(
     max_question_chars=2_000,
     max_questions=4,
     features=FEATURES,
+    max_instructions_chars=100,
 )
 
 

@@ -336,6 +336,8 @@ async def test_a_speaker_is_named():
 async def test_instructions_are_given_at_the_start_and_changed():
     async with serving(polite) as server, connect(server.url, instructions="Be brief.") as session:
         await session.instruct("Rhyme.")
+        with pytest.raises(ValueError, match="100 characters"):
+            await session.instruct("x" * 101)
         await session.flush()
         assert server.heard[0].instructions == "Be brief."
         assert server.heard[1] == Instruct("Rhyme.")

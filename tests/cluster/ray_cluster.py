@@ -17,7 +17,7 @@ from af3stream.cluster.placement import Role
 from af3stream.server.ports import free_port
 from tests.cluster.ray_nodes import ENVIRONMENT, RayNodes, ray_nodes
 
-READY_S: Final = 60.0
+READY_S: Final = 120.0
 STOP_S: Final = 30.0
 CONFIG: Final = """
 [server]
@@ -52,6 +52,11 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self._process.pid
 
     @property
     def returncode(self) -> int | None:

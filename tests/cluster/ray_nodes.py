@@ -21,7 +21,7 @@ from af3stream.server.ports import free_port
 
 RAY: Final = str(Path(sys.executable).parent / "ray")
 STARTED: Final = "Ray runtime started"
-START_S: Final = 60.0
+START_S: Final = 120.0
 STORE_BYTES: Final = 80_000_000
 ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -11,6 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.request import urlopen
 
@@ -27,7 +28,7 @@ from tests.cluster.ray_cluster import AUDIO, Gateway, RayCluster, ray_cluster
 from tests.server.test_sessions import SPEECH
 
 HALF: Final = len(SPEECH) // 2 // 2 * 2
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
 
 
 @dataclass
@@ -124,6 +125,11 @@ async def engine_with_session(gateway: Gateway) -> str:
         while len(found := metric(gateway, r'engine_sessions\{engine="(\S+)"\} 1')) != 1:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     return found[0]
+
+
+def test_gateway_loads_no_torch(cluster: RayCluster) -> None:
+    for gateway in cluster.gateways:
+        assert "libtorch" not in Path(f"/proc/{gateway.pid}/maps").read_text()
 
 
 async def test_killed_engine_costs_no_word(cluster: RayCluster, expected: Told) -> None:

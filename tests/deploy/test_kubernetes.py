@@ -10,6 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from af3stream import cli
+from af3stream.arguments import parser_of
 from af3stream.config import load
 
 FOLDER = Path(__file__).parents[2] / "deploy/kubernetes"
@@ -80,6 +82,14 @@ def test_a_gateway_is_ready_by_its_own_word_and_has_time_to_drain(tmp_path: Path
     drain_s = load(tmp_path / "cluster.toml").server.drain_s
     pause_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] >= pause_s + drain_s + 30
+
+
+def test_engines_keep_their_names_when_their_command_starts_again() -> None:
+    [container] = named("Deployment", "engines")["spec"]["template"]["spec"]["containers"]
+    compose = yaml.safe_load((FOLDER.parent / "compose.yaml").read_text())
+    for command in (container["args"], compose["services"]["engines"]["command"]):
+        given = parser_of(cli.COMMANDS).parse_args(command)
+        assert (given.count, given.name) == (RAY["spec"]["workerGroupSpecs"][0]["replicas"], "blue")
 
 
 def test_gateways_share_the_journal() -> None:

@@ -1,6 +1,6 @@
 """The page in real Chromium, against the running service: microphone, file, question, ledger, downloads.
 
-``AF3STREAM_PAGE_PNG=docs/page.png pytest tests/e2e/test_page.py -k picture`` makes the picture that the docs show.
+``AF3STREAM_PAGE_PNG=docs/page.png pytest tests/e2e/test_page.py -k picture`` makes the pictures that the docs show.
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ pytestmark = pytest.mark.browser
 
 CHROMIUM = "/usr/bin/chromium"
 RECORDINGS = Path(__file__).parents[1] / "recordings"
+SOUNDS = Path("/usr/share/asterisk/sounds")  # Debian's asterisk-prompt-it-menardi-wav, asterisk-core-sounds-it-wav
+ITALIAN = [
+    SOUNDS / "it_IT_f_Menardi/vm-newuser.wav",
+    SOUNDS / "it_IT_m_Carlo/demo-nogo.wav",
+    SOUNDS / "it_IT_f_Menardi/agent-alreadyon.wav",
+    SOUNDS / "it_IT_m_Carlo/vm-rec-unv.wav",
+    SOUNDS / "it_IT_f_Menardi/tt-weasels.wav",
+]
 CUES = Path(__file__).parents[1] / "golden" / "cues.json"
 REACHES = CUES.with_name("reach.json")
 RATE = 16_000
@@ -624,6 +632,35 @@ async def test_picture_for_the_docs(service: Service, speech: Path) -> None:
         await page.set_viewport_size({"width": 390, "height": 844})
         await page.wait_for_timeout(300)
         await page.screenshot(path=picture.with_stem(picture.stem + "-phone"))
+
+
+@pytest.mark.skipif("AF3STREAM_PAGE_PNG" not in os.environ, reason="AF3STREAM_PAGE_PNG names no file for the picture")
+async def test_picture_of_speakers_and_languages_for_the_docs(service: Service, tmp_path: Path) -> None:
+    picture = Path(os.environ["AF3STREAM_PAGE_PNG"])
+    parts: list[np.ndarray] = []
+    for recording in ITALIAN:
+        samples, rate = soundfile.read(recording, dtype="int16")
+        parts += [samples, np.zeros(rate, np.int16)]
+    soundfile.write(tmp_path / "italian.wav", np.concatenate(parts), rate)
+    async with chromium(str(tmp_path / "italian.wav")) as browser, opened(browser, service.http) as page:
+        await page.set_viewport_size({"width": 1280, "height": 960})
+        await page.get_by_label("Translate to English").check()
+        await page.get_by_label("Tell speakers apart").check()
+        await heard_fast(page, tmp_path / "italian.wav")
+        await page.locator("#captions button.speaker:visible").first.click()
+        await page.keyboard.type("Silvia")
+        await page.keyboard.press("Enter")
+        await ask(page, "What did the weasels eat?")
+        word = page.locator("#captions li").nth(1).locator(".word").nth(5)
+        await word.click()
+        await expect(page.locator(".word.now")).to_have_count(1, timeout=PATIENCE_MS)
+        await page.locator("#recording").evaluate(
+            "(audio, at) => { audio.pause(); audio.currentTime = at; }",
+            float(await word.get_attribute("data-start") or "") + 0.01,
+        )
+        await page.evaluate("document.activeElement.blur(); document.querySelector('#scroll').scrollTop = 0")
+        await page.wait_for_timeout(300)
+        await page.screenshot(path=picture.with_stem(picture.stem + "-speakers"))
 
 
 async def heard_fast(page: Page, speech: Path) -> None:

@@ -16,7 +16,7 @@ async def test_an_agent_answers_what_is_said(run_plugin: RunPlugin, plugin: str)
     async with serving(tokens=("secret",)) as service:
         (user, question), (assistant, answer) = await run_plugin(service.port, plugin, "agent")
     assert (user, assistant) == ("user", "assistant")
-    assert question.startswith("word1 word2") and answer.startswith(f"{question} <- ")
+    assert question.startswith("word1 word2") and answer.startswith(f"{question} <- [Answer.] | ")
 
 
 async def test_an_interruption_cancels_the_question(run_plugin: RunPlugin, plugin: str) -> None:

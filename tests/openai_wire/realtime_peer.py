@@ -108,10 +108,12 @@ class RealtimePeer:
 
 
 @asynccontextmanager
-async def realtime(service: Service, query: str = "", **options: Any) -> AsyncIterator[RealtimePeer]:
-    """A connection that was welcomed."""
+async def realtime(
+    service: Service, query: str = "", welcome: str = "session.created", **options: Any
+) -> AsyncIterator[RealtimePeer]:
+    """A connection whose first event has come."""
     url = f"ws://127.0.0.1:{service.port}{REALTIME_PATH}{query}"
     async with connect(url, compression=None, **options) as socket:
         peer = RealtimePeer(socket)
-        assert (await peer.next())["type"] == "session.created"
+        assert (await peer.next())["type"] == welcome
         yield peer

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from af3stream.config import UploadsConfig
-from af3stream.engine.captioning import Hypothesis
+from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.offline import HeardFile, transcribe
 from af3stream.protocol import messages as m
@@ -159,14 +159,14 @@ async def test_a_streamed_transcription_tells_captions_while_the_file_is_heard(t
     class Waiting(ScriptedEngine):
         def __init__(self) -> None:
             super().__init__(window_s=10.0)
-            hear, heard = self.captioner.caption, count(1)
+            hear, heard = self.captioner.hear, count(1)
 
-            def caption(*args: Any, **options: Any) -> Hypothesis:
+            def wait(request: CaptionRequest) -> Hypothesis:
                 if next(heard) > 20:
                     assert resume.wait(30)
-                return hear(*args, **options)
+                return hear(request)
 
-            self.captioner.caption = caption  # type: ignore[method-assign]
+            self.captioner.hear = wait  # type: ignore[method-assign]
 
     async with serving(Waiting()) as service, http(service) as client:
         with path.open("rb") as file:

@@ -150,6 +150,33 @@ async def test_a_session_goes_on_after_its_server_is_restarted(tmp_path: Path, s
     assert audio_in(tmp_path, ready.session) == speech
 
 
+async def test_the_instructions_of_the_start_are_kept_and_later_ones_are_sent_again(
+    tmp_path: Path, speech: bytes
+) -> None:
+    async def asked(peer: Peer, name: str) -> str:
+        await peer.tell(m.Ask(name, "What?"))
+        while (answer := await peer.until(m.Answer)).id != name:
+            pass
+        return answer.text
+
+    total = len(speech) // 2
+    async with (
+        serving(journal=tmp_path) as service,
+        resuming(service, m.Start(instructions="Be brief.")) as (peer, ready),
+    ):
+        assert ready.max_instructions_chars == 8_000
+        await send(peer, speech, 0, total)
+        await durable_up_to(peer, total)
+        await peer.tell(m.Instruct("Rhyme."))
+        assert "[Rhyme.]" in await asked(peer, "q1")
+    async with serving(journal=tmp_path) as service:
+        start = m.Start(resume=ready.resume, last_event=ready.last_event)
+        async with resuming(service, start) as (peer, _):
+            assert "[Be brief.]" in await asked(peer, "q2")
+            await peer.tell(m.Instruct("Rhyme."))
+            assert "[Rhyme.]" in await asked(peer, "q3")
+
+
 async def test_kept_messages_come_again_from_the_event_that_is_named(tmp_path: Path, speech: bytes) -> None:
     async with serving(journal=tmp_path) as service:
         async with resuming(service) as (first, ready):

@@ -216,28 +216,11 @@ class _Named(Struct):
     event_id: Any = None
 
 
-_DECODER: Final = msgspec.json.Decoder(Event)
 _NAMED: Final = msgspec.json.Decoder(_Named)
 
 
 class NoEvent(ApiError):
     """The frame is not a JSON object."""
-
-
-def decode(frame: str) -> Event:
-    """Parse one frame.
-
-    Raises:
-        NoEvent: if the frame is not a JSON object.
-        WrongEvent: for an unknown type or an invalid field. The message does not repeat the input.
-    """
-    try:
-        event: Event = _DECODER.decode(frame)
-    except msgspec.ValidationError as error:
-        raise _wrong(error, frame) from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise NoEvent("the frame is not a JSON object", code="invalid_json") from None
-    return event
 
 
 class WrongEvent(ApiError):
@@ -252,15 +235,40 @@ class WrongEvent(ApiError):
         self.event_id = event_id
 
 
-def _wrong(error: msgspec.ValidationError, frame: str) -> ApiError:
+class EventDecoder:
+    """Parses the events of a kind of session.
+
+    Args:
+        known: the union of their types.
+    """
+
+    def __init__(self, known: Any) -> None:
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(known)
+        self._tags = ", ".join(sorted(str(kind.__struct_config__.tag) for kind in get_args(known)))
+
+    def decode(self, frame: str) -> Any:
+        """Parse one frame.
+
+        Raises:
+            NoEvent: if the frame is not a JSON object.
+            WrongEvent: for an unknown type or an invalid field. The message does not repeat the input.
+        """
+        try:
+            return self._decoder.decode(frame)
+        except msgspec.ValidationError as error:
+            raise _wrong(error, frame, self._tags) from None
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            raise NoEvent("the frame is not a JSON object", code="invalid_json") from None
+
+
+def _wrong(error: msgspec.ValidationError, frame: str, tags: str) -> ApiError:
     try:
         named = _NAMED.decode(frame)
     except (msgspec.DecodeError, RecursionError):
         return NoEvent("the frame is not a JSON object", code="invalid_json")
     said, _, place = str(error).replace("`", "").partition(" - at $.")
     if place == "type" or named.type is None:
-        known = ", ".join(sorted(str(kind.__struct_config__.tag) for kind in get_args(Event)))
-        said, place = f"unknown event type; known: {known}", "type"
+        said, place = f"unknown event type; known: {tags}", "type"
     elif said.startswith("Invalid enum value"):
         said = "the field has no value that it can have"
     event_id = named.event_id if isinstance(named.event_id, str) else None

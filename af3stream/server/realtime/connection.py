@@ -23,9 +23,10 @@ from af3stream.server.openai_errors import ApiError, api_error
 from af3stream.server.realtime import client_events as events
 from af3stream.server.realtime.audio_formats import Appended
 from af3stream.server.realtime.dialect import Dialect
-from af3stream.server.realtime.event_writer import EventWriter
+from af3stream.server.realtime.event_writer import NORMAL_CLOSE, EventWriter
 from af3stream.server.realtime.frames import Frames, asked_for
 from af3stream.server.realtime.settings import Kind, Settings
+from af3stream.server.realtime.translation import CloseTranslation, TranslationDialect
 from af3stream.server.session_manager import SessionManager, going_away
 from af3stream.server.session_runner import SessionRunner, superseded
 from af3stream.server.tuned_start import TunedStart
@@ -43,6 +44,7 @@ class RealtimeConnection:
 
     Args:
         user: the user that the handshake authenticated.
+        translates: whether it is a translation session.
     """
 
     resumes = False
@@ -56,6 +58,7 @@ class RealtimeConnection:
         hosts: SessionManager,
         user: str,
         metrics: Metrics,
+        translates: bool = False,
     ) -> None:
         asked = asked_for(socket)
         self._socket = socket
@@ -65,10 +68,14 @@ class RealtimeConnection:
         self._metrics = metrics
         self._resume = asked.get("resume")
         self._last_event = int(asked["last_event"]) if asked.get("last_event", "").isdecimal() else 0
-        kind: Kind = "transcription" if asked.get("intent") == "transcription" else "realtime"
-        settings = Settings(kind=kind, model=asked.get("model", ""))
         self._out = EventWriter(socket, config.server.outgoing_messages)
-        self._dialect = Dialect(settings, config, captioner, self._out.emit, self._send)
+        self._dialect: Dialect | TranslationDialect
+        if translates:
+            self._dialect = TranslationDialect(asked.get("model", ""), captioner, self._out.emit)
+        else:
+            kind: Kind = "transcription" if asked.get("intent") == "transcription" else "realtime"
+            settings = Settings(kind=kind, model=asked.get("model", ""))
+            self._dialect = Dialect(settings, config, captioner, self._out.emit, self._send)
         self._strikes: Counter[str] = Counter()
         self._host: SessionRunner | None = None
         self._start: TunedStart | None = None  # what the open session began with, and its newest instructions
@@ -82,8 +89,8 @@ class RealtimeConnection:
         """Serve the client until the connection closes."""
         writer = asyncio.create_task(self._out.run())
         self._gone.add_done_callback(lambda _: self._changed.set())
-        self._dialect.welcome()
         try:
+            self._dialect.welcome()
             if self._resume:
                 await self._open(m.Start(resume=self._resume, last_event=self._last_event))
             await self._read()
@@ -160,8 +167,7 @@ class RealtimeConnection:
         self._host = await self._hosts.open(start, self._user, self)
 
     def _greeted(self, ready: m.Ready) -> None:
-        alaw = self._dialect.settings.format.type == "audio/pcma"
-        self._audio = Appended(AudioFormat(ready.format, ready.rate, ready.channels), alaw=alaw)
+        self._audio = Appended(AudioFormat(ready.format, ready.rate, ready.channels), alaw=self._dialect.alaw)
         self._sent, self._processed = ready.received, ready.processed
         self._dialect.received_s = ready.received / ready.rate
         if self._resume is not None:
@@ -178,8 +184,8 @@ class RealtimeConnection:
         start = self._dialect.start
         if self._host is None:
             await self._open(start)
-        elif start != self._start and self._dialect.settings.kind == "transcription":
-            await self._renew()
+        elif start != self._start and self._dialect.renews:
+            await self._end_session()
             await self._open(start)
 
     def _instruct(self) -> None:
@@ -189,8 +195,8 @@ class RealtimeConnection:
             self._send(m.Instruct(text))
             self._start = msgspec.structs.replace(self._start, instructions=text)
 
-    async def _renew(self) -> None:
-        """End the session, because another one with new settings continues."""
+    async def _end_session(self) -> None:
+        """End the session, and translate all that it says."""
         host = self._host
         assert host
         self._send(m.End(self._sent))
@@ -198,8 +204,17 @@ class RealtimeConnection:
             await self._wait()
         self._host = None
         self._hosts.leave(host, self, for_good=True)
-        self._dialect.renewed()
+        if isinstance(self._dialect, Dialect):
+            self._dialect.renewed()
         self._ended = False
+
+    async def _close(self) -> None:
+        """End a translation session, and disconnect."""
+        assert isinstance(self._dialect, TranslationDialect)
+        if self._host:
+            await self._end_session()
+        self._dialect.closed()
+        self._out.close(NORMAL_CLOSE)
 
     async def _append(self, spelled: str) -> None:
         """Send audio to the session, as fast as the credit allows."""
@@ -241,7 +256,7 @@ class RealtimeConnection:
             try:
                 if not isinstance(frame, str):
                     raise WrongFrame("the Realtime API takes text frames")
-                event = events.decode(frame)
+                event = self._dialect.decoder.decode(frame)
                 event_id = event.event_id
                 await self._take(event)
             except events.NoEvent as error:
@@ -255,10 +270,13 @@ class RealtimeConnection:
                 self._strike(refusal)
                 self._out.refuse(api_error(refusal), event_id)
 
-    async def _take(self, event: events.Event) -> None:
+    async def _take(self, event: events.ClientEvent) -> None:
         match event:
             case events.Append(audio=spelled):
                 await self._append(spelled)
+                return
+            case CloseTranslation():
+                await self._close()
                 return
             case events.CreateItem(item=item):
                 self._dialect.take(event)
@@ -275,12 +293,14 @@ class RealtimeConnection:
         spoken = [part.audio for part in item.content if part.audio and item.role == "user"]
         if spoken:
             await self._ready()
-            self._dialect.begin_created()
+            dialect = self._dialect
+            assert isinstance(dialect, Dialect), "translation sessions have no items"
+            dialect.begin_created()
             try:
                 for audio in spoken:
                     await self._append(audio)
             finally:
-                self._dialect.end_created()
+                dialect.end_created()
 
     def _strike(self, refusal: Refusal) -> None:
         """Count a violation, and raise the refusal at the limit."""

@@ -38,8 +38,11 @@ class Dialect:
         send: gives a message to the session, which is open then; raises `Refusal`.
 
     Attributes:
+        decoder: of what the client sends.
         settings: in force.
     """
+
+    decoder = events.EventDecoder(events.Event)
 
     def __init__(
         self,
@@ -77,9 +80,19 @@ class Dialect:
         """Whether the client commits."""
         return self.settings.turn_detection is None
 
+    @property
+    def alaw(self) -> bool:
+        """Whether audio is A-law, which sessions take as 16-bit PCM."""
+        return self.settings.format.type == "audio/pcma"
+
+    @property
+    def renews(self) -> bool:
+        """Whether other settings amid audio begin another session."""
+        return self.settings.kind == "transcription"
+
     # ---- what the client says ----------------------------------------------------------------------------------------
 
-    def take(self, event: events.Event) -> None:
+    def take(self, event: events.ClientEvent) -> None:
         """Handle an event other than audio.
 
         Raises:

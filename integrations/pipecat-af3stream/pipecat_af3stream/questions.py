@@ -25,7 +25,8 @@ class Af3streamQuestionProcessor(FrameProcessor):
     """Answer the newest user message of an `LLMContextFrame`, where a pipeline has its LLM service.
 
     The answer is pushed as an LLM service pushes it. If the context's newest assistant message is the last answer, or
-    its beginning, the question follows it up. Instructions, older messages and tools are not passed on. An
+    its beginning, the question follows it up. The context's `system` and `developer` messages become the instructions
+    of the session; after a change, the server reads the audio again. Older messages and tools are not passed on. An
     interruption cancels the question.
 
     Event handlers:
@@ -49,6 +50,7 @@ class Af3streamQuestionProcessor(FrameProcessor):
         super().__init__(**options)
         self._stt, self._last_s, self._max_tokens = stt, last_s, max_tokens
         self._last: tuple[Session, Answer] | None = None
+        self._instructed: tuple[Session, str] | None = None
         self._register_event_handler("on_answer")
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -60,7 +62,7 @@ class Af3streamQuestionProcessor(FrameProcessor):
         await self.push_frame(LLMFullResponseStartFrame())
         try:
             await self._answer(frame.context)
-        except ClientError as error:
+        except (ClientError, ValueError) as error:
             await self.push_error(str(error), exception=error)
         finally:
             await self.push_frame(LLMFullResponseEndFrame())
@@ -71,6 +73,7 @@ class Af3streamQuestionProcessor(FrameProcessor):
             await self.push_error("the context has no message of a user")
             return
         session = await self._stt.session()
+        await self._instruct(session, context)
         after = self._follows(session, context)
         stream = session.ask_stream(question, last_s=self._last_s, max_tokens=self._max_tokens, after=after)
         try:
@@ -84,6 +87,18 @@ class Af3streamQuestionProcessor(FrameProcessor):
         self._last = session, answer
         await self._call_event_handler("on_answer", answer)
 
+    async def _instruct(self, session: Session, context: LLMContext) -> None:
+        """Give the session the context's instructions, if they are new to it.
+
+        Raises:
+            ValueError: if the server does not take them.
+        """
+        text = "\n".join(_texts(context, "system", "developer"))
+        known = self._instructed[1] if self._instructed and self._instructed[0] is session else ""
+        if text != known:
+            await session.instruct(text)
+            self._instructed = session, text
+
     def _follows(self, session: Session, context: LLMContext) -> Answer | None:
         """Return the last answer if the context goes on from it."""
         if not self._last or self._last[0] is not session or FOLLOW_UPS not in session.ready.features:
@@ -94,9 +109,15 @@ class Af3streamQuestionProcessor(FrameProcessor):
 
 def _newest(context: LLMContext, role: str) -> str:
     """Return the text of the newest message of a role; empty if there is none."""
-    for message in reversed(context.get_messages()):
-        if isinstance(message, dict) and message.get("role") == role:
+    return next(reversed(_texts(context, role)), "")
+
+
+def _texts(context: LLMContext, *roles: str) -> list[str]:
+    """Return the texts of all messages of some roles."""
+    texts = []
+    for message in context.get_messages():
+        if isinstance(message, dict) and message.get("role") in roles:
             content = message.get("content") or ""
             parts = [{"text": content}] if isinstance(content, str) else content
-            return "\n".join(part["text"] for part in parts if "text" in part)
-    return ""
+            texts.append("\n".join(part["text"] for part in parts if "text" in part))
+    return texts

@@ -134,7 +134,8 @@ async def converse(url: str) -> Any:
 
 async def agent(url: str) -> Any:
     """A bot whose turns are those of the service: what is said is asked."""
-    stt, context = Af3streamSTTService(url, token="secret", turns=True), LLMContext()
+    stt = Af3streamSTTService(url, token="secret", turns=True)
+    context = LLMContext([{"role": "system", "content": "Answer."}])
     aggregators, answered = LLMContextAggregatorPair(context), asyncio.Event()
 
     @aggregators.assistant().event_handler("on_assistant_turn_stopped")
@@ -147,7 +148,7 @@ async def agent(url: str) -> Any:
         await worker.queue_frame(EndFrame())
 
     await run(stt, drive, aggregators.user(), Af3streamQuestionProcessor(stt), aggregators.assistant())
-    return [[message["role"], message["content"]] for message in context.get_messages()]
+    return [[message["role"], message["content"]] for message in context.get_messages()[1:]]
 
 
 async def interrupt(url: str) -> Any:

@@ -102,6 +102,22 @@ async def converse(client: openai.AsyncOpenAI) -> Any:
     return told
 
 
+async def translate(client: openai.AsyncOpenAI) -> Any:
+    """A translation session, closed by the client."""
+    text = ""
+    async with client.realtime.translations.connect(model="gpt-realtime-translate") as connection:
+        await connection.session.update(session={"audio": {"output": {"language": "en"}}})
+        for chunk in chunks(0):
+            await connection.session.input_audio_buffer.append(audio=chunk)
+        await connection.session.close()
+        async for event in connection:
+            if event.type == "session.output_transcript.delta":
+                text += event.delta
+            if event.type == "session.closed":
+                break
+    return text
+
+
 def sync(client: openai.AsyncOpenAI) -> Any:
     """The sync client."""
     plain = openai.OpenAI(base_url=client.base_url, api_key=client.api_key)

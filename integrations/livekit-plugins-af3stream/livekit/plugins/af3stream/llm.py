@@ -18,9 +18,10 @@ from .stt import STT
 class LLM(llm.LLM):
     """Answer the newest user message of a chat from the audio that an `STT` has heard so far.
 
-    If the chat's newest assistant message is the last answer, or its beginning, the question follows it up.
-    Instructions, older messages and tools are not passed on. `on("answer", callback)` hands over each whole `Answer`,
-    which says how far its audio and captions reach.
+    If the chat's newest assistant message is the last answer, or its beginning, the question follows it up. The chat's
+    instructions become those of the session; after a change, the server reads the audio again. Older messages and tools
+    are not passed on. `on("answer", callback)` hands over each whole `Answer`, which says how far its audio and
+    captions reach.
 
     Args:
         stt: asks about the session of its newest stream.
@@ -32,6 +33,7 @@ class LLM(llm.LLM):
         super().__init__()
         self._stt, self._last_s, self._max_tokens = stt, last_s, max_tokens
         self._last: tuple[Session, Answer] | None = None
+        self._instructed: tuple[Session, str] | None = None
         self._name = "unknown"
 
     @property
@@ -54,6 +56,19 @@ class LLM(llm.LLM):
     ) -> AnswerStream:
         """Ask. The framework's other settings have no counterpart."""
         return AnswerStream(self, chat_ctx=chat_ctx, tools=[], conn_options=conn_options)
+
+    async def _instruct(self, session: Session, chat: llm.ChatContext) -> None:
+        """Give the session the chat's instructions, if they are new to it.
+
+        Raises:
+            ValueError: if the server does not take them.
+        """
+        roles = ("system", "developer")
+        text = "\n".join(message.text_content or "" for message in chat.messages() if message.role in roles)
+        known = self._instructed[1] if self._instructed and self._instructed[0] is session else ""
+        if text != known:
+            await session.instruct(text)
+            self._instructed = session, text
 
     def _follows(self, session: Session, chat: llm.ChatContext) -> Answer | None:
         """Return the last answer if the chat goes on from it."""
@@ -79,6 +94,7 @@ class AnswerStream(llm.LLMStream):
             raise APIError("the chat has no message of a user", retryable=False)
         session = await owner._stt.session(self._conn_options.timeout)
         try:
+            await owner._instruct(session, self._chat_ctx)
             stream = session.ask_stream(
                 question,
                 last_s=owner._last_s,
@@ -96,6 +112,8 @@ class AnswerStream(llm.LLMStream):
                 raise
         except ClientError as error:
             raise api_error(error) from error
+        except ValueError as error:
+            raise APIError(str(error), retryable=False) from error
         owner._last, owner._name = (session, answer), session.ready.model
         owner.emit("answer", answer)
         # The server does not count the tokens of a prompt.

@@ -1,0 +1,43 @@
+"""The watcher of a cluster is a process of its own, which is started again whenever it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from af3stream.cluster import ray_membership
+from af3stream.cluster.engine_address import EngineAddress
+
+
+async def test_watcher_that_ends_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = tmp_path / "watcher.py"
+    line = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", "process": 1}]'
+    script.write_text(f"print({line!r})")
+    monkeypatch.setattr(ray_membership, "COMMAND", (sys.executable, str(script)))
+    monkeypatch.setattr(ray_membership, "RESTART_S", (0.0,))
+    seen: list[list[EngineAddress]] = []
+    twice = asyncio.Event()
+
+    def see(engines: list[EngineAddress]) -> None:
+        seen.append(engines)
+        if len(seen) == 2:
+            twice.set()
+
+    watching = asyncio.ensure_future(ray_membership.watch("auto", see))
+    async with asyncio.timeout(30):
+        await twice.wait()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert seen[:2] == [[EngineAddress("engine-1", "a:1", "secret", "all", 1)]] * 2
+    assert "the cluster's watcher ended" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_address_is_shown_without_its_key() -> None:
+    assert "secret" not in repr(EngineAddress("engine-1", "a:1", "secret", "all", 1))
