@@ -14,7 +14,7 @@ from errno import ENOENT, ENOTEMPTY
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from af3stream.config import JournalConfig
 from af3stream.errors import DataLoss, NoSession, StorageError, StorageFull, Superseded
@@ -67,8 +67,11 @@ class Store:
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
-    def take(self, session: str) -> None:
-        """Take the lease of a session, if the journal is shared and this process does not hold it.
+    def take(self, session: str, touched_at: float | None = None) -> bool:
+        """Take the lease of a session; return false if this process holds it, or the journal is not shared.
+
+        Args:
+            touched_at: when a client uses the session, in unix seconds; ``None``: none does.
 
         Raises:
             NoSession: if the session does not exist.
@@ -77,8 +80,11 @@ class Store:
             StorageError: if the disk fails.
         """
         try:
-            if not self._ownership.holds(session):
-                self._take(session, live=True)
+            if self._ownership.holds(session):
+                return False
+            changes: dict[str, Any] = {} if touched_at is None else {"touched_at": touched_at}
+            self._take(session, live=True, **changes)
+            return True
         except OSError as error:
             raise storage_failed(error) from error
 
@@ -357,8 +363,8 @@ class Store:
         self._seal(opened)
         self._ownership.drop(session)
 
-    def _take(self, session: str, *, after: int | None = None, live: bool) -> int | None:
-        """Claim the next lease of a session, and continue in a folder of its own. Return the fence.
+    def _take(self, session: str, *, after: int | None = None, **changes: Any) -> int | None:
+        """Claim the next lease of a session, and continue in a folder of its own, with changed facts. Return the fence.
 
         With ``after``, return ``None`` if a newer lease exists than this one.
 
@@ -382,9 +388,9 @@ class Store:
         if timeline.pieces and isinstance(records := timeline.pieces[-1], list):
             if records:
                 path = raw_path(folder, last, records[0].offset)
-                disk.reveal(disk.stage(path, b"".join(map(encode, records))), path)
+                disk.stage(path, b"".join(map(encode, records))).replace(path)
             last -= 1
-        self._catalog.take_over(row, fence, TakenAudio(last, timeline.end), events, live=live)
+        self._catalog.take_over(row, fence, TakenAudio(last, timeline.end), events, **changes)
         log.info("a session is taken over: session=%s fence=%d", session, fence)
         return fence
 
@@ -418,6 +424,7 @@ class Store:
                     return
                 fence = self._take(session, after=newest, live=False)
                 self._ownership.drop(session)
+                self._catalog.drop(session)
                 taken = self._catalog.row(session)
                 if fence is None or taken is None or taken.fence != fence:
                     return  # another server has it now
