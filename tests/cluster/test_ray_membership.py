@@ -11,7 +11,6 @@ import pytest
 from af3stream.cluster import ray_membership
 from af3stream.cluster.engine_address import EngineAddress
 
-
 LINE = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", "process": 1}]'
 
 
