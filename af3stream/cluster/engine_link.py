@@ -135,6 +135,7 @@ class EngineLink:
             raise LinkError(f"the engine at {address} cannot be reached: {error}") from error
         if not isinstance(welcome, Welcome):
             raise LinkError(f"the engine at {address} does not welcome a gateway")
+        await asyncio.to_thread(welcome.facts.tokens.load)
         return cls(socket, welcome, config)
 
     def on_lost(self, callback: Callable[[], None]) -> None:
@@ -207,12 +208,16 @@ class EngineLink:
     # ---- from the engine ---------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        why = await self._channel.run(self._receive)
+        try:
+            why = await self._channel.run(self._receive)
+            log.info("a link is closed: why=%s", why)
+        except Exception:
+            log.exception("internal error: the link is given up")
+            self._channel.abort()
         self._lost = True
         self._sessions.clear()
         for reading in self._reads:
             reading.cancel()
-        log.info("a link is closed: engine=%s why=%s", self.facts.name, why)
         self._on_lost()
 
     def _receive(self, message: FromEngine) -> None:

@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from af3stream.cluster import wire
+from af3stream.cluster.audio_window import packed
 from af3stream.cluster.engine_link import EngineLink, LinkError
 from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.contract import Text
@@ -28,7 +29,7 @@ HELLO = wire.Hello("raw", 1 << 20)
 
 
 @asynccontextmanager
-async def raw(running: Running, *messages: object) -> AsyncIterator[ClientConnection]:
+async def raw(running: Running, hello: wire.Hello = HELLO) -> AsyncIterator[ClientConnection]:
     """A gateway that sends what it likes, after it said hello."""
     async with connect(
         f"ws://{running.address}",
@@ -37,7 +38,7 @@ async def raw(running: Running, *messages: object) -> AsyncIterator[ClientConnec
         max_size=None,
         proxy=None,
     ) as socket:
-        await socket.send(wire.frame([wire.encode(HELLO)]))
+        await socket.send(wire.frame([wire.encode(hello)]))
         assert isinstance(wire.from_engine.decode(await socket.recv())[0], wire.Welcome)
         yield socket
 
@@ -152,6 +153,23 @@ async def test_a_gateway_must_say_hello_first() -> None:
         await works(running, link)
 
 
+async def test_a_segment_with_too_few_samples_is_refused() -> None:
+    window = segment(0, 4)
+    async with linked() as (running, link):
+        async with raw(running) as socket:
+            ask = wire.Submit("s", 0, 0, 1, AnswerJob((window,), "What?", 9), (), ())
+            await socket.send(wire.frame([wire.encode(OPEN), wire.encode(ask)]))
+            while not any(isinstance(read, wire.Read) for read in wire.from_engine.decode(await socket.recv())):
+                pass
+            short = wire.Samples("s", 0, 0, 2, window, packed(0, AUDIO.at(0, 10)))
+            await socket.send(wire.frame([wire.encode(short)]))
+            with pytest.raises(ConnectionClosed):
+                async with asyncio.timeout(5):
+                    while True:
+                        await socket.recv()
+        await works(running, link)
+
+
 # ---- lost links ------------------------------------------------------------------------------------------------------
 
 
@@ -237,6 +255,24 @@ async def test_caches_of_a_lost_gateway_are_kept_for_a_while() -> None:
         await link.disconnect()
         assert running.worker.sessions == 1
         await told.until(lambda: running.worker.sessions == 0 and running.worker.embedding_bytes == 0)
+
+
+async def test_a_mistake_in_a_report_loses_the_link_and_nothing_else() -> None:
+    lost = asyncio.Event()
+
+    def mistaken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with Running() as running:
+        link = await running.link()
+        link.on_lost(lost.set)
+        link.open("s", AUDIO, mistaken)
+        link.submit("s", AnswerJob((), "What?", 9), mistaken)
+        async with asyncio.timeout(5):
+            await lost.wait()
+        again = await running.link()
+        await works(running, again)
+        await again.disconnect()
 
 
 # ---- two gateways ----------------------------------------------------------------------------------------------------
