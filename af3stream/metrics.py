@@ -69,11 +69,9 @@ class EngineMetrics:
         self._embedding_bytes = gauge("embedding_bytes", "Bytes of embeddings, reserved ones too")
         self._device_seconds = gauge("device_seconds", "Seconds for which the engine's device was busy")
 
-    def note(
-        self, engine: str, *, sessions: int, kv_bytes: int, embedding_bytes: int, device_s: float, up: bool = True
-    ) -> None:
+    def note(self, engine: str, *, sessions: int, kv_bytes: int, embedding_bytes: int, device_s: float) -> None:
         """Set the gauges of an engine to what it reported last."""
-        self._up.labels(engine).set(up)
+        self._up.labels(engine).set(1)
         self._sessions.labels(engine).set(sessions)
         self._kv_bytes.labels(engine).set(kv_bytes)
         self._embedding_bytes.labels(engine).set(embedding_bytes)

@@ -1,8 +1,8 @@
 """Run sessions under faults: random histories of cuts, stalls, kills and restarts, each checked to the last sample.
 
-``python -m bench.chaos [--cluster] --histories 300 --seed 1`` runs them one after another (``tests.chaos.histories``):
-on one server, or on two gateways and three engines (``tests.chaos.cluster``). If one fails, it is shrunk, and the exit
-code is 1.
+``python -m bench.chaos [--cluster | --ray] --histories 300 --seed 1`` runs them one after another: on one server
+(``tests.chaos.histories``), on two gateways and three engines (``tests.chaos.cluster``), or on those of a Ray cluster
+with three nodes (``tests.chaos.ray``). If one fails, it is shrunk, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
 
 from bench.common import report
-from tests.chaos import cluster
+from tests.chaos import cluster, ray
 from tests.chaos import histories as histories_on_a_server
 from tests.chaos.histories import History, Speak, histories
 from tests.chaos.house import building
 
 LEAST, MOST = 10, 40  # steps in a history
+MOST_ON_RAY = 12  # there a step may take seconds
 
 
 def main() -> None:
@@ -35,8 +37,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--histories", type=int, default=300)
     arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--cluster", action="store_true", help="two gateways and three engines")
+    where = arguments.add_mutually_exclusive_group()
+    where.add_argument("--cluster", action="store_true", help="two gateways and three engines")
+    where.add_argument("--ray", action="store_true", help="the same in a Ray cluster of three nodes")
     options = arguments.parse_args()
+    place = "ray" if options.ray else "cluster" if options.cluster else "server"
+    more: tuple[SearchStrategy[Any], ...] = {"ray": ray.STEPS, "cluster": cluster.STEPS}.get(place, ())
+    most = MOST_ON_RAY if options.ray else MOST
     played: list[History] = []
 
     @seed(options.seed)
@@ -47,7 +54,7 @@ def main() -> None:
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    @given(history=histories(LEAST, MOST, cluster.STEPS if options.cluster else ()))
+    @given(history=histories(LEAST, most, more))
     def live(history: History) -> None:
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
             try:
@@ -61,7 +68,7 @@ def main() -> None:
 
     began, failed = time.monotonic(), False
     try:
-        with playing(options.cluster) as play:
+        with playing(place) as play:
             live()
     except Exception:  # noqa: BLE001 - a history may fail with any error
         failed = True
@@ -71,7 +78,7 @@ def main() -> None:
         "chaos",
         histories=len(played),
         seed=options.seed,
-        cluster=options.cluster,
+        place=place,
         failed=failed,
         steps=dict(Counter(type(step).__name__.lower() for step in steps)),
         audio_s=sum(step.ms for step in steps if isinstance(step, Speak)) / 1_000,
@@ -81,14 +88,18 @@ def main() -> None:
 
 
 @contextmanager
-def playing(on_cluster: bool) -> Iterator[Callable[[History, Path], Coroutine[Any, Any, None]]]:
+def playing(place: str) -> Iterator[Callable[[History, Path], Coroutine[Any, Any, None]]]:
     """Return what plays a history in a folder, while the context lasts."""
-    if on_cluster:
-        with cluster.forking() as forks:
-            yield lambda history, folder: cluster.play(history, folder, forks)
-    else:
-        with building() as builder:
-            yield lambda history, folder: histories_on_a_server.play(history, folder, builder)
+    match place:
+        case "ray":
+            with ray.ray_cluster_of_three() as started:
+                yield lambda history, folder: ray.play(history, folder, started)
+        case "cluster":
+            with cluster.forking() as forks:
+                yield lambda history, folder: cluster.play(history, folder, forks)
+        case _:
+            with building() as builder:
+                yield lambda history, folder: histories_on_a_server.play(history, folder, builder)
 
 
 if __name__ == "__main__":

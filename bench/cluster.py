@@ -42,12 +42,12 @@ class Size:
     """
 
     streams: int = 8
-    seconds: float = 60.0
+    seconds: float = 61.0
     asked_every_s: float = 2.0
     heard_s: float = 120.0
 
 
-QUICK: Final = Size(2, 8.0, 1.0, 20.0)
+QUICK: Final = Size(2, 5.5, 1.0, 10.0)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,7 +99,7 @@ async def started_gateway(forks: Forks, folder: Path, engines: Sequence[Process]
 async def measured(processes: dict[str, Process], server: Process, size: Size) -> dict[str, Any]:
     """Return the delays that streams on a server see, and the CPU time of processes a second of audio."""
     url = f"http://127.0.0.1:{server.port}"
-    await stream(url, speech(2.0), question=QUESTION, every_s=1.0)  # warm up
+    await stream(url, speech(2.5), question=QUESTION, every_s=1.0)  # warm up
     before = {name: cpu_s(process) for name, process in processes.items()}
 
     async def one(index: int) -> Heard:

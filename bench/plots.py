@@ -119,6 +119,12 @@ def http_cost(f: Figures, axes: Axes) -> None:
     bars(axes, "CPU time of the server a message, µs", costs, others=list(named)[1:])
 
 
+def lease_cost(f: Figures, axes: Axes) -> None:
+    """Plot how long a session takes to move to another server."""
+    moved = {"to another server": f["takeover_s"]["shared"], "after a restart": f["takeover_s"]["alone"]}
+    bars(axes, "a session with a minute of raw audio moves, s", moved, others=["after a restart"])
+
+
 def peers(f: Figures, axes: Axes) -> None:
     """Plot the delay of words by the number of streams, against WhisperLive."""
     by_streams = f["by_streams"]
@@ -127,6 +133,19 @@ def peers(f: Figures, axes: Axes) -> None:
         axes.plot([int(count) for count in by_streams], delays, "o-", color=color, label=name)
     axes.set(xlabel="streams at once, two cores", ylabel="word said to word shown, p95, s", ylim=(0, None))
     axes.legend(frameon=False)
+
+
+def cluster(f: Figures, axes: Axes) -> None:
+    """Plot the time to the first token in one process, and through a gateway and an engine."""
+    ways = {"one process": "one_process", "gateway and engine": "gateway_and_engine"}
+    medians = {name: f[way]["first_token"]["p50_ms"] for name, way in ways.items()}
+    bars(axes, "time to the first token without a model, median, ms", medians, others=["one process"])
+
+
+def capacity(f: Figures, axes: Axes) -> None:
+    """Plot the delays of eight streams, simulated over measured."""
+    ratios = {name.removesuffix("_s"): of["ratio"] for name, of in f["eight_streams"]["by_figure"].items()}
+    bars(axes, "eight streams, simulated over measured", ratios, others=[])
 
 
 PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
@@ -140,7 +159,10 @@ PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "rebuild": ("rebuild", rebuild),
     "weights": ("weights", weights),
     "http_cost": ("http-cost", http_cost),
+    "lease_cost": ("lease-cost", lease_cost),
     "peers": ("peers", peers),
+    "cluster": ("cluster", cluster),
+    "capacity": ("capacity", capacity),
 }
 
 

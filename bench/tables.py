@@ -9,6 +9,7 @@ from typing import Any, Final
 
 HEAD: Final = "| date | machine | command | what | ours | the alternative | ratio |"
 RULE: Final = "|---|---|---|---|---|---|---|"
+EIGHT_STREAMS: Final = ("final_lag_mean_s", "ttft_mean_s")
 Figures = dict[str, Any]
 
 
@@ -267,6 +268,26 @@ def http_cost(f: Figures) -> list[Row]:
     ]
 
 
+def lease_cost(f: Figures) -> list[Row]:
+    """Return the rows of `bench.lease_cost`."""
+    median, most, moved = f["commit_s"], f["commit_p95_s"], f["takeover_s"]
+
+    def millis(value: float) -> str:
+        return f"{number(value * 1e3)} ms"
+
+    def against(what: str, figures: Figures, alternative: str) -> Row:
+        ours, other = figures["shared"], figures["alone"]
+        return Row(what, millis(ours), f"{alternative}: {millis(other)}", number(ours / other))
+
+    alone = "a journal of one server"
+    return [
+        against("a commit of a shared journal, median", median, alone),
+        against("the same, p95", most, alone),
+        Row("of it, the check of the lease, median", f"{number(median['check'] * 1e6)} µs", "", ""),
+        against("another server takes a session with 59 s of raw audio and 200 events", moved, f"{alone}, restarted"),
+    ]
+
+
 def peers(f: Figures) -> list[Row]:
     """Return the rows of `bench.peers`."""
     name = f"WhisperLive {f['whisper_live_version']}"
@@ -304,6 +325,54 @@ def peers(f: Figures) -> list[Row]:
     return rows
 
 
+def cluster(f: Figures) -> list[Row]:
+    """Return the rows of `bench.cluster`."""
+    one, two, added, recovery = f["one_process"], f["gateway_and_engine"], f["added"], f["recovery"]
+
+    def pair(figures: Figures) -> str:
+        return "; ".join(f"{number(figures[f'p{rank}_ms'])} ms" for rank in (50, 99))
+
+    rows = [
+        Row(
+            f"{what} through a gateway and an engine in processes of their own, {f['streams']} paced streams: p50; p99",
+            pair(two[key]),
+            f"one process: {pair(one[key])}",
+            f"{number(added[key]['added_p50_ms'])} ms more (must 15 ms); "
+            f"{number(added[key]['added_p99_ms'])} ms more (must 60 ms)",
+        )
+        for what, key in (("a final caption after its utterance", "final"), ("a first token", "first_token"))
+    ]
+    ours, alone = two["cpu_s_an_audio_second"], one["cpu_s_an_audio_second"]
+    return [
+        *rows,
+        Row(
+            "the same: CPU time a second of audio, gateway; engine, without a model",
+            f"{number(ours['gateway'] * 1_000)} ms; {number(ours['engine'] * 1_000)} ms",
+            f"one process: {number(alone['server'] * 1_000)} ms",
+            f"{number(two['streams_a_core']['engine'])} streams a core of an engine",
+        ),
+        Row(
+            f"{recovery['sessions']} sessions with a question each when their engine is killed: until all are answered",
+            seconds(recovery["all_answered_s"]),
+            "encoding again, by arithmetic: 0 s, the engine is scripted",
+            "(must 10 s)",
+        ),
+    ]
+
+
+def capacity(f: Figures) -> list[Row]:
+    """Return the row of `bench.capacity`."""
+    return [
+        Row(
+            "eight streams of `bench.eight_streams`, simulated: final captions behind; first words of an answer; means",
+            "; ".join(seconds(f["eight_streams"]["by_figure"][key]["simulated"]) for key in EIGHT_STREAMS),
+            "measured: "
+            + "; ".join(seconds(f["eight_streams"]["by_figure"][key]["measured"]) for key in EIGHT_STREAMS),
+            f"worst of seven figures: {number(f['eight_streams']['worst_ratio'])} (must 1.2)",
+        )
+    ]
+
+
 ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "encode": encode,
     "append": append,
@@ -315,7 +384,10 @@ ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "rebuild": rebuild,
     "weights": weights,
     "http_cost": http_cost,
+    "lease_cost": lease_cost,
     "peers": peers,
+    "cluster": cluster,
+    "capacity": capacity,
 }
 
 

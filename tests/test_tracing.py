@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -177,6 +179,11 @@ def test_what_is_not_sampled_costs_the_engine_nothing() -> None:
     traced: list[Job] = [job for job in conversation.jobs if isinstance(job, CaptionJob | AnswerJob) and job.trace]
     assert not traced and not spans.all
     spans.tracing.close()
+
+
+def test_nothing_of_opentelemetry_is_imported_while_tracing_is_off() -> None:
+    code = "import sys, af3stream.server.service, af3stream.engine.worker; print('opentelemetry' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_a_job_without_tracing_has_no_trace() -> None:

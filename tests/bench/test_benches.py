@@ -116,6 +116,12 @@ def test_http_cost_measures_sockets_beside_http_and_without(capsys: pytest.Captu
     assert len(tables.lines("python -m bench.http_cost", figures)) == 4
 
 
+def test_lease_cost_measures_commits_and_takeovers(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = printed("lease_cost", capsys)
+    assert all(value > 0 for part in ("commit_s", "takeover_s") for value in figures[part].values())
+    assert len(tables.lines("python -m bench.lease_cost", figures)) == 4
+
+
 def test_realtime_cost_measures_both_wires_and_the_api_costs_little_more(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("realtime_cost", capsys)
     assert all(cost > 0 for cost in figures["cpu_s_an_audio_second"].values())
@@ -138,3 +144,13 @@ def test_eight_streams_records_the_steps_of_the_server(capsys: pytest.CaptureFix
     steps = printed("eight_streams", capsys)["steps"]
     assert steps["final"]["count"] > 0
     assert sum(steps["token"].values()) > 0
+
+
+def test_cluster_measures_a_gateway_and_an_engine_against_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = printed("cluster", capsys)
+    for way in ("one_process", "gateway_and_engine"):
+        assert figures[way]["final"]["count"] > 0
+        assert figures[way]["first_token"]["count"] >= figures["streams"]
+    assert all(cost > 0 for cost in figures["gateway_and_engine"]["cpu_s_an_audio_second"].values())
+    assert 0 < figures["recovery"]["all_answered_s"] < figures["must"]["recovery_s"]
+    assert len(tables.lines("python -m bench.cluster", figures)) == 4

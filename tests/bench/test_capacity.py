@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import capacity
+from bench import capacity, tables
 from bench.simulation import Asking, Line, ServiceTimes, Talk, conversation, run_engine, waits
 
 TIMES = ServiceTimes(
@@ -80,6 +80,7 @@ def test_the_bench_prints_engines_clusters_and_what_saturates(capsys: pytest.Cap
     capacity.main(["--quick"])
     figures: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["bench"] == "capacity"
+    assert len(tables.lines("python -m bench.capacity", figures)) == 1
     for name, engine in figures["engines"].items():
         assert engine["streams"] >= 1
         cluster = figures["clusters"][name]["1000"]

@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -144,11 +145,13 @@ class Forks:
 
     def __init__(self, orders: IO[str], forked: IO[str]) -> None:
         self._orders, self._forked = orders, forked
+        self._one = threading.Lock()
 
     def fork(self, order: dict[str, Any]) -> tuple[int, int]:
-        """A gateway or an engine that listens; returns its process and its port."""
-        print(json.dumps(order), file=self._orders, flush=True)
-        process, port = map(int, self._forked.readline().split())
+        """A gateway or an engine that listens; returns its process and its port. Called from any thread."""
+        with self._one:
+            print(json.dumps(order), file=self._orders, flush=True)
+            process, port = map(int, self._forked.readline().split())
         assert port, f"a process does not start: {order}"
         return process, port
 

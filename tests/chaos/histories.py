@@ -203,15 +203,18 @@ class Step(Protocol):
         """Do it."""
 
 
-async def live(history: History, site: Site, folder: Path, *, examined: bool = False) -> Lived:
+async def live(
+    history: History, site: Site, folder: Path, *, examined: bool = False, patience_s: float = PATIENCE_S
+) -> Lived:
     """Live a history; returns what its client knows at the end.
 
     Args:
         examined: whether the client asks one question about everything before it ends the session.
+        patience_s: for the whole history.
     """
     proxy = Proxy(lambda: site.port)
     with patch.object(client_line, "random", lambda: CHANCE):
-        async with asyncio.timeout(PATIENCE_S), proxy.listening(), site.standing():
+        async with asyncio.timeout(patience_s), proxy.listening(), site.standing():
             return await _Life(history, site, proxy, examined).live(folder)
 
 

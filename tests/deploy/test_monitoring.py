@@ -18,6 +18,7 @@ DASHBOARD: dict[str, Any] = json.loads((MONITORING / "grafana/dashboards/af3stre
 RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"] for rule in group["rules"]
 ]
+GUIDE = (MONITORING.parents[1] / "docs/deploy.md").read_text()
 OF_TARGETS = {"instance", "job"}  # labels that Prometheus adds
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
@@ -108,3 +109,4 @@ def test_panels_do_not_overlap() -> None:
 def test_alerts_say_how_severe_they_are_and_what_happened(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"]["summary"]
+    assert f"`{rule['alert']}`" in GUIDE, "docs/deploy.md says what to do"
