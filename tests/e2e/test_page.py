@@ -647,6 +647,7 @@ async def test_picture_of_speakers_and_languages_for_the_docs(service: Service, 
         await page.get_by_label("Translate to English").check()
         await page.get_by_label("Tell speakers apart").check()
         await heard_fast(page, tmp_path / "italian.wav")
+        await expect(page.locator("#lag")).to_have_text("0.0 s", timeout=PATIENCE_MS)
         await page.locator("#captions button.speaker:visible").first.click()
         await page.keyboard.type("Silvia")
         await page.keyboard.press("Enter")
