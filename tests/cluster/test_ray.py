@@ -127,6 +127,11 @@ async def engine_with_session(gateway: Gateway) -> str:
     return found[0]
 
 
+def test_machine_without_room_for_engines_is_named_before_they_start(cluster: RayCluster) -> None:
+    refused = cluster.start_engines("many", 9, here=True)
+    refused.wait_for("SetupError: the engines take 9 CPUs, this machine has 3")
+
+
 def test_gateway_loads_no_torch(cluster: RayCluster) -> None:
     for gateway in cluster.gateways:
         assert "libtorch" not in Path(f"/proc/{gateway.pid}/maps").read_text()
@@ -163,7 +168,7 @@ async def test_drained_engine_costs_no_word(cluster: RayCluster, expected: Told)
     gateway, engines = cluster.gateways[0], cluster.engines["a"]
     async with client(gateway.port) as streaming:
         await streaming.stream(SPEECH[:HALF])
-        cluster.start_engines("b").wait_for("is ready")
+        cluster.start_engines("b", here=True).wait_for("is ready")
         await asyncio.to_thread(engines.stop, signal.SIGTERM)
         assert await engine_with_session(gateway) == "engine-b-1"
         await streaming.stream(SPEECH[HALF:])
