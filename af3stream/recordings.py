@@ -17,13 +17,14 @@ import msgspec
 
 from af3stream import offline
 from af3stream.audio.files import length
+from af3stream.caption_writer import CaptionWriter
 from af3stream.config import Config
 from af3stream.engine.factory import Loaded, load_engine
 from af3stream.errors import SourceError
 from af3stream.listen.options import Question, question
 from af3stream.listen.screen import clock
 from af3stream.protocol.messages import Answer, Caption
-from af3stream.subtitles import CaptionWriter, speaker_number
+from af3stream.subtitles import speaker_number
 
 REWRITE_S: Final = 0.1  # between updates of the progress line on a terminal
 REPEAT_S: Final = 10.0  # between lines of progress elsewhere

@@ -1,18 +1,12 @@
-"""Split final captions into readable cues, and write caption files. Times are seconds of audio, exact to 1 ms."""
+"""Split final captions into readable cues, and write them as subtitles. Times are seconds of audio, exact to 1 ms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-import msgspec
-
-from af3stream.errors import SourceError
-from af3stream.protocol.final_captions import FinalCaptions
 from af3stream.protocol.messages import Caption
 
 VTT_HEADER: Final = "WEBVTT\n\n"
@@ -53,7 +47,7 @@ class _Word:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
     """The words of one cue, and the time in which they were spoken.
 
     Attributes:
@@ -117,113 +111,22 @@ def cues(finals: Iterable[Caption], speaker: Callable[[Caption], str] = speaker_
     Args:
         speaker: returns who says a caption; empty: nobody is named.
     """
-    pieces = [piece for caption in finals for piece in _pieces(caption, speaker(caption))]
-    return _timed(pieces, floor_ms=0, until_ms=None)
+    pieces = [piece for caption in finals for piece in pieces_of(caption, speaker(caption))]
+    return timed(pieces, floor_ms=0, until_ms=None)
 
 
 def to_vtt(cues: Iterable[Cue]) -> str:
     """Return the text of a WebVTT file."""
-    return VTT_HEADER + "".join(map(_vtt_block, cues))
+    return VTT_HEADER + "".join(map(vtt_block, cues))
 
 
 def to_srt(cues: Iterable[Cue]) -> str:
     """Return the text of a SubRip file."""
-    return "".join(_srt_block(cue, number) for number, cue in enumerate(cues, start=1))
+    return "".join(srt_block(cue, number) for number, cue in enumerate(cues, start=1))
 
 
-class CaptionWriter:
-    """Write final captions to a ``.vtt``, ``.srt`` or ``.jsonl`` file as they arrive. The file is always valid.
-
-    The end of the newest caption's last cue depends on the start of the next caption. So the cues of the newest caption
-    are written again with the next caption. Their text, and so their length in bytes, does not change. `finish` writes
-    the file again as it is to stay: with corrections and with the names of speakers.
-
-    Raises:
-        SourceError: if the suffix is unknown, or the file cannot be written; from any method, if the disk fails.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._kind = path.suffix.lower()
-        if self._kind not in (".vtt", ".srt", ".jsonl"):
-            raise SourceError(f"captions are written as .vtt, .srt or .jsonl, and {path} is none of these")
-        self._newest: list[_Piece] = []
-        self._newest_at = 0  # byte position of the newest caption's first cue
-        self._cues_before = 0
-        self._floor_ms = 0  # end of the cues before the newest caption
-        try:
-            self._file = path.open("wb")
-        except OSError as error:
-            raise self._unwritable(error) from None
-        if self._kind == ".vtt":
-            self._newest_at = self._write(0, VTT_HEADER)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def add(self, final: Caption) -> None:
-        """Write one final caption, or a sound. Cues are in order, so a sound before the newest caption makes none."""
-        if self._kind == ".jsonl":
-            self._newest_at = self._write(self._newest_at, _json_line(final))
-        elif (pieces := _pieces(final, speaker_number(final))) and not (final.utterance < 0 and self._is_late(pieces)):
-            self._add_pieces(pieces)
-
-    def finish(self, finals: FinalCaptions) -> None:
-        """Write the file again, and close it: all captions and sounds with their corrections and speakers' names."""
-        captions = [caption for caption in finals.with_sounds if caption.text]
-        if self._kind == ".jsonl":
-            text = "".join(_json_line(caption, finals.names.get(caption.speaker or 0, "")) for caption in captions)
-        else:
-            text = (to_vtt if self._kind == ".vtt" else to_srt)(cues(captions, finals.speaker))
-        try:
-            self._file.truncate(self._write(0, text))
-        except OSError as error:
-            raise self._unwritable(error) from None
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        try:
-            self._file.close()
-        except OSError as error:
-            raise self._unwritable(error) from None
-
-    def _is_late(self, pieces: list[_Piece]) -> bool:
-        return bool(self._newest) and pieces[0].start_ms < self._newest[-1].end_ms
-
-    def _add_pieces(self, pieces: list[_Piece]) -> None:
-        settled = _timed(self._newest, floor_ms=self._floor_ms, until_ms=pieces[0].start_ms)
-        self._newest_at = self._write(self._newest_at, self._spelled(settled))
-        self._cues_before += len(settled)
-        self._floor_ms = _ms(settled[-1].end) if settled else 0
-        self._newest = pieces
-        self._write(self._newest_at, self._spelled(_timed(pieces, floor_ms=self._floor_ms, until_ms=None)))
-
-    def _spelled(self, cues: list[Cue]) -> str:
-        if self._kind == ".vtt":
-            return "".join(map(_vtt_block, cues))
-        return "".join(_srt_block(cue, number) for number, cue in enumerate(cues, start=self._cues_before + 1))
-
-    def _write(self, position: int, text: str) -> int:
-        """Write ``text`` at a byte position, and return the position after it."""
-        try:
-            self._file.seek(position)
-            self._file.write(text.encode())
-            self._file.flush()
-            return self._file.tell()
-        except OSError as error:
-            raise self._unwritable(error) from None
-
-    def _unwritable(self, error: OSError) -> SourceError:
-        return SourceError(f"cannot write captions to {self.path}: {error.strerror}")
-
-
-def _vtt_block(cue: Cue) -> str:
+def vtt_block(cue: Cue) -> str:
+    """Return a cue as WebVTT has it, with the empty line after it."""
     voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker else ""
     return f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{voice}{_escaped(cue.text)}\n\n"
 
@@ -233,30 +136,23 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _srt_block(cue: Cue, number: int) -> str:
+def srt_block(cue: Cue, number: int) -> str:
+    """Return a cue as SubRip has it, with the empty line after it; ``number`` counts from 1."""
     name = f"{cue.speaker}: " if cue.speaker and cue.begins else ""
     return f"{number}\n{_stamp(cue.start, ',')} --> {_stamp(cue.end, ',')}\n{name}{cue.text}\n\n"
 
 
-def _json_line(final: Caption, name: str = "") -> str:
-    fields = {"utterance": final.utterance, "start": final.start, "end": final.end, "text": final.text}
-    if final.speaker is not None:
-        fields["speaker"] = final.speaker
-    more = {"name": name, "language": final.language, "translation": final.translation, "words": final.words}
-    fields |= {name: value for name, value in more.items() if value}
-    return msgspec.json.encode(fields).decode() + "\n"
-
-
 def _stamp(seconds: float, point: str) -> str:
-    minutes, ms = divmod(_ms(seconds), 60_000)
+    minutes, ms = divmod(milliseconds(seconds), 60_000)
     return f"{minutes // 60:02}:{minutes % 60:02}:{ms // 1_000:02}{point}{ms % 1_000:03}"
 
 
-def _ms(seconds: float) -> int:
+def milliseconds(seconds: float) -> int:
+    """Return a time as it stands in a file."""
     return round(seconds * 1_000)
 
 
-def _timed(pieces: Sequence[_Piece], *, floor_ms: int, until_ms: int | None) -> list[Cue]:
+def timed(pieces: Sequence[Piece], *, floor_ms: int, until_ms: int | None) -> list[Cue]:
     """Yield cues from ``floor_ms`` on; each ends before the next begins, and the last before ``until_ms``."""
     timed: list[Cue] = []
     for index, piece in enumerate(pieces):
@@ -271,7 +167,7 @@ def _timed(pieces: Sequence[_Piece], *, floor_ms: int, until_ms: int | None) -> 
     return timed
 
 
-def _pieces(caption: Caption, speaker: str) -> list[_Piece]:
+def pieces_of(caption: Caption, speaker: str) -> list[Piece]:
     pieces = _broken(_words(caption))
     below = _divided(_runs(caption.translation), [sum(map(len, piece.lines)) for piece in pieces])
     return [
@@ -310,23 +206,23 @@ def _words(caption: Caption) -> list[_Word]:
     if "".join(texts) == "".join(letter for letter, _ in letters):
         ends = [*accumulate(map(len, texts), initial=0)]
         return [
-            _Word(text, max(0, _ms(letters[first][1].start)), max(0, _ms(letters[end - 1][1].end)))
+            _Word(text, max(0, milliseconds(letters[first][1].start)), max(0, milliseconds(letters[end - 1][1].end)))
             for text, (first, end) in zip(texts, pairwise(ends), strict=True)
         ]
-    start_ms = max(0, _ms(caption.start))
-    duration_ms, chars = max(start_ms, _ms(caption.end)) - start_ms, sum(map(len, texts)) + len(texts)
+    start_ms = max(0, milliseconds(caption.start))
+    duration_ms, chars = max(start_ms, milliseconds(caption.end)) - start_ms, sum(map(len, texts)) + len(texts)
     bounds = [*accumulate((len(text) + 1 for text in texts), initial=0)]
     times_ms = [start_ms + round(duration_ms * bound / chars) for bound in bounds] if texts else []
     return [_Word(text, *times) for text, times in zip(texts, pairwise(times_ms), strict=True)]
 
 
-def _broken(words: list[_Word]) -> list[_Piece]:
+def _broken(words: list[_Word]) -> list[Piece]:
     """Split the words into as many pieces as needed, by halves."""
     if not words:
         return []
     lines, start_ms, end_ms = _lines(words), words[0].start_ms, words[-1].end_ms
     if lines and (end_ms - start_ms <= LONGEST_MS or len(words) == 1):
-        return [_Piece(start_ms, end_ms, lines)]
+        return [Piece(start_ms, end_ms, lines)]
     halves = _halves(words)
     roomy = [half for half in halves if half.shorter_ms >= SHORTEST_MS]
     cut = min(roomy or halves, key=lambda half: half.cost).cut

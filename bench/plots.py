@@ -119,6 +119,12 @@ def http_cost(f: Figures, axes: Axes) -> None:
     bars(axes, "CPU time of the server a message, µs", costs, others=list(named)[1:])
 
 
+def lease_cost(f: Figures, axes: Axes) -> None:
+    """Plot how long a session takes to move to another server."""
+    moved = {"to another server": f["takeover_s"]["shared"], "after a restart": f["takeover_s"]["alone"]}
+    bars(axes, "a session with a minute of raw audio moves, s", moved, others=["after a restart"])
+
+
 def peers(f: Figures, axes: Axes) -> None:
     """Plot the delay of words by the number of streams, against WhisperLive."""
     by_streams = f["by_streams"]
@@ -153,6 +159,7 @@ PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "rebuild": ("rebuild", rebuild),
     "weights": ("weights", weights),
     "http_cost": ("http-cost", http_cost),
+    "lease_cost": ("lease-cost", lease_cost),
     "peers": ("peers", peers),
     "cluster": ("cluster", cluster),
     "capacity": ("capacity", capacity),

@@ -268,6 +268,26 @@ def http_cost(f: Figures) -> list[Row]:
     ]
 
 
+def lease_cost(f: Figures) -> list[Row]:
+    """Return the rows of `bench.lease_cost`."""
+    median, most, moved = f["commit_s"], f["commit_p95_s"], f["takeover_s"]
+
+    def millis(value: float) -> str:
+        return f"{number(value * 1e3)} ms"
+
+    def against(what: str, figures: Figures, alternative: str) -> Row:
+        ours, other = figures["shared"], figures["alone"]
+        return Row(what, millis(ours), f"{alternative}: {millis(other)}", number(ours / other))
+
+    alone = "a journal of one server"
+    return [
+        against("a commit of a shared journal, median", median, alone),
+        against("the same, p95", most, alone),
+        Row("of it, the check of the lease, median", f"{number(median['check'] * 1e6)} µs", "", ""),
+        against("another server takes a session with 59 s of raw audio and 200 events", moved, f"{alone}, restarted"),
+    ]
+
+
 def peers(f: Figures) -> list[Row]:
     """Return the rows of `bench.peers`."""
     name = f"WhisperLive {f['whisper_live_version']}"
@@ -364,6 +384,7 @@ ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "rebuild": rebuild,
     "weights": weights,
     "http_cost": http_cost,
+    "lease_cost": lease_cost,
     "peers": peers,
     "cluster": cluster,
     "capacity": capacity,

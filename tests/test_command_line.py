@@ -34,6 +34,8 @@ main(sys.argv[1:])
     ("command", "said"),
     [
         (["serve"], "starting a server with mini"),
+        (["serve", "--cluster", "head:6379"], "joining the cluster head:6379"),
+        (["engine", "--cluster", "head:6379"], "joining the cluster head:6379"),
         (["doctor"], "checking this machine"),
         (["transcribe", "a.wav", "b.wav"], "loading mini to caption a.wav, b.wav"),
         (["ask", "a.wav", "--question", "Who?"], "loading mini to answer questions about a.wav"),
@@ -62,6 +64,10 @@ def test_what_a_person_wrote_is_quoted_as_it_was_written(text: object, shown: st
     [
         (["serve", "--set", "audio.mode=loud"], "audio.mode: invalid enum value 'loud'; known: speech, everything"),
         (["serve", "--set", "server.port=70000"], "server.port: expected int <= 65535"),
+        (
+            ["serve", "--cluster", "head:6379", "--port", "0"],
+            "a cluster needs a journal that all gateways share: set journal.folder and journal.shared",
+        ),
         (["serve", "--set", "don't"], "--set takes section.key=value, not 'don't'"),
         (["transcribe", "a.wav", "--set", "captions.beam=[1]"], "captions.beam: expected int, got array"),
         (["listen", "-", "--ask", "@x don't"], "a timed question reads '@12.5 text', not '@x don't'"),

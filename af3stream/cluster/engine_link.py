@@ -207,12 +207,16 @@ class EngineLink:
     # ---- from the engine ---------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        why = await self._channel.run(self._receive)
+        try:
+            why = await self._channel.run(self._receive)
+            log.info("a link is closed: why=%s", why)
+        except Exception:
+            log.exception("internal error: the link is given up")
+            self._channel.abort()
         self._lost = True
         self._sessions.clear()
         for reading in self._reads:
             reading.cancel()
-        log.info("a link is closed: engine=%s why=%s", self.facts.name, why)
         self._on_lost()
 
     def _receive(self, message: FromEngine) -> None:

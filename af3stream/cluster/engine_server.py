@@ -176,11 +176,13 @@ class EngineServer:
         channel = Channel(socket, from_gateway, hello.credit, self._config)
         gateway = self._gateways[hello.gateway] = _Gateway(channel, self._worker, self._sessions, self._config, window)
         log.info("a gateway is connected: gateway=%s", hello.gateway)
-        why = await channel.run(gateway.receive)
-        log.info("a gateway is disconnected: gateway=%s why=%s", hello.gateway, why)
-        if self._gateways.get(hello.gateway) is gateway:
-            del self._gateways[hello.gateway]
-        gateway.leave()
+        try:
+            why = await channel.run(gateway.receive)
+            log.info("a gateway is disconnected: gateway=%s why=%s", hello.gateway, why)
+        finally:
+            if self._gateways.get(hello.gateway) is gateway:
+                del self._gateways[hello.gateway]
+            gateway.leave()
 
 
 class _Gateway:

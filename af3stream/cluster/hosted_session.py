@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from af3stream.cluster.members import Member
 from af3stream.cluster.placement import Pool
 from af3stream.engine.contract import AudioSource
@@ -42,8 +44,7 @@ class Pending:
         self.again, job = 0, self.job
         if not isinstance(job, AnswerJob) or not (self.told or self.prefix_lost):
             return job
-        parts = job.instead if self.prefix_lost else job.parts
-        return AnswerJob(parts, job.question, job.max_tokens, job.earlier, samples=job.samples, trace=job.trace)
+        return replace(job, parts=job.instead if self.prefix_lost else job.parts, prefix=0, instead=())
 
     def untold(self, piece: str) -> str:
         """Return what of the next piece of an answer was not told, and count it as told."""

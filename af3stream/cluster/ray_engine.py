@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "af3stream"
 PREFIX: Final = "engine-"
 LOOK_EVERY_S: Final = 1.0
+HINT_S: Final = 30.0  # an engine that is not ready by then may lack resources
 
 Load = Callable[[Config], "Loaded"]
 Progress = Callable[[str], None]
@@ -143,18 +145,35 @@ def run_engines(
     names = [f"{PREFIX}{name}-{i + 1}" for i in range(count)]
     strategy = _on_this_machine(config, count) if here else "SPREAD"
     actors = [_start(each, config, role, load, strategy) for each in names]
-    waiting = {actor.describe.remote(): each for actor, each in zip(actors, names, strict=True)}
+    try:
+        _wait(actors, names, say, stop)
+        stop.wait()
+        say("draining")
+        deadline = time.monotonic() + config.server.drain_s
+        while _sessions(actors) and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_S / 4)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _wait(actors: Sequence[Any], names: Sequence[str], say: Progress, stop: threading.Event) -> None:
+    """Wait until engines are ready.
+
+    Raises:
+        EngineError: if one cannot be loaded.
+    """
+    import ray
+
+    waiting = {actor.describe.remote(): name for actor, name in zip(actors, names, strict=True)}
+    hint_at = time.monotonic() + HINT_S
     while waiting and not stop.is_set():
         ready, _ = ray.wait([*waiting], timeout=LOOK_EVERY_S)
         for reference in ready:
             _check(reference, waiting.pop(reference), say)
-    stop.wait()
-    say("draining")
-    deadline = time.monotonic() + config.server.drain_s
-    while _sessions(actors) and time.monotonic() < deadline:
-        time.sleep(LOOK_EVERY_S / 4)
-    for actor in actors:
-        ray.kill(actor)
+        if waiting and time.monotonic() > hint_at:
+            hint_at = inf
+            say(f"{', '.join(waiting.values())}: loading, or waiting for a machine with a free GPU or engine.cpus")
 
 
 def _stop_signal() -> threading.Event:

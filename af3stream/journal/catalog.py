@@ -252,13 +252,16 @@ class Catalog:
         files: list[AudioFile] = [*sealed.values(), *(file for file in raw if file.number not in sealed)]
         return sorted(files, key=lambda file: file.number)
 
-    def take_over(self, row: Row, fence: int, audio: TakenAudio, events: bytes, *, live: bool) -> None:
+    def take_over(self, row: Row, fence: int, audio: TakenAudio, events: bytes, **changes: Any) -> None:
         """Continue a session under a fence that was claimed. The files of the new owner count when this returns.
+
+        The logs of the session are open then.
 
         Args:
             row: the session under its earlier owner, as it was read after the claim.
             audio: what counts of its audio; the rest is in the folder of the new owner.
             events: the whole event log.
+            changes: of the facts.
 
         Raises:
             Superseded: if another server has taken the session meanwhile.
@@ -270,15 +273,18 @@ class Catalog:
         with self._lock:
             try:
                 if events:
-                    disk.reveal(disk.stage(folder / EVENTS, events), folder / EVENTS)
+                    disk.stage(folder / EVENTS, events).replace(folder / EVENTS)
+                disk.sync_folder(folder)  # the copied audio is there, too
                 point("takeover-written")
                 file = read_facts(row.folder / FACTS)
                 lower = (*file.lower, (row.fence, audio.last))
-                kept = {"durable": audio.end, "events": count, "log_bytes": len(events), "lower": lower, "live": live}
+                kept = {"durable": audio.end, "events": count, "log_bytes": len(events), "lower": lower, **changes}
                 self._write(session, fence, folder, msgspec.structs.replace(file, **kept))
                 point("takeover-done")
                 self._ownership.hold(session, fence)
                 if self._ownership.holds(session):
+                    own = CommitLog(folder, EVENTS, synced=bool(events))
+                    self._logs[session] = _OpenLogs(folder, own, CommitLog(folder, SEGMENTS))
                     return
             except OSError as error:
                 raise storage_failed(error) from error
@@ -286,8 +292,10 @@ class Catalog:
         raise superseded()
 
     def open(self, row: Row) -> None:
-        """Open a session's logs for writing, and make their content durable."""
-        folder = row.folder
+        """Open a session's logs for writing, and make their content durable, unless a takeover has done so."""
+        folder, opened = row.folder, self._logs.get(row.facts.session)
+        if opened and opened.folder == folder:
+            return
         try:
             logs = _OpenLogs(folder, CommitLog(folder, EVENTS), CommitLog(folder, SEGMENTS))
             logs.events.make_durable()

@@ -160,17 +160,20 @@ class CommitLog:
     A file is appended to only if this process has synced it, and no sync of it failed. Otherwise its complete commits
     and the new one are written to another file, which then takes its name.
 
+    Args:
+        synced: whether this process has synced the file.
+
     Attributes:
         count: number of durable items.
         durable: number of audio frames that the newest commit names.
         size: durable bytes.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *, synced: bool = False) -> None:
         content = scan(read_bytes(folder / name))
         self.count, self.durable, self.size = len(content.items), content.durable, content.size
         self._folder, self._path = folder, folder / name
-        self._synced = False
+        self._synced = synced
 
     def make_durable(self) -> None:
         """Write the content again if another process may have left it without a sync.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
+from errno import ENOENT, ENOTEMPTY
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -66,6 +68,17 @@ def remove(path: Path) -> None:
     """Remove a file, durably."""
     path.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and its files, durably, also while another process removes or creates some of them."""
+    while path.exists():
+        try:
+            shutil.rmtree(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            if error.errno not in (ENOENT, ENOTEMPTY):
+                raise
 
 
 def sync_folder(path: Path) -> None:

@@ -163,8 +163,8 @@ class Journal:
             DataLoss: if acknowledged data is damaged or missing in the raw files.
             Superseded: if another server has taken it meanwhile.
         """
-        self._writer.call(partial(self._store.take, session))
-        self.touch(session)
+        if not self._writer.call(partial(self._store.take, session, self._clock())):
+            self.touch(session)
 
     def holds(self, session: str) -> bool:
         """Return whether this server may write a session; always true if the journal is not shared."""

@@ -184,6 +184,8 @@ class Leases:
     def claim(self, session: str, after: int | None = None) -> int | None:
         """Create the next lease of a session, and return its fence. From then on, its owner acknowledges nothing.
 
+        The name is durable when the folder of the fence is made.
+
         Args:
             after: claim only if this is still the newest fence; else return ``None``. Without it, claim in any case.
 
@@ -240,7 +242,6 @@ class Leases:
             return False
         finally:
             staged.unlink(missing_ok=True)
-        disk.sync_folder(folder)
         return True
 
     def _newest_facts(self, session: str) -> int | None:

@@ -8,28 +8,27 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterable, Sequence
-from errno import ENOENT, ENOTEMPTY
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from af3stream.config import JournalConfig
-from af3stream.errors import DataLoss, NoSession, StorageError, StorageFull, Superseded
+from af3stream.errors import StorageError, StorageFull
 from af3stream.journal import disk
-from af3stream.journal.catalog import Catalog, TakenAudio
+from af3stream.journal.catalog import Catalog
 from af3stream.journal.errors import storage_failed, superseded
 from af3stream.journal.facts import Done, Row
-from af3stream.journal.facts_file import FACTS
 from af3stream.journal.faults import point
 from af3stream.journal.opened import OpenSession
-from af3stream.journal.ownership import ABANDONED_S, DELETED, Leases, Ownership, fence_folder
+from af3stream.journal.ownership import DELETED, Leases, Ownership
 from af3stream.journal.reading import Timeline, read_timeline
 from af3stream.journal.records import Record, encode
 from af3stream.journal.sealing import Closed, Sealer
-from af3stream.journal.segments import MARK, SealedFile, SegmentLog, raw_files, raw_path, session_folder
+from af3stream.journal.segments import MARK, SegmentLog, raw_path, session_folder
+from af3stream.journal.takeover import take_over
+from af3stream.journal.tidying import Tidier
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +66,11 @@ class Store:
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
-    def take(self, session: str) -> None:
-        """Take the lease of a session, if the journal is shared and this process does not hold it.
+    def take(self, session: str, touched_at: float | None = None) -> bool:
+        """Take the lease of a session; return false if this process holds it, or the journal is not shared.
+
+        Args:
+            touched_at: when a client uses the session, in unix seconds; ``None``: none does.
 
         Raises:
             NoSession: if the session does not exist.
@@ -77,8 +79,14 @@ class Store:
             StorageError: if the disk fails.
         """
         try:
-            if not self._ownership.holds(session):
-                self._take(session, live=True)
+            if not isinstance(self._ownership, Leases) or self._ownership.holds(session):
+                return False
+            if opened := self._open.get(session):
+                self._lose(opened)
+            self._catalog.drop(session)
+            changes: dict[str, Any] = {} if touched_at is None else {"touched_at": touched_at}
+            take_over(self._folder, self._catalog, self._ownership, session, live=True, **changes)
+            return True
         except OSError as error:
             raise storage_failed(error) from error
 
@@ -186,19 +194,17 @@ class Store:
                     return False
                 folder = self._hide(folder)
                 self._ownership.drop(session)
+            self._catalog.delete(session)
+            point("session-forgotten")
+            disk.remove_folder(folder)
         except OSError as error:
             raise storage_failed(error) from error
-        self._catalog.delete(session)
-        point("session-forgotten")
-        self._remove(folder)
+        self.space.measure()
         point("session-deleted")
         return True
 
     def tidy(self, now: float) -> None:
-        """Clean up after a crash: remove folders without facts, temporary files, and raw files that are sealed.
-
-        It also queues complete raw files for sealing. In a shared journal it touches only folders that are no session
-        any more, and sessions with raw files that finished some time ago, whose leases it takes.
+        """Clean up after a crash. See `af3stream.journal.tidying.Tidier`.
 
         Args:
             now: unix seconds.
@@ -206,13 +212,10 @@ class Store:
         Raises:
             StorageError: if the disk fails.
         """
-        rows = {row.facts.session: row for row in self._catalog.rows()}
-        for folder in list((self._folder / "sessions").iterdir()):
-            if folder.name in rows:
-                if folder.name not in self._open:
-                    self._tidy_session(rows[folder.name], now)
-            elif self._is_left(folder, now):
-                self._remove(folder)
+        try:
+            Tidier(self._folder, self._catalog, self._ownership, self._sealer).tidy(now, self._open)
+        except OSError as error:
+            raise storage_failed(error) from error
 
     def close(self) -> None:
         """Close everything. A disk error here loses nothing that was acknowledged."""
@@ -357,98 +360,9 @@ class Store:
         self._seal(opened)
         self._ownership.drop(session)
 
-    def _take(self, session: str, *, after: int | None = None, live: bool) -> int | None:
-        """Claim the next lease of a session, and continue in a folder of its own. Return the fence.
-
-        With ``after``, return ``None`` if a newer lease exists than this one.
-
-        The events are copied, and so is the last file of audio if it is raw: its earlier owner may still write it.
-        """
-        assert isinstance(self._ownership, Leases)
-        if opened := self._open.get(session):
-            self._lose(opened)
-        self._catalog.drop(session)
-        fence = self._ownership.claim(session, after)
-        if fence is None:
-            return None
-        row = self._catalog.row(session)
-        if row is None:
-            raise NoSession("there is no such session")
-        events, durable = self._catalog.event_log(row)  # before the audio: an event implies its audio
-        timeline = read_timeline(row.folder, max(row.durable, durable), partial(self._catalog.audio_files, row))
-        folder = fence_folder(session_folder(self._folder, session), fence)
-        disk.make_folder(folder)
-        last = timeline.next_number - 1
-        if timeline.pieces and isinstance(records := timeline.pieces[-1], list):
-            if records:
-                path = raw_path(folder, last, records[0].offset)
-                disk.reveal(disk.stage(path, b"".join(map(encode, records))), path)
-            last -= 1
-        self._catalog.take_over(row, fence, TakenAudio(last, timeline.end), events, live=live)
-        log.info("a session is taken over: session=%s fence=%d", session, fence)
-        return fence
-
     def _hide(self, folder: Path) -> Path:
         """Rename the folder of a session so that it is none, and return the new path."""
         hidden = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}{DELETED}")
         folder.rename(hidden)
         disk.sync_folder(hidden.parent)
         return hidden
-
-    def _is_left(self, folder: Path, now: float) -> bool:
-        """Return whether a folder without readable facts is what a crash left."""
-        if not isinstance(self._ownership, Leases):
-            return not (folder / FACTS).exists()
-        if folder.name.endswith(DELETED):
-            return True
-        try:
-            return self._ownership.fence(folder.name) is None and folder.stat().st_mtime < now - ABANDONED_S
-        except (NoSession, FileNotFoundError):
-            return False
-
-    def _tidy_session(self, row: Row, now: float) -> None:
-        session = row.facts.session
-        try:
-            files = self._catalog.audio_files(row)
-            if isinstance(self._ownership, Leases):
-                newest = self._ownership.newest(session)
-                used = self._ownership.created_at(session, newest)
-                done = row.finished_at is not None and max(row.finished_at, used) < now - ABANDONED_S
-                if not done or all(isinstance(file, SealedFile) for file in files):
-                    return
-                fence = self._take(session, after=newest, live=False)
-                self._ownership.drop(session)
-                taken = self._catalog.row(session)
-                if fence is None or taken is None or taken.fence != fence:
-                    return  # another server has it now
-                row, files = taken, self._catalog.audio_files(taken)
-            sealed = {file.number for file in files if isinstance(file, SealedFile)}
-            for path in list(session_folder(self._folder, session).rglob(f"*{disk.STAGED}")):
-                disk.remove(path)
-            for folder, last in row.parts:
-                for raw in raw_files(folder):
-                    if raw.number in sealed and (last is None or raw.number <= last):
-                        disk.remove(raw.path)
-            keep = 0 if row.finished_at else 1  # the last file may have a torn tail
-            if len(files) - len(sealed) > keep:
-                closed = read_timeline(row.folder, row.durable, partial(self._catalog.audio_files, row)).raw
-                for raw, end in closed[: len(closed) - keep]:
-                    self._sealer.add(Closed(session, row.folder, row.facts.format, raw, end))
-        except DataLoss as error:
-            log.error("a session is damaged: session=%s error=%s", session, error)
-        except (NoSession, Superseded):
-            return  # another server has deleted or taken it meanwhile
-
-    def _remove(self, folder: Path) -> None:
-        """Remove the files of a session, also while a server seals them."""
-        try:
-            while folder.exists():
-                try:
-                    shutil.rmtree(folder)
-                    disk.sync_folder(folder.parent)
-                except OSError as error:
-                    if error.errno not in (ENOENT, ENOTEMPTY):
-                        raise
-        except OSError as error:
-            raise storage_failed(error) from error
-        self.space.measure()

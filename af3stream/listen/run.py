@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Final
 
+from af3stream.caption_writer import CaptionWriter
 from af3stream.client import ClientError, ConnectionLost, ServerError, Session, connect
 from af3stream.errors import SourceError
 from af3stream.listen.microphone import Lost
@@ -19,7 +20,6 @@ from af3stream.listen.sources import Source, open_source
 from af3stream.protocol.features import FOLLOW_UPS
 from af3stream.protocol.final_captions import FinalCaptions, sound_caption
 from af3stream.protocol.messages import Caption, Sound
-from af3stream.subtitles import CaptionWriter
 
 TAIL_S: Final = 15.0  # after Ctrl-C: how long the last captions and answers may take
 LOST, INTERRUPTED = 1, 130

@@ -17,7 +17,7 @@ from af3stream.config import Config
 from af3stream.engine.contract import AudioSegment, AudioSource
 from af3stream.engine.facts import EngineFacts
 from af3stream.engine.jobs import AnswerJob, Failed, Job, Restarted, Result, ReviseJob, SoundJob
-from af3stream.errors import BadFormat, EngineRestart, Refusal
+from af3stream.errors import EngineRestart
 from af3stream.journal.facts import Recovered
 from af3stream.journal.records import Record
 from af3stream.metrics import Metrics
@@ -26,13 +26,12 @@ from af3stream.session import server_messages
 from af3stream.session.acknowledgements import Acknowledgements
 from af3stream.session.audio_pipeline import AudioPipeline
 from af3stream.session.audio_replay import AudioReplay, Recorded
+from af3stream.session.client_messages import ClientMessages
 from af3stream.session.event_log import EventLog, HistoryEntry, decode_event
 from af3stream.session.job_tracker import JobTracker
-from af3stream.session.lifecycle import Effect, Event, State, illegal, transition
+from af3stream.session.lifecycle import Effect, Event, State, transition
 from af3stream.session.load_shedder import LoadShedder
-from af3stream.session.question_text import clean_instructions
 from af3stream.session.questions import Questions
-from af3stream.session.rate_limiter import RateLimiter
 from af3stream.session.recovery import replay
 from af3stream.session.session_traces import SessionTraces
 from af3stream.tracing import Tracing
@@ -84,13 +83,21 @@ class Session:
             jobs=self._jobs,
             traces=self._traces,
         )
-        self._instruct(start.instructions)
         self._log = EventLog(journaled=recorded is not None)
         self._questions = Questions(config.questions, facts.tokens, self._pipeline, self._jobs, metrics, self._traces)
         self._shedder = LoadShedder()
-        self._rate_limiter = RateLimiter(config.questions.per_s)
         credit = round(config.server.credit_s * self._format.rate)
         self._acknowledgements = Acknowledgements(self._pipeline, self._log, credit)
+        self._messages = ClientMessages(
+            config.questions,
+            facts,
+            audio_format=self._format,
+            pipeline=self._pipeline,
+            questions=self._questions,
+            acknowledgements=self._acknowledgements,
+            log=self._log,
+        )
+        self._messages.instruct(start.instructions)
 
     def restore(self, recovered: Recovered) -> None:
         """Restore the journal's utterances, windows, captions and answers into a new session.
@@ -119,7 +126,7 @@ class Session:
         self._note_time(now)
         effect, state = transition(self.state, Event.of(message, self._pipeline.receiver.received))
         if effect is not Effect.IGNORE:
-            self._take(message, now)
+            self._tell(self._messages.take(message, self.state, now))
         self.state = state
         self.advance(now)
 
@@ -180,7 +187,7 @@ class Session:
         """Take the news that the server shuts down: take no more audio, and finish what is pending."""
         effect, self.state = transition(self.state, Event.DRAIN)
         if effect is Effect.CLOSE_OPEN:
-            self._cut()
+            self._tell(self._messages.cut())
         self.advance(now)
 
     # ---- out ---------------------------------------------------------------------------------------------------------
@@ -265,63 +272,6 @@ class Session:
     def lag_s(self) -> float:
         """Seconds of audio received since the oldest unfinished job became due."""
         return self._pipeline.lag_s
-
-    def _take(self, message: m.ClientMessage, now: float) -> None:
-        """Do what a message asks for."""
-        if isinstance(message, m.Ask | m.Cancel | m.Watch | m.Unwatch | m.Flush):
-            self._rate_limiter.spend(message.id, now)
-        match message:
-            case m.Audio() | m.Gap():
-                self._take_audio(message, now)
-            case m.Ask():
-                self._questions.ask(message, now)
-            case m.Cancel(id=question):
-                self._tell(self._questions.cancel(question))
-            case m.Watch():
-                self._questions.watch(message)
-            case m.Unwatch(id=watch):
-                self._questions.unwatch(watch)
-            case m.Flush(id=flush):
-                self._acknowledgements.check_flush(flush)
-                self._cut()
-                self._acknowledgements.flush(flush)
-            case m.NameSpeaker(speaker=speaker, name=name):
-                self._rate_limiter.spend(None, now)
-                self._tell(self._pipeline.name_speaker(speaker, name))
-            case m.Instruct(text=text):
-                self._rate_limiter.spend(None, now)
-                self._instruct(text)
-            case m.End(total=total):
-                self._tell(self._pipeline.end(total, now))
-            case m.Start():
-                if (found := AudioFormat(message.format, message.rate, message.channels)) != self._format:
-                    raise BadFormat(f"the session's audio is {self._format}, and stays so; found {found}")
-                raise illegal(self.state, Event.START)
-
-    def _instruct(self, text: str) -> None:
-        """Begin the prompts of later questions with these instructions. Raises as `clean_instructions` does."""
-        self._pipeline.context.instruct(clean_instructions(text, self._config.questions, self._facts))
-
-    def _take_audio(self, message: m.Audio | m.Gap, now: float) -> None:
-        heard: list[m.ServerMessage] | None
-        limit = self._acknowledgements.limit(self.state)
-        try:
-            if isinstance(message, m.Gap):
-                heard = self._pipeline.gap(message.offset, message.frames, limit, now)
-                self._log.gap(message.offset, message.frames)
-            else:
-                heard = self._pipeline.audio(message.offset, message.pcm, limit, now)
-                if heard is not None:
-                    self._log.audio(message.offset, message.pcm, self._format.frames(message.pcm))
-        except Refusal as refusal:
-            refusal.expected_offset = self._pipeline.receiver.received
-            raise
-        self._tell(heard or [])
-
-    def _cut(self) -> None:
-        """Close the open utterance and window. The journal keeps where: a restored session is cut there, too."""
-        self._log.cut(self._pipeline.receiver.received)
-        self._tell(self._pipeline.cut())
 
     def _tell(self, messages: Iterable[m.ServerMessage]) -> None:
         """Tell messages, and note those that questions depend on. How utterances were divided goes to the log first."""

@@ -116,6 +116,12 @@ def test_http_cost_measures_sockets_beside_http_and_without(capsys: pytest.Captu
     assert len(tables.lines("python -m bench.http_cost", figures)) == 4
 
 
+def test_lease_cost_measures_commits_and_takeovers(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = printed("lease_cost", capsys)
+    assert all(value > 0 for part in ("commit_s", "takeover_s") for value in figures[part].values())
+    assert len(tables.lines("python -m bench.lease_cost", figures)) == 4
+
+
 def test_realtime_cost_measures_both_wires_and_the_api_costs_little_more(capsys: pytest.CaptureFixture[str]) -> None:
     figures = printed("realtime_cost", capsys)
     assert all(cost > 0 for cost in figures["cpu_s_an_audio_second"].values())

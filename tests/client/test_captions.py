@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from af3stream.caption_writer import CaptionWriter
 from af3stream.errors import SourceError
 from af3stream.listen.screen import PlainLines
 from af3stream.protocol.final_captions import FinalCaptions, sound_caption
 from af3stream.protocol.messages import Caption, CaptionUpdate, Sound, SpeakerNamed, SpeakerUpdate, Word
-from af3stream.subtitles import CaptionWriter, Cue, cues, to_srt, to_vtt
+from af3stream.subtitles import Cue, cues, to_srt, to_vtt
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "cues.json").read_text(encoding="utf-8"))
 LETTERS = st.characters(exclude_categories=("Cc", "Cs"))

@@ -176,11 +176,11 @@ async def test_the_load_is_told_several_times_a_second() -> None:
         job = EncodeJob(0, segment(0, 4), AUDIO.at(0, 64_000))
         link.submit("s", job, told.report)
         await told.finished(job)
-        await told.until(lambda: link.load.sessions == 1 and link.load.embedding_bytes > 0, 1.0)
+        await told.until(lambda: link.load.sessions == 1 and link.load.embedding_bytes > 0)
         assert link.load is not first
         assert link.load.busy_s > 0
         running.server.drain()
-        await told.until(lambda: link.load.draining, 0.2)
+        await told.until(lambda: link.load.draining)
 
 
 # ---- older audio -----------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ HELLO = wire.Hello("raw", 1 << 20)
 
 
 @asynccontextmanager
-async def raw(running: Running, *messages: object) -> AsyncIterator[ClientConnection]:
+async def raw(running: Running, hello: wire.Hello = HELLO) -> AsyncIterator[ClientConnection]:
     """A gateway that sends what it likes, after it said hello."""
     async with connect(
         f"ws://{running.address}",
@@ -37,7 +37,7 @@ async def raw(running: Running, *messages: object) -> AsyncIterator[ClientConnec
         max_size=None,
         proxy=None,
     ) as socket:
-        await socket.send(wire.frame([wire.encode(HELLO)]))
+        await socket.send(wire.frame([wire.encode(hello)]))
         assert isinstance(wire.from_engine.decode(await socket.recv())[0], wire.Welcome)
         yield socket
 
@@ -237,6 +237,24 @@ async def test_caches_of_a_lost_gateway_are_kept_for_a_while() -> None:
         await link.disconnect()
         assert running.worker.sessions == 1
         await told.until(lambda: running.worker.sessions == 0 and running.worker.embedding_bytes == 0)
+
+
+async def test_a_mistake_in_a_report_loses_the_link_and_nothing_else() -> None:
+    lost = asyncio.Event()
+
+    def mistaken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with Running() as running:
+        link = await running.link()
+        link.on_lost(lost.set)
+        link.open("s", AUDIO, mistaken)
+        link.submit("s", AnswerJob((), "What?", 9), mistaken)
+        async with asyncio.timeout(5):
+            await lost.wait()
+        again = await running.link()
+        await works(running, again)
+        await again.disconnect()
 
 
 # ---- two gateways ----------------------------------------------------------------------------------------------------

@@ -52,14 +52,14 @@ class Client:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.told = Told()
-        self._windows = asyncio.Semaphore(0)
         self._reading = asyncio.create_task(self._read())
 
     async def stream(self, pcm: bytes) -> None:
-        """Stream a part, and wait until it is captioned, and a question can hear it."""
+        """Stream a part, and wait until it is captioned and encoded, so that a question hears it."""
         await self.session.send(pcm)
         await self.session.flush()
-        await self._windows.acquire()
+        while self.session.processed < self.session.sent:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
     async def end(self) -> Told:
         """Ask, and end; returns what was told."""
@@ -76,8 +76,6 @@ class Client:
                 self.told.finals.append((message.utterance, message.text, message.start, message.end))
             elif isinstance(message, m.AnswerDelta):
                 self.told.streamed += message.text
-            elif isinstance(message, m.Window):
-                self._windows.release()
 
 
 @asynccontextmanager

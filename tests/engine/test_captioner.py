@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint
-from af3stream.engine.af3.decode import guess
+from af3stream.engine.af3.draft import guess
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.prompt import TRANSCRIBE
 from af3stream.engine.captioning import Hypothesis, Samples, result_of

@@ -102,7 +102,7 @@ def test_bytes_of_a_prompt_count_its_instructions(loaded: LoadedCheckpoint) -> N
     assert context.kept_bytes <= needs
     if context._touched_only:
         positions = engine._asking.positions(parts, QUESTION) + TOKENS
-        assert needs == positions * context._position_bytes
+        assert needs == positions * context._decoder.position_bytes
 
 
 def instructed(words: str, parts: Sequence[PromptPart]) -> list[PromptPart]:

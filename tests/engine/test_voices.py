@@ -47,6 +47,12 @@ def test_a_piece_has_the_same_voice_alone_and_among_others(encoder: CampplusVoic
     assert result_of(encoder.embed([])).vectors.shape == (0, SIZE)
 
 
+def test_no_more_than_eight_pieces_are_heard_in_one_pass(encoder: CampplusVoices) -> None:
+    samples = read_mono_16k(READER[0])
+    *waiting, voices = encoder.embed([samples[at : at + 12_000] for at in range(0, 9 * 6_000, 6_000)])
+    assert waiting == [None] and voices is not None and len(voices.vectors) == 9
+
+
 def test_features_are_those_of_kaldi(encoder: CampplusVoices) -> None:
     import torch
     from transformers.audio_utils import mel_filter_bank, spectrogram, window_function

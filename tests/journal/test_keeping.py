@@ -146,6 +146,7 @@ def test_over_the_quota_the_first_finished_goes_and_never_a_live_one(tmp_path: P
     for name in ("b", "a", "c"):
         now[0] += 1
         fill(journal, name, 100_000)
+    until(lambda: not list(tmp_path.glob("sessions/[abc]/*.raw")))  # sealing makes room
     room = journal._store.space
     room.quota = size_of(room.folder / "sessions")
     deleted = journal.sweep(now[0])

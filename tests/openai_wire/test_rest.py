@@ -281,6 +281,8 @@ async def test_base64_with_escaped_slashes_is_read() -> None:
         ('{"messages": []}', "no_question"),
         ('{"messages": [{"role": "user", "content": "Hello?"}]}', "no_audio"),
         (json.dumps(chat(n=2)), "unsupported_value"),
+        (json.dumps(chat(logprobs=True)), "unsupported_value"),
+        (json.dumps(chat(response_format={"type": "json_object"})), "unsupported_value"),
         (json.dumps(chat(max_tokens=0)), "invalid_value"),
         (json.dumps(chat({"type": "image_url", "image_url": {"url": "x"}})), "invalid_value"),
         (json.dumps(chat({"type": "input_audio", "input_audio": {"data": "a"}})), "invalid_value"),
@@ -288,6 +290,7 @@ async def test_base64_with_escaped_slashes_is_read() -> None:
         (json.dumps(chat({"type": "input_audio", "input_audio": {"data": ""}})), "invalid_file"),
         (json.dumps(chat({"type": "input_audio", "input_audio": {"data": "bm8gYXVkaW8="}})), "invalid_file"),
         (json.dumps(chat({"type": "text", "text": "x" * 3_000})), "query_limit"),
+        (json.dumps({"messages": [{"role": "system", "content": "x" * 9_000}, *chat()["messages"]]}), "query_limit"),
     ],
 )
 async def test_a_chat_that_cannot_be_answered_is_refused(body: str, code: str) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from af3stream.engine.af3.alignment import check_alignment
 from af3stream.engine.af3.attention import implementation
+from af3stream.engine.af3.draft import guess
 from af3stream.engine.af3.fused import FusedReading, is_faster
 from af3stream.engine.af3.kv import CACHE_ARGUMENT, Rows, Slot
 from af3stream.engine.af3.linear import FEW, read_with_all_cores
@@ -282,29 +283,6 @@ class Decoder:
         )
         states: torch.Tensor = output.last_hidden_state
         return states
-
-
-def guess(written: Sequence[int], drafts: Sequence[Sequence[int]], most: int) -> list[int]:
-    """Guess what follows: what a draft has after the place that is most like the end of what is written.
-
-    Of equally similar places it takes the nearest. If no draft has the last token, the first draft is taken to have
-    another one in its place.
-
-    Args:
-        written: token ids, not empty.
-        drafts: token ids each.
-        most: tokens to guess at most.
-    """
-    here = len(written) - 1
-
-    def likeness(at: tuple[Sequence[int], int]) -> tuple[int, int]:
-        draft, place = at
-        pairs = zip(reversed(written), reversed(draft[: place + 1]), strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)), -abs(place - here)
-
-    places = [(draft, place) for draft in drafts for place, token in enumerate(draft) if token == written[-1]]
-    draft, place = max(places, key=likeness, default=(drafts[0] if drafts else (), here))
-    return list(draft[place + 1 : place + 1 + most])
 
 
 def _own_copy(model: Any) -> tuple[Any, Any]:

@@ -47,6 +47,10 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
+class _ResponseFormat(msgspec.Struct):
+    type: str = "text"
+
+
 class _Body(msgspec.Struct):
     messages: list[_Message]
     model: str = ""
@@ -55,6 +59,8 @@ class _Body(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     n: int | None = None
+    logprobs: bool | None = None
+    response_format: _ResponseFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,10 @@ def _read(mapped: mmap.mmap, folder: Path) -> ChatRequest:
         raise ApiError("the body is not JSON", code="invalid_json") from None
     if chat.n not in (None, 1):
         raise ApiError("one answer is given", param="n", code="unsupported_value")
+    if chat.logprobs:
+        raise ApiError("answers have no logprobs", param="logprobs", code="unsupported_value")
+    if chat.response_format and chat.response_format.type != "text":
+        raise ApiError("answers are plain text", param="response_format", code="unsupported_value")
     spoken = [message for message in chat.messages if message.role in ("user", "assistant")]
     texts: list[tuple[str, str]] = [(message.role, message.text) for message in spoken if message.text.strip()]
     if not texts or texts[-1][0] != "user":

@@ -99,12 +99,14 @@ class UploadEndpoints:
             reason = error.message if isinstance(error, MultiPartException) else "no boundary"
             said = f"the body is not a form with a file (multipart/form-data): {reason}"
             raise ApiError(said, code="invalid_form") from None
-        stack.push_async_callback(form.close)
-        upload = form.get("file")
-        if not isinstance(upload, UploadFile):
-            raise ApiError("there is no file", param="file", code="missing_required_parameter")
-        path = stack.enter_context(_named_file())
-        await asyncio.to_thread(_copy, upload, path)
+        try:
+            upload = form.get("file")
+            if not isinstance(upload, UploadFile):
+                raise ApiError("there is no file", param="file", code="missing_required_parameter")
+            path = stack.enter_context(_named_file())
+            await asyncio.to_thread(_copy, upload, path)
+        finally:
+            await form.close()  # the file is on disk twice until here
         return path, _fields(form)
 
     async def body(self, request: Request, stack: AsyncExitStack) -> Path:
