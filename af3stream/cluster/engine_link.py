@@ -135,6 +135,7 @@ class EngineLink:
             raise LinkError(f"the engine at {address} cannot be reached: {error}") from error
         if not isinstance(welcome, Welcome):
             raise LinkError(f"the engine at {address} does not welcome a gateway")
+        await asyncio.to_thread(welcome.facts.tokens.load)
         return cls(socket, welcome, config)
 
     def on_lost(self, callback: Callable[[], None]) -> None:

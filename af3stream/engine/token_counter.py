@@ -33,9 +33,15 @@ class TokenizerCounter(Struct, frozen=True, tag=True):
 
     @classmethod
     def of(cls, tokenizer: Any, alignment: Alignment, turn_overhead: int) -> TokenizerCounter:
-        """Return the counter of transformers' tokenizer."""
+        """Return the counter of transformers' tokenizer, ready to count."""
         written = tokenizer.backend_tokenizer.to_str().encode()
-        return cls(zlib.compress(written, level=1), alignment, turn_overhead)
+        counter = cls(zlib.compress(written, level=1), alignment, turn_overhead)
+        counter.load()
+        return counter
+
+    def load(self) -> None:
+        """Load the tokenizer now, a second or two, and not at the first count."""
+        _loaded(self.tokenizer)
 
     def frames(self, samples: int) -> int:
         """Return K, the projected frames of a window of so many samples at 16 kHz."""
@@ -52,6 +58,9 @@ class TokenizerCounter(Struct, frozen=True, tag=True):
 
 class WordCounter(Struct, frozen=True, tag=True):
     """Implements `af3stream.engine.contract.TokenCounter`: one position for a word, and for 40 ms of audio."""
+
+    def load(self) -> None:
+        """Do nothing."""
 
     def frames(self, samples: int) -> int:
         """Return the frames of a window of so many samples at 16 kHz."""

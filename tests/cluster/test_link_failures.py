@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from af3stream.cluster import wire
+from af3stream.cluster.audio_window import packed
 from af3stream.cluster.engine_link import EngineLink, LinkError
 from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.contract import Text
@@ -149,6 +150,23 @@ async def test_a_gateway_must_say_hello_first() -> None:
             await socket.send(wire.frame([wire.encode(OPEN)]))
             with pytest.raises(ConnectionClosed):
                 await socket.recv()
+        await works(running, link)
+
+
+async def test_a_segment_with_too_few_samples_is_refused() -> None:
+    window = segment(0, 4)
+    async with linked() as (running, link):
+        async with raw(running) as socket:
+            ask = wire.Submit("s", 0, 0, 1, AnswerJob((window,), "What?", 9), (), ())
+            await socket.send(wire.frame([wire.encode(OPEN), wire.encode(ask)]))
+            while not any(isinstance(read, wire.Read) for read in wire.from_engine.decode(await socket.recv())):
+                pass
+            short = wire.Samples("s", 0, 0, 2, window, packed(0, AUDIO.at(0, 10)))
+            await socket.send(wire.frame([wire.encode(short)]))
+            with pytest.raises(ConnectionClosed):
+                async with asyncio.timeout(5):
+                    while True:
+                        await socket.recv()
         await works(running, link)
 
 

@@ -12,7 +12,7 @@ from af3stream.engine.facts import EngineFacts
 from tests.engine.test_facts import TEXTS
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(TEXTS)
 def test_texts_count_as_they_are_read(mini: Loaded, pieces: list[str]) -> None:
     engine, told, text = mini.engine, msgspec.msgpack.encode(mini.facts), "".join(pieces)
