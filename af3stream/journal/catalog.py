@@ -21,26 +21,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from af3stream.errors import NoSession, StorageError
-from af3stream.journal import commit_log, disk
-from af3stream.journal.commit_log import CommitLog, LogContent
+from af3stream.journal import commit_log, disk, owner_files
+from af3stream.journal.commit_log import CommitLog
 from af3stream.journal.errors import storage_failed, superseded
 from af3stream.journal.facts import Row, SessionFacts
 from af3stream.journal.facts_file import FACTS, FactsFile, Signature, read_facts, signature, write_facts
 from af3stream.journal.faults import point
+from af3stream.journal.owner_files import EVENTS, SEGMENTS
 from af3stream.journal.ownership import Leases, Ownership, fence_folder
-from af3stream.journal.reading import AudioFile
 from af3stream.journal.records import EventRecord
-from af3stream.journal.segments import Sealed, SealedFile, raw_files, session_folder
+from af3stream.journal.segments import Sealed, session_folder
 
 log = logging.getLogger(__name__)
-
-EVENTS: Final = "events.log"
-SEGMENTS: Final = "segments.log"
 
 
 @dataclass(slots=True)
@@ -233,25 +230,6 @@ class Catalog:
             self._logs.pop(session, None)
             self._forget(session)
 
-    def audio_files(self, row: Row) -> list[AudioFile]:
-        """Return the files with the audio of a session, in order.
-
-        Raw files are listed before the sealed segments are, so none is missed that is sealed meanwhile.
-
-        Raises:
-            DataLoss: if the log of sealed segments is damaged.
-        """
-        parts = row.parts
-        raw = [file for folder, last in parts for file in raw_files(folder) if last is None or file.number <= last]
-        sealed = {
-            segment.number: SealedFile(folder, segment)
-            for folder, last in parts
-            for segment in self._segments(folder)
-            if last is None or segment.number <= last
-        }
-        files: list[AudioFile] = [*sealed.values(), *(file for file in raw if file.number not in sealed)]
-        return sorted(files, key=lambda file: file.number)
-
     def take_over(self, row: Row, fence: int, audio: TakenAudio, events: bytes, **changes: Any) -> None:
         """Continue a session under a fence that was claimed. The files of the new owner count when this returns.
 
@@ -320,28 +298,8 @@ class Catalog:
         """
         logs = self._logs.get(row.facts.session)
         count = logs.events.count if logs else None  # events that are not synced yet do not count
-        items = self._event_log(row, count or 0).items[:count]
+        items = owner_files.events(row, count or 0).items[:count]
         return [EventRecord(number, message) for number, message in enumerate(items, start=1)]
-
-    def event_log(self, row: Row) -> tuple[bytes, int]:
-        """Return the bytes of a session's event log, and the number of frames that it says are durable.
-
-        Raises:
-            DataLoss: if an event is missing or damaged.
-        """
-        content = self._event_log(row, 0)
-        try:
-            return commit_log.read_bytes(row.folder / EVENTS)[: content.size], content.durable
-        except OSError as error:
-            raise storage_failed(error) from error
-
-    def _event_log(self, row: Row, count: int) -> LogContent:
-        try:
-            return commit_log.read(
-                row.folder, EVENTS, least_bytes=row.log_bytes, least_items=max(row.log_events, count)
-            )
-        except OSError as error:
-            raise storage_failed(error) from error
 
     def add_segment(self, session: str, folder: Path, sealed: Sealed) -> None:
         """Record that a segment is sealed, in a folder of the session."""
@@ -351,14 +309,6 @@ class Catalog:
             segments.append([msgspec.msgpack.encode(sealed)], sealed.end)
         except OSError as error:
             raise storage_failed(error) from error
-
-    def _segments(self, folder: Path) -> list[Sealed]:
-        """Return the sealed segments in a folder; one that was sealed twice is there twice, the newest last."""
-        try:
-            items = commit_log.read(folder, SEGMENTS).items
-        except OSError as error:
-            raise storage_failed(error) from error
-        return [msgspec.msgpack.decode(item, type=Sealed) for item in items]
 
     def _names(self) -> list[str]:
         try:

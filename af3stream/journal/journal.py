@@ -12,13 +12,13 @@ from filelock import FileLock
 
 from af3stream.config import JournalConfig
 from af3stream.errors import ConfigError, DataLoss, NoSession, SetupError
-from af3stream.journal import disk
+from af3stream.journal import disk, owner_files
 from af3stream.journal.catalog import Catalog
 from af3stream.journal.errors import storage_failed
 from af3stream.journal.facts import Done, Lease, Recovered, Row, SessionFacts, SessionSummary
 from af3stream.journal.migrate import migrate
 from af3stream.journal.ownership import ABANDONED_S, Leases, Ownership, SoleOwner
-from af3stream.journal.reading import Timeline, hear, read_timeline
+from af3stream.journal.reading import Timeline, hear
 from af3stream.journal.records import AudioInput, EventRecord, Record
 from af3stream.journal.segments import MARK, session_folder
 from af3stream.journal.store import Store
@@ -388,7 +388,7 @@ class Journal:
         """Return the first frame that is not durable, and the audio on disk. Change nothing."""
         durable = self._store.durable(row.facts.session)
         try:
-            timeline = read_timeline(row.folder, row.durable, partial(self._catalog.audio_files, row))
+            timeline = owner_files.timeline(row)
         except OSError as error:
             raise storage_failed(error) from error
         return timeline.end if durable is None else durable, timeline

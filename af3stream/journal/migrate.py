@@ -20,11 +20,11 @@ import msgspec
 from af3stream.audio.pcm import AudioFormat
 from af3stream.errors import ConfigError
 from af3stream.journal import disk
-from af3stream.journal.catalog import EVENTS, SEGMENTS
 from af3stream.journal.commit_log import encode
 from af3stream.journal.errors import storage_failed
 from af3stream.journal.facts import SessionFacts
 from af3stream.journal.facts_file import FACTS, FactsFile, write_facts
+from af3stream.journal.owner_files import EVENTS, SEGMENTS
 from af3stream.journal.segments import Sealed, session_folder
 
 log = logging.getLogger(__name__)

@@ -9,21 +9,20 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Final
 
 from af3stream.config import JournalConfig
 from af3stream.errors import StorageError, StorageFull
-from af3stream.journal import disk
+from af3stream.journal import disk, owner_files
 from af3stream.journal.catalog import Catalog
 from af3stream.journal.errors import storage_failed, superseded
 from af3stream.journal.facts import Done, Row
 from af3stream.journal.faults import point
 from af3stream.journal.opened import OpenSession
 from af3stream.journal.ownership import DELETED, Leases, Ownership
-from af3stream.journal.reading import Timeline, read_timeline
+from af3stream.journal.reading import Timeline
 from af3stream.journal.records import Record, encode
 from af3stream.journal.sealing import Closed, Sealer
 from af3stream.journal.segments import MARK, SegmentLog, raw_path, session_folder
@@ -110,7 +109,7 @@ class Store:
         try:
             if self._ownership.held(facts.session) != row.fence:
                 raise superseded()
-            timeline = read_timeline(folder, row.durable, partial(self._catalog.audio_files, row))
+            timeline = owner_files.timeline(row)
             closed, number = list(timeline.raw), timeline.next_number
             if timeline.tail:
                 path = raw_path(folder, number, timeline.mark)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from af3stream.errors import NoSession
-from af3stream.journal import disk
+from af3stream.journal import disk, owner_files
 from af3stream.journal.catalog import Catalog, TakenAudio
 from af3stream.journal.ownership import Leases, fence_folder
-from af3stream.journal.reading import read_timeline
 from af3stream.journal.records import encode
 from af3stream.journal.segments import raw_path, session_folder
 
@@ -43,16 +41,16 @@ def take_over(
     row = catalog.row(session)  # all that is read is read after the claim
     if row is None:
         raise NoSession("there is no such session")
-    events, durable = catalog.event_log(row)  # before the audio: an event implies its audio
-    timeline = read_timeline(row.folder, max(row.durable, durable), partial(catalog.audio_files, row))
+    events, durable = owner_files.event_bytes(row)  # before the audio: an event implies its audio
+    audio = owner_files.timeline(row, durable)
     folder = fence_folder(session_folder(journal, session), fence)
     disk.make_folder(folder)
-    last = timeline.next_number - 1
-    if timeline.pieces and isinstance(records := timeline.pieces[-1], list):
+    last = audio.next_number - 1
+    if audio.pieces and isinstance(records := audio.pieces[-1], list):
         if records:
             path = raw_path(folder, last, records[0].offset)
             disk.stage(path, b"".join(map(encode, records))).replace(path)
         last -= 1
-    catalog.take_over(row, fence, TakenAudio(last, timeline.end), events, **changes)
+    catalog.take_over(row, fence, TakenAudio(last, audio.end), events, **changes)
     log.info("a session is taken over: session=%s fence=%d", session, fence)
     return fence

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
-from functools import partial
 from pathlib import Path
 
 from af3stream.errors import DataLoss, NoSession, Superseded
-from af3stream.journal import disk
+from af3stream.journal import disk, owner_files
 from af3stream.journal.catalog import Catalog
 from af3stream.journal.facts import Row
 from af3stream.journal.facts_file import FACTS
 from af3stream.journal.ownership import ABANDONED_S, DELETED, Leases, Ownership
-from af3stream.journal.reading import read_timeline
 from af3stream.journal.sealing import Closed, Sealer
 from af3stream.journal.segments import Raw, SealedFile, raw_files, session_folder
 from af3stream.journal.takeover import take_over
@@ -75,7 +73,7 @@ class Tidier:
                 return
             row = taken
         session = row.facts.session
-        files = self._catalog.audio_files(row)
+        files = owner_files.audio_files(row)
         sealed = {file.number for file in files if isinstance(file, SealedFile)}
         for path in list(session_folder(self._folder, session).rglob(f"*{disk.STAGED}")):
             disk.remove(path)
@@ -85,7 +83,7 @@ class Tidier:
                     disk.remove(raw.path)
         keep = 0 if row.finished_at else 1  # the last file may have a torn tail
         if len(files) - len(sealed) > keep:
-            closed = read_timeline(row.folder, row.durable, partial(self._catalog.audio_files, row)).raw
+            closed = owner_files.timeline(row).raw
             for raw, end in closed[: len(closed) - keep]:
                 self._sealer.add(Closed(session, row.folder, row.facts.format, raw, end))
 
@@ -95,7 +93,7 @@ class Tidier:
         newest = leases.newest(session)
         if row.finished_at is None or max(row.finished_at, leases.created_at(session, newest)) > now - ABANDONED_S:
             return None
-        if not any(isinstance(file, Raw) for file in self._catalog.audio_files(row)):
+        if not any(isinstance(file, Raw) for file in owner_files.audio_files(row)):
             return None
         fence = take_over(self._folder, self._catalog, leases, session, after=newest, live=False)
         leases.drop(session)

@@ -142,6 +142,15 @@ async def test_a_format_that_there_is_not(fields: dict[str, object], undisturbed
     assert [(error.code, error.fatal) for error in peer.of(m.Error)] == [("bad_format", True)]
 
 
+async def test_a_start_with_instructions_that_are_too_long_may_be_sent_again(undisturbed: Callable[..., Any]) -> None:
+    async with undisturbed() as service, connected(service) as peer:
+        await peer.tell(m.Start(instructions="x" * 100_000))
+        error = await peer.until(m.Error)
+        assert (error.code, error.fatal) == ("query_limit", False)
+        await peer.tell(m.Start(instructions="Be brief."))
+        await peer.until(m.Ready)
+
+
 async def test_the_gap_in_offsets_names_what_is_expected(undisturbed: Callable[..., Any]) -> None:
     async with undisturbed() as service, talking(service) as peer:
         await peer.tell(m.Audio(0, SECOND), m.Audio(RATE + 1, SECOND), m.Audio(RATE, SECOND), m.End(2 * RATE))

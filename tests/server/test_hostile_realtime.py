@@ -32,6 +32,21 @@ async def test_audio_faster_than_real_time_is_bounded(undisturbed: Callable[...,
         assert not peer.of("error")
 
 
+async def test_a_storm_of_instructions_is_refused_and_the_next_question_answered(
+    undisturbed: Callable[..., Any],
+) -> None:
+    async with undisturbed() as service, realtime(service) as peer:
+        await peer.append(spoken())
+        await peer.until("response.done")
+        for i in range(200):
+            await peer.say("session.update", session={"instructions": f"Rhyme {i}." * 100})
+        for _ in range(200):
+            await peer.until("session.updated")
+        assert {event["error"]["code"] for event in peer.of("error")} == {"query_limit"}
+        await asyncio.sleep(1.2)  # the rate limit allows another request
+        assert (await peer.ask("Who?"))["status"] == "completed"
+
+
 async def test_a_client_that_reads_nothing_is_cut_off(undisturbed: Callable[..., Any]) -> None:
     async with undisturbed(outgoing_messages=64) as service, realtime(service) as peer:
         for _ in range(200):
