@@ -25,7 +25,7 @@ from hypothesis.strategies import SearchStrategy
 from bench.common import report
 from tests.chaos import cluster, ray
 from tests.chaos import histories as histories_on_a_server
-from tests.chaos.histories import History, Speak, histories
+from tests.chaos.histories import History, Speak, cluster_histories, histories
 from tests.chaos.house import building
 
 LEAST, MOST = 10, 40  # steps in a history
@@ -54,7 +54,7 @@ def main() -> None:
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    @given(history=histories(LEAST, most, more))
+    @given(history=cluster_histories(LEAST, most, more) if more else histories(LEAST, MOST))
     def live(history: History) -> None:
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
             try:

@@ -38,18 +38,18 @@ class LinkKeeper:
     def __init__(self, jobs: ClusterJobs, connect: Connect) -> None:
         self._jobs = jobs
         self._connect = connect
+        self._present: frozenset[EngineAddress] = frozenset()
         self._keeping: dict[EngineAddress, asyncio.Task[None]] = {}
         self._links: set[ClosableLink] = set()
 
     @property
     def names(self) -> set[str]:
         """The engines that the cluster has, by name."""
-        return {engine.name for engine in self._keeping}
+        return {engine.name for engine in self._present}
 
     def see(self, engines: list[EngineAddress]) -> None:
         """Take the news which engines there are. A link to one that has left stays until it is lost."""
-        for engine in [engine for engine in self._keeping if engine not in engines]:
-            self._keeping.pop(engine).cancel()
+        self._present = frozenset(engines)
         for engine in engines:
             if engine not in self._keeping:
                 self._keeping[engine] = asyncio.create_task(self._keep(engine))
@@ -57,13 +57,14 @@ class LinkKeeper:
     async def stop(self) -> None:
         """Close the links, and open no more."""
         tasks = [*self._keeping.values()]
-        self.see([])
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(link.disconnect() for link in self._links))
 
     async def _keep(self, engine: EngineAddress) -> None:
         failures = 0
-        while True:
+        while engine in self._present:
             try:
                 link = await self._connect(engine)
             except LinkError as error:
@@ -80,3 +81,4 @@ class LinkKeeper:
                 self._links.discard(link)
             await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
             failures += 1
+        del self._keeping[engine]

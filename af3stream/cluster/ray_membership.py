@@ -4,7 +4,8 @@ Ray ends a process that cannot reach the cluster's head for long. So the gateway
 a **watcher**, a process that looks for engines and prints what it finds. If the watcher ends, it is started again; in
 the meantime, the gateway goes on with the engines that it knows.
 
-The watcher prints a line of JSON each time the engines change. It has their keys, and is never logged.
+The watcher prints a line of JSON each time the engines change, and every few seconds. If it prints none for long, it is
+killed and started again. A line has the keys of engines, and is never logged.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ LOOK_EVERY_S: Final = 0.5
 DESCRIBE_S: Final = 2.0  # how long an engine may take to say its address; one that loads a model takes longer
 RESTART_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # before the watcher is started again, after so many failures in a row
 LINE_BYTES: Final = 1 << 20
+TELL_EVERY_S: Final = 5.0
+SILENT_S: Final = (
+    30.0  # a watcher that tells nothing for this time hangs: its calls to a head that was lost may not end
+)
 
 Seen = Callable[[list[EngineAddress]], None]
 
@@ -53,9 +58,11 @@ async def watch(cluster: str, seen: Seen) -> None:
         )
         assert watcher.stdin and watcher.stdout
         try:
-            while line := await watcher.stdout.readline():
+            while line := await asyncio.wait_for(watcher.stdout.readline(), SILENT_S):
                 failures = 0
                 seen(msgspec.json.decode(line, type=list[EngineAddress]))
+        except TimeoutError:
+            log.warning("the cluster's watcher tells nothing")
         finally:
             with suppress(ProcessLookupError):
                 watcher.kill()
@@ -73,10 +80,12 @@ def main() -> None:
     connect(sys.argv[1])
     known: dict[str, EngineAddress] = {}
     told: list[EngineAddress] | None = None
+    told_at = 0.0
     while True:
         known = look(known)
-        if told != (now := sorted(known.values(), key=lambda engine: engine.name)):
-            told = now
+        now = sorted(known.values(), key=lambda engine: engine.name)
+        if told != now or time.monotonic() > told_at + TELL_EVERY_S:
+            told, told_at = now, time.monotonic()
             sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
             sys.stdout.buffer.flush()
         time.sleep(LOOK_EVERY_S)

@@ -17,8 +17,10 @@ import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -141,19 +143,27 @@ STEPS: Final = (
 
 
 class Forks:
-    """Forks processes."""
+    """Forks processes. A gateway listens once it has an engine, so several may be about to start at once."""
 
     def __init__(self, orders: IO[str], forked: IO[str]) -> None:
         self._orders, self._forked = orders, forked
-        self._one = threading.Lock()
+        self._numbers = count()
+        self._starting: dict[int, Future[tuple[int, int]]] = {}
+        threading.Thread(target=self._read, daemon=True).start()
 
     def fork(self, order: dict[str, Any]) -> tuple[int, int]:
         """A gateway or an engine that listens; returns its process and its port. Called from any thread."""
-        with self._one:
-            print(json.dumps(order), file=self._orders, flush=True)
-            process, port = map(int, self._forked.readline().split())
+        number, started = next(self._numbers), Future[tuple[int, int]]()
+        self._starting[number] = started
+        print(json.dumps({**order, "number": number}), file=self._orders, flush=True)
+        process, port = started.result(PATIENCE_S)
         assert port, f"a process does not start: {order}"
         return process, port
+
+    def _read(self) -> None:
+        for line in self._forked:
+            number, process, port = map(int, line.split())
+            self._starting.pop(number).set_result((process, port))
 
 
 @contextmanager
@@ -287,11 +297,16 @@ async def _serve(order: dict[str, Any]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     match order["kind"]:
         case "engine":
-            await _run_engine(stopped)
+            await _run_engine(order, stopped)
         case "gateway":
             await _run_gateway(order, stopped)
         case "server":
             await _run_server(order, stopped)
+
+
+def _say(order: dict[str, Any], port: int) -> None:
+    """Tell where a process listens; 0: it has failed."""
+    print(order["number"], os.getpid(), port, flush=True)
 
 
 def _config(order: dict[str, Any], **journal: Any) -> Config:
@@ -305,7 +320,7 @@ def _config(order: dict[str, Any], **journal: Any) -> Config:
 async def _run_server(order: dict[str, Any], stopped: asyncio.Event) -> None:
     loaded = Loaded(ScriptedEngine(), "off", None)
     async with Service(_config(order), loaded).listening() as service:
-        print(os.getpid(), service.port, flush=True)
+        _say(order, service.port)
         await stopped.wait()
 
 
@@ -320,16 +335,16 @@ async def _run_gateway(order: dict[str, Any], stopped: asyncio.Event) -> None:
         await asyncio.Event().wait()
 
     async with joined(config, watch) as backend, Service(config, backend).listening() as service:
-        print(os.getpid(), service.port, flush=True)
+        _say(order, service.port)
         await stopped.wait()
 
 
-async def _run_engine(stopped: asyncio.Event) -> None:
+async def _run_engine(order: dict[str, Any], stopped: asyncio.Event) -> None:
     loaded = Loaded(ScriptedEngine(), "off", None)
     worker = Worker(loaded.engine)
     worker.start()
     async with EngineServer(worker, loaded.facts, KEY, ENGINE).listening("127.0.0.1") as server:
-        print(os.getpid(), server.port, flush=True)
+        _say(order, server.port)
         await stopped.wait()
 
 
@@ -341,7 +356,7 @@ def _live(order: dict[str, Any]) -> None:
         asyncio.run(_serve(order))
     except BaseException:  # noqa: BLE001 - the process ends with it
         traceback.print_exc()
-        print(os.getpid(), 0, flush=True)
+        _say(order, 0)
     os._exit(0)
 
 

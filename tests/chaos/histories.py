@@ -11,7 +11,7 @@ import io
 import signal
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -164,6 +164,12 @@ _STEPS: Final = st.one_of(
 )
 
 
+def cluster_histories(least: int, most: int, more: Sequence[st.SearchStrategy[Any]]) -> st.SearchStrategy[History]:
+    """Histories with further steps. Half of them leave utterances as they are in one process, so answers are equal."""
+    anything = histories(least, most, more)
+    return st.booleans().flatmap(lambda same: anything.map(exact) if same else anything)
+
+
 def histories(least: int, most: int, more: Sequence[st.SearchStrategy[Any]] = ()) -> st.SearchStrategy[History]:
     """Histories of so many steps, some of them several at one offset; ``more``: further steps."""
     single = [st.one_of(_STEPS, *more).map(lambda step: [step]) for _ in range(4)]
@@ -171,6 +177,13 @@ def histories(least: int, most: int, more: Sequence[st.SearchStrategy[Any]] = ()
     steps = several.map(lambda parts: tuple(step for part in parts for step in part)[:most])
     ends = st.sampled_from([True, True, True, False])
     return st.builds(History, st.sampled_from(FORMATS), st.booleans(), ends, steps)
+
+
+def exact(history: History) -> History:
+    """The same without what moves the ends of utterances: flushes, and servers that finish what is open."""
+    steps = [step for step in history.steps if not isinstance(step, Flush)]
+    killed = (Restart("SIGKILL", step.ms) if isinstance(step, Restart) else step for step in steps)
+    return replace(history, steps=tuple(killed))
 
 
 async def play(history: History, folder: Path, builder: Builder) -> None:

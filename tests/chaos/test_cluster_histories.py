@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.chaos.cluster import STEPS, Forks, forking, play
-from tests.chaos.histories import History, histories
+from tests.chaos.histories import History, cluster_histories
 
 HISTORIES, LENGTH = 8, 12
 
@@ -22,7 +22,7 @@ def forks() -> Iterator[Forks]:
 
 @pytest.mark.slow
 @settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(history=histories(1, LENGTH, STEPS))
+@given(history=cluster_histories(1, LENGTH, STEPS))
 def test_a_session_of_a_cluster_survives_its_history(
     history: History, forks: Forks, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -11,15 +11,21 @@ import pytest
 from af3stream.cluster import ray_membership
 from af3stream.cluster.engine_address import EngineAddress
 
+LINE = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", "process": 1}]'
 
-async def test_watcher_that_ends_is_started_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+
+@pytest.mark.parametrize(
+    ("hangs", "said"),
+    [("", "the cluster's watcher ended"), ("; time.sleep(99)", "the cluster's watcher tells nothing")],
+)
+async def test_watcher_that_ends_or_hangs_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, hangs: str, said: str
 ) -> None:
     script = tmp_path / "watcher.py"
-    line = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", "process": 1}]'
-    script.write_text(f"print({line!r})")
+    script.write_text(f"import time; print({LINE!r}, flush=True){hangs}")
     monkeypatch.setattr(ray_membership, "COMMAND", (sys.executable, str(script)))
     monkeypatch.setattr(ray_membership, "RESTART_S", (0.0,))
+    monkeypatch.setattr(ray_membership, "SILENT_S", 1.0 if hangs else 30.0)
     seen: list[list[EngineAddress]] = []
     twice = asyncio.Event()
 
@@ -35,7 +41,7 @@ async def test_watcher_that_ends_is_started_again(
     with pytest.raises(asyncio.CancelledError):
         await watching
     assert seen[:2] == [[EngineAddress("engine-1", "a:1", "secret", "all", 1)]] * 2
-    assert "the cluster's watcher ended" in caplog.text
+    assert said in caplog.text
     assert "secret" not in caplog.text
 
 
