@@ -24,6 +24,7 @@ import msgspec
 
 from af3stream.cluster.engine_address import EngineAddress
 from af3stream.cluster.ray_engine import connect, engine_names
+from af3stream.errors import SetupError
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,10 @@ async def watch(cluster: str, seen: Seen) -> None:
 def main() -> None:
     """Look for engines until standard input ends: its other end is the gateway."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    connect(sys.argv[1])
+    try:
+        connect(sys.argv[1])
+    except SetupError as error:
+        sys.exit(f"af3stream: {error}")
     known: dict[str, EngineAddress] = {}
     told: list[EngineAddress] | None = None
     told_at = 0.0
