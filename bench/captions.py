@@ -167,7 +167,7 @@ class Encoded:
         if features is not None:
             self.captioner._features = noted
         try:
-            yield result_of(self.captioner.caption(request))
+            heard = result_of(self.captioner.caption(request))
         finally:
             self.busy_s += time.perf_counter() - began
             if features is not None:
@@ -175,6 +175,7 @@ class Encoded:
             if not request.final:
                 self.heard += len(request.samples)
                 self.encoded += frames or len(request.samples)
+        yield heard
 
 
 def spliced(recordings: list[Samples]) -> Samples:
