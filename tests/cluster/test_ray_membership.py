@@ -19,13 +19,13 @@ LINE = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", 
     [("", "the cluster's watcher ended"), ("; time.sleep(99)", "the cluster's watcher tells nothing")],
 )
 async def test_watcher_that_ends_or_hangs_is_started_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, hangs: str, said: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, then: str, said: str
 ) -> None:
     script = tmp_path / "watcher.py"
-    script.write_text(f"import time; print({LINE!r}, flush=True){hangs}")
+    script.write_text(f"import time; print({LINE!r}, flush=True){then}")
     monkeypatch.setattr(ray_membership, "COMMAND", (sys.executable, str(script)))
     monkeypatch.setattr(ray_membership, "RESTART_S", (0.0,))
-    monkeypatch.setattr(ray_membership, "SILENT_S", 1.0 if hangs else 30.0)
+    monkeypatch.setattr(ray_membership, "SILENT_S", 3.0)
     seen: list[list[EngineAddress]] = []
     twice = asyncio.Event()
 
