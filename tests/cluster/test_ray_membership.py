@@ -15,10 +15,14 @@ LINE = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", 
 
 
 @pytest.mark.parametrize(
-    ("hangs", "said"),
-    [("", "the cluster's watcher ended"), ("; time.sleep(99)", "the cluster's watcher tells nothing")],
+    ("then", "said"),
+    [
+        ("", "the cluster's watcher ended"),
+        ("; time.sleep(99)", "the cluster's watcher tells nothing"),
+        ("; print('a worker died', flush=True)", "the cluster's watcher tells what is no list of engines"),
+    ],
 )
-async def test_watcher_that_ends_or_hangs_is_started_again(
+async def test_watcher_that_ends_hangs_or_prints_anything_else_is_started_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, then: str, said: str
 ) -> None:
     script = tmp_path / "watcher.py"
