@@ -29,7 +29,7 @@ async def test_watcher_that_ends_hangs_or_prints_anything_else_is_started_again(
     script.write_text(f"import time; print({LINE!r}, flush=True){then}")
     monkeypatch.setattr(ray_membership, "COMMAND", (sys.executable, str(script)))
     monkeypatch.setattr(ray_membership, "RESTART_S", (0.0,))
-    monkeypatch.setattr(ray_membership, "SILENT_S", 3.0)
+    monkeypatch.setattr(ray_membership, "SILENT_S", 5.0 if "sleep" in then else 30.0)
     seen: list[list[EngineAddress]] = []
     twice = asyncio.Event()
 
