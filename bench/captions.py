@@ -23,6 +23,8 @@ import jiwer
 import numpy as np
 import soundfile
 
+from af3stream.audio.events import Utterance
+from af3stream.audio.segmenter import Segmenter
 from af3stream.engine import whisper
 from af3stream.engine.af3 import decode
 from af3stream.engine.af3.engine import Af3Captioner, Af3Engine
@@ -237,7 +239,25 @@ async def live(recordings: list[Samples]) -> dict[str, Any]:
         before = await device_s(url)
         heard = await stream(url, samples)
         busy = await device_s(url) - before
-    return {"computing_s_a_second": busy / (len(samples) / RATE), **shown(heard, words)}
+    pauses = [at - last_word_end(words, end) for end, at in pause_ends(samples)]
+    return {
+        "computing_s_a_second": busy / (len(samples) / RATE),
+        "speech_end_to_pause_end_mean_s": statistics.fmean(pauses),
+        "speech_end_to_pause_end_p95_s": p95(pauses),
+        **shown(heard, words),
+    }
+
+
+def pause_ends(samples: Samples) -> list[tuple[float, float]]:
+    """Return the end of each utterance, and of the pause that closes it: its final caption cannot come before.
+
+    Both are seconds. The samples come in blocks of 100 ms, as they are streamed.
+    """
+    segmenter, ends = Segmenter(config().audio, "speech", whisper.FULL_S), list[tuple[float, float]]()
+    for at in range(0, len(samples), BLOCK):
+        events = segmenter.push(samples[at : at + BLOCK])
+        ends += [(event.end / RATE, (at + BLOCK) / RATE) for event in events if isinstance(event, Utterance)]
+    return ends
 
 
 def reference(recordings: list[Samples]) -> list[Word]:

@@ -137,6 +137,12 @@ def captions(f: Figures) -> list[Row]:
         ("from a word's end to its caption, mean", "word_delay_mean_s", seconds),
         ("the same, p95", "word_delay_p95_s", seconds),
         ("the same until it is called stable, mean", "stable_word_delay_mean_s", seconds),
+        (
+            "from the end of speech to the end of the pause that closes the utterance, mean",
+            "speech_end_to_pause_end_mean_s",
+            seconds,
+        ),
+        ("the same, p95", "speech_end_to_pause_end_p95_s", seconds),
         ("from the end of speech to its final caption, mean", "speech_end_to_final_mean_s", seconds),
         ("the same, p95", "speech_end_to_final_p95_s", seconds),
         ("words of an interim that the next one changes", "revision_rate", number),

@@ -23,7 +23,7 @@ import msgspec
 
 from af3stream.cluster.engine_server import EngineServer
 from af3stream.cluster.placement import Role
-from af3stream.config import Config
+from af3stream.config import Config, ServerConfig
 from af3stream.engine.memory import freeze_gc
 from af3stream.engine.worker import Worker
 from af3stream.errors import EngineError, SetupError
@@ -202,7 +202,12 @@ def _start(name: str, config: Config, role: Role, load: Load) -> Any:
         num_cpus=0 if on_gpu else config.engine.cpus,
         scheduling_strategy="SPREAD",
     )
-    return actor.remote(name, msgspec.json.encode(config), role, load)
+    return actor.remote(name, shown(config), role, load)
+
+
+def shown(config: Config) -> bytes:
+    """Return the configuration as JSON, without what is for servers alone, such as tokens: Ray keeps it."""
+    return msgspec.json.encode(msgspec.structs.replace(config, server=ServerConfig()))
 
 
 def _check(described: Any, name: str, say: Progress) -> None:

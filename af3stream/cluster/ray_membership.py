@@ -55,6 +55,7 @@ async def watch(cluster: str, seen: Seen) -> None:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
+            start_new_session=True,  # Ctrl-C is for the gateway
         )
         assert watcher.stdin and watcher.stdout
         try:

@@ -10,6 +10,8 @@ import pytest
 
 from af3stream.cluster import ray_membership
 from af3stream.cluster.engine_address import EngineAddress
+from af3stream.cluster.ray_engine import shown
+from af3stream.config import Config, ServerConfig
 
 LINE = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", "process": 1}]'
 
@@ -51,3 +53,7 @@ async def test_watcher_that_ends_hangs_or_prints_anything_else_is_started_again(
 
 def test_address_is_shown_without_its_key() -> None:
     assert "secret" not in repr(EngineAddress("engine-1", "a:1", "secret", "all", 1))
+
+
+def test_ray_is_shown_no_tokens_of_clients() -> None:
+    assert b"secret" not in shown(Config(ServerConfig(tokens=("secret",))))
