@@ -59,7 +59,7 @@ async def watch(cluster: str, seen: Seen) -> None:
         )
         assert watcher.stdin and watcher.stdout
         try:
-            while line := await asyncio.wait_for(watcher.stdout.readline(), SILENT_S):
+            while line := await _line(watcher.stdout):
                 failures = 0
                 seen(msgspec.json.decode(line, type=list[EngineAddress]))
         except TimeoutError:
@@ -75,6 +75,16 @@ async def watch(cluster: str, seen: Seen) -> None:
         log.warning("the cluster's watcher ended, another one starts: code=%d in_s=%g", code, wait_s)
         failures += 1
         await asyncio.sleep(wait_s)
+
+
+async def _line(lines: asyncio.StreamReader) -> bytes:
+    """Return the next line.
+
+    Raises:
+        TimeoutError: if there is none for long.
+    """
+    async with asyncio.timeout(SILENT_S):
+        return await lines.readline()
 
 
 def main() -> None:
