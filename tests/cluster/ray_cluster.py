@@ -114,9 +114,9 @@ class RayCluster:
         self.gateways: list[Gateway] = []
         self._lost_after_s = lost_after_s
 
-    def start_engines(self, name: str, count: int = 1, role: Role = "all") -> Process:
+    def start_engines(self, name: str, count: int = 1, role: Role = "all", *, here: bool = False) -> Process:
         """Start engines, called ``NAME-1`` and so on; returns their command, which has not waited for them."""
-        arguments = ["tests.cluster.engines", str(self._config(0)), name, str(count), role]
+        arguments = ["tests.cluster.engines", str(self._config(0)), name, str(count), role, *(["here"] if here else [])]
         process = self.engines[name] = Process(arguments, self.nodes.folder / f"engines-{name}.log")
         return process
 
