@@ -108,11 +108,9 @@ class RaySite:
         self._tasks.append(asyncio.ensure_future(act))
 
     def kill_engine(self, engine: int) -> None:
-        """SIGKILL, if the engine runs."""
-        try:
+        """SIGKILL, if a gateway has seen the engine, and it still runs."""
+        with suppress(ProcessLookupError, ValueError):
             self._cluster.kill_engine(f"engine-a-{engine + 1}")
-        except ProcessLookupError:
-            return
 
     async def replace_node(self, node: int, seconds: float) -> None:
         """End a node, and start another after some time."""
