@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -66,6 +67,7 @@ def main() -> None:
         if len(played) % 25 == 0:
             print(f"{len(played)} histories", file=sys.stderr, flush=True)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that every process that was started is stopped
     began, failed = time.monotonic(), False
     try:
         with playing(place) as play:
