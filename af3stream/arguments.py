@@ -56,6 +56,7 @@ def _add_serving(places: Any, commands: Mapping[str, Command]) -> None:
     engine.add_argument(
         "--role", choices=ROLES, default="all", help="the jobs that they do: all (default), answers or captions"
     )
+    engine.add_argument("--here", action="store_true", help="run them on this machine; default: where Ray puts them")
     engine.add_argument("--name", default="", help="begins the names of the engines; default: the host's name and ROLE")
 
 

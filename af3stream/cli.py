@@ -69,7 +69,9 @@ def _engine(arguments: argparse.Namespace) -> int:
     from af3stream import serving
 
     config = _config(arguments)
-    serving.run_engines(config, count=arguments.count, role=arguments.role, name=arguments.name, say=_say)
+    serving.run_engines(
+        config, count=arguments.count, role=arguments.role, name=arguments.name, here=arguments.here, say=_say
+    )
     return 0
 
 

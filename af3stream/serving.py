@@ -54,12 +54,13 @@ def serve_gateway(config: Config, say: Say) -> None:
         tracing.close()
 
 
-def run_engines(config: Config, *, count: int, role: Role, name: str, say: Say) -> None:
+def run_engines(config: Config, *, count: int, role: Role, name: str, here: bool, say: Say) -> None:
     """Start engines in a cluster; at Ctrl-C or SIGTERM, drain and end them.
 
     Args:
         count: how many.
         name: begins their names; empty: the name of the host and the role.
+        here: whether they run on this machine alone; otherwise, Ray chooses the machines.
 
     Raises:
         SetupError: if there is no cluster.
@@ -71,7 +72,7 @@ def run_engines(config: Config, *, count: int, role: Role, name: str, say: Say) 
     from af3stream.engine.factory import load_engine
 
     chosen = name or f"{socket.gethostname()}-{role}"
-    ray_engine.run_engines(config, count=count, role=role, name=chosen, load=load_engine, say=say)
+    ray_engine.run_engines(config, count=count, role=role, name=chosen, load=load_engine, say=say, here=here)
 
 
 def _prepare(config: Config, role: str) -> Tracing | None:

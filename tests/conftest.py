@@ -53,8 +53,12 @@ GROUPS = {
         "server",
         "test_benches.py",
         "test_embedding_cache.py",
+        "test_engine_link.py",
+        "test_gateway.py",
         "test_hangs_and_memory.py",
+        "test_link_failures.py",
         "test_ray.py",
+        "test_ray_membership.py",
         "test_worker.py",
     },
 }

@@ -121,7 +121,9 @@ class RayEngine:
             os._exit(1)
 
 
-def run_engines(config: Config, *, count: int, role: Role, name: str, load: Load, say: Progress) -> None:
+def run_engines(
+    config: Config, *, count: int, role: Role, name: str, load: Load, say: Progress, here: bool = False
+) -> None:
     """Start engines; at Ctrl-C or SIGTERM, drain and end them.
 
     The engines go on if this process is killed. The same command takes them over again.
@@ -130,9 +132,10 @@ def run_engines(config: Config, *, count: int, role: Role, name: str, load: Load
         count: how many.
         name: the engines are called ``NAME-1`` and so on; at most one process may use a name.
         load: loads the engine, in its own process.
+        here: whether they run on this machine alone; otherwise, Ray chooses the machines.
 
     Raises:
-        SetupError: if there is no cluster.
+        SetupError: if there is no cluster, or this machine has not what the engines take.
         EngineError: if an engine cannot be loaded.
     """
     import ray
@@ -140,7 +143,8 @@ def run_engines(config: Config, *, count: int, role: Role, name: str, load: Load
     connect(config.engine.cluster)
     stop = _stop_signal()  # after Ray has set handlers of its own
     names = [f"{PREFIX}{name}-{i + 1}" for i in range(count)]
-    actors = [_start(each, config, role, load) for each in names]
+    strategy = _on_this_machine(config, count) if here else "SPREAD"
+    actors = [_start(each, config, role, load, strategy) for each in names]
     try:
         _wait(actors, names, say, stop)
         stop.wait()
@@ -186,11 +190,34 @@ def _open_tracing(config: Config) -> Tracing | None:
     return open_tracing(config.tracing, "engine") if config.tracing.endpoint else None
 
 
-def _start(name: str, config: Config, role: Role, load: Load) -> Any:
+def _resources(config: Config) -> dict[str, float]:
+    """Return what an engine takes of a machine, as Ray counts it."""
+    on_gpu = config.model.device.startswith("cuda")
+    return {"GPU": 1, "CPU": 0} if on_gpu else {"GPU": 0, "CPU": config.engine.cpus}
+
+
+def _on_this_machine(config: Config, count: int) -> Any:
+    """Return Ray's strategy for engines that run here. If the machine is lost, they end, and are started anew here.
+
+    Raises:
+        SetupError: if this machine has not what they take.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    has = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+    for kind, each in _resources(config).items():
+        if has.get(kind, 0) < count * each:
+            raise SetupError(f"the engines take {count * each:g} {kind}s, this machine has {has.get(kind, 0):g}")
+    return NodeAffinitySchedulingStrategy(here, soft=False)
+
+
+def _start(name: str, config: Config, role: Role, load: Load, strategy: Any) -> Any:
     """Start an engine, unless it is there."""
     import ray
 
-    on_gpu = config.model.device.startswith("cuda")
+    resources = _resources(config)
     actor = ray.remote(RayEngine).options(
         name=name,
         lifetime="detached",
@@ -198,9 +225,9 @@ def _start(name: str, config: Config, role: Role, load: Load) -> Any:
         max_restarts=-1,
         max_task_retries=0,
         max_concurrency=4,
-        num_gpus=1 if on_gpu else 0,
-        num_cpus=0 if on_gpu else config.engine.cpus,
-        scheduling_strategy="SPREAD",
+        num_gpus=resources["GPU"],
+        num_cpus=resources["CPU"],
+        scheduling_strategy=strategy,
     )
     return actor.remote(name, shown(config), role, load)
 

@@ -1,4 +1,4 @@
-"""Scripted engines of a Ray cluster: ``python -m tests.cluster.engines CONFIG NAME COUNT ROLE``.
+"""Scripted engines of a Ray cluster: ``python -m tests.cluster.engines CONFIG NAME COUNT ROLE [here]``.
 
 They run until SIGTERM, as those of `af3stream engine` do.
 """
@@ -23,7 +23,7 @@ def load_scripted(config: Config) -> Loaded:
 
 def main() -> None:
     """Run the engines."""
-    config, name, count, role = sys.argv[1:]
+    config, name, count, role, *here = sys.argv[1:]
     run_engines(
         load(Path(config)),
         count=int(count),
@@ -31,6 +31,7 @@ def main() -> None:
         name=name,
         load=load_scripted,
         say=lambda text: print(text, flush=True),
+        here=bool(here),
     )
 
 

@@ -68,9 +68,9 @@ class Process:
         """What it has printed."""
         return self._log.read_text(errors="replace")
 
-    def wait_for(self, pattern: str, count: int = 1) -> list[str]:
+    def wait_for(self, pattern: str, count: int = 1, seconds: float = READY_S) -> list[str]:
         """Wait until it has printed a pattern so many times; returns what the pattern's groups matched."""
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + seconds
         while len(found := re.findall(pattern, self.log)) < count:
             assert self._process.poll() is None and time.monotonic() < deadline, self.log
             time.sleep(0.05)
@@ -94,9 +94,9 @@ class Gateway(Process):
         self.port = port
         super().__init__(["af3stream.cli", "serve", "--config", str(config)], log)
 
-    def wait(self) -> None:
+    def wait(self, seconds: float = READY_S) -> None:
         """Wait until it listens."""
-        self.wait_for("listens at")
+        self.wait_for("listens at", seconds=seconds)
 
 
 class RayCluster:
@@ -114,9 +114,9 @@ class RayCluster:
         self.gateways: list[Gateway] = []
         self._lost_after_s = lost_after_s
 
-    def start_engines(self, name: str, count: int = 1, role: Role = "all") -> Process:
+    def start_engines(self, name: str, count: int = 1, role: Role = "all", *, here: bool = False) -> Process:
         """Start engines, called ``NAME-1`` and so on; returns their command, which has not waited for them."""
-        arguments = ["tests.cluster.engines", str(self._config(0)), name, str(count), role]
+        arguments = ["tests.cluster.engines", str(self._config(0)), name, str(count), role, *(["here"] if here else [])]
         process = self.engines[name] = Process(arguments, self.nodes.folder / f"engines-{name}.log")
         return process
 

@@ -12,12 +12,15 @@ import pytest
 
 from af3stream.cluster.engine_address import EngineAddress
 from af3stream.config import AudioConfig, Config, EngineConfig, JournalConfig, ServerConfig
+from af3stream.engine.contract import Engine
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.errors import ConfigError
 from af3stream.protocol import messages as m
 from af3stream.server.cluster_backend import Watch, joined
 from af3stream.server.service import Service
 from tests.cluster.links import KEY, Running
+from tests.cluster.test_engine_link import Gated
+from tests.openai_wire.realtime_peer import TRANSCRIPTION, realtime, spoken
 from tests.openai_wire.test_rest import CHAT, chat, http, post
 from tests.server.peers import PATIENCE_S, get, serving, still_there, stream_url, talking
 from tests.server.test_admission import refused
@@ -71,14 +74,14 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, **engine: float) -> AsyncIterator[Stage]:
+async def gateway(folder: Path, computes: Engine | None = None, **engine: float) -> AsyncIterator[Stage]:
     config = Config(
         ServerConfig(port=0),
         AudioConfig(window_min_s=3.0),
         journal=JournalConfig(folder=str(folder), shared=True),
         engine=EngineConfig(kind="ray", lost_after_s=5.0, **engine),
     )
-    membership, running = Membership(), Running()
+    membership, running = Membership(), Running(computes)
     await running.__aenter__()
     membership.add(running, "first")
     async with joined(config, membership.watch) as backend:
@@ -172,6 +175,36 @@ async def test_files_are_captioned_and_asked_about_through_a_gateway(tmp_path: P
                 heard, answer = (await post(client)).json(), (await client.post(CHAT, json=chat())).json()
                 texts.append((heard["text"], answer["choices"][0]["message"]["content"]))
         assert texts[0] == texts[1]
+
+
+async def test_question_about_a_file_goes_on_at_another_engine(tmp_path: Path) -> None:
+    gated, texts = Gated(), []
+    async with serving() as embedded, gateway(tmp_path, gated) as stage:
+        async with http(embedded) as client:
+            texts.append((await client.post(CHAT, json=chat())).json()["choices"][0]["message"]["content"])
+        async with http(stage.service) as client:
+            asking = asyncio.create_task(client.post(CHAT, json=chat()))
+            await until(lambda: gated.counters.decoded_tokens > 0)
+            async with Running() as second:
+                stage.membership.add(second, "second")
+                await until(lambda: stage.service.backend.engines == 2)
+                asyncio.get_running_loop().call_later(0.5, gated.gate.set)  # so that the lost engine can stop
+                await stage.engine.__aexit__()
+                texts.append((await asking).json()["choices"][0]["message"]["content"])
+        stage.membership.engines = []
+    assert texts[0] == texts[1]
+
+
+async def test_realtime_clients_are_served_and_finish_when_a_gateway_stops(tmp_path: Path) -> None:
+    stack = AsyncExitStack()
+    stage = await stack.enter_async_context(gateway(tmp_path))
+    async with realtime(stage.service, TRANSCRIPTION) as peer:
+        await peer.append(spoken(pause_s=0.0))
+        await peer.until("speech_started")
+        stopping = asyncio.create_task(stack.aclose())
+        await peer.until_closed()
+        await stopping
+    assert " ".join(event["transcript"] for event in peer.of("transcription.completed")).startswith("word1")
 
 
 async def test_clients_are_sent_away_when_a_gateway_stops(tmp_path: Path) -> None:

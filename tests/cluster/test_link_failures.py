@@ -275,6 +275,27 @@ async def test_a_mistake_in_a_report_loses_the_link_and_nothing_else() -> None:
         await again.disconnect()
 
 
+async def test_a_session_of_a_lost_gateway_goes_on_with_its_caches() -> None:
+    told, after, windows = Told(), Told(), (segment(0, 4), segment(4, 8))
+    async with Running(config=replace(QUICK, keep_s=0.5)) as running:
+        old = await running.link("old")
+        old.open("s", AUDIO, told.resident, fence=1)
+        extend, again = (ExtendJob(windows, rebuild=False) for _ in range(2))
+        old.submit("s", extend, told.report)
+        await told.finished(extend)
+        read = running.engine.counters.prefill_tokens
+        await old.disconnect()
+        new = await running.link("new")
+        new.open("s", AUDIO, after.resident, fence=2)
+        new.submit("s", again, after.report)
+        await after.finished(again)
+        assert running.engine.counters.prefill_tokens == read
+        assert after.residents[0] == set(windows)
+        await asyncio.sleep(0.7)  # until it would have been dropped
+        assert running.worker.sessions == 1
+        await new.disconnect()
+
+
 # ---- two gateways ----------------------------------------------------------------------------------------------------
 
 

@@ -52,14 +52,14 @@ class Client:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.told = Told()
-        self._windows = asyncio.Semaphore(0)
         self._reading = asyncio.create_task(self._read())
 
     async def stream(self, pcm: bytes) -> None:
-        """Stream a part, and wait until it is captioned, and a question can hear it."""
+        """Stream a part, and wait until it is captioned and encoded, so that a question hears it."""
         await self.session.send(pcm)
         await self.session.flush()
-        await self._windows.acquire()
+        while self.session.processed < self.session.sent:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
     async def end(self) -> Told:
         """Ask, and end; returns what was told."""
@@ -76,8 +76,6 @@ class Client:
                 self.told.finals.append((message.utterance, message.text, message.start, message.end))
             elif isinstance(message, m.AnswerDelta):
                 self.told.streamed += message.text
-            elif isinstance(message, m.Window):
-                self._windows.release()
 
 
 @asynccontextmanager
@@ -127,6 +125,11 @@ async def engine_with_session(gateway: Gateway) -> str:
     return found[0]
 
 
+def test_machine_without_room_for_engines_is_named_before_they_start(cluster: RayCluster) -> None:
+    refused = cluster.start_engines("many", 9, here=True)
+    refused.wait_for("SetupError: the engines take 9 CPUs, this machine has 3")
+
+
 def test_gateway_loads_no_torch(cluster: RayCluster) -> None:
     for gateway in cluster.gateways:
         assert "libtorch" not in Path(f"/proc/{gateway.pid}/maps").read_text()
@@ -163,7 +166,7 @@ async def test_drained_engine_costs_no_word(cluster: RayCluster, expected: Told)
     gateway, engines = cluster.gateways[0], cluster.engines["a"]
     async with client(gateway.port) as streaming:
         await streaming.stream(SPEECH[:HALF])
-        cluster.start_engines("b").wait_for("is ready")
+        cluster.start_engines("b", here=True).wait_for("is ready")
         await asyncio.to_thread(engines.stop, signal.SIGTERM)
         assert await engine_with_session(gateway) == "engine-b-1"
         await streaming.stream(SPEECH[HALF:])

@@ -86,6 +86,14 @@ def test_containers_have_limits_and_no_privileges(service: str) -> None:
     assert {"cpus", "memory"} <= settings["deploy"]["resources"]["limits"].keys()
 
 
+@pytest.mark.parametrize("service", [name for name, each in OURS.items() if each.get("profiles") == ["cluster"]])
+def test_nodes_of_ray_outlive_their_head(service: str) -> None:
+    environment = SERVICES[service]["environment"]
+    assert float(environment["RAY_gcs_rpc_server_reconnect_timeout_s"]) > 3_600
+    assert environment["RAY_AUTH_MODE"] == "token" and "ray_token" in SERVICES[service]["secrets"]
+    assert ("RAY_gcs_storage_path" in environment) is ("--head" in SERVICES[service]["command"])
+
+
 def test_the_server_reads_its_tokens_from_a_secret_and_has_time_to_drain() -> None:
     for service in (each for each in OURS.values() if each.get("command", [""])[0] == "serve"):
         assert (

@@ -84,6 +84,14 @@ def test_a_gateway_is_ready_by_its_own_word_and_has_time_to_drain(tmp_path: Path
     assert pod["terminationGracePeriodSeconds"] >= pause_s + drain_s + 30
 
 
+@pytest.mark.parametrize("pod", [*pods()])
+def test_nodes_of_ray_outlive_their_head(pod: dict[str, Any]) -> None:
+    [container] = pod["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    assert environment["RAY_gcs_rpc_server_reconnect_timeout_s"] == "86400"
+    assert ("RAY_gcs_storage_path" in environment) is (container["name"] == "ray-head")
+
+
 def test_engines_keep_their_names_when_their_command_starts_again() -> None:
     [container] = named("Deployment", "engines")["spec"]["template"]["spec"]["containers"]
     compose = yaml.safe_load((FOLDER.parent / "compose.yaml").read_text())
