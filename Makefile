@@ -38,6 +38,7 @@ test-long: setup system mini-train-smoke
 	$(BIN)/pytest -m long --durations=0
 	$(BIN)/python -m bench.chaos --histories 300
 	$(BIN)/python -m bench.chaos --cluster --histories 300
+	$(BIN)/python -m bench.chaos --ray --histories 25
 	$(BIN)/python -m tests.fuzz.decoders -runs=1000000 -seed=1
 
 check: setup

@@ -60,11 +60,13 @@ async def watch(cluster: str, seen: Seen) -> None:
         )
         assert watcher.stdin and watcher.stdout
         try:
-            while line := await asyncio.wait_for(watcher.stdout.readline(), SILENT_S):
+            while line := await _line(watcher.stdout):
                 failures = 0
                 seen(msgspec.json.decode(line, type=list[EngineAddress]))
         except TimeoutError:
             log.warning("the cluster's watcher tells nothing")
+        except msgspec.DecodeError as error:
+            log.warning("the cluster's watcher tells what is no list of engines: %s", error)
         finally:
             with suppress(ProcessLookupError):
                 watcher.kill()
@@ -76,9 +78,21 @@ async def watch(cluster: str, seen: Seen) -> None:
         await asyncio.sleep(wait_s)
 
 
+async def _line(lines: asyncio.StreamReader) -> bytes:
+    """Return the next line.
+
+    Raises:
+        TimeoutError: if there is none for long.
+    """
+    async with asyncio.timeout(SILENT_S):
+        return await lines.readline()
+
+
 def main() -> None:
     """Look for engines until standard input ends: its other end is the gateway."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    lines = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Ray prints to standard output, too
     try:
         connect(sys.argv[1])
     except SetupError as error:
@@ -91,8 +105,8 @@ def main() -> None:
         now = sorted(known.values(), key=lambda engine: engine.name)
         if told != now or time.monotonic() > told_at + TELL_EVERY_S:
             told, told_at = now, time.monotonic()
-            sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
-            sys.stdout.buffer.flush()
+            lines.write(msgspec.json.encode(told) + b"\n")
+            lines.flush()
         time.sleep(LOOK_EVERY_S)
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from hypothesis import strategies as st
 
@@ -24,6 +27,7 @@ NODES: Final = 2
 ENGINES: Final = 3
 PATIENCE_S: Final = 240.0  # for a whole history: Ray starts an engine again in seconds
 LOST_AFTER_S: Final = 3.0
+JOIN_S: Final = 120.0  # a gateway may wait for the head, and for Ray to start an engine again
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
@@ -104,11 +108,9 @@ class RaySite:
         self._tasks.append(asyncio.ensure_future(act))
 
     def kill_engine(self, engine: int) -> None:
-        """SIGKILL, if the engine runs."""
-        try:
+        """SIGKILL, if a gateway has seen the engine, and it still runs."""
+        with suppress(ProcessLookupError, ValueError):
             self._cluster.kill_engine(f"engine-a-{engine + 1}")
-        except ProcessLookupError:
-            return
 
     async def replace_node(self, node: int, seconds: float) -> None:
         """End a node, and start another after some time."""
@@ -129,7 +131,9 @@ class RaySite:
 
     @asynccontextmanager
     async def standing(self) -> AsyncIterator[None]:
-        """Run while the context lasts."""
+        """Run while the context lasts. It begins once both gateways have an engine."""
+        for gateway in self._cluster.gateways:
+            await asyncio.to_thread(_until_ready, gateway)
         try:
             yield
         finally:
@@ -154,16 +158,21 @@ class RaySite:
 
     async def _start(self, index: int) -> None:
         """Start a gateway again on a new port."""
-        gateway = await asyncio.to_thread(_started, self._cluster)
-        self._cluster.gateways.remove(gateway)
-        self._cluster.gateways[index] = gateway
+        gateways = self._cluster.gateways
+        self._cluster.start_gateway()
+        gateways[index] = gateways.pop()
+        await asyncio.to_thread(gateways[index].wait, JOIN_S)
         self._down.discard(index)
 
 
-def _started(cluster: RayCluster) -> Gateway:
-    gateway = cluster.start_gateway()
-    gateway.wait()
-    return gateway
+def _until_ready(gateway: Gateway) -> None:
+    """Wait until a gateway has an engine."""
+    deadline = time.monotonic() + JOIN_S
+    while time.monotonic() < deadline:
+        with suppress(HTTPError), urlopen(f"http://127.0.0.1:{gateway.port}/readyz"):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"the gateway has no engine:\n{gateway.log}")
 
 
 @contextmanager

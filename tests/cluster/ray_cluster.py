@@ -68,9 +68,9 @@ class Process:
         """What it has printed."""
         return self._log.read_text(errors="replace")
 
-    def wait_for(self, pattern: str, count: int = 1) -> list[str]:
+    def wait_for(self, pattern: str, count: int = 1, seconds: float = READY_S) -> list[str]:
         """Wait until it has printed a pattern so many times; returns what the pattern's groups matched."""
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + seconds
         while len(found := re.findall(pattern, self.log)) < count:
             assert self._process.poll() is None and time.monotonic() < deadline, self.log
             time.sleep(0.05)
@@ -94,9 +94,9 @@ class Gateway(Process):
         self.port = port
         super().__init__(["af3stream.cli", "serve", "--config", str(config)], log)
 
-    def wait(self) -> None:
+    def wait(self, seconds: float = READY_S) -> None:
         """Wait until it listens."""
-        self.wait_for("listens at")
+        self.wait_for("listens at", seconds=seconds)
 
 
 class RayCluster:

@@ -17,17 +17,21 @@ LINE = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", 
 
 
 @pytest.mark.parametrize(
-    ("hangs", "said"),
-    [("", "the cluster's watcher ended"), ("; time.sleep(99)", "the cluster's watcher tells nothing")],
+    ("then", "said"),
+    [
+        ("", "the cluster's watcher ended"),
+        ("; time.sleep(99)", "the cluster's watcher tells nothing"),
+        ("; print('a worker died', flush=True)", "the cluster's watcher tells what is no list of engines"),
+    ],
 )
-async def test_watcher_that_ends_or_hangs_is_started_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, hangs: str, said: str
+async def test_watcher_that_ends_hangs_or_prints_anything_else_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, then: str, said: str
 ) -> None:
     script = tmp_path / "watcher.py"
-    script.write_text(f"import time; print({LINE!r}, flush=True){hangs}")
+    script.write_text(f"import time; print({LINE!r}, flush=True){then}")
     monkeypatch.setattr(ray_membership, "COMMAND", (sys.executable, str(script)))
     monkeypatch.setattr(ray_membership, "RESTART_S", (0.0,))
-    monkeypatch.setattr(ray_membership, "SILENT_S", 1.0 if hangs else 30.0)
+    monkeypatch.setattr(ray_membership, "SILENT_S", 5.0 if "sleep" in then else 30.0)
     seen: list[list[EngineAddress]] = []
     twice = asyncio.Event()
 
