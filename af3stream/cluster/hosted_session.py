@@ -26,7 +26,9 @@ class Pending:
         again: characters of an answer that the engine has reported, those that were told before included.
         prefix_lost: whether an answer reads what it reads instead of the KV prefix; that was told, too.
         completed: whether the answer was told to its end.
-        waits_from: since when it waits, in clock seconds, as far as was noticed.
+        waits_from: since when it waits for an engine that begins it, in clock seconds, as far as was noticed.
+        held_from: since when it waits for the KV prefix at its engine, likewise.
+        released: whether it waits for the KV prefix no longer.
     """
 
     job: Job
@@ -38,6 +40,19 @@ class Pending:
     prefix_lost: bool = False
     completed: bool = False
     waits_from: float | None = None
+    held_from: float | None = None
+    released: bool = False
+
+    @property
+    def needs_prefix(self) -> bool:
+        """Whether it must not be given to an engine before the KV prefix is there again."""
+        match self.job:
+            case ExtendJob():
+                return True
+            case AnswerJob(prefix=prefix):
+                return prefix > 0 and not self.prefix_lost and not self.released
+            case _:
+                return False
 
     def resumed(self) -> Job:
         """Return the job for an engine that did not begin it: an answer goes on over the parts that it has read."""
