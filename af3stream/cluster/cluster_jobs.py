@@ -170,7 +170,7 @@ class ClusterJobs:
         """Queue a job; ``report`` is called with its results in order, the last time with ``done``."""
         hosted = self._sessions[session]
         pending = hosted.pending[job.id] = Pending(job, report)
-        if isinstance(job, AnswerJob) and hosted.restoring and not _urgent(hosted.restoring):
+        if isinstance(job, AnswerJob) and pending.needs_prefix and hosted.restoring and not _urgent(hosted.restoring):
             self._restore(hosted)
         self._send(hosted, pending)
 
@@ -200,10 +200,10 @@ class ClusterJobs:
     def close(self, session: str) -> None:
         """Drop the session's jobs, and its caches unless another gateway goes on with it."""
         hosted = self._sessions.pop(session)
-        if self._hands_over:
-            return
         for member in set(hosted.engines.values()):
-            member.link.close(session)
+            member.behind.discard(session)
+            if not self._hands_over:
+                member.link.close(session)
 
     # ---- placement ---------------------------------------------------------------------------------------------------
 
@@ -251,16 +251,15 @@ class ClusterJobs:
     def _leave(self, hosted: HostedSession, member: Member, reason: Reason) -> None:
         """Take a session, and its jobs, from an engine."""
         hosted.reason = reason
-        if hosted.engines.get(Pool.ANSWERS) is member:
-            hosted.resident(frozenset())
-            if hosted.restoring:
-                hosted.restoring.at = None
-            self._restore(hosted)
+        answered = hosted.engines.get(Pool.ANSWERS) is member
         member.behind.discard(hosted.id)
         hosted.engines = {pool: other for pool, other in hosted.engines.items() if other is not member}
-        for pending in hosted.pending.values():
+        for pending in [*hosted.pending.values(), *filter(None, [hosted.restoring])]:
             if pending.at is member:
                 pending.at = pending.sent = None
+        if answered:
+            hosted.resident(frozenset())
+            self._restore(hosted)
 
     def _resident(self, hosted: HostedSession, member: Member, windows: frozenset[AudioSegment]) -> None:
         if hosted.engines.get(Pool.ANSWERS) is member:
@@ -276,9 +275,10 @@ class ClusterJobs:
 
     def _send_more(self, member: Member) -> None:
         """Send the jobs that wait for room on a link, as far as there is some."""
-        behind = [hosted for hosted in self._at(member) if hosted.id in member.behind]
-        for hosted in behind:
-            if member.link.fullness < FULL:
+        if not member.behind:
+            return
+        for hosted in self._at(member):
+            if hosted.id in member.behind and member.link.fullness < FULL:
                 member.behind.discard(hosted.id)
                 self._send_waiting(hosted)
 
@@ -306,7 +306,6 @@ class ClusterJobs:
         pending.waits_from = None
         if isinstance(result, PrefixLost):
             pending.prefix_lost = True
-            self._forget_prefix(hosted, pending.job)
         if isinstance(result, Completion):
             pending.completed = True
         if isinstance(result, str):
@@ -344,15 +343,6 @@ class ClusterJobs:
             hosted.restoring = Pending(again, partial(self._restored, hosted))
             self._send(hosted, hosted.restoring)
 
-    def _forget_prefix(self, hosted: HostedSession, job: Job) -> None:
-        """Build the KV prefix no more that an answer did without: the session begins another one."""
-        if hosted.extended and isinstance(job, AnswerJob) and job.parts[: job.prefix] == hosted.extended.parts:
-            hosted.extended = None
-            if hosted.restoring:
-                self._take_back(hosted.id, hosted.restoring)
-                hosted.restoring = None
-                self._send_waiting(hosted)
-
     def _restored(self, hosted: HostedSession, _job: Job, result: Result, done: bool) -> None:
         """Go on with the jobs that need the KV prefix. If it could not be built, questions find that out."""
         if done:
@@ -369,18 +359,21 @@ class ClusterJobs:
                 self._end(hosted, pending, Failed(NO_ENGINE, timed_out=True))
 
     def _release(self, hosted: HostedSession, now: float) -> None:
-        """Give the engine the questions that have waited too long for the KV prefix: it answers over captions.
+        """Give up the KV prefix if a question has waited too long for it: the engine then answers over captions.
 
-        An answer that has begun is about certain parts, so it waits.
+        An answer that has begun waits: the rest of it is about the same parts.
         """
         if not hosted.restoring or Pool.ANSWERS not in hosted.engines:
             return
-        for pending in list(hosted.pending.values()):
-            if isinstance(pending.job, AnswerJob) and pending.needs_prefix and not (pending.at or pending.told):
-                pending.held_from = now if pending.held_from is None else pending.held_from
-                if now - pending.held_from >= self._rebuild_wait_s:
-                    pending.released = True
-                    self._send(hosted, pending)
+        waited = [
+            now - pending.held_since(now)
+            for pending in hosted.pending.values()
+            if isinstance(pending.job, AnswerJob) and pending.needs_prefix and not (pending.at or pending.told)
+        ]
+        if max(waited, default=-1.0) >= self._rebuild_wait_s:
+            self._take_back(hosted.id, hosted.restoring)
+            hosted.restoring = hosted.extended = None
+            self._send_waiting(hosted)
 
 
 def _urgent(pending: Pending) -> bool:

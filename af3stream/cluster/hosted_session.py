@@ -28,7 +28,6 @@ class Pending:
         completed: whether the answer was told to its end.
         waits_from: since when it waits for an engine that begins it, in clock seconds, as far as was noticed.
         held_from: since when it waits for the KV prefix at its engine, likewise.
-        released: whether it waits for the KV prefix no longer.
     """
 
     job: Job
@@ -41,7 +40,6 @@ class Pending:
     completed: bool = False
     waits_from: float | None = None
     held_from: float | None = None
-    released: bool = False
 
     @property
     def needs_prefix(self) -> bool:
@@ -50,9 +48,14 @@ class Pending:
             case ExtendJob():
                 return True
             case AnswerJob(prefix=prefix):
-                return prefix > 0 and not self.prefix_lost and not self.released
+                return prefix > 0 and not self.prefix_lost
             case _:
                 return False
+
+    def held_since(self, now: float) -> float:
+        """Note that it waits for the KV prefix; returns since when."""
+        self.held_from = now if self.held_from is None else self.held_from
+        return self.held_from
 
     def resumed(self) -> Job:
         """Return the job for an engine that did not begin it: an answer goes on over the parts that it has read."""
