@@ -25,6 +25,7 @@ import msgspec
 
 from af3stream.cluster.engine_address import EngineAddress
 from af3stream.cluster.ray_engine import connect, engine_names
+from af3stream.errors import SetupError
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,10 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Ray prints to standard output, too
-    connect(sys.argv[1])
+    try:
+        connect(sys.argv[1])
+    except SetupError as error:
+        sys.exit(f"af3stream: {error}")
     known: dict[str, EngineAddress] = {}
     told: list[EngineAddress] | None = None
     told_at = 0.0
