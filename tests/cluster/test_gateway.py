@@ -112,6 +112,24 @@ async def test_gateway_that_waits_for_its_first_engine_can_be_stopped(
         await serving_command._serve_with_cluster(config, None, print)
 
 
+async def test_links_are_closed_although_the_watcher_failed(tmp_path: Path) -> None:
+    failing = asyncio.Event()
+
+    async def watch(seen: Callable[[list[EngineAddress]], None]) -> None:
+        seen([EngineAddress("first", running.address, KEY, "all", 1)])
+        await failing.wait()
+        raise ZeroDivisionError
+
+    config = Config(journal=JournalConfig(folder=str(tmp_path), shared=True))
+    async with Running() as running:
+        with pytest.raises(ZeroDivisionError):
+            async with joined(config, watch):
+                await until(lambda: len(running.server._gateways) == 1)
+                failing.set()
+                await asyncio.sleep(0)
+        await until(lambda: not running.server._gateways)
+
+
 async def test_session_is_captioned_and_answered_as_by_an_embedded_engine(tmp_path: Path) -> None:
     async def told(service: Service) -> list[str]:
         async with talking(service) as peer:

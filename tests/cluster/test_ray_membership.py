@@ -22,6 +22,7 @@ LINE = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", 
         ("", "the cluster's watcher ended"),
         ("; time.sleep(99)", "the cluster's watcher tells nothing"),
         ("; print('a worker died', flush=True)", "the cluster's watcher tells what is no list of engines"),
+        ("; print('x' * (3 << 20), flush=True); time.sleep(99)", "the cluster's watcher failed: error=ValueError"),
     ],
 )
 async def test_watcher_that_ends_hangs_or_prints_anything_else_is_started_again(
@@ -31,7 +32,7 @@ async def test_watcher_that_ends_hangs_or_prints_anything_else_is_started_again(
     script.write_text(f"import time; print({LINE!r}, flush=True){then}")
     monkeypatch.setattr(ray_membership, "COMMAND", (sys.executable, str(script)))
     monkeypatch.setattr(ray_membership, "RESTART_S", (0.0,))
-    monkeypatch.setattr(ray_membership, "SILENT_S", 5.0 if "sleep" in then else 30.0)
+    monkeypatch.setattr(ray_membership, "SILENT_S", 5.0 if then == "; time.sleep(99)" else 30.0)
     seen: list[list[EngineAddress]] = []
     twice = asyncio.Event()
 
@@ -49,6 +50,27 @@ async def test_watcher_that_ends_hangs_or_prints_anything_else_is_started_again(
     assert seen[:2] == [[EngineAddress("engine-1", "a:1", "secret", "all", 1)]] * 2
     assert said in caplog.text
     assert "secret" not in caplog.text
+
+
+async def test_watcher_that_cannot_be_started_is_started_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = tmp_path / "watcher"
+    monkeypatch.setattr(ray_membership, "COMMAND", (str(program),))
+    monkeypatch.setattr(ray_membership, "RESTART_S", (0.01,))
+    seen = asyncio.Event()
+    watching = asyncio.ensure_future(ray_membership.watch("auto", lambda _: seen.set()))
+    async with asyncio.timeout(30):
+        while "the cluster's watcher failed: error=FileNotFoundError" not in caplog.text:
+            await asyncio.sleep(0.01)
+        ready = tmp_path / "ready"
+        ready.write_text(f"#!/bin/sh\necho '{LINE}'\n")
+        ready.chmod(0o700)
+        ready.rename(program)
+        await seen.wait()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
 
 
 def test_address_is_shown_without_its_key() -> None:

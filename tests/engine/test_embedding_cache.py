@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -300,3 +302,29 @@ def test_the_budget_is_never_exceeded(budget: int, acts: list[tuple[str, int, in
                 embeddings.store(str(name), segment, "made")
         taken = sum(segment.tokens for name in range(4) for segment in embeddings.resident(str(name)))
         assert taken <= embeddings.bytes <= budget
+
+
+def test_size_is_read_while_another_thread_changes_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, done = EmbeddingCache(FRAME_BYTES, 0, 60.0), threading.Event()
+    segments = [second(i) for i in range(50)]
+
+    def change() -> None:
+        while not done.is_set():
+            for name in SESSIONS:
+                cache.open(name, 0.0, evictable=True)
+                for job, segment in enumerate(segments):
+                    cache.store(name, segment, torch.zeros(1))
+                    cache.reserve(name, job, [segment], 0.0)
+                cache.close(name)
+
+    interval = sys.getswitchinterval()
+    changing = threading.Thread(target=change)
+    try:
+        sys.setswitchinterval(1e-6)
+        changing.start()
+        for _ in range(500):
+            assert cache.bytes <= len(SESSIONS) * cache._size(segments)
+    finally:
+        done.set()
+        changing.join()
+        sys.setswitchinterval(interval)
