@@ -102,9 +102,7 @@ async def test_connection_to_what_is_no_engine_is_closed() -> None:
 async def reported(link: EngineLink) -> wire.EngineLoad:
     """The next load that the engine reports."""
     before = link.load
-    async with asyncio.timeout(5):
-        while link.load is before:  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.01)
+    await Told().until(lambda: link.load is not before)
     return link.load
 
 
@@ -114,8 +112,7 @@ async def test_load_is_reported_again_after_it_could_not_be_read(
     async with linked() as (_, link):
         with monkeypatch.context() as broken:
             broken.setattr(Worker, "kv_bytes", property(lambda _: 1 // 0))
-            while "gateways are not told the load" not in caplog.text:
-                await asyncio.sleep(0.01)
+            await Told().until(lambda: "gateways are not told the load" in caplog.text)
         await reported(link)
 
 

@@ -64,9 +64,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Keeping:
 
 
 @pytest.mark.parametrize("error", [LinkError("nobody is there"), ZeroDivisionError("a mistake")])
-async def test_lost_link_is_opened_again(
-    keeping: Keeping, caplog: pytest.LogCaptureFixture, error: Exception
-) -> None:
+async def test_lost_link_is_opened_again(keeping: Keeping, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     keeping.keeper.see([FIRST])
     await keeping.until(lambda: len(keeping.links) == 1)
     keeping.refusals = [error] * 3

@@ -10,8 +10,8 @@ import pytest
 
 from af3stream.cluster import ray_membership
 from af3stream.cluster.engine_address import EngineAddress
-from af3stream.cluster.ray_engine import shown
-from af3stream.config import Config, ServerConfig
+from af3stream.cluster.ray_engine import differences, shown
+from af3stream.config import Config, JournalConfig, ModelConfig, ServerConfig
 
 LINE = '[{"name": "engine-1", "address": "a:1", "key": "secret", "role": "all", "process": 1}]'
 
@@ -61,7 +61,7 @@ async def test_watcher_that_cannot_be_started_is_started_later(
     seen = asyncio.Event()
     watching = asyncio.ensure_future(ray_membership.watch("auto", lambda _: seen.set()))
     async with asyncio.timeout(30):
-        while "the cluster's watcher failed: error=FileNotFoundError" not in caplog.text:
+        while "the cluster's watcher failed: error=FileNotFoundError" not in caplog.text:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         ready = tmp_path / "ready"
         ready.write_text(f"#!/bin/sh\necho '{LINE}'\n")
@@ -79,3 +79,9 @@ def test_address_is_shown_without_its_key() -> None:
 
 def test_ray_is_shown_no_tokens_of_clients() -> None:
     assert b"secret" not in shown(Config(ServerConfig(tokens=("secret",))))
+
+
+def test_settings_of_engines_that_differ_are_named() -> None:
+    here, there = Config(ServerConfig(port=1), journal=JournalConfig(shared=True)), Config(model=ModelConfig(threads=3))
+    assert differences(shown(here), shown(Config())) == []
+    assert differences(shown(here), shown(there)) == ["model"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import queue
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -304,27 +302,27 @@ def test_the_budget_is_never_exceeded(budget: int, acts: list[tuple[str, int, in
         assert taken <= embeddings.bytes <= budget
 
 
-def test_size_is_read_while_another_thread_changes_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, done = EmbeddingCache(FRAME_BYTES, 0, 60.0), threading.Event()
-    segments = [second(i) for i in range(50)]
+class Interrupting(AudioSegment, frozen=True):
+    """Runs what waits when it is looked up: the moment at which another thread goes on."""
 
-    def change() -> None:
-        while not done.is_set():
-            for name in SESSIONS:
-                cache.open(name, 0.0, evictable=True)
-                for job, segment in enumerate(segments):
-                    cache.store(name, segment, torch.zeros(1))
-                    cache.reserve(name, job, [segment], 0.0)
-                cache.close(name)
+    def __hash__(self) -> int:
+        while waiting:
+            waiting.pop()()
+        return hash((self.start, self.end))
 
-    interval = sys.getswitchinterval()
-    changing = threading.Thread(target=change)
-    try:
-        sys.setswitchinterval(1e-6)
-        changing.start()
-        for _ in range(500):
-            assert cache.bytes <= len(SESSIONS) * cache._size(segments)
-    finally:
-        done.set()
-        changing.join()
-        sys.setswitchinterval(interval)
+
+waiting: list[Callable[[], None]] = []
+
+
+def test_size_is_read_while_another_thread_changes_the_cache() -> None:
+    cache, segment = EmbeddingCache(FRAME_BYTES, 0, 60.0), Interrupting(0, 16_000, 25)
+    cache.open("a", 0.0, evictable=True)
+    cache.store("a", segment, None)
+    for change in (
+        lambda: cache.open("b", 0.0, evictable=True),
+        lambda: cache.store("a", AudioSegment(16_000, 32_000, 25), None),
+        lambda: cache.close("a"),
+    ):
+        waiting.append(change)
+        assert cache.bytes >= FRAME_BYTES * segment.tokens
+    assert cache.bytes == 0
