@@ -155,7 +155,8 @@ async def test_killed_engine_costs_no_word(cluster: RayCluster, expected: Told) 
         cluster.kill_engine(engine)
         await streaming.stream(SPEECH[HALF:])
         assert await streaming.end() == expected
-    gateway.wait_for(f"an engine is connected: engine={engine}", 2)  # Ray has started it again
+    for each in cluster.gateways:
+        each.wait_for(f"an engine is connected: engine={engine}", 2)  # Ray has started it again
     assert metric(gateway, r'placements_total\{reason="failover"\} (\S+)') == ["1.0"]
 
 
@@ -187,6 +188,7 @@ async def test_command_takes_over_the_engines_of_one_that_was_killed_while_they_
         killed.stop(signal.SIGKILL)
         other = cluster.start_engines("a", 2, "captions")
         await asyncio.to_thread(other.wait_for, r"SetupError: engine-a-\d runs with other settings \(role\)")
+        await asyncio.to_thread(other.stop, signal.SIGTERM)
         assert await full(gateway)
         ready = len(re.findall("is ready", killed.log))
         await asyncio.to_thread(cluster.start_engines("a", 2).wait_for, "is ready", ready + 2)
