@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from af3stream import __version__
@@ -102,13 +103,16 @@ async def _serve_with_cluster(config: Config, tracing: Tracing | None, say: Say)
     from af3stream.server.cluster_backend import joined
 
     stop = _stopping()
-    async with joined(config) as backend:
-        waits = [asyncio.create_task(event.wait()) for event in (backend.connected, stop)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        if not stop.is_set():
-            await _serve_until(stop, config, backend, tracing, say)
+    async with AsyncExitStack() as stack:
+        joining = asyncio.create_task(stack.enter_async_context(joined(config)))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([joining, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if joining.done():
+            await _serve_until(stop, config, await joining, tracing, say)
+            return
+        joining.cancel()
+        await asyncio.wait([joining])
 
 
 async def _serve_until(

@@ -122,14 +122,14 @@ class ClusterJobs:
 
     def _lost(self, member: Member, tell: Callable[[], None] | None) -> None:
         """Place the sessions of an engine anew that cannot be reached any more."""
-        if self._members.get(member.name) is member:
+        if self._members.get(member.name) is member:  # else it has started again
             del self._members[member.name]
-        moved = self._at(member)
-        log.warning("an engine is lost: engine=%s sessions=%d", member.name, len(moved))
-        for hosted in moved:
-            self._leave(hosted, member, "failover")
-        for hosted in moved:
-            self._seat(hosted)
+            moved = self._at(member)
+            log.warning("an engine is lost: engine=%s sessions=%d", member.name, len(moved))
+            for hosted in moved:
+                self._leave(hosted, member, "failover")
+            for hosted in moved:
+                self._seat(hosted)
         if tell:
             tell()
 

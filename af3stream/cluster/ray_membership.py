@@ -5,7 +5,8 @@ a **watcher**, a process that looks for engines and prints what it finds. If the
 the meantime, the gateway goes on with the engines that it knows.
 
 The watcher prints a line of JSON each time the engines change, and every few seconds. If it prints none for long, it is
-killed and started again. A line has the keys of engines, and is never logged.
+killed and started again. It ends by itself if an engine that it knows does not answer for long. A line has the keys of
+engines, and is never logged.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import msgspec
 
 from af3stream.cluster.engine_address import EngineAddress
 from af3stream.cluster.ray_engine import connect, engine_names
+from af3stream.errors import SetupError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ LOOK_EVERY_S: Final = 0.5
 DESCRIBE_S: Final = 2.0  # how long an engine may take to say its address; one that loads a model takes longer
 RESTART_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # before the watcher is started again, after so many failures in a row
 LINE_BYTES: Final = 1 << 20
+STALE_S: Final = 10.0  # after the head was lost, a process may know an engine as it was before, and never anew
 TELL_EVERY_S: Final = 5.0
 SILENT_S: Final = (
     30.0  # a watcher that tells nothing for this time hangs: its calls to a head that was lost may not end
@@ -92,12 +95,19 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Ray prints to standard output, too
-    connect(sys.argv[1])
+    try:
+        connect(sys.argv[1])
+    except SetupError as error:
+        sys.exit(f"af3stream: {error}")
     known: dict[str, EngineAddress] = {}
     told: list[EngineAddress] | None = None
     told_at = 0.0
+    silent_since: float | None = None
     while True:
-        known = look(known)
+        known, all_answer = look(known)
+        silent_since = None if all_answer else silent_since or time.monotonic()
+        if silent_since and time.monotonic() > silent_since + STALE_S:
+            os._exit(0)  # another watcher, which joins the cluster anew, knows better
         now = sorted(known.values(), key=lambda engine: engine.name)
         if told != now or time.monotonic() > told_at + TELL_EVERY_S:
             told, told_at = now, time.monotonic()
@@ -106,8 +116,11 @@ def main() -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def look(known: dict[str, EngineAddress]) -> dict[str, EngineAddress]:
-    """Return the engines of the cluster by name. One that does not answer now is as it was."""
+def look(known: dict[str, EngineAddress]) -> tuple[dict[str, EngineAddress], bool]:
+    """Return the engines of the cluster by name, and whether all of them that are known answer.
+
+    One that does not answer now is as it was.
+    """
     import ray
 
     names = engine_names()
@@ -120,7 +133,8 @@ def look(known: dict[str, EngineAddress]) -> dict[str, EngineAddress]:
     for reference in ready:
         with suppress(ray.exceptions.RayError):  # it is about to start
             found[asked[reference]] = EngineAddress(**ray.get(reference))
-    return {name: found.get(name) or known[name] for name in names if name in found or name in known}
+    there = {name: found.get(name) or known[name] for name in names if name in found or name in known}
+    return there, len(there) == len(found)
 
 
 def _end_with_parent() -> None:

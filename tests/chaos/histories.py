@@ -410,11 +410,11 @@ def check(history: History, lived: Lived, folder: Path) -> None:
     assert list(answers.keys() ^ lived.asked) == []
     if any(isinstance(step, Flush) or (isinstance(step, Restart) and step.how == "SIGTERM") for step in history.steps):
         return
-    if lived.examined is None:
-        assert spans(finals) == spans(undisturbed(history.format, lived.parts))
-    else:
-        question = f"Question {len(lived.asked) - 1}?"
-        assert lived.examined.text == undisturbed_answer(history.format, lived.parts, question)
+    question = f"Question {len(lived.asked) - 1}?" if lived.examined else None
+    answer = lived.examined.text if lived.examined else ""
+    captions, expected = undisturbed(history.format, lived.parts, question)
+    assert spans(finals) == spans(captions)
+    assert answer == expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,19 +465,14 @@ def spans(finals: Sequence[m.Caption]) -> list[tuple[int, str, float, float]]:
     return [(final.utterance, final.text, final.start, final.end) for final in finals]
 
 
-def undisturbed(sound: AudioFormat, parts: Sequence[bytes | int]) -> list[m.Caption]:
-    """The final captions of a session to which nothing happens."""
+def undisturbed(sound: AudioFormat, parts: Sequence[bytes | int], question: str | None) -> tuple[list[m.Caption], str]:
+    """The final captions of a session to which nothing happens, and its answer about everything, if it is asked."""
     alone, at = _told(sound, parts)
+    if question is not None:
+        alone.tell(m.Flush("all"))
+        alone.tell(m.Ask("everything", question))
     alone.tell(m.End(at))
-    return alone.finals
-
-
-def undisturbed_answer(sound: AudioFormat, parts: Sequence[bytes | int], question: str) -> str:
-    """What a session to which nothing happens answers about everything that was said."""
-    alone, _ = _told(sound, parts)
-    alone.tell(m.Flush("all"))
-    alone.tell(m.Ask("everything", question))
-    return alone.of(m.Answer)[-1].text
+    return alone.finals, alone.of(m.Answer)[-1].text if question is not None else ""
 
 
 def _told(sound: AudioFormat, parts: Sequence[bytes | int]) -> tuple[Conversation, int]:

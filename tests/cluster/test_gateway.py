@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from af3stream import serving as serving_command
 from af3stream.cluster.engine_address import EngineAddress
 from af3stream.config import AudioConfig, Config, EngineConfig, JournalConfig, ServerConfig
 from af3stream.engine.contract import Engine
 from af3stream.engine.scripted import ScriptedEngine
 from af3stream.errors import ConfigError
 from af3stream.protocol import messages as m
+from af3stream.server import cluster_backend
 from af3stream.server.cluster_backend import Watch, joined
 from af3stream.server.service import Service
 from tests.cluster.links import KEY, Running
@@ -96,6 +98,18 @@ async def test_cluster_needs_a_shared_journal() -> None:
     with pytest.raises(ConfigError, match="journal that all gateways share"):
         async with joined(Config()):
             pass
+
+
+async def test_gateway_that_waits_for_its_first_engine_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = asyncio.Event()
+    monkeypatch.setattr(serving_command, "_stopping", lambda: stop)
+    monkeypatch.setattr(cluster_backend, "watch", lambda *_: asyncio.Event().wait())
+    asyncio.get_running_loop().call_later(0.05, stop.set)
+    config = Config(ServerConfig(port=0), journal=JournalConfig(folder=str(tmp_path), shared=True))
+    async with asyncio.timeout(PATIENCE_S):
+        await serving_command._serve_with_cluster(config, None, print)
 
 
 async def test_session_is_captioned_and_answered_as_by_an_embedded_engine(tmp_path: Path) -> None:
