@@ -167,6 +167,7 @@ class EngineConfig(Section, frozen=True):
     cluster: str = "auto"  # host:port of the cluster's head; auto: the cluster that this machine belongs to
     cpus: Positive = 2.0  # CPUs of the cluster that an engine takes; on a GPU, it takes one GPU
     wait_s: Positive = 60.0  # how long a question waits for an engine if there is none
+    rebuild_wait_s: Annotated[float, Meta(ge=0)] = 2.0  # and for its KV prefix at a new engine; then captions stand in
     coalesce_ms: Annotated[int, Meta(ge=0)] = 50  # how long messages wait to be sent together; urgent ones do not
     credit_mb: Count = 16  # the most data between a gateway and an engine that is not processed, each way
     queue_mb: Count = 64  # the most data that waits to be sent; a link that is so far behind is given up

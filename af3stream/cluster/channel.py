@@ -31,6 +31,9 @@ class Channel(Generic[Received]):
 
     Its methods are called on one event loop.
 
+    Attributes:
+        on_emptied: called each time all that waited is sent.
+
     Args:
         frames: decodes what the other end sends.
         credit: bytes that the other end lets be on their way.
@@ -48,6 +51,12 @@ class Channel(Generic[Received]):
         self._closed = False
         self._idle = asyncio.Event()  # set while nothing waits
         self._idle.set()
+        self.on_emptied: Callable[[], None] = _nothing
+
+    @property
+    def fullness(self) -> float:
+        """How full the queue is: 0 is empty, 1 is full."""
+        return self._outgoing.fullness
 
     def put(self, message: FromGateway | FromEngine, *, urgent: bool = False) -> None:
         """Queue a message. If the other end is too far behind, the connection is closed instead."""
@@ -124,11 +133,16 @@ class Channel(Generic[Received]):
                     await self._socket.send(data)
                     if not self._outgoing.waiting_bytes:
                         self._idle.set()
+                        self._loop.call_soon(self.on_emptied)
                     continue
                 due = min((at for at in (self._outgoing.due, self._grant_at) if at is not None), default=None)
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(due):
                         await self._changed.wait()
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def keepalive(config: EngineConfig) -> dict[str, Any]:

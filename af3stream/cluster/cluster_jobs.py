@@ -3,8 +3,11 @@
 `ClusterJobs` keeps every job until its last result has come. So if an engine is lost, it submits the jobs again to
 another one, in order. What was told of an answer is not told again, and the rest of the answer reads the same parts.
 
-The KV prefix is lost with its engine. It is built again from the session's last `ExtendJob`. The session's questions
-and its later extensions wait for that; all other jobs do not.
+The KV prefix is lost with its engine. It is built again from the session's last `ExtendJob`. Later extensions wait for
+that. So do questions that read the prefix, but not for long: then they are answered over captions. An answer that has
+begun goes on over the same parts. No other job waits.
+
+A link has room for so much data. So the jobs of a long backlog are sent in order, as room comes. Questions go first.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ log = logging.getLogger(__name__)
 NO_ENGINE: Final = "no engine is there"
 NO_ROOM: Final = "no engine has room for another session"
 
+FULL: Final = 1 / 32  # of a link's queue: then jobs wait, so that a question behind them is soon sent,
+FULL_FOR_QUESTIONS: Final = 1 / 2  # and then questions wait, too
+
 
 class Listener(Protocol):
     """Is told what happens to sessions."""
@@ -52,15 +58,17 @@ class ClusterJobs:
     Args:
         listener: told what happens to sessions.
         wait_s: how long a question waits for an engine, in seconds.
+        rebuild_wait_s: how long a question waits for the KV prefix at a new engine, in seconds.
 
     Attributes:
         due_s: seconds that the devices have worked for this gateway's sessions, without interim captions. Sessions of
             one engine count equally.
     """
 
-    def __init__(self, listener: Listener, wait_s: float) -> None:
+    def __init__(self, listener: Listener, wait_s: float, rebuild_wait_s: float = 2.0) -> None:
         self._listener = listener
         self._wait_s = wait_s
+        self._rebuild_wait_s = rebuild_wait_s
         self._most_sessions = inf
         self._members: dict[str, Member] = {}
         self._sessions: dict[str, HostedSession] = {}
@@ -80,6 +88,7 @@ class ClusterJobs:
             self._lost(earlier, None)
         member = self._members[name] = Member(name, role, link, link.load, due_s=link.load.due_s)
         link.on_superseded(self._superseded)
+        link.on_emptied(partial(self._send_more, member))
         link.on_lost(partial(self._lost, member, lost))
         self._place_waiting()
 
@@ -99,7 +108,9 @@ class ClusterJobs:
         return None if place(self._candidates(), Pool.ANSWERS, self._session_bytes) else NO_ROOM
 
     def check(self, now: float, most_sessions: float = inf) -> None:
-        """Move sessions away from engines that drain, and fail questions that wait too long. Called periodically.
+        """Move sessions away from engines that drain, and let no question wait too long. Called periodically.
+
+        A session with a question is moved once it is answered, or its engine is lost.
 
         Args:
             most_sessions: how many sessions an engine has time for.
@@ -113,12 +124,13 @@ class ClusterJobs:
         self._place_waiting()
         for member in [member for member in self._members.values() if member.load().draining]:
             for hosted in self._at(member):
-                if all(place(self._candidates(), pool, must=True) for pool in hosted.engines):
+                if not hosted.asks and all(place(self._candidates(), pool, must=True) for pool in hosted.engines):
                     self._leave(hosted, member, "drain")
                     member.link.close(hosted.id)
                     self._seat(hosted)
         for hosted in self._sessions.values():
             self._give_up(hosted, now)
+            self._release(hosted, now)
 
     def _lost(self, member: Member, tell: Callable[[], None] | None) -> None:
         """Place the sessions of an engine anew that cannot be reached any more."""
@@ -158,13 +170,14 @@ class ClusterJobs:
         """Queue a job; ``report`` is called with its results in order, the last time with ``done``."""
         hosted = self._sessions[session]
         pending = hosted.pending[job.id] = Pending(job, report)
+        if isinstance(job, AnswerJob) and pending.needs_prefix and hosted.restoring and not _urgent(hosted.restoring):
+            self._restore(hosted)
         self._send(hosted, pending)
 
     def cancel(self, session: str, job: int) -> None:
         """Drop the job with this id."""
-        pending = self._sessions[session].pending.pop(job, None)
-        if pending and pending.at and pending.sent:
-            pending.at.link.cancel(session, pending.sent.id)
+        if pending := self._sessions[session].pending.pop(job, None):
+            self._take_back(session, pending)
 
     def attach(self, session: str) -> None:
         """Run the jobs of a session in their turn. A session that is closed is left as it is."""
@@ -187,18 +200,18 @@ class ClusterJobs:
     def close(self, session: str) -> None:
         """Drop the session's jobs, and its caches unless another gateway goes on with it."""
         hosted = self._sessions.pop(session)
-        if self._hands_over:
-            return
         for member in set(hosted.engines.values()):
-            member.link.close(session)
+            member.behind.discard(session)
+            if not self._hands_over:
+                member.link.close(session)
 
     # ---- placement ---------------------------------------------------------------------------------------------------
 
     @property
     def _session_bytes(self) -> int:
-        """Keys and values that a session has, on average."""
+        """Keys and values that a session is expected to need: what those that have some have, on average."""
         loads = self.engines.values()
-        return sum(load.kv_bytes for load in loads) // max(1, sum(load.sessions for load in loads))
+        return sum(load.kv_bytes for load in loads) // max(1, sum(load.kv_sessions for load in loads))
 
     def _candidates(self) -> list[Candidate]:
         expected = self._session_bytes
@@ -214,8 +227,6 @@ class ClusterJobs:
         for pool in Pool:
             if pool not in hosted.engines:
                 self._choose(hosted, pool)
-        if hosted.restoring:
-            self._send(hosted, hosted.restoring)
         self._send_waiting(hosted)
 
     def _choose(self, hosted: HostedSession, pool: Pool) -> None:
@@ -240,16 +251,15 @@ class ClusterJobs:
     def _leave(self, hosted: HostedSession, member: Member, reason: Reason) -> None:
         """Take a session, and its jobs, from an engine."""
         hosted.reason = reason
-        if hosted.engines.get(Pool.ANSWERS) is member:
-            hosted.resident(frozenset())
-            if hosted.extended:
-                extended = hosted.extended
-                again = ExtendJob(extended.parts, rebuild=False, keep_from=extended.keep_from, urgent=hosted.asks)
-                hosted.restoring = Pending(again, partial(self._restored, hosted))
+        answered = hosted.engines.get(Pool.ANSWERS) is member
+        member.behind.discard(hosted.id)
         hosted.engines = {pool: other for pool, other in hosted.engines.items() if other is not member}
-        for pending in hosted.pending.values():
+        for pending in [*hosted.pending.values(), *filter(None, [hosted.restoring])]:
             if pending.at is member:
                 pending.at = pending.sent = None
+        if answered:
+            hosted.resident(frozenset())
+            self._restore(hosted)
 
     def _resident(self, hosted: HostedSession, member: Member, windows: frozenset[AudioSegment]) -> None:
         if hosted.engines.get(Pool.ANSWERS) is member:
@@ -258,19 +268,33 @@ class ClusterJobs:
     # ---- jobs --------------------------------------------------------------------------------------------------------
 
     def _send_waiting(self, hosted: HostedSession) -> None:
+        if hosted.restoring:
+            self._send(hosted, hosted.restoring)
         for pending in list(hosted.pending.values()):
             self._send(hosted, pending)
 
+    def _send_more(self, member: Member) -> None:
+        """Send the jobs that wait for room on a link, as far as there is some."""
+        if not member.behind:
+            return
+        for hosted in self._at(member):
+            if hosted.id in member.behind and member.link.fullness < FULL:
+                member.behind.discard(hosted.id)
+                self._send_waiting(hosted)
+
     def _send(self, hosted: HostedSession, pending: Pending) -> None:
-        """Give a job to its engine, if it is there, and no KV prefix must be built before."""
+        """Give a job to its engine, if it is there, its link has room, and no KV prefix must be built before."""
         member = hosted.engines.get(pool_of(pending.job))
-        held = hosted.restoring not in (None, pending) and isinstance(pending.job, ExtendJob | AnswerJob)
+        held = hosted.restoring not in (None, pending) and pending.needs_prefix
         if member is None or pending.at or held:
             return
         if pending.completed:
             self._end(hosted, pending, None)
             return
-        pending.at, pending.sent, pending.waits_from = member, pending.resumed(), None
+        if not self._has_room(hosted, pending, member):
+            member.behind.add(hosted.id)
+            return
+        pending.at, pending.sent = member, pending.resumed()
         member.link.submit(hosted.id, pending.sent, partial(self._reported, hosted, pending, member))
 
     def _reported(
@@ -279,6 +303,7 @@ class ClusterJobs:
         """Take a result from an engine, unless the job has left it."""
         if pending.at is not member or pending not in (hosted.pending.get(pending.job.id), hosted.restoring):
             return
+        pending.waits_from = None
         if isinstance(result, PrefixLost):
             pending.prefix_lost = True
         if isinstance(result, Completion):
@@ -297,6 +322,27 @@ class ClusterJobs:
             hosted.extended = pending.job
         pending.report(pending.job, result, True)
 
+    def _has_room(self, hosted: HostedSession, pending: Pending, member: Member) -> bool:
+        """Return whether a job can be sent. A session's jobs stay in order, except that questions go first."""
+        if isinstance(pending.job, AnswerJob) or pending is hosted.restoring:
+            return member.link.fullness < FULL_FOR_QUESTIONS
+        return hosted.id not in member.behind and member.link.fullness < FULL
+
+    def _take_back(self, session: str, pending: Pending) -> None:
+        """Have the engine that has a job drop it."""
+        if pending.at and pending.sent:
+            pending.at.link.cancel(session, pending.sent.id)
+
+    def _restore(self, hosted: HostedSession) -> None:
+        """Begin to build the KV prefix again, urgently if a question waits."""
+        if hosted.restoring:
+            self._take_back(hosted.id, hosted.restoring)
+        if hosted.extended:
+            parts, keep_from = hosted.extended.parts, hosted.extended.keep_from
+            again = ExtendJob(parts, rebuild=False, keep_from=keep_from, urgent=hosted.asks)
+            hosted.restoring = Pending(again, partial(self._restored, hosted))
+            self._send(hosted, hosted.restoring)
+
     def _restored(self, hosted: HostedSession, _job: Job, result: Result, done: bool) -> None:
         """Go on with the jobs that need the KV prefix. If it could not be built, questions find that out."""
         if done:
@@ -311,3 +357,24 @@ class ClusterJobs:
             pending.waits_from = now if pending.waits_from is None else pending.waits_from
             if now - pending.waits_from > self._wait_s:
                 self._end(hosted, pending, Failed(NO_ENGINE, timed_out=True))
+
+    def _release(self, hosted: HostedSession, now: float) -> None:
+        """Give up the KV prefix if a question has waited too long for it: the engine then answers over captions.
+
+        An answer that has begun waits: the rest of it is about the same parts.
+        """
+        if not hosted.restoring or Pool.ANSWERS not in hosted.engines:
+            return
+        waited = [
+            now - pending.held_since(now)
+            for pending in hosted.pending.values()
+            if isinstance(pending.job, AnswerJob) and pending.needs_prefix and not (pending.at or pending.told)
+        ]
+        if max(waited, default=-1.0) >= self._rebuild_wait_s:
+            self._take_back(hosted.id, hosted.restoring)
+            hosted.restoring = hosted.extended = None
+            self._send_waiting(hosted)
+
+
+def _urgent(pending: Pending) -> bool:
+    return isinstance(pending.job, ExtendJob) and pending.job.urgent

@@ -39,9 +39,9 @@ class Outgoing:
         """Queue an encoded message; ``now``: clock seconds.
 
         Raises:
-            QueueFull: if it does not fit the queue.
+            QueueFull: if it does not fit the queue. A single longer message is taken if nothing else waits.
         """
-        if self.waiting_bytes + len(message) > self._limit:
+        if self._waiting and self.waiting_bytes + len(message) > self._limit:
             raise QueueFull
         self._waiting.append(message)
         self.waiting_bytes += len(message)
@@ -51,6 +51,11 @@ class Outgoing:
     def grant(self, count: int) -> None:
         """The receiver has processed so many bytes."""
         self.unprocessed = max(0, self.unprocessed - count)
+
+    @property
+    def fullness(self) -> float:
+        """How full the queue is: 0 is empty, 1 is full."""
+        return self.waiting_bytes / self._limit
 
     @property
     def due(self) -> float | None:

@@ -148,6 +148,15 @@ class EngineLink:
         """Have a function called with each session that another gateway has taken over."""
         self._on_superseded = callback
 
+    @property
+    def fullness(self) -> float:
+        """How full the queue of what waits to be sent is: 0 is empty; at 1, the connection is closed."""
+        return self._channel.fullness
+
+    def on_emptied(self, callback: Callable[[], None]) -> None:
+        """Have a function called each time all that waited is sent."""
+        self._channel.on_emptied = callback
+
     async def disconnect(self) -> None:
         """Close the connection; `on_lost` is not called."""
         self._on_lost = _nothing
@@ -265,6 +274,7 @@ class EngineLink:
         """Read older audio of a session, beside the event loop, and send it."""
         try:
             async with self._reading:
+                await self._channel.flush()  # so that no more than these reads wait to be sent
                 chunk = await asyncio.to_thread(_read, own.source, segment)
         except Exception as error:  # noqa: BLE001 - whatever fails costs the job that reads
             log.warning("audio cannot be read: session=%s error=%s", session, type(error).__name__)

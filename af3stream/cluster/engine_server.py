@@ -103,6 +103,7 @@ class EngineServer:
         return EngineLoad(
             sessions=worker.sessions,
             kv_bytes=worker.kv_bytes,
+            kv_sessions=worker.kv_sessions,
             kv_limit_bytes=self._kv_limit,
             embedding_bytes=worker.embedding_bytes,
             busy_s=worker.busy_s,

@@ -26,7 +26,8 @@ class Pending:
         again: characters of an answer that the engine has reported, those that were told before included.
         prefix_lost: whether an answer reads what it reads instead of the KV prefix; that was told, too.
         completed: whether the answer was told to its end.
-        waits_from: since when it waits, in clock seconds, as far as was noticed.
+        waits_from: since when it waits for an engine that begins it, in clock seconds, as far as was noticed.
+        held_from: since when it waits for the KV prefix at its engine, likewise.
     """
 
     job: Job
@@ -38,6 +39,23 @@ class Pending:
     prefix_lost: bool = False
     completed: bool = False
     waits_from: float | None = None
+    held_from: float | None = None
+
+    @property
+    def needs_prefix(self) -> bool:
+        """Whether it must not be given to an engine before the KV prefix is there again."""
+        match self.job:
+            case ExtendJob():
+                return True
+            case AnswerJob(prefix=prefix):
+                return prefix > 0 and not self.prefix_lost
+            case _:
+                return False
+
+    def held_since(self, now: float) -> float:
+        """Note that it waits for the KV prefix; returns since when."""
+        self.held_from = now if self.held_from is None else self.held_from
+        return self.held_from
 
     def resumed(self) -> Job:
         """Return the job for an engine that did not begin it: an answer goes on over the parts that it has read."""

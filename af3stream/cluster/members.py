@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from af3stream.cluster.placement import Candidate, Role
@@ -29,6 +29,13 @@ class Link(Protocol):
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Have a function called once if the link is lost."""
 
+    @property
+    def fullness(self) -> float:
+        """How full the queue of what waits to be sent is: 0 is empty; at 1, the link is given up."""
+
+    def on_emptied(self, callback: Callable[[], None]) -> None:
+        """Have a function called each time all that waited is sent."""
+
     def on_superseded(self, callback: Callable[[str], None]) -> None:
         """Have a function called with each session that another gateway has taken over."""
 
@@ -53,6 +60,7 @@ class Member:
         placed: sessions that were placed there since its load was reported.
         counted: that load.
         due_s: of the device, as it was counted last.
+        behind: the sessions that have jobs which wait for room on the link.
     """
 
     name: str
@@ -61,6 +69,7 @@ class Member:
     counted: EngineLoad
     placed: int = 0
     due_s: float = 0.0
+    behind: set[str] = field(default_factory=set)
 
     def load(self) -> EngineLoad:
         """Return the engine's load. A new report counts the sessions that were placed before it."""
@@ -71,16 +80,20 @@ class Member:
     def candidate(self, session_bytes: int, most_sessions: float) -> Candidate:
         """Return the engine for placement.
 
+        A new session has no keys and values yet, and gets them without being asked. So each session is expected to
+        need ``session_bytes``, and if all of them have more, what they have counts. A captioner's have none.
+
         Args:
-            session_bytes: keys and values of a session that was placed after the last report.
+            session_bytes: keys and values that a session is expected to need.
             most_sessions: how many sessions it has time for.
         """
         load = self.load()
         sessions = load.sessions + self.placed
+        expected = 0 if self.role == "captions" else sessions * session_bytes
         return Candidate(
             self.name,
             self.role,
-            reserved_bytes=load.kv_bytes + self.placed * session_bytes,
+            reserved_bytes=max(load.kv_bytes, expected),
             limit_bytes=load.kv_limit_bytes,
             sessions=sessions,
             draining=load.draining,

@@ -34,6 +34,7 @@ class EngineLoad(Struct, frozen=True, tag=True):
     Attributes:
         sessions: those of all gateways.
         kv_bytes: keys and values that are written, or reserved for a running job.
+        kv_sessions: the sessions that have some of them.
         kv_limit_bytes: the most that there may be; 0: no limit.
         embedding_bytes: embeddings that are resident, or reserved for a running job.
         busy_s: seconds that the device has worked.
@@ -50,6 +51,7 @@ class EngineLoad(Struct, frozen=True, tag=True):
     due_s: float = 0.0
     short_s: float = 0.0
     draining: bool = False
+    kv_sessions: int = 0
 
 
 class Hello(Struct, frozen=True, tag=True):

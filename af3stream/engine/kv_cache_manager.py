@@ -51,6 +51,11 @@ class KVCacheManager:
         prefixes = sum(own.bytes for own in list(self._sessions.values()))
         return prefixes + sum([*self._apart.values()])
 
+    @property
+    def sessions(self) -> int:
+        """The sessions whose prefixes have keys and values, or have some reserved."""
+        return sum(own.bytes > 0 for own in list(self._sessions.values()))
+
     def use(self, session: str, prefix: Prefix, now: float) -> None:
         """Note a job that reads or writes a session's prefix."""
         own = self._sessions.pop(session, None) or SessionPrefix(prefix, now)

@@ -112,6 +112,11 @@ class Worker:
         return self._core.caches.kv.bytes
 
     @property
+    def kv_sessions(self) -> int:
+        """The sessions that have some of these bytes."""
+        return self._core.caches.kv.sessions
+
+    @property
     def embedding_bytes(self) -> int:
         """Bytes of embeddings that are resident, or reserved for a running job."""
         return self._core.caches.embeddings.bytes

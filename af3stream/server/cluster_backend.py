@@ -35,7 +35,7 @@ class ClusterBackend:
     short_of_memory = False  # placement knows which engines are
 
     def __init__(self, config: Config) -> None:
-        self.jobs = ClusterJobs(self, config.engine.wait_s)
+        self.jobs = ClusterJobs(self, config.engine.wait_s, config.engine.rebuild_wait_s)
         self.keeper = LinkKeeper(self.jobs, self._connect)
         self.connected = asyncio.Event()
         self._config = config.engine

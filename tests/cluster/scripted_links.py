@@ -26,19 +26,26 @@ class ScriptedLink:
     Attributes:
         submitted: the jobs that it was given.
         opened: the sessions that it has.
+        fullness: of the queue of its link; it is sent before each step.
+        job_share: how much of the queue a job takes.
     """
 
-    def __init__(self, model: ModelConfig | None = None) -> None:
+    def __init__(self, model: ModelConfig | None = None, job_share: float = 0.0) -> None:
         self.load = EngineLoad()
         self.engine = ScriptedEngine()
         self.worker = Worker(self.engine, model)
         self.submitted: list[Job] = []
         self.opened: dict[str, bool] = {}  # and whether they are attached
+        self.fullness, self.job_share = 0.0, job_share
         self._on_lost: Callable[[], None] = lambda: None
+        self._on_emptied: Callable[[], None] = lambda: None
         self._lost = False
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         self._on_lost = callback
+
+    def on_emptied(self, callback: Callable[[], None]) -> None:
+        self._on_emptied = callback
 
     def lose(self) -> None:
         """The engine is gone, with what it knew."""
@@ -59,6 +66,8 @@ class ScriptedLink:
 
     def submit(self, session: str, job: Job, report: Report) -> None:
         assert not self._lost and session in self.opened
+        self.fullness += self.job_share
+        assert self.fullness <= 1, "the link would be given up"
         self.submitted.append(job)
         self.worker.submit(session, job, report)
 
@@ -83,7 +92,11 @@ class ScriptedLink:
 
     def step(self) -> bool:
         """Do one step; returns whether there was one to do."""
-        return not self._lost and self.worker.step()
+        if self._lost:
+            return False
+        sent, self.fullness = self.fullness > 0, 0.0
+        self._on_emptied()
+        return self.worker.step() or sent
 
 
 class Listener:
@@ -108,10 +121,11 @@ class ScriptedCluster(ClusterJobs):
         faults: called before each step, by its number.
     """
 
-    def __init__(self, *roles: Role, wait_s: float = 60.0) -> None:
+    def __init__(self, *roles: Role, wait_s: float = 60.0, rebuild_wait_s: float = 2.0, job_share: float = 0.0) -> None:
         self.listener = Listener()
-        super().__init__(self.listener, wait_s)
+        super().__init__(self.listener, wait_s, rebuild_wait_s)
         self.links: dict[str, ScriptedLink] = {}
+        self._job_share = job_share
         self.faults: Callable[[int], None] = lambda _: None
         self._names = count(1)
         self.steps = 0
@@ -121,7 +135,7 @@ class ScriptedCluster(ClusterJobs):
     def join(self, role: Role = "all", model: ModelConfig | None = None, **load: object) -> str:
         """Add an engine; returns its name."""
         name = f"engine-{next(self._names)}"
-        link = self.links[name] = ScriptedLink(model)
+        link = self.links[name] = ScriptedLink(model, self._job_share)
         link.report(**load)
         self.add(name, role, link)
         return name

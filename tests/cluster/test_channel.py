@@ -11,12 +11,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from af3stream.cluster import wire
-from af3stream.cluster.engine_link import EngineLink
-from af3stream.engine.contract import Text
+from af3stream.cluster.engine_link import READS, EngineLink
+from af3stream.engine.contract import AudioSegment, Text
 from af3stream.engine.facts import facts_of
 from af3stream.engine.jobs import AnswerJob, CaptionJob
 from af3stream.engine.scripted import ScriptedEngine
-from tests.cluster.links import KEY, QUICK, Running, Told
+from tests.cluster.links import KEY, QUICK, Running, Timeline, Told
 from tests.cluster.test_engine_link import AUDIO
 from tests.cluster.test_link_failures import Wordy, raw
 
@@ -113,6 +113,23 @@ async def test_a_gateway_sends_no_more_than_the_engine_has_room_for() -> None:
             await engine.grant(sum(map(len, engine.frames)) - sent + 64_000)
             sent = sum(map(len, engine.frames))
             await told.until(lambda sent=sent: sum(map(len, engine.frames)) > sent)  # type: ignore[misc]
+
+
+async def test_older_audio_is_read_only_as_fast_as_it_is_sent() -> None:
+    engine, told, audio = RawEngine(credit=1), Told(), Timeline()
+    windows = [AudioSegment(at, at + 160_000, 250) for at in range(0, 1_600_000, 160_000)]
+    async with engine.linked(coalesce_ms=0) as link:
+        link.open("s", audio, told.resident)
+        await told.until(lambda: bool(engine.frames))  # which it never says that it has processed
+        reads = [wire.Read("s", 0, 0, number, window) for number, window in enumerate(windows)]
+        await engine.socket.send(wire.frame([wire.encode(read) for read in reads]))
+        await told.until(lambda: link.fullness > 0)
+        await asyncio.sleep(0.3)
+        assert len(audio.reads) <= READS
+        for _ in windows:
+            await engine.grant(10_000_000)
+            await asyncio.sleep(0.02)
+        await told.until(lambda: len(audio.reads) == len(windows))
 
 
 async def test_an_engine_sends_no_more_than_a_gateway_has_room_for() -> None:

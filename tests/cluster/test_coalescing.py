@@ -61,6 +61,16 @@ def test_a_full_queue_takes_nothing() -> None:
     assert queue.waiting_bytes == 7
 
 
+def test_a_message_longer_than_the_queue_is_taken_alone() -> None:
+    queue = outgoing(limit=10)
+    queue.put(b"x" * 50, 0.0)
+    assert queue.fullness == 5.0
+    with pytest.raises(QueueFull):
+        queue.put(b"x", 0.0)
+    assert queue.take() == [b"x" * 50]
+    assert queue.fullness == 0.0
+
+
 @given(st.lists(st.tuples(st.integers(1, 60), st.booleans(), st.booleans())), st.integers(1, 100))
 def test_messages_stay_in_order_and_within_their_bounds(acts: list[tuple[int, bool, bool]], credit: int) -> None:
     queue, taken, on_their_way = outgoing(credit, limit=10_000), list[bytes](), list[int]()

@@ -179,6 +179,10 @@ async def test_the_load_is_told_several_times_a_second() -> None:
         await told.until(lambda: link.load.sessions == 1 and link.load.embedding_bytes > 0)
         assert link.load is not first
         assert link.load.busy_s > 0
+        assert (link.load.kv_sessions, link.load.kv_bytes) == (0, 0)
+        link.submit("s", extend := ExtendJob((segment(0, 4),), rebuild=False), told.report)
+        await told.finished(extend)
+        await told.until(lambda: link.load.kv_sessions == 1 and link.load.kv_bytes > 0)
         running.server.drain()
         await told.until(lambda: link.load.draining)
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from af3stream.audio import SAMPLE_RATE
 from af3stream.cluster.cluster_jobs import ClusterJobs
-from af3stream.config import CaptionsConfig, Config, ModelConfig, QuestionsConfig
+from af3stream.config import CaptionsConfig, Config, EngineConfig, ModelConfig, QuestionsConfig
 from af3stream.engine.captioning import Samples
 from af3stream.engine.contract import AudioSegment, Engine, Text
 from af3stream.engine.facts import facts_of
@@ -135,6 +135,26 @@ async def test_an_answer_goes_on_at_another_engine_if_its_own_is_lost() -> None:
     pieces = [result for result, _ in told.of(job) if isinstance(result, str)]
     assert "".join(pieces) == "What is said here? <- Hello."
     assert told.of(job)[-1] == (None, True)
+
+
+async def test_a_backlog_longer_than_the_queue_of_a_link_is_done_over_it() -> None:
+    config, told = EngineConfig(queue_mb=1, credit_mb=1), Told()
+    cluster = ClusterJobs(Listener(), 60.0)
+    audio = Timeline(seconds=10.0).samples  # float32: 640 kB
+    jobs = {f"s{i}": [CaptionJob(k, audio, None, True, 9) for k in range(3)] for i in range(6)}
+    for session, mine in jobs.items():
+        cluster.open(session, Timeline(1.0), told.resident)
+        for job in mine:
+            cluster.submit(session, job, told.report)
+    async with Running(config=config) as running:
+        lost: list[str] = []
+        link = await running.link()
+        cluster.add("engine", "all", link, lambda: lost.append("engine"))
+        await told.finished(*(job for mine in jobs.values() for job in mine))
+        assert not lost
+        for mine in jobs.values():
+            assert [job for job, _, done in told.results if done and job in mine] == mine
+        await link.disconnect()
 
 
 def test_a_gateway_imports_no_model() -> None:
