@@ -252,3 +252,18 @@ async def test_clients_are_sent_away_when_a_gateway_stops(tmp_path: Path) -> Non
         await stopping
     assert peer.of(m.Error)[-1].code == "shutting_down"
     assert len(peer.finals) == told  # the utterance goes on at another gateway
+
+
+async def test_question_that_waits_for_an_engine_fails_in_time_although_its_gateway_stops(tmp_path: Path) -> None:
+    stack = AsyncExitStack()
+    stage = await stack.enter_async_context(gateway(tmp_path, wait_s=0.5))
+    async with talking(stage.service) as peer:
+        await speak(peer)
+        await still_there(peer)
+        await stage.lose()
+        await peer.tell(m.Ask("q", "What was said?"))
+        await still_there(peer)
+        stopping = asyncio.create_task(stack.aclose())
+        assert await peer.until_closed() == 1012
+        await stopping
+    assert [(error.code, error.ref) for error in peer.of(m.Error)] == [("engine_timeout", "q"), ("shutting_down", None)]
