@@ -180,18 +180,18 @@ class ClusterJobs:
             self._take_back(session, pending)
 
     def attach(self, session: str) -> None:
-        """Run the jobs of a session in their turn."""
-        hosted = self._sessions[session]
-        hosted.attached = True
-        for member in set(hosted.engines.values()):
-            member.link.attach(session)
+        """Run the jobs of a session in their turn. A session that is closed is left as it is."""
+        if hosted := self._sessions.get(session):
+            hosted.attached = True
+            for member in set(hosted.engines.values()):
+                member.link.attach(session)
 
     def detach(self, session: str) -> None:
-        """Run the jobs of a session only when no other session has work."""
-        hosted = self._sessions[session]
-        hosted.attached = False
-        for member in set(hosted.engines.values()):
-            member.link.detach(session)
+        """Run the jobs of a session only when no other session has work. A session that is closed is left as it is."""
+        if hosted := self._sessions.get(session):
+            hosted.attached = False
+            for member in set(hosted.engines.values()):
+                member.link.detach(session)
 
     def hand_over(self) -> None:
         """Leave the caches of sessions that are closed from now on: another gateway goes on with them."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
@@ -56,6 +57,10 @@ NO_SAMPLES: Final = np.zeros(0, np.float32)
 
 class LinkError(Exception):
     """An engine cannot be reached, or refuses the gateway."""
+
+
+class UnlikeEngine(LinkError):
+    """An engine differs from those that the gateway uses. It stays so until it is started again."""
 
 
 @dataclass(eq=False, slots=True)
@@ -128,14 +133,15 @@ class EngineLink:
                 **keepalive(config),
                 logger=wire_log,
             )
-            async with asyncio.timeout(config.lost_after_s):
-                await socket.send(frame([encode(Hello(gateway, config.credit_mb * MIB))]))
-                (welcome,) = from_engine.decode(await socket.recv())
+            with _closed_on_error(socket):
+                async with asyncio.timeout(config.lost_after_s):
+                    await socket.send(frame([encode(Hello(gateway, config.credit_mb * MIB))]))
+                    (welcome,) = from_engine.decode(await socket.recv())
+                checked(isinstance(welcome, Welcome), "it does not welcome a gateway")
+                assert isinstance(welcome, Welcome)
+                await asyncio.to_thread(welcome.facts.tokens.load)
         except (OSError, TimeoutError, ValueError, WebSocketException) as error:
             raise LinkError(f"the engine at {address} cannot be reached: {error}") from error
-        if not isinstance(welcome, Welcome):
-            raise LinkError(f"the engine at {address} does not welcome a gateway")
-        await asyncio.to_thread(welcome.facts.tokens.load)
         return cls(socket, welcome, config)
 
     def on_lost(self, callback: Callable[[], None]) -> None:
@@ -281,6 +287,16 @@ class EngineLink:
             chunk = None
         if self._sessions.get(session) is own:
             self._put(session, lambda number: Samples(*number, segment, chunk), urgent=True)
+
+
+@contextmanager
+def _closed_on_error(socket: ClientConnection) -> Iterator[None]:
+    """Close a connection at once if the context fails, or is cancelled."""
+    try:
+        yield
+    except BaseException:
+        socket.transport.abort()
+        raise
 
 
 def _read(source: AudioSource, segment: AudioSegment) -> Chunk:

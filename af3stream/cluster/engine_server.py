@@ -115,14 +115,24 @@ class EngineServer:
     def drain(self) -> None:
         """Tell the gateways to place their sessions elsewhere."""
         self._draining = True
-        for gateway in self._gateways.values():
-            gateway.channel.put(self.load, urgent=True)
+        self._put_load(urgent=True)
+
+    def resume(self) -> None:
+        """Take sessions again after `drain`."""
+        self._draining = False
+        self._put_load(urgent=True)
 
     async def _tell_load(self) -> None:
         while True:
             await asyncio.sleep(LOAD_EVERY_S)
-            for gateway in self._gateways.values():
-                gateway.channel.put(self.load)
+            try:
+                self._put_load()
+            except Exception:
+                log.exception("internal error: gateways are not told the load")
+
+    def _put_load(self, *, urgent: bool = False) -> None:
+        for gateway in self._gateways.values():
+            gateway.channel.put(self.load, urgent=urgent)
 
     # ---- gateways ----------------------------------------------------------------------------------------------------
 

@@ -57,13 +57,16 @@ class GatewaySessions:
         self._sessions = sessions
         self._config = config
         self._window = window
+        self._left = False
 
     def receive(self, message: FromGateway) -> None:
-        """Do what a gateway asks for.
+        """Do what a gateway asks for; nothing after `leave`: frames of a closed connection may still be buffered.
 
         Raises:
             ValueError: if it breaks the protocol.
         """
+        if self._left:
+            return
         checked(isinstance(message, SessionMessage), "not in this place")
         assert isinstance(message, SessionMessage)
         hosted = self._sessions.get(message.session)
@@ -76,6 +79,7 @@ class GatewaySessions:
 
     def leave(self) -> None:
         """The connection is closed: keep the caches of its sessions for a while."""
+        self._left = True
         for hosted in self._sessions.values():
             if hosted.gateway is self:
                 hosted.leave(self._config.keep_s, partial(self._drop, hosted))

@@ -9,12 +9,13 @@ from typing import Final, Protocol
 
 from af3stream.cluster.cluster_jobs import ClusterJobs
 from af3stream.cluster.engine_address import EngineAddress
-from af3stream.cluster.engine_link import LinkError
+from af3stream.cluster.engine_link import LinkError, UnlikeEngine
 from af3stream.cluster.members import Link
 
 log = logging.getLogger(__name__)
 
 RECONNECT_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # before the next attempt, after so many failures in a row
+UNLIKE_S: Final = 60.0  # the same for an engine that differs; if it is started again, it has another address
 
 
 class ClosableLink(Link, Protocol):
@@ -65,20 +66,28 @@ class LinkKeeper:
     async def _keep(self, engine: EngineAddress) -> None:
         failures = 0
         while engine in self._present:
+            wait_s = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
             try:
-                link = await self._connect(engine)
+                await self._use(engine, await self._connect(engine))
+                failures, wait_s = 0, RECONNECT_S[0]
             except LinkError as error:
                 if not failures:
                     log.warning("an engine cannot be used: engine=%s error=%s", engine.name, error)
-            else:
-                failures = 0
-                lost = asyncio.Event()
-                self._jobs.add(engine.name, engine.role, link, lost.set)
-                place = (engine.name, engine.address, engine.process)
-                log.info("an engine is connected: engine=%s address=%s process=%d", *place)
-                self._links.add(link)
-                await lost.wait()
-                self._links.discard(link)
-            await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
-            failures += 1
+                if isinstance(error, UnlikeEngine):
+                    wait_s = UNLIKE_S
+                failures += 1
+            except Exception:
+                log.exception("internal error: an engine cannot be used: engine=%s", engine.name)
+                failures += 1
+            await asyncio.sleep(wait_s)
         del self._keeping[engine]
+
+    async def _use(self, engine: EngineAddress, link: ClosableLink) -> None:
+        """Have jobs run over a link until it is lost."""
+        lost = asyncio.Event()
+        self._links.add(link)
+        self._jobs.add(engine.name, engine.role, link, lost.set)
+        place = (engine.name, engine.address, engine.process)
+        log.info("an engine is connected: engine=%s address=%s process=%d", *place)
+        await lost.wait()
+        self._links.discard(link)

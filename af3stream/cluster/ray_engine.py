@@ -36,9 +36,11 @@ NAMESPACE: Final = "af3stream"
 PREFIX: Final = "engine-"
 LOOK_EVERY_S: Final = 1.0
 HINT_S: Final = 30.0  # an engine that is not ready by then may lack resources
+ENGINE_SECTIONS: Final = ("captions", "questions", "model", "engine", "tracing")  # of the configuration, for an engine
 
 Load = Callable[[Config], "Loaded"]
 Progress = Callable[[str], None]
+Check = Callable[[Any, str, Progress], None]  # takes the answer of an engine, and its name
 
 
 def connect(cluster: str) -> None:
@@ -86,6 +88,7 @@ class RayEngine:
         self._key = secrets.token_urlsafe(32)
         self._server = EngineServer(self._worker, loaded.facts, self._key, settings.engine, settings.model)
         self._name, self._role, self._host = name, role, ray.util.get_node_ip_address()
+        self._config = config
         self._loop = asyncio.new_event_loop()
         listening = threading.Event()
         threading.Thread(target=self._serve, args=(listening,), name="engine server", daemon=True).start()
@@ -105,6 +108,21 @@ class RayEngine:
         """Have the gateways move the sessions to other engines; returns how many sessions are left."""
         self._loop.call_soon_threadsafe(self._server.drain)
         return self._worker.sessions
+
+    def resume(self, config: bytes, role: Role) -> list[str]:
+        """Take sessions again after `drain`, if the engine is as another command would start it.
+
+        Args:
+            config: JSON of that command's configuration.
+            role: which that command gives it.
+
+        Returns:
+            What differs, by name; if anything does, the engine stays as it is.
+        """
+        different = differences(self._config, config) + ["role"] * (role != self._role)
+        if not different:
+            self._loop.call_soon_threadsafe(self._server.resume)
+        return different
 
     def _serve(self, listening: threading.Event) -> None:
         """Serve on a thread of its own. If that fails, the process ends, and Ray starts the engine again."""
@@ -135,7 +153,8 @@ def run_engines(
         here: whether they run on this machine alone; otherwise, Ray chooses the machines.
 
     Raises:
-        SetupError: if there is no cluster, or this machine has not what the engines take.
+        SetupError: if there is no cluster, this machine has not what the engines take, or an engine of the same name
+            runs with another configuration or role.
         EngineError: if an engine cannot be loaded.
     """
     import ray
@@ -144,9 +163,11 @@ def run_engines(
     stop = _stop_signal()  # after Ray has set handlers of its own
     names = [f"{PREFIX}{name}-{i + 1}" for i in range(count)]
     strategy = _on_this_machine(config, count) if here else "SPREAD"
+    _take_over(names, config, role, say, stop)
     actors = [_start(each, config, role, load, strategy) for each in names]
     try:
-        _wait(actors, names, say, stop)
+        described = {actor.describe.remote(): each for actor, each in zip(actors, names, strict=True)}
+        _wait(described, _check_ready, say, stop)
         stop.wait()
         say("draining")
         deadline = time.monotonic() + config.server.drain_s
@@ -157,20 +178,34 @@ def run_engines(
             ray.kill(actor)
 
 
-def _wait(actors: Sequence[Any], names: Sequence[str], say: Progress, stop: threading.Event) -> None:
-    """Wait until engines are ready.
+def _take_over(names: Sequence[str], config: Config, role: Role, say: Progress, stop: threading.Event) -> None:
+    """Have the engines that are there already take sessions again: the command that started them may have drained them.
 
     Raises:
-        EngineError: if one cannot be loaded.
+        SetupError: if one runs with another configuration or role.
     """
     import ray
 
-    waiting = {actor.describe.remote(): name for actor, name in zip(actors, names, strict=True)}
+    asked = {}
+    for name in set(names).intersection(engine_names()):
+        with suppress(ValueError):  # it has left since
+            asked[ray.get_actor(name).resume.remote(shown(config), role)] = name
+    _wait(asked, _check_same, say, stop)
+
+
+def _wait(waiting: dict[Any, str], check: Check, say: Progress, stop: threading.Event) -> None:
+    """Wait until engines have answered, and check each answer.
+
+    Args:
+        waiting: the engines' names, by the answers to come.
+    """
+    import ray
+
     hint_at = time.monotonic() + HINT_S
     while waiting and not stop.is_set():
         ready, _ = ray.wait([*waiting], timeout=LOOK_EVERY_S)
         for reference in ready:
-            _check(reference, waiting.pop(reference), say)
+            check(reference, waiting.pop(reference), say)
         if waiting and time.monotonic() > hint_at:
             hint_at = inf
             say(f"{', '.join(waiting.values())}: loading, or waiting for a machine with a free GPU or engine.cpus")
@@ -237,7 +272,24 @@ def shown(config: Config) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(config, server=ServerConfig()))
 
 
-def _check(described: Any, name: str, say: Progress) -> None:
+def differences(config: bytes, other: bytes) -> list[str]:
+    """Return the names of the sections in which two configurations of engines differ; see `shown`."""
+    one, two = (msgspec.json.decode(each, type=Config) for each in (config, other))
+    return [section for section in ENGINE_SECTIONS if getattr(one, section) != getattr(two, section)]
+
+
+def _check_same(different: Any, name: str, _: Progress) -> None:
+    import ray
+
+    with suppress(ray.exceptions.RayActorError):  # it has left since, or cannot start
+        if names := ray.get(different):
+            raise SetupError(
+                f"{name} runs with other settings ({', '.join(names)}): choose another --name, "
+                "or first end it with the command that started it"
+            )
+
+
+def _check_ready(described: Any, name: str, say: Progress) -> None:
     import ray
 
     try:

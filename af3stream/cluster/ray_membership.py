@@ -51,33 +51,53 @@ async def watch(cluster: str, seen: Seen) -> None:
         seen: called with all engines.
     """
     failures = 0
+
+    def take(engines: list[EngineAddress]) -> None:
+        nonlocal failures
+        failures = 0
+        seen(engines)
+
     while True:
-        watcher = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            cluster,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=LINE_BYTES,
-            start_new_session=True,  # Ctrl-C is for the gateway
-        )
-        assert watcher.stdin and watcher.stdout
         try:
-            while line := await _line(watcher.stdout):
-                failures = 0
-                seen(msgspec.json.decode(line, type=list[EngineAddress]))
+            await _run_watcher(cluster, take)
         except TimeoutError:
             log.warning("the cluster's watcher tells nothing")
         except msgspec.DecodeError as error:
             log.warning("the cluster's watcher tells what is no list of engines: %s", error)
-        finally:
-            with suppress(ProcessLookupError):
-                watcher.kill()
-            watcher.stdin.close()
-            code = await watcher.wait()
+        except Exception as error:  # noqa: BLE001 - whatever fails costs this watcher, never the next one
+            log.warning("the cluster's watcher failed: error=%s", type(error).__name__)
         wait_s = RESTART_S[min(failures, len(RESTART_S) - 1)]
-        log.warning("the cluster's watcher ended, another one starts: code=%d in_s=%g", code, wait_s)
+        log.warning("the cluster's watcher ended, another one starts: in_s=%g", wait_s)
         failures += 1
         await asyncio.sleep(wait_s)
+
+
+async def _run_watcher(cluster: str, seen: Seen) -> None:
+    """Run a watcher until it ends.
+
+    Raises:
+        OSError: if it cannot be started.
+        TimeoutError: if it tells nothing for long.
+        ValueError: if a line is too long.
+        msgspec.DecodeError: if a line is no list of engines.
+    """
+    watcher = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        cluster,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=LINE_BYTES,
+        start_new_session=True,  # Ctrl-C is for the gateway
+    )
+    assert watcher.stdin and watcher.stdout
+    try:
+        while line := await _line(watcher.stdout):
+            seen(msgspec.json.decode(line, type=list[EngineAddress]))
+    finally:
+        with suppress(ProcessLookupError):
+            watcher.kill()
+        watcher.stdin.close()
+        log.info("a watcher of the cluster is gone: code=%d", await watcher.wait())
 
 
 async def _line(lines: asyncio.StreamReader) -> bytes:

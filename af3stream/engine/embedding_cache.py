@@ -74,8 +74,9 @@ class EmbeddingCache:
 
     @property
     def bytes(self) -> int:
-        """Bytes of embeddings that are resident, or that a running job may make."""
-        return self._size(segment for own in self._sessions.values() for segment in own.pins() | own.resident.keys())
+        """Bytes of embeddings that are resident, or that a running job may make. Any thread may read it."""
+        sessions = list(self._sessions.values())  # lists, because another thread may change the dictionaries meanwhile
+        return self._size(segment for own in sessions for segment in own.pins().union(list(own.resident)))
 
     def open(self, session: str, now: float, *, evictable: bool) -> None:
         """Begin a session, or go on with one; ``evictable``: its audio can be read again."""

@@ -11,7 +11,7 @@ from functools import partial
 
 from af3stream.cluster.cluster_jobs import NO_ENGINE, ClusterJobs
 from af3stream.cluster.engine_address import EngineAddress
-from af3stream.cluster.engine_link import EngineLink, LinkError
+from af3stream.cluster.engine_link import EngineLink, UnlikeEngine
 from af3stream.cluster.link_keeper import LinkKeeper
 from af3stream.cluster.ray_membership import watch
 from af3stream.config import Config
@@ -123,14 +123,15 @@ class ClusterBackend:
         """Open a link.
 
         Raises:
-            LinkError: if the engine cannot be reached, or differs from the first one.
+            LinkError: if the engine cannot be reached.
+            UnlikeEngine: if it differs from the first one.
         """
         link = await EngineLink.connect(engine.address, engine.key, self._gateway, self._config)
         if self._facts is None:
             self._facts = link.facts
         if link.facts != self._facts:
             await link.disconnect()
-            raise LinkError("its model or its settings differ from those of the other engines")
+            raise UnlikeEngine("its model or its settings differ from those of the other engines")
         self.connected.set()
         return link
 
@@ -155,6 +156,8 @@ async def joined(config: Config, watch_engines: Watch | None = None) -> AsyncIte
         yield backend
     finally:
         watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
-        await backend.keeper.stop()
+        try:
+            with suppress(asyncio.CancelledError):
+                await watching
+        finally:
+            await backend.keeper.stop()

@@ -144,8 +144,8 @@ class Service:
             raise cannot_listen(server_config, error) from None
         self.port = next(iter(server.sockets)).getsockname()[1]
         self.backend.start(self.metrics, self._hosts)
+        sweeping = asyncio.create_task(_repeat(self._sweep, SWEEP_EVERY_S))
         chores = [
-            asyncio.create_task(_repeat(self._sweep, SWEEP_EVERY_S)),
             asyncio.create_task(_repeat(self._measure_load, LOOK_EVERY_S)),
             asyncio.create_task(_repeat(self._hosts.renew_leases, RENEW_EVERY_S)),
         ]
@@ -154,9 +154,10 @@ class Service:
         try:
             yield self
         finally:
-            for chore in chores:
-                chore.cancel()
+            sweeping.cancel()
             await self._drain(server)
+            for chore in chores:  # what is pending may need them
+                chore.cancel()
             await self._hosts.close()
             await self.backend.stop()
             if self._journal:

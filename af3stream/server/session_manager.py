@@ -7,6 +7,8 @@ import hashlib
 import logging
 import secrets
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -14,7 +16,7 @@ import msgspec
 
 from af3stream.audio.pcm import AudioFormat
 from af3stream.config import Config
-from af3stream.errors import DataLoss, NoSession, Refusal, ShuttingDown, StorageError
+from af3stream.errors import DataLoss, NoSession, ShuttingDown, StorageError
 from af3stream.journal.facts import SessionFacts
 from af3stream.journal.journal import Journal
 from af3stream.metrics import Metrics
@@ -82,7 +84,7 @@ class SessionManager:
             NoSession: if the token resumes no session of this user.
             DataLoss: if the client knows of more data than there is, or the journal is damaged.
             Superseded: if another server takes the session at the same time.
-            ShuttingDown: if the server is shutting down.
+            ShuttingDown: if the server is shutting down, or has released the session meanwhile.
         """
         if start.resume is None:
             self._stay_open()
@@ -105,8 +107,10 @@ class SessionManager:
             token = await self._new_token(host, start.resume)
             older = await self._older_events(host.session, start.last_event)
             _check_resume(host, start)
-        except Refusal:
-            if host.peer is None and session_id not in self._leaving:
+            if self._hosts.get(session_id) is not host:
+                raise ShuttingDown("the session was released meanwhile", retry_after_ms=RETRY_AFTER_MS)
+        except BaseException:  # nothing else would release a session that has no peer
+            if self._hosts.get(session_id) is host and host.peer is None and session_id not in self._leaving:
                 self._close(host)
             raise
         if leaving := self._leaving.pop(session_id, None):
@@ -135,8 +139,7 @@ class SessionManager:
         if for_good or self._journal is None:
             self._close(host)
             return
-        loop = asyncio.get_running_loop()
-        self._leaving[host.session.id] = loop.call_later(self._config.server.resume_s, self._close, host)
+        self._release_later(host)
 
     def refuse_others(self, refusing: bool) -> None:
         """Tell every session whether the server admits new sessions."""
@@ -186,12 +189,13 @@ class SessionManager:
 
     async def _create(self, start: m.Start, user: str) -> SessionRunner:
         session = self._session(secrets.token_hex(8), start)
-        if self._journal:
+        if journal := self._journal:
             audio_format = AudioFormat(start.format, start.rate, start.channels)
             opening = msgspec.json.encode(start)
             facts = SessionFacts(session.id, user, audio_format, opening, time.time(), self._backend.facts.name)
-            await asyncio.to_thread(self._journal.create, facts)
-            await self._expect(self._journal, session.id)
+            async with _released_on_failure(journal, session.id):
+                await asyncio.to_thread(journal.create, facts)
+                await self._expect(journal, session.id)
         log.info("session opened: session=%s rate=%d channels=%d", session.id, start.rate, start.channels)
         return self._admit(session, user)
 
@@ -222,7 +226,7 @@ class SessionManager:
         await asyncio.to_thread(journal.take, facts.session)
         host = self._hosts.get(facts.session)
         if host is None:
-            async with self._recovering:
+            async with self._recovering, _released_on_failure(journal, facts.session):
                 host = await self._recover(journal, facts)
         log.info("session resumed: session=%s", facts.session)
         return host
@@ -268,9 +272,26 @@ class SessionManager:
 
     def _make_room(self) -> None:
         """Release sessions without a connection to make room for one with a connection."""
-        alone = [session_id for session_id in self._leaving if session_id in self._hosts]
+        alone = [session_id for session_id in self._leaving if not self._is_resuming(session_id)]
         while alone and len(self._hosts) >= self._config.server.max_sessions:
             self._close(self._hosts[alone.pop(0)])
+
+    def _release_later(self, host: SessionRunner) -> None:
+        """Release a session without a connection once nobody has resumed it for the configured time."""
+        loop = asyncio.get_running_loop()
+        self._leaving[host.session.id] = loop.call_later(self._config.server.resume_s, self._expire, host)
+
+    def _expire(self, host: SessionRunner) -> None:
+        """Release a session that nobody has resumed in time. One that is being resumed stays."""
+        if self._is_resuming(host.session.id):
+            self._release_later(host)
+        else:
+            self._close(host)
+
+    def _is_resuming(self, session_id: str) -> bool:
+        """Return whether a client is resuming a session."""
+        lock = self._resuming.get(session_id)
+        return lock is not None and lock.locked()
 
     def _supersede(self, host: SessionRunner) -> None:
         """Close a session that another server has taken, and tell its peer."""
@@ -313,6 +334,19 @@ class SessionManager:
             if self._journal is not None:
                 older = await asyncio.to_thread(_history, self._journal, session.id)
         raise DataLoss("events", last_event + 1, session.last_event + 1)
+
+
+@asynccontextmanager
+async def _released_on_failure(journal: Journal, session_id: str) -> AsyncIterator[None]:
+    """Release a session in the journal if it cannot be opened. Otherwise its lease would be renewed for ever."""
+    try:
+        yield
+    except BaseException:
+        try:
+            await asyncio.to_thread(journal.release, session_id)
+        except StorageError as error:
+            log.warning("the journal cannot close a session: session=%s error=%s", session_id, error.code)
+        raise
 
 
 def going_away() -> ShuttingDown:

@@ -515,6 +515,15 @@ def test_closed_session_is_told_nothing_more() -> None:
     assert told.results == []
 
 
+def test_client_of_a_closed_session_changes_nothing() -> None:
+    cluster = ScriptedCluster("all")
+    opened(cluster)
+    cluster.close("s")
+    cluster.attach("s")
+    cluster.detach("s")
+    assert cluster.links["engine-1"].opened == {}
+
+
 QUESTIONS: Final = QuestionsConfig(per_s=1_000.0, captions_wait_s=0.0)
 AUDIO: Final = AudioConfig(window_min_s=3.0)
 ACTS: Final = st.lists(

@@ -112,6 +112,24 @@ async def test_gateway_that_waits_for_its_first_engine_can_be_stopped(
         await serving_command._serve_with_cluster(config, None, print)
 
 
+async def test_links_are_closed_although_the_watcher_failed(tmp_path: Path) -> None:
+    failing = asyncio.Event()
+
+    async def watch(seen: Callable[[list[EngineAddress]], None]) -> None:
+        seen([EngineAddress("first", running.address, KEY, "all", 1)])
+        await failing.wait()
+        raise ZeroDivisionError
+
+    config = Config(journal=JournalConfig(folder=str(tmp_path), shared=True))
+    async with Running() as running:
+        with pytest.raises(ZeroDivisionError):
+            async with joined(config, watch):
+                await until(lambda: len(running.server._gateways) == 1)
+                failing.set()
+                await asyncio.sleep(0)
+        await until(lambda: not running.server._gateways)
+
+
 async def test_session_is_captioned_and_answered_as_by_an_embedded_engine(tmp_path: Path) -> None:
     async def told(service: Service) -> list[str]:
         async with talking(service) as peer:
@@ -234,3 +252,18 @@ async def test_clients_are_sent_away_when_a_gateway_stops(tmp_path: Path) -> Non
         await stopping
     assert peer.of(m.Error)[-1].code == "shutting_down"
     assert len(peer.finals) == told  # the utterance goes on at another gateway
+
+
+async def test_question_that_waits_for_an_engine_fails_in_time_although_its_gateway_stops(tmp_path: Path) -> None:
+    stack = AsyncExitStack()
+    stage = await stack.enter_async_context(gateway(tmp_path, wait_s=0.5))
+    async with talking(stage.service) as peer:
+        await speak(peer)
+        await still_there(peer)
+        await stage.lose()
+        await peer.tell(m.Ask("q", "What was said?"))
+        await still_there(peer)
+        stopping = asyncio.create_task(stack.aclose())
+        assert await peer.until_closed() == 1012
+        await stopping
+    assert [(error.code, error.ref) for error in peer.of(m.Error)] == [("engine_timeout", "q"), ("shutting_down", None)]

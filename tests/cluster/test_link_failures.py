@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from af3stream.cluster import wire
@@ -21,6 +22,7 @@ from af3stream.engine.captioning import CaptionRequest, Hypothesis
 from af3stream.engine.contract import Text
 from af3stream.engine.jobs import AnswerJob, CaptionJob, EncodeJob, ExtendJob
 from af3stream.engine.scripted import ScriptedCaptioner, ScriptedEngine
+from af3stream.engine.worker import Worker
 from tests.chaos.proxy import Proxy
 from tests.cluster.links import KEY, QUICK, Running, Timeline, Told, linked
 from tests.cluster.test_engine_link import AUDIO, Gated, segment
@@ -75,6 +77,51 @@ async def test_an_address_without_an_engine_is_an_error() -> None:
         address = running.address
     with pytest.raises(LinkError, match=address):
         await EngineLink.connect(address, KEY, "gateway", QUICK)
+
+
+async def test_connection_to_what_is_no_engine_is_closed() -> None:
+    closed = asyncio.Event()
+
+    async def speak_otherwise(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send("hello")
+        await socket.wait_closed()
+        closed.set()
+
+    async with serve(speak_otherwise, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:
+        address = f"127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        with pytest.raises(LinkError, match=address):
+            await EngineLink.connect(address, KEY, "gateway", QUICK)
+        async with asyncio.timeout(5):
+            await closed.wait()
+
+
+# ---- load ------------------------------------------------------------------------------------------------------------
+
+
+async def reported(link: EngineLink) -> wire.EngineLoad:
+    """The next load that the engine reports."""
+    before = link.load
+    await Told().until(lambda: link.load is not before)
+    return link.load
+
+
+async def test_load_is_reported_again_after_it_could_not_be_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked() as (_, link):
+        with monkeypatch.context() as broken:
+            broken.setattr(Worker, "kv_bytes", property(lambda _: 1 // 0))
+            await Told().until(lambda: "gateways are not told the load" in caplog.text)
+        await reported(link)
+
+
+async def test_engine_that_drained_takes_sessions_again() -> None:
+    async with linked() as (running, link):
+        running.server.drain()
+        assert (await reported(link)).draining
+        running.server.resume()
+        assert not (await reported(link)).draining
 
 
 class Wordy(ScriptedEngine):
@@ -294,6 +341,18 @@ async def test_a_session_of_a_lost_gateway_goes_on_with_its_caches() -> None:
         await asyncio.sleep(0.7)  # until it would have been dropped
         assert running.worker.sessions == 1
         await new.disconnect()
+
+
+async def test_late_frames_of_an_earlier_connection_do_not_take_its_session_back() -> None:
+    async with Running() as running, raw(running) as socket:
+        await socket.send(wire.frame([wire.encode(OPEN)]))
+        sessions, gateways = running.server._sessions, running.server._gateways
+        earlier, told = gateways["raw"], Told()
+        async with raw(running) as again:
+            await again.send(wire.frame([wire.encode(replace(OPEN, opening=1))]))
+            await told.until(lambda: sessions.get("s") is not None and sessions["s"].opening == 1)
+            earlier.receive(OPEN)
+            assert sessions["s"].gateway is gateways["raw"]
 
 
 # ---- two gateways ----------------------------------------------------------------------------------------------------

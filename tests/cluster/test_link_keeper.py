@@ -10,7 +10,7 @@ import pytest
 
 from af3stream.cluster import link_keeper
 from af3stream.cluster.engine_address import EngineAddress
-from af3stream.cluster.engine_link import LinkError
+from af3stream.cluster.engine_link import LinkError, UnlikeEngine
 from af3stream.cluster.link_keeper import LinkKeeper
 from tests.cluster.scripted_links import ScriptedCluster, ScriptedLink
 
@@ -29,19 +29,21 @@ class Keeping:
     """A keeper, and the links that it opened.
 
     Attributes:
-        refusals: how many attempts fail, from now on.
+        refusals: how attempts fail, from now on.
+        attempts: how many there were.
     """
 
     def __init__(self) -> None:
         self.cluster = ScriptedCluster()
         self.links: list[tuple[EngineAddress, Link]] = []
-        self.refusals = 0
+        self.refusals: list[Exception] = []
+        self.attempts = 0
         self.keeper = LinkKeeper(self.cluster, self._connect)
 
     async def _connect(self, engine: EngineAddress) -> Any:
+        self.attempts += 1
         if self.refusals:
-            self.refusals -= 1
-            raise LinkError("nobody is there")
+            raise self.refusals.pop()
         self.links.append((engine, Link()))
         return self.links[-1][1]
 
@@ -61,12 +63,14 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Keeping:
     return Keeping()
 
 
-async def test_lost_link_is_opened_again(keeping: Keeping) -> None:
+@pytest.mark.parametrize("error", [LinkError("nobody is there"), ZeroDivisionError("a mistake")])
+async def test_lost_link_is_opened_again(keeping: Keeping, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     keeping.keeper.see([FIRST])
     await keeping.until(lambda: len(keeping.links) == 1)
-    keeping.refusals = 3
+    keeping.refusals = [error] * 3
     keeping.links[0][1].lose()
     await keeping.until(lambda: len(keeping.links) == 2)
+    assert str(error) in caplog.text
     assert list(keeping.cluster.engines) == ["first"]
     await keeping.keeper.stop()
     assert [link.closed for _, link in keeping.links] == [False, True]
@@ -106,4 +110,14 @@ async def test_engine_that_started_again_is_connected_at_its_new_address(keeping
     keeping.links[0][1].lose()  # it is noticed later that the old one is gone
     await keeping.settle()
     assert list(keeping.cluster.engines) == ["first"]
+    await keeping.keeper.stop()
+
+
+async def test_engine_that_differs_is_not_asked_again_soon(keeping: Keeping) -> None:
+    keeping.refusals = [UnlikeEngine("another model")]
+    keeping.keeper.see([FIRST])
+    await keeping.settle()
+    assert keeping.attempts == 1
+    keeping.keeper.see([RESTARTED])
+    await keeping.until(lambda: len(keeping.links) == 1)
     await keeping.keeper.stop()

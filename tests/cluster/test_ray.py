@@ -6,6 +6,7 @@ Engines and gateways are killed while a client streams. The client is told what 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,7 @@ from urllib.request import urlopen
 import pytest
 
 from af3stream.client import Session, connect
+from af3stream.client.errors import AdmissionError
 from af3stream.config import AudioConfig, Config, ServerConfig
 from af3stream.engine.factory import Loaded
 from af3stream.engine.scripted import ScriptedEngine
@@ -125,6 +127,16 @@ async def engine_with_session(gateway: Gateway) -> str:
     return found[0]
 
 
+async def full(gateway: Gateway) -> bool:
+    """Whether no engine takes another session."""
+    try:
+        async with connect(f"http://127.0.0.1:{gateway.port}") as session:
+            await session.end()
+    except AdmissionError:
+        return True
+    return False
+
+
 def test_machine_without_room_for_engines_is_named_before_they_start(cluster: RayCluster) -> None:
     refused = cluster.start_engines("many", 9, here=True)
     refused.wait_for("SetupError: the engines take 9 CPUs, this machine has 3")
@@ -143,7 +155,8 @@ async def test_killed_engine_costs_no_word(cluster: RayCluster, expected: Told) 
         cluster.kill_engine(engine)
         await streaming.stream(SPEECH[HALF:])
         assert await streaming.end() == expected
-    gateway.wait_for(f"an engine is connected: engine={engine}", 2)  # Ray has started it again
+    for each in cluster.gateways:
+        each.wait_for(f"an engine is connected: engine={engine}", 2)  # Ray has started it again
     assert metric(gateway, r'placements_total\{reason="failover"\} (\S+)') == ["1.0"]
 
 
@@ -160,6 +173,30 @@ async def test_lost_gateway_costs_no_word(cluster: RayCluster, expected: Told, h
         assert await engine_with_session(gateways[0]) == engine  # its caches are warm
         assert await streaming.end() == expected
     cluster.start_gateway().wait()
+
+
+async def test_command_takes_over_the_engines_of_one_that_was_killed_while_they_drained(
+    cluster: RayCluster, expected: Told
+) -> None:
+    gateway, killed = cluster.gateways[0], cluster.engines["a"]
+    async with client(gateway.port) as streaming:
+        await streaming.stream(SPEECH[:HALF])
+        os.kill(killed.pid, signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_S):
+            while not await full(gateway):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        killed.stop(signal.SIGKILL)
+        other = cluster.start_engines("a", 2, "captions")
+        await asyncio.to_thread(other.wait_for, r"SetupError: engine-a-\d runs with other settings \(role\)")
+        await asyncio.to_thread(other.stop, signal.SIGTERM)
+        assert await full(gateway)
+        ready = len(re.findall("is ready", killed.log))
+        await asyncio.to_thread(cluster.start_engines("a", 2).wait_for, "is ready", ready + 2)
+        async with client(gateway.port) as second:
+            await second.stream(SPEECH[:HALF])
+            await second.end()
+        await streaming.stream(SPEECH[HALF:])
+        assert await streaming.end() == expected
 
 
 async def test_drained_engine_costs_no_word(cluster: RayCluster, expected: Told) -> None:

@@ -300,3 +300,29 @@ def test_the_budget_is_never_exceeded(budget: int, acts: list[tuple[str, int, in
                 embeddings.store(str(name), segment, "made")
         taken = sum(segment.tokens for name in range(4) for segment in embeddings.resident(str(name)))
         assert taken <= embeddings.bytes <= budget
+
+
+class Interrupting(AudioSegment, frozen=True):
+    """Runs what waits when it is looked up: the moment at which another thread goes on."""
+
+    def __hash__(self) -> int:
+        while waiting:
+            waiting.pop()()
+        return hash((self.start, self.end))
+
+
+waiting: list[Callable[[], None]] = []
+
+
+def test_size_is_read_while_another_thread_changes_the_cache() -> None:
+    cache, segment = EmbeddingCache(FRAME_BYTES, 0, 60.0), Interrupting(0, 16_000, 25)
+    cache.open("a", 0.0, evictable=True)
+    cache.store("a", segment, None)
+    for change in (
+        lambda: cache.open("b", 0.0, evictable=True),
+        lambda: cache.store("a", AudioSegment(16_000, 32_000, 25), None),
+        lambda: cache.close("a"),
+    ):
+        waiting.append(change)
+        assert cache.bytes >= FRAME_BYTES * segment.tokens
+    assert cache.bytes == 0

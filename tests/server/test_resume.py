@@ -389,6 +389,85 @@ async def test_a_session_is_not_recovered_before_it_has_left_memory(
             await finish(second, speech, 16_000)
 
 
+class SlowDisk:
+    """Stores the next token of a session only when its gate is open."""
+
+    def __init__(self, session: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.writing, self.gate = threading.Event(), threading.Event()
+        store = Journal.set_token
+
+        def slowly(journal: Journal, stored: str, *token: Any) -> None:
+            if stored == session:
+                self.writing.set()
+                assert self.gate.wait(PATIENCE_S)
+            store(journal, stored, *token)
+
+        monkeypatch.setattr(Journal, "set_token", slowly)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_session_stays_while_it_is_being_resumed(
+    tmp_path: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    async with serving(journal=JournalConfig(folder=str(tmp_path), shared=shared), resume_s=0.5) as service:
+        async with resuming(service) as (first, ready):
+            await send(first, speech, 0, 16_000)
+            await durable_up_to(first, 16_000)
+        await settled(service)
+        disk = SlowDisk(ready.session, monkeypatch)
+        async with connected(service) as second:
+            await second.tell(m.Start(resume=ready.resume))
+            assert await asyncio.to_thread(disk.writing.wait, PATIENCE_S)
+            await asyncio.sleep(1.0)  # longer than it is kept for a client to come
+            disk.gate.set()
+            assert (await second.until(m.Ready)).received == 16_000
+            await finish(second, speech, 16_000)
+
+
+async def test_a_session_that_is_being_resumed_makes_no_room_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list[m.Ready]()
+    async with serving(journal=tmp_path, max_sessions=2) as service:
+        for _ in range(2):  # the first would be the first to make room
+            async with resuming(service) as (_, ready):
+                left.append(ready)
+            await settled(service)
+        ready = left[0]
+        disk = SlowDisk(ready.session, monkeypatch)
+        async with connected(service) as peer:
+            await peer.tell(m.Start(resume=ready.resume))
+            assert await asyncio.to_thread(disk.writing.wait, PATIENCE_S)
+            async with resuming(service) as (_, newcomer):
+                disk.gate.set()
+                await peer.until(m.Ready)
+                assert set(service._hosts._hosts) == {ready.session, newcomer.session}  # the other one was released
+                await peer.tell(m.End(0))
+                await peer.until(m.Ended)
+
+
+async def test_who_resumes_a_session_that_is_released_meanwhile_may_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(journal=tmp_path) as service:
+        async with resuming(service) as (_, ready):
+            pass
+        await settled(service)
+        disk = SlowDisk(ready.session, monkeypatch)
+        async with connected(service) as peer:
+            await peer.tell(m.Start(resume=ready.resume))
+            assert await asyncio.to_thread(disk.writing.wait, PATIENCE_S)
+            service._hosts.superseded(ready.session)
+            disk.gate.set()
+            assert await peer.until_closed() == 1012
+            (error,) = peer.of(m.Error)
+            assert (error.code, error.retryable) == ("shutting_down", True)
+        async with resuming(service, m.Start(resume=ready.resume)) as (again, resumed):
+            assert resumed.session == ready.session
+            await again.tell(m.End(0))
+            await again.until(m.Ended)
+
+
 async def test_a_newcomer_does_not_wait_for_another_ones_recovery(
     tmp_path: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

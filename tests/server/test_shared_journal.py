@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from af3stream.config import Config, JournalConfig
-from af3stream.errors import ConfigError
+from af3stream.errors import ConfigError, DataLoss
+from af3stream.journal.facts import Recovered
+from af3stream.journal.journal import Journal
 from af3stream.protocol import messages as m
 from af3stream.server import service as service_module
 from af3stream.server.service import Service, open_journal
+from af3stream.session.session import Session
 from tests.chaos.house import Builder, House, building
 from tests.server.peers import PATIENCE_S, Peer, connected, serving, settled
 from tests.server.test_resume import BLOCK, RATE, audio_in, durable_up_to, finish, resuming, send, speech
@@ -160,6 +163,40 @@ async def test_a_server_releases_its_sessions_when_it_ends(tmp_path: Path) -> No
             closing = asyncio.create_task(peer.until_closed())
         await asyncio.wait_for(closing, PATIENCE_S)
         assert not b._journal._in_use(b._journal._row(ready.session))
+
+
+async def test_a_session_that_cannot_be_recovered_is_released(
+    tmp_path: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(session: Session, recovered: Recovered) -> None:
+        raise DataLoss("sample frames", 0, 1)
+
+    async with sharing(tmp_path) as a, resuming(a) as (first, ready):
+        await send(first, speech, 0, RATE)
+        await durable_up_to(first, RATE)
+    async with sharing(tmp_path) as b:
+        assert b._journal
+        async with connected(b) as peer:
+            with monkeypatch.context() as failing:
+                failing.setattr(Session, "restore", damaged)
+                await peer.tell(m.Start(resume=ready.resume))
+                assert await peer.until_closed() == 4500
+            assert not b._journal._in_use(b._journal._row(ready.session))
+        async with resuming(b, m.Start(resume=ready.resume)) as (_, resumed):
+            assert resumed.received == RATE
+
+
+async def test_a_session_that_cannot_be_created_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(journal: Journal, session: str) -> None:
+        raise DataLoss("sample frames", 0, 1)
+
+    monkeypatch.setattr(Journal, "lease", unreadable)
+    async with sharing(tmp_path) as service, connected(service) as peer:
+        await peer.tell(m.Start())
+        assert await peer.until_closed() == 4500
+        assert service._journal
+        (row,) = service._journal._catalog.rows()
+        assert not service._journal._in_use(row)
 
 
 def test_a_shared_journal_needs_a_named_folder() -> None:

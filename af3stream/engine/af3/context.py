@@ -95,7 +95,8 @@ class PrefixContext:
     @property
     def kept_bytes(self) -> int:
         """Bytes of the kept prefix's slot, 0 when evicted; on a CPU, those of all positions that it ever held."""
-        return self._slot_bytes(self._kept.slot.written) if self._kept else 0
+        kept = self._kept  # once, because another thread may evict it meanwhile
+        return self._slot_bytes(kept.slot.written) if kept else 0
 
     def bytes_for(
         self, parts: Sequence[PromptPart], question: str = "", max_tokens: int = 0, earlier: Sequence[Turn] = ()
