@@ -97,7 +97,11 @@ async def _run_watcher(cluster: str, seen: Seen) -> None:
         with suppress(ProcessLookupError):
             watcher.kill()
         watcher.stdin.close()
-        log.info("a watcher of the cluster is gone: code=%d", await watcher.wait())
+        ending = asyncio.ensure_future(watcher.wait())
+        try:
+            await asyncio.shield(ending)
+        finally:  # also if this is cancelled meanwhile: the process was killed, and ends soon
+            log.info("a watcher of the cluster is gone: code=%d", await ending)
 
 
 async def _line(lines: asyncio.StreamReader) -> bytes:
