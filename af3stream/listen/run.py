@@ -21,7 +21,7 @@ from af3stream.protocol.features import FOLLOW_UPS
 from af3stream.protocol.final_captions import FinalCaptions, sound_caption
 from af3stream.protocol.messages import Caption, Sound
 
-TAIL_S: Final = 15.0  # after Ctrl-C: how long the last captions and answers may take
+TAIL_S: Final = 15.0  # after Ctrl-C: how long the server may be silent before its last caption or answer
 LOST, INTERRUPTED = 1, 130
 
 
@@ -83,7 +83,7 @@ class Listening:
         if self._exchange and not self.stopping:
             self.stopping = True
             self._exchange.stop()
-            self._deadline.reschedule(asyncio.get_running_loop().time() + TAIL_S)
+            self._wait_on()
         else:
             self.leaving = True
             self._work.cancel()
@@ -102,6 +102,11 @@ class Listening:
         if self._exchange and not self.stopping:
             self._exchange.ask(Question(text, None, follows_up))
 
+    def _wait_on(self) -> None:
+        """Once the audio has been stopped, wait as long as the server goes on."""
+        if self.stopping:
+            self._deadline.reschedule(asyncio.get_running_loop().time() + TAIL_S)
+
     async def _run(self) -> None:
         options = self._options
         questions = [question(spelled) for spelled in options.asks]
@@ -114,7 +119,7 @@ class Listening:
                 raise SourceError(f"{options.server} takes no questions that follow up others")
             writer = stack.enter_context(CaptionWriter(options.captions)) if options.captions else None
             self._deadline = await stack.enter_async_context(asyncio.timeout(None))
-            self._exchange = _Exchange(self.session, screen, writer, questions)
+            self._exchange = _Exchange(self.session, screen, writer, questions, self._wait_on)
             await self._exchange.run(source, options.pace == "realtime" and not source.live, options.watches)
 
 
@@ -157,9 +162,14 @@ class _Exchange:
     """Run the tasks of one session: send audio, ask questions, show messages."""
 
     def __init__(
-        self, session: Session, screen: Screen, writer: CaptionWriter | None, questions: list[Question]
+        self,
+        session: Session,
+        screen: Screen,
+        writer: CaptionWriter | None,
+        questions: list[Question],
+        on_message: Callable[[], None],
     ) -> None:
-        self._session, self._screen, self._writer = session, screen, writer
+        self._session, self._screen, self._writer, self._on_message = session, screen, writer, on_message
         self._timed = sorted((q for q in questions if q.at is not None), key=lambda q: q.at or 0.0)
         self._last = [q for q in questions if q.at is None]
         self._finals = FinalCaptions()
@@ -232,6 +242,7 @@ class _Exchange:
         self._screen.show(self._session.ready)
         try:
             async for message in self._session:
+                self._on_message()
                 self._finals.add(message)
                 if self._writer and isinstance(message, Caption) and message.final:
                     self._writer.add(message)
