@@ -17,9 +17,9 @@ sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder if it does not exist, and make its name durable."""
+    """Create a folder if it does not exist, and make its name durable. Another process may create it meanwhile."""
     if not path.is_dir():
-        path.mkdir(mode=FOLDER_MODE)
+        path.mkdir(mode=FOLDER_MODE, exist_ok=True)
         sync_folder(path.parent)
 
 
