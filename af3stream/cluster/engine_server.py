@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -99,7 +98,7 @@ class EngineServer:
     @property
     def load(self) -> EngineLoad:
         """How much the engine has to do."""
-        worker, short_since = self._worker, self._worker.short_since
+        worker = self._worker
         return EngineLoad(
             sessions=worker.sessions,
             kv_bytes=worker.kv_bytes,
@@ -108,7 +107,7 @@ class EngineServer:
             embedding_bytes=worker.embedding_bytes,
             busy_s=worker.busy_s,
             due_s=worker.due_s,
-            short_s=0.0 if short_since is None else time.monotonic() - short_since,
+            short_s=worker.short_s,
             draining=self._draining,
         )
 

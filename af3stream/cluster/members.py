@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from af3stream.cluster.placement import Candidate, Role
 from af3stream.cluster.wire import EngineLoad
@@ -12,8 +12,7 @@ from af3stream.engine.contract import AudioSource
 from af3stream.engine.engine_core import Resident
 from af3stream.engine.jobs import Job
 from af3stream.engine.request import Report
-
-SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
+from af3stream.engine.worker import SHORT_FOR_S
 
 
 class Link(Protocol):

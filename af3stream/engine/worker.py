@@ -15,6 +15,7 @@ from af3stream.engine.request import Report, Request
 from af3stream.tracing import Tracing
 
 STOP_S: Final = 10.0  # how long `stop` waits for the running step
+SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
 
 
 class Worker:
@@ -105,6 +106,12 @@ class Worker:
     def short_since(self) -> float | None:
         """Since when the most urgent job waits for memory that others have, in clock seconds, or ``None``."""
         return self._core.short_since
+
+    @property
+    def short_s(self) -> float:
+        """How long the most urgent job has waited for memory that others have, in seconds; 0: none waits."""
+        since = self.short_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def kv_bytes(self) -> int:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import Final, Protocol
+from typing import Protocol
 
 from af3stream.config import Config
 from af3stream.engine.factory import Loaded
 from af3stream.engine.facts import EngineFacts
-from af3stream.engine.worker import Worker
+from af3stream.engine.worker import SHORT_FOR_S, Worker
 from af3stream.metrics import EMBEDDED, Metrics
 from af3stream.server.session_runner import Jobs
 from af3stream.tracing import Tracing
-
-SHORT_FOR_S: Final = 2.0  # a job that waits longer for memory shows that memory is short
 
 
 class Listener(Protocol):
@@ -115,8 +112,7 @@ class EmbeddedBackend:
     @property
     def short_of_memory(self) -> bool:
         """Whether a job has waited long for memory that others have."""
-        since = self.jobs.short_since
-        return since is not None and time.monotonic() - since > SHORT_FOR_S
+        return self.jobs.short_s > SHORT_FOR_S
 
     def start(self, metrics: Metrics, listener: Listener) -> None:
         """Work on a thread from now on."""
