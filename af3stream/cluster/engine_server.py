@@ -29,7 +29,7 @@ from af3stream.cluster.wire import (
     frame,
     from_gateway,
 )
-from af3stream.config import EngineConfig, ModelConfig
+from af3stream.config import EngineConfig
 from af3stream.engine.facts import EngineFacts
 from af3stream.engine.worker import Worker
 
@@ -50,18 +50,14 @@ class EngineServer:
 
     Args:
         key: what a gateway must know to connect.
-        limits: of the worker.
     """
 
-    def __init__(
-        self, worker: Worker, facts: EngineFacts, key: str, config: EngineConfig, limits: ModelConfig | None = None
-    ) -> None:
+    def __init__(self, worker: Worker, facts: EngineFacts, key: str, config: EngineConfig) -> None:
         self.port = 0
         self._worker = worker
         self._facts = facts
         self._key = key
         self._config = config
-        self._kv_limit = int((limits or ModelConfig()).kv_budget_mb * MIB)
         self._gateways: dict[str, GatewaySessions] = {}
         self._sessions: dict[str, EngineSession] = {}
         self._draining = False
@@ -103,7 +99,7 @@ class EngineServer:
             sessions=worker.sessions,
             kv_bytes=worker.kv_bytes,
             kv_sessions=worker.kv_sessions,
-            kv_limit_bytes=self._kv_limit,
+            kv_limit_bytes=worker.kv_limit_bytes,
             embedding_bytes=worker.embedding_bytes,
             busy_s=worker.busy_s,
             due_s=worker.due_s,

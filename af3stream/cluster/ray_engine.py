@@ -86,7 +86,7 @@ class RayEngine:
         freeze_gc()
         self._worker = Worker(loaded.engine, settings.model, tracing)
         self._key = secrets.token_urlsafe(32)
-        self._server = EngineServer(self._worker, loaded.facts, self._key, settings.engine, settings.model)
+        self._server = EngineServer(self._worker, loaded.facts, self._key, settings.engine)
         self._name, self._role, self._host = name, role, ray.util.get_node_ip_address()
         self._config = config
         self._loop = asyncio.new_event_loop()

@@ -34,13 +34,15 @@ class SessionPrefix:
 class KVCacheManager:
     """Every session's KV prefix within one budget.
 
-    Args:
+    Attributes:
         budget: bytes of keys and values of all sessions; 0: without a bound.
+
+    Args:
         evict_after_s: a session without a job for so long loses its keys and values.
     """
 
     def __init__(self, budget: int, evict_after_s: float) -> None:
-        self._budget = budget
+        self.budget = budget
         self._evict_after_s = evict_after_s
         self._sessions: dict[str, SessionPrefix] = {}  # the least recently used first
         self._apart: dict[tuple[str, int], int] = {}  # bytes of running jobs that use no prefix
@@ -78,7 +80,7 @@ class KVCacheManager:
         Raises:
             BudgetExceeded: if the job does not fit the budget alone.
         """
-        if not self._budget:
+        if not self.budget:
             return True
         own = self._sessions[session]
         if self._make_room(lambda: self._fits(own, needs()), last=own):
@@ -92,9 +94,9 @@ class KVCacheManager:
         Raises:
             BudgetExceeded: if the job does not fit the budget alone.
         """
-        if not (self._budget and needed):
+        if not (self.budget and needed):
             return True
-        if self._make_room(lambda: self.bytes + needed <= self._budget):
+        if self._make_room(lambda: self.bytes + needed <= self.budget):
             self._apart[session, job] = needed
             return True
         return self._wait(needed)
@@ -143,7 +145,7 @@ class KVCacheManager:
         """
         if self._apart or any(own.reserved for own in self._sessions.values()):
             return False
-        raise BudgetExceeded("keys and values", needed, self._budget)
+        raise BudgetExceeded("keys and values", needed, self.budget)
 
     def _fits(self, own: SessionPrefix, needed: int) -> bool:
-        return self.bytes - own.bytes + sum(own.reserved.values()) + needed <= self._budget
+        return self.bytes - own.bytes + sum(own.reserved.values()) + needed <= self.budget

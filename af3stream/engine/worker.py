@@ -119,6 +119,11 @@ class Worker:
         return self._core.caches.kv.bytes
 
     @property
+    def kv_limit_bytes(self) -> int:
+        """The most keys and values that there may be, in bytes; 0: no limit."""
+        return self._core.caches.kv.budget
+
+    @property
     def kv_sessions(self) -> int:
         """The sessions that have some of these bytes."""
         return self._core.caches.kv.sessions

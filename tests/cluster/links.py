@@ -115,7 +115,7 @@ class Running:
     ) -> None:
         self.engine = engine or ScriptedEngine()
         self.worker = Worker(self.engine, model, tracing)
-        self.server = EngineServer(self.worker, facts_of(self.engine), KEY, config, model)
+        self.server = EngineServer(self.worker, facts_of(self.engine), KEY, config)
         self._config = config
         self._stack = AsyncExitStack()
 
