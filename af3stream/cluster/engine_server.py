@@ -63,8 +63,8 @@ class EngineServer:
         self._draining = False
 
     @asynccontextmanager
-    async def listening(self, host: str, port: int = 0) -> AsyncIterator[EngineServer]:
-        """Serve within the context.
+    async def listening(self, host: str) -> AsyncIterator[EngineServer]:
+        """Serve within the context, at any free port.
 
         Raises:
             OSError: if it cannot listen there.
@@ -72,7 +72,7 @@ class EngineServer:
         async with serve(
             self._handle,
             host,
-            port,
+            0,
             process_request=self._authenticate,
             select_subprotocol=_select_subprotocol,
             compression=None,
