@@ -82,7 +82,7 @@ class GatewaySessions:
         self._left = True
         for hosted in self._sessions.values():
             if hosted.gateway is self:
-                hosted.leave(self._config.keep_s, partial(self._drop, hosted))
+                hosted.leave()
 
     def _open(self, message: Open, hosted: EngineSession | None) -> None:
         if hosted is not None:
@@ -90,7 +90,7 @@ class GatewaySessions:
             if hosted.fence > message.fence or (hosted.fence == message.fence and owner not in (None, self)):
                 self.channel.put(Superseded(message.session, message.fence), urgent=True)
                 return
-            hosted.leave(None, lambda: None)
+            hosted.release()
             if owner not in (None, self):
                 owner.channel.put(Superseded(message.session, hosted.fence), urgent=True)
         self._sessions[message.session] = EngineSession(
@@ -168,19 +168,17 @@ class EngineSession:
             case Close():
                 self._drop(self)
 
-    def leave(self, keep_s: float | None, expired: Callable[[], None]) -> None:
-        """Stop working for this gateway.
+    def leave(self) -> None:
+        """Stop working for this gateway. The caches are kept for a while, so that another one may take them over."""
+        self.release()
+        self._leaving = self._loop.call_later(self._config.keep_s, self._drop, self)
 
-        Args:
-            keep_s: how long another one may take the session over; ``None``: one does so now.
-            expired: called after this time.
-        """
+    def release(self) -> None:
+        """Stop working for this gateway: the session is taken over."""
         self.forget()
         for job in self._jobs:
             self._worker.cancel(self.session, job)
         self._jobs.clear()
-        if keep_s is not None:
-            self._leaving = self._loop.call_later(keep_s, expired)
 
     def forget(self) -> None:
         """Tell nothing any more. Reads that are under way fail."""
