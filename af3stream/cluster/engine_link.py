@@ -20,6 +20,7 @@ from af3stream.cluster.wire import (
     MAX_FRAME_BYTES,
     SUBPROTOCOL,
     Attach,
+    BadFrame,
     Cancel,
     Close,
     Detach,
@@ -137,8 +138,8 @@ class EngineLink:
                 async with asyncio.timeout(config.lost_after_s):
                     await socket.send(frame([encode(Hello(gateway, config.credit_mb * MIB))]))
                     (welcome,) = from_engine.decode(await socket.recv())
-                checked(isinstance(welcome, Welcome), "it does not welcome a gateway")
-                assert isinstance(welcome, Welcome)
+                if not isinstance(welcome, Welcome):
+                    raise BadFrame("it does not welcome a gateway")
                 await asyncio.to_thread(welcome.facts.tokens.load)
         except (OSError, TimeoutError, ValueError, WebSocketException) as error:
             raise LinkError(f"the engine at {address} cannot be reached: {error}") from error
@@ -246,14 +247,14 @@ class EngineLink:
                 self.load = message
             case Superseded(session=session, fence=fence):
                 self._supersede(session, fence)
-            case _:
-                checked(isinstance(message, SessionMessage), "not in this place")
-                assert isinstance(message, SessionMessage)
+            case SessionMessage():
                 own = self._sessions.get(message.session)
                 if own and own.opening == message.opening:  # else it was closed, while this was on its way
                     checked(message.sequence == own.received, f"message {own.received} of a session is missing")
                     own.received += 1
                     self._take(own, message)
+            case _:
+                raise BadFrame("not in this place")
 
     def _take(self, own: _Session, message: SessionMessage) -> None:
         match message:

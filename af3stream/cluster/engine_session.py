@@ -12,6 +12,7 @@ from af3stream.cluster.channel import Channel, checked
 from af3stream.cluster.remote_audio import RemoteAudio
 from af3stream.cluster.wire import (
     Attach,
+    BadFrame,
     Cancel,
     Close,
     Detach,
@@ -67,8 +68,8 @@ class GatewaySessions:
         """
         if self._left:
             return
-        checked(isinstance(message, SessionMessage), "not in this place")
-        assert isinstance(message, SessionMessage)
+        if not isinstance(message, SessionMessage):
+            raise BadFrame("not in this place")
         hosted = self._sessions.get(message.session)
         if isinstance(message, Open):
             self._open(message, hosted)
