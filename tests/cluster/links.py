@@ -22,6 +22,7 @@ from af3stream.engine.scripted import ScriptedEngine
 from af3stream.engine.worker import Worker
 from af3stream.errors import DataLoss
 from af3stream.tracing import Tracing
+from tests.server.peers import PATIENCE_S
 
 KEY = "the key of the engine"
 QUICK = EngineConfig(lost_after_s=5.0, keep_s=5.0, read_timeout_s=2.0)
@@ -95,6 +96,13 @@ class Told:
     async def finished(self, *jobs: Job) -> None:
         """Wait until jobs are done."""
         await self.until(lambda: all(self.done(job) for job in jobs))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds of which nothing tells."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 class Running:

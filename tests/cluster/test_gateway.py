@@ -20,7 +20,7 @@ from af3stream.protocol import messages as m
 from af3stream.server import cluster_backend
 from af3stream.server.cluster_backend import Watch, joined
 from af3stream.server.service import Service
-from tests.cluster.links import KEY, Running
+from tests.cluster.links import KEY, Running, until
 from tests.cluster.test_engine_link import Gated
 from tests.openai_wire.realtime_peer import TRANSCRIPTION, realtime, spoken
 from tests.openai_wire.test_rest import CHAT, chat, http, post
@@ -67,12 +67,6 @@ class Stage:
         """The engine ends."""
         await self.engine.__aexit__()
         await until(lambda: self.service.backend.engines == 0)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

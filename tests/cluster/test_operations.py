@@ -16,8 +16,8 @@ from af3stream.protocol import messages as m
 from af3stream.server.cluster_backend import joined
 from af3stream.server.service import Service
 from af3stream.tracing import Tracing
-from tests.cluster.links import KEY, QUICK, Running
-from tests.server.peers import PATIENCE_S, get, talking
+from tests.cluster.links import KEY, QUICK, Running, until
+from tests.server.peers import get, talking
 from tests.server.test_sessions import speak
 from tests.test_tracing import collected
 
@@ -36,13 +36,6 @@ async def gateway(folder: Path, *engines: Running, tracing: Tracing | None = Non
         yield service
 
 
-async def settled(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
 async def readings(service: Service) -> dict[str, float]:
     """The gateway's metrics, by name and labels."""
     body = (await get(service, "/metrics"))[2].decode()
@@ -55,7 +48,7 @@ async def test_gateway_without_an_engine_is_not_ready(tmp_path: Path) -> None:
     async with Running() as engine, gateway(tmp_path, engine) as service:
         assert (await get(service, "/readyz"))[0] == 200
         await engine.__aexit__()
-        await settled(lambda: not service.backend.engines)
+        await until(lambda: not service.backend.engines)
         status, _, body = await get(service, "/readyz")
         assert (status, body.decode()) == (503, f"{NO_ENGINE}\n")
         assert (await readings(service))['af3stream_engine_up{engine="engine-0"}'] == 0
@@ -64,7 +57,7 @@ async def test_gateway_without_an_engine_is_not_ready(tmp_path: Path) -> None:
 async def test_gateway_is_ready_for_clients_that_resume_although_no_engine_takes_new_sessions(tmp_path: Path) -> None:
     async with Running() as engine, gateway(tmp_path, engine) as service:
         engine.server.drain()
-        await settled(lambda: service.backend.refusal() == NO_ROOM)
+        await until(lambda: service.backend.refusal() == NO_ROOM)
         assert (await get(service, "/readyz"))[0] == 200
 
 
@@ -78,7 +71,7 @@ async def test_placements_and_engines_are_measured(tmp_path: Path) -> None:
         await speak(peer)
         await peer.tell(m.Ask("q", "What?"))
         await peer.until(m.Answer)
-        await settled(lambda: any(load.busy_s for load in service.backend.jobs.engines.values()))
+        await until(lambda: any(load.busy_s for load in service.backend.jobs.engines.values()))
         value = await readings(service)
     assert value['af3stream_engine_up{engine="engine-0"}'] == value['af3stream_engine_up{engine="engine-1"}'] == 1
     at = [value[f'af3stream_engine_sessions{{engine="engine-{i}"}}'] for i in range(2)]
