@@ -45,7 +45,7 @@ async def raw(running: Running, hello: wire.Hello = HELLO) -> AsyncIterator[Clie
         yield socket
 
 
-async def works(running: Running, link: EngineLink) -> None:
+async def works(link: EngineLink) -> None:
     """Check that an engine answers another gateway."""
     told, job = Told(), AnswerJob((Text("Hello."),), "What?", 9)
     link.open("other", AUDIO, told.resident)
@@ -170,7 +170,7 @@ async def test_a_broken_frame_closes_its_connection_and_the_engine_goes_on(frame
                     while True:
                         await socket.recv()
             assert socket.close_code == 1002
-        await works(running, link)
+        await works(link)
 
 
 async def test_a_frame_that_is_too_long_is_refused_before_it_is_read() -> None:
@@ -183,7 +183,7 @@ async def test_a_frame_that_is_too_long_is_refused_before_it_is_read() -> None:
                     while True:
                         await socket.recv()
             assert socket.close_code == 1009
-        await works(running, link)
+        await works(link)
 
 
 async def test_a_gateway_must_say_hello_first() -> None:
@@ -197,7 +197,7 @@ async def test_a_gateway_must_say_hello_first() -> None:
             await socket.send(wire.frame([wire.encode(OPEN)]))
             with pytest.raises(ConnectionClosed):
                 await socket.recv()
-        await works(running, link)
+        await works(link)
 
 
 async def test_a_segment_with_too_few_samples_is_refused() -> None:
@@ -214,7 +214,7 @@ async def test_a_segment_with_too_few_samples_is_refused() -> None:
                 async with asyncio.timeout(5):
                     while True:
                         await socket.recv()
-        await works(running, link)
+        await works(link)
 
 
 # ---- lost links ------------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ async def test_a_gateway_that_reads_nothing_is_given_up_and_the_engine_keeps_lit
                 await socket.send(wire.frame([wire.encode(submit)]))
             await told.until(lambda: "raw" not in running.server._gateways)
             socket.transport.abort()
-        await works(running, link)
+        await works(link)
 
 
 async def test_caches_of_a_lost_gateway_are_kept_for_a_while() -> None:
@@ -318,7 +318,7 @@ async def test_a_mistake_in_a_report_loses_the_link_and_nothing_else() -> None:
         async with asyncio.timeout(5):
             await lost.wait()
         again = await running.link()
-        await works(running, again)
+        await works(again)
         await again.disconnect()
 
 
@@ -473,5 +473,5 @@ async def test_a_read_under_way_ends_with_its_link() -> None:
         await link.disconnect()
         gate.set()
         again = await running.link()
-        await works(running, again)
+        await works(again)
         await again.disconnect()

@@ -63,9 +63,9 @@ def test_draining_engine_takes_nothing(
     assert chosen is None or not named(engines, chosen).draining
 
 
-@given(ENGINES, POOLS, BYTES, CANDIDATES)
+@given(ENGINES, BYTES, CANDIDATES)
 def test_session_stays_where_it_is_whatever_the_load_and_whoever_joins(
-    engines: list[Candidate], pool: Pool, session_bytes: int, joining: Candidate
+    engines: list[Candidate], session_bytes: int, joining: Candidate
 ) -> None:
     at = place(engines, Pool.ANSWERS, session_bytes)
     if at is not None and joining.name not in [engine.name for engine in engines]:
