@@ -99,7 +99,7 @@ class Told:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds of which nothing tells."""
+    """Wait until a condition holds, and check it often: nothing reports that it changed."""
     async with asyncio.timeout(PATIENCE_S):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What goes over a link: batches, and no more bytes than the other end has room for."""
+"""A link sends messages in batches, and sends no more bytes than the receiver has granted."""
 
 from __future__ import annotations
 

@@ -532,7 +532,7 @@ ACTS: Final = st.lists(
 
 
 def told_by(worker: Any, acts: list[str]) -> list[m.ServerMessage]:
-    """What a client is told of a conversation, except how long it took."""
+    """Run a conversation, and return every message that its client is sent; ``worker``: runs the jobs."""
     talk = Conversation(notes="all", model=REREAD, audio=AUDIO, questions=QUESTIONS, worker=worker)
     for i, act in enumerate(acts):
         if act == "ask":

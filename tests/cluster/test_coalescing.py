@@ -1,4 +1,4 @@
-"""Messages are sent together, urgent ones at once, and no more than the receiver has room for."""
+"""The outgoing queue batches messages, sends urgent ones at once, and stays within the receiver's credit."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ HALF = len(SPEECH) // 2 // 2 * 2
 
 
 class Membership:
-    """The engines of a cluster, as a gateway is told of them."""
+    """The list of a cluster's engines. `watch` reports it to a gateway each time it changes."""
 
     def __init__(self) -> None:
         self.engines: list[EngineAddress] = []
