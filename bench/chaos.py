@@ -27,7 +27,7 @@ from bench.common import report
 from tests.chaos import cluster, ray
 from tests.chaos import histories as histories_on_a_server
 from tests.chaos.histories import History, Speak, cluster_histories, histories
-from tests.chaos.house import building
+from tests.chaos.processes import forking
 
 LEAST, MOST = 10, 40  # steps in a history
 MOST_ON_RAY = 12  # there a step may take seconds
@@ -97,11 +97,11 @@ def playing(place: str) -> Iterator[Callable[[History, Path], Coroutine[Any, Any
             with ray.ray_cluster_of_three() as started:
                 yield lambda history, folder: ray.play(history, folder, started)
         case "cluster":
-            with cluster.forking() as forks:
+            with forking() as forks:
                 yield lambda history, folder: cluster.play(history, folder, forks)
         case _:
-            with building() as builder:
-                yield lambda history, folder: histories_on_a_server.play(history, folder, builder)
+            with forking() as forks:
+                yield lambda history, folder: histories_on_a_server.play(history, folder, forks)
 
 
 if __name__ == "__main__":

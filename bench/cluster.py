@@ -25,7 +25,7 @@ import numpy as np
 from af3stream.client import Session, connect
 from bench.common import quick, report, speech
 from bench.live import Heard, spoken, stream
-from tests.chaos.cluster import Forks, Process, forking
+from tests.chaos.processes import Forks, Process, Server, forking
 
 PAUSE_S: Final = 0.8
 QUESTION: Final = "What was said about the young man?"
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 async def both(forks: Forks, folder: Path, size: Size) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the figures of one process, and those of a gateway and an engine."""
-    server = Process(forks, {"kind": "server", "folder": str(folder / "one")})
+    server = Server(folder / "one", forks)
     engine = Process(forks, {"kind": "engine"})
     async with AsyncExitStack() as stack:
         for process in (server, engine):

@@ -35,7 +35,7 @@ from af3stream.journal.records import AudioRecord
 from af3stream.protocol import messages as m
 from af3stream.session.event_log import Cut as Closed
 from af3stream.session.event_log import Numbered, decode_event
-from tests.chaos.house import Builder, House
+from tests.chaos.processes import Forks, Server
 from tests.chaos.proxy import Proxy, Way
 from tests.conftest import RECORDINGS
 from tests.session.conversation import Conversation
@@ -188,9 +188,9 @@ def exact(history: History) -> History:
     return replace(history, steps=tuple(killed))
 
 
-async def play(history: History, folder: Path, builder: Builder) -> None:
+async def play(history: History, folder: Path, forks: Forks) -> None:
     """Live a history, and check what must hold; an assertion fails where it does not."""
-    lived = await live(history, House(folder / "journal", builder), folder)
+    lived = await live(history, Server(folder / "journal", forks), folder)
     check(history, lived, folder)
 
 

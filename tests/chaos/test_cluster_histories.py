@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.chaos.cluster import STEPS, Forks, forking, play
+from tests.chaos.cluster import STEPS, play
 from tests.chaos.histories import History, cluster_histories
+from tests.chaos.processes import Forks, forking
 
 HISTORIES, LENGTH = 8, 12
 

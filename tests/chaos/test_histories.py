@@ -9,21 +9,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.chaos.histories import History, histories, play
-from tests.chaos.house import Builder, building
+from tests.chaos.processes import Forks, forking
 
 HISTORIES, STEPS = 24, 12
 
 
 @pytest.fixture(scope="module")
-def builder() -> Iterator[Builder]:
-    with building() as built:
-        yield built
+def forks() -> Iterator[Forks]:
+    with forking() as forked:
+        yield forked
 
 
 @pytest.mark.slow
 @settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=histories(1, STEPS))
 def test_a_session_survives_its_history(
-    history: History, builder: Builder, tmp_path_factory: pytest.TempPathFactory
+    history: History, forks: Forks, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    asyncio.run(play(history, tmp_path_factory.mktemp("history"), builder))
+    asyncio.run(play(history, tmp_path_factory.mktemp("history"), forks))

@@ -19,7 +19,7 @@ from af3stream.protocol import messages as m
 from af3stream.server import service as service_module
 from af3stream.server.service import Service, open_journal
 from af3stream.session.session import Session
-from tests.chaos.house import Builder, House, building
+from tests.chaos.processes import Forks, Server, forking
 from tests.server.peers import PATIENCE_S, Peer, connected, serving, settled
 from tests.server.test_resume import BLOCK, RATE, audio_in, durable_up_to, finish, resuming, send, speech
 
@@ -29,23 +29,22 @@ CUT = 60_000  # in the second sentence, in sample frames
 
 
 @pytest.fixture(scope="module")
-def builder() -> Iterator[Builder]:
-    with building() as built:
-        yield built
+def forks() -> Iterator[Forks]:
+    with forking() as forked:
+        yield forked
 
 
 @asynccontextmanager
-async def two_servers(folder: Path, builder: Builder) -> AsyncIterator[tuple[House, House]]:
+async def two_servers(folder: Path, forks: Forks) -> AsyncIterator[tuple[Server, Server]]:
     """Two processes with one journal."""
-    houses = House(folder, builder, shared=True), House(folder, builder, shared=True)
-    for house in houses:
-        await house.start()
+    servers = Server(folder, forks, shared=True), Server(folder, forks, shared=True)
+    for server in servers:
+        await server.start()
     try:
-        yield houses
+        yield servers
     finally:
-        for house in houses:
-            if house.port:
-                await house.stop(signal.SIGKILL)
+        for server in servers:
+            await server.kill()
 
 
 @asynccontextmanager
@@ -74,10 +73,10 @@ def same(finals: list[m.Caption], expected: list[m.Caption]) -> None:
 
 
 async def test_a_client_moves_to_another_server_while_its_server_lives(
-    tmp_path: Path, speech: bytes, builder: Builder
+    tmp_path: Path, speech: bytes, forks: Forks
 ) -> None:
     expected = await heard_in_one_go(speech)
-    async with two_servers(tmp_path, builder) as (a, b), connected(a) as first:  # type: ignore[arg-type]
+    async with two_servers(tmp_path, forks) as (a, b), connected(a) as first:  # type: ignore[arg-type]
         await first.tell(m.Start())
         ready = await first.until(m.Ready)
         await send(first, speech, 0, CUT)
@@ -97,9 +96,9 @@ async def test_a_client_moves_to_another_server_while_its_server_lives(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_client_moves_to_another_server_when_its_server_ends(
-    tmp_path: Path, speech: bytes, builder: Builder, how: signal.Signals
+    tmp_path: Path, speech: bytes, forks: Forks, how: signal.Signals
 ) -> None:
-    async with two_servers(tmp_path, builder) as (a, b):
+    async with two_servers(tmp_path, forks) as (a, b):
         async with connected(a) as first:  # type: ignore[arg-type]
             await first.tell(m.Start())
             ready = await first.until(m.Ready)
