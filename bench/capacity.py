@@ -300,6 +300,7 @@ def carries(profile: Profile, streams: int, size: Size) -> bool:
     return outcome.due <= BUSY and late <= FINAL_P95_S and first <= FIRST_P95_S
 
 
+@cache
 def simulated(profile: Profile, streams: int, size: Size) -> Outcome:
     """Simulate so many streams on an engine, which start at random moments of a question's interval."""
     rng, f = random.Random(SEED), figures()
