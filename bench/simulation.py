@@ -401,8 +401,8 @@ def conversation(
     seconds: float, lengths: Sequence[float], pause_s: float, ask_every_s: float, rng: random.Random, window_s: float
 ) -> Talk:
     """Return a stream of utterances of these lengths in random order, with pauses, windows and random questions."""
-    utterances, windows, at, opened = list[tuple[float, float]](), list[tuple[float, float, float]](), 0.0, 0.0
-    at = rng.uniform(0, pause_s)
+    utterances, windows = list[tuple[float, float]](), list[tuple[float, float, float]]()
+    at, opened = rng.uniform(0, pause_s), 0.0
     while (end := at + rng.choice(lengths)) < seconds:
         utterances.append((at, end))
         if end - opened >= window_s:
