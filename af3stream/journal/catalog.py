@@ -391,10 +391,10 @@ class Catalog:
     def _remember(self, session: str, fence: int, folder: Path, found: Signature, file: FactsFile) -> None:
         cached = self._cached.get(session)
         self._forget(session)
-        same = cached is not None and cached.folder == folder
-        self._cached[session] = (
-            replace(cached, signature=found, facts=file) if cached and same else _Cached(fence, folder, found, file)
-        )
+        if cached and cached.folder == folder:
+            self._cached[session] = replace(cached, signature=found, facts=file)
+        else:
+            self._cached[session] = _Cached(fence, folder, found, file)
         self._index(session, file)
 
     def _index(self, session: str, file: FactsFile) -> None:
