@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -171,7 +172,7 @@ def pieces_of(caption: Caption, speaker: str) -> list[Piece]:
     pieces = _broken(_words(caption))
     below = _divided(_runs(caption.translation), [sum(map(len, piece.lines)) for piece in pieces])
     return [
-        replace(piece, speaker=speaker, begins=piece is pieces[0], below=tuple(_filled(part)))
+        replace(piece, speaker=speaker, begins=piece is pieces[0], below=tuple(_wrapped(part)))
         for piece, part in zip(pieces, below, strict=True)
     ]
 
@@ -183,15 +184,9 @@ def _divided(texts: list[str], shares: list[int]) -> list[list[str]]:
     return [texts[begin:end] for begin, end in pairwise(cuts)]
 
 
-def _filled(texts: Iterable[str]) -> list[str]:
-    """Join texts to as few lines as they need."""
-    lines: list[str] = []
-    for text in texts:
-        if lines and len(lines[-1]) + 1 + len(text) <= LINE_CHARS:
-            lines[-1] += f" {text}"
-        else:
-            lines.append(text)
-    return lines
+def _wrapped(texts: list[str]) -> list[str]:
+    """Join texts, each of which fits into a line, to as few lines as they need."""
+    return textwrap.wrap(" ".join(texts), LINE_CHARS, break_on_hyphens=False)
 
 
 def _runs(text: str) -> list[str]:
