@@ -154,7 +154,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def timed(pieces: Sequence[Piece], *, floor_ms: int, until_ms: int | None) -> list[Cue]:
-    """Yield cues from ``floor_ms`` on; each ends before the next begins, and the last before ``until_ms``."""
+    """Return cues from ``floor_ms`` on; each ends before the next begins, and the last before ``until_ms``."""
     timed: list[Cue] = []
     for index, piece in enumerate(pieces):
         start = max(piece.start_ms, floor_ms)
@@ -169,6 +169,7 @@ def timed(pieces: Sequence[Piece], *, floor_ms: int, until_ms: int | None) -> li
 
 
 def pieces_of(caption: Caption, speaker: str) -> list[Piece]:
+    """Return the pieces of a caption, each with the part of its translation; none for a caption without text."""
     pieces = _broken(_words(caption))
     below = _divided(_runs(caption.translation), [sum(map(len, piece.lines)) for piece in pieces])
     return [
