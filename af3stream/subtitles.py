@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -153,7 +154,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def timed(pieces: Sequence[Piece], *, floor_ms: int, until_ms: int | None) -> list[Cue]:
-    """Yield cues from ``floor_ms`` on; each ends before the next begins, and the last before ``until_ms``."""
+    """Return cues from ``floor_ms`` on; each ends before the next begins, and the last before ``until_ms``."""
     timed: list[Cue] = []
     for index, piece in enumerate(pieces):
         start = max(piece.start_ms, floor_ms)
@@ -168,10 +169,11 @@ def timed(pieces: Sequence[Piece], *, floor_ms: int, until_ms: int | None) -> li
 
 
 def pieces_of(caption: Caption, speaker: str) -> list[Piece]:
+    """Return the pieces of a caption, each with the part of its translation; none for a caption without text."""
     pieces = _broken(_words(caption))
     below = _divided(_runs(caption.translation), [sum(map(len, piece.lines)) for piece in pieces])
     return [
-        replace(piece, speaker=speaker, begins=piece is pieces[0], below=tuple(_filled(part)))
+        replace(piece, speaker=speaker, begins=piece is pieces[0], below=tuple(_wrapped(part)))
         for piece, part in zip(pieces, below, strict=True)
     ]
 
@@ -183,15 +185,9 @@ def _divided(texts: list[str], shares: list[int]) -> list[list[str]]:
     return [texts[begin:end] for begin, end in pairwise(cuts)]
 
 
-def _filled(texts: Iterable[str]) -> list[str]:
-    """Join texts to as few lines as they need."""
-    lines: list[str] = []
-    for text in texts:
-        if lines and len(lines[-1]) + 1 + len(text) <= LINE_CHARS:
-            lines[-1] += f" {text}"
-        else:
-            lines.append(text)
-    return lines
+def _wrapped(texts: list[str]) -> list[str]:
+    """Join texts, each of which fits into a line, to as few lines as they need."""
+    return textwrap.wrap(" ".join(texts), LINE_CHARS, break_on_hyphens=False)
 
 
 def _runs(text: str) -> list[str]:

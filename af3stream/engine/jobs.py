@@ -183,10 +183,8 @@ Job = CaptionJob | ReviseJob | VoiceJob | EncodeJob | SoundJob | ExtendJob | Ans
 def samples_of(job: Job) -> list[tuple[int, Samples]]:
     """Return the samples that a job has, each float32 (n,) with its first position on the session's timeline."""
     match job:
-        case CaptionJob(start=start, samples=samples) | ReviseJob(start=start, samples=samples):
-            return [(start, samples)]
-        case VoiceJob(start=start, samples=samples):
-            return [(start, samples)]
+        case CaptionJob() | ReviseJob() | VoiceJob():
+            return [(job.start, job.samples)]
         case EncodeJob(segment=segment, samples=samples):
             return [(segment.start, samples)]
         case AnswerJob():

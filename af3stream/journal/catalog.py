@@ -27,7 +27,7 @@ import msgspec
 
 from af3stream.errors import NoSession, StorageError
 from af3stream.journal import commit_log, disk, owner_files
-from af3stream.journal.commit_log import CommitLog
+from af3stream.journal.commit_log import CommitLog, LogContent
 from af3stream.journal.errors import storage_failed, superseded
 from af3stream.journal.facts import Row, SessionFacts
 from af3stream.journal.facts_file import FACTS, FactsFile, Signature, read_facts, signature, write_facts
@@ -230,7 +230,7 @@ class Catalog:
             self._logs.pop(session, None)
             self._forget(session)
 
-    def take_over(self, row: Row, fence: int, audio: TakenAudio, events: bytes, **changes: Any) -> None:
+    def take_over(self, row: Row, fence: int, audio: TakenAudio, events: LogContent, **changes: Any) -> None:
         """Continue a session under a fence that was claimed. The files of the new owner count when this returns.
 
         The logs of the session are open then.
@@ -247,21 +247,20 @@ class Catalog:
         assert isinstance(self._ownership, Leases)
         session = row.facts.session
         folder = fence_folder(session_folder(self._folder, session), fence)
-        count = len(commit_log.scan(events).items)
         with self._lock:
             try:
-                if events:
-                    disk.stage(folder / EVENTS, events).replace(folder / EVENTS)
+                if events.size:
+                    disk.stage(folder / EVENTS, events.data).replace(folder / EVENTS)
                 disk.sync_folder(folder)  # the copied audio is there, too
                 point("takeover-written")
                 file = read_facts(row.folder / FACTS)
                 lower = (*file.lower, (row.fence, audio.last))
-                kept = {"durable": audio.end, "events": count, "log_bytes": len(events), "lower": lower, **changes}
-                self._write(session, fence, folder, msgspec.structs.replace(file, **kept))
+                kept = {"durable": audio.end, "events": len(events.items), "log_bytes": events.size, "lower": lower}
+                self._write(session, fence, folder, msgspec.structs.replace(file, **(kept | changes)))
                 point("takeover-done")
                 self._ownership.hold(session, fence)
                 if self._ownership.holds(session):
-                    own = CommitLog(folder, EVENTS, synced=bool(events))
+                    own = CommitLog(folder, EVENTS, synced=events.size > 0)
                     self._logs[session] = _OpenLogs(folder, own, CommitLog(folder, SEGMENTS))
                     return
             except OSError as error:
@@ -392,10 +391,10 @@ class Catalog:
     def _remember(self, session: str, fence: int, folder: Path, found: Signature, file: FactsFile) -> None:
         cached = self._cached.get(session)
         self._forget(session)
-        same = cached is not None and cached.folder == folder
-        self._cached[session] = (
-            replace(cached, signature=found, facts=file) if cached and same else _Cached(fence, folder, found, file)
-        )
+        if cached and cached.folder == folder:
+            self._cached[session] = replace(cached, signature=found, facts=file)
+        else:
+            self._cached[session] = _Cached(fence, folder, found, file)
         self._index(session, file)
 
     def _index(self, session: str, file: FactsFile) -> None:

@@ -53,12 +53,17 @@ class LogContent:
     Attributes:
         items: the items of all commits, in order.
         durable: number of audio frames that the newest commit names.
-        size: bytes of the complete commits.
+        data: the bytes of the complete commits.
     """
 
     items: list[bytes]
     durable: int
-    size: int
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the complete commits."""
+        return len(self.data)
 
 
 def encode(durable: int, first: int, items: Sequence[bytes]) -> bytes:
@@ -100,7 +105,7 @@ def scan(data: bytes) -> LogContent:
             break
         items += commit.items
         at, durable = commit.end, max(durable, commit.durable)
-    return LogContent(items, durable, at)
+    return LogContent(items, durable, data[:at])
 
 
 def checked(data: bytes, unit: str, *, least_bytes: int, least_items: int) -> LogContent:

@@ -35,18 +35,6 @@ def events(row: Row, least: int = 0) -> LogContent:
         raise storage_failed(error) from error
 
 
-def event_bytes(row: Row) -> tuple[bytes, int]:
-    """Return the bytes of the event log, and the number of frames that it says are durable.
-
-    Raises as `events`.
-    """
-    content = events(row)
-    try:
-        return commit_log.read_bytes(row.folder / EVENTS)[: content.size], content.durable
-    except OSError as error:
-        raise storage_failed(error) from error
-
-
 def timeline(row: Row, acknowledged: int = 0) -> Timeline:
     """Read the audio. See `read_timeline`.
 

@@ -41,8 +41,8 @@ def take_over(
     row = catalog.row(session)  # all that is read is read after the claim
     if row is None:
         raise NoSession("there is no such session")
-    events, durable = owner_files.event_bytes(row)  # before the audio: an event implies its audio
-    audio = owner_files.timeline(row, durable)
+    events = owner_files.events(row)  # before the audio: an event implies its audio
+    audio = owner_files.timeline(row, events.durable)
     folder = fence_folder(session_folder(journal, session), fence)
     disk.make_folder(folder)
     last = audio.next_number - 1

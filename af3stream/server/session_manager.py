@@ -277,12 +277,12 @@ class SessionManager:
             self._close(self._hosts[alone.pop(0)])
 
     def _release_later(self, host: SessionRunner) -> None:
-        """Release a session without a connection once nobody has resumed it for the configured time."""
+        """Release a session after `server.resume_s` seconds, unless a client resumes it before."""
         loop = asyncio.get_running_loop()
         self._leaving[host.session.id] = loop.call_later(self._config.server.resume_s, self._expire, host)
 
     def _expire(self, host: SessionRunner) -> None:
-        """Release a session that nobody has resumed in time. One that is being resumed stays."""
+        """Release a session that has no connection. If a client is resuming it now, wait once more."""
         if self._is_resuming(host.session.id):
             self._release_later(host)
         else:

@@ -260,7 +260,7 @@ class AudioPipeline:
         If captions replace audio, an utterance that only begins in a window counts, too.
         """
         if self._windows.context.captions_replace_audio:
-            return min((utterance.start for utterance in self.utterance.with_unfinished()), default=self.position) + 1
+            return min((start for start, _ in self.utterance.unfinished()), default=self.position) + 1
         waiting = self.track.oldest_waiting
         return waiting.end if waiting else self.position + 1
 
@@ -275,8 +275,7 @@ class AudioPipeline:
         revising = self._revision.oldest_pending
         if revising:
             before = min(before, revising.end)
-        spoken = [(utterance.start, utterance.end) for utterance in self.utterance.with_unfinished()]
-        messages = self._windows.settle(lines, before, self.position, spoken)
+        messages = self._windows.settle(lines, before, self.position, self.utterance.unfinished())
         settled_to = self._windows.context.settled_to
         self.track.forget(min(settled_to, revising.start) if revising else settled_to)
         return messages

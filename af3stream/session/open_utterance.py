@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from af3stream.audio import SAMPLE_RATE
-from af3stream.audio.events import Span, Utterance
+from af3stream.audio.events import Span
 from af3stream.audio.segmenter import Segmenter
 from af3stream.engine.jobs import CaptionJob
 from af3stream.session.caption_track import CaptionTrack
+from af3stream.session.prompt_body import SampleRange
 from af3stream.session.speaker_division import SpeakerDivision
 
 PAUSING: Final = SAMPLE_RATE // 10  # samples without voice from which no partial caption begins
@@ -38,10 +39,10 @@ class OpenUtterance:
         span = self._segmenter.open_utterance
         return span is not None and self._track.is_stale(span)
 
-    def with_unfinished(self) -> list[Span | Utterance]:
-        """Return the utterances without a final caption, the open one included."""
+    def unfinished(self) -> list[SampleRange]:
+        """Return the ranges of the utterances without a final caption, the open one included."""
         span = self._segmenter.open_utterance
-        return [*self._track.waiting, *([span] if span else [])]
+        return [(each.start, each.end) for each in (*self._track.waiting, span) if each]
 
     def draft_if_due(self, now: float) -> None:
         """Have it captioned so far if that is due: for good in a pause that may end it."""

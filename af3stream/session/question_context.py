@@ -87,5 +87,5 @@ class QuestionContext:
             return None
         sound = AudioSegment(span.start, span.end, tokens)
         samples = self._segmenter.read(span.start, span.end)
-        spoken = tuple((utterance.start, utterance.end) for utterance in self._utterance.with_unfinished())
+        spoken = tuple(self._utterance.unfinished())
         return UnreadWindow(span.start, span.end, sound, (), spoken, samples=samples)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -20,26 +19,18 @@ from af3stream.engine.worker import Worker
 from af3stream.protocol import messages as m
 from af3stream.server.cluster_backend import joined
 from af3stream.server.service import Service
-from tests.conftest import RECORDINGS
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow]
 
-RATE = 16_000
 QUIET_S = 3.0  # without a step of the engine; a step takes less
 KEY = "the key of the engine"
 QUESTIONS = ("What was said about the young man?", "Who is cold hearted?")
 Heard = tuple[list[tuple[int, str, float, float]], list[str]]
 
 
-def pcm() -> bytes:
-    """Five sentences with pauses between them: more than a window."""
-    pause = np.zeros(RATE, np.int16)
-    read = [soundfile.read(path, dtype="int16")[0] for path in sorted(RECORDINGS.glob("*.wav"))]
-    return np.concatenate([piece for sentence in read for piece in (sentence, pause)]).tobytes()
-
-
-async def heard(service: Service) -> Heard:
-    """The final captions, and the answers about all of them."""
+async def heard(service: Service, recording: Path) -> Heard:
+    """The final captions of a recording that is longer than a window, and the answers about all of it."""
+    pcm = soundfile.read(recording, dtype="int16")[0].tobytes()
     said: list[m.ServerMessage] = []
 
     async with connect(service.address, interims=False) as session:
@@ -49,7 +40,7 @@ async def heard(service: Service) -> Heard:
                 said.append(message)
 
         reading = asyncio.create_task(read())
-        await session.send(pcm())
+        await session.send(pcm)
         await session.flush()
         await idle(service)
         answers = [(await session.ask(question, max_tokens=24)).text for question in QUESTIONS]
@@ -88,11 +79,11 @@ async def gateway(loaded: Loaded, folder: Path) -> AsyncIterator[Service]:
         worker.stop()
 
 
-async def test_finals_and_answers_equal_those_of_one_process(mini: Loaded, tmp_path: Path) -> None:
+async def test_finals_and_answers_equal_those_of_one_process(mini: Loaded, recording: Path, tmp_path: Path) -> None:
     config = Config(ServerConfig(port=0), journal=JournalConfig(folder=str(tmp_path / "one")))
     async with Service(config, mini).listening() as service:
-        finals, answers = await heard(service)
+        finals, answers = await heard(service, recording)
     async with gateway(mini, tmp_path / "two") as service:
-        assert await heard(service) == (finals, answers)
+        assert await heard(service, recording) == (finals, answers)
     assert len(finals) >= 5
     assert all(answers)

@@ -13,6 +13,7 @@ from pathlib import Path
 from string import ascii_lowercase, digits
 from types import SimpleNamespace
 from typing import Any, Final
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ from af3stream.config import ModelConfig
 from af3stream.engine import engine_core
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
 from af3stream.engine.af3.context import PrefixContext
+from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.engine import Af3Engine
+from af3stream.engine.af3.kv import Slot
 from af3stream.engine.captioning import Samples
 from af3stream.engine.contract import AudioSource, Completion, Context, Engine, PromptPart, Text
 from af3stream.engine.encoded_audio import EncodedAudio
@@ -68,6 +71,20 @@ def even_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step takes the device the same time, a millisecond."""
     ticks = count()
     monkeypatch.setattr(engine_core, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 1000))
+
+
+@pytest.fixture
+def slots(monkeypatch: pytest.MonkeyPatch) -> WeakSet[Slot]:
+    """All slots that were made and are not freed."""
+    living: WeakSet[Slot] = WeakSet()
+    new_slot = Decoder.new_slot
+
+    def noted(decoder: Decoder, capacity: int) -> Slot:
+        living.add(slot := new_slot(decoder, capacity))
+        return slot
+
+    monkeypatch.setattr(Decoder, "new_slot", noted)
+    return living
 
 
 AUDIO: Final = EncodedAudio()  # what `parts_of` encoded

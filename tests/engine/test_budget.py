@@ -10,7 +10,6 @@ import pytest
 
 from af3stream.config import ModelConfig
 from af3stream.engine.af3.checkpoint import LoadedCheckpoint, load_checkpoint
-from af3stream.engine.af3.decode import Decoder
 from af3stream.engine.af3.engine import Af3Engine
 from af3stream.engine.af3.kv import Slot
 from af3stream.engine.captioning import Samples
@@ -27,20 +26,6 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def tiny(tiny_folder: Path) -> LoadedCheckpoint:
     return load_checkpoint(tiny_folder, ModelConfig())
-
-
-@pytest.fixture
-def slots(monkeypatch: pytest.MonkeyPatch) -> WeakSet[Slot]:
-    """Every slot there is, whoever holds it."""
-    living: WeakSet[Slot] = WeakSet()
-    new_slot = Decoder.new_slot
-
-    def noted(decoder: Decoder, capacity: int) -> Slot:
-        living.add(slot := new_slot(decoder, capacity))
-        return slot
-
-    monkeypatch.setattr(Decoder, "new_slot", noted)
-    return living
 
 
 def written(slots: WeakSet[Slot]) -> int:

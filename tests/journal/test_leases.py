@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from af3stream.config import JournalConfig
 from af3stream.errors import ConfigError, NoSession, SetupError, Superseded
 from af3stream.journal import owner_files, ownership
 from af3stream.journal.export import export
@@ -464,7 +463,6 @@ def test_what_a_dead_owner_left_of_an_ended_session_is_sealed_at_the_next_start(
 
 def test_servers_that_start_at_once_share_a_new_folder(tmp_path: Path) -> None:
     for attempt in range(20):
-        config = JournalConfig(str(tmp_path / str(attempt)), shared=True)
         with ThreadPoolExecutor(8) as servers:
-            journals = [*servers.map(Journal, [config] * 8)]
+            journals = [*servers.map(Journal, [config(tmp_path / str(attempt), shared=True)] * 8)]
         assert len(journals) == 8

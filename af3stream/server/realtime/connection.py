@@ -184,8 +184,9 @@ class RealtimeConnection:
         start = self._dialect.start
         if self._host is None:
             await self._open(start)
-        elif start != self._start and self._dialect.renews:
+        elif isinstance(self._dialect, Dialect) and self._dialect.renews and start != self._start:
             await self._end_session()
+            self._dialect.renewed()
             await self._open(start)
 
     def _instruct(self) -> None:
@@ -204,8 +205,6 @@ class RealtimeConnection:
             await self._wait()
         self._host = None
         self._hosts.leave(host, self, for_good=True)
-        if isinstance(self._dialect, Dialect):
-            self._dialect.renewed()
         self._ended = False
 
     async def _close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -80,7 +80,6 @@ class TranslationDialect:
 
     decoder = EventDecoder(UpdateTranslation | AppendToTranslation | CloseTranslation)
     alaw = False
-    renews = False
 
     def __init__(self, model: str, captioner: CaptionerFacts, emit: Callable[..., None]) -> None:
         self.received_s = 0.0
@@ -150,14 +149,13 @@ class TranslationDialect:
         self._emit(f"session.{kind}_transcript.delta", delta=between + text, elapsed_ms=round(1_000 * end_s))
 
     def _session(self) -> Wire:
-        source: Any = None if self._source is None else msgspec.to_builtins(self._source)
         return {
             "id": self._id,
             "type": "translation",
             "expires_at": self._expires_at,
             "model": self._model,
             "audio": {
-                "input": {"transcription": source, "noise_reduction": None},
+                "input": {"transcription": msgspec.to_builtins(self._source), "noise_reduction": None},
                 "output": {"language": ENGLISH},
             },
         }
