@@ -13,13 +13,14 @@ from typing import Final
 from af3stream.client import connect
 from af3stream.client.session import Session
 from bench.common import RATE, quick, report, speech
-from bench.live import ASK_TOKENS, server
+from bench.live import ASK_TOKENS, device_s, server
 
 QUESTIONS: Final = ("What was said about the young man?", "Who is spoken of?", "What happened in the end?")
 AUDIO_S: Final = 600
 QUICK_S: Final = 60
 PAUSE_S: Final = 0.6
 BLOCK: Final = RATE  # samples a message
+IDLE_S: Final = 2.0
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,6 +49,7 @@ async def measure(audio_s: float) -> tuple[float, list[float], float]:
         sent_s = time.monotonic() - began
         behind = [await first_token_s(session, question) for question in QUESTIONS]
         await session.flush()
+        await _idle(url)
         ready = await first_token_s(session, QUESTIONS[0])
         await session.end()
         await reading
@@ -63,6 +65,14 @@ async def first_token_s(session: Session, question: str) -> float:
         if piece and first is None:
             first = time.monotonic()
     return (first or time.monotonic()) - began
+
+
+async def _idle(url: str) -> None:
+    """Wait until the server has read everything: its device had no work for a while."""
+    before = -1.0
+    while before < (now := await device_s(url)):
+        before = now
+        await asyncio.sleep(IDLE_S)
 
 
 async def _read(session: Session) -> None:

@@ -251,7 +251,7 @@ class ContextWindow:
         """
         room = self._limit - max(0, question_tokens - QUESTION_TOKENS)
         windows = [window for window in self._windows if window.end > since]
-        unread = [self._unread(window, lines) for window in windows]
+        unread = [self._unread(window, lines, uncaptioned) for window in windows]
         if opened and opened.end > since:
             of_open = tuple(line for line in lines if line.end > self._closed_to)
             unread.append(replace(opened, lines=of_open))
@@ -268,13 +268,15 @@ class ContextWindow:
         selected, complete = self._selection.choose(unread[self._read :], left)
         return self._after_prefix(selected, complete, uncaptioned), alone
 
-    def _unread(self, window: ClosedWindow, lines: Sequence[CaptionLine]) -> UnreadWindow:
+    def _unread(
+        self, window: ClosedWindow, lines: Sequence[CaptionLine], spoken: Sequence[SampleRange]
+    ) -> UnreadWindow:
         notes = window.notes
         if not window.captioned:
             begin = max((other.end for other in self._windows if other.end <= window.start), default=0)
             notes = tuple(line for line in lines if begin < line.end <= window.end)
         ready = window.sound in self.resident
-        return UnreadWindow(window.start, window.end, window.sound, notes, ready=ready)
+        return UnreadWindow(window.start, window.end, window.sound, notes, tuple(spoken), ready=ready)
 
     def _body(self, selected: Sequence[SelectedWindow], uncaptioned: Sequence[SampleRange]) -> PromptBody | None:
         if not selected:

@@ -172,8 +172,9 @@ def coverage(
 class Selection:
     """Selects what a prompt holds of the windows that are not in the KV prefix.
 
-    Captions come first. Audio is added where captions do not describe a window, and where positions are left. Without
-    notes every window stands as audio.
+    Captions come first. Audio is added where captions do not describe a window, and where positions are left. Speech
+    whose captions are still to come takes no positions that captions of older windows need. Without notes every window
+    stands as audio.
 
     Args:
         notes: which captions stand in the prompt beside the audio.
@@ -187,7 +188,7 @@ class Selection:
         self._count = count
 
     def choose(self, windows: Sequence[UnreadWindow], positions: int) -> tuple[list[SelectedWindow], bool]:
-        """Select the newest of these windows that fit so many positions; something of the newest always stands.
+        """Select the newest of these windows that fit so many positions; something always stands.
 
         Args:
             windows: oldest first.
@@ -198,14 +199,16 @@ class Selection:
         if self._notes == "off":
             return [SelectedWindow(window, True, (), True) for window in windows if window.sound], True
         selected: list[SelectedWindow] = []
+        captioned = self._notes == "all" and any(window.lines for window in windows)
         for window in reversed(windows):
-            captions_first = bool(window.lines) and self._notes == "all"
+            captions_first = captioned and (bool(window.lines) or _is_speech(window))
             as_audio = self._needs_audio(window) and (
-                (window.ready and window.tokens <= positions and not captions_first) or not (selected or window.lines)
+                (window.ready and window.tokens <= positions and not captions_first)
+                or not (selected or window.lines or captions_first)
             )
             positions -= window.tokens if as_audio else 0
             lines = () if as_audio and self._notes == "forgotten" else self.fitting(window.lines, positions)
-            if not (selected or as_audio or lines):
+            if not (as_audio or lines or any(each.as_audio or each.lines for each in selected)):
                 lines = window.lines[-1:]
             positions -= self.cost(lines)
             complete = lines == window.lines or (as_audio and self._notes == "forgotten")
@@ -248,5 +251,10 @@ class Selection:
             return False
         if self._notes == "forgotten" or not window.lines:
             return True
-        captioned = [*((line.start, line.end) for line in window.lines), *window.spoken]
-        return bool(uncaptioned(window.start, window.end, captioned))
+        return not _is_speech(window)
+
+
+def _is_speech(window: UnreadWindow) -> bool:
+    """Return whether captions describe a window, or will."""
+    captioned = [*((line.start, line.end) for line in window.lines), *window.spoken]
+    return not uncaptioned(window.start, window.end, captioned)

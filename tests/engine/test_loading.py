@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -35,3 +38,18 @@ def test_what_cannot_be_loaded_is_told_where_it_was_asked_for(tmp_path: Path) ->
     (folder / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="tiny"):
         load_engine(load(overrides=(f"model.name={folder}",)))
+
+
+def test_openmp_threads_wait_for_work_only_shortly() -> None:
+    """libgomp says so when the engine loads it."""
+    code = "import af3stream.engine.af3.engine, ctranslate2"
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        env=others | {"OMP_DISPLAY_ENV": "verbose"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stderr
+    counts = [line.split("=")[1].strip() for line in shown.splitlines() if "GOMP_SPINCOUNT" in line]
+    assert counts == ["'1000'"] * 2, "torch and CTranslate2 have a libgomp each"
