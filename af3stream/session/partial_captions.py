@@ -55,6 +55,7 @@ class PartialCaptions:
         self._every = int(config.interim_every_s * SAMPLE_RATE)
         self._running: _Running | None = None
         self._heard_to = self._drafted_to = 0  # by the newest that was submitted, and by the newest that came
+        self._heard: list[tuple[int, str]] = []  # of the open utterance: where the newest captions end, and their texts
         self._took_s = 0.0
 
     @property
@@ -101,6 +102,7 @@ class PartialCaptions:
     def close(self) -> Hypothesis | None:
         """Begin with another utterance; returns the newest hypothesis about the one before."""
         hypothesis, self.hypothesis = self.hypothesis, None
+        self._heard.clear()
         return hypothesis
 
     def take(self, job: CaptionJob, hypothesis: Hypothesis, now: float) -> list[Caption]:
@@ -117,9 +119,9 @@ class PartialCaptions:
         """Make a hypothesis the partial caption of the open utterance; returns it if the client gets it."""
         self._drafted_to = span.end
         text = without_loops(hypothesis.text).rstrip(FULL_STOPS)
-        before = self.lines.get(utterance)
         if not text:
             return []
+        stable = self._stable(span.end, text)
         self.lines[utterance] = CaptionLine(utterance, span.start, span.end, text)
         if not self.shown:
             return []
@@ -129,7 +131,20 @@ class PartialCaptions:
             seconds(span.start),
             seconds(span.end),
             final=False,
-            stable=agreed(before.text if before else "", text),
+            stable=stable,
             language=hypothesis.language,
         )
         return [caption]
+
+    def _stable(self, end: int, text: str) -> str:
+        """Note a text that ends here; returns its words that all texts of the configured distance before it have, too.
+
+        Two texts closer to each other agree on words that are only half heard.
+        """
+        before = sum(heard <= end - self._every for heard, _ in self._heard)
+        self._heard = self._heard[max(0, before - 1) :]
+        stable = text if before else ""
+        for _, other in self._heard:
+            stable = agreed(other, stable)
+        self._heard.append((end, text))
+        return stable
