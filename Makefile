@@ -21,10 +21,9 @@ help:
 demo: setup
 	@$(BIN)/python -m af3stream_clients.demo
 
-# Two workers; tests/conftest.py says which tests run one after the other. OpenMP's threads soon sleep while they wait,
-# so that they leave the core to the other worker.
+# Two workers; tests/conftest.py says which tests run one after the other.
 test: setup system check
-	GOMP_SPINCOUNT=1000 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=30
+	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=30
 
 # The same tests in one process, with the lines that none of them runs.
 coverage: setup system

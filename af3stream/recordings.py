@@ -15,6 +15,7 @@ from typing import Any, Final, Self, TextIO
 
 import msgspec
 
+import af3stream.engine  # noqa: F401 - it sets how threads wait, before NumPy and torch read that
 from af3stream import offline
 from af3stream.audio.files import length
 from af3stream.caption_writer import CaptionWriter

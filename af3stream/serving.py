@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+import af3stream.engine  # noqa: F401 - it sets how threads wait, before NumPy and torch read that
 from af3stream import __version__
 from af3stream.config import Config
 from af3stream.extras import require

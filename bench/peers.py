@@ -1,7 +1,7 @@
 """Measure our server beside WhisperLive on the same real-time streams, in the same run.
 
 Both servers are processes with the same whisper-base weights, partial captions and the default settings. They may use
-all cores, and their OpenMP threads sleep while they wait. Our server detects the language; WhisperLive is told it. The
+all cores, and their OpenMP threads wait in the same way. Our server detects the language; WhisperLive is told it. The
 streams are parts of ``training/meeting.txt`` in natural voices. The servers take turns.
 ``python -m bench.peers [--quick]``; it needs the extra ``training``, and installs WhisperLive into the cache folder.
 """
@@ -134,9 +134,8 @@ async def measure(python: Path, spoken: list[Conversation], counts: Sequence[int
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of both servers."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "PYTHONPATH"))}
-    return inherited | {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
+    """Return the environment of both servers: that which `af3stream.engine` sets."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
 
 
 async def together(stream: Stream, process: int, spoken: list[Conversation]) -> dict[str, Any]:
