@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import time
@@ -10,6 +11,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -102,6 +104,12 @@ async def device_s(url: str) -> float:
     found = re.search(r"^af3stream_device_seconds (\S+)", text, re.MULTILINE)
     assert found is not None
     return float(found[1])
+
+
+def cpu_s(process: int) -> float:
+    """Return the CPU seconds of a process so far: fields 14 and 15 of ``proc_pid_stat(5)``."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def stream(url: str, samples: Samples, *, interims: bool = True, question: str = "", every_s: float = 0) -> Heard:

@@ -145,17 +145,11 @@ async def together(stream: Stream, process: int, spoken: list[Conversation]) -> 
         await asyncio.sleep(index / len(spoken))
         return await stream(spoken[index].samples)
 
-    before = cpu_s(process)
+    before = live.cpu_s(process)
     screens = await asyncio.gather(*(one(index) for index in range(len(spoken))))
-    computing = cpu_s(process) - before
+    computing = live.cpu_s(process) - before
     seconds = sum(len(one.samples) for one in spoken) / RATE
     return {"computing_s_a_second": computing / seconds, **figures(screens, spoken)}
-
-
-def cpu_s(process: int) -> float:
-    """Return the CPU seconds of a process so far: fields 14 and 15 of ``proc_pid_stat(5)``."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def figures(screens: Sequence[list[Screen]], spoken: Sequence[Conversation]) -> dict[str, Any]:

@@ -294,6 +294,20 @@ def lease_cost(f: Figures) -> list[Row]:
     ]
 
 
+def waiting(f: Figures) -> list[Row]:
+    """Return the rows of `bench.waiting`."""
+    ways, rows = f["by_way"], []
+    for place, where in (("alone", "one live stream"), ("busy", "the same beside a busy process a core")):
+        ours, default, none = (ways[way][place] for way in ("ours", "default", "none"))
+        for what, key in (
+            ("final captions behind, mean", "final_behind_mean_s"),
+            ("CPU time a second of audio", "cpu_s_a_second"),
+        ):
+            others = f"libgomp's default: {seconds(default[key])}; threads that sleep at once: {seconds(none[key])}"
+            rows.append(Row(f"{where}: {what}", seconds(ours[key]), others))
+    return rows
+
+
 def peers(f: Figures) -> list[Row]:
     """Return the rows of `bench.peers`."""
     name = f"WhisperLive {f['whisper_live_version']}"
@@ -392,6 +406,7 @@ ROWS: Final[dict[str, Callable[[Figures], list[Row]]]] = {
     "http_cost": http_cost,
     "lease_cost": lease_cost,
     "peers": peers,
+    "waiting": waiting,
     "cluster": cluster,
     "capacity": capacity,
 }

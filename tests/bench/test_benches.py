@@ -21,7 +21,7 @@ import torch
 from af3stream.config import load
 from af3stream.engine.factory import load_engine
 from af3stream.server.service import Service
-from bench import captions, common, http_servers, live, sessions, tables
+from bench import captions, common, http_servers, live, sessions, tables, waiting
 
 pytestmark = pytest.mark.slow
 
@@ -144,6 +144,14 @@ def test_eight_streams_records_the_steps_of_the_server(capsys: pytest.CaptureFix
     steps = printed("eight_streams", capsys)["steps"]
     assert steps["final"]["count"] > 0
     assert sum(steps["token"].values()) > 0
+
+
+@pytest.mark.long
+def test_waiting_measures_a_server_alone_and_beside_busy_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = printed("waiting", capsys)
+    for way in waiting.WAYS:
+        assert all(figures["by_way"][way][place]["cpu_s_a_second"] > 0 for place in ("alone", "busy"))
+    assert len(tables.lines("python -m bench.waiting", figures)) == 4
 
 
 def test_cluster_measures_a_gateway_and_an_engine_against_one_process(capsys: pytest.CaptureFixture[str]) -> None:
