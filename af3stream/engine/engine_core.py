@@ -216,7 +216,8 @@ class EngineCore:
                     self._take(task, output)
             for task, error in failed:  # at last: one that evicts everything sends the others back to the queue
                 self._fail([task], error)
-        if len(self._tasks) < before:  # a job is done
+        frequent = tasks[0].priority is Priority.INTERIM
+        if len(self._tasks) < before and not frequent:  # a job is done
             memory.trim_heap()
 
     def _take(self, task: Work, output: Output) -> None:

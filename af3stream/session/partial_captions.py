@@ -20,7 +20,7 @@ OFTEN: Final = 0.5  # the least distance, as a share of the configured one
 STRETCH: Final = 2.0  # under load, the distance is at least so many times what the last took
 LONGEST_S: Final = 3.0  # of new audio; load alone does not make the distance longer
 STALE: Final = 2.0  # intervals; if more audio came since the last partial caption, a question waits for another
-FULL_STOPS: Final = ".…。"  # a captioner ends every text with one; while the utterance is open, nobody said it
+ENDINGS: Final = ".…。?!？！"  # a captioner ends every text with one; while the utterance is open, nobody said it
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class PartialCaptions:
     def show(self, utterance: int, span: Span, hypothesis: Hypothesis) -> list[Caption]:
         """Make a hypothesis the partial caption of the open utterance; returns it if the client gets it."""
         self._drafted_to = span.end
-        text = without_loops(hypothesis.text).rstrip(FULL_STOPS)
+        text = without_loops(hypothesis.text).rstrip(ENDINGS)
         if not text:
             return []
         stable = self._stable(span.end, text)
