@@ -259,10 +259,12 @@ def heard(seconds: float, index: int, ask_every_s: float) -> Talk:
 def seen(outcome: Outcome) -> dict[str, float]:
     """Return the figures of `bench.sessions` for simulated streams."""
     lags, first = outcome.lags_s, outcome.first_s
+    timed = zip(first, outcome.answers, strict=True)
+    answers = [(begun - waited, done, tokens) for waited, (begun, done, tokens) in timed]
     return {
         **({"final_lag_mean_s": sum(lags) / len(lags), "final_lag_p95_s": p95(lags)} if lags else {}),
         **({"ttft_mean_s": sum(first) / len(first), "ttft_p95_s": p95(first)} if first else {}),
-        **({"tokens_a_second": tokens_a_second_of(outcome.answers)} if outcome.answers else {}),
+        **({"tokens_a_second": tokens_a_second_of(answers)} if answers else {}),
     }
 
 

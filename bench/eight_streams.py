@@ -1,7 +1,8 @@
 """Measure eight streams on a real server, with the steps of its engine: what `bench.capacity` must reproduce.
 
 The streams are speech in real time, with a question each 12 s, as those of `bench.sessions`. The steps are recorded
-(`bench.recorded_server`), because beside other work on the machine they take longer than alone.
+(`bench.recorded_server`), because beside other work on the machine they take longer than alone. The figures are means
+of several runs, because the largest delays of one run vary.
 ``python -m bench.eight_streams [--quick]``
 """
 
@@ -13,7 +14,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,16 +32,18 @@ class Size:
     streams: int = 8
     seconds: float = 30.0
     asked_every_s: float = 12.0
+    runs: int = 3
 
 
-QUICK: Final = Size(1, 3.0, 1.0)
+QUICK: Final = Size(1, 3.0, 1.0, 1)
+KINDS: Final = ("CaptionJob", "ReviseJob", "ExtendJob", "AnswerJob")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print the figures."""
     size = QUICK if quick(__doc__, argv) else Size()
     figures = asyncio.run(measure(size))
-    sizes = {"streams": size.streams, "seconds": size.seconds, "asked_every_s": size.asked_every_s}
+    sizes = asdict(size)
     report("eight_streams", load_average=os.getloadavg()[0], **sizes, **figures)
 
 
@@ -53,8 +56,14 @@ async def measure(size: Size) -> dict[str, Any]:
         async with process(recorded, LISTENS) as (_, url):
             await stream(url, speech(2.0), question=QUESTION, every_s=1.0)  # warm up
             warm = len(path.read_text())
-            figures = await together_on(url, size.streams, size.seconds, size.asked_every_s)
-        return {**figures, "steps": summed([json.loads(line) for line in path.read_text()[warm:].splitlines()])}
+            runs = [await together_on(url, size.streams, size.seconds, size.asked_every_s) for _ in range(size.runs)]
+        tokens = [count for run in runs for count in run.pop("answer_tokens")]
+        means = {name: statistics.fmean(run[name] for run in runs) for name in runs[0]}
+        return {
+            **means,
+            "answer_tokens": tokens,
+            "steps": summed([json.loads(line) for line in path.read_text()[warm:].splitlines()]),
+        }
 
 
 def summed(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -64,13 +73,14 @@ def summed(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     tokens the mean seconds of a pass by the answers in it. ``spread``: the standard deviation of a job's seconds over
     those of its line.
     """
-    captions = [step for step in steps if step["kind"] == "CaptionJob"]
+    jobs = _jobs([step for step in steps if not (step["kind"] == "AnswerJob" and step["token"])])
+    of_kind = {kind: [job for job in jobs if job["kind"] == kind] for kind in KINDS}
     lines = {
-        "final": _line([step for step in captions if step["final"]], "audio_s"),
-        "interim": _line([step for step in captions if not step["final"]], "audio_s"),
-        "revise": _line([step for step in steps if step["kind"] == "ReviseJob"], "audio_s"),
-        "extend": _line(_jobs([step for step in steps if step["kind"] == "ExtendJob"]), "characters"),
-        "answer": _line(_jobs([s for s in steps if s["kind"] == "AnswerJob" and not s["token"]]), "characters"),
+        "final": _line([job for job in of_kind["CaptionJob"] if job["final"]], "audio_s"),
+        "interim": _line([job for job in of_kind["CaptionJob"] if not job["final"]], "audio_s"),
+        "revise": _line(of_kind["ReviseJob"], "audio_s"),
+        "extend": _line(of_kind["ExtendJob"], "characters"),
+        "answer": _line(of_kind["AnswerJob"], "characters"),
     }
     tokens: dict[str, list[float]] = {}
     for step in steps:

@@ -113,7 +113,7 @@ async def together_on(url: str, count: int, seconds: float, every_s: float) -> d
             "ttft_mean_s": statistics.fmean(first),
             "ttft_p95_s": p95(first),
             "answer_tokens": [question.tokens for question in asked],
-            "tokens_a_second": tokens_a_second_of((one.first, one.done, one.tokens) for one in asked),
+            "tokens_a_second": tokens_a_second_of((one.at, one.done, one.tokens) for one in asked),
         }
     return figures
 
@@ -127,18 +127,13 @@ def unfairness(lags: list[list[float]]) -> float:
 
 
 def tokens_a_second_of(answers: Iterable[tuple[float, float, int]]) -> float:
-    """Return the tokens per second of all sessions while at least one answer is being decoded.
+    """Return the tokens per second of all sessions, from the first question to the end of the last answer.
 
     Args:
-        answers: of each, the times of its first token and of its end, and its tokens.
+        answers: of each, the time of its question and of its end, and its tokens.
     """
-    busy = reached = 0.0
-    tokens = 0
-    for first, done, count in sorted(answers):
-        busy += max(0.0, done - max(first, reached))
-        reached = max(reached, done)
-        tokens += count
-    return tokens / busy if busy else 0.0
+    asked, done, tokens = zip(*answers, strict=True)
+    return float(sum(tokens) / (max(done) - min(asked)))
 
 
 # ---- growing buffers -------------------------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ class Outcome:
     Attributes:
         lags_s: from the end of each utterance to its final caption.
         first_s: from each question to the first token of its answer.
-        answers: start and end of each answer's words, and their number.
+        answers: start and end of each answer's words, and their number; in the order of ``first_s``.
         busy: share of the time in which the device worked.
         due: the same without partial captions, which can be shed.
     """
