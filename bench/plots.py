@@ -135,6 +135,18 @@ def peers(f: Figures, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
+def waiting(f: Figures, axes: Axes) -> None:
+    """Plot how far final captions are behind, by how long threads look for more work."""
+    names = {"ours": "1,000 times", "default": "libgomp's default", "none": "not at all"}
+    behind = {
+        f"{names[way]}, {place}": of[place]["final_behind_mean_s"]
+        for place in ("alone", "busy")
+        for way, of in f["by_way"].items()
+    }
+    others = [name for name in behind if not name.startswith(names["ours"])]
+    bars(axes, "final captions behind, mean, s", behind, others=others)
+
+
 def cluster(f: Figures, axes: Axes) -> None:
     """Plot the time to the first token in one process, and through a gateway and an engine."""
     ways = {"one process": "one_process", "gateway and engine": "gateway_and_engine"}
@@ -160,6 +172,7 @@ PLOTS: Final[dict[str, tuple[str, Callable[[Figures, Axes], None]]]] = {
     "weights": ("weights", weights),
     "http_cost": ("http-cost", http_cost),
     "lease_cost": ("lease-cost", lease_cost),
+    "waiting": ("waiting", waiting),
     "peers": ("peers", peers),
     "cluster": ("cluster", cluster),
     "capacity": ("capacity", capacity),
