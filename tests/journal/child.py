@@ -5,6 +5,7 @@ Prints what it is told, line by line: `SESSION DURABLE EVENT`.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +21,8 @@ END, SEGMENT_S = 40 * BLOCK, 0.2
 
 
 def say(*words: object) -> None:
-    print(*words, flush=True)
+    """Print a line in one write: the process may be killed by another thread between two."""
+    os.write(sys.stdout.fileno(), f"{' '.join(map(str, words))}\n".encode())
 
 
 class Saying(Told):
