@@ -5,8 +5,8 @@ a **watcher**, a process that looks for engines and prints what it finds. If the
 the meantime, the gateway goes on with the engines that it knows.
 
 The watcher prints a line of JSON each time the engines change, and every few seconds. If it prints none for long, it is
-killed and started again. It ends by itself if an engine that it knows does not answer for long. A line has the keys of
-engines, and is never logged.
+killed and started again. It ends by itself if an engine does not answer for long. A line has the keys of engines, and
+is never logged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Container
 from contextlib import suppress
 from typing import Any, Final
 
@@ -34,7 +34,9 @@ LOOK_EVERY_S: Final = 0.5
 DESCRIBE_S: Final = 2.0  # how long an engine may take to say its address; one that loads a model takes longer
 RESTART_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # before the watcher is started again, after so many failures in a row
 LINE_BYTES: Final = 1 << 20
-STALE_S: Final = 10.0  # after the head was lost, a process may know an engine as it was before, and never anew
+# After the head was lost, a process may know an engine as it was before, and never anew. So another process is better
+# after so long without an answer, from an engine that has answered before, and from one that may load a model.
+STALE_S, LOADING_S = 10.0, 60.0
 TELL_EVERY_S: Final = 5.0
 SILENT_S: Final = (
     30.0  # a watcher that tells nothing for this time hangs: its calls to a head that was lost may not end
@@ -126,11 +128,10 @@ def main() -> None:
     known: dict[str, EngineAddress] = {}
     told: list[EngineAddress] | None = None
     told_at = 0.0
-    silent_since: float | None = None
+    silence = Silence()
     while True:
-        known, all_answer = look(known)
-        silent_since = None if all_answer else silent_since or time.monotonic()
-        if silent_since and time.monotonic() > silent_since + STALE_S:
+        known, silent = look(known)
+        if silence.is_long(silent, known, time.monotonic()):
             os._exit(0)  # another watcher, which joins the cluster anew, knows better
         now = sorted(known.values(), key=lambda engine: engine.name)
         if told != now or time.monotonic() > told_at + TELL_EVERY_S:
@@ -140,8 +141,24 @@ def main() -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def look(known: dict[str, EngineAddress]) -> tuple[dict[str, EngineAddress], bool]:
-    """Return the engines of the cluster by name, and whether all of them that are known answer.
+class Silence:
+    """Since when engines do not answer, in clock seconds."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def is_long(self, silent: Collection[str], known: Container[str], now: float) -> bool:
+        """Take the names of the engines that do not answer now; returns whether one has not for too long.
+
+        Args:
+            known: names of engines that have answered before.
+        """
+        self._since = {name: self._since.get(name, now) for name in silent}
+        return any(now > since + (STALE_S if name in known else LOADING_S) for name, since in self._since.items())
+
+
+def look(known: dict[str, EngineAddress]) -> tuple[dict[str, EngineAddress], set[str]]:
+    """Return the engines of the cluster by name, and the names of those that do not answer.
 
     One that does not answer now is as it was.
     """
@@ -158,7 +175,7 @@ def look(known: dict[str, EngineAddress]) -> tuple[dict[str, EngineAddress], boo
         with suppress(ray.exceptions.RayError):  # it is about to start
             found[asked[reference]] = EngineAddress(**ray.get(reference))
     there = {name: found.get(name) or known[name] for name in names if name in found or name in known}
-    return there, len(there) == len(found)
+    return there, {*names} - found.keys()
 
 
 def _end_with_parent() -> None:

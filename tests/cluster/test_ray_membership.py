@@ -85,3 +85,15 @@ def test_settings_of_engines_that_differ_are_named() -> None:
     here, there = Config(ServerConfig(port=1), journal=JournalConfig(shared=True)), Config(model=ModelConfig(threads=3))
     assert differences(shown(here), shown(Config())) == []
     assert differences(shown(here), shown(there)) == ["model"]
+
+
+def test_a_watcher_is_stale_if_an_engine_does_not_answer_for_long() -> None:
+    """One that has answered before answers soon; one that may still load its model has longer."""
+    silence = ray_membership.Silence()
+    assert not silence.is_long({"old", "new"}, {"old"}, 100.0)
+    assert not silence.is_long({"old", "new"}, {"old"}, 100.0 + ray_membership.STALE_S)
+    assert silence.is_long({"old", "new"}, {"old"}, 100.1 + ray_membership.STALE_S)
+    assert not silence.is_long({"new"}, {"old"}, 100.0 + ray_membership.LOADING_S)
+    assert silence.is_long({"new"}, {"old"}, 100.1 + ray_membership.LOADING_S)
+    assert not silence.is_long((), {"old"}, 1_000.0)
+    assert not silence.is_long({"new"}, {"old"}, 1_001.0), "it answered meanwhile"
