@@ -24,12 +24,11 @@ import numpy as np
 
 from af3stream.client import Session, connect
 from bench.common import quick, report, speech
-from bench.live import Heard, spoken, stream
+from bench.live import Heard, cpu_s, spoken, stream
 from tests.chaos.processes import Forks, Process, Server, forking
 
 PAUSE_S: Final = 0.8
 QUESTION: Final = "What was said about the young man?"
-TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 MUST: Final = {"added_p50_ms": 15, "added_p99_ms": 60, "recovery_s": 10}
 
 
@@ -100,7 +99,7 @@ async def measured(processes: dict[str, Process], server: Process, size: Size) -
     """Return the delays that streams on a server see, and the CPU time of processes a second of audio."""
     url = f"http://127.0.0.1:{server.port}"
     await stream(url, speech(2.5), question=QUESTION, every_s=1.0)  # warm up
-    before = {name: cpu_s(process) for name, process in processes.items()}
+    before = {name: cpu_s(process.id) for name, process in processes.items()}
 
     async def one(index: int) -> Heard:
         await asyncio.sleep(index / size.streams)
@@ -108,7 +107,7 @@ async def measured(processes: dict[str, Process], server: Process, size: Size) -
 
     heard = await asyncio.gather(*(one(index) for index in range(size.streams)))
     audio_s = size.streams * size.seconds
-    costs = {name: (cpu_s(process) - before[name]) / audio_s for name, process in processes.items()}
+    costs = {name: (cpu_s(process.id) - before[name]) / audio_s for name, process in processes.items()}
     return {
         "final": ranks([lag for each in heard for lag in each.final_lags_s]),
         "first_token": ranks([asked.first - asked.at for each in heard for asked in each.asked]),
@@ -124,12 +123,6 @@ def ranks(seconds: Sequence[float]) -> dict[str, float]:
         "p50_ms": float(np.percentile(seconds, 50)) * 1_000,
         "p99_ms": float(np.percentile(seconds, 99)) * 1_000,
     }
-
-
-def cpu_s(process: Process) -> float:
-    """Return the CPU seconds that a process has used."""
-    fields = Path(f"/proc/{process.id}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
 async def recover(forks: Forks, folder: Path, size: Size) -> dict[str, float]:
