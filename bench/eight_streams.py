@@ -43,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print the figures."""
     size = QUICK if quick(__doc__, argv) else Size()
     figures = asyncio.run(measure(size))
-    sizes = asdict(size)
-    report("eight_streams", load_average=os.getloadavg()[0], **sizes, **figures)
+    report("eight_streams", load_average=os.getloadavg()[0], **asdict(size), **figures)
 
 
 async def measure(size: Size) -> dict[str, Any]:

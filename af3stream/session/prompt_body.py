@@ -202,10 +202,9 @@ class Selection:
         captioned = self._notes == "all" and any(window.lines for window in windows)
         for window in reversed(windows):
             captions_first = captioned and (bool(window.lines) or _is_speech(window))
-            as_audio = self._needs_audio(window) and (
-                (window.ready and window.tokens <= positions and not captions_first)
-                or not (selected or window.lines or captions_first)
-            )
+            fits = window.ready and window.tokens <= positions
+            alone = not (selected or window.lines)
+            as_audio = not captions_first and self._needs_audio(window) and (fits or alone)
             positions -= window.tokens if as_audio else 0
             lines = () if as_audio and self._notes == "forgotten" else self.fitting(window.lines, positions)
             if not (as_audio or lines or any(each.as_audio or each.lines for each in selected)):
