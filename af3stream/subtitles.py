@@ -186,7 +186,7 @@ def _divided(texts: list[str], shares: list[int]) -> list[list[str]]:
 
 
 def _wrapped(texts: list[str]) -> list[str]:
-    """Join texts, each of which fits into a line, to as few lines as they need."""
+    """Fill lines with texts. Each text fits into one line."""
     return textwrap.wrap(" ".join(texts), LINE_CHARS, break_on_hyphens=False)
 
 

@@ -115,7 +115,7 @@ def captions(f: Figures) -> list[Row]:
 
     rows = [
         against("computing a second of audio, finals only", "computing_s_a_second_finals_only", seconds),
-        against("the same, with an interim a second", "computing_s_a_second_with_interims", seconds),
+        against("the same, with partial captions", "computing_s_a_second_with_interims", seconds),
         against("audio encoded for interims over audio heard", "encoded_over_heard_in_interims", number),
         *([against("words wrong, sample recordings", "word_error_rate", number)] if "word_error_rate" in ours else []),
         against("words taken back after being called stable", "stable_words_taken_back", number),

@@ -131,7 +131,7 @@ def main() -> None:
     silence = Silence()
     while True:
         known, silent = look(known)
-        if silence.is_long(silent, known, time.monotonic()):
+        if silence.take(silent, known, time.monotonic()):
             os._exit(0)  # another watcher, which joins the cluster anew, knows better
         now = sorted(known.values(), key=lambda engine: engine.name)
         if told != now or time.monotonic() > told_at + TELL_EVERY_S:
@@ -147,7 +147,7 @@ class Silence:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def is_long(self, silent: Collection[str], known: Container[str], now: float) -> bool:
+    def take(self, silent: Collection[str], known: Container[str], now: float) -> bool:
         """Take the names of the engines that do not answer now; returns whether one has not for too long.
 
         Args:

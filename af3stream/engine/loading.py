@@ -13,10 +13,9 @@ Result = TypeVar("Result")
 def run_in_thread(load: Callable[[], Result]) -> Result:
     """Run ``load`` on a new thread, wait until the thread has ended, and return or raise what ``load`` did.
 
-    GNU OpenMP keeps a team of threads for every thread that has computed (`libgomp/config/linux/wait.h`,
-    ``gomp_throttled_spin_count_var``). If all teams together have more threads than there are CPUs, the threads sleep
-    after each matrix product and must be woken for the next. A loading thread that stayed would have that effect on
-    the engine's thread.
+    GNU OpenMP keeps a team of threads for every thread that has computed, as long as that thread lives. If all teams
+    together have more threads than there are CPUs, libgomp may let them sleep sooner (`af3stream.engine`). A loading
+    thread that stayed would have that effect on the engine's thread.
     """
     loaded: Future[Result] = Future()
 

@@ -1,4 +1,4 @@
-"""A link sends messages in batches, and sends no more bytes than the receiver has granted."""
+"""A link sends messages in batches. It stops when the receiver has to grant more bytes first."""
 
 from __future__ import annotations
 

@@ -90,10 +90,10 @@ def test_settings_of_engines_that_differ_are_named() -> None:
 def test_a_watcher_is_stale_if_an_engine_does_not_answer_for_long() -> None:
     """One that has answered before answers soon; one that may still load its model has longer."""
     silence = ray_membership.Silence()
-    assert not silence.is_long({"old", "new"}, {"old"}, 100.0)
-    assert not silence.is_long({"old", "new"}, {"old"}, 100.0 + ray_membership.STALE_S)
-    assert silence.is_long({"old", "new"}, {"old"}, 100.1 + ray_membership.STALE_S)
-    assert not silence.is_long({"new"}, {"old"}, 100.0 + ray_membership.LOADING_S)
-    assert silence.is_long({"new"}, {"old"}, 100.1 + ray_membership.LOADING_S)
-    assert not silence.is_long((), {"old"}, 1_000.0)
-    assert not silence.is_long({"new"}, {"old"}, 1_001.0), "it answered meanwhile"
+    assert not silence.take({"old", "new"}, {"old"}, 100.0)
+    assert not silence.take({"old", "new"}, {"old"}, 100.0 + ray_membership.STALE_S)
+    assert silence.take({"old", "new"}, {"old"}, 100.1 + ray_membership.STALE_S)
+    assert not silence.take({"new"}, {"old"}, 100.0 + ray_membership.LOADING_S)
+    assert silence.take({"new"}, {"old"}, 100.1 + ray_membership.LOADING_S)
+    assert not silence.take((), {"old"}, 1_000.0)
+    assert not silence.take({"new"}, {"old"}, 1_001.0), "it answered meanwhile"
